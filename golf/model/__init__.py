@@ -1,0 +1,1 @@
+"""The network: layers, attention, input features, the plan of visits, and the one forward that everything uses."""
