@@ -1,0 +1,1 @@
+"""How weights become few bytes: rotate -> clip -> round, for one tensor at a time. Knows no model and no file."""
