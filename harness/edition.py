@@ -1,0 +1,85 @@
+"""The numbers of a rules edition, per profile: clocks, sizes, and what a machine must grant or withhold.
+
+One table, so that a reviewer sees every limit at once (docs/rules.md explains them and gives their sources). A limit
+lives here or nowhere. Not covered: what is done when one is exceeded (referee, rules/).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+EDITION = "official-2026-05"
+ProfileName = Literal["record", "solo", "pocket"]
+
+MB = 1_000_000
+MiB = 1 << 20
+GiB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one stage may take. Seconds are wall time by the judge's monotonic clock, sizes are bytes."""
+
+    setup_seconds: float
+    """Container start to `ready`, each stage; reported, not counted."""
+    train_seconds: float
+    """`train` sent to `trained` received, checkpoint written (R2)."""
+    pack_seconds: float
+    """`ready` to `packed`; reported, not counted (#1868: quantisation mathematics is outside the train clock)."""
+    score_seconds: float
+    """First chunk revealed to the last commit (R3)."""
+    memory_bytes: int
+    """Resident memory of the whole stage, GPU memory apart."""
+    gpus: int
+    """GPUs a stage may see; 0 hides them all."""
+    grace_seconds: float = 0.5
+    """A train stop this late is accepted: 1,505 public logs overshoot by a median of 0.026 s, 95 % by 0.148 s."""
+    counted_bytes: int = 16 * MB
+    """code.pyz + config.yaml + artifact.bin, decimal megabytes (R1)."""
+    checkpoint_bytes: int = 4 * GiB
+    """Everything that train leaves behind; pack sees nothing else."""
+    log_bytes: int = 16 * MiB
+    """stdout and stderr of a stage."""
+    pids: int = 512
+    """Processes and threads at once."""
+    shm_bytes: int = 1 * GiB
+    """/dev/shm, raised above the engine's 64 MiB for NCCL and gloo."""
+    scratch_bytes: int = 1 * GiB
+    """/tmp and HOME."""
+    out_files: int = 1024
+    """Files that a stage may leave."""
+    chunk_tokens: int = 262_144
+    """Largest chunk that may be scored before the judge commits it."""
+
+    def public(self) -> dict[str, float | int]:
+        """The limits as `setup` tells them to the contestant and verdict.json records them."""
+        return asdict(self)
+
+
+PROFILES: dict[str, Limits] = {
+    "record": Limits(900, 600, 900, 600, memory_bytes=512 * GiB, gpus=8, shm_bytes=16 * GiB, pids=8192,
+                     checkpoint_bytes=16 * GiB, scratch_bytes=16 * GiB),
+    "solo": Limits(900, 600, 900, 3600, memory_bytes=64 * GiB, gpus=1, shm_bytes=8 * GiB, pids=2048,
+                   checkpoint_bytes=8 * GiB, scratch_bytes=8 * GiB),
+    "pocket": Limits(120, 45, 60, 60, memory_bytes=6 * GiB, gpus=0, checkpoint_bytes=1 * GiB),
+}
+
+OFFICIAL_HARDWARE = "8 x NVIDIA H100 SXM"
+
+
+@dataclass(frozen=True)
+class Significance:
+    """A rule profile for 'better than the baseline': one-sided Welch test with a margin (rules 2.10)."""
+
+    name: str
+    p_below: float
+    margin_nats: float
+    """Nats a token; in bits per byte it depends on the tokenizer (0.0030 for SP1024, 0.0019 for SP8192)."""
+    source: str
+
+
+SIGNIFICANCE = (
+    Significance("readme", 0.01, 0.005, "README of the challenge, R5"),
+    Significance("progression-2026-04-28", 0.25, 0.0, "#1902: chronological frontier"),
+)

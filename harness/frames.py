@@ -1,0 +1,178 @@
+"""The frames of the protocol as strict types, and the only JSON parser that hostile bytes meet.
+
+A frame is one JSON object on one line, at most 65,536 bytes with its newline (docs/protocol.md). The parser refuses
+what the standard one lets through: NaN and Infinity, duplicate keys, integers of thousands of digits, deep nesting,
+lone surrogates. Types are exact: `true` is not 1. Unknown keys are ignored, as the protocol says.
+Not covered: turns and clocks (wire.py, referee.py).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import Violation
+
+MAX_LINE = 65_536
+MAX_DEPTH = 8
+MAX_DIGITS = 20
+QUOTED = 120
+"""How much of a contestant's own text is ever quoted as evidence."""
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class Frame(BaseModel):
+    """What every message from a contestant has."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    op: str
+
+
+class Hello(Frame):
+    op: Literal["hello"]
+    protocol: Literal[1]
+    stage: str
+
+
+class Ready(Frame):
+    op: Literal["ready"]
+
+
+class ScoreReady(Ready):
+    chunk_tokens: Annotated[int, Field(ge=1)]
+    adapts: bool
+    context: Annotated[int, Field(ge=1)] | None
+    world: Annotated[int, Field(ge=1, le=4096)] = 1
+
+
+class Variant(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    name: str
+    config: str
+
+
+class Description(Frame):
+    op: Literal["description"]
+    parameters: Count
+    techniques: list[str]
+    estimated_bytes: Count
+    variants: list[Variant] = []
+
+
+class Trained(Frame):
+    op: Literal["trained"]
+    steps: Count
+    tokens: Count
+
+
+class Packed(Frame):
+    op: Literal["packed"]
+
+
+class Nats(Frame):
+    op: Literal["nats"]
+    chunk: Count
+    n_bytes: Count = Field(alias="bytes")
+
+
+class Adapted(Frame):
+    op: Literal["adapted"]
+    chunk: Count
+    n_bytes: Count = Field(alias="bytes")
+
+
+class Progress(Frame):
+    op: Literal["progress"]
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    text: Annotated[str, Field(max_length=1000)] = ""
+
+
+def quote(raw: bytes | str) -> str:
+    """A contestant's own text made safe to print: ASCII, escaped, cut to QUOTED characters."""
+    text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
+    escaped = text.encode("unicode_escape").decode("ascii")
+    return escaped if len(escaped) <= QUOTED else escaped[:QUOTED] + "..."
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits) if len(digits) <= 64 else float("inf")
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("a number out of range")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        raise ValueError("a key appears twice")
+    return mapping
+
+
+def _depth(line: bytes) -> int:
+    """Deepest nesting of brackets outside strings, counted before the parser can recurse."""
+    deepest = depth = 0
+    in_string = escaped = False
+    for byte in line:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def parse_object(line: bytes) -> dict[str, Any]:
+    """One JSON object from one line. Raises ValueError that says what is wrong with it."""
+    if _depth(line) > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    data = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_bounded_int,
+                      parse_float=_finite_float, object_pairs_hook=_unique)
+    if not isinstance(data, dict):
+        raise ValueError(f"expected an object, found {type(data).__name__}")
+    json.dumps(data, ensure_ascii=False).encode("utf-8")  # a lone surrogate cannot be encoded
+    return data
+
+
+def parse(line: bytes, expected: tuple[type[Frame], ...]) -> Frame:
+    """The frame on `line`, which must be one of `expected` by its `op`.
+
+    Raises Violation `protocol` that names what was expected and quotes what came.
+    """
+    by_op = {kind.model_fields["op"].annotation.__args__[0]: kind for kind in expected}  # type: ignore[union-attr]
+    wanted = " or ".join(sorted(by_op))
+    try:
+        data = parse_object(line)
+        kind = by_op.get(data.get("op", ""), None) if isinstance(data.get("op"), str) else None
+        if kind is None:
+            raise ValueError(f"op {quote(str(data.get('op')))!r} is out of turn")
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise Violation("protocol", f"expected {wanted}: key {quote(key)!r}: {first['msg']}; came {quote(line)}",
+                        hint="docs/protocol.md lists the keys of every frame") from error
+    except (ValueError, RecursionError) as error:
+        raise Violation("protocol", f"expected {wanted}: {quote(str(error))}; came {quote(line)}",
+                        hint="docs/protocol.md lists the frames of every stage in order") from error

@@ -1,0 +1,48 @@
+"""Facts of the machine that a number must be read with: processor, memory, GPUs, load, versions.
+
+Read, never guessed; null where a fact is not to be had. Not covered: whether the machine tells the truth about itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SMI_SECONDS = 20
+
+
+def facts() -> dict[str, Any]:
+    """JSON-ready facts of this host, at this moment."""
+    return {"system": platform.platform(), "python": platform.python_version(), "cpu": _cpu_model(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "memory_bytes": psutil.virtual_memory().total, "load": [round(value, 2) for value in os.getloadavg()],
+            "gpus": gpus()}
+
+
+def gpus() -> list[dict[str, str]]:
+    """Name, driver and memory of each GPU, as the driver's own tool reports them; empty without one."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        output = subprocess.run(  # noqa: S603 - a fixed command
+            [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"], capture_output=True,
+            text=True, timeout=SMI_SECONDS, check=True).stdout
+    except (subprocess.SubprocessError, OSError):
+        return []
+    rows = csv.reader(output.splitlines(), skipinitialspace=True)
+    return [{"name": row[0], "driver": row[1], "memory": row[2]} for row in rows if len(row) == 3]
+
+
+def _cpu_model() -> str | None:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+                platform.processor() or None)

@@ -1,0 +1,49 @@
+"""The ledger: a hash chain over what was revealed and what was answered, in order.
+
+Once a chunk's numbers arrive they are appended and nothing changes them; two scorings agree bit for bit exactly when
+their last link agrees. Not covered: what the numbers mean (metric.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Ledger:
+    """Collects the committed nats of a stream of tokens."""
+
+    def __init__(self) -> None:
+        self._link = hashlib.sha256(b"pgolf ledger 1").digest()
+        self._parts: list[npt.NDArray[np.float32]] = []
+        self.chunks = 0
+
+    def commit(self, tokens_T: npt.NDArray[np.uint16], nats_T: npt.NDArray[np.float32]) -> None:
+        """Append one chunk: tokens as revealed, and minus the natural log of each one's probability."""
+        assert tokens_T.shape == nats_T.shape, f"{tokens_T.shape} tokens, {nats_T.shape} numbers"
+        head = struct.pack("<QQ", self.chunks, len(tokens_T))
+        body = tokens_T.astype("<u2").tobytes() + nats_T.astype("<f4").tobytes()
+        self._link = hashlib.sha256(self._link + head + body).digest()
+        self._parts.append(nats_T)
+        self.chunks += 1
+
+    @property
+    def sha256(self) -> str:
+        """The last link, hexadecimal."""
+        return self._link.hex()
+
+    def nats(self) -> npt.NDArray[np.float32]:
+        """All committed numbers, nats_T."""
+        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
+
+
+def replay(tokens_T: npt.NDArray[np.uint16], nats_T: npt.NDArray[np.float32], chunk_tokens: int) -> str:
+    """The last link that committing `nats_T` in chunks of `chunk_tokens` gives: checks a stored ledger."""
+    ledger = Ledger()
+    for start in range(0, len(tokens_T), chunk_tokens):
+        part = slice(start, start + chunk_tokens)
+        ledger.commit(tokens_T[part], nats_T[part])
+    return ledger.sha256

@@ -1,0 +1,1 @@
+"""Where a contestant runs: `docker` isolates it, `local` only limits it. Both keep one interface (base.py)."""

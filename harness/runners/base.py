@@ -1,0 +1,138 @@
+"""One interface for every place where a contestant can run, and what all of them share.
+
+A stage is one process (tree) with one socket, the inputs of its stage, an /out of bounded size, a bounded log, and no
+way to outlive its context. The referee sees only `Stage`. Not covered: what is said over the socket (referee.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol, Self
+
+from harness.edition import Limits
+from harness.errors import Violation
+from harness.wire import Listener
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What one stage is given, and nothing else."""
+
+    run_id: str
+    """Names the run on labels and temporary folders; never decides anything."""
+    stage: str
+    inputs: Mapping[str, Path]
+    """Name under /in -> file or folder of the host; copied before the start, so nothing of the run can be touched."""
+    limits: Limits
+    log: Path
+    """Where stdout and stderr go."""
+    out_bytes: int
+    command: tuple[str, ...] = ("code.pyz",)
+    """Arguments of the Python interpreter; the first names an input."""
+
+
+class Stage(Protocol):
+    """A running contestant. Leaving its context kills whatever is left of it."""
+
+    listener: Listener
+    started: float
+    """time.monotonic() at the start of the process or container: the setup clock's zero."""
+    out: str
+    """/out as the contestant sees it."""
+
+    def inside(self, name: str) -> str:
+        """The path of an input as the contestant sees it."""
+        ...
+
+    def watch(self) -> None:
+        """Raises Violation when the contestant died or took more than its share, MachineFault when the machine failed."""
+        ...
+
+    def freeze(self) -> None:
+        """Stops every instruction of the contestant, so that /out stays as it stands."""
+        ...
+
+    def collect(self, destination: Path) -> None:
+        """Copies /out to `destination`, refusing links and special files; to be called after `freeze` or the end."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Gives the contestant up to `seconds` to end by itself."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class Runner(Protocol):
+    """Starts stages."""
+
+    name: str
+    isolation: str
+    """One sentence for the verdict: what separates the contestant from the machine."""
+    isolated: bool
+    image: str | None
+    """Digest of the image, or null where none is used."""
+
+    def start(self, spec: StageSpec) -> Stage: ...
+
+    def close(self) -> None: ...
+
+
+class Staging:
+    """A private folder of one stage: `in/` with copies of its inputs, `run/` with its socket."""
+
+    def __init__(self, spec: StageSpec) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="pgolf-"))
+        self.inputs, self.run = self.root / "in", self.root / "run"
+        self.inputs.mkdir(mode=0o755)
+        self.run.mkdir(mode=0o711)
+        for name, source in spec.inputs.items():
+            _copy_readable(source, self.inputs / name)
+        self.listener = Listener(self.run / "s")
+
+    def remove(self) -> None:
+        self.listener.close()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _copy_readable(source: Path, target: Path) -> None:
+    """A copy that any user may read and that shares nothing with the original."""
+    if source.is_dir():
+        target.mkdir(mode=0o755)
+        for entry in source.iterdir():
+            _copy_readable(entry, target / entry.name)
+    else:
+        shutil.copyfile(source, target)
+        target.chmod(0o444)
+
+
+class LogPump(threading.Thread):
+    """Moves a contestant's output into its log, up to a cap; beyond it the bytes are dropped and `flooded` is set."""
+
+    def __init__(self, stream: IO[bytes], log: Path, max_bytes: int) -> None:
+        super().__init__(daemon=True, name="log pump")
+        self.stream, self.log, self.max_bytes = stream, log, max_bytes
+        self.flooded = False
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+
+    def run(self) -> None:
+        room = self.max_bytes
+        with self.log.open("wb", buffering=0) as log:
+            while piece := self.stream.read(65_536):
+                if room > 0:
+                    log.write(piece[:room])
+                room -= len(piece)
+                self.flooded = self.flooded or room < 0
+
+    def check(self) -> None:
+        if self.flooded:
+            raise Violation("log", f"the contestant wrote more than {self.max_bytes} bytes to its log", limit=True,
+                            hint="progress belongs in progress frames")

@@ -1,0 +1,125 @@
+"""Copying what a contestant left in /out: regular files only, bounded in number and size, all or nothing.
+
+Whatever was written there is hostile: links that point at the host, devices, names with `..`, a million files, a file
+that grows while it is read. Entries come from a runner's own walk; they land in a new folder that replaces
+the destination in one rename. Not covered: what the files mean (the next stage parses them inside its own container).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from harness.errors import Violation
+from harness.frames import quote
+
+NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
+MAX_DEPTH = 4
+BLOCK = 1 << 20
+
+
+class Entry(NamedTuple):
+    """One thing under /out. `kind` is 'file', 'folder', or a word for what is refused."""
+
+    path: str
+    kind: str
+    n_bytes: int
+    open: Callable[[], IO[bytes]]
+
+
+def collect(entries: Iterable[Entry], destination: Path, max_bytes: int, max_files: int) -> None:
+    """Copies `entries` to the folder `destination`, replacing it.
+
+    Raises Violation `output` for a link, a special file, an unlawful name, or more than `max_bytes` or `max_files`.
+    """
+    partial = destination.with_name(destination.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    total = count = 0
+    try:
+        for entry in entries:
+            target = partial / _lawful(entry)
+            count += 1
+            if count > max_files:
+                raise _output(f"more than {max_files} files and folders", limit=True)
+            if entry.kind == "folder":
+                target.mkdir(exist_ok=True)
+                continue
+            total += entry.n_bytes
+            if total > max_bytes:
+                raise _output(f"more than {max_bytes} bytes", limit=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(entry, target)
+        shutil.rmtree(destination, ignore_errors=True)
+        partial.rename(destination)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _output(what: str, limit: bool = False) -> Violation:
+    return Violation("output", f"/out holds {what}", limit=limit, hint="plain files with plain names, within the limits")
+
+
+def _lawful(entry: Entry) -> Path:
+    parts = entry.path.split("/")
+    if len(parts) > MAX_DEPTH or not all(NAME.match(part) for part in parts):
+        raise _output(f"an unlawful name: {quote(entry.path)}")
+    if entry.kind not in ("file", "folder"):
+        raise _output(f"a {entry.kind}: {quote(entry.path)}")
+    return Path(*parts)
+
+
+def _copy(entry: Entry, target: Path) -> None:
+    """Exactly the bytes that were announced; a file that changed its size meanwhile is refused."""
+    left = entry.n_bytes
+    with entry.open() as source, target.open("xb") as file:
+        while left and (piece := source.read(min(left, BLOCK))):
+            file.write(piece)
+            left -= len(piece)
+        if left:
+            raise _output(f"a file that shrank while it was read: {quote(entry.path)}")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def walk_folder(folder: Path) -> Iterator[Entry]:
+    """Entries of a folder on this machine, never following a link."""
+    for base, folders, files in os.walk(folder, followlinks=False):
+        for name in sorted(folders + files):
+            path = Path(base, name)
+            mode = path.lstat().st_mode
+            yield Entry(str(path.relative_to(folder)), _kind(mode), path.lstat().st_size, _opener(path))
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "fifo",
+             stat.S_IFSOCK: "socket", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
+    return kinds.get(stat.S_IFMT(mode), "special file")
+
+
+def _opener(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+
+
+def walk_tar(archive: tarfile.TarFile, root: str) -> Iterator[Entry]:
+    """Entries of a tar stream whose members live under `root`/, in the order they come."""
+    for member in archive:
+        if member.name.rstrip("/") == root:
+            continue
+        kind = "file" if member.isreg() and not member.sparse else "folder" if member.isdir() else "link or special file"
+        yield Entry(member.name.removeprefix(root + "/"), kind, member.size, _member_opener(archive, member))
+
+
+def _member_opener(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
+    def open_member() -> IO[bytes]:
+        stream = archive.extractfile(member)
+        assert stream is not None, f"{member.name} is no regular file"
+        return stream
+    return open_member

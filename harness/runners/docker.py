@@ -1,0 +1,260 @@
+"""The `docker` runner: each stage in a container of its own, with nothing in reach but its socket, /in and /out.
+
+No network, read-only root, no capabilities, no new privileges, the engine's default seccomp profile, a user without
+rights, limits on memory, processes, /dev/shm, scratch and output. /out is a tmpfs volume of bounded size; an idle
+container holds it, since a tmpfs is gone with the last container that mounts it. Whatever happens the containers and
+the volume are removed: by this run, or after `kill -9` by the next (owner.py). Not covered: side channels between two
+containers of one machine, and a kernel that fails to isolate.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import docker
+import docker.errors
+import psutil
+import requests
+from docker.models.containers import Container
+from docker.types import DeviceRequest, Mount
+
+from harness.errors import HarnessError, MachineFault, Violation
+from harness.runners.base import LogPump, StageSpec, Staging
+from harness.runners.collect import collect, walk_tar
+from harness.runners.owner import Owner, is_dead
+
+USER = "10001:10001"
+LABEL = "pgolf.owner"
+STOP_SECONDS = 10
+API_SECONDS = 60
+
+
+def connect() -> docker.DockerClient | None:
+    """The engine that answers here, or None."""
+    try:
+        client = docker.from_env(timeout=API_SECONDS)
+        client.ping()
+    except (docker.errors.DockerException, requests.RequestException):
+        return None
+    return client
+
+
+@contextmanager
+def engine_faults(what: str) -> Iterator[None]:
+    """Failures of the engine are the machine's, never the contestant's."""
+    try:
+        yield
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise MachineFault(f"the container engine failed while {what}: {error}",
+                           hint="start the engine again and repeat the command: finished stages are kept") from error
+
+
+class DockerRunner:
+    name = "docker"
+    isolation = ("container: no network, read-only root, no capabilities, no new privileges, default seccomp profile, "
+                 "user 10001, bounded memory, processes, scratch and output")
+    isolated = True
+
+    def __init__(self, client: docker.DockerClient, image: str) -> None:
+        self.client, self.image = client, image
+        self.owner = Owner()
+        self.reaped = reap(client)
+
+    def start(self, spec: StageSpec) -> DockerStage:
+        with engine_faults(f"starting stage {spec.stage}"):
+            return DockerStage(self.client, self.image, self.owner, spec)
+
+    def close(self) -> None:
+        self.owner.release()
+
+
+def reap(client: docker.DockerClient) -> int:
+    """Removes containers and volumes whose owner is dead; returns how many. A living run's are never touched."""
+    count = 0
+    dead: set[Path] = set()
+    with engine_faults("looking for what a dead run left"):
+        for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
+            path = Path(container.labels[LABEL])
+            if is_dead(path):
+                _quietly(lambda: container.remove(force=True))  # noqa: B023 - called at once
+                dead.add(path)
+                count += 1
+        for volume in client.volumes.list(filters={"label": LABEL}):
+            path = Path((volume.attrs.get("Labels") or {})[LABEL])
+            if is_dead(path):
+                _quietly(lambda: volume.remove(force=True))  # noqa: B023 - called at once
+                dead.add(path)
+                count += 1
+    for path in dead:
+        path.unlink(missing_ok=True)
+    return count
+
+
+def _quietly(operation: Callable[[], Any]) -> None:
+    """For removals: what is gone already needs no removing."""
+    try:
+        operation()
+    except docker.errors.NotFound:
+        pass
+
+
+class DockerStage:
+    """One contestant in its container, the volume for its /out, and the idle container that holds the volume."""
+
+    def __init__(self, client: docker.DockerClient, image: str, owner: Owner, spec: StageSpec) -> None:
+        self.client, self.spec, self.image = client, spec, image
+        self.staging = Staging(spec)
+        self.listener = self.staging.listener
+        self.out = "/out"
+        self.labels = {LABEL: str(owner.path), "pgolf.run": spec.run_id, "pgolf.stage": spec.stage}
+        self.containers: list[Container] = []
+        self.volume: Any = None
+        self.ended: dict[str, Any] | None = None
+        self.engine_error: Exception | None = None
+        try:
+            self._create()
+        except BaseException:
+            self._remove()
+            raise
+
+    def _create(self) -> None:
+        limits, name = self.spec.limits, f"pgolf-{uuid.uuid4().hex[:16]}"
+        size = f"size={self.spec.out_bytes},nr_inodes={4 * limits.out_files},uid=10001,gid=10001,mode=0700"
+        self.volume = self.client.volumes.create(name, driver="local", labels=self.labels, driver_opts={
+            "type": "tmpfs", "device": "tmpfs", "o": size})
+        out = Mount("/out", name, type="volume")
+        fence: dict[str, Any] = dict(image=self.image, labels=self.labels, user=USER, network_mode="none", read_only=True,
+                                     cap_drop=["ALL"], security_opt=["no-new-privileges"], detach=True)
+        self.holder = self.client.containers.create(command=["sleep", "infinity"], mounts=[out], pids_limit=16,
+                                                    mem_limit="64m", name=f"{name}-out", **fence)
+        self.containers.append(self.holder)
+        self.holder.start()
+        scratch = f"size={limits.scratch_bytes},mode=1777"
+        memory = min(limits.memory_bytes, psutil.virtual_memory().total)
+        self.container = self.client.containers.create(
+            command=["python3", *(f"/in/{part}" if i == 0 else part for i, part in enumerate(self.spec.command))],
+            environment={"PGOLF_SOCKET": "/run/pgolf/s", "PGOLF_STAGE": self.spec.stage, "HOME": "/tmp", "TMPDIR": "/tmp",
+                         "LANG": "C.UTF-8", "OMP_NUM_THREADS": str(psutil.cpu_count() or 1)},
+            mounts=[out, Mount("/in", str(self.staging.inputs), type="bind", read_only=True),
+                    Mount("/run/pgolf", str(self.staging.run), type="bind", read_only=True)],
+            tmpfs={"/tmp": scratch}, working_dir="/tmp", mem_limit=memory, memswap_limit=memory,
+            pids_limit=limits.pids, shm_size=limits.shm_bytes, log_config={"type": "none"}, name=name,
+            device_requests=[DeviceRequest(count=limits.gpus, capabilities=[["gpu"]])] if self._needs_gpu() else None,
+            **fence)
+        self.containers.append(self.container)
+        output = self.container.attach(stdout=True, stderr=True, stream=True, logs=False)
+        self.pump = LogPump(_Reader(output), self.spec.log, limits.log_bytes)  # type: ignore[arg-type]
+        self.pump.start()
+        self.started = time.monotonic()
+        self.container.start()
+        threading.Thread(target=self._await_end, daemon=True, name="container end").start()
+
+    def _needs_gpu(self) -> bool:
+        return self.spec.limits.gpus > 0 and self.spec.stage in ("train", "score")
+
+    def _await_end(self) -> None:
+        """The engine tells when the container ends; a broken wait means that the engine itself is gone."""
+        try:
+            self.container.wait(timeout=None)
+            self.container.reload()
+            self.ended = self.container.attrs["State"]
+        except docker.errors.NotFound:
+            pass  # removed by us
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            self.engine_error = error
+
+    def inside(self, name: str) -> str:
+        return f"/in/{name}"
+
+    def watch(self) -> None:
+        if self.engine_error is not None:
+            raise MachineFault(f"the container engine went away in stage {self.spec.stage}: {self.engine_error}",
+                               hint="start the engine again and repeat the command: finished stages are kept")
+        self.pump.check()
+        if self.ended is not None:
+            raise self._post_mortem(self.ended)
+
+    def _post_mortem(self, state: dict[str, Any]) -> HarnessError:
+        stage = self.spec.stage
+        if state.get("OOMKilled"):
+            return Violation("memory", f"killed in stage {stage} for taking more than {self.spec.limits.memory_bytes} "
+                             "bytes of memory (tmpfs included)", limit=True, hint="smaller micro-batches, or less scratch")
+        if self._out_is_full():
+            return Violation("output", f"/out of stage {stage} is full: at most {self.spec.out_bytes} bytes", limit=True,
+                             hint="only the checkpoint or the artifact belongs there")
+        if state.get("Error"):
+            return MachineFault(f"the engine could not run stage {stage}: {state['Error']}", hint="pgolf doctor")
+        return Violation("contestant", f"the contestant ended in stage {stage} with exit code {state.get('ExitCode')}",
+                         hint=f"{self.spec.log.name} in the run folder ends with the reason")
+
+    def _out_is_full(self) -> bool:
+        """Asked of the idle container, which alone still holds the volume: free blocks and inodes of /out."""
+        with engine_faults("measuring /out"):
+            code, output = self.holder.exec_run(["stat", "-f", "-c", "%f %d", "/out"])
+        free = output.decode("ascii", "replace").split()
+        return code == 0 and "0" in free
+
+    def freeze(self) -> None:
+        with engine_faults("freezing a container"):
+            try:
+                self.container.pause()
+            except docker.errors.APIError as error:
+                if self.ended is None and error.response is not None and error.response.status_code != 409:
+                    raise  # 409: it ended by itself, so it stands still
+
+    def collect(self, destination: Path) -> None:
+        with engine_faults("copying /out"):
+            stream, _ = self.holder.get_archive("/out", chunk_size=1 << 20)
+            with tarfile.open(fileobj=_Reader(stream), mode="r|") as archive:  # type: ignore[call-overload]
+                collect(walk_tar(archive, "out"), destination, self.spec.out_bytes, self.spec.limits.out_files)
+
+    def wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.ended is None and self.engine_error is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._remove()
+        self.pump.join(STOP_SECONDS)
+
+    def _remove(self) -> None:
+        """Removes everything; a dead engine keeps it until the next run reaps it."""
+        try:
+            for container in reversed(self.containers):
+                _quietly(lambda: container.remove(force=True, v=True))  # noqa: B023 - called at once
+            if self.volume is not None:
+                _quietly(lambda: self.volume.remove(force=True))
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            self.engine_error = self.engine_error or error
+        finally:
+            self.staging.remove()
+
+
+class _Reader(io.RawIOBase):
+    """The engine's stream of byte pieces as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces, self.rest = iter(pieces), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while not self.rest or (size < 0):
+            piece = next(self.pieces, b"")
+            if not piece:
+                break
+            self.rest += piece
+        taken, self.rest = (self.rest, b"") if size < 0 else (self.rest[:size], self.rest[size:])
+        return taken

@@ -1,0 +1,176 @@
+"""The `local` runner: the contestant is a child process. It is limited, not isolated.
+
+For newcomers without a container engine, and for tests. The clocks, the byte caps and the socket are the same as in a
+container, but a child can read what its user can read and talk to the network: a verdict from here says
+"isolation: none" and can never be a record. Not covered: hiding anything from a contestant that looks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from harness.errors import Violation
+from harness.runners.base import LogPump, StageSpec, Staging
+from harness.runners.collect import collect, walk_folder
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+MEASURE_SECONDS = 0.5
+KILL_SECONDS = 5.0
+
+
+class LocalRunner:
+    name = "local"
+    isolation = "none: a child process of this user, with the user's files and network in reach"
+    isolated = False
+    image = None
+
+    def __init__(self) -> None:
+        if sys.platform == "linux":  # orphans of a contestant become our children, so that none survives its stage
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def start(self, spec: StageSpec) -> LocalStage:
+        return LocalStage(spec)
+
+    def close(self) -> None:
+        """Nothing outlives a stage."""
+
+
+class LocalStage:
+    """One contestant as a process group, with a scrubbed environment and rlimits."""
+
+    def __init__(self, spec: StageSpec) -> None:
+        self.spec = spec
+        self.staging = Staging(spec)
+        self.listener = self.staging.listener
+        self.out_folder, home = self.staging.root / "out", self.staging.root / "home"
+        self.out_folder.mkdir()
+        home.mkdir()
+        self.out = str(self.out_folder)
+        self.measured = 0.0
+        self.others = {child.pid for child in psutil.Process().children()}
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        environment = {"PGOLF_SOCKET": str(self.listener.path), "PGOLF_STAGE": spec.stage, "HOME": str(home),
+                       "TMPDIR": str(home), "LANG": "C.UTF-8", "PATH": os.defpath, "OMP_NUM_THREADS": str(cores)}
+        arguments = [sys.executable, self.inside(spec.command[0]), *spec.command[1:]]
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(  # noqa: S603 - running the contestant is what we are for
+            arguments, env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_limit_child(spec.out_bytes))
+        assert self.process.stdout is not None
+        self.pump = LogPump(self.process.stdout, spec.log, spec.limits.log_bytes)
+        self.pump.start()
+
+    def inside(self, name: str) -> str:
+        return str(self.staging.inputs / name)
+
+    def watch(self) -> None:
+        self.pump.check()
+        code = self.process.poll()
+        if code is not None:
+            raise Violation("contestant", f"the contestant ended in stage {self.spec.stage} with {_status(code)}",
+                            hint=f"{self.spec.log.name} in the run folder ends with the reason")
+        if time.monotonic() - self.measured >= MEASURE_SECONDS:
+            self._measure()
+            self.measured = time.monotonic()
+
+    def freeze(self) -> None:
+        for process in self._tree():
+            _signal(process, signal.SIGSTOP)
+
+    def collect(self, destination: Path) -> None:
+        collect(walk_folder(self.out_folder), destination, self.spec.out_bytes, self.spec.limits.out_files)
+
+    def wait(self, seconds: float) -> None:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass  # leaving the context kills it
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        deadline = time.monotonic() + KILL_SECONDS
+        while (alive := list(self._tree())) and time.monotonic() < deadline:
+            for process in alive:  # again until none is left: a fork bomb can outrun one round
+                _signal(process, signal.SIGKILL)
+            psutil.wait_procs(alive, timeout=0.2)
+        self.process.wait()
+        self.pump.join(KILL_SECONDS)
+        self.staging.remove()
+
+    def _tree(self) -> Iterator[psutil.Process]:
+        """The contestant, its descendants, and its orphans, which the system handed to us."""
+        for child in psutil.Process().children():
+            if child.pid in self.others:
+                continue
+            try:
+                family = [child, *child.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                continue
+            for process in family:
+                if _alive(process):
+                    yield process
+
+    def _measure(self) -> None:
+        limits = self.spec.limits
+        memory = sum(_resident(process) for process in self._tree())
+        if memory > limits.memory_bytes:
+            raise Violation("memory", f"{memory} bytes resident in stage {self.spec.stage}, at most {limits.memory_bytes}",
+                            limit=True, hint="smaller micro-batches, or a profile with more memory")
+        written = _written(self.out_folder)
+        if written > self.spec.out_bytes:
+            raise Violation("output", f"{written} bytes in /out of stage {self.spec.stage}, at most {self.spec.out_bytes}",
+                            limit=True, hint="only the checkpoint or the artifact belongs there")
+
+
+def _limit_child(out_bytes: int):  # type: ignore[no-untyped-def]
+    def apply() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (out_bytes, out_bytes))
+        if sys.platform == "linux":  # a judge killed with -9 takes its contestant along
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return apply
+
+
+def _status(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _written(folder: Path) -> int:
+    try:
+        return sum(entry.n_bytes for entry in walk_folder(folder) if entry.kind == "file")
+    except FileNotFoundError:  # a file that went away while we looked; the next look counts again
+        return 0
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0

@@ -1,0 +1,53 @@
+"""Statistics of a few seeds: mean, spread, interval, and the challenge's test for 'better than'.
+
+The test is one-sided Welch with a margin: is our mean below the baseline's mean less the margin? Both samples' variance
+counts (early records tested against a constant, docs/rules.md 2.10). Reported only; it changes no verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.edition import Significance
+
+
+class Summary(NamedTuple):
+    mean: float
+    sd: float | None
+    ci95: tuple[float, float] | None
+
+
+class WelchTest(NamedTuple):
+    """p of 'not better by the margin', and whether it is below the profile's level."""
+
+    profile: str
+    margin_bpb: float
+    t: float
+    df: float
+    p: float
+    p_below: float
+    better: bool
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, standard deviation (n - 1) and Student's 95 % interval; the latter two are null below two values."""
+    from scipy import stats
+
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Summary(mean, None, None)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
+    return Summary(mean, sd, (mean - half, mean + half))
+
+
+def welch(ours: Sequence[float], baseline: Sequence[float], rule: Significance, bytes_per_token: float) -> WelchTest:
+    """One-sided Welch test of `ours` (bits per byte by seed) against `baseline` less the rule's margin."""
+    from scipy import stats
+
+    margin = rule.margin_nats / math.log(2) / bytes_per_token
+    result = stats.ttest_ind(ours, [value - margin for value in baseline], equal_var=False, alternative="less")
+    p = float(result.pvalue)
+    return WelchTest(rule.name, margin, float(result.statistic), float(result.df), p, rule.p_below, p < rule.p_below)
