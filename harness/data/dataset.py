@@ -1,0 +1,253 @@
+"""A dataset folder, opened strictly: `dataset.json`, a tokenizer and token shards, all in one flat folder.
+
+`Dataset.open` reads the manifest within bounds, allows nothing but plain file names in that folder, and looks at the length
+of every file. `Dataset.verify` does the slow part: every hash, header, id and the byte total. The folder may come from
+anybody, so a name such as ../../etc/passwd, a key written twice or a number with a million digits is an error with a place.
+
+Not covered: whether the text is the text that the name promises; `source` is free and unproven.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.bytecount import ByteTable
+from harness.data.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_atomic
+from harness.errors import UsageError
+from harness.shards import BOS_ID, HEADER_BYTES, MAX_TOKENS, Tokens, count_documents, read_header, read_tokens
+
+MANIFEST = "dataset.json"
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_SHARDS = 10_000
+MAX_DIGITS = 18
+
+Progress = Callable[[str, float], None]  # (what is being done, share of the whole work done in [0, 1])
+
+
+def _safe_name(name: str) -> str:
+    if not SAFE_NAME.fullmatch(name) or name == MANIFEST:
+        raise ValueError("expected a plain file name in the dataset's folder (letters, digits, . _ -)")
+    return name
+
+
+def _positive(number: float) -> float:
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError("expected a finite number above 0")
+    return number
+
+
+FileName = Annotated[str, AfterValidator(_safe_name)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=10 ** 15)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileEntry(_Strict):
+    """A file of the folder."""
+
+    file: FileName
+    n_bytes: Count
+    sha256: Sha256
+
+
+class ShardEntry(FileEntry):
+    """A token shard; `documents` counts the BOS in it."""
+
+    tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+    documents: Count
+
+    @model_validator(mode="after")
+    def _length_fits(self) -> ShardEntry:
+        if self.n_bytes != HEADER_BYTES + 2 * self.tokens:
+            raise ValueError(f"n_bytes of {self.tokens} tokens is {HEADER_BYTES + 2 * self.tokens}, not {self.n_bytes}")
+        return self
+
+
+class Manifest(_Strict):
+    """dataset.json, schema 1."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    vocab_size: Annotated[int, Field(ge=4, le=65_536)]
+    tokenizer: FileEntry
+    train: Annotated[list[ShardEntry], Field(max_length=MAX_SHARDS)]
+    validation: Annotated[list[ShardEntry], Field(min_length=1, max_length=MAX_SHARDS)]
+    validation_bytes: Count
+    source: dict[str, str | int | float | bool | None]
+    compressors: dict[str, Annotated[float, AfterValidator(_positive)]]
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Manifest:
+        names = [self.tokenizer.file, *(shard.file for shard in self.train + self.validation)]
+        if len({name.casefold() for name in names}) != len(names):
+            raise ValueError("a file is named twice")
+        return self
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for key, _ in pairs if [name for name, _ in pairs].count(key) > 1)
+        raise ValueError(f"the key {twice[:80]!r} is written twice")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number here")
+
+
+def _bounded_int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text):,} digits")
+    return int(text)
+
+
+def strict_json(content: bytes) -> Any:
+    """JSON without keys written twice, NaN, endless numbers or bad UTF-8; anything wrong is a ValueError."""
+    try:
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant,
+                          parse_int=_bounded_int)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def parse_manifest(content: bytes, path: Path) -> Manifest:
+    """The manifest in these bytes of `path`; the first thing wrong is named with its place."""
+    hint = "dataset.json is written by `pgolf data prepare`; make the dataset again rather than editing it"
+    try:
+        return Manifest.model_validate(strict_json(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UsageError(f"{path}: {place}: {first['msg']}, found {first['input']!r:.80}{more}", hint=hint) from None
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}", hint=hint) from None
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> str:
+    """Write dataset.json after checking it against the schema, the same bytes for the same facts; returns its SHA-256."""
+    content = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode("ascii")
+    parse_manifest(content, folder / MANIFEST)
+    write_atomic(folder / MANIFEST, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One token shard as the manifest tells it."""
+
+    path: Path
+    tokens: int
+    documents: int
+    n_bytes: int
+    sha256: str
+
+
+def _shards(folder: Path, entries: list[ShardEntry]) -> tuple[Shard, ...]:
+    return tuple(Shard(folder / entry.file, entry.tokens, entry.documents, entry.n_bytes, entry.sha256)
+                 for entry in entries)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset. `sha256` is that of dataset.json's bytes and so stands for the whole folder."""
+
+    folder: Path
+    sha256: str
+    name: str
+    vocab_size: int
+    tokenizer: Path
+    tokenizer_sha256: str
+    train: tuple[Shard, ...]
+    validation: tuple[Shard, ...]
+    validation_bytes: int
+    compressors: dict[str, float]
+    source: dict[str, str | int | float | bool | None]
+
+    @classmethod
+    def open(cls, folder: Path) -> Dataset:
+        """Read the manifest and look at every file's length; the files themselves are read by `verify`."""
+        folder = Path(folder).absolute()
+        path = folder / MANIFEST
+        if not path.exists():
+            raise UsageError(f"{folder}: no dataset here ({MANIFEST} is missing)",
+                             hint="make one with `pgolf data prepare pocket`, or see `pgolf data prepare --help`")
+        content = read_bounded(path, MAX_MANIFEST_BYTES)
+        manifest = parse_manifest(content, path)
+        for entry in (manifest.tokenizer, *manifest.train, *manifest.validation):
+            n_bytes = file_size(folder / entry.file)
+            if n_bytes != entry.n_bytes:
+                raise UsageError(f"{folder / entry.file}: expected {entry.n_bytes:,} bytes, found {n_bytes:,}",
+                                 hint="the file was cut short or replaced: prepare the dataset again")
+        return cls(folder, hashlib.sha256(content).hexdigest(), manifest.name, manifest.vocab_size,
+                   folder / manifest.tokenizer.file, manifest.tokenizer.sha256, _shards(folder, manifest.train),
+                   _shards(folder, manifest.validation), manifest.validation_bytes, dict(manifest.compressors),
+                   dict(manifest.source))
+
+    @property
+    def validation_tokens_total(self) -> int:
+        """Number of tokens of the validation stream, without reading it."""
+        return sum(shard.tokens for shard in self.validation)
+
+    @property
+    def train_tokens_total(self) -> int:
+        """Number of tokens of all train shards, without reading them."""
+        return sum(shard.tokens for shard in self.train)
+
+    def byte_table(self) -> ByteTable:
+        """The judge's table for this dataset's tokenizer."""
+        return ByteTable.from_tokenizer(self.tokenizer, self.vocab_size)
+
+    def validation_tokens(self) -> Tokens:
+        """The whole validation stream, in order, read-only. tokens_T: uint16."""
+        parts = [read_tokens(shard.path, self.vocab_size) for shard in self.validation]
+        tokens_T: Tokens = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        tokens_T.flags.writeable = False
+        return tokens_T
+
+    def verify(self, progress: Progress | None = None) -> None:
+        """Check every hash, header, id, document count and the byte total; the first thing wrong is a UsageError."""
+        report: Progress = progress or (lambda what, share: None)
+        work = sum(shard.n_bytes for shard in (*self.train, *self.validation)) or 1
+        _expect(self.tokenizer, "sha256", self.tokenizer_sha256, sha256_of(self.tokenizer))
+        table = self.byte_table()
+        done, n_bytes, previous = 0, 0, None
+        for shard in (*self.train, *self.validation):
+            report(shard.path.name, done / work)
+            tokens_T = _verified(shard, self.vocab_size)
+            if shard in self.validation and shard.tokens:
+                if previous is None and int(tokens_T[0]) != BOS_ID:
+                    raise UsageError(f"{shard.path}: the validation stream opens with id {int(tokens_T[0])}, expected "
+                                     f"BOS ({BOS_ID})", hint="documents begin with BOS: prepare the dataset again")
+                n_bytes += table.total(tokens_T, previous)
+                previous = int(tokens_T[-1])
+            done += shard.n_bytes
+        _expect(self.folder / MANIFEST, "validation_bytes", f"{self.validation_bytes:,}", f"{n_bytes:,}")
+        report("verified", 1.0)
+
+
+def _expect(path: Path, what: str, expected: str, found: str) -> None:
+    if expected != found:
+        raise UsageError(f"{path}: {what}: expected {expected}, found {found}",
+                         hint="the dataset was changed or damaged after it was made: prepare it again")
+
+
+def _verified(shard: Shard, vocab_size: int) -> Tokens:
+    _expect(shard.path, "tokens", f"{shard.tokens:,}", f"{read_header(shard.path):,}")
+    tokens_T = read_tokens(shard.path, vocab_size)
+    _expect(shard.path, "sha256", shard.sha256, sha256_of(shard.path))
+    _expect(shard.path, "documents", f"{shard.documents:,}", f"{count_documents(tokens_T):,}")
+    return tokens_T
