@@ -1,0 +1,91 @@
+"""Predictions for a revealed stream: nats for a chunk, one row, or many rows; all by the same passes.
+
+What: a `Predictor` holds a model as a callable `forward(ids_BT int64, last=n) -> logits_BnV float32` and the window
+rule (golf/windows.py). `nats` gives -ln p(x_t | x_<t) for the targets of a chunk, `row` the whole distribution of the
+next token, `rows` that of many contexts. Each is a window of the same inputs and the same length, so that the three
+agree up to the rounding that a batch's size brings (below 1e-5 nats in float32).
+
+Logits become probabilities in float32, whatever the trunk computes in: |logsumexp| of a row stays below 1e-5.
+
+Cost: W positions through all layers but the last for each S targets: W/S times the work of one plain pass (8 for
+window 512 and stride 64); only the S last positions reach the last layer's queries, its feed-forward and the head.
+
+Not covered: learning from what was scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from golf import windows
+from golf.windows import Tail, Window
+
+Forward = Callable[..., Tensor]
+
+
+class Predictor:
+    """A model under the window rule. Knows no socket; `device` is where the ids go."""
+
+    def __init__(self, forward: Forward, *, window: int, stride: int, batch: int, device: torch.device | str = "cpu"):
+        self.forward = forward
+        self.window = window
+        self.stride = stride
+        self.batch = batch
+        self.device = torch.device(device)
+
+    def _log_probs(self, inputs_BT: np.ndarray, targets: int) -> Tensor:
+        """Inputs -> natural-log probabilities_BSV of what follows each of the last S = `targets` inputs."""
+        ids_BT = torch.from_numpy(inputs_BT).to(self.device, non_blocking=True)
+        logits_BSV = self.forward(ids_BT, last=targets)
+        if logits_BSV.dtype != torch.float32 or logits_BSV.shape[:2] != (len(inputs_BT), targets):
+            raise ValueError(f"a model must give float32 logits of the last {targets}; got {logits_BSV.dtype} "
+                             f"{tuple(logits_BSV.shape)}")
+        return F.log_softmax(logits_BSV, dim=-1)
+
+    @torch.inference_mode()
+    def nats(self, tail: Tail, start: int, stop: int) -> np.ndarray:
+        """-ln p(x_t | x_<t) for t = start .. stop - 1, float32, 0 for x_0; all of them revealed in `tail`."""
+        if not tail.start <= start <= stop <= tail.stop:
+            raise ValueError(f"targets {start}..{stop - 1} lie outside the tokens kept, {tail.start}..{tail.stop - 1}")
+        parts = []
+        for group in windows.batches(start, stop, self.window, self.stride, self.batch):
+            targets = group[0].targets
+            inputs_BT = np.stack([tail.inputs(w) for w in group])
+            truth_BS = np.stack([tail.inputs(Window(w.first_target, targets, targets)) for w in group])
+            log_p_BSV = self._log_probs(inputs_BT, targets)
+            truth_BS1 = torch.from_numpy(truth_BS).to(self.device)[:, :, None]
+            parts.append(-log_p_BSV.gather(2, truth_BS1).flatten())
+        if start == stop or not parts:
+            return np.zeros(stop - start, np.float32)
+        every = torch.cat(parts).cpu().numpy()
+        first = start // self.stride * self.stride
+        if first == 0:  # block 0 has no number for x_0
+            every = np.concatenate([np.zeros(1, np.float32), every])
+        return np.abs(every[start - first : stop - first])  # abs: a certain prediction is 0, not -0
+
+    @torch.inference_mode()
+    def row(self, tail: Tail) -> np.ndarray:
+        """Natural-log probabilities_V (float32) of the next token, given all that was revealed (at least one)."""
+        return self.rows([tail])[0]
+
+    @torch.inference_mode()
+    def rows(self, tails: list[Tail]) -> np.ndarray:
+        """`row` for many streams at once, each ending where its prediction is asked for: float32, k x V."""
+        asked = [windows.target_window(tail.stop, self.window, self.stride) for tail in tails]
+        alike: dict[tuple[int, int], list[int]] = {}
+        for i, w in enumerate(asked):
+            alike.setdefault((w.length, w.targets), []).append(i)
+        found: dict[int, np.ndarray] = {}
+        for (_, targets), members in alike.items():
+            for at in range(0, len(members), self.batch):
+                group = members[at : at + self.batch]
+                log_p_BSV = self._log_probs(np.stack([tails[i].inputs(asked[i]) for i in group]), targets)
+                place_B = torch.tensor([tails[i].stop - asked[i].first_target for i in group])
+                rows_BV = log_p_BSV[torch.arange(len(group)), place_B].cpu().numpy()
+                found.update(zip(group, rows_BV, strict=True))
+        return np.stack([found[i] for i in range(len(tails))])
