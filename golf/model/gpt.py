@@ -1,0 +1,107 @@
+"""The model: embed, one loop over the plan's visits, softcapped logits. The only forward; everything uses it.
+
+Training, sliding-window scoring and single predictions call `GPT.forward`. With `last = n` only the last n positions
+are wanted: the head, and in the last visit the queries and the feed-forward, are computed for these alone, which for
+64 of 512 positions saves most of one block. The legend of axes is in golf/model/layers.py.
+
+Source: the challenge's starting script and #586. Not covered: depth recurrence, parallel residuals and gated skips,
+for which the plan and `Block.forward` are the places.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from golf.config import ModelConfig
+from golf.model import plan as plans
+from golf.model.attention import Attention
+from golf.model.inputs import BigramHash, SmearGate, ValueEmbedding
+from golf.model.kernels import ATTENTION
+from golf.model.layers import FeedForward, Rotary, Table, layer_scale, rms_norm, rotary, softcap
+
+
+class Block(nn.Module):
+    """x_BSD -> x_BTD for the last T positions: mix with the embedding, attention, feed-forward. Cost: 4 D and its parts.
+
+    x_in = mix0 x + mix1 x0;  x1 = x_in + attn_scale Attention(norm(x_in) s);  out = x1 + mlp_scale MLP(norm(x1) s).
+    """
+
+    def __init__(self, cfg: ModelConfig, layer: int, attention: str) -> None:
+        super().__init__()
+        self.scale = layer_scale(layer, cfg.ln_scale)
+        self.attn = Attention(cfg, layer, ATTENTION[attention])
+        self.mlp = FeedForward(cfg.width, cfg.mlp_hidden)
+        self.attn_scale = nn.Parameter(torch.empty(cfg.width))
+        self.mlp_scale = nn.Parameter(torch.empty(cfg.width))
+        self.resid_mix = nn.Parameter(torch.empty(2, cfg.width))
+
+    def forward(self, x_BSD: Tensor, x0_BSD: Tensor, table: Rotary, value_BSC: Tensor | None, last: int) -> Tensor:
+        mix_2D = self.resid_mix.to(x_BSD.dtype)
+        x_BSD = torch.addcmul(mix_2D[1] * x0_BSD, mix_2D[0], x_BSD)
+        attn_BTD = self.attn(rms_norm(x_BSD, self.scale), table, value_BSC, last)
+        x_BTD = torch.addcmul(x_BSD[:, -last:], self.attn_scale.to(x_BSD.dtype), attn_BTD)
+        return torch.addcmul(x_BTD, self.mlp_scale.to(x_BTD.dtype), self.mlp(rms_norm(x_BTD, self.scale)))
+
+
+class GPT(nn.Module):
+    """ids_BS -> logits_BTV, float32 and softcapped. Embedding and head share one table.
+
+    `dtype` is the stream's arithmetic (float32 or bfloat16), `attention` a key of kernels.ATTENTION. Parameters are
+    float32 and empty until `golf.model.init.initialise` or `load_state_dict` fills them.
+    """
+
+    def __init__(
+        self, cfg: ModelConfig, vocab_size: int, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa"
+    ) -> None:
+        super().__init__()
+        self.cfg, self.dtype, self.attention = cfg, dtype, attention
+        self.plan = plans.visits(tuple(range(cfg.layers)), cfg.skips)
+        self.tok_emb = Table(vocab_size, cfg.width)
+        if cfg.bigram_buckets:
+            self.bigram = BigramHash(cfg.bigram_buckets, cfg.bigram_dim, cfg.width)
+        if cfg.smear:
+            self.smear = SmearGate(cfg.width)
+        if cfg.ve_dim:
+            self.value_embedding = ValueEmbedding(cfg, vocab_size)
+        if plans.n_skips(self.plan):
+            self.skip_weights = nn.Parameter(torch.empty(plans.n_skips(self.plan), cfg.width))
+        self.blocks = nn.ModuleList(Block(cfg, layer, attention) for layer in range(cfg.layers))
+
+    def embed(self, ids_BS: Tensor) -> Tensor:
+        """ids_BS -> x0_BSD: the sum of what a token knows before layer 0, normed, then smeared."""
+        x_BSD = self.tok_emb(ids_BS).to(self.dtype)
+        if self.cfg.bigram_buckets:
+            x_BSD = x_BSD + self.bigram(ids_BS, self.dtype)
+        x_BSD = rms_norm(x_BSD)
+        return self.smear(x_BSD) if self.cfg.smear else x_BSD
+
+    def values(self, ids_BS: Tensor) -> dict[int, Tensor]:
+        """What is added to the values of each layer that has a share in the value embedding, value_BSC by layer."""
+        if not self.cfg.ve_dim:
+            return {}
+        value_BSC = self.value_embedding(ids_BS, self.dtype)
+        scales = self.value_embedding.scales.to(self.dtype)
+        return {layer: scales[i] * value_BSC for i, layer in enumerate(self.cfg.ve_layers)}
+
+    def trunk(self, ids_BS: Tensor, last: int) -> Tensor:
+        """ids_BS -> normed x_BTD of the last positions: the plan, visit by visit."""
+        x_BSD = x0_BSD = self.embed(ids_BS)
+        table = rotary(ids_BS.shape[1], self.cfg.rope_dims or self.cfg.head_dim, self.cfg.rope_base, ids_BS.device)
+        value_BSC = self.values(ids_BS)
+        stack: list[Tensor] = []
+        for step, visit in enumerate(self.plan):
+            if visit.skip is not None:
+                x_BSD = torch.addcmul(x_BSD, self.skip_weights[visit.skip].to(self.dtype), stack.pop())
+            wanted = last if step == len(self.plan) - 1 else ids_BS.shape[1]
+            x_BSD = self.blocks[visit.layer](x_BSD, x0_BSD, table, value_BSC.get(visit.layer), wanted)
+            if visit.save:
+                stack.append(x_BSD)
+        return rms_norm(x_BSD)
+
+    def forward(self, ids_BS: Tensor, last: int | None = None) -> Tensor:
+        """ids_BS (integers) -> logits_BTV for the last T = `last` positions, or for all of them."""
+        x_BTD = self.trunk(ids_BS, ids_BS.shape[1] if last is None else last)
+        logits_BTV = functional.linear(x_BTD, self.tok_emb.weight.to(x_BTD.dtype)).float()
+        return softcap(logits_BTV, self.cfg.softcap)

@@ -1,0 +1,104 @@
+"""Causal attention kernels: one function each, chosen once for a device, recorded, and tested against each other.
+
+All take q_BTHE, k_BSKE, v_BSKE with T <= S and H a multiple of K, and return y_BTHE. The queries are the last T of the
+S positions: query t sees keys 0 .. S - T + t. Scores are scaled by 1 / sqrt(E).
+
+Order of choice: FlashAttention-3 -> cuDNN -> PyTorch's plain scaled_dot_product_attention, as #586 runs it. A kernel
+that is not there is passed over with its reason in `Choice.why`, which the training log and `ready` repeat.
+Not covered: windows, sinks, dropout, and masks other than the causal one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _mask(n_queries: int, n_keys: int, device: torch.device) -> Tensor:
+    """mask_TS, true where a query may look, queries aligned to the last keys."""
+    return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
+
+
+def attend_reference(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
+    """The definition, in float32, with the whole score matrix: for tests."""
+    group = q_BTHE.shape[2] // k_BSKE.shape[2]
+    k_BSHE, v_BSHE = (x.float().repeat_interleave(group, dim=2) for x in (k_BSKE, v_BSKE))
+    score_BHTS = torch.einsum("bthe,bshe->bhts", q_BTHE.float(), k_BSHE) / q_BTHE.shape[-1] ** 0.5
+    mask_TS = _mask(q_BTHE.shape[1], k_BSKE.shape[1], q_BTHE.device)
+    weight_BHTS = score_BHTS.masked_fill(~mask_TS, float("-inf")).softmax(dim=-1)
+    return torch.einsum("bhts,bshe->bthe", weight_BHTS, v_BSHE).to(q_BTHE.dtype)
+
+
+def attend_sdpa(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
+    """PyTorch's own choice of kernel, on any device."""
+    q, k, v = (x.transpose(1, 2) for x in (q_BTHE, k_BSKE, v_BSKE))
+    square = q.shape[2] == k.shape[2]
+    mask_TS = None if square else _mask(q.shape[2], k.shape[2], q.device)
+    y_BHTE = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_TS, is_causal=square, enable_gqa=True)
+    return y_BHTE.transpose(1, 2)
+
+
+def attend_cudnn(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
+    """cuDNN's kernel, keys and values repeated for each query head as #586 does; fewer queries than keys go to SDPA."""
+    if q_BTHE.shape[1] != k_BSKE.shape[1]:
+        return attend_sdpa(q_BTHE, k_BSKE, v_BSKE)
+    group = q_BTHE.shape[2] // k_BSKE.shape[2]
+    k, v = (x.repeat_interleave(group, dim=2).transpose(1, 2) for x in (k_BSKE, v_BSKE))
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        y_BHTE = functional.scaled_dot_product_attention(q_BTHE.transpose(1, 2), k, v, is_causal=True)
+    return y_BHTE.transpose(1, 2)
+
+
+def attend_flash3(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
+    """FlashAttention-3 (Hopper): grouped heads and last-aligned queries are its own conventions."""
+    from flash_attn_interface import flash_attn_func
+
+    y = flash_attn_func(q_BTHE, k_BSKE, v_BSKE, causal=True)
+    return y[0] if isinstance(y, tuple) else y
+
+
+ATTENTION: dict[str, Attend] = {
+    "flash3": attend_flash3,
+    "cudnn": attend_cudnn,
+    "sdpa": attend_sdpa,
+    "reference": attend_reference,
+}
+
+
+class Choice(NamedTuple):
+    """Which kernel runs here, and why the ones before it do not."""
+
+    name: str
+    why: str
+
+
+def _fails(attend: Attend, device: torch.device) -> str:
+    """Try a kernel on a small bfloat16 input; the reason why it cannot run, or an empty text."""
+    q, k = (torch.zeros(1, 128, heads, 64, device=device, dtype=torch.bfloat16) for heads in (4, 2))
+    try:
+        attend(q, k, k)
+    except (ImportError, RuntimeError) as error:
+        return str(error).splitlines()[0][:100]
+    return ""
+
+
+def choose(device: torch.device, dtype: torch.dtype) -> Choice:
+    """The fastest kernel that runs on this device in this dtype."""
+    if device.type != "cuda":
+        return Choice("sdpa", f"flash3, cudnn: no CUDA device ({device.type})")
+    if dtype != torch.bfloat16:
+        return Choice("sdpa", f"flash3, cudnn: {dtype} instead of bfloat16")
+    reasons = []
+    for name in ("flash3", "cudnn"):
+        reason = _fails(ATTENTION[name], device)
+        if not reason:
+            return Choice(name, "; ".join(reasons) or "first choice")
+        reasons.append(f"{name}: {reason}")
+    return Choice("sdpa", "; ".join(reasons))

@@ -1,0 +1,102 @@
+"""Primitives of every block: linear maps, RMS norm, rotary positions, the relu-squared feed-forward.
+
+Axes, here and in all of golf/model: B rows, T targets or queries, S keys, D width, H query heads, K key heads,
+G = H / K, E head width, F feed-forward width, V vocabulary.
+
+Weights are float32 masters, cast to the stream's dtype where they are used, so that the same modules run in float32
+and in bfloat16 without autocast. Not covered: learnable norm weights and biases, which no system of the family has.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EPS = torch.finfo(torch.float32).eps
+
+
+class Linear(nn.Module):
+    """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32; filled in by `initialise` (golf/model/init.py)."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns))
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return functional.linear(x_BTC, self.weight.to(x_BTC.dtype))
+
+
+class Table(nn.Module):
+    """ids_BT -> rows_BTC of a float32 table. Cost: N * C parameters."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns))
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        return functional.embedding(ids_BT, self.weight)
+
+
+def rms_norm(x: Tensor, scale: float = 1.0) -> Tensor:
+    """x * scale / sqrt(mean(x^2) + eps) over the last axis, the mean in float32. No parameters.
+
+    Written with a norm and one product, because on a CPU each pass over the stream costs as much as the arithmetic.
+    """
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return (x * (scale * torch.rsqrt(norm.square() / x.shape[-1] + EPS))).to(x.dtype)
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines of each position, S by half the number of rotated dimensions."""
+
+    cos_SR: Tensor
+    sin_SR: Tensor
+
+    def last(self, n: int) -> Rotary:
+        """The rows of the last n positions."""
+        return Rotary(self.cos_SR[-n:], self.sin_SR[-n:])
+
+
+def rotary(positions: int, dims: int, base: float, device: torch.device) -> Rotary:
+    """Tables for positions 0 .. positions - 1; frequency i of dims / 2 is base^(-2 i / dims)."""
+    frequency_R = base ** (-torch.arange(0, dims, 2, device=device, dtype=torch.float32) / dims)
+    angle_SR = torch.outer(torch.arange(positions, device=device, dtype=torch.float32), frequency_R)
+    return Rotary(angle_SR.cos(), angle_SR.sin())
+
+
+def rotate(x_BTHE: Tensor, table: Rotary) -> Tensor:
+    """Rotate the first 2 R dimensions of each head by its position, half-split form; the rest passes through.
+
+    Partial rotation (source: #374, #414, #586) lets most dimensions match by content at any distance.
+    No parameters; neutral when 2 R is the whole head.
+    """
+    half = table.cos_SR.shape[-1]
+    cos, sin = (part.to(x_BTHE.dtype)[:, None, :] for part in table)
+    a, b, rest = x_BTHE.split([half, half, x_BTHE.shape[-1] - 2 * half], dim=-1)
+    return torch.cat([a * cos + b * sin, b * cos - a * sin, rest], dim=-1)
+
+
+class FeedForward(nn.Module):
+    """x_BTD -> relu(x U^T)^2 W^T, x_BTD. Cost: 2 * D * F parameters. Source: the challenge's starting script."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = Linear(width, hidden)
+        self.down = Linear(hidden, width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(functional.relu(self.up(x_BTD)).square())
+
+
+def softcap(logits: Tensor, cap: float) -> Tensor:
+    """cap * tanh(logits / cap): bounded logits, monotone. No parameters. Neutral: cap = 0, logits as they are."""
+    return torch.tanh(logits / cap).mul(cap) if cap else logits
+
+
+def layer_scale(layer: int, on: bool) -> float:
+    """LN scale: 1 / sqrt(layer + 1), multiplied onto the normed inputs of block `layer`. Neutral: off, 1. Source: #374."""
+    return 1 / math.sqrt(layer + 1) if on else 1.0
