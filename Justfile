@@ -1,0 +1,107 @@
+# Every command of the project; `just` lists them. The first one sets up .venv by itself (see _setup at the end).
+
+set positional-arguments
+
+# List the recipes
+[private]
+default:
+    @{{ just_executable() }} --justfile {{ quote(justfile()) }} --list --unsorted
+
+# Train, pack, score and judge a submission, e.g. submissions/hadamard-ve128
+[no-exit-message]
+run *args: _setup
+    @.venv/bin/pgolf run "$@"
+
+# Check a submission in seconds: schema, rules, size estimate
+[no-exit-message]
+check *args: _setup
+    @.venv/bin/pgolf check "$@"
+
+# Score a finished run's artifact again and compare the ledgers
+[no-exit-message]
+rescore *args: _setup
+    @.venv/bin/pgolf rescore "$@"
+
+# Write a run's report again
+[no-exit-message]
+report *args: _setup
+    @.venv/bin/pgolf report "$@"
+
+# Datasets: data prepare pocket|docs|fineweb, data verify
+[no-exit-message]
+data *args: _setup
+    @.venv/bin/pgolf data "$@"
+
+# Container images: image build cpu, image verify cpu, image lock cpu
+[no-exit-message]
+image *args: _setup
+    @.venv/bin/pgolf image "$@"
+
+# Say what this machine has and lacks
+[no-exit-message]
+doctor *args: _setup
+    @.venv/bin/pgolf doctor "$@"
+
+# Empty what is safe to empty: caches and leftovers, never finished runs
+[no-exit-message]
+clean *args: _setup
+    @.venv/bin/pgolf clean "$@"
+
+# Run the tests; arguments go to pytest
+[no-exit-message]
+test *args: _setup
+    @.venv/bin/python -m pytest "$@"
+
+# Style and types
+[no-exit-message]
+lint: _setup
+    @.venv/bin/ruff check . && .venv/bin/mypy
+
+lock_key := sha256(sha256_file("pyproject.toml") + sha256_file("requirements.lock") + sha256_file("torch.lock") + sha256_file("torch-cuda.lock"))
+
+# From nothing to a working .venv; nothing to do when the stamp, written last, names these locks
+[no-exit-message]
+[private]
+_setup:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    stamp=.venv/pgolf-stamp
+    [ "$(cat $stamp 2>/dev/null)" = {{ lock_key }} ] && exit 0
+    exec >&2  # stdout belongs to the command that was asked for
+    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_REQUIRE_HASHES=1 PIP_NO_DEPS=1 PIP_USER=0
+    supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
+    pip() { .venv/bin/python -m pip "$@"; }
+    say() { echo "setup: $*"; }
+
+    if ! .venv/bin/python -c "$supported" 2>/dev/null || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        for python in python3 python python3.14 python3.13 python3.12 python3.11 ''; do
+            [ -n "$python" ] && "$python" -c "$supported" 2>/dev/null && break
+        done
+        if [ -z "$python" ]; then
+            say "needs a Python from 3.11 to 3.14 on PATH and found none"
+            say "hint: install one (a package manager, pyenv, conda) and run the same command again"; exit 2
+        fi
+        say "making .venv with $("$python" --version); everything takes about two minutes the first time, torch most of it"
+        if ! "$python" -m venv --clear .venv; then
+            say "$python cannot make a virtual environment"
+            say "hint: on Debian and Ubuntu: apt-get install python3-venv"; exit 2
+        fi
+    fi
+    say "[1/3] $(grep -c '^[a-z]' requirements.lock) packages by hash, about half a minute"
+    pip install -qq --only-binary :all: -r requirements.lock
+    torch=$(grep -o '^torch==[0-9.]*' torch.lock)
+    say "[2/3] $torch, 190 MB as a CPU build, some 3 GB as a CUDA build: whichever this machine's index settings prefer"
+    quiet=-qq; [ -t 2 ] && quiet=
+    # In two steps, because pip given the hashes of both builds would favour an index over a folder of wheels.
+    rm -rf .venv/wheels
+    PIP_REQUIRE_HASHES=0 pip download $quiet --only-binary :all: --dest .venv/wheels "$torch"
+    pip install -qq --no-index --find-links .venv/wheels -r torch.lock
+    rm -rf .venv/wheels
+    if .venv/bin/python -c 'import sys, importlib.metadata as m; sys.exit(not any(r.startswith(("nvidia-", "cuda-")) for r in m.requires("torch")))'; then
+        say "this torch is a CUDA build: its own $(grep -c '^[a-z]' torch-cuda.lock) packages come too"
+        pip install $quiet --only-binary :all: -r torch-cuda.lock
+    fi
+    say "[3/3] pgolf itself"
+    PIP_REQUIRE_HASHES=0 pip install -qq --no-build-isolation -e .
+    echo {{ lock_key }} > $stamp
+    say "ready"
