@@ -89,7 +89,7 @@ class FeedForward(nn.Module):
         self.down = Linear(hidden, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(functional.relu(self.up(x_BTD)).square())
+        return self.down(functional.relu(self.up(x_BTD), inplace=True).square())
 
 
 def softcap(logits: Tensor, cap: float) -> Tensor:
