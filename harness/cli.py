@@ -1,0 +1,163 @@
+"""The console script `pgolf`. Commands are thin and import late; results go to stdout, talk to stderr.
+
+Exit codes: 0 valid, 1 a rule is violated, 2 bad usage, 3 the machine failed, 4 a limit was exceeded, 5 inconclusive,
+130 interrupted. Not covered: what the commands do (command_*.py, data/, image_cli.py).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Optional
+
+import typer
+
+from harness.data import data_cli
+from harness.errors import HarnessError, UsageError
+from harness import image_cli
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  help="Train, pack, score and judge Parameter Golf submissions, under limits enforced from outside.")
+app.add_typer(data_cli.app, name="data", help="Prepare and verify datasets.")
+app.add_typer(image_cli.app, name="image", help="Build, lock and verify container images.")
+
+RunnerOption = Annotated[Optional[Literal["docker", "local"]], typer.Option(
+    help="docker: isolated; local: limited only. Default: docker where an engine answers.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+@app.command()
+def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadamard-ve128")],
+        profile: Annotated[str, typer.Option(help="pocket, solo or record.")] = "pocket",
+        seeds: Annotated[str, typer.Option(help="Some of the manifest's seeds, e.g. 1337,42.")] = "",
+        data: Annotated[Optional[Path], typer.Option(help="A folder made by `pgolf data prepare`.")] = None,
+        runner: RunnerOption = None,
+        runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
+        again: Annotated[bool, typer.Option("--again", help="Run finished seeds anew; the earlier ones are kept.")] = False,
+        as_json: JsonOption = False) -> None:
+    """Train, pack, score and judge a submission. Interrupted runs resume; finished ones are not run again.
+
+    pgolf run submissions/hadamard-ve128 --seeds 1337 --runner local
+    """
+    from harness import command_run, verdict
+    from harness.progress import Progress
+
+    with Progress() as progress:
+        judged = command_run.run_submission(submission, profile, _numbers(seeds), data, runner, runs, again, progress)
+    _present(judged, as_json)
+    raise typer.Exit(verdict.exit_code(judged))
+
+
+@app.command()
+def check(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadamard-ve128")],
+          profile: Annotated[str, typer.Option(help="pocket, solo or record.")] = "record",
+          runner: RunnerOption = None, as_json: JsonOption = False) -> None:
+    """Look at a submission without training it: schema, lock, parameters, estimated size. No GPU, no data."""
+    from harness import command_check, verdict
+    from harness.progress import Progress
+
+    with Progress() as progress:
+        checked = command_check.check_submission(submission, profile, runner, progress)
+    if as_json:
+        print(json.dumps(checked, indent=1))
+    else:
+        for key, value in checked.items():
+            print(f"{key:20} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    raise typer.Exit({"pass": verdict.EXIT_VALID, "fail": verdict.EXIT_LIMIT, "unknown": verdict.EXIT_INCONCLUSIVE}[
+        checked["size"]])
+
+
+@app.command()
+def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under runs/.")],
+            data: Annotated[Optional[Path], typer.Option(help="The dataset, if it is no longer where the run found it.")] = None,
+            seeds: Annotated[str, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = "",
+            as_json: JsonOption = False) -> None:
+    """Score the packed artifacts of a run again, in the runner and image of the run, and compare the ledgers."""
+    from harness import command_rescore
+    from harness.progress import Progress
+
+    with Progress() as progress:
+        compared = command_rescore.rescore(run_dir, data, _numbers(seeds), progress)
+    command_rescore.show(compared, as_json)
+    raise typer.Exit(compared["exit_code"])
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(help="A run folder, or a verdict.json.")],
+           as_json: JsonOption = False) -> None:
+    """Show the verdict of a run again, and write its report.md and report.html anew."""
+    from harness import report as reports, rundir, verdict
+
+    folder = rundir.RunFolder(run_dir.parent if run_dir.name == "verdict.json" else run_dir)
+    judged = rundir.read_json(folder.verdict)
+    reports.write(judged, folder)
+    _present(judged, as_json)
+    raise typer.Exit(verdict.exit_code(judged))
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """What this machine can do: engine, images, GPUs, memory, disk, and what to do about what is missing."""
+    from harness import doctor as doctors
+
+    facts = doctors.examine()
+    print(json.dumps(facts, indent=1) if as_json else doctors.describe(facts))
+
+
+@app.command()
+def clean() -> None:
+    """Remove what dead runs left in the container engine and what can be made again. Datasets and runs are kept."""
+    from harness import doctor as doctors
+
+    print(doctors.clean())
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of manifest.yaml."""
+    from harness import manifest
+
+    print(json.dumps(manifest.schema(), indent=1))
+
+
+def _numbers(text: str) -> list[int]:
+    """Comma-separated seeds."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"--seeds {text!r}: expected numbers separated by commas", hint="--seeds 1337,42") from None
+
+
+def _present(judged: dict[str, Any], as_json: bool) -> None:
+    from rich.console import Console
+
+    from harness import report as reports
+
+    if as_json:
+        print(json.dumps(judged, indent=1))
+        return
+    reports.show(judged, Console())
+    print(f"report: {judged['run_dir']}/report.md and report.html")
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point: errors of ours become a message with a hint and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, _terminate)  # containers are removed on the way out, as after Ctrl-C
+    try:
+        app()
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""`pgolf rescore`: the artifact alone, scored again, and the ledgers compared.
+
+On the CPU the ledger must be the same bit for bit; on a GPU the same bits per byte within what kernels allow, which is
+reported. Everything comes from the run folder: code, recipe, artifact. Another image is refused: its score
+would be another environment's. Not covered: training again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import image, metric, records, rundir, stages
+from harness.bytecount import ByteTable
+from harness.data.dataset import Dataset
+from harness.edition import Limits
+from harness.errors import MachineFault, UsageError, Violation
+from harness.progress import Progress
+from harness.rundir import RunFolder, SeedFolder
+from harness.runners import docker as docker_runner
+from harness.runners.base import Runner
+from harness.runners.local import LocalRunner
+
+NOISE_BPB = 1e-3
+"""Largest difference that GPU kernels are allowed between two scorings."""
+
+
+def rescore(run_dir: Path, data: Path | None, seeds: Sequence[int], progress: Progress) -> dict[str, Any]:
+    """Scores every packed seed of a run again. Returns rows with both ledgers; writes nothing but rescore.log."""
+    folder = RunFolder(run_dir)
+    plan = rundir.read_json(folder.plan)
+    dataset = _dataset(plan, data)
+    limits = Limits(**plan["identity"]["limits"])
+    runner = _runner(plan)
+    rows = []
+    try:
+        with folder.locked():
+            for seed_folder, record in _scored(folder, seeds):
+                with progress.stage(f"rescore seed {record.seed}") as report:
+                    rows.append(_rescore_seed(plan, seed_folder, record, dataset, limits, runner, report))
+    finally:
+        runner.close()
+    if not rows:
+        raise UsageError(f"{run_dir}: no scored seed to score again", hint="finish the run first")
+    worst = max(row["difference_bpb"] for row in rows)
+    same = all(row["same_ledger"] for row in rows)
+    agree = same or (limits.gpus > 0 and worst <= NOISE_BPB)
+    return {"schema": 1, "run_dir": str(run_dir), "runner": runner.name, "image": runner.image, "seeds": rows,
+            "same_ledgers": same, "agree": agree, "exit_code": 0 if agree else 1}
+
+
+def _dataset(plan: dict[str, Any], data: Path | None) -> Dataset:
+    dataset = Dataset.open(data or Path(plan["dataset"]["folder"]))
+    if dataset.sha256 != plan["identity"]["dataset"]:
+        raise UsageError(f"{dataset.folder}: is not the dataset of this run", hint="--data names the right one")
+    dataset.verify()
+    return dataset
+
+
+def _runner(plan: dict[str, Any]) -> Runner:
+    """The runner and the very image of the run."""
+    if plan["identity"]["runner"] == "local":
+        return LocalRunner()
+    client = docker_runner.connect()
+    if client is None:
+        raise MachineFault("this run was made in containers and no engine answers", hint="start it (dockerd)")
+    name = "cuda" if plan["identity"]["limits"]["gpus"] else "cpu"
+    found = image.find(client, name)
+    if found != plan["image"]:
+        raise UsageError(f"the run was made with image {plan['image']}, this engine has {found or 'none'}",
+                         hint="a score of another environment is another score: load the run's image")
+    return docker_runner.DockerRunner(client, found)
+
+
+def _scored(folder: RunFolder, seeds: Sequence[int]) -> list[tuple[SeedFolder, records.SeedRecord]]:
+    numbers = seeds or sorted(int(path.name[5:]) for path in folder.path.glob("seed-*") if path.name[5:].isdigit())
+    pairs = [(folder.seed(seed), records.load(folder.seed(seed).record, seed)) for seed in numbers]
+    return [(place, record) for place, record in pairs if record.done("score") is not None]
+
+
+def _rescore_seed(plan: dict[str, Any], folder: SeedFolder, record: records.SeedRecord, dataset: Dataset, limits: Limits,
+                  runner: Runner, report: stages.Report) -> dict[str, Any]:
+    earlier = record.done("score")
+    assert earlier is not None
+    expected = earlier.facts["ledger_sha256"]
+    stored_T = stages.stored_nats(folder, dataset, earlier.claims["chunk_tokens"], expected)
+    job = stages.Job(runner, limits, plan["identity"]["profile"], plan["track"], folder.code, folder.config,
+                     dataset.tokenizer, dataset.vocab_size, f"rescore-{plan['submission']}")
+    try:
+        result, scored = stages.score(job, record.seed, folder, dataset, report, tag="rescore")
+    except Violation as violation:
+        raise UsageError(f"seed {record.seed} could not be scored again: {violation.message}", hint=violation.hint
+                         ) from violation
+    table = ByteTable.from_tokenizer(dataset.tokenizer, dataset.vocab_size)
+    again = metric.measure(dataset.validation_tokens(), scored.nats_T, table)
+    return {"seed": record.seed, "bpb": earlier.facts["bpb"], "rescored_bpb": again.bpb,
+            "difference_bpb": abs(again.bpb - earlier.facts["bpb"]), "ledger_sha256": expected,
+            "rescored_ledger_sha256": scored.ledger_sha256, "same_ledger": scored.ledger_sha256 == expected,
+            "largest_difference_nats": float(np.abs(scored.nats_T.astype(np.float64) - stored_T).max()),
+            "score_seconds": result.seconds}
+
+
+def show(compared: dict[str, Any], as_json: bool) -> None:
+    """The comparison on stdout."""
+    if as_json:
+        print(json.dumps(compared, indent=1))
+        return
+    for row in compared["seeds"]:
+        word = "same ledger" if row["same_ledger"] else f"another ledger, {row['difference_bpb']:.2e} bpb apart"
+        print(f"seed {row['seed']}: {row['bpb']:.6f} recorded, {row['rescored_bpb']:.6f} now: {word}")
+    print("the score stands" if compared["agree"] else "the score does not stand")

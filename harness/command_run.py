@@ -1,0 +1,101 @@
+"""`pgolf run`: from a submission's folder to a verdict.
+
+Joins the pieces in order: manifest, ground, plan, seeds, verdict, report. Not covered: the command line itself (cli.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import host, manifest, plan as plans, report, rundir, run, setup, verdict
+from harness.errors import UsageError
+from harness.manifest import Submission
+from harness.plan import Plan
+from harness.progress import Progress
+from harness.records import SeedRecord
+from harness.rules import Evidence
+from harness.rundir import RunFolder
+from harness.runners.base import Runner
+from harness.setup import RunnerName
+
+
+def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data: Path | None, wanted: RunnerName | None,
+                   runs: Path, again: bool, progress: Progress) -> dict[str, Any]:
+    """Trains, packs, scores and judges what is unfinished; returns verdict.json's content, which is written too."""
+    begun = time.monotonic()
+    submission = manifest.load(folder)
+    limits = plans.limits_of(profile)
+    asked = _seeds(submission, seeds)
+    dataset = setup.choose_dataset(data, profile, submission.manifest.dataset, progress)
+    ground = setup.choose_runner(wanted, submission.manifest, limits, progress)
+    runner = ground.runner
+    try:
+        plan = Plan(submission, profile, limits, dataset, plans.build_bundle(), runner.name, runner.image,
+                    ground.image_lock)
+        place = plan.folder(runs)
+        with place.locked():
+            if again:
+                _set_aside(place, asked, progress)
+            ran = run.run_seeds(plan, place, asked, runner, progress)
+            if ran.fault is not None:
+                progress.say(str(ran.fault))
+            if ran.attempts == 0:
+                progress.say(f"nothing to do: {place.path} holds every seed (--again runs them anew)")
+            spent = {"wall_seconds": round(time.monotonic() - begun, 3), "stage_seconds": round(ran.stage_seconds, 3),
+                     "stage_attempts": ran.attempts}
+            return _conclude(plan, place, asked, runner, spent)
+    finally:
+        runner.close()
+
+
+def _seeds(submission: Submission, seeds: Sequence[int] | None) -> list[int]:
+    if not seeds:
+        return list(submission.manifest.seeds)
+    unknown = [seed for seed in seeds if seed not in submission.manifest.seeds]
+    if unknown:
+        raise UsageError(f"seed {unknown[0]} is not one of the manifest's: {submission.manifest.seeds}",
+                         hint="seeds are declared before the run, not chosen after it (rules 1.4)")
+    return list(dict.fromkeys(seeds))
+
+
+def _set_aside(place: RunFolder, seeds: Sequence[int], progress: Progress) -> None:
+    """Keeps what earlier runs of these seeds left, under a new name: nothing is lost, nothing is overwritten."""
+    for seed in seeds:
+        source = place.seed(seed).path
+        if source.exists():
+            target = next(path for n in range(1, 10_000)
+                          if not (path := source.with_name(f"{source.name}.earlier-{n}")).exists())
+            source.rename(target)
+            progress.say(f"kept the earlier run of seed {seed} as {target.name}")
+
+
+def _conclude(plan: Plan, place: RunFolder, seeds: Sequence[int], runner: Runner,
+              spent: dict[str, float]) -> dict[str, Any]:
+    records = run.seed_records(place, seeds)
+    facts = evidence(plan, records, runner)
+    rows = [verdict.seed_row(facts, record, str(place.seed(record.seed).path), _sha256(place.seed(record.seed).artifact))
+            for record in records]
+    if spent["stage_attempts"] == 0 and place.verdict.exists():
+        spent = rundir.read_json(place.verdict).get("harness", spent)  # a run that did nothing measured nothing new
+    extra = {"compressors": plan.dataset.compressors, "run_dir": str(place.path), "harness": spent}
+    judged = verdict.assemble(facts, rows, host.facts(), extra)
+    report.write(judged, place)
+    return judged
+
+
+def evidence(plan: Plan, records: list[SeedRecord], runner: Runner) -> Evidence:
+    """What the rules may look at."""
+    return Evidence(plan.submission.manifest, plan.profile, plan.limits, records, len(plan.bundle.pyz),
+                    len(plan.submission.config), plan.dataset.name, plan.dataset.sha256, runner.name, runner.isolated,
+                    runner.isolation, runner.image, plan.image_lock)
+
+
+def _sha256(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

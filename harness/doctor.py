@@ -1,0 +1,59 @@
+"""`pgolf doctor` and `pgolf clean`: what this machine can do, what is missing, and tidying up.
+
+Not covered: repairing anything.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from harness import host, image
+from harness.errors import HarnessError
+from harness.paths import home
+from harness.runners import docker as docker_runner
+
+
+def examine() -> dict[str, Any]:
+    """JSON-ready facts: host, engine, images, datasets, free disk."""
+    client = docker_runner.connect()
+    engine: dict[str, Any] | None = None
+    if client is not None:
+        version = client.version()
+        engine = {"version": version.get("Version"), "api": version.get("ApiVersion"),
+                  "images": {name: _image(client, name) for name in ("cpu", "cuda")}}
+    home().mkdir(parents=True, exist_ok=True)
+    datasets = sorted(path.parent.name for path in home().glob("datasets/*/dataset.json"))
+    return {"schema": 1, "host": host.facts(), "engine": engine, "home": str(home()), "datasets": datasets,
+            "free_disk_bytes": shutil.disk_usage(home()).free}
+
+
+def _image(client: Any, name: str) -> str | None:
+    try:
+        return image.find(client, name)
+    except HarnessError as error:
+        return f"error: {error.message}"
+
+
+def describe(facts: dict[str, Any]) -> str:
+    """The facts as lines, each missing thing with what to do about it."""
+    machine, engine = facts["host"], facts["engine"]
+    lines = [f"processor   {machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB",
+             f"GPUs        {', '.join(gpu['name'] for gpu in machine['gpus']) or 'none: profile pocket only'}"]
+    if engine is None:
+        lines.append("engine      none answers: runs use the local runner (isolation none); start dockerd for containers")
+    else:
+        lines.append(f"engine      {engine['version']} (API {engine['api']})")
+        lines += [f"image       {name}: {digest or f'not built: pgolf image build {name}'}"
+                  for name, digest in engine["images"].items()]
+    lines.append(f"datasets    {', '.join(facts['datasets']) or 'none yet: the first pocket run prepares one'} in {facts['home']}")
+    lines.append(f"free disk   {facts['free_disk_bytes'] / 2**30:.0f} GiB")
+    return "\n".join(lines)
+
+
+def clean() -> str:
+    """Removes what dead runs left in the engine, and owners' locks nobody holds; returns what was done."""
+    client = docker_runner.connect()
+    if client is None:
+        return "no container engine: nothing to clean"
+    return f"removed {docker_runner.reap(client)} containers and volumes of dead runs; datasets, images and runs are kept"

@@ -1,0 +1,83 @@
+"""What will be run, decided before the first seed: everything that two equal runs must share, hashed into a folder name.
+
+The hash covers the code bundle, the recipe, the manifest without its prose, the image lock and the runner, the dataset
+and the edition's numbers; not the seeds, and never a name alone (a cache keyed by name returns the old verdict
+for changed code). Not covered: the host, whose facts are kept beside every number instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import bundle, rundir
+from harness.data.dataset import Dataset
+from harness.edition import EDITION, PROFILES, Limits
+from harness.errors import UsageError
+from harness.manifest import Submission
+from harness.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: a submission, a profile, a dataset, a runner."""
+
+    submission: Submission
+    profile: str
+    limits: Limits
+    dataset: Dataset
+    bundle: bundle.Bundle
+    runner: str
+    image: str | None
+    image_lock: str | None
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-ready: what plan.json records. `identity` is what the hash covers."""
+        manifest = self.submission.manifest
+        identity = {"code": self.bundle.sha256, "config": hashlib.sha256(self.submission.config).hexdigest(),
+                    "manifest": manifest.digest(), "image_lock": self.image_lock, "runner": self.runner,
+                    "dataset": self.dataset.sha256, "edition": EDITION, "profile": self.profile,
+                    "limits": self.limits.public()}
+        return {"schema": 1, "submission": manifest.name, "track": manifest.track, "identity": identity,
+                "image": self.image, "dataset": {"name": self.dataset.name, "folder": str(self.dataset.folder)},
+                "code_modules": list(self.bundle.modules)}
+
+    @property
+    def hash12(self) -> str:
+        text = json.dumps(self.facts()["identity"], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def folder(self, runs: Path) -> rundir.RunFolder:
+        return rundir.RunFolder(runs / self.submission.manifest.name / f"{self.profile}-{self.hash12}")
+
+
+def limits_of(profile: str) -> Limits:
+    """The edition's limits for a profile. Raises UsageError for an unknown one."""
+    if profile not in PROFILES:
+        raise UsageError(f"unknown profile {profile!r}", hint=f"one of {', '.join(PROFILES)}")
+    return PROFILES[profile]
+
+
+def build_bundle() -> bundle.Bundle:
+    """The code bundle of this checkout."""
+    return bundle.build(ROOT / "golf")
+
+
+def write(plan: Plan, folder: rundir.RunFolder) -> None:
+    """Records the plan, or refuses a folder whose run used another image.
+
+    Raises UsageError when the digest differs: numbers of two environments must not meet in one verdict.
+    """
+    facts = plan.facts()
+    if folder.plan.exists():
+        earlier = rundir.read_json(folder.plan)
+        if earlier.get("image") != facts["image"]:
+            raise UsageError(f"{folder.path}: was begun with image {earlier.get('image')}, now it is {facts['image']}",
+                             hint="remove the run folder, or build the image that it was begun with")
+        if earlier.get("identity") != facts["identity"]:
+            raise UsageError(f"{folder.plan}: does not describe this run", hint="the file was changed; remove the folder")
+        return
+    rundir.write_json(folder.plan, facts)

@@ -1,0 +1,47 @@
+"""Progress for people, on stderr: a bar for whatever runs, nothing but lines when stderr is no terminal.
+
+stdout is for results alone. Not covered: evidence; what a contestant says of its progress is only shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress as Bars, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Progress:
+    """Bars and messages of one command; to be used as a context."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.bars = Bars(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+                         TextColumn("{task.fields[note]}", markup=False), console=self.console,
+                         disable=not self.console.is_terminal)
+
+    def __enter__(self) -> Progress:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bars.stop()
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Callable[[float, str], None]]:
+        """A bar that takes (fraction in 0..1, short text); what a contestant wrote is shown without markup."""
+        task = self.bars.add_task(escape(title), total=1.0, note="")
+        if not self.console.is_terminal:
+            self.say(f"{title} ...")
+        yield lambda fraction, text: self.bars.update(task, completed=fraction, note=_printable(text))
+        self.bars.update(task, completed=1.0)
+
+    def say(self, text: str) -> None:
+        """One message for people."""
+        self.console.print(escape(text), soft_wrap=True)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable())[:60]

@@ -1,0 +1,110 @@
+"""run.json: what happened to one seed, attempt by attempt, as measured from outside.
+
+Every attempt of every stage is kept, failed and interrupted ones too: a contestant that crashes when its score is poor
+must not be able to hide the attempt. An attempt is written down before it starts, so `kill -9` leaves it
+behind as interrupted. Not covered: what follows from it (rules/, verdict.py).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness import rundir
+from harness.errors import UsageError
+
+StageName = Literal["train", "pack", "score"]
+STAGES: tuple[StageName, ...] = ("train", "pack", "score")
+Outcome = Literal["done", "failed", "over_limit", "interrupted", "machine"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Attempt(_Record):
+    """One attempt at one stage. Seconds are the judge's own."""
+
+    stage: StageName
+    outcome: Outcome = "interrupted"
+    started_at: str
+    setup_seconds: float | None = None
+    seconds: float | None = None
+    """What the stage's clock counts; null when it never started or never ended."""
+    wall_seconds: float | None = None
+    rule: str | None = None
+    message: str | None = None
+    claims: dict[str, Any] = {}
+    """What the contestant says of itself; never evidence."""
+    facts: dict[str, Any] = {}
+    """Results of the stage as the judge measured them."""
+    host: dict[str, Any] = {}
+
+
+class SeedRecord(_Record):
+    """run.json"""
+
+    schema_version: Literal[1] = 1
+    seed: int
+    attempts: list[Attempt] = []
+
+    def done(self, stage: StageName) -> Attempt | None:
+        """The attempt that finished a stage, if one did."""
+        return next((a for a in reversed(self.attempts) if a.stage == stage and a.outcome == "done"), None)
+
+    def settled(self) -> bool:
+        """Whether nothing is left to do: scored, or ended by what the contestant did. Machine faults do not settle."""
+        return self.done("score") is not None or self.violation() is not None
+
+    def violation(self) -> Attempt | None:
+        return next((a for a in self.attempts if a.outcome in ("failed", "over_limit")), None)
+
+    def outcome(self) -> Literal["scored", "failed", "over_limit", "interrupted", "machine"]:
+        """The seed's outcome as verdict.json reports it."""
+        if self.done("score") is not None:
+            return "scored"
+        last = self.violation() or (self.attempts[-1] if self.attempts else None)
+        if last is None or last.outcome in ("done", "interrupted"):
+            return "interrupted"
+        return last.outcome
+
+
+def now() -> str:
+    """UTC, for people; durations are never computed from it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def load(path: Path, seed: int) -> SeedRecord:
+    """The seed's record, new when there is none."""
+    if not path.exists():
+        return SeedRecord(seed=seed)
+    try:
+        return SeedRecord.model_validate(rundir.read_json(path))
+    except ValidationError as error:
+        raise UsageError(f"{path}: {error.errors(include_url=False)[0]['msg']}",
+                         hint="remove the seed's folder to run it again") from error
+
+
+def save(path: Path, record: SeedRecord) -> None:
+    rundir.write_json(path, record.model_dump(mode="json"))
+
+
+class Events:
+    """events.jsonl: a line an event with seconds since the stage's folder was opened; for people and plots."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open("a", encoding="utf-8")
+
+    def add(self, event: str, **facts: Any) -> None:
+        line = {"at": now(), "monotonic": round(time.monotonic(), 3), "event": event, **facts}
+        self.file.write(json.dumps(line, allow_nan=False) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()

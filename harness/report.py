@@ -1,0 +1,164 @@
+"""How a verdict looks: a table for the terminal, report.md, report.html with its plots.
+
+Renders verdict.json and the per-document numbers; no decision is taken here. Text that a contestant or submitter wrote
+is escaped. Not covered: what the numbers are (verdict.py).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness import rundir
+from harness.rundir import RunFolder
+
+TEMPLATES = Path(__file__).parent / "templates"
+HISTOGRAM_BINS = 40
+CURVE_POINTS = 400
+
+STYLE = {"valid": "bold green", "invalid": "bold red", "inconclusive": "bold yellow", "pass": "green", "fail": "red",
+         "unknown": "yellow"}
+
+
+def headline(verdict: dict[str, Any]) -> str:
+    """The verdict in a sentence: decision, profile, score, spread, seeds, and what the text was."""
+    rows = verdict["seeds"]
+    scored = [row for row in rows if row["bpb"] is not None]
+    score = "no score"
+    if scored:
+        spread = "" if verdict["sd_bpb"] is None else f" (sd {verdict['sd_bpb']:.4f})"
+        score = f"{verdict['mean_bpb']:.4f} bits per byte{spread}, {len(scored)} of {len(rows)} seeds"
+    return (f"{verdict['verdict'].upper()} in profile {verdict['profile']}: {verdict['submission']}, {score}, on "
+            f"{verdict['dataset']['name']}, {verdict['runner']} runner")
+
+
+def cell(value: Any, form: str = "{}") -> str:
+    """A table cell; a dash for what is not to be had."""
+    return "–" if value is None else form.format(value)
+
+
+SEED_COLUMNS = (("seed", "{}"), ("outcome", "{}"), ("bpb", "{:.4f}"), ("nats_per_token", "{:.4f}"),
+                ("train_seconds", "{:.2f}"), ("pack_seconds", "{:.2f}"), ("score_seconds", "{:.2f}"),
+                ("artifact_bytes", "{:,}"), ("counted_bytes", "{:,}"))
+
+
+def seed_table(verdict: dict[str, Any]) -> list[list[str]]:
+    """Rows of SEED_COLUMNS as text."""
+    return [[cell(row[key], form) for key, form in SEED_COLUMNS] for row in verdict["seeds"]]
+
+
+def markdown(verdict: dict[str, Any]) -> str:
+    return _environment(autoescape=False).get_template("report.md.j2").render(_context(verdict))
+
+
+def page(verdict: dict[str, Any], folder: RunFolder) -> str:
+    """The report as one HTML file with inline plots; nothing is loaded from anywhere."""
+    context = _context(verdict)
+    context |= {"histograms": _histograms(verdict, folder), "curves": _curves(verdict, folder)}
+    return _environment(autoescape=True).get_template("report.html.j2").render(context)
+
+
+def write(verdict: dict[str, Any], folder: RunFolder) -> None:
+    """verdict.json, report.md, report.html."""
+    rundir.write_json(folder.verdict, verdict)
+    rundir.write_bytes(folder.report, markdown(verdict).encode())
+    rundir.write_bytes(folder.page, page(verdict, folder).encode())
+
+
+def show(verdict: dict[str, Any], console: Console) -> None:
+    """The verdict on a terminal."""
+    console.print(Text(headline(verdict), STYLE[verdict["verdict"]]), soft_wrap=True)
+    seeds = Table(*(name.replace("_", " ") for name, _ in SEED_COLUMNS))
+    for row in seed_table(verdict):
+        seeds.add_row(*row)
+    console.print(seeds)
+    for row in verdict["seeds"]:
+        if row["reason"]:
+            console.print(Text(f"seed {row['seed']}: {row['reason']}"), soft_wrap=True)
+    findings = Table("rule", "", "outcome", "evidence")
+    for found in verdict["findings"]:
+        findings.add_row(found["rule"], found["condition"] or "", Text(found["outcome"], STYLE[found["outcome"]]),
+                         Text(found["evidence"]))
+    console.print(findings)
+    console.print(Text(_comparison(verdict)), soft_wrap=True)
+
+
+def _comparison(verdict: dict[str, Any]) -> str:
+    """Lines below the tables: compressors on the same text, and the significance test."""
+    lines = [f"{name} on the same text: {value:.3f} bits per byte" for name, value in verdict["compressors"].items()]
+    baseline = verdict["baseline"]
+    if baseline and baseline["tests"]:
+        lines += [f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']}): p = {test['p']:.2g}, "
+                  f"{'yes' if test['better'] else 'no'} at {test['p_below']}" for test in baseline["tests"]]
+    elif baseline:
+        lines.append(f"baseline {baseline['name']}: {baseline['reason']}")
+    return "\n".join(lines)
+
+
+def _environment(autoescape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=autoescape,
+                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["cell"] = cell
+    environment.filters["md"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return environment
+
+
+def _context(verdict: dict[str, Any]) -> dict[str, Any]:
+    return {"v": verdict, "headline": headline(verdict), "columns": [name.replace("_", " ") for name, _ in SEED_COLUMNS],
+            "rows": seed_table(verdict), "comparison": _comparison(verdict).splitlines()}
+
+
+def _histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
+    """Documents by bits per byte, a plot a scored seed: bars as (x, height, label) in a 0..1 box."""
+    plots = []
+    for row in verdict["seeds"]:
+        path = folder.seed(row["seed"]).documents
+        if row["bpb"] is None or not path.exists():
+            continue
+        with np.load(path, allow_pickle=False) as stored:
+            bits_D, bytes_D = stored["bits"], stored["bytes"]
+        bpb_D = bits_D[bytes_D > 0] / bytes_D[bytes_D > 0]
+        counts, edges = np.histogram(bpb_D, HISTOGRAM_BINS)
+        top = max(int(counts.max()), 1)
+        bars = [{"x": i / HISTOGRAM_BINS, "h": int(n) / top, "label": f"{edges[i]:.2f}-{edges[i + 1]:.2f} bpb: {n} documents"}
+                for i, n in enumerate(counts)]
+        plots.append({"seed": row["seed"], "bars": bars, "low": f"{edges[0]:.2f}", "high": f"{edges[-1]:.2f}",
+                      "documents": len(bpb_D), "top": top})
+    return plots
+
+
+def _curves(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
+    """The training loss that each contestant claimed while it ran: points in a 0..1 box; never evidence."""
+    series = {row["seed"]: _claimed_losses(folder.seed(row["seed"]).events) for row in verdict["seeds"]}
+    values = [loss for points in series.values() for _, loss in points]
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    width = (high - low) or 1.0
+    return [{"seed": seed, "low": f"{low:.2f}", "high": f"{high:.2f}",
+             "points": " ".join(f"{x:.4f},{1 - (loss - low) / width:.4f}" for x, loss in points)}
+            for seed, points in series.items() if points]
+
+
+def _claimed_losses(path: Path) -> list[tuple[float, float]]:
+    """(fraction of the training, loss) from progress texts such as `step 10 loss 3.21`, thinned."""
+    if not path.exists():
+        return []
+    points = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        words = str(event.get("claim", "")).split()
+        if event.get("stage") == "train" and "loss" in words[:-1]:
+            try:
+                points.append((float(event["fraction"]), float(words[words.index("loss") + 1].strip(",:"))))
+            except ValueError:
+                continue
+    finite = [point for point in points if np.isfinite(point[1])]
+    return finite[::max(1, len(finite) // CURVE_POINTS)]

@@ -1,0 +1,59 @@
+"""Where the numbers come from: seeds, environment, isolation, what each stage could see, and the claim beside them."""
+
+from __future__ import annotations
+
+from harness.rules.base import Evidence, Judged, Rule
+
+CLAIM_TOLERANCE_BPB = 0.004
+"""Largest cross-machine shift seen among honest re-runs: 0.0037 (#1177 of #1120)."""
+
+
+def _seeds(evidence: Evidence) -> Judged:
+    scored = [record.seed for record in evidence.seeds if record.outcome() == "scored"]
+    missing = [str(seed) for seed in evidence.manifest.seeds if seed not in scored]
+    if missing:
+        return Judged("unknown", f"seeds {', '.join(missing)} of the manifest were not scored in this run")
+    return Judged("pass", f"all {len(evidence.manifest.seeds)} seeds of the manifest were scored, none replaced")
+
+
+def _environment(evidence: Evidence) -> Judged:
+    if evidence.image is None:
+        return Judged("unknown", "no image: the packages of this machine's own environment")
+    return Judged("pass", f"image {evidence.image} built from lock {evidence.image_lock}, which the manifest names")
+
+
+def _isolation(evidence: Evidence) -> Judged:
+    return Judged("pass" if evidence.isolated else "unknown", f"isolation: {evidence.isolation}")
+
+
+def _data(evidence: Evidence) -> Judged:
+    if not evidence.isolated:
+        return Judged("unknown", "the local runner hands over no validation text in train and pack, but cannot hide it")
+    return Judged("pass", f"dataset {evidence.dataset} ({evidence.dataset_sha256[:12]}): no validation text in train or "
+                  "pack, no training text in pack or score, no network")
+
+
+def _claim(evidence: Evidence) -> Judged:
+    claim = evidence.manifest.claim
+    if (claim.dataset, claim.profile) != (evidence.dataset, evidence.profile):
+        return Judged("unknown", f"the claim is about {claim.dataset}, profile {claim.profile}; this run is {evidence.dataset}, "
+                      f"profile {evidence.profile}")
+    measured = {r.seed: a.facts["bpb"] for r in evidence.seeds if (a := r.done("score")) is not None}
+    worse = {seed: measured[seed] - bpb for seed, bpb in claim.bpb.items()
+             if seed in measured and measured[seed] - bpb > CLAIM_TOLERANCE_BPB}
+    compared = sorted(set(measured) & set(claim.bpb))
+    if not compared:
+        return Judged("unknown", "none of the claimed seeds was scored")
+    text = "; ".join(f"seed {seed}: {claim.bpb[seed]:.4f} claimed, {measured[seed]:.4f} measured" for seed in compared)
+    return Judged("fail" if worse else "pass", text)
+
+
+RULES = (
+    Rule("seeds", None, "R10, #1017 1.4", "seeds that were tried and not reported", _seeds),
+    Rule("environment", None, "R9, R12", "the host's kernel, driver and firmware", _environment, decides_records=True),
+    Rule("isolation", None, "design of this harness", "side channels inside one machine", _isolation,
+         decides_records=True),
+    Rule("data-separation", None, "R4, #1017 C1", "validation text known from elsewhere and carried in code or recipe", _data,
+         decides_records=True),
+    Rule("claim", None, "R9", "other seeds than those compared", _claim),
+)

@@ -1,0 +1,199 @@
+"""One stage of one seed, from its inputs to its place in the run folder.
+
+Each function opens a container (or process), holds the conversation, stops the clock, takes what the stage may leave,
+and returns what the judge measured. Data moves right only: train -> checkpoint/ -> pack -> artifact.bin -> score ->
+nats.f32. Not covered: attempts, resuming and verdicts (run.py, verdict.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harness import ledger, metric, referee, rundir
+from harness.bytecount import ByteTable
+from harness.data.dataset import Dataset
+from harness.edition import Limits
+from harness.errors import UsageError, Violation
+from harness.frames import Description, Progress, Ready, ScoreReady
+from harness.rundir import SeedFolder
+from harness.runners.base import Runner, Stage, StageSpec
+from harness.wire import Connection
+
+MOMENT_SECONDS = 2.0
+"""How long a contestant that broke off is waited for, so that its end can say why."""
+RESOLVED_BYTES = 1 << 20
+
+Report = Callable[[float, str], None]
+"""Called with the fraction done and a short text."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all stages of a run share."""
+
+    runner: Runner
+    limits: Limits
+    profile: str
+    track: str
+    code: Path
+    config: Path
+    tokenizer: Path
+    vocab_size: int
+    run_id: str
+
+
+class Result(NamedTuple):
+    """Seconds by the judge's clocks, claims of the contestant, facts measured by the judge."""
+
+    setup_seconds: float
+    seconds: float
+    claims: dict[str, Any]
+    facts: dict[str, Any]
+
+
+@contextmanager
+def _running(job: Job, stage: str, log: Path, inputs: dict[str, Path], out_bytes: int) -> Iterator[Stage]:
+    """The stage's process; a broken socket is explained by how the process ended, where that is known."""
+    spec = StageSpec(job.run_id, stage, {"code.pyz": job.code, "config.yaml": job.config,
+                                         "tokenizer.model": job.tokenizer, **inputs}, job.limits, log, out_bytes)
+    with job.runner.start(spec) as running:
+        try:
+            yield running
+        except Violation as violation:
+            if violation.rule == "protocol":
+                _explain_end(running)
+            raise
+
+
+def _explain_end(running: Stage) -> None:
+    """Raises the reason when the contestant has ended by itself (memory, exit code) within a moment."""
+    deadline = time.monotonic() + MOMENT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            running.watch()
+        except Violation as reason:
+            if reason.rule != "contestant":
+                raise
+            return  # it ended after breaking the protocol: the breach says more than the exit code
+        time.sleep(0.1)
+
+
+def _open(job: Job, running: Stage, stage: str, seed: int, report: Report, ready: type[Ready] = Ready,
+          **extra: Any) -> tuple[Connection, Any, float]:
+    setup = {"seed": seed, "profile": job.profile, "vocab_size": job.vocab_size, "limits": job.limits.public(),
+             "tokenizer": running.inside("tokenizer.model"), "config": running.inside("config.yaml"),
+             "out": running.out, **extra}
+    report(0.0, "setup")
+    connection, frame, seconds = referee.open_stage(running.listener, stage, setup, running.started, job.limits,
+                                                    running.watch, ready)
+
+    def on_progress(progress: Progress) -> None:
+        report(progress.fraction, progress.text)
+
+    connection.on_progress = on_progress
+    return connection, frame, seconds
+
+
+def describe(job: Job, log: Path, report: Report) -> Description:
+    """What golf says of the recipe; no data, no clock but the setup's."""
+    with _running(job, "describe", log, {}, job.limits.counted_bytes) as running:
+        connection, _, _ = _open(job, running, "describe", 0, report)
+        return referee.describe(connection, job.limits.setup_seconds)
+
+
+def train(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Report) -> Result:
+    """Leaves checkpoint/ and config.resolved.yaml."""
+    with _running(job, "train", folder.log("train"), {}, job.limits.checkpoint_bytes) as running:
+        connection, _, setup_seconds = _open(job, running, "train", seed, report)
+        shards = [referee.ShardToSend(shard.path.stem, shard.path, shard.tokens) for shard in dataset.train]
+        trained, seconds = referee.train(connection, shards, job.limits)
+        running.freeze()
+        report(1.0, "copying the checkpoint")
+        incoming = folder.incoming("train")
+        running.collect(incoming)
+    if not (incoming / "checkpoint").is_dir():
+        raise Violation("output", "train left no folder checkpoint/ in /out", hint="docs/protocol.md, stage train")
+    _keep_text(incoming / "config.resolved.yaml", folder.resolved)
+    shutil.rmtree(folder.checkpoint, ignore_errors=True)
+    (incoming / "checkpoint").rename(folder.checkpoint)
+    shutil.rmtree(incoming)
+    n_bytes = sum(path.stat().st_size for path in folder.checkpoint.rglob("*") if path.is_file())
+    return Result(setup_seconds, seconds, {"steps": trained.steps, "tokens": trained.tokens},
+                  {"checkpoint_bytes": n_bytes})
+
+
+def _keep_text(source: Path, target: Path) -> None:
+    """A small text of the contestant's own, kept as its claim."""
+    if not source.is_file() or source.stat().st_size > RESOLVED_BYTES:
+        raise Violation("output", f"train must leave {source.name} of at most {RESOLVED_BYTES} bytes in /out",
+                        hint="docs/protocol.md, stage train")
+    source.rename(target)
+
+
+def pack(job: Job, seed: int, folder: SeedFolder, report: Report) -> Result:
+    """Leaves artifact.bin."""
+    cap = job.limits.checkpoint_bytes
+    with _running(job, "pack", folder.log("pack"), {"checkpoint": folder.checkpoint}, cap) as running:
+        connection, _, setup_seconds = _open(job, running, "pack", seed, report,
+                                             checkpoint=running.inside("checkpoint"))
+        seconds = referee.pack(connection, job.limits)
+        running.freeze()
+        incoming = folder.incoming("pack")
+        running.collect(incoming)
+    if not (incoming / "artifact.bin").is_file():
+        raise Violation("output", "pack left no artifact.bin in /out", hint="docs/protocol.md, stage pack")
+    (incoming / "artifact.bin").replace(folder.artifact)
+    shutil.rmtree(incoming)
+    return Result(setup_seconds, seconds, {}, {"artifact_bytes": folder.artifact.stat().st_size})
+
+
+def score(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Report,
+          tag: str = "score") -> tuple[Result, referee.Scored]:
+    """One pass over the validation text. Nothing is written but the log; `keep_score` writes the rest."""
+    tokens_T = dataset.validation_tokens()
+    with _running(job, "score", folder.log(tag), {"artifact.bin": folder.artifact}, job.limits.counted_bytes) as running:
+        connection, ready, setup_seconds = _open(
+            job, running, "score", seed, report, ScoreReady, artifact=running.inside("artifact.bin"), role="scorer",
+            tokens=len(tokens_T))
+        if ready.adapts and job.track == "A":
+            raise Violation("track", "the contestant wants to learn from scored text, the manifest declares track A",
+                            hint="declare track B, or switch the adaptation off")
+        connection.on_progress = lambda progress: None  # the judge counts what was committed
+        scored = referee.score(connection, ready, tokens_T, job.vocab_size, job.limits,
+                               lambda done: report(done / len(tokens_T), f"{done:,} tokens"))
+        running.wait(MOMENT_SECONDS)
+    declared = {"chunk_tokens": ready.chunk_tokens, "adapts": ready.adapts, "context": ready.context,
+                "world": ready.world}
+    borders = [border._asdict() for border in scored.borders]
+    return Result(setup_seconds, scored.seconds, declared, {"ledger_sha256": scored.ledger_sha256,
+                                                            "borders": borders}), scored
+
+
+def keep_score(folder: SeedFolder, dataset: Dataset, scored: referee.Scored) -> dict[str, Any]:
+    """Writes nats.f32 and docs.npz; returns the metric as JSON-ready facts."""
+    tokens_T = dataset.validation_tokens()
+    table = ByteTable.from_tokenizer(dataset.tokenizer, dataset.vocab_size)
+    measured = metric.measure(tokens_T, scored.nats_T, table)
+    rundir.write_bytes(folder.nats, scored.nats_T.astype("<f4").tobytes())
+    partial = folder.documents.with_suffix(".partial.npz")
+    np.savez(partial, starts=measured.starts_D, bits=measured.bits_D, bytes=measured.bytes_D)
+    partial.replace(folder.documents)
+    return {"bpb": measured.bpb, "nats_per_token": measured.nats_per_token, "scored_tokens": measured.scored_tokens,
+            "scored_bytes": measured.scored_bytes}
+
+
+def stored_nats(folder: SeedFolder, dataset: Dataset, chunk_tokens: int, expected: str) -> np.ndarray[Any, Any]:
+    """nats_T of a finished run, checked against its ledger. Raises UsageError when the file was changed."""
+    tokens_T, nats_T = dataset.validation_tokens(), np.fromfile(folder.nats, "<f4")
+    if len(nats_T) != len(tokens_T) or ledger.replay(tokens_T, nats_T, chunk_tokens) != expected:
+        raise UsageError(f"{folder.nats}: does not match the ledger in {folder.record.name}",
+                         hint="the file was changed after the run; `pgolf rescore` makes it again")
+    return nats_T
