@@ -1,8 +1,9 @@
 """A dataset folder, opened strictly: `dataset.json`, a tokenizer and token shards, all in one flat folder.
 
-`Dataset.open` reads the manifest within bounds, allows nothing but plain file names in that folder, and looks at the length
-of every file. `Dataset.verify` does the slow part: every hash, header, id and the byte total. The folder may come from
-anybody, so a name such as ../../etc/passwd, a key written twice or a number with a million digits is an error with a place.
+`Dataset.open` reads the manifest within bounds, allows nothing but plain file names in that folder, and looks at
+the length of every file. `Dataset.verify` does the slow part: every hash, header, id and the byte total. The folder
+may come from anybody, so a name such as ../../etc/passwd, a key written twice or a number with a million digits is
+an error with a place.
 
 Not covered: whether the text is the text that the name promises; `source` is free and unproven.
 """
@@ -15,22 +16,26 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.bytecount import ByteTable
 from harness.data.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_atomic
+from harness.data.strict_json import strict_json
 from harness.errors import UsageError
 from harness.shards import BOS_ID, HEADER_BYTES, MAX_TOKENS, Tokens, count_documents, read_header, read_tokens
 
 MANIFEST = "dataset.json"
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_SHARDS = 10_000
-MAX_DIGITS = 18
 
-Progress = Callable[[str, float], None]  # (what is being done, share of the whole work done in [0, 1])
+Progress = Callable[[float, str], None]  # (share of the work done in [0, 1], what is being done)
+
+
+def no_progress(share: float, what: str) -> None:
+    """For callers who watch nothing."""
 
 
 def _safe_name(name: str) -> str:
@@ -71,7 +76,8 @@ class ShardEntry(FileEntry):
     @model_validator(mode="after")
     def _length_fits(self) -> ShardEntry:
         if self.n_bytes != HEADER_BYTES + 2 * self.tokens:
-            raise ValueError(f"n_bytes of {self.tokens} tokens is {HEADER_BYTES + 2 * self.tokens}, not {self.n_bytes}")
+            raise ValueError(f"n_bytes is {self.n_bytes}, but {self.tokens} tokens make "
+                             f"{HEADER_BYTES + 2 * self.tokens}")
         return self
 
 
@@ -96,33 +102,6 @@ class Manifest(_Strict):
         return self
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(key for key, _ in pairs if [name for name, _ in pairs].count(key) > 1)
-        raise ValueError(f"the key {twice[:80]!r} is written twice")
-    return found
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number here")
-
-
-def _bounded_int(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number of {len(text):,} digits")
-    return int(text)
-
-
-def strict_json(content: bytes) -> Any:
-    """JSON without keys written twice, NaN, endless numbers or bad UTF-8; anything wrong is a ValueError."""
-    try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant,
-                          parse_int=_bounded_int)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
 def parse_manifest(content: bytes, path: Path) -> Manifest:
     """The manifest in these bytes of `path`; the first thing wrong is named with its place."""
     hint = "dataset.json is written by `pgolf data prepare`; make the dataset again rather than editing it"
@@ -132,13 +111,14 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UsageError(f"{path}: {place}: {first['msg']}, found {first['input']!r:.80}{more}", hint=hint) from None
+        raise UsageError(f"{path}: {place}: {first['msg']}, found {first['input']!r:.80}{more}",
+                         hint=hint) from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}", hint=hint) from None
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> str:
-    """Write dataset.json after checking it against the schema, the same bytes for the same facts; returns its SHA-256."""
+    """Write dataset.json, checked, the same bytes for the same facts; returns its SHA-256."""
     content = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode("ascii")
     parse_manifest(content, folder / MANIFEST)
     write_atomic(folder / MANIFEST, content)
@@ -192,10 +172,12 @@ class Dataset:
             if n_bytes != entry.n_bytes:
                 raise UsageError(f"{folder / entry.file}: expected {entry.n_bytes:,} bytes, found {n_bytes:,}",
                                  hint="the file was cut short or replaced: prepare the dataset again")
-        return cls(folder, hashlib.sha256(content).hexdigest(), manifest.name, manifest.vocab_size,
-                   folder / manifest.tokenizer.file, manifest.tokenizer.sha256, _shards(folder, manifest.train),
-                   _shards(folder, manifest.validation), manifest.validation_bytes, dict(manifest.compressors),
-                   dict(manifest.source))
+        return cls(
+            folder=folder, sha256=hashlib.sha256(content).hexdigest(), name=manifest.name,
+            vocab_size=manifest.vocab_size, tokenizer=folder / manifest.tokenizer.file,
+            tokenizer_sha256=manifest.tokenizer.sha256, train=_shards(folder, manifest.train),
+            validation=_shards(folder, manifest.validation), validation_bytes=manifest.validation_bytes,
+            compressors=dict(manifest.compressors), source=dict(manifest.source))
 
     @property
     def validation_tokens_total(self) -> int:
@@ -219,24 +201,24 @@ class Dataset:
         return tokens_T
 
     def verify(self, progress: Progress | None = None) -> None:
-        """Check every hash, header, id, document count and the byte total; the first thing wrong is a UsageError."""
-        report: Progress = progress or (lambda what, share: None)
+        """Check all hashes, headers, ids, document counts and the byte total; what is wrong is a UsageError."""
+        report: Progress = progress or no_progress
         work = sum(shard.n_bytes for shard in (*self.train, *self.validation)) or 1
         _expect(self.tokenizer, "sha256", self.tokenizer_sha256, sha256_of(self.tokenizer))
         table = self.byte_table()
         done, n_bytes, previous = 0, 0, None
         for shard in (*self.train, *self.validation):
-            report(shard.path.name, done / work)
+            report(done / work, shard.path.name)
             tokens_T = _verified(shard, self.vocab_size)
             if shard in self.validation and shard.tokens:
                 if previous is None and int(tokens_T[0]) != BOS_ID:
-                    raise UsageError(f"{shard.path}: the validation stream opens with id {int(tokens_T[0])}, expected "
-                                     f"BOS ({BOS_ID})", hint="documents begin with BOS: prepare the dataset again")
+                    raise UsageError(f"{shard.path}: the first id is {int(tokens_T[0])}, expected BOS ({BOS_ID})",
+                                     hint="documents begin with BOS: prepare the dataset again")
                 n_bytes += table.total(tokens_T, previous)
                 previous = int(tokens_T[-1])
             done += shard.n_bytes
         _expect(self.folder / MANIFEST, "validation_bytes", f"{self.validation_bytes:,}", f"{n_bytes:,}")
-        report("verified", 1.0)
+        report(1.0, "verified")
 
 
 def _expect(path: Path, what: str, expected: str, found: str) -> None:

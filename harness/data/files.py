@@ -1,7 +1,7 @@
 """Small file duties of every dataset: hash a file, write one atomically, read one within a bound.
 
-Readers of dataset files never follow links and never read more than they announced, since a dataset folder may come from
-anybody. Not covered: a file that somebody changes after it was checked.
+Readers of dataset files never follow links and never read more than they announced, since a dataset folder may come
+from anybody. Not covered: a file that somebody changes after it was checked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def file_size(path: Path) -> int:
     try:
         status = path.lstat()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be opened ({error.strerror})", hint="is the path right, and the file whole?")
+        raise UsageError(f"{path}: cannot be opened ({error.strerror})",
+                         hint="is the path right, and readable?") from None
     if not stat.S_ISREG(status.st_mode):
         raise UsageError(f"{path}: expected a regular file, found something else",
                          hint="links, folders and devices are refused: copy the file itself")
@@ -54,14 +55,14 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under `path` only once it is complete and on disk; on an error nothing is left behind."""
+    """A file that appears under `path` once it is complete and on disk; on an error nothing is left behind."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(partial, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         raise MachineFault(f"{path}: cannot be written ({error.strerror or error})",
                            hint="is the disk full, or the folder read-only?") from error

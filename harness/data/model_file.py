@@ -1,11 +1,11 @@
-"""A SentencePiece .model file read by hand: its pieces and the few settings that decide how text comes out of it.
+"""A SentencePiece .model file read by hand: its pieces, and the few settings that decide how text comes out of it.
 
 The file is one protocol-buffer message; what we need of it takes a hundred lines to read. So the judge never gives a
-stranger's tokenizer to a C++ parser: a hostile file meets bounds and plain Python, and the byte table (harness/bytecount.py)
-owes nothing to the library whose text it is compared with in the tests.
+stranger's tokenizer to a C++ parser: a hostile file meets bounds and plain Python, and the byte table
+(harness/bytecount.py) owes nothing to the library whose text it is compared with in the tests.
 
-Numbers of the fields: sentencepiece_model.proto of github.com/google/sentencepiece. Not covered: scores, the normaliser's
-character map, anything that matters only for *encoding*.
+Numbers of the fields: sentencepiece_model.proto of github.com/google/sentencepiece. Not covered: scores, the
+normaliser's character map, anything that matters only for *encoding*.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ModelFile:
 
 
 class _Broken(Exception):
-    """The message is no well-formed protocol buffer, or breaks a bound; turned into a UsageError at the door."""
+    """The message is no well-formed protocol buffer, or breaks a bound; the door makes a ValueError of it."""
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
@@ -139,7 +139,7 @@ def _piece(message: bytes, index: int) -> Piece:
 
 
 def _settings(message: bytes) -> dict[int, bytes]:
-    """The three sub-messages of settings; each at most once, since how two would merge is nobody's business to guess."""
+    """The three sub-messages of settings; each at most once, so that nobody has to know how two would merge."""
     settings: dict[int, bytes] = {}
     for field, value in _fields(message):
         if field in (TRAINER, NORMALIZER, DENORMALIZER):
@@ -172,10 +172,10 @@ def parse_model(message: bytes) -> ModelFile:
         settings = _settings(message)
         trainer = settings.get(TRAINER, b"")
         if _flag(trainer, WHITESPACE_AS_SUFFIX, default=False):
-            raise _Broken("it writes spaces behind words (treat_whitespace_as_suffix); only spaces in front are counted")
+            raise _Broken("it writes spaces behind words (treat_whitespace_as_suffix), expected in front of them")
         for field, value in _fields(settings.get(DENORMALIZER, b"")):
             if field == CHARSMAP and value:
-                raise _Broken("it rewrites text when decoding (denormalizer_spec), so pieces do not tell its bytes")
+                raise _Broken("it rewrites text when decoding (denormalizer_spec): pieces do not tell its bytes")
         return ModelFile(_pieces(message), _flag(trainer, BYTE_FALLBACK, default=False),
                          _flag(settings.get(NORMALIZER, b""), ESCAPE_WHITESPACES, default=True))
     except _Broken as error:
@@ -183,9 +183,9 @@ def parse_model(message: bytes) -> ModelFile:
 
 
 def read_model(path: Path) -> ModelFile:
-    """Read a .model file of at most 16 MiB; a damaged or hostile one is a UsageError, never memory or code."""
+    """Read a .model file of at most 16 MiB; a damaged or hostile one is a UsageError, not memory or code."""
     try:
         return parse_model(read_bounded(path, MAX_MODEL_BYTES))
     except ValueError as error:
         raise UsageError(f"{path}: not a SentencePiece model that can be used: {error}",
-                         hint="expected the .model file that SentencePiece's trainer writes, unchanged") from None
+                         hint="expected a .model file as SentencePiece's trainer writes it") from None

@@ -1,0 +1,106 @@
+"""Training a SentencePiece tokenizer the same way every time, and turning documents into ids with one.
+
+The settings are those stored in the official models (trainer_spec of fineweb_1024_bpe.model): BPE, character coverage
+0.999, digits split, byte fallback, no dummy prefix, nmt_nfkc, ids pad 0, bos 1, eos 2, unk 3. With one thread and the
+sentences in a fixed order the trainer is deterministic: the same text gives the same file, byte for byte.
+
+SentencePiece is C++. It only ever sees a model that harness/data/model_file.py has read without complaint, and only here,
+where datasets are made; the judge counts bytes without it.
+
+Not covered: the encoder's choice among equal merges in other versions of the library (hashes catch it, see pocket.py).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.bytecount import check_countable
+from harness.data.files import read_bounded
+from harness.data.model_file import MAX_MODEL_BYTES, Kind, ModelFile, parse_model
+from harness.errors import UsageError
+from harness.shards import BOS_ID, Tokens
+
+MAX_LINE_BYTES = 1 << 20  # the library's own default leaves out lines above 4,192 bytes without a word
+QUIET = 2  # errors only
+BATCH_CHARACTERS = 1 << 20
+
+
+def library_version() -> str:
+    """The installed SentencePiece's version, for messages."""
+    return version("sentencepiece")
+
+
+def lines_of(texts: Iterable[str]) -> Iterator[str]:
+    """The trainer's sentences: every line that is not blank, in order."""
+    for text in texts:
+        for line in text.splitlines():
+            if line.strip():
+                yield line
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> bytes:
+    """A .model file trained on the lines of these texts."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=lines_of(texts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
+        character_coverage=0.999, split_digits=True, byte_fallback=True, add_dummy_prefix=False,
+        normalization_rule_name="nmt_nfkc", hard_vocab_limit=False, pad_id=0, bos_id=BOS_ID, eos_id=2, unk_id=3,
+        num_threads=1, max_sentence_length=MAX_LINE_BYTES, minloglevel=QUIET)
+    return model.getvalue()
+
+
+class Encoder:
+    """A checked tokenizer that turns documents into ids, each document opened by BOS."""
+
+    def __init__(self, content: bytes, path: Path) -> None:
+        import sentencepiece
+
+        try:
+            self.model: ModelFile = parse_model(content)
+            self._processor: Any = sentencepiece.SentencePieceProcessor()
+            self._processor.LoadFromSerializedProto(content)
+        except (ValueError, RuntimeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: not a SentencePiece model that can be used: {error}",
+                             hint="expected a .model file as SentencePiece's trainer writes it") from None
+        self.vocab_size = len(self.model.pieces)
+        check_countable(self.model, self.vocab_size, path)
+        self._unknown = [index for index, piece in enumerate(self.model.pieces) if piece.kind is Kind.UNKNOWN]
+        self._threads = min(os.cpu_count() or 1, 8)  # over documents, so their number changes nothing in the result
+
+    @classmethod
+    def from_file(cls, path: Path) -> Encoder:
+        """Read a .model file of at most 16 MiB."""
+        return cls(read_bounded(path, MAX_MODEL_BYTES), path)
+
+    def normalise(self, text: str) -> str:
+        """The text as the tokenizer sees it: what two documents are compared by."""
+        return str(self._processor.normalize(text))
+
+    def encode(self, texts: Iterable[str]) -> Iterator[Tokens]:
+        """One uint16 array a document, BOS first, in order; reads ahead by about a million characters."""
+        batch: list[str] = []
+        waiting = 0
+        for text in texts:
+            batch.append(text)
+            waiting += len(text)
+            if waiting >= BATCH_CHARACTERS:
+                yield from self._encode(batch)
+                batch, waiting = [], 0
+        yield from self._encode(batch)
+
+    def _encode(self, batch: list[str]) -> Iterator[Tokens]:
+        for ids in self._processor.encode(batch, out_type=int, num_threads=self._threads):
+            tokens_T = np.array([BOS_ID, *ids], dtype=np.uint16)
+            if self._unknown and np.isin(tokens_T, self._unknown).any():
+                raise UsageError("the tokenizer has no pieces for some of the text (it gives the unknown id)",
+                                 hint="such text would count no bytes: use a tokenizer trained with byte_fallback")
+            yield tokens_T

@@ -1,0 +1,125 @@
+"""Writing a dataset: token streams into shards of bounded size, and a folder that appears only once it is whole.
+
+Documents follow one another without regard to the shards' borders, as in the official export; memory holds
+one document, whatever the stream's length. Not covered: what the documents are (pocket.py, docs.py, fineweb.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from harness.bytecount import ByteTable
+from harness.data import compressors
+from harness.data.dataset import Progress, no_progress, write_manifest
+from harness.data.files import file_size, sha256_of
+from harness.data.model_file import read_model
+from harness.data.text import document_texts
+from harness.errors import MachineFault, UsageError
+from harness.shards import Tokens, count_documents, header, read_tokens
+
+SHARD_TOKENS = 100_000_000  # the official export's
+TOKENIZER_NAME = "tokenizer.model"
+
+
+class ShardWriter:
+    """Appends documents to `<prefix>_000000.bin`, `<prefix>_000001.bin`, ... of `shard_tokens` tokens each."""
+
+    def __init__(self, folder: Path, prefix: str, shard_tokens: int = SHARD_TOKENS) -> None:
+        self.paths: list[Path] = []
+        self.tokens = 0  # in all shards
+        self._folder, self._prefix, self._shard_tokens = folder, prefix, shard_tokens
+        self._file: IO[bytes] | None = None
+        self._in_shard = 0
+
+    def add(self, tokens_T: Tokens) -> None:
+        """Append a document's ids. tokens_T: uint16."""
+        while len(tokens_T):
+            if self._file is None:
+                self._open()
+            assert self._file is not None
+            part_T = tokens_T[:self._shard_tokens - self._in_shard]
+            self._file.write(np.ascontiguousarray(part_T, dtype="<u2").data)
+            self._in_shard += len(part_T)
+            self.tokens += len(part_T)
+            tokens_T = tokens_T[len(part_T):]
+            if self._in_shard == self._shard_tokens:
+                self.close()
+
+    def _open(self) -> None:
+        path = self._folder / f"{self._prefix}_{len(self.paths):06d}.bin"
+        self._file = open(path, "xb")  # noqa: SIM115  closed by close()
+        self._file.write(header(0))
+        self.paths.append(path)
+        self._in_shard = 0
+
+    def close(self) -> None:
+        """Write the last shard's header, now that its length is known."""
+        if self._file is None:
+            return
+        self._file.seek(0)
+        self._file.write(header(self._in_shard))
+        self._file.close()
+        self._file = None
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill; it becomes `folder` when the block ends well, and vanishes otherwise."""
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder}: exists already", hint="remove it, or choose another folder with --out")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        partial.rename(folder)
+    except OSError as error:
+        raise MachineFault(f"{folder}: cannot be written ({error.strerror or error})",
+                           hint="is the disk full, or the folder read-only?") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """The manifest's entry for a file."""
+    return {"file": path.name, "n_bytes": file_size(path), "sha256": sha256_of(path)}
+
+
+def shard_entry(path: Path, vocab_size: int) -> dict[str, Any]:
+    """The manifest's entry for a token shard, after all of its checks."""
+    tokens_T = read_tokens(path, vocab_size)
+    return file_entry(path) | {"tokens": len(tokens_T), "documents": count_documents(tokens_T)}
+
+
+def finish(folder: Path, name: str, train: list[Path], validation: list[Path], source: dict[str, Any],
+           compressed: dict[str, float] | None = None, progress: Progress = no_progress) -> str:
+    """Check, hash and count what lies in `folder`, and write dataset.json; returns its SHA-256.
+
+    `compressed` gives the compressors' figures where they are known already; otherwise they are measured here.
+    """
+    tokenizer = folder / TOKENIZER_NAME
+    model = read_model(tokenizer)
+    vocab_size = len(model.pieces)
+    table = ByteTable.from_tokenizer(tokenizer, vocab_size)
+    entries: dict[Path, dict[str, Any]] = {}
+    for index, path in enumerate([*train, *validation]):
+        progress(index / (len(train) + len(validation)), f"hashing {path.name}")
+        entries[path] = shard_entry(path, vocab_size)
+    parts = [read_tokens(path, vocab_size) for path in validation]
+    tokens_T = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    progress(1.0, "xz and bzip2 on the validation text")
+    if compressed is None:
+        compressed = compressors.bits_per_byte(document_texts(model, tokens_T))
+    return write_manifest(folder, {
+        "schema": 1, "name": name, "vocab_size": vocab_size, "tokenizer": file_entry(tokenizer),
+        "train": [entries[path] for path in train], "validation": [entries[path] for path in validation],
+        "validation_bytes": table.total(tokens_T), "source": source, "compressors": compressed})
+
