@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golf import windows
-from golf.score import Predictor
+from golf.predict import Predictor
 from golf.windows import Tail
 
 V = 11
