@@ -23,7 +23,7 @@ import numpy as np
 
 from harness.bytecount import check_countable
 from harness.data.files import read_bounded
-from harness.data.model_file import MAX_MODEL_BYTES, Kind, ModelFile, parse_model
+from harness.data.model_file import MAX_MODEL_BYTES, ModelFile, parse_model
 from harness.errors import UsageError
 from harness.shards import BOS_ID, Tokens
 
@@ -73,7 +73,9 @@ class Encoder:
                              hint="expected a .model file as SentencePiece's trainer writes it") from None
         self.vocab_size = len(self.model.pieces)
         check_countable(self.model, self.vocab_size, path)
-        self._unknown = [index for index, piece in enumerate(self.model.pieces) if piece.kind is Kind.UNKNOWN]
+        if not self.model.byte_fallback:
+            raise UsageError(f"{path}: the tokenizer has no byte fallback: text without a piece becomes the unknown id",
+                             hint="such text would count no bytes (#123): train it with byte_fallback")
         self._threads = min(os.cpu_count() or 1, 8)  # over documents, so their number changes nothing in the result
 
     @classmethod
@@ -99,8 +101,4 @@ class Encoder:
 
     def _encode(self, batch: list[str]) -> Iterator[Tokens]:
         for ids in self._processor.encode(batch, out_type=int, num_threads=self._threads):
-            tokens_T = np.array([BOS_ID, *ids], dtype=np.uint16)
-            if self._unknown and np.isin(tokens_T, self._unknown).any():
-                raise UsageError("the tokenizer has no pieces for some of the text (it gives the unknown id)",
-                                 hint="such text would count no bytes: use a tokenizer trained with byte_fallback")
-            yield tokens_T
+            yield np.array([BOS_ID, *ids], dtype=np.uint16)

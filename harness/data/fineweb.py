@@ -1,0 +1,192 @@
+"""The challenge's own data: token shards of FineWeb from the Hugging Face hub, at a fixed revision.
+
+    sp1024   willdepueoai/parameter-golf, the challenge's repository, revision pinned, tokenizer pinned by hash
+    sp8192   kevclark/parameter-golf, used by the records from #1394 on; no revision is known, so one has to be named
+             with --revision, and the commit that it stood for is recorded in the dataset
+
+The repository's datasets/manifest.json says how many shards there are; validation is always fetched whole. Its number
+of tokens is compared with the official logs' (62,021,846 and 40,540,803): runs on other sets (launch day, 10,000
+documents, chunks built in parallel; #2109) looked like scores and were none.
+
+Resumable: shards collect in `.<name>.download` beside the target, which becomes the dataset when all is verified.
+Not covered: whether the hub's files are the ones that the record holders trained on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.data.dataset import Dataset, Progress, no_progress
+from harness.data.files import SAFE_NAME, read_bounded
+from harness.data.hub import COMMIT, Repository
+from harness.data.model_file import MAX_MODEL_BYTES
+from harness.data.strict_json import strict_json
+from harness.data.writer import TOKENIZER_NAME, finish
+from harness.errors import MachineFault, UsageError
+from harness.paths import home
+from harness.shards import HEADER_BYTES, MAX_TOKENS, read_header, read_tokens
+
+ROOT = "datasets"  # the folder of the repository that holds manifest.json, datasets/ and tokenizers/
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_SHARD_BYTES = HEADER_BYTES + 2 * MAX_TOKENS
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Where a tokenisation of FineWeb lies, and what is known of it; None is unknown."""
+
+    name: str
+    repository: str
+    revision: str | None
+    dataset: str
+    vocab_size: int
+    tokenizer: str
+    tokenizer_sha256: str
+    validation_tokens: int | None
+
+
+VARIANTS = {
+    "sp1024": Variant(
+        "sp1024", "willdepueoai/parameter-golf", "a85b0e6035c3c94bc23685a07c81a8f3bf89db80", "fineweb10B_sp1024",
+        1024, "fineweb_1024_bpe.model", "4f5e8adb109c66b4886963bc75a7befd73bda36d27fd7102df8e9e66503b0e2a",
+        62_021_846),
+    "sp8192": Variant(
+        "sp8192", "kevclark/parameter-golf", None, "fineweb10B_sp8192",
+        8192, "fineweb_8192_bpe.model", "0518df93315eaff6bc75ad4d9711b01c1b5e9ac32e8b3da603c040d8653f7f03",
+        40_540_803),
+}
+
+
+class _Stats(BaseModel):
+    model_config = ConfigDict(strict=True)
+    files_train: int = Field(ge=0, le=10_000)
+    files_val: int = Field(ge=1, le=1_000)
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(strict=True)
+    name: str
+    stats: _Stats
+
+
+class _Manifest(BaseModel):
+    """The part of the repository's manifest.json that is used; the rest of it is not ours."""
+
+    model_config = ConfigDict(strict=True)
+    datasets: list[_Entry]
+
+
+def default_folder(variant: Variant) -> Path:
+    """Where the dataset lives unless told otherwise."""
+    return home() / "datasets" / f"fineweb-{variant.name}"
+
+
+def _revision(variant: Variant, revision: str | None) -> str:
+    chosen = revision or variant.revision
+    if chosen is None:
+        raise UsageError(f"fineweb {variant.name}: no revision of {variant.repository} is known",
+                         hint="name one with --revision, a commit if you can; the one resolved is recorded")
+    if not SAFE_NAME.fullmatch(chosen):
+        raise UsageError(f"--revision {chosen[:80]!r}: expected a commit, a branch or a tag",
+                         hint="letters, digits, dots and dashes only")
+    return chosen
+
+
+def _stats(repository: Repository, variant: Variant, folder: Path) -> _Stats:
+    path = repository.fetch(f"{ROOT}/manifest.json", folder, max_bytes=MAX_MANIFEST_BYTES)
+    try:
+        manifest = _Manifest.model_validate(strict_json(read_bounded(path, MAX_MANIFEST_BYTES)))
+    except (ValidationError, ValueError) as error:
+        raise UsageError(f"{repository.name}: {ROOT}/manifest.json cannot be used: {str(error)[:300]}",
+                         hint="the repository's layout has changed: check --revision") from None
+    for entry in manifest.datasets:
+        if entry.name == variant.dataset:
+            return entry.stats
+    raise UsageError(f"{repository.name}: {ROOT}/manifest.json names no dataset {variant.dataset}",
+                     hint=f"found {', '.join(entry.name for entry in manifest.datasets)[:200] or 'none'}")
+
+
+def _fetch_shard(repository: Repository, variant: Variant, remote: str, target: Path, downloads: Path,
+                 count: str, share: tuple[float, float], progress: Progress) -> None:
+    """Bring one shard to `target`, checked; one that is there already was checked before it got that name."""
+    low, high = share
+    if target.exists():
+        return
+    path = f"{ROOT}/datasets/{variant.dataset}/{remote}"
+    n_bytes = repository.promise(path).n_bytes
+    come = 0
+
+    def more(block: int) -> None:
+        nonlocal come
+        come += block
+        progress(low + (high - low) * min(come / max(n_bytes, 1), 1.0), f"{remote} ({count})")
+
+    progress(low, f"{remote} ({count})")
+    local = repository.fetch(path, downloads, max_bytes=MAX_SHARD_BYTES, progress=more)
+    try:
+        read_tokens(local, variant.vocab_size)
+    except UsageError:
+        local.unlink()  # what the hub promised is no shard: fetching it again must not find it here
+        raise
+    local.rename(target)
+
+
+def _check_validation(variant: Variant, validation: list[Path]) -> None:
+    found = sum(read_header(path) for path in validation)
+    if variant.validation_tokens is not None and found != variant.validation_tokens:
+        raise UsageError(
+            f"fineweb {variant.name}: validation tokens: expected {variant.validation_tokens:,}, found {found:,}",
+            hint="this is not the official validation split (another build of the data?): use another --revision")
+
+
+def _fill(staging: Path, variant: Variant, repository: Repository, shards: int | None, progress: Progress) -> None:
+    downloads = staging / "download"
+    stats = _stats(repository, variant, downloads)
+    wanted = stats.files_train if shards is None else shards
+    if not 0 < wanted <= stats.files_train:
+        raise UsageError(f"--shards {wanted}: expected 1 to {stats.files_train}",
+                         hint=f"{variant.dataset} has {stats.files_train} train shards")
+    model = repository.fetch(f"{ROOT}/tokenizers/{variant.tokenizer}", downloads, max_bytes=MAX_MODEL_BYTES,
+                             sha256=variant.tokenizer_sha256)
+    model.replace(staging / TOKENIZER_NAME)
+    names = [("val", index) for index in range(stats.files_val)] + [("train", index) for index in range(wanted)]
+    paths: dict[str, list[Path]] = {"val": [], "train": []}
+    for done, (split, index) in enumerate(names):
+        target = staging / f"{split}_{index:06d}.bin"
+        share = 0.9 * done / len(names), 0.9 * (done + 1) / len(names)
+        _fetch_shard(repository, variant, f"fineweb_{split}_{index:06d}.bin", target, downloads,
+                     f"{done + 1} of {len(names)}", share, progress)
+        paths[split].append(target)
+        if done + 1 == stats.files_val:
+            _check_validation(variant, paths["val"])
+    shutil.rmtree(downloads)
+    for stray in set(staging.glob("train_*.bin")) - set(paths["train"]):
+        stray.unlink()  # left by an interrupted call that wanted more shards
+    source = {"text": "FineWeb, ODC-By 1.0", "repository": repository.name, "revision": repository.revision,
+              "dataset": variant.dataset, "train_shards_published": stats.files_train}
+    finish(staging, f"fineweb-{variant.name}", paths["train"], paths["val"], dict(source),
+           progress=lambda share, what: progress(0.9 + 0.1 * share, what))
+
+
+def prepare(variant: Variant, folder: Path | None = None, *, shards: int | None = None, revision: str | None = None,
+            endpoint: str | None = None, progress: Progress = no_progress) -> Dataset:
+    """Fetch `shards` train shards (default: all) and the whole validation split into `folder`."""
+    folder = (folder or default_folder(variant)).absolute()
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder}: exists already",
+                         hint="`pgolf data verify` checks it; remove it, or choose another folder with --out")
+    repository = Repository(variant.repository, _revision(variant, revision), endpoint)
+    if not COMMIT.fullmatch(repository.revision):
+        repository.revision = repository.promise(f"{ROOT}/manifest.json").commit
+    staging = folder.with_name(f".{folder.name}.{repository.revision[:12]}.download")
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        _fill(staging, variant, repository, shards, progress)
+        staging.rename(folder)
+    except OSError as error:
+        raise MachineFault(f"{staging}: {error.strerror or error}", hint="is the disk full?") from error
+    return Dataset.open(folder)
