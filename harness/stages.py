@@ -25,7 +25,7 @@ from harness.errors import UsageError, Violation
 from harness.frames import Description, Progress, Ready, ScoreReady
 from harness.rundir import SeedFolder
 from harness.runners.base import Runner, Stage, StageSpec
-from harness.wire import Connection
+from harness.wire import Connection, Left
 
 MOMENT_SECONDS = 2.0
 """How long a contestant that broke off is waited for, so that its end can say why."""
@@ -67,22 +67,16 @@ def _running(job: Job, stage: str, log: Path, inputs: dict[str, Path], out_bytes
     with job.runner.start(spec) as running:
         try:
             yield running
-        except Violation as violation:
-            if violation.rule == "protocol":
-                _explain_end(running)
+        except Left:
+            _explain_end(running)
             raise
 
 
 def _explain_end(running: Stage) -> None:
-    """Raises the reason when the contestant has ended by itself (memory, exit code) within a moment."""
+    """Raises the reason when the contestant has ended by itself (memory, full disk, exit code) within a moment."""
     deadline = time.monotonic() + MOMENT_SECONDS
     while time.monotonic() < deadline:
-        try:
-            running.watch()
-        except Violation as reason:
-            if reason.rule != "contestant":
-                raise
-            return  # it ended after breaking the protocol: the breach says more than the exit code
+        running.watch()
         time.sleep(0.1)
 
 

@@ -28,6 +28,14 @@ FDS_A_FRAME = 200
 F = TypeVar("F", bound=Frame)
 
 
+class Left(Violation):
+    """The contestant closed its end; how its process ended may say why."""
+
+    def __init__(self) -> None:
+        super().__init__("protocol", "the contestant closed the socket in the middle of a stage",
+                         hint="its log (train.log, pack.log, score.log in the run folder) ends with the reason")
+
+
 class Expired(Exception):
     """A deadline passed; the referee turns it into the finding of the clock that ran out."""
 
@@ -44,14 +52,18 @@ class Listener:
         path.chmod(0o666)  # the contestant runs as another user; the folder above is the fence
         self.socket.listen(2)
         self.socket.setblocking(False)
+        self.accepted: socket.socket | None = None
 
     def accept(self, deadline: float, watch: Callable[[], None]) -> Connection:
         """The contestant's connection. Raises Expired at `deadline` (time.monotonic seconds)."""
         _wait(self.socket, "read", deadline, watch)
-        connection, _ = self.socket.accept()
-        return Connection(connection, watch, self.socket)
+        self.accepted, _ = self.socket.accept()
+        return Connection(self.accepted, watch, self.socket)
 
     def close(self) -> None:
+        """Ends the conversation too, if there is one."""
+        if self.accepted is not None:
+            self.accepted.close()
         self.socket.close()
         self.path.unlink(missing_ok=True)
 
@@ -122,7 +134,7 @@ class Connection:
         _wait(self.socket, "read", deadline, self.watch)
         received = self._guard(lambda: self.socket.recv(min(limit, 1 << 20)))
         if not received:
-            raise _left()
+            raise Left
         self.buffer += received
         if self.listener is not None and select.select([self.listener], [], [], 0)[0]:
             raise Violation("protocol", "a second connection to the socket", hint="rank 0 connects, once")
@@ -137,7 +149,7 @@ class Connection:
         try:
             return operation()
         except (BrokenPipeError, ConnectionError) as error:
-            raise _left() from error
+            raise Left from error
 
     def _ration_progress(self) -> None:
         now = time.monotonic()
@@ -146,11 +158,6 @@ class Connection:
         self.progress_at = now
         if self.progress_allowance < 0:
             raise Violation("protocol", "progress frames flood the socket", hint="at most ten a second")
-
-
-def _left() -> Violation:
-    return Violation("protocol", "the contestant closed the socket in the middle of a stage",
-                     hint="its log (train.log, pack.log, score.log in the run folder) ends with the reason")
 
 
 def _wait(sock: socket.socket, direction: str, deadline: float, watch: Callable[[], None]) -> None:

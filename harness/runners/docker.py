@@ -206,9 +206,10 @@ class DockerStage:
         with engine_faults("freezing a container"):
             try:
                 self.container.pause()
-            except docker.errors.APIError as error:
-                if self.ended is None and error.response is not None and error.response.status_code != 409:
-                    raise  # 409: it ended by itself, so it stands still
+            except docker.errors.APIError:
+                self.container.reload()
+                if self.container.status not in ("exited", "dead"):  # what ended by itself stands still
+                    raise
 
     def collect(self, destination: Path) -> None:
         with engine_faults("copying /out"):

@@ -108,6 +108,7 @@ class LocalStage:
             psutil.wait_procs(alive, timeout=0.2)
         self.process.wait()
         self.pump.join(KILL_SECONDS)
+        self.pump.stream.close()
         self.staging.remove()
 
     def _tree(self) -> Iterator[psutil.Process]:
