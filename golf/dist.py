@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from golf.wire import Frame, Wire, send_with_descriptors
 
 RANKS_SOCKET = "PGOLF_RANKS"
 SECONDS_TO_START = 300
+SECONDS_BETWEEN_LOOKS = 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,15 @@ class Ranks:
         """Sum over the ranks, in place."""
         if self.world > 1:
             distributed.all_reduce(tensor)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Mean over the ranks of each tensor, in place, in one message."""
+        if self.world > 1:
+            flat = torch.cat([tensor.flatten() for tensor in tensors])
+            distributed.all_reduce(flat)
+            parts = (flat / self.world).split([tensor.numel() for tensor in tensors])
+            for tensor, part in zip(tensors, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
 
     def from_first(self, number: float) -> float:
         """Rank 0's number, on every rank: clocks are asked in one place, so that all stop at the same step."""
@@ -124,10 +135,10 @@ def launch(wire: Wire, setup: Frame, world: int) -> int:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(path))
             listener.listen(world)
-            listener.settimeout(SECONDS_TO_START)
+            listener.settimeout(SECONDS_BETWEEN_LOOKS)
             torchrun = subprocess.Popen(_command(world), env=_environment(path, world))
             try:
-                _hand_over(listener, wire, setup, world)
+                _hand_over(_hellos(listener, torchrun, world), wire, setup)
                 return torchrun.wait()
             finally:
                 if torchrun.poll() is None:
@@ -135,13 +146,24 @@ def launch(wire: Wire, setup: Frame, world: int) -> int:
                     torchrun.wait()
 
 
-def _hand_over(listener: socket.socket, wire: Wire, setup: Frame, world: int) -> None:
+def _hellos(listener: socket.socket, torchrun: subprocess.Popen[bytes], world: int) -> dict[int, socket.socket]:
+    """A connection from each rank, by rank; RuntimeError where one never comes."""
     connections: dict[int, socket.socket] = {}
-    while len(connections) < world:
-        connection, _ = listener.accept()
-        hello = Wire(connection).receive("hello")
-        connections[hello.get("rank", int)] = connection
-    pairs = {rank: socket.socketpair() for rank in range(1, world)}
+    for _ in range(SECONDS_TO_START // SECONDS_BETWEEN_LOOKS):
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            if torchrun.poll() is not None:
+                break
+            continue
+        connections[Wire(connection).receive("hello").get("rank", int)] = connection
+        if len(connections) == world:
+            return connections
+    raise RuntimeError(f"of {world} ranks only {sorted(connections)} started (torchrun: {torchrun.poll()})")
+
+
+def _hand_over(connections: dict[int, socket.socket], wire: Wire, setup: Frame) -> None:
+    pairs = {rank: socket.socketpair() for rank in range(1, len(connections))}
     message = strictjson.dumps({**setup.fields, "op": "setup"}) + b"\n"
     send_with_descriptors(connections[0], message, (wire.socket.fileno(), *(pairs[r][0].fileno() for r in pairs)))
     for rank, (_, end) in pairs.items():

@@ -10,10 +10,9 @@ same code on every rank. Not covered: deadlines, which are the judge's business.
 
 from __future__ import annotations
 
-import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,9 +196,9 @@ def send_with_descriptors(connection: socket.socket, message: bytes, descriptors
     connection.sendall(message[sent:])
 
 
-def open_stage(environment: dict[str, str] | os._Environ[str] = os.environ) -> tuple[Wire, Frame, str]:
-    """Connect as the environment says, say hello, and receive `setup`: (wire, setup frame, stage)."""
+def open_stage(environment: Mapping[str, str]) -> tuple[Wire, Frame]:
+    """Connect as the environment says, say hello, and receive `setup`: (wire, setup frame)."""
     stage = environment["PGOLF_STAGE"]
     wire = Wire.connect(environment["PGOLF_SOCKET"])
     wire.send("hello", protocol=PROTOCOL, stage=stage)
-    return wire, wire.receive("setup"), stage
+    return wire, wire.receive("setup")

@@ -77,7 +77,7 @@ class Muon:
     def step(self, lr: float, momentum: float) -> None:
         """One update: w <- (1 - lr decay) w - lr sqrt(max(1, R / C)) orthogonal(momentum(g))."""
         for (rows, columns), matrices in self.stacks.items():
-            g_NRC = torch.stack([p.grad if p.grad is not None else torch.zeros_like(p) for p in matrices])
+            g_NRC = torch.stack([matrix.grad for matrix in matrices])
             direction_NRC = self.momentum_rule(g_NRC, self.buffers[rows, columns], momentum)
             if self.world == 1:
                 update_NRC = newton_schulz(direction_NRC, self.steps)

@@ -1,0 +1,52 @@
+"""The contestant's entry: connect, say hello, read `setup`, and run the stage on one or several processes.
+
+The judge starts it once, with PGOLF_SOCKET and PGOLF_STAGE in the environment. Where several processes are wanted it
+starts itself again under torchrun (golf/dist.py) and waits for them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from golf import describe, dist, pack, score, train
+from golf.config import MAX_CHARACTERS, Config, load
+from golf.dist import Ranks
+from golf.wire import Closed, Setup, Wire, open_stage
+
+STAGES: dict[str, Callable[[Wire, Setup, Config, Ranks], None]] = {
+    "describe": describe.run,
+    "train": train.run,
+    "pack": pack.run,
+    "score": score.run,
+}
+ON_ALL_RANKS = ("train", "score")
+
+
+def main() -> int:
+    """Run one stage; returns the exit status: 0 after its last frame, 1 where the judge left before."""
+    dist.keep_freed_memory()
+    stage = os.environ["PGOLF_STAGE"]
+    rank_of_many = dist.RANKS_SOCKET in os.environ
+    wire, frame = dist.take_over() if rank_of_many else open_stage(os.environ)
+    setup = Setup.from_frame(frame, stage)
+    with open(setup.config, encoding="utf-8") as recipe:
+        config = load(recipe.read(MAX_CHARACTERS + 1), setup.profile)
+    world = dist.wanted_world(config) if stage in ON_ALL_RANKS else 1
+    if world > 1 and not rank_of_many:
+        return dist.launch(wire, frame, world)
+    ranks = dist.join()
+    try:
+        STAGES[stage](wire, setup, config, ranks)
+    except Closed as closed:
+        print(f"{stage}: {closed}", file=sys.stderr)
+        return 1
+    finally:
+        ranks.close()
+        wire.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

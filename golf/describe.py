@@ -1,0 +1,127 @@
+"""Stage describe: what the judge may know of a recipe without understanding it, and without any data.
+
+`parameters` is a count over the model built without memory; `techniques` are the names of what is on; `variants` hold
+one recipe text for each of them, with that technique alone switched off; `estimated_bytes` is an estimate of the
+counted size (code, recipe, artifact), see `estimated_artifact_bytes`.
+
+TECHNIQUES is the list of everything that can be switched: the tests of neutrality and causality walk it as well.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+
+from golf.config import MAX_CHARACTERS, Config, as_tree, load, parse
+from golf.dist import Ranks
+from golf.model.gpt import GPT
+from golf.wire import Setup, Wire
+
+
+class Technique(NamedTuple):
+    """A name and the fields (section.field) that switch it off, with their neutral values."""
+
+    name: str
+    neutral: dict[str, Any]
+
+
+TECHNIQUES = (
+    Technique("softcap", {"model.softcap": 0.0}),
+    Technique("partial-rope", {"model.rope_dims": 0}),
+    Technique("unet-skips", {"model.skips": False}),
+    Technique("ln-scale", {"model.ln_scale": False}),
+    Technique("xsa", {"model.xsa_last": 0}),
+    Technique("attention-gate", {"model.attn_gate": False}),
+    Technique("smear-gate", {"model.smear": False}),
+    Technique("bigram-hash", {"model.bigram_buckets": 0}),
+    Technique("value-embedding", {"model.ve_dim": 0, "model.ve_layers": []}),
+    Technique("orthogonal-init", {"model.init": "default"}),
+    Technique("muon-decay", {"optim.muon_decay": 0.0}),
+    Technique("adam-decay", {"optim.adam_decay": 0.0}),
+    Technique("momentum-warmup", {"optim.muon_momentum_warmup": 0}),
+    Technique("gradient-clip", {"optim.clip": 0.0}),
+    Technique("warmdown", {"optim.warmdown": 0}),
+    Technique("ema", {"optim.ema_decay": 0.0, "optim.ema_fraction": 0.0}),
+    Technique("hadamard", {"quant.rotate": False}),
+    Technique("scale-floor", {"quant.floor": False}),
+)
+
+
+def is_on(technique: Technique, config: Config) -> bool:
+    """Whether any of the technique's fields differs from its neutral value."""
+    tree = as_tree(config)
+    values = {path: tree[path.split(".")[0]][path.split(".")[1]] for path in technique.neutral}
+    return any(values[path] != neutral for path, neutral in technique.neutral.items())
+
+
+def without(technique: Technique, text: str) -> str:
+    """The recipe's text with one technique neutral in the base and in every profile; comments are lost."""
+    tree = parse(text)
+    layers = [tree, *tree.get("profiles", {}).values()]
+    for path, neutral in technique.neutral.items():
+        section, key = path.split(".")
+        for layer in layers:
+            layer.get(section, {}).pop(key, None)
+        tree.setdefault(section, {})[key] = neutral
+    return yaml.safe_dump(tree, sort_keys=False)
+
+
+def build(config: Config, vocab_size: int) -> GPT:
+    """The model without memory: shapes and names only."""
+    with torch.device("meta"):
+        return GPT(config.model, vocab_size)
+
+
+BITS_BELOW_GRID = {True: 1.35, False: 0.75}
+"""Bits a weight that the compressor saves of the grid's, with the scale floor and without it.
+
+With it: #586's artifact of 15,567,435 bytes for 26.7 M numbers on a 6-bit grid, less their row scales and 0.35 M
+numbers in float16, is 4.64 bits a number. Without it a normally distributed row, whose largest of about 500 numbers lies
+at 3.1 standard deviations, has an entropy of log2(sqrt(2 pi e) 31 / 3.1) = 5.4 bits on the grid; a few more rows that are
+heavier tailed bring it to about 5.25."""
+
+
+def estimated_artifact_bytes(config: Config, shapes: Iterable[tuple[int, ...]]) -> int:
+    """Bytes of the artifact, guessed from shapes: 2 for each number and row scale in float16, and for each on the
+    grid its bits less what zstd was seen to save (BITS_BELOW_GRID). Short trainings may differ by a fifth."""
+    total = 0.0
+    for shape in shapes:
+        n = 1
+        for size in shape:
+            n *= size
+        on_grid = len(shape) == 2 and n > config.quant.fp16_limit
+        total += (n * (config.quant.bits - BITS_BELOW_GRID[config.quant.floor]) / 8 + 2 * shape[0]) if on_grid else 2 * n
+    return round(total)
+
+
+def code_bytes() -> int:
+    """Size of the program that runs: the bundle itself, or the sources where it runs unbundled (then too large)."""
+    program = Path(sys.argv[0])
+    if program.suffix == ".pyz":
+        return program.stat().st_size
+    return sum(path.stat().st_size for path in Path(__file__).parent.rglob("*.py"))
+
+
+def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
+    """The stage: `ready`, then `description` at once."""
+    with open(setup.config, encoding="utf-8") as recipe:
+        text = recipe.read(MAX_CHARACTERS + 1)
+    model = build(config, setup.vocab_size)
+    shapes = [tuple(parameter.shape) for parameter in model.parameters()]
+    on = [technique for technique in TECHNIQUES if is_on(technique, config)]
+    variants = [{"name": f"without {each.name}", "config": without(each, text)} for each in on]
+    for variant in variants:
+        load(variant["config"], setup.profile)
+    wire.send("ready")
+    wire.send(
+        "description",
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        techniques=[each.name for each in on],
+        estimated_bytes=code_bytes() + len(text.encode()) + estimated_artifact_bytes(config, shapes),
+        variants=variants,
+    )
