@@ -74,6 +74,8 @@ class Predictor:
         if not tail.start <= start <= stop <= tail.stop:
             kept = f"{tail.start}..{tail.stop - 1}"
             raise ValueError(f"targets {start}..{stop - 1} lie outside the tokens kept, {kept}")
+        if start == stop:
+            return np.zeros(0, np.float32)
         parts = []
         for group in windows.batches(start, stop, self.window, self.stride, self.batch):
             targets = group[0].targets
@@ -83,9 +85,7 @@ class Predictor:
             truth_BS1 = torch.from_numpy(truth_BS).to(self.device)[:, :, None]
             parts.append(-log_p_BSV.gather(2, truth_BS1).flatten())
             progress(min(1.0, (group[-1].first_target + targets - start) / (stop - start)))
-        if not parts:
-            return np.zeros(stop - start, np.float32)
-        nats = torch.cat(parts).cpu().numpy()
+        nats = torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.float32)
         first = start // self.stride * self.stride
         if first == 0:  # block 0 has no number for x_0
             nats = np.concatenate([np.zeros(1, np.float32), nats])
