@@ -1,0 +1,33 @@
+# The two images that contestants run in, `cpu` and `cuda`: a base, the locked packages, and nothing of ours; code and
+# data are mounted. `pgolf image build NAME` makes them: it collects the wheels, gives BASE by digest (images/NAME/
+# pins.yaml) or from --base, and builds without network. Plain builder only: no BuildKit feature is used.
+
+ARG BASE
+
+# Install into a folder of its own, so that the wheels themselves do not end up in the image
+FROM ${BASE} AS packages
+LABEL pgolf.stage=packages
+USER root
+COPY wheels/ /wheels/
+COPY requirements.lock /wheels/requirements.lock
+RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore python3 "$(echo /wheels/pip-*.whl)/pip" install \
+    --no-index --find-links /wheels --require-hashes --no-deps --ignore-installed --no-cache-dir \
+    --disable-pip-version-check --no-warn-script-location --root /stage --requirement /wheels/requirements.lock
+
+# What the base has of these packages goes first: two versions of one package must not lie side by side
+FROM ${BASE} AS runtime
+USER root
+COPY requirements.lock /tmp/requirements.lock
+RUN if python3 -m pip --version >/dev/null 2>&1; then \
+        PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore python3 -m pip uninstall --yes --quiet \
+            --requirement /tmp/requirements.lock; \
+    fi; rm /tmp/requirements.lock
+COPY --from=packages /stage/ /
+ENTRYPOINT []
+CMD ["sleep", "infinity"]
+USER 10001:10001
+
+FROM runtime AS cpu
+
+FROM runtime AS cuda
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

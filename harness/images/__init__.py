@@ -1,0 +1,1 @@
+"""The parts behind harness/image.py: pins and locks, wheels, root filesystems."""
