@@ -22,6 +22,10 @@ QUOTED = 120
 """How much of a contestant's own text is ever quoted as evidence."""
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
+Version1 = Annotated[int, Field(ge=1, le=1)]
+"""Not Literal[1], which takes `true` and 1.0 for 1."""
+Name = Annotated[str, Field(pattern=r"^[ -~]{1,100}$")]
+"""Printable ASCII: names of a contestant are shown on terminals."""
 
 
 class Frame(BaseModel):
@@ -33,7 +37,7 @@ class Frame(BaseModel):
 
 class Hello(Frame):
     op: Literal["hello"]
-    protocol: Literal[1]
+    protocol: Version1
     stage: str
 
 
@@ -50,14 +54,14 @@ class ScoreReady(Ready):
 
 class Variant(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-    name: str
+    name: Name
     config: str
 
 
 class Description(Frame):
     op: Literal["description"]
     parameters: Count
-    techniques: list[str]
+    techniques: list[Name]
     estimated_bytes: Count
     variants: list[Variant] = []
 
@@ -164,7 +168,7 @@ def parse(line: bytes, expected: tuple[type[Frame], ...]) -> Frame:
     wanted = " or ".join(sorted(by_op))
     try:
         data = parse_object(line)
-        kind = by_op.get(data.get("op", ""), None) if isinstance(data.get("op"), str) else None
+        kind = by_op.get(data["op"]) if isinstance(data.get("op"), str) else None
         if kind is None:
             raise ValueError(f"op {quote(str(data.get('op')))!r} is out of turn")
         return kind.model_validate(data)
