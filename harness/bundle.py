@@ -50,7 +50,7 @@ def build(package: Path) -> Bundle:
 def _closure(package: Path) -> dict[str, bytes]:
     """Archive name -> source of every module that the entry point can reach by import statements."""
     sources: dict[str, bytes] = {}
-    waiting = [f"{package.name}.__main__"]
+    waiting = [package.name, f"{package.name}.__main__"]
     while waiting:
         path = _module_path(package, waiting.pop())
         if path is None:

@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import manifest, plan as plans, setup, stages
+from harness import bundle, manifest, plan as plans, setup, stages
 from harness.edition import PROFILES
+from harness.paths import ROOT
 from harness.progress import Progress
 from harness.setup import RunnerName
 
@@ -29,10 +30,10 @@ def check_submission(folder: Path, profile: str, wanted: RunnerName | None, prog
     limits = plans.limits_of(profile)
     anywhere = PROFILES["pocket"]  # describing needs no GPU
     ground = setup.choose_runner(wanted, submission.manifest, anywhere, progress)
-    bundle = plans.build_bundle()
+    code_bundle = bundle.build(ROOT / "golf")
     with tempfile.TemporaryDirectory(prefix="pgolf-check-") as scratch:
         code, config = Path(scratch, "code.pyz"), Path(scratch, "config.yaml")
-        code.write_bytes(bundle.pyz)
+        code.write_bytes(code_bundle.pyz)
         config.write_bytes(submission.config)
         vocabulary = VOCABULARY[submission.manifest.dataset] if profile != "pocket" else 1024
         job = stages.Job(ground.runner, anywhere, profile, submission.manifest.track, code, config, config, vocabulary,
@@ -46,6 +47,6 @@ def check_submission(folder: Path, profile: str, wanted: RunnerName | None, prog
     near = abs(counted - limits.counted_bytes) <= NEAR_THE_CAP * limits.counted_bytes
     size = "unknown" if near else "pass" if counted < limits.counted_bytes else "fail"
     return {"schema": 1, "submission": submission.manifest.name, "profile": profile, "parameters": described.parameters,
-            "techniques": described.techniques, "estimated_bytes": counted, "code_bytes": len(bundle.pyz),
+            "techniques": described.techniques, "estimated_bytes": counted, "code_bytes": len(code_bundle.pyz),
             "config_bytes": len(submission.config), "counted_bytes_limit": limits.counted_bytes, "size": size,
             "variants": [variant.name for variant in described.variants]}

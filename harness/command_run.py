@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import host, manifest, plan as plans, report, rundir, run, setup, verdict
+from harness import bundle, host, manifest, plan as plans, report, rundir, run, setup, verdict
 from harness.errors import UsageError
 from harness.manifest import Submission
+from harness.paths import ROOT
 from harness.plan import Plan
 from harness.progress import Progress
 from harness.records import SeedRecord
@@ -24,8 +25,11 @@ from harness.setup import RunnerName
 
 
 def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data: Path | None, wanted: RunnerName | None,
-                   runs: Path, again: bool, progress: Progress) -> dict[str, Any]:
-    """Trains, packs, scores and judges what is unfinished; returns verdict.json's content, which is written too."""
+                   runs: Path, again: bool, progress: Progress, package: Path = ROOT / "golf") -> dict[str, Any]:
+    """Trains, packs, scores and judges what is unfinished; returns verdict.json's content, which is written too.
+
+    `package` is the contestant's code: a folder called golf.
+    """
     begun = time.monotonic()
     submission = manifest.load(folder)
     limits = plans.limits_of(profile)
@@ -34,7 +38,7 @@ def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data
     ground = setup.choose_runner(wanted, submission.manifest, limits, progress)
     runner = ground.runner
     try:
-        plan = Plan(submission, profile, limits, dataset, plans.build_bundle(), runner.name, runner.image,
+        plan = Plan(submission, profile, limits, dataset, bundle.build(package), runner.name, runner.image,
                     ground.image_lock)
         place = plan.folder(runs)
         with place.locked():

@@ -18,7 +18,6 @@ from harness.data.dataset import Dataset
 from harness.edition import EDITION, PROFILES, Limits
 from harness.errors import UsageError
 from harness.manifest import Submission
-from harness.paths import ROOT
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,6 @@ def limits_of(profile: str) -> Limits:
     if profile not in PROFILES:
         raise UsageError(f"unknown profile {profile!r}", hint=f"one of {', '.join(PROFILES)}")
     return PROFILES[profile]
-
-
-def build_bundle() -> bundle.Bundle:
-    """The code bundle of this checkout."""
-    return bundle.build(ROOT / "golf")
 
 
 def write(plan: Plan, folder: rundir.RunFolder) -> None:

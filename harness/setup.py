@@ -43,7 +43,7 @@ def choose_dataset(data: Path | None, profile: str, variant: str, progress: Prog
         folder = home() / "datasets" / "pocket"
         if not (folder / "dataset.json").exists():
             with progress.stage("prepare the pocket dataset") as report:
-                pocket.prepare(folder, progress=lambda what, share: report(share, what))
+                pocket.prepare(folder, progress=report)
     else:
         folder = home() / "datasets" / f"fineweb-{variant}"
         if not (folder / "dataset.json").exists():
@@ -51,7 +51,7 @@ def choose_dataset(data: Path | None, profile: str, variant: str, progress: Prog
                              hint=f"pgolf data prepare fineweb --variant {variant}, or give --data")
     dataset = Dataset.open(folder)
     with progress.stage("verify the dataset") as report:
-        dataset.verify(lambda what, share: report(share, what))
+        dataset.verify(report)
     return dataset
 
 
