@@ -2,8 +2,8 @@
 
 Inputs are streamed, a line at a time, so their length costs time and no memory. A document that stands in both files is
 refused by the hash of its text as the tokenizer normalises it, with both line numbers: training on validation text is
-the oldest error there is (#2127: 80 % of the validation documents). Documents without text are kept as a lone BOS, so that
-a stream made from decoded documents equals the stream they came from.
+the oldest error there is (#2127: 80 % of the validation documents). Documents without text are kept as a lone BOS, so
+that a stream made from decoded documents equals the stream they came from.
 
 `val_tokens` cuts the validation stream after that many tokens, inside a document if it falls so: a prefix of
 the official validation split remains exactly its first ids.

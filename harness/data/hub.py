@@ -1,8 +1,8 @@
 """The one door to the Hugging Face hub: a file of a dataset repository at a fixed revision, checked and resumable.
 
-What the hub promises of a file is its ETag: the SHA-256 of a large file, git's SHA-1 of a small one. The file
-that arrived is hashed here and compared, whatever the library did. Interrupted downloads go on where they stopped, since the
-library keeps what has come in its folder.
+What the hub promises of a file is its ETag: the SHA-256 of a large file, git's SHA-1 of a small one. The file that
+arrived is hashed here and compared, whatever the library did. Interrupted downloads go on where they stopped, since
+the library keeps what has come in its folder.
 
 Not covered: the hub itself. Where no hash is pinned in the code, its word is what we have; it is recorded.
 """

@@ -4,7 +4,7 @@ A split by hash depends on nothing but the text itself: no seed, no order, no ot
 preparation script whose default put 80 % of the validation documents into training (#2127), unseen until counts of
 shards were compared.
 
-Not covered: near-duplicates; texts that differ in more than what the tokenizer's normaliser evens out are two documents.
+Not covered: near-duplicates; two texts that differ by a comma are two documents.
 """
 
 from __future__ import annotations

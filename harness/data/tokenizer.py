@@ -4,8 +4,8 @@ The settings are those stored in the official models (trainer_spec of fineweb_10
 0.999, digits split, byte fallback, no dummy prefix, nmt_nfkc, ids pad 0, bos 1, eos 2, unk 3. With one thread and the
 sentences in a fixed order the trainer is deterministic: the same text gives the same file, byte for byte.
 
-SentencePiece is C++. It only ever sees a model that harness/data/model_file.py has read without complaint, and only here,
-where datasets are made; the judge counts bytes without it.
+SentencePiece is C++. It only ever sees a model that harness/data/model_file.py has read without complaint, and only
+here, where datasets are made; the judge counts bytes without it.
 
 Not covered: the encoder's choice among equal merges in other versions of the library (hashes catch it, see pocket.py).
 """
@@ -23,7 +23,7 @@ import numpy as np
 
 from harness.bytecount import check_countable
 from harness.data.files import read_bounded
-from harness.data.model_file import MAX_MODEL_BYTES, ModelFile, parse_model
+from harness.data.model_file import MAX_MODEL_BYTES, SPACE, ModelFile, parse_model
 from harness.errors import UsageError
 from harness.shards import BOS_ID, Tokens
 
@@ -85,7 +85,7 @@ class Encoder:
 
     def normalise(self, text: str) -> str:
         """The text as the tokenizer sees it: what two documents are compared by."""
-        return str(self._processor.normalize(text))
+        return str(self._processor.normalize(text)).replace(SPACE, " ")
 
     def encode(self, texts: Iterable[str]) -> Iterator[Tokens]:
         """One uint16 array a document, BOS first, in order; reads ahead by about a million characters."""
