@@ -77,13 +77,13 @@ def build(config: Config, vocab_size: int) -> GPT:
         return GPT(config.model, vocab_size)
 
 
-BITS_BELOW_GRID = {True: 1.35, False: 0.75}
-"""Bits a weight that the compressor saves of the grid's, with the scale floor and without it.
+BITS_BELOW_GRID = {True: 1.46, False: 0.75}
+"""Bits a number that the compressor saves of the grid's bits, with the scale floor and without it.
 
-With it: #586's artifact of 15,567,435 bytes for 26.7 M numbers on a 6-bit grid, less their row scales and 0.35 M
-numbers in float16, is 4.64 bits a number. Without it a normally distributed row, whose largest of about 500 numbers lies
-at 3.1 standard deviations, has an entropy of log2(sqrt(2 pi e) 31 / 3.1) = 5.4 bits on the grid; a few more rows that are
-heavier tailed bring it to about 5.25."""
+With it: #586's artifact of 15,567,435 bytes holds 26,935,296 numbers on a 6-bit grid; less 44,032 row scales and
+103,514 numbers in float16 that is 4.54 bits a number. Without it: a normally distributed row whose largest of 512
+numbers lies at 3.1 standard deviations has an entropy of log2(sqrt(2 pi e) * 31 / 3.1) = 5.4 bits on the grid, heavier
+tails have less; 5.25 is taken."""
 
 
 def estimated_artifact_bytes(config: Config, shapes: Iterable[tuple[int, ...]]) -> int:

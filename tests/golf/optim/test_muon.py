@@ -1,0 +1,99 @@
+"""Muon: the iteration against singular values, both momentum rules, and shares that add up over ranks."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from golf.optim.muon import COEFFICIENTS, Muon, newton_schulz
+
+
+def some(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 24, 8), (2, 8, 24)])
+def test_newton_schulz_applies_its_polynomial_to_the_singular_values(shape):
+    g = some(*shape)
+    u, s, vh = torch.linalg.svd(g.double(), full_matrices=False)
+    s = s / (s.square().sum(-1, keepdim=True).sqrt() + 1e-7)
+    for _ in range(5):
+        a, b, c = COEFFICIENTS
+        s = a * s + b * s**3 + c * s**5
+    torch.testing.assert_close(newton_schulz(g), (u * s[:, None]) @ vh, atol=2e-3, rtol=0, check_dtype=False)
+
+
+def test_newton_schulz_brings_singular_values_near_one():
+    g = some(1, 32, 48) @ torch.diag(torch.logspace(-1, 1, 48))
+    values = torch.linalg.svdvals(newton_schulz(g)[0])
+    assert 0.3 < values.min()
+    assert values.max() < 1.3
+
+
+def steps(variant: str, gradients: list[torch.Tensor], momentum: float) -> list[torch.Tensor]:
+    """The update directions of a run on one matrix, read off the weights."""
+    weight = nn.Parameter(torch.zeros(8, 12))
+    muon, seen = Muon([weight], variant=variant, decay=0.0, steps=5), []
+    for gradient in gradients:
+        before, weight.grad = weight.detach().clone(), gradient
+        muon.step(1.0, momentum)
+        seen.append(before - weight.detach())
+    return seen
+
+
+@pytest.mark.parametrize(("variant", "mixed"), [
+    ("lerp", lambda m, a, b: m * (1 - m) * a + (1 - m) * b),
+    ("nesterov", lambda m, a, b: b + m * (m * a + b)),
+])  # fmt: skip
+def test_momentum_mixes_gradients_as_its_variant_says(variant, mixed):
+    a, b = some(8, 12), some(8, 12, seed=1)
+    expected = newton_schulz(mixed(0.9, a, b)[None])[0]
+    torch.testing.assert_close(steps(variant, [a, b], 0.9)[1], expected, atol=1e-4, rtol=1e-3)
+
+
+def test_decay_is_decoupled_and_tall_matrices_step_further():
+    weight = nn.Parameter(torch.ones(16, 4))
+    weight.grad = some(16, 4)
+    update = newton_schulz(weight.grad[None])[0]
+    Muon([weight], variant="nesterov", decay=0.5, steps=5).step(0.1, 0.0)
+    torch.testing.assert_close(weight.detach(), torch.ones(16, 4) * 0.95 - 0.1 * 2 * update, atol=1e-5, rtol=1e-4)
+
+
+def test_the_shares_of_several_ranks_add_up_to_the_step_of_one():
+    world = 3
+    start = [nn.Parameter(some(6, 10, seed=i)) for i in range(5)] + [nn.Parameter(some(4, 6, seed=9))]
+    for i, p in enumerate(start):
+        p.grad = some(*p.shape, seed=100 + i)
+    alone = copy.deepcopy(start)
+    for p, q in zip(alone, start, strict=True):
+        p.grad = q.grad.clone()
+    Muon(alone, variant="lerp", decay=0.04, steps=5).step(0.02, 0.9)
+
+    barrier, parts = threading.Barrier(world, timeout=20), [torch.zeros(0)] * world
+
+    def all_reduce_of(rank):
+        def all_reduce(tensor):
+            parts[rank] = tensor.clone()
+            barrier.wait()
+            tensor.copy_(sum(parts))
+            barrier.wait()
+        return all_reduce
+
+    copies = [copy.deepcopy(start) for _ in range(world)]
+    for matrices in copies:
+        for p, q in zip(matrices, start, strict=True):
+            p.grad = q.grad.clone()
+    muons = [Muon(matrices, variant="lerp", decay=0.04, steps=5, rank=rank, world=world, all_reduce=all_reduce_of(rank))
+             for rank, matrices in enumerate(copies)]  # fmt: skip
+    threads = [threading.Thread(target=muon.step, args=(0.02, 0.9)) for muon in muons]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for matrices in copies:
+        for p, q in zip(matrices, alone, strict=True):
+            torch.testing.assert_close(p, q, atol=1e-6, rtol=1e-5)

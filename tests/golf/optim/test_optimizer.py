@@ -1,0 +1,107 @@
+"""Routing, schedules and the average: every parameter in one group, published horizons, neutral values."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from golf.config import OptimConfig, load
+from golf.optim.ema import Ema
+from golf.optim.optimizer import Optimizer, route
+from golf.optim.schedule import Moment, average_decay, warmdown, warmup
+from tests.golf.recipes import FULL, SUBMISSION, config_without, lively
+
+
+def test_every_parameter_is_in_exactly_one_group():
+    model = lively(load(FULL))
+    optimizer = Optimizer(model.named_parameters(), load(FULL).optim)
+    owned = [id(p) for p in optimizer.parameters()]
+    stepped = [id(p) for ps in optimizer.muon.stacks.values() for p in ps]
+    stepped += [id(p) for group in optimizer.adam.param_groups for p in group["params"]]
+    assert len(owned) == len(set(owned))
+    assert sorted(owned) == sorted(stepped) == sorted(id(p) for p in model.parameters())
+
+
+@pytest.mark.parametrize(("name", "group"), [
+    ("blocks.3.attn.q.weight", "muon"), ("blocks.0.mlp.down.weight", "muon"), ("blocks.1.attn.gate.weight", "muon"),
+    ("tok_emb.weight", "embed"), ("blocks.2.resid_mix", "scalar"), ("blocks.2.attn.q_gain", "scalar"),
+    ("bigram.proj.weight", "scalar"), ("value_embedding.table.weight", "scalar"), ("skip_weights", "scalar"),
+])  # fmt: skip
+def test_parameters_go_where_586_sends_them(name, group):
+    assert route(name, dict(lively(load(FULL)).named_parameters())[name]) == group
+
+
+def step_once(cfg: OptimConfig, now: Moment, scale: float = 1.0) -> dict[str, torch.Tensor]:
+    model = lively(load(FULL))
+    optimizer = Optimizer(model.named_parameters(), cfg)
+    for i, p in enumerate(model.parameters()):
+        p.grad = scale * torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
+    optimizer.step(now)
+    assert all(p.grad is None for p in model.parameters())
+    return dict(model.named_parameters())
+
+
+def test_at_the_end_of_the_warmdown_nothing_moves():
+    cfg = OptimConfig(warmdown=0.5, muon_decay=0.1, adam_decay=0.1)
+    for name, p in step_once(cfg, Moment(100, 1.0)).items():
+        assert torch.equal(p, lively(load(FULL)).get_parameter(name))
+
+
+def test_a_clip_that_is_never_reached_is_neutral():
+    free, wide = (step_once(OptimConfig(clip=clip, warmdown=0), Moment(3, 0.1)) for clip in (0.0, 1e9))
+    assert all(torch.equal(free[name], wide[name]) for name in free)
+
+
+@pytest.mark.parametrize("name", ["muon-decay", "adam-decay"])
+def test_decay_off_leaves_the_other_optimizer_alone(name):
+    full, off = (step_once(c.optim, Moment(3, 0.1)) for c in (load(FULL), config_without(name)))
+    owner = {"muon-decay": ("muon",), "adam-decay": ("embed", "scalar")}[name]
+    for key, p in full.items():
+        assert torch.equal(p, off[key]) is (route(key, p) not in owner)
+
+
+def test_a_warmdown_of_3500_steps_covers_the_last_3500_of_8100():
+    rate = [warmdown(Moment(step, step / 8100), 3500, "cosine") for step in range(1, 8101)]
+    assert rate[4599 - 1] == 1.0
+    assert rate[4700 - 1] < 1.0
+    assert rate[6350 - 1] == pytest.approx(0.5)
+    assert rate[-1] == 0.0
+    assert rate == sorted(rate, reverse=True)
+
+
+def test_horizons_in_steps_and_in_fractions_agree():
+    now = Moment(600, 0.75)
+    assert warmdown(now, 400, "linear") == pytest.approx(warmdown(now, 0.5, "linear")) == pytest.approx(0.5)
+    assert warmup(now, 800, 0.8, 0.9) == pytest.approx(warmup(now, 1.0, 0.8, 0.9)) == pytest.approx(0.875)
+    assert average_decay(now, 0.0, 0.05) == pytest.approx(1 - 1 / 40)
+
+
+def test_neutral_schedules_are_constant():
+    for now in (Moment(0, 0.0), Moment(1, 0.001), Moment(500, 1.0)):
+        assert warmdown(now, 0, "linear") == 1.0
+        assert warmup(now, 0, 0.8, 0.9) == 0.9
+
+
+def test_the_first_step_is_at_full_rate_whatever_the_horizon():
+    assert warmdown(Moment(0, 0.0), 3500, "cosine") == 1.0
+    assert average_decay(Moment(0, 0.0), 0.0, 0.1) == 0.0
+
+
+def test_the_profiles_keep_the_reach_of_the_records_average():
+    solo = load(SUBMISSION.read_text(), "solo").optim
+    assert average_decay(Moment(4050, 0.5), 0, solo.ema_fraction) == pytest.approx(0.997, abs=1e-4)
+
+
+def test_the_average_is_the_sum_it_claims_to_be():
+    p = nn.Parameter(torch.tensor([8.0]))
+    ema = Ema([("p", p)])
+    for value in (4.0, 2.0):
+        p.data.fill_(value)
+        ema.update(0.75)
+    assert ema.state()["p"].item() == pytest.approx(0.75 * (0.75 * 8 + 0.25 * 4) + 0.25 * 2)
+    ema.update(0.0)
+    assert torch.equal(ema.state()["p"], p.detach())
+    assert math.isclose(p.item(), 2.0)
