@@ -44,14 +44,18 @@ def cell(value: Any, form: str = "{}") -> str:
     return "–" if value is None else form.format(value)
 
 
-SEED_COLUMNS = (("seed", "{}"), ("outcome", "{}"), ("bpb", "{:.4f}"), ("nats_per_token", "{:.4f}"),
-                ("train_seconds", "{:.2f}"), ("pack_seconds", "{:.2f}"), ("score_seconds", "{:.2f}"),
-                ("artifact_bytes", "{:,}"), ("counted_bytes", "{:,}"))
+SEED_COLUMNS = (("seed", "seed", "{}"), ("outcome", "outcome", "{}"), ("bpb", "bits/byte", "{:.4f}"),
+                ("nats_per_token", "nats/token", "{:.4f}"), ("train_seconds", "train s", "{:.2f}"),
+                ("pack_seconds", "pack s", "{:.2f}"), ("score_seconds", "score s", "{:.2f}"),
+                ("artifact_bytes", "artifact", "{:,}"), ("counted_bytes", "counted", "{:,}"))
+"""Key in verdict.json, heading, format."""
+NARROWEST = 100
+"""Columns assumed where the output is no terminal."""
 
 
 def seed_table(verdict: dict[str, Any]) -> list[list[str]]:
     """Rows of SEED_COLUMNS as text."""
-    return [[cell(row[key], form) for key, form in SEED_COLUMNS] for row in verdict["seeds"]]
+    return [[cell(row[key], form) for key, _, form in SEED_COLUMNS] for row in verdict["seeds"]]
 
 
 def markdown(verdict: dict[str, Any]) -> str:
@@ -73,9 +77,11 @@ def write(verdict: dict[str, Any], folder: RunFolder) -> None:
 
 
 def show(verdict: dict[str, Any], console: Console) -> None:
-    """The verdict on a terminal."""
+    """The verdict on a terminal, or as plain text where stdout is none."""
+    if not console.is_terminal:
+        console.width = max(console.width, NARROWEST)
     console.print(Text(headline(verdict), STYLE[verdict["verdict"]]), soft_wrap=True)
-    seeds = Table(*(name.replace("_", " ") for name, _ in SEED_COLUMNS))
+    seeds = Table(*(heading for _, heading, _ in SEED_COLUMNS))
     for row in seed_table(verdict):
         seeds.add_row(*row)
     console.print(seeds)
@@ -111,7 +117,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
 
 
 def _context(verdict: dict[str, Any]) -> dict[str, Any]:
-    return {"v": verdict, "headline": headline(verdict), "columns": [name.replace("_", " ") for name, _ in SEED_COLUMNS],
+    return {"v": verdict, "headline": headline(verdict), "columns": [heading for _, heading, _ in SEED_COLUMNS],
             "rows": seed_table(verdict), "comparison": _comparison(verdict).splitlines()}
 
 

@@ -60,6 +60,8 @@ def _setup(evidence: Evidence) -> Judged:
 def _resources(evidence: Evidence) -> Judged:
     if (failed := violated(evidence, ("memory", "output", "log"))) is not None:
         return failed
+    if not any(record.done("train") for record in evidence.seeds):
+        return Judged("unknown", "no stage finished")
     limits = evidence.limits
     return Judged("pass", f"memory {limits.memory_bytes:,}, checkpoint {limits.checkpoint_bytes:,}, log "
                   f"{limits.log_bytes:,} bytes: none exceeded")
