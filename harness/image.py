@@ -58,9 +58,9 @@ class Verified(NamedTuple):
     versions: dict[str, str]
 
 
-def find(client: docker.DockerClient, name: str) -> str | None:
-    """The id of the newest built image whose label is the lock's hash of today, or None."""
-    built = client.images.list(filters={"label": f"{LABEL}={lock_sha256(name)}"})
+def find(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | None:
+    """The id of the newest built image whose label is the hash of the lock in the checkout `root`, or None."""
+    built = client.images.list(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
     newest = max(built, key=lambda image: str(image.attrs["Created"]), default=None)
     return str(newest.id) if newest else None
 
@@ -73,29 +73,42 @@ def build(name: str, base: Path | None = None, wheel_folder: Path | None = None,
     fetched beforehand, instead of the package index. `log` gets one line at a time. Raises UsageError for what a
     person can mend (pins without hash, wrong wheels, a base without Python) and MachineFault for the engine.
     """
-    needed = pins.requirements(name)
-    pinned, lock = pins.load(name), lock_sha256(name)
+    pins.requirements(name)  # a pin without hash is said before anything is fetched
+    lock = lock_sha256(name)
     with engine(client) as daemon:
         existing = None if force else find(daemon, name)
         if existing:
             log(f"{name}: built already, {existing}")
             return existing
-        base_image = rootfs.import_base(daemon, base, log) if base else _pull(daemon, pinned.base, log)
-        interpreter = _fitting(daemon, name, pinned, base_image)
-        needed = [requirement for requirement in needed if requirement.holds(interpreter.environment)]
-        if wheel_folder:
-            files = wheels.from_folder(wheel_folder, needed, interpreter)
-        else:
-            files = wheels.downloaded(name, lock, needed, interpreter, pinned.wheels, log)
-        image = _run_builder(daemon, name, lock, base_image, files, needed, log)
+        base_image = rootfs.import_base(daemon, base, log) if base else _pull(daemon, pins.load(name).base, log)
         try:
-            checked = verify(daemon, name, image)
+            return _build_on(daemon, name, lock, base_image, wheel_folder, log)
         except BaseException:
-            daemon.images.remove(image, force=True)
+            if base:
+                with contextlib.suppress(docker.errors.APIError):
+                    daemon.images.remove(base_image)  # nobody else knows of it
             raise
-        daemon.images.get(image).tag(f"pgolf-{name}", lock[:12])
-        log(f"{name}: {image}, Python {checked.python}, {len(checked.versions)} packages as locked")
-        return image
+
+
+def _build_on(daemon: docker.DockerClient, name: str, lock: str, base_image: str, wheel_folder: Path | None,
+              log: Callable[[str], None]) -> str:
+    """Wheels, builder, check, name: in this order, so that only a checked image has a name and keeps its label."""
+    pinned = pins.load(name)
+    interpreter = _fitting(daemon, name, pinned, base_image)
+    needed = [requirement for requirement in pins.requirements(name) if requirement.holds(interpreter.environment)]
+    if wheel_folder:
+        files = wheels.from_folder(wheel_folder, needed, interpreter)
+    else:
+        files = wheels.downloaded(name, lock, needed, interpreter, pinned.wheels, log)
+    image = _run_builder(daemon, name, lock, base_image, files, needed, log)
+    try:
+        checked = verify(daemon, name, image)
+    except BaseException:
+        daemon.images.remove(image, force=True)
+        raise
+    daemon.images.get(image).tag(f"pgolf-{name}", lock[:12])
+    log(f"{name}: {image}, Python {checked.python}, {len(checked.versions)} packages as locked")
+    return image
 
 
 def verify(client: docker.DockerClient, name: str, image: str | None = None) -> Verified:

@@ -55,16 +55,23 @@ def lock(name: Name = "cpu") -> None:
 
     Example: pgolf image lock cuda
     """
+    from harness.errors import MachineFault
     from harness.images import pins, wheels
 
+    fault = None
     for wheel in pins.load(name).wheels:
         if wheel.sha256 is None:
             _talk(f"downloading {wheel.url}")
-            wheels.fill_in(pins.folder(name) / "pins.yaml", wheel)
+            try:
+                wheels.fill_in(pins.folder(name) / "pins.yaml", wheel)
+            except MachineFault as error:
+                fault = error
     pinned = pins.load(name)
-    typer.echo(f"base    {pinned.base.pinned} ({pinned.base.status})")
+    typer.echo(f"base     {pinned.base.pinned} ({pinned.base.status})")
+    typer.echo(f"packages {len(pins.read_lock(pins.folder(name) / 'requirements.lock'))} by hash")
     for wheel in pinned.wheels:
-        typer.echo(f"wheel   {wheel.file} sha256 {wheel.sha256} ({wheel.status})")
-    typer.echo(f"packages {len(pins.requirements(name))}")
-    typer.echo(f"lock    {pins.lock_sha256(name)}")
+        typer.echo(f"wheel    {wheel.file} sha256 {wheel.sha256 or 'unknown'} ({wheel.status})")
+    typer.echo(f"lock     {pins.lock_sha256(name)}")
     _talk("a manifest names the lock's hash; another lock is another environment")
+    if fault:
+        raise fault

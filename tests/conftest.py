@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
+import docker
+import docker.errors
 import pytest
+import requests
+
+from harness import image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,3 +24,29 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data folder beside the checkout ({folder.name}/ is absent)")
     return folder
+
+
+def _no_engine(reason: str) -> NoReturn:
+    """Skip; fail where PGOLF_REQUIRE_ENGINE says that an engine was set up, so that nothing skips unseen."""
+    if os.environ.get("PGOLF_REQUIRE_ENGINE"):
+        pytest.fail(f"PGOLF_REQUIRE_ENGINE is set, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """A client of the container engine; skips where none answers."""
+    try:
+        client = docker.from_env(timeout=120)
+        client.ping()
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        _no_engine(f"no container engine answers ({error})")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def cpu_image(engine: docker.DockerClient) -> str:
+    """The id of the CPU image for today's lock; skips where it is not built."""
+    found = image.find(engine, "cpu")
+    return found or _no_engine("the CPU image is not built: pgolf image build cpu")

@@ -37,7 +37,12 @@ print(json.dumps([list(sys.version_info[:2]), platform.machine(), platform.libc_
 def interpreter_of(client: Any, image: str) -> Interpreter | None:
     """What `python3` is in an image, asked without network; None where there is none."""
     script = f"command -v python3 >/dev/null || exit 0; python3 -I - <<'PY'\n{_ASK}\nPY\n"
-    said = client.containers.run(image, ["sh", "-c", script], entrypoint=[], network_mode="none", remove=True)
+    try:
+        said = client.containers.run(image, ["sh", "-c", script], entrypoint=[], network_mode="none", remove=True)
+    except APIError as error:
+        if "no such file" in str(error.explanation) or "not found" in str(error.explanation):
+            return None  # not even a shell
+        raise
     if not said.strip():
         return None
     version, machine, (library, glibc) = json.loads(said)
@@ -64,7 +69,11 @@ def import_base(client: Any, source: Path, log: Callable[[str], None]) -> str:
         except APIError as error:
             raise UsageError(f"{source}: the engine cannot import it ({error.explanation})", hint=NOT_A_ROOT) from error
     image = _status(answer, source)
-    return image if interpreter_of(client, image) else _with_python(client, image, source, log)
+    try:
+        return image if interpreter_of(client, image) else _with_python(client, image, source, log)
+    except BaseException:
+        client.images.remove(image, force=True)
+        raise
 
 
 def pack(folder: Path, file: IO[bytes]) -> None:

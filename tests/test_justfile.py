@@ -1,0 +1,115 @@
+"""The Justfile: one line a recipe, each with its help, and a set-up that a person can rely on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NEEDED = ("Justfile", "pyproject.toml", "requirements.lock", "torch.lock", "torch-cuda.lock")
+RECIPE = re.compile(r"^(?P<help># [^\n]+)\n(?P<attributes>(?:\[[a-z-]+\]\n)*)(?P<name>\w+)(?P<arguments>[^:=\n]*):"
+                    r"(?P<needs>[^=\n]*)\n(?P<body>(?:    [^\n]*\n)+)", re.MULTILINE)
+
+
+def recipes() -> dict[str, re.Match[str]]:
+    return {match["name"]: match for match in RECIPE.finditer((ROOT / "Justfile").read_text(encoding="utf-8"))}
+
+
+def just(folder: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("just")
+    if program is None:
+        pytest.skip("just is not installed (pip install rust-just)")
+    return subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+                          env={**os.environ, "PATH": path or os.environ["PATH"]})
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Only what the set-up reads; the fake .venv of a test goes beside it."""
+    for name in NEEDED:
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def finished(checkout: Path, script: str) -> None:
+    """A .venv whose stamp is right and whose pgolf is a shell script."""
+    binary = checkout / ".venv" / "bin" / "pgolf"
+    binary.parent.mkdir(parents=True)
+    binary.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    binary.chmod(0o755)
+    key = just(checkout, "--evaluate", "lock_key").stdout
+    (checkout / ".venv" / "pgolf-stamp").write_text(key, encoding="utf-8")
+
+
+def test_every_public_recipe_has_help_sets_up_and_is_one_line() -> None:
+    found = recipes()
+    names = re.findall(r"^(\w+)[^:=\n]*:(?!=)", (ROOT / "Justfile").read_text(encoding="utf-8"), re.MULTILINE)
+    public = [name for name in names if name not in ("default", "_setup")]
+    assert len(public) >= 10
+    for name in public:
+        recipe = found[name]
+        assert recipe["body"].count("\n") == 1, f"{name} is longer than a line"
+        assert "_setup" in recipe["needs"]
+        assert re.match(r"    @\.venv/bin/(pgolf|python -m pytest|ruff)\b", recipe["body"]), recipe["body"]
+
+
+def test_ci_ends_with_the_test_command_of_the_readme() -> None:
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\npip install rust-just && just test\n" in text
+
+
+def test_a_finished_setup_does_nothing_and_says_nothing(checkout: Path) -> None:
+    finished(checkout, "exit 0")
+    start = time.monotonic()
+    done = just(checkout, "_setup")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert time.monotonic() - start < 2, "milliseconds on an idle machine"
+
+
+def test_arguments_exit_code_and_stdout_are_those_of_pgolf(checkout: Path) -> None:
+    finished(checkout, """printf '<%s>' "$@"; exit 4""")
+    done = just(checkout, "run", "a folder/with spaces", "--json", "$HOME")
+    assert (done.returncode, done.stdout, done.stderr) == (4, "<run><a folder/with spaces><--json><$HOME>", "")
+
+
+@pytest.mark.parametrize("name", [name for name in NEEDED if name != "Justfile"])
+def test_a_changed_lock_makes_the_setup_run_again(checkout: Path, name: str) -> None:
+    before = just(checkout, "--evaluate", "lock_key").stdout
+    with (checkout / name).open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert just(checkout, "--evaluate", "lock_key").stdout != before
+
+
+def tools_without_python(folder: Path) -> str:
+    """A PATH with what the set-up's shell needs and no Python."""
+    folder.mkdir()
+    for name in ("bash", "sh", "env", "cat", "grep", "tr", "rm", "just"):
+        if found := shutil.which(name):
+            (folder / name).symlink_to(found)
+    return str(folder)
+
+
+def test_a_machine_without_a_fitting_python_gets_a_hint(checkout: Path) -> None:
+    done = just(checkout, "run", "x", path=tools_without_python(checkout / "tools"))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "from 3.11 to 3.14" in done.stderr
+    assert "hint:" in done.stderr
+    assert not (checkout / ".venv" / "pgolf-stamp").exists()
+
+
+def test_a_python_without_venv_gets_a_hint_and_leaves_no_stamp(checkout: Path) -> None:
+    path = tools_without_python(checkout / "tools")
+    fake = Path(path) / "python3"
+    fake.write_text('#!/bin/sh\n[ "$1" = -m ] && exit 1\nexit 0\n', encoding="utf-8")
+    fake.chmod(0o755)
+    done = just(checkout, "run", "x", path=path)
+    assert done.returncode == 2
+    assert "python3-venv" in done.stderr
+    assert not (checkout / ".venv" / "pgolf-stamp").exists()
