@@ -1,8 +1,8 @@
 """The judge's end of the socket: frames and payloads under absolute deadlines, in both directions.
 
 One contestant connects once to a Unix stream socket. Every read and write ends at a deadline that was fixed before
-it began, so one byte a second and a peer that never reads both run out; between waits `watch` is called, which raises
-when the contestant died or took more than its share. Not covered: the meaning of frames (referee.py).
+it began, so one byte a second and a peer that never reads both run out; `watch` is called several times a second, and
+raises when the contestant died or took more than its share. Not covered: the meaning of frames (referee.py).
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class Connection:
         self.on_progress: Callable[[Progress], None] = lambda progress: None
         self.buffer = bytearray()
         self.progress_allowance, self.progress_at = float(PROGRESS_BURST), time.monotonic()
+        self.watched_at = time.monotonic()
 
     def send(self, frame: dict[str, Any], deadline: float, payload: bytes | memoryview = b"",
              descriptors: Sequence[int] = ()) -> None:
@@ -131,6 +132,7 @@ class Connection:
         return line
 
     def _fill(self, deadline: float, limit: int) -> None:
+        self._watch_now_and_then()
         _wait(self.socket, "read", deadline, self.watch)
         received = self._guard(lambda: self.socket.recv(min(limit, 1 << 20)))
         if not received:
@@ -142,8 +144,15 @@ class Connection:
     def _send_all(self, data: bytes | memoryview, deadline: float) -> None:
         view = memoryview(data)
         while len(view):
+            self._watch_now_and_then()
             _wait(self.socket, "write", deadline, self.watch)
             view = view[self._guard(lambda: self.socket.send(view[:1 << 20])):]  # noqa: B023 - called at once
+
+    def _watch_now_and_then(self) -> None:
+        """A contestant that talks without a pause is watched as well as a silent one."""
+        if time.monotonic() - self.watched_at >= POLL_SECONDS:
+            self.watched_at = time.monotonic()
+            _look(self.socket, self.watch)
 
     def _guard(self, operation: Callable[[], Any]) -> Any:
         try:
@@ -170,4 +179,13 @@ def _wait(sock: socket.socket, direction: str, deadline: float, watch: Callable[
         ready = select.select(readers, writers, [], min(left, POLL_SECONDS))
         if ready[0] or ready[1]:
             return
+        _look(sock, watch)
+
+
+def _look(sock: socket.socket, watch: Callable[[], None]) -> None:
+    """Calls `watch`; the last words of a contestant that has just ended are read before its end counts."""
+    try:
         watch()
+    except Violation as violation:
+        if violation.rule != "contestant" or not select.select([sock], [], [], 0)[0]:
+            raise
