@@ -85,7 +85,8 @@ class ModelConfig:
         for name in ("layers", "width", "heads", "kv_heads", "mlp_hidden", "bigram_dim"):
             _need(getattr(self, name) >= 1, f"model.{name} must be at least 1, not {getattr(self, name)}")
         _need(self.width % self.heads == 0, f"model.width {self.width} must be a multiple of model.heads {self.heads}")
-        _need(self.heads % self.kv_heads == 0, f"model.heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
+        _need(self.heads % self.kv_heads == 0,
+              f"model.heads {self.heads} must be a multiple of model.kv_heads {self.kv_heads}")
         head_dim = self.width // self.heads
         _need(head_dim % 2 == 0, f"model.width / model.heads is {head_dim}: rotation needs an even number")
         _need(0 <= self.rope_dims <= head_dim and self.rope_dims % 2 == 0,
@@ -125,7 +126,7 @@ class OptimConfig:
     embed_lr: float = 0.05
     """AdamW's learning rate of the token embedding, which is the head too."""
     scalar_lr: float = 0.04
-    """AdamW's learning rate of everything else: vectors, gains, skips, hashed and value tables and their projections."""
+    """AdamW's learning rate of everything else: vectors, gains, skips, hashed and value tables, their projections."""
     adam_decay: float = 0.0
     """Decoupled weight decay of AdamW. Neutral: 0."""
     beta1: float = 0.9
@@ -190,7 +191,7 @@ class QuantConfig:
     rotate: bool = False
     """Block-diagonal Hadamard rotation of the columns before rounding, undone at load. Neutral: false."""
     floor: bool = False
-    """Row scales of at least 1 / (2^(bits-1) - 1), as in the public scripts: small rows use fewer bits. Neutral: false."""
+    """Row scales of at least 1 / (2^(bits-1) - 1), as in public scripts: small rows use fewer bits. Neutral: false."""
     fp16_limit: int = 65_535
     """Tensors of at most so many numbers are kept as float16."""
     codec: Literal["zstd"] = "zstd"
@@ -277,7 +278,7 @@ def parse(text: str) -> dict[str, Any]:
             _need(not getattr(event, "tag", None), f"{place}: explicit tags are not accepted")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             _need(depth <= 8, f"{place}: nested deeper than 8")
-        tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        tree = yaml.load(text, Loader=_StrictLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"not readable as YAML: {error}") from None
     if tree is None:

@@ -38,7 +38,8 @@ def map_shard(descriptor: int, name: str, n_tokens: int) -> np.ndarray:
         raise ShardError(f"shard {name}: {n_bytes} bytes are fewer than its header of {HEADER_BYTES}")
     numbers = header.view(HEADER)
     if list(numbers[:2]) != [MAGIC, VERSION] or numbers[3:].any():
-        raise ShardError(f"shard {name}: header begins {list(map(int, numbers[:4]))}, expected [{MAGIC}, {VERSION}, n, 0]")
+        found = list(map(int, numbers[:4]))
+        raise ShardError(f"shard {name}: header begins {found}, expected [{MAGIC}, {VERSION}, n, 0]")
     if int(numbers[2]) != n_tokens or n_tokens < 1:
         raise ShardError(f"shard {name}: header says {int(numbers[2])} tokens, the judge announced {n_tokens}")
     if n_bytes != HEADER_BYTES + 2 * n_tokens:

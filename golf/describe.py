@@ -95,7 +95,8 @@ def estimated_artifact_bytes(config: Config, shapes: Iterable[tuple[int, ...]]) 
         for size in shape:
             n *= size
         on_grid = len(shape) == 2 and n > config.quant.fp16_limit
-        total += (n * (config.quant.bits - BITS_BELOW_GRID[config.quant.floor]) / 8 + 2 * shape[0]) if on_grid else 2 * n
+        bits = config.quant.bits - BITS_BELOW_GRID[config.quant.floor]
+        total += n * bits / 8 + 2 * shape[0] if on_grid else 2 * n
     return round(total)
 
 

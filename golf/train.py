@@ -36,7 +36,7 @@ from golf.wire import Setup, Wire
 CHECKPOINT_FILE = "weights.arrays"
 CHECKPOINT_KIND = "golf-checkpoint-1"
 SPARE_SECONDS = 0.3
-"""Kept free besides twice the measured time of saving: the clock starts at the judge's sending, and machines stutter."""
+"""Kept free besides twice the measured time of saving: the clock starts when the judge sends, and machines stutter."""
 STEPS_REMEMBERED = 16
 
 

@@ -23,7 +23,7 @@ from golf.model.layers import FeedForward, Rotary, Table, layer_scale, rms_norm,
 
 
 class Block(nn.Module):
-    """x_BSD -> x_BTD for the last T positions: mix with the embedding, attention, feed-forward. Cost: 4 D and its parts.
+    """x_BSD -> x_BTD for the last T positions: embedding mix, attention, feed-forward. Cost: 4 D and its parts.
 
     x_in = mix0 x + mix1 x0;  x1 = x_in + attn_scale Attention(norm(x_in) s);  out = x1 + mlp_scale MLP(norm(x1) s).
     """

@@ -3,8 +3,8 @@
 A parameter's stream depends on the seed and its name alone, so switching a technique on or off leaves all other
 parameters as they were, and ablations compare like with like. A name that no rule covers is an error.
 
-Source: #586: orthogonal matrices (gain 1), output projections of both sub-layers at zero, tables N(0, 0.005). The scaling of output
-projections by 1 / sqrt(2 L) that its code has acts only on projections that are not zero, so it is left out.
+Source: #586: orthogonal matrices (gain 1), output projections of both sub-layers at zero, tables N(0, 0.005). Its code
+also scales output projections by 1 / sqrt(2 L), but only those that are not zero, of which there are none: left out.
 """
 
 from __future__ import annotations

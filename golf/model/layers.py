@@ -20,7 +20,7 @@ EPS = torch.finfo(torch.float32).eps
 
 
 class Linear(nn.Module):
-    """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32; filled in by `initialise` (golf/model/init.py)."""
+    """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32, empty until golf/model/init.py fills it."""
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__()
@@ -98,5 +98,5 @@ def softcap(logits: Tensor, cap: float) -> Tensor:
 
 
 def layer_scale(layer: int, on: bool) -> float:
-    """LN scale: 1 / sqrt(layer + 1), multiplied onto the normed inputs of block `layer`. Neutral: off, 1. Source: #374."""
+    """LN scale: 1 / sqrt(layer + 1), multiplied onto the normed inputs of a block. Neutral: off, 1. Source: #374."""
     return 1 / math.sqrt(layer + 1) if on else 1.0

@@ -26,7 +26,7 @@ def periodic_shards(folder: Path) -> list[Path]:
     """Tokens that repeat with a period: anything that learns gets them right. Two shards, cut in the middle."""
     folder.mkdir(exist_ok=True)
     tokens = np.tile(np.arange(1, 24), 300)
-    return [write_shard(folder / "train_000000.bin", tokens[:1001]), write_shard(folder / "train_000001.bin", tokens[1001:])]
+    return [write_shard(folder / f"train_{i:06d}.bin", part) for i, part in enumerate((tokens[:1001], tokens[1001:]))]
 
 
 def weights_of(out: Path) -> dict[str, np.ndarray]:
@@ -60,7 +60,8 @@ def test_a_short_run_leaves_what_pack_needs(tmp_path):
     trained, _, judge = run_here(tmp_path, FULL)
     assert trained == {"op": "trained", "steps": 4, "tokens": 4 * 256}
     header, weights = arrays.read(tmp_path / "out" / "checkpoint" / CHECKPOINT_FILE)
-    assert header == {"kind": CHECKPOINT_KIND, "config_sha256": digest(load(FULL)), "seed": 7, "vocab_size": V, "steps": 4}
+    facts = {"seed": 7, "vocab_size": V, "steps": 4}
+    assert header == {"kind": CHECKPOINT_KIND, "config_sha256": digest(load(FULL)), **facts}
     assert {name: w.shape for name, w in weights.items()} == {
         name: tuple(p.shape) for name, p in Trainer(load(FULL), V, 0, ALONE).model.named_parameters()
     }
@@ -107,9 +108,9 @@ def test_cutting_a_batch_into_passes_changes_nothing_but_rounding(micro_tokens):
 
 
 def test_a_judged_run_sends_trained_before_its_limit(tmp_path):
-    trained, seconds, _ = run_here(tmp_path, FULL.replace("steps: 4, ", "").replace("log_every: 2", "log_every: 9"), 2.0)
+    trained, seconds, _ = run_here(tmp_path, FULL.replace("steps: 4, log_every: 2", "log_every: 9"), 3.0)
     assert trained["steps"] > 4
-    assert 1.0 < seconds < 2.0
+    assert 2.0 < seconds < 3.0
 
 
 def test_the_wall_clock_stops_before_a_step_that_would_not_fit():

@@ -78,8 +78,7 @@ def test_a_judge_that_leaves_ends_the_stage(pair):
     with pytest.raises(Closed):
         wire.receive("score")
     with pytest.raises(Closed):
-        for _ in range(100):
-            wire.send("ready")
+        wire.send("ready")
 
 
 def test_progress_is_sent_at_most_ten_times_a_second(pair):

@@ -30,7 +30,7 @@ def test_newton_schulz_applies_its_polynomial_to_the_singular_values(shape):
 def test_newton_schulz_brings_singular_values_near_one():
     g = some(1, 32, 48) @ torch.diag(torch.logspace(-1, 1, 48))
     values = torch.linalg.svdvals(newton_schulz(g)[0])
-    assert 0.3 < values.min()
+    assert values.min() > 0.3
     assert values.max() < 1.3
 
 
