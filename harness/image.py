@@ -59,9 +59,12 @@ class Verified(NamedTuple):
 
 
 def find(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | None:
-    """The id of the newest built image whose label is the hash of the lock in the checkout `root`, or None."""
+    """The id of the newest image with a name whose label is the hash of the lock in the checkout `root`, or None.
+
+    A name is what a build gives last, when the image has been checked: one that lacks it was left by a killed build.
+    """
     built = client.images.list(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
-    newest = max(built, key=lambda image: str(image.attrs["Created"]), default=None)
+    newest = max((image for image in built if image.tags), key=lambda image: str(image.attrs["Created"]), default=None)
     return str(newest.id) if newest else None
 
 

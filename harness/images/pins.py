@@ -94,9 +94,8 @@ def load(name: str, root: Path = ROOT) -> Pins:
     try:
         return Pins.model_validate(strict_yaml.load(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{path}: {place}: {first['msg']}", hint="images/cpu/pins.yaml shows every key") from error
+        wrong = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise UsageError(f"{path}: {'; '.join(wrong)}", hint="images/cpu/pins.yaml shows every key") from error
 
 
 def read_lock(path: Path) -> list[Requirement]:
