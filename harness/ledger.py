@@ -25,9 +25,10 @@ class Ledger:
         """Append one chunk: tokens as revealed, and minus the natural log of each one's probability."""
         assert tokens_T.shape == nats_T.shape, f"{tokens_T.shape} tokens, {nats_T.shape} numbers"
         head = struct.pack("<QQ", self.chunks, len(tokens_T))
-        body = tokens_T.astype("<u2").tobytes() + nats_T.astype("<f4").tobytes()
+        committed_T = nats_T.astype("<f4")  # a copy: nobody else holds it
+        body = tokens_T.astype("<u2").tobytes() + committed_T.tobytes()
         self._link = hashlib.sha256(self._link + head + body).digest()
-        self._parts.append(nats_T)
+        self._parts.append(committed_T)
         self.chunks += 1
 
     @property

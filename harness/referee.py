@@ -8,10 +8,9 @@ between the borders come from one normalised distribution (C2); the witness is f
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +19,12 @@ import numpy.typing as npt
 
 from harness.edition import Limits
 from harness.errors import Violation
-from harness.frames import Adapted, Description, Hello, Nats, Packed, Ready, ScoreReady, Trained
+from harness.frames import Adapted, Description, Hello, Nats, Packed, Ready, ScoreReady, Trained, quote
 from harness.ledger import Ledger
 from harness.wire import FDS_A_FRAME, Connection, Expired, Listener
 
-EXCHANGE_SECONDS = 30.0
-"""Time to take a small frame that starts no clock, such as `setup` or `bye`."""
+BYE_SECONDS = 1.0
+"""Time to take the last frame, which no clock counts."""
 
 
 class Border(NamedTuple):
@@ -73,7 +72,8 @@ def open_stage(listener: Listener, stage: str, setup: dict[str, Any], started: f
         connection = listener.accept(deadline, watch)
         hello = connection.receive(deadline, Hello)
         if hello.stage != stage:
-            raise Violation("protocol", f"hello names another stage: expected {stage}", hint="PGOLF_STAGE names it")
+            raise Violation("protocol", f"hello: expected stage {stage!r}, came {quote(hello.stage)!r}",
+                            hint="PGOLF_STAGE names it")
         connection.send({"op": "setup", **setup}, deadline)
         frame = connection.receive(deadline, ready)
     return connection, frame, time.monotonic() - started
@@ -87,23 +87,25 @@ def describe(connection: Connection, seconds: float) -> Description:
 
 def train(connection: Connection, shards: Sequence[ShardToSend], limits: Limits) -> tuple[Trained, float]:
     """Hands over the shards as read-only descriptors and stops the clock at `trained`. Returns it and the seconds."""
-    descriptors = [os.open(shard.path, os.O_RDONLY | os.O_CLOEXEC) for shard in shards]
-    try:
-        started = time.monotonic()
-        deadline = started + limits.train_seconds + limits.grace_seconds
-        with clock("train-clock", limits.train_seconds, "training"):
-            for first in range(0, len(shards), FDS_A_FRAME):
-                batch = shards[first:first + FDS_A_FRAME]
-                frame: dict[str, Any] = {"op": "train", "seconds": limits.train_seconds,
-                                         "shards": [{"name": s.name, "tokens": s.tokens} for s in batch]}
-                if first + FDS_A_FRAME < len(shards):
-                    frame["more"] = True
-                connection.send(frame, deadline, descriptors=descriptors[first:first + FDS_A_FRAME])
-            trained = connection.receive(deadline, Trained)
-        return trained, time.monotonic() - started
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+    started = time.monotonic()
+    deadline = started + limits.train_seconds + limits.grace_seconds
+    with clock("train-clock", limits.train_seconds, "training"):
+        for first in range(0, len(shards), FDS_A_FRAME):
+            batch = shards[first:first + FDS_A_FRAME]
+            frame: dict[str, Any] = {"op": "train", "seconds": limits.train_seconds,
+                                     "shards": [{"name": s.name, "tokens": s.tokens} for s in batch]}
+            if first + FDS_A_FRAME < len(shards):
+                frame["more"] = True
+            _send_shards(connection, frame, batch, deadline)
+        trained = connection.receive(deadline, Trained)
+    return trained, time.monotonic() - started
+
+
+def _send_shards(connection: Connection, frame: dict[str, Any], batch: Sequence[ShardToSend], deadline: float) -> None:
+    """One `train` frame; only its own descriptors are open here, so their number never nears the system's limit."""
+    with ExitStack() as opened:
+        descriptors = [opened.enter_context(shard.path.open("rb")).fileno() for shard in batch]
+        connection.send(frame, deadline, descriptors=descriptors)
 
 
 def pack(connection: Connection, limits: Limits) -> float:
@@ -144,7 +146,8 @@ def score(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.ui
             border_row = next_row
             progress(start + len(chunk_T))
     seconds = time.monotonic() - started
-    connection.send({"op": "bye"}, time.monotonic() + EXCHANGE_SECONDS)
+    with suppress(Expired, Violation):  # every number is committed: whoever left before `bye` changes nothing by it
+        connection.send({"op": "bye"}, time.monotonic() + BYE_SECONDS)
     return Scored(ledger.nats(), ledger.sha256, seconds, ready.chunk_tokens, ready.adapts, ready.context, borders)
 
 
@@ -157,7 +160,7 @@ def _ask(connection: Connection, chunk: int, start: int, chunk_T: npt.NDArray[np
     _same_chunk(frame.chunk, chunk)
     n_bytes = 4 * n + (4 * vocab_size if row else 0)
     numbers = np.frombuffer(connection.payload(n_bytes, frame.n_bytes, f"nats of chunk {chunk}", deadline), "<f4")
-    nats_T = numbers[:n].copy()
+    nats_T = numbers[:n]
     bad = np.flatnonzero(~(np.isfinite(nats_T) & (nats_T >= 0)))
     if len(bad):
         raise Violation("protocol", f"token {start + int(bad[0])}: expected a finite number >= 0, came "
@@ -184,11 +187,12 @@ def _same_chunk(came: int, expected: int) -> None:
 
 
 def _border(position: int, row_V: npt.NDArray[np.float32], token: int, after_nats: float) -> Border:
-    """The border's evidence, in float64. Raises Violation for a row that holds NaN or a positive infinity."""
+    """The border's evidence, in float64. Raises Violation for a row that is not all finite, as log-softmax rows are."""
     row = row_V.astype(np.float64)
-    if np.isnan(row).any() or (row == np.inf).any():
-        raise Violation("protocol", f"border row before token {position} holds NaN or infinity",
-                        hint="rows are natural-log probabilities from float32 logits")
+    bad = np.flatnonzero(~np.isfinite(row))
+    if len(bad):
+        raise Violation("protocol", f"border row before token {position}: expected finite numbers, came {row[bad[0]]} for "
+                        f"id {bad[0]} ({len(bad)} such)", hint="rows are natural-log probabilities from float32 logits")
     peak = row.max()
-    logsumexp = peak + np.log(np.exp(row - peak).sum()) if np.isfinite(peak) else -np.inf
+    logsumexp = peak + np.log(np.exp(row - peak).sum())
     return Border(position, float(-row[token]), after_nats, float(logsumexp))
