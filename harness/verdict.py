@@ -82,6 +82,8 @@ def baseline_of(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Any
                            f"profile {evidence.profile}")
     elif len(scored) < 2:
         facts["reason"] = "fewer than two seeds were scored"
+    elif not stats.has_spread([row["bpb"] for row in scored], list(baseline.bpb.values())):
+        facts["reason"] = "no seed differs from another, in this run or in the baseline: the test is undefined"
     else:
         bytes_per_token = scored[0]["scored_bytes"] / scored[0]["scored_tokens"]
         facts["tests"] = [stats.welch([row["bpb"] for row in scored], list(baseline.bpb.values()), rule,
