@@ -1,7 +1,7 @@
 """code.pyz: the contestant's code as it is counted and run, the same bytes in train, pack and score.
 
-It is the static import closure of the package `golf` from its entry point, sources verbatim: no pruning beyond that,
-so training code and comments count too (public records counted a minified copy of what they shipped, docs/rules.md 2.8).
+It is the static import closure of the package `golf` from its entry point, sources verbatim: no pruning beyond that, so
+training code and comments count too (public records counted a minified copy of what they shipped, docs/rules.md 2.8).
 Found by reading imports with `ast`; nothing of the contestant is imported here. Not covered: third-party packages,
 which the image pins and the rules do not count.
 """
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from harness.errors import UsageError
 
-ENTRY = "from golf.__main__ import main\n\nif __name__ == \"__main__\":\n    raise SystemExit(main())\n"
+ENTRY = "from {}.__main__ import main\n\nif __name__ == \"__main__\":\n    raise SystemExit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -38,7 +38,7 @@ def build(package: Path) -> Bundle:
     digest = hashlib.sha256()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, text in sorted({**sources, "__main__.py": ENTRY.encode()}.items()):
+        for name, text in sorted({**sources, "__main__.py": ENTRY.format(package.name).encode()}.items()):
             digest.update(len(name).to_bytes(4, "little") + name.encode() + len(text).to_bytes(8, "little") + text)
             info = zipfile.ZipInfo(name, EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
@@ -51,6 +51,9 @@ def _closure(package: Path) -> dict[str, bytes]:
     """Archive name -> source of every module that the entry point can reach by import statements."""
     sources: dict[str, bytes] = {}
     waiting = [package.name, f"{package.name}.__main__"]
+    for module in waiting:
+        if _module_path(package, module) is None:
+            raise UsageError(f"{package}: no module {module}", hint="a contestant is a package with an entry point")
     while waiting:
         path = _module_path(package, waiting.pop())
         if path is None:
@@ -64,27 +67,31 @@ def _closure(package: Path) -> dict[str, bytes]:
 
 
 def _module_path(package: Path, module: str) -> Path | None:
+    """The file that an import of `module` would run: of a folder and a file of one name the folder, as Python does."""
     base = package.parent.joinpath(*module.split("."))
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
 
 def _imports(path: Path, source: bytes, package: Path) -> list[str]:
-    """Modules of the package that a source names, with the packages around them. `from a import b` may name a module b."""
+    """Modules of the package that a source names, with the packages around them."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        raise UsageError(f"{path}:{error.lineno}: {error.msg}", hint="the code bundle holds only files that parse") from error
-    found: list[str] = []
+        raise UsageError(f"{path}:{error.lineno}: {error.msg}", hint="the bundle holds only files that parse") from error
+    modules: list[str] = []
+    perhaps: list[str] = []  # `from a import b` may name a module b, or something inside a
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 raise UsageError(f"{path}:{node.lineno}: relative import", hint=f"write it from {package.name} on")
             assert node.module is not None
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    ours = [name for name in found if name.split(".")[0] == package.name]
+            modules.append(node.module)
+            perhaps += [f"{node.module}.{alias.name}" for alias in node.names]
+    ours = [name for name in modules if name.split(".")[0] == package.name]
     for name in ours:
-        if _module_path(package, name) is None and _module_path(package, name.rpartition(".")[0] or name) is None:
+        if _module_path(package, name) is None:
             raise UsageError(f"{path}: imports {name}, which is not there", hint="is the file missing?")
+    ours += [name for name in perhaps if name.split(".")[0] == package.name]
     return [".".join(parts[:end]) for name in ours for parts in [name.split(".")] for end in range(1, len(parts) + 1)]
