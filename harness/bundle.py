@@ -77,7 +77,7 @@ def _imports(path: Path, source: bytes, package: Path) -> list[str]:
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        raise UsageError(f"{path}:{error.lineno}: {error.msg}", hint="the bundle holds only files that parse") from error
+        raise UsageError(f"{path}:{error.lineno}: {error.msg}", hint="only files that parse are bundled") from error
     modules: list[str] = []
     perhaps: list[str] = []  # `from a import b` may name a module b, or something inside a
     for node in ast.walk(tree):

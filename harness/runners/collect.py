@@ -7,6 +7,7 @@ the destination in one rename. Not covered: what the files mean (the next stage 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -19,9 +20,11 @@ from typing import IO, NamedTuple
 from harness.errors import Violation
 from harness.frames import quote
 
-NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 MAX_DEPTH = 4
 BLOCK = 1 << 20
+CONTESTANTS_DOING = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENXIO, errno.EINVAL}
+"""Why opening a listed file may fail because of what was done to it; any other reason is the machine's."""
 
 
 class Entry(NamedTuple):
@@ -64,12 +67,12 @@ def collect(entries: Iterable[Entry], destination: Path, max_bytes: int, max_fil
 
 
 def _output(what: str, limit: bool = False) -> Violation:
-    return Violation("output", f"/out holds {what}", limit=limit, hint="plain files with plain names, within the limits")
+    return Violation("output", f"/out holds {what}", limit=limit, hint="plain files, plain names, within the limits")
 
 
 def _lawful(entry: Entry) -> Path:
     parts = entry.path.split("/")
-    if len(parts) > MAX_DEPTH or not all(NAME.match(part) for part in parts):
+    if len(parts) > MAX_DEPTH or not all(NAME.fullmatch(part) for part in parts):
         raise _output(f"an unlawful name: {quote(entry.path)}")
     if entry.kind not in ("file", "folder"):
         raise _output(f"a {entry.kind}: {quote(entry.path)}")
@@ -79,7 +82,13 @@ def _lawful(entry: Entry) -> Path:
 def _copy(entry: Entry, target: Path) -> None:
     """Exactly the bytes that were announced; a file that changed its size meanwhile is refused."""
     left = entry.n_bytes
-    with entry.open() as source, target.open("xb") as file:
+    try:
+        source = entry.open()
+    except OSError as error:
+        if error.errno not in CONTESTANTS_DOING:
+            raise
+        raise _output(f"a file that cannot be read: {quote(entry.path)} ({error.strerror})") from error
+    with source, target.open("xb") as file:
         while left and (piece := source.read(min(left, BLOCK))):
             file.write(piece)
             left -= len(piece)
@@ -105,7 +114,14 @@ def _kind(mode: int) -> str:
 
 
 def _opener(path: Path) -> Callable[[], IO[bytes]]:
-    return lambda: os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+    def open_file() -> IO[bytes]:
+        """Looks again at what is opened: it may have become a link or a fifo since it was listed."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "no longer a regular file")
+        return os.fdopen(descriptor, "rb")
+    return open_file
 
 
 def walk_tar(archive: tarfile.TarFile, root: str) -> Iterator[Entry]:
@@ -113,7 +129,8 @@ def walk_tar(archive: tarfile.TarFile, root: str) -> Iterator[Entry]:
     for member in archive:
         if member.name.rstrip("/") == root:
             continue
-        kind = "file" if member.isreg() and not member.sparse else "folder" if member.isdir() else "link or special file"
+        plain = member.isreg() and not member.sparse
+        kind = "file" if plain else "folder" if member.isdir() else "link or special file"
         yield Entry(member.name.removeprefix(root + "/"), kind, member.size, _member_opener(archive, member))
 
 
