@@ -122,13 +122,11 @@ def verify(client: docker.DockerClient, name: str, image: str | None = None) -> 
                          hint=f"build it: pgolf image build {name}")
     needed, modules = pins.requirements(name), pins.load(name).imports
     question = json.dumps([[requirement.name for requirement in needed], modules])
-    try:
-        said = client.containers.run(image, ["python3", "-I", "-c", _REPORT, question], network_mode="none",
-                                     read_only=True, cap_drop=["ALL"], remove=True)
-    except docker.errors.ContainerError as error:
-        words = (error.stderr or b"").decode("utf-8", "replace").strip()[-600:]
-        raise UsageError(f"{name}: {image} does not import {', '.join(modules)}: {words}",
-                         hint=f"build it again: pgolf image build {name} --force") from error
+    status, said, complaint = rootfs.ask(client, image, ["python3", "-I", "-c", _REPORT, question], read_only=True,
+                                         cap_drop=["ALL"])
+    if status:
+        raise UsageError(f"{name}: {image} does not import {', '.join(modules)}: {complaint.strip()[-600:]}",
+                         hint=f"build it again: pgolf image build {name} --force")
     answer = json.loads(said)
     interpreter = rootfs.interpreter_of(client, image)
     wrong = [f"{requirement.name} {requirement.version} expected, {answer['found'].get(requirement.name, 'none')} found"

@@ -26,6 +26,9 @@ EMPTIED = ("proc", "sys", "dev", "run", "tmp", "var/cache/apt", "var/lib/apt/lis
 
 WITH_PYTHON = "debootstrap --variant=minbase --include=python3 bookworm DIR"
 
+LABELS = {"pgolf.purpose": "image"}
+"""On every container of an image's making, so that a person can tell what a killed build left."""
+
 NOT_A_ROOT = "a tar of a root filesystem is needed, not one of an image (`docker export`, not `docker save`)"
 
 _ASK = """
@@ -34,15 +37,29 @@ print(json.dumps([list(sys.version_info[:2]), platform.machine(), platform.libc_
 """
 
 
+def ask(client: Any, image: str, command: list[str], **options: Any) -> tuple[int, str, str]:
+    """Run a command in a container of `image` without network; exit status, stdout, stderr. Always removed after."""
+    container = client.containers.create(image, command, entrypoint=[], network_mode="none", labels=LABELS, **options)
+    try:
+        container.start()
+        status = int(container.wait()["StatusCode"])
+        said = [container.logs(stdout=one, stderr=not one).decode("utf-8", "replace") for one in (True, False)]
+        return status, said[0], said[1]
+    finally:
+        container.remove(force=True)
+
+
 def interpreter_of(client: Any, image: str) -> Interpreter | None:
-    """What `python3` is in an image, asked without network; None where there is none."""
+    """What `python3` is in an image; None where there is none."""
     script = f"command -v python3 >/dev/null || exit 0; python3 -I - <<'PY'\n{_ASK}\nPY\n"
     try:
-        said = client.containers.run(image, ["sh", "-c", script], entrypoint=[], network_mode="none", remove=True)
+        status, said, complaint = ask(client, image, ["sh", "-c", script])
     except APIError as error:
         if "no such file" in str(error.explanation) or "not found" in str(error.explanation):
             return None  # not even a shell
         raise
+    if status:
+        raise UsageError(f"the base's python3 does not run: {complaint.strip()[-300:]}", hint=f"use {WITH_PYTHON}")
     if not said.strip():
         return None
     version, machine, (library, glibc) = json.loads(said)
@@ -107,7 +124,7 @@ def _with_python(client: Any, image: str, source: Path, log: Callable[[str], Non
     log("the base has no python3: apt-get install python3 in a container")
     script = ("apt-get update && apt-get install -y --no-install-recommends python3 && apt-get clean "
               "&& rm -rf /var/lib/apt/lists/*")
-    container = client.containers.create(image, ["sh", "-c", script], labels={"pgolf.purpose": "base"},
+    container = client.containers.create(image, ["sh", "-c", script], labels=LABELS,
                                          environment={"DEBIAN_FRONTEND": "noninteractive"})
     try:
         container.start()

@@ -103,6 +103,7 @@ def test_a_base_without_python_and_without_apt_is_refused_with_the_command_to_ma
     with pytest.raises(UsageError, match="no python3") as caught:
         rootfs.import_base(engine, path, print)
     assert "debootstrap --variant=minbase --include=python3 bookworm" in caught.value.hint
+    assert not engine.containers.list(all=True, filters={"label": "pgolf.purpose=image"}), "no container is left"
 
 
 def test_a_base_that_is_no_root_filesystem_is_refused(engine: docker.DockerClient, tmp_path: Path) -> None:
