@@ -186,8 +186,8 @@ class TrainConfig:
 class QuantConfig:
     """From averaged weights to the artifact."""
 
-    bits: int = 6
-    """Bits of a quantised weight, one integer grid for each row."""
+    bits: int | None = 6
+    """Bits of a quantised weight, one integer grid for each row. Neutral: null, everything is float16."""
     rotate: bool = False
     """Block-diagonal Hadamard rotation of the columns before rounding, undone at load. Neutral: false."""
     floor: bool = False
@@ -200,7 +200,7 @@ class QuantConfig:
     """The compressor's level."""
 
     def __post_init__(self) -> None:
-        _need(2 <= self.bits <= 8, f"quant.bits {self.bits} must be 2..8")
+        _need(self.bits is None or 2 <= self.bits <= 8, f"quant.bits {self.bits} must be 2..8 or null")
         _need(self.fp16_limit >= 0, "quant.fp16_limit cannot be negative")
         _need(1 <= self.level <= 22, f"quant.level {self.level} must be 1..22")
 

@@ -47,6 +47,7 @@ TECHNIQUES = (
     Technique("gradient-clip", {"optim.clip": 0.0}),
     Technique("warmdown", {"optim.warmdown": 0}),
     Technique("ema", {"optim.ema_decay": 0.0, "optim.ema_fraction": 0.0}),
+    Technique("int-grid", {"quant.bits": None}),
     Technique("hadamard", {"quant.rotate": False}),
     Technique("scale-floor", {"quant.floor": False}),
 )
@@ -94,9 +95,10 @@ def estimated_artifact_bytes(config: Config, shapes: Iterable[tuple[int, ...]]) 
         n = 1
         for size in shape:
             n *= size
-        on_grid = len(shape) == 2 and n > config.quant.fp16_limit
-        bits = config.quant.bits - BITS_BELOW_GRID[config.quant.floor]
-        total += n * bits / 8 + 2 * shape[0] if on_grid else 2 * n
+        if config.quant.bits is not None and len(shape) == 2 and n > config.quant.fp16_limit:
+            total += n * (config.quant.bits - BITS_BELOW_GRID[config.quant.floor]) / 8 + 2 * shape[0]
+        else:
+            total += 2 * n
     return round(total)
 
 

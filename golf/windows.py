@@ -53,7 +53,7 @@ def target_window(target: int, window: int, stride: int) -> Window:
 
 
 def batches(start: int, stop: int, window: int, stride: int, most: int) -> Iterator[list[Window]]:
-    """The passes that predict the targets start .. stop - 1, in order; each batch has one shape, at most `most` long."""
+    """The passes that predict the targets start .. stop - 1, in order; at most `most` at a time, all of one shape."""
     blocks = range(start // stride, -(-stop // stride))
     all_windows = (block_window(block, window, stride) for block in blocks)
     for _, group in groupby((w for w in all_windows if w.targets), key=lambda w: (w.length, w.targets)):

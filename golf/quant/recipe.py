@@ -6,8 +6,8 @@ number (nothing is cut); harder clips will sit between the two other steps.
 
 Neutral value: bits = null stores everything as fp16, rotate = false and floor = false leave their step out.
 Bytes: one a coded number and two a row before compression, two for every other number.
-Source: #586 (6 bits; fp16 for what is no matrix or has 65,535 numbers or fewer). The limit is an option because a smaller
-model must still exercise the grid. Not covered: which bits a tensor deserves, and compression.
+Source: #586 (6 bits; fp16 for what is no matrix or has 65,535 numbers or fewer). The limit is an option
+because a smaller model must still exercise the grid. Not covered: which bits a tensor deserves, and compression.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Stored(NamedTuple):
 
 
 def encode(name: str, weight: Tensor, recipe: Recipe) -> Stored:
-    """One tensor -> what is stored of it. Raises ValueError naming the tensor if a number is not finite or too big."""
+    """One tensor -> what is stored of it. ValueError names the tensor where a number is not finite or too big."""
     if not torch.isfinite(weight).all():
         raise ValueError(f"tensor {name} holds a NaN or an infinity; nothing was stored")
     if not recipe.coded(tuple(weight.shape)):

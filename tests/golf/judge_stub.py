@@ -39,7 +39,8 @@ class Judge:
     def say(self, frame: dict[str, Any], payload: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         line = json.dumps(frame | ({"bytes": len(payload)} if payload else {})).encode() + b"\n"
         socket.send_fds(self.socket, [line], list(descriptors)) if descriptors else self.socket.sendall(line)
-        self.socket.sendall(payload)
+        if payload:  # an empty send would fail where the contestant leaves right after this line
+            self.socket.sendall(payload)
 
     def hear(self) -> tuple[dict[str, Any], bytes]:
         """The next frame that is no progress, and its payload."""

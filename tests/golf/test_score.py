@@ -1,4 +1,4 @@
-"""The score stage over a real socket: a scorer and a witness tell the same story, frame by frame as protocol.md says."""
+"""The score stage over a real socket: scorer and witness tell the same story, frame by frame as protocol.md says."""
 
 from __future__ import annotations
 
