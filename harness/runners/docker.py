@@ -27,7 +27,7 @@ from docker.models.containers import Container
 from docker.types import DeviceRequest, Mount
 
 from harness.errors import HarnessError, MachineFault, Violation
-from harness.runners.base import LogPump, StageSpec, Staging
+from harness.runners.base import LogPump, StageSpec, Staging, environment
 from harness.runners.collect import collect, walk_tar
 from harness.runners.owner import Owner, is_dead
 
@@ -141,8 +141,7 @@ class DockerStage:
         memory = min(limits.memory_bytes, psutil.virtual_memory().total)
         self.container = self.client.containers.create(
             command=["python3", *(f"/in/{part}" if i == 0 else part for i, part in enumerate(self.spec.command))],
-            environment={"PGOLF_SOCKET": "/run/pgolf/s", "PGOLF_STAGE": self.spec.stage, "HOME": "/tmp", "TMPDIR": "/tmp",
-                         "LANG": "C.UTF-8", "OMP_NUM_THREADS": str(psutil.cpu_count() or 1)},
+            environment=environment(self.spec, "/run/pgolf/s", "/tmp", psutil.cpu_count() or 1),
             mounts=[out, Mount("/in", str(self.staging.inputs), type="bind", read_only=True),
                     Mount("/run/pgolf", str(self.staging.run), type="bind", read_only=True)],
             tmpfs={"/tmp": scratch}, working_dir="/tmp", mem_limit=memory, memswap_limit=memory,

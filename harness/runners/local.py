@@ -21,7 +21,7 @@ from typing import Self
 import psutil
 
 from harness.errors import Violation
-from harness.runners.base import LogPump, StageSpec, Staging
+from harness.runners.base import LogPump, StageSpec, Staging, environment
 from harness.runners.collect import collect, walk_folder
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -60,12 +60,11 @@ class LocalStage:
         self.measured = 0.0
         self.others = {child.pid for child in psutil.Process().children()}
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        environment = {"PGOLF_SOCKET": str(self.listener.path), "PGOLF_STAGE": spec.stage, "HOME": str(home),
-                       "TMPDIR": str(home), "LANG": "C.UTF-8", "PATH": os.defpath, "OMP_NUM_THREADS": str(cores)}
+        given = {**environment(spec, str(self.listener.path), str(home), cores), "PATH": os.defpath}
         arguments = [sys.executable, self.inside(spec.command[0]), *spec.command[1:]]
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - running the contestant is what we are for
-            arguments, env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            arguments, env=given, cwd=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_limit_child(spec.out_bytes))
         assert self.process.stdout is not None
         self.pump = LogPump(self.process.stdout, spec.log, spec.limits.log_bytes)

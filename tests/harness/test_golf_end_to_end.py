@@ -1,0 +1,96 @@
+"""The real contestant under the real judge, in both runners: a recipe of two layers and a few steps, every stage.
+
+The recipe is small so that this stays quick; `just run submissions/hadamard-ve128` is the same path at its true size.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from harness import cli, image
+from harness.data.dataset import Dataset
+
+RECIPE = """
+model: {layers: 4, width: 64, heads: 2, kv_heads: 1, mlp_hidden: 128, rope_dims: 16, ln_scale: true, xsa_last: 2,
+        attn_gate: true, smear: true, bigram_buckets: 64, bigram_dim: 16, ve_dim: 16, ve_layers: [2, 3], init: orthogonal}
+optim: {warmdown: 0.5, muon_momentum_warmup: 0.2, clip: 0.3, ema_fraction: 0.1}
+train: {batch_tokens: 512, seq_len: 64, steps: 30, warmup_steps: 1, log_every: 10}
+quant: {rotate: true, fp16_limit: 1023}
+score: {window: 64, stride: 32, chunk_tokens: 1024}
+"""
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Path:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(RECIPE)
+    locks = {name: f"sha256:{image.lock_sha256(name).removeprefix('sha256:')}" for name in ("cpu", "cuda")}
+    (folder / "manifest.yaml").write_text(
+        "schema: 1\nname: small\ntitle: t\nauthors: [a]\nsource: s\ntrack: A\ndataset: sp1024\nseeds: [1, 2]\n"
+        f"image: {json.dumps(locks)}\nclaim: {{dataset: other, bpb: {{1: 4.0}}}}\n"
+        "baseline: {name: uniform, source: s, dataset: tiny, profile: pocket, bpb: {1: 5.0, 2: 5.01}}\n")
+    return folder
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("runner", ["local", "docker"])
+def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
+        runner: str, submission: Path, tiny: Dataset, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if runner == "docker":
+        request.getfixturevalue("cpu_image")
+    result = invoke("run", submission, "--data", tiny.folder, "--runner", runner, "--runs", tmp_path / "runs", "--json")
+    judged: dict[str, Any] = json.loads(result.stdout)
+    assert (result.exit_code, judged["verdict"]) == (0, "valid"), judged
+    assert [seed["outcome"] for seed in judged["seeds"]] == ["scored", "scored"]
+    assert 0 < judged["mean_bpb"] < 5.0
+    assert judged["seeds"][0]["claims"] == {"steps": 30, "tokens": 30 * 512}
+    assert judged["baseline"]["tests"][0]["better"] is True
+    assert {found["rule"]: found["outcome"] for found in judged["findings"]}["border-rows"] == "pass"
+    run_dir = Path(judged["run_dir"])
+    assert (run_dir / "report.md").read_text().startswith("# small: valid")
+    again = invoke("rescore", run_dir, "--json")
+    assert again.exit_code == 0
+    assert json.loads(again.stdout)["same_ledgers"] is True
+
+
+def test_rescoring_notices_numbers_that_were_changed(submission: Path, tiny: Dataset, tmp_path: Path) -> None:
+    result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
+                    "--seeds", "1", "--json")
+    seed = Path(json.loads(result.stdout)["run_dir"]) / "seed-1"
+    nats = bytearray((seed / "nats.f32").read_bytes())
+    nats[400:404] = bytes(4)
+    (seed / "nats.f32").write_bytes(nats)
+    again = invoke("rescore", seed.parent)
+    assert again.exit_code != 0
+    assert "does not match the ledger" in str(again.exception)
+
+
+def test_an_artifact_packed_for_another_recipe_is_refused_by_the_contestant(
+        submission: Path, tiny: Dataset, tmp_path: Path) -> None:
+    result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
+                    "--seeds", "1", "--json")
+    run_dir = Path(json.loads(result.stdout)["run_dir"])
+    recipe = (run_dir / "seed-1" / "config.yaml")
+    recipe.write_text(recipe.read_text().replace("softcap", "softcap").replace("xsa_last: 2", "xsa_last: 1"))
+    again = invoke("rescore", run_dir)
+    assert again.exit_code != 0
+    assert "could not be scored again" in str(again.exception)
+
+
+def test_check_tells_the_published_number_of_parameters_without_training(submission: Path) -> None:
+    folder = submission.parent / "hadamard-ve128"
+    shutil.copytree(Path(__file__).resolve().parents[2] / "submissions" / "hadamard-ve128", folder)
+    result = invoke("check", folder, "--runner", "local", "--json")
+    checked = json.loads(result.stdout)
+    assert checked["parameters"] == 27_038_810
+    assert {0: "pass", 5: "unknown"}[result.exit_code] == checked["size"]
