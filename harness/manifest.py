@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harness import strict_yaml
 from harness.edition import EDITION
 from harness.errors import UsageError
+from harness.frames import quote
 
 Text = Annotated[str, Field(min_length=1, max_length=400)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -39,7 +40,7 @@ class Claim(_Strict):
 
 
 class Baseline(_Strict):
-    """The score to beat: bits per byte by seed, on a named text. Compared only with runs on the same text and profile."""
+    """The score to beat: bits per byte by seed on a named text; compared only with runs on that text and profile."""
 
     name: Text
     source: Text
@@ -58,7 +59,7 @@ class Image(_Strict):
 class Manifest(_Strict):
     """One submission. Unknown keys are errors."""
 
-    schema_version: Literal[1] = Field(alias="schema", description="version of this layout")
+    schema_version: Annotated[int, Field(ge=1, le=1)] = Field(alias="schema", description="version of this layout")
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$", description="equals the folder's name")]
     title: Text
     authors: list[Text] = Field(min_length=1, max_length=20)
@@ -140,7 +141,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     model: Any = Manifest
     for part in location[:-1]:
         field = next((f for key, f in model.model_fields.items() if part in (key, f.alias)), None)
-        found = [t for t in _models(field.annotation)] if field is not None else []
+        found = _models(field.annotation) if field is not None else []
         if not found:
             return []
         model = found[0]
@@ -156,7 +157,7 @@ def _explain(path: Path, error: ValidationError) -> UsageError:
     """The first problem as a sentence, the others counted."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = quote(".".join(str(part) for part in first["loc"]))
     hint = "see docs/manifest.md for every key"
     if first["type"] == "extra_forbidden":
         message = f"{path}: {where}: unknown key"

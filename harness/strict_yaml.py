@@ -15,6 +15,12 @@ from harness.errors import UsageError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+MAX_NUMBER = 64
+"""Characters of a number: in base 60 (`1:59:59...`) a megabyte takes minutes to convert and overflows a float."""
+
+
+def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -25,14 +31,18 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             event = self.peek_event()
-            raise yaml.MarkedYAMLError(problem=f"alias *{event.anchor} is not allowed: write the value out",
-                                       problem_mark=event.start_mark)
+            raise _refusal(f"alias *{event.anchor} is not allowed: write the value out", event.start_mark)
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels",
-                                       problem_mark=self.peek_event().start_mark)
+            raise _refusal(f"nested deeper than {MAX_DEPTH} levels", self.peek_event().start_mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
+        return node
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        node = super().compose_scalar_node(anchor)
+        if node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and len(node.value) > MAX_NUMBER:
+            raise _refusal(f"a number of {len(node.value)} characters", node.start_mark)
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -40,9 +50,9 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int):
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} must be text", problem_mark=key_node.start_mark)
+                raise _refusal(f"key {str(key)[:80]!r} must be text", key_node.start_mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} appears twice", problem_mark=key_node.start_mark)
+                raise _refusal(f"key {str(key)[:80]!r} appears twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -52,6 +62,8 @@ def load(path: Path) -> Any:
 
     Raises UsageError that names the file, the line and what is wrong.
     """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: not a regular file", hint="check the path")
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -60,12 +72,13 @@ def load(path: Path) -> Any:
     if len(raw) > MAX_BYTES:
         raise UsageError(f"{path}: larger than {MAX_BYTES} bytes", hint="a manifest is a page of text")
     try:
-        return yaml.load(raw.decode("utf-8"), _StrictLoader)  # noqa: S506 - a subclass of SafeLoader
+        return yaml.load(raw.decode("utf-8"), _StrictLoader)  # a subclass of SafeLoader
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 at byte {error.start}", hint="save the file as UTF-8") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UsageError(f"{place}: {error.problem}", hint="see docs/manifest.md for the layout") from error
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise UsageError(f"{place}: {problem}", hint="see docs/manifest.md for the layout") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UsageError(f"{path}: not valid YAML ({error})", hint="see docs/manifest.md for the layout") from error
