@@ -1,10 +1,11 @@
-"""Progress for people, on stderr: a bar for whatever runs, nothing but lines when stderr is no terminal.
+"""Progress for people, on stderr: a bar for whatever runs; nothing but lines where stdout or stderr is no terminal.
 
 stdout is for results alone. Not covered: evidence; what a contestant says of its progress is only shown.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,9 +19,10 @@ class Progress:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
+        self.watched = self.console.is_terminal and sys.stdout.isatty()
         self.bars = Bars(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
                          TextColumn("{task.fields[note]}", markup=False), console=self.console,
-                         disable=not self.console.is_terminal)
+                         disable=not self.watched)
 
     def __enter__(self) -> Progress:
         self.bars.start()
@@ -33,7 +35,7 @@ class Progress:
     def stage(self, title: str) -> Iterator[Callable[[float, str], None]]:
         """A bar that takes (fraction in 0..1, short text); what a contestant wrote is shown without markup."""
         task = self.bars.add_task(escape(title), total=1.0, note="")
-        if not self.console.is_terminal:
+        if not self.watched:
             self.say(f"{title} ...")
         yield lambda fraction, text: self.bars.update(task, completed=fraction, note=_printable(text))
         self.bars.update(task, completed=1.0)
