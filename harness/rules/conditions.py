@@ -28,11 +28,11 @@ def _causal(evidence: Evidence) -> Judged:
 
 def _normalised(evidence: Evidence) -> Judged:
     rows = [border["logsumexp"] for attempt in _scored(evidence) for border in attempt.facts["borders"]]
-    worst = max((abs(value) for value in rows), default=0.0)
-    if worst > ROW_TOLERANCE:
+    worst = max(rows, key=abs, default=0.0)
+    if abs(worst) > ROW_TOLERANCE:
         return Judged("fail", f"a border row sums to exp({worst:.2e}) instead of 1 (tolerance {ROW_TOLERANCE:g} nats)")
-    return Judged("unknown", f"{len(rows)} border rows sum to 1 (largest |logsumexp| {worst:.1e}); no witness was run for "
-                  "the tokens between them")
+    return Judged("unknown", f"{len(rows)} border rows sum to 1 (largest |logsumexp| {abs(worst):.1e}); no witness was run "
+                  "for the tokens between them")
 
 
 def _borders(evidence: Evidence) -> Judged:

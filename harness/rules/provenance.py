@@ -49,7 +49,7 @@ def _claim(evidence: Evidence) -> Judged:
 
 
 RULES = (
-    Rule("seeds", None, "R10, #1017 1.4", "seeds that were tried and not reported", _seeds),
+    Rule("seeds", None, "R10, #1017 1.4", "seeds that were tried and not reported", _seeds, decides_records=True),
     Rule("environment", None, "R9, R12", "the host's kernel, driver and firmware", _environment, decides_records=True),
     Rule("isolation", None, "design of this harness", "side channels inside one machine", _isolation,
          decides_records=True),
