@@ -73,7 +73,8 @@ _setup:
     pip() { .venv/bin/python -m pip "$@"; }
     say() { echo "setup: $*"; }
 
-    if ! .venv/bin/python -c "$supported" 2>/dev/null || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    # Without any stamp a .venv may hold packages that were cut off half-way, and pip would believe them: begin anew
+    if [ ! -s $stamp ] || ! .venv/bin/python -c "$supported" 2>/dev/null; then
         for python in python3 python python3.14 python3.13 python3.12 python3.11 ''; do
             [ -n "$python" ] && "$python" -c "$supported" 2>/dev/null && break
         done
@@ -87,6 +88,7 @@ _setup:
             say "hint: on Debian and Ubuntu: apt-get install python3-venv"; exit 2
         fi
     fi
+    rm -f $stamp
     say "[1/3] $(grep -c '^[a-z]' requirements.lock) packages by hash, about half a minute"
     pip install -qq --only-binary :all: -r requirements.lock
     torch=$(grep -o '^torch==[0-9.]*' torch.lock)

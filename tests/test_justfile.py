@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -21,11 +22,19 @@ def recipes() -> dict[str, re.Match[str]]:
     return {match["name"]: match for match in RECIPE.finditer((ROOT / "Justfile").read_text(encoding="utf-8"))}
 
 
-def just(folder: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
-    program = shutil.which("just")
-    if program is None:
+@functools.cache
+def program() -> str:
+    """The real `just`: what is on PATH may be a version manager's script, which needs much else on PATH."""
+    found = shutil.which("just")
+    if found is None:
         pytest.skip("just is not installed (pip install rust-just)")
-    return subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+    ask = "where:\n    @echo {{ just_executable() }}\n"
+    return subprocess.run([found, "--justfile", "/dev/stdin", "--working-directory", "/", "where"], input=ask,
+                          text=True, capture_output=True, check=True).stdout.strip()
+
+
+def just(folder: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program(), *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
                           env={**os.environ, "PATH": path or os.environ["PATH"]})
 
 
@@ -89,7 +98,7 @@ def test_a_changed_lock_makes_the_setup_run_again(checkout: Path, name: str) -> 
 def tools_without_python(folder: Path) -> str:
     """A PATH with what the set-up's shell needs and no Python."""
     folder.mkdir()
-    for name in ("bash", "sh", "env", "cat", "grep", "tr", "rm", "just"):
+    for name in ("bash", "sh", "env", "cat", "grep", "tr", "rm"):
         if found := shutil.which(name):
             (folder / name).symlink_to(found)
     return str(folder)
@@ -102,6 +111,16 @@ def test_a_machine_without_a_fitting_python_gets_a_hint(checkout: Path) -> None:
     assert "from 3.11 to 3.14" in done.stderr
     assert "hint:" in done.stderr
     assert not (checkout / ".venv" / "pgolf-stamp").exists()
+
+
+def test_an_interrupted_setup_begins_anew_because_pip_believes_half_a_package(checkout: Path) -> None:
+    finished(checkout, "exit 0")
+    (checkout / ".venv" / "pgolf-stamp").unlink()
+    path = tools_without_python(checkout / "tools")
+    fake = Path(path) / "python3"
+    fake.write_text('#!/bin/sh\n[ "$1" = -m ] && echo "$@" && exit 1\nexit 0\n', encoding="utf-8")
+    fake.chmod(0o755)
+    assert "-m venv --clear .venv" in just(checkout, "run", "x", path=path).stderr
 
 
 def test_a_python_without_venv_gets_a_hint_and_leaves_no_stamp(checkout: Path) -> None:
