@@ -7,11 +7,13 @@ is escaped. Not covered: what the numbers are (verdict.py).
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +22,7 @@ from harness import rundir
 from harness.rundir import RunFolder
 
 TEMPLATES = Path(__file__).parent / "templates"
+MARKDOWN = re.compile(r"[\\`*_\[\]<>|&~$]")
 HISTOGRAM_BINS = 40
 CURVE_POINTS = 400
 
@@ -80,45 +83,77 @@ def show(verdict: dict[str, Any], console: Console) -> None:
     """The verdict on a terminal, or as plain text where stdout is none."""
     if not console.is_terminal:
         console.width = max(console.width, NARROWEST)
-    console.print(Text(headline(verdict), STYLE[verdict["verdict"]]), soft_wrap=True)
+    console.print(Text(plain(headline(verdict)), STYLE[verdict["verdict"]]), soft_wrap=True)
     seeds = Table(*(heading for _, heading, _ in SEED_COLUMNS))
     for row in seed_table(verdict):
-        seeds.add_row(*row)
+        seeds.add_row(*(Text(plain(text)) for text in row))
     console.print(seeds)
     for row in verdict["seeds"]:
         if row["reason"]:
-            console.print(Text(f"seed {row['seed']}: {row['reason']}"), soft_wrap=True)
+            console.print(Text(_lines(f"seed {row['seed']}: {row['reason']}")), soft_wrap=True)
     findings = Table("rule", "", "outcome", "evidence")
     for found in verdict["findings"]:
-        findings.add_row(found["rule"], found["condition"] or "", Text(found["outcome"], STYLE[found["outcome"]]),
-                         Text(found["evidence"]))
+        words = (found["rule"], found["condition"] or "", found["outcome"], found["evidence"])
+        rule, condition, outcome, evidence = (Text(plain(word)) for word in words)
+        outcome.stylize(STYLE[found["outcome"]])
+        findings.add_row(rule, condition, outcome, evidence)
     console.print(findings)
-    console.print(Text(_comparison(verdict)), soft_wrap=True)
+    console.print(Text(_lines("\n".join(_comparison(verdict)))), soft_wrap=True)
 
 
-def _comparison(verdict: dict[str, Any]) -> str:
+def _lines(text: str) -> str:
+    """Text of several lines of ours, each plain."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
+def _comparison(verdict: dict[str, Any]) -> list[str]:
     """Lines below the tables: compressors on the same text, and the significance test."""
     lines = [f"{name} on the same text: {value:.3f} bits per byte" for name, value in verdict["compressors"].items()]
     baseline = verdict["baseline"]
     if baseline and baseline["tests"]:
-        lines += [f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']}): p = {test['p']:.2g}, "
-                  f"{'yes' if test['better'] else 'no'} at {test['p_below']}" for test in baseline["tests"]]
+        lines += [f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']}): "
+                  f"p = {test['p']:.2g}, {'yes' if test['better'] else 'no'} at {test['p_below']}"
+                  for test in baseline["tests"]]
     elif baseline:
         lines.append(f"baseline {baseline['name']}: {baseline['reason']}")
-    return "\n".join(lines)
+    return lines
+
+
+def plain(text: str) -> str:
+    """Text whose control, format and line-breaking characters are shown as escapes, so that no terminal obeys them."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _for_page(value: Any) -> Any:
+    """What HTML shows of a value; the template engine escapes its markup afterwards."""
+    if isinstance(value, Markup):
+        return value
+    return "–" if value is None else plain(value.replace("\n", " ")) if isinstance(value, str) else value
+
+
+def _for_markdown(value: Any) -> Any:
+    """What markdown shows of a value: every character that could be markup behind a backslash."""
+    shown = _for_page(value)
+    return MARKDOWN.sub(r"\\\g<0>", shown) if isinstance(shown, str) and not isinstance(shown, Markup) else shown
+
+
+def _code(value: Any) -> Markup:
+    """A code span of markdown, which no backslash escapes and only a backtick ends."""
+    return Markup("`" + plain(str(value)).replace("`", "'") + "`")  # never meets HTML
 
 
 def _environment(autoescape: bool) -> jinja2.Environment:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=autoescape,
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+                                     finalize=_for_page if autoescape else _for_markdown)
     environment.filters["cell"] = cell
-    environment.filters["md"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    environment.filters["code"] = _code
     return environment
 
 
 def _context(verdict: dict[str, Any]) -> dict[str, Any]:
     return {"v": verdict, "headline": headline(verdict), "columns": [heading for _, heading, _ in SEED_COLUMNS],
-            "rows": seed_table(verdict), "comparison": _comparison(verdict).splitlines()}
+            "rows": seed_table(verdict), "comparison": _comparison(verdict)}
 
 
 def _histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
@@ -159,12 +194,12 @@ def _claimed_losses(path: Path) -> list[tuple[float, float]]:
         return []
     points = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        words = str(event.get("claim", "")).split()
-        if event.get("stage") == "train" and "loss" in words[:-1]:
-            try:
+        try:
+            event = json.loads(line)
+            words = str(event.get("claim", "")).split()
+            if event.get("stage") == "train" and "loss" in words[:-1]:
                 points.append((float(event["fraction"]), float(words[words.index("loss") + 1].strip(",:"))))
-            except ValueError:
-                continue
+        except ValueError:  # a claim that is no number, or the line on which a killed run ended
+            continue
     finite = [point for point in points if np.isfinite(point[1])]
     return finite[::max(1, len(finite) // CURVE_POINTS)]
