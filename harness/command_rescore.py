@@ -70,7 +70,7 @@ def _runner(plan: dict[str, Any]) -> Runner:
         raise MachineFault("this run was made in containers and no engine answers", hint="start it (dockerd)")
     name = "cuda" if plan["identity"]["limits"]["gpus"] else "cpu"
     found = image.find(client, name)
-    if found != plan["image"]:
+    if found is None or found != plan["image"]:
         raise UsageError(f"the run was made with image {plan['image']}, this engine has {found or 'none'}",
                          hint="a score of another environment is another score: load the run's image")
     return docker_runner.DockerRunner(client, found)

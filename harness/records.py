@@ -69,7 +69,7 @@ class SeedRecord(_Record):
         if self.done("score") is not None:
             return "scored"
         last = self.violation() or (self.attempts[-1] if self.attempts else None)
-        if last is None or last.outcome in ("done", "interrupted"):
+        if last is None or last.outcome == "done" or last.outcome == "interrupted":
             return "interrupted"
         return last.outcome
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness import host, plan as plans, records, rundir, stages
+from harness import host, records, rundir, stages
+from harness import plan as plans
 from harness.errors import MachineFault, Violation
 from harness.plan import Plan
 from harness.progress import Progress
@@ -93,9 +94,9 @@ def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
         attempt.outcome, attempt.message = "machine", str(fault)
         raise
     except OSError as error:
-        fault = MachineFault(f"seed {record.seed} {stage}: {error}", hint="check disk space and permissions")
-        attempt.outcome, attempt.message = "machine", str(fault)
-        raise fault from error
+        fallen = MachineFault(f"seed {record.seed} {stage}: {error}", hint="check disk space and permissions")
+        attempt.outcome, attempt.message = "machine", str(fallen)
+        raise fallen from error
     finally:
         attempt.wall_seconds = round(time.monotonic() - begun, 3)
         events.add("end", stage=stage, outcome=attempt.outcome, rule=attempt.rule, seconds=attempt.seconds)

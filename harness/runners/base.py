@@ -77,8 +77,11 @@ class Runner(Protocol):
     isolation: str
     """One sentence for the verdict: what separates the contestant from the machine."""
     isolated: bool
-    image: str | None
-    """Digest of the image, or null where none is used."""
+
+    @property
+    def image(self) -> str | None:
+        """Digest of the image, or null where none is used."""
+        ...
 
     def start(self, spec: StageSpec) -> Stage: ...
 

@@ -84,13 +84,13 @@ def reap(client: docker.DockerClient) -> int:
         for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
             path = Path(container.labels[LABEL])
             if is_dead(path):
-                _quietly(lambda: container.remove(force=True))  # noqa: B023 - called at once
+                _quietly(lambda: container.remove(force=True))
                 dead.add(path)
                 count += 1
         for volume in client.volumes.list(filters={"label": LABEL}):
             path = Path((volume.attrs.get("Labels") or {})[LABEL])
             if is_dead(path):
-                _quietly(lambda: volume.remove(force=True))  # noqa: B023 - called at once
+                _quietly(lambda: volume.remove(force=True))
                 dead.add(path)
                 count += 1
     for path in dead:
@@ -213,7 +213,7 @@ class DockerStage:
     def collect(self, destination: Path) -> None:
         with engine_faults("copying /out"):
             stream, _ = self.holder.get_archive("/out", chunk_size=1 << 20)
-            with tarfile.open(fileobj=_Reader(stream), mode="r|") as archive:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=_Reader(stream), mode="r|") as archive:
                 collect(walk_tar(archive, "out"), destination, self.spec.out_bytes, self.spec.limits.out_files)
 
     def wait(self, seconds: float) -> None:
@@ -232,7 +232,7 @@ class DockerStage:
         """Removes everything; a dead engine keeps it until the next run reaps it."""
         try:
             for container in reversed(self.containers):
-                _quietly(lambda: container.remove(force=True, v=True))  # noqa: B023 - called at once
+                _quietly(lambda: container.remove(force=True, v=True))
             if self.volume is not None:
                 _quietly(lambda: self.volume.remove(force=True))
         except (docker.errors.DockerException, requests.RequestException) as error:

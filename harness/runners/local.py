@@ -63,7 +63,7 @@ class LocalStage:
         given = {**environment(spec, str(self.listener.path), str(home), cores), "PATH": os.defpath}
         arguments = [sys.executable, self.inside(spec.command[0]), *spec.command[1:]]
         self.started = time.monotonic()
-        self.process = subprocess.Popen(  # noqa: S603 - running the contestant is what we are for
+        self.process = subprocess.Popen(
             arguments, env=given, cwd=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_limit_child(spec.out_bytes))
         assert self.process.stdout is not None
@@ -150,7 +150,7 @@ def _status(code: int) -> str:
 
 def _alive(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

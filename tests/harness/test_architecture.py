@@ -79,7 +79,8 @@ def test_importing_the_judge_costs_nothing(tmp_path: Path) -> None:
     assert not loaded("import harness", tmp_path) & HEAVY
 
 
-@pytest.mark.parametrize("statement", ["import harness.cli", "import harness.verdict, harness.report, harness.manifest"])
+@pytest.mark.parametrize("statement", ["import harness.cli",
+                                       "import harness.verdict, harness.report, harness.manifest"])
 def test_the_command_line_loads_no_torch_no_scipy_and_no_engine_until_they_are_needed(tmp_path: Path,
                                                                                       statement: str) -> None:
     assert not loaded(statement, tmp_path) & {"torch", "scipy", "docker", "sentencepiece", "huggingface_hub", "golf"}
@@ -93,8 +94,9 @@ def test_no_module_of_the_judge_loads_torch_or_the_contestant_by_any_way(tmp_pat
 
 def test_importing_writes_nothing_and_says_nothing(tmp_path: Path) -> None:
     code = "import harness.cli, harness.run, harness.setup, harness.runners.docker"
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-B", "-W", "error", "-c", code], cwd=tmp_path, capture_output=True,
-                          text=True, check=True, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)})
+                          text=True, check=True, env=environment)
     assert (done.stdout, done.stderr) == ("", "")
     assert list(tmp_path.iterdir()) == []
 
