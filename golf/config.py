@@ -229,15 +229,15 @@ class ScoreConfig:
 class HardwareConfig:
     """What depends on the machine and not on the idea."""
 
-    ranks: int = 0
-    """Processes: 1, 2, 4 or 8. 0: one for each visible GPU, or one on the CPU."""
+    ranks: int = 1
+    """Processes on a CPU: 1, 2, 4 or 8, which share its threads. On GPUs there is one for each, whatever stands here."""
     micro_tokens: int = 65_536
     """Most tokens in one forward and backward pass; the rows of a process are cut to it, evenly."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the trunk. auto: bfloat16 where the device has it natively."""
 
     def __post_init__(self) -> None:
-        _need(self.ranks in (0, 1, 2, 4, 8), f"hardware.ranks {self.ranks} must be 0, 1, 2, 4 or 8")
+        _need(self.ranks in (1, 2, 4, 8), f"hardware.ranks {self.ranks} must be 1, 2, 4 or 8")
         _need(self.micro_tokens >= 1, "hardware.micro_tokens must be at least 1")
 
 

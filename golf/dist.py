@@ -1,7 +1,9 @@
 """Processes: how many, how they start, what they share. One process is the ordinary case, and then all is a no-op.
 
 The data always belong to 8 logical ranks (golf/data.py); `world` processes stand for them: one for each visible GPU
-(NCCL), or one on a CPU, or as many gloo processes as the recipe's `hardware.ranks` asks for.
+(NCCL), or on a CPU as many as the recipe's `hardware.ranks` asks for (gloo). Two processes of one thread use two cores
+better than one of two threads, and where something else wants a core they lose a share of the speed: threads of one
+process wait for each other hundreds of times a step, and were seen to slow down tenfold.
 
 With several, the first process keeps the judge's socket just long enough to hand it over: it starts torchrun, waits
 for each rank on a Unix socket of its own, and gives rank 0 the judge's socket and one end of a socket pair for every
@@ -71,11 +73,9 @@ class Ranks:
 
 
 def wanted_world(config: Config) -> int:
-    """Processes to run: the recipe's, else one for each visible GPU (the largest of 1, 2, 4, 8 that fits), else one."""
-    if config.hardware.ranks:
-        return config.hardware.ranks
+    """Processes to run: one for each visible GPU (the largest of 1, 2, 4, 8 that fits), on a CPU as the recipe says."""
     gpus = torch.cuda.device_count()
-    return max(n for n in (1, 2, 4, 8) if n <= max(gpus, 1))
+    return max(n for n in (1, 2, 4, 8) if n <= gpus) if gpus else config.hardware.ranks
 
 
 def join() -> Ranks:

@@ -1,7 +1,8 @@
 """The attention sub-layer: grouped heads, QK norm and gain, rotation, head gate, exclusive self-attention.
 
 Order (source: #586): project -> values += value embedding -> QK norm -> rotate -> gain -> attend -> head gate ->
-exclusive self-attention -> output projection. The legend of axes is in golf/model/layers.py.
+exclusive self-attention -> output projection. The gain is applied with the norm, which is the same and one pass less,
+since a rotation is linear. The legend of axes is in golf/model/layers.py.
 
 Not covered: the attention kernel itself (golf/model/kernels.py) and the residual around it (golf/model/gpt.py).
 """
@@ -55,8 +56,8 @@ class Attention(nn.Module):
         v_BSC = self.v(x_BSD) if value_BSC is None else self.v(x_BSD) + value_BSC
         v_BSKE = v_BSC.view(rows, -1, v_BSC.shape[-1] // self.head_dim, self.head_dim)
         k_BSKE = rotate(rms_norm(self.k(x_BSD).view(v_BSKE.shape)), table)
-        q_BTHE = rotate(rms_norm(self.q(x_BTD).view(rows, -1, self.heads, self.head_dim)), table.last(last))
-        q_BTHE = q_BTHE * self.q_gain.to(q_BTHE.dtype)[:, None]
+        q_BTHE = self.q(x_BTD).view(rows, -1, self.heads, self.head_dim)
+        q_BTHE = rotate(rms_norm(q_BTHE, self.q_gain[:, None]), table.last(last))
         y_BTHE = self.attend(q_BTHE, k_BSKE, v_BSKE)
         if hasattr(self, "gate"):
             y_BTHE = y_BTHE * torch.sigmoid(self.gate(x_BTD))[..., None]

@@ -41,10 +41,11 @@ class Table(nn.Module):
         return functional.embedding(ids_BT, self.weight)
 
 
-def rms_norm(x: Tensor, scale: float = 1.0) -> Tensor:
+def rms_norm(x: Tensor, scale: float | Tensor = 1.0) -> Tensor:
     """x * scale / sqrt(mean(x^2) + eps) over the last axis, the mean in float32. No parameters.
 
-    Written with a norm and one product, because on a CPU each pass over the stream costs as much as the arithmetic.
+    A scale that is a tensor has 1 as its last size. Written with a norm and one product, because on a CPU each pass
+    over the stream costs as much as the arithmetic.
     """
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     return (x * (scale * torch.rsqrt(norm.square() / x.shape[-1] + EPS))).to(x.dtype)
