@@ -10,20 +10,20 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Optional
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from harness import image_cli
 from harness.data import data_cli
 from harness.errors import HarnessError, UsageError
-from harness import image_cli
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Train, pack, score and judge Parameter Golf submissions, under limits enforced from outside.")
 app.add_typer(data_cli.app, name="data", help="Prepare and verify datasets.")
 app.add_typer(image_cli.app, name="image", help="Build, lock and verify container images.")
 
-RunnerOption = Annotated[Optional[Literal["docker", "local"]], typer.Option(
+RunnerOption = Annotated[Literal["docker", "local"] | None, typer.Option(
     help="docker: isolated; local: limited only. Default: docker where an engine answers.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -32,7 +32,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadamard-ve128")],
         profile: Annotated[str, typer.Option(help="pocket, solo or record.")] = "pocket",
         seeds: Annotated[str, typer.Option(help="Some of the manifest's seeds, e.g. 1337,42.")] = "",
-        data: Annotated[Optional[Path], typer.Option(help="A folder made by `pgolf data prepare`.")] = None,
+        data: Annotated[Path | None, typer.Option(help="A folder made by `pgolf data prepare`.")] = None,
         runner: RunnerOption = None,
         runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
         again: Annotated[bool, typer.Option("--again", help="Run finished seeds anew; the earlier ones are kept.")] = False,
@@ -71,7 +71,7 @@ def check(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hada
 
 @app.command()
 def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under runs/.")],
-            data: Annotated[Optional[Path], typer.Option(help="The dataset, if it is no longer where the run found it.")] = None,
+            data: Annotated[Path | None, typer.Option(help="The dataset, if it is no longer where the run found it.")] = None,
             seeds: Annotated[str, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = "",
             as_json: JsonOption = False) -> None:
     """Score the packed artifacts of a run again, in the runner and image of the run, and compare the ledgers."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import bundle, host, manifest, plan as plans, report, rundir, run, setup, verdict
+from harness import bundle, host, manifest, plan as plans, report, run, rundir, setup, verdict
 from harness.errors import UsageError
 from harness.manifest import Submission
 from harness.paths import ROOT

@@ -46,7 +46,8 @@ def describe(facts: dict[str, Any]) -> str:
         lines.append(f"engine      {engine['version']} (API {engine['api']})")
         lines += [f"image       {name}: {digest or f'not built: pgolf image build {name}'}"
                   for name, digest in engine["images"].items()]
-    lines.append(f"datasets    {', '.join(facts['datasets']) or 'none yet: the first pocket run prepares one'} in {facts['home']}")
+    datasets = ", ".join(facts["datasets"]) or "none yet: the first pocket run prepares one"
+    lines.append(f"datasets    {datasets} in {facts['home']}")
     lines.append(f"free disk   {facts['free_disk_bytes'] / 2**30:.0f} GiB")
     return "\n".join(lines)
 

@@ -65,7 +65,8 @@ PROFILES: dict[str, Limits] = {
     "pocket": Limits(120, 45, 60, 60, memory_bytes=6 * GiB, gpus=0, checkpoint_bytes=1 * GiB),
 }
 
-OFFICIAL_HARDWARE = "8 x NVIDIA H100 SXM"
+OFFICIAL_GPU, OFFICIAL_GPUS = "NVIDIA H100 80GB HBM3", 8
+"""Name of the SXM card as the driver reports it, and how many."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.bytecount import ByteTable
+from harness.errors import UsageError
 
 BOS = 1
 
@@ -45,6 +46,8 @@ def measure(tokens_T: npt.NDArray[np.uint16], nats_T: npt.NDArray[np.float32], t
     starts_D = document_starts(tokens_T)
     bits_D, bytes_D = np.add.reduceat(bits_T, starts_D), np.add.reduceat(bytes_T, starts_D)
     n_bytes = int(bytes_T.sum())
+    if n_bytes == 0:
+        raise UsageError("the validation text has no bytes to score", hint="it holds nothing but document borders")
     bits = math.fsum(bits_T)
     return Metric(bits / n_bytes, bits * math.log(2) / (len(tokens_T) - 1), len(tokens_T) - 1, n_bytes,
                   starts_D, bits_D, bytes_D)

@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness import host, records, rundir, stages
-from harness import plan as plans
+from harness import host, plan as plans, records, rundir, stages
 from harness.errors import MachineFault, Violation
 from harness.plan import Plan
 from harness.progress import Progress

@@ -50,6 +50,8 @@ def choose_dataset(data: Path | None, profile: str, variant: str, progress: Prog
             raise UsageError(f"profile {profile} is scored on FineWeb, which is not here",
                              hint=f"pgolf data prepare fineweb --variant {variant}, or give --data")
     dataset = Dataset.open(folder)
+    if not dataset.train:
+        raise UsageError(f"{folder}: has no train shards", hint="a run trains first: prepare the dataset with --train")
     with progress.stage("verify the dataset") as report:
         dataset.verify(report)
     return dataset

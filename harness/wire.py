@@ -146,7 +146,7 @@ class Connection:
         while len(view):
             self._watch_now_and_then()
             _wait(self.socket, "write", deadline, self.watch)
-            view = view[self._guard(lambda: self.socket.send(view[:1 << 20])):]  # noqa: B023 - called at once
+            view = view[self._guard(lambda: self.socket.send(view[:1 << 20])):]
 
     def _watch_now_and_then(self) -> None:
         """A contestant that talks without a pause is watched as well as a silent one."""

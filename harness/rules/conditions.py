@@ -60,8 +60,6 @@ def _score_first(evidence: Evidence) -> Judged:
 
 
 def _single_pass(evidence: Evidence) -> Judged:
-    if (failed := violated(evidence, ("protocol", "contestant"))) is not None:
-        return failed
     done = _scored(evidence)
     if not done:
         return Judged("unknown", "no seed was scored")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from harness.rules.base import Evidence, Judged, Rule
+from harness.edition import OFFICIAL_GPU, OFFICIAL_GPUS
+from harness.rules.base import Evidence, Judged, Rule, violated
 
 CLAIM_TOLERANCE_BPB = 0.004
 """Largest cross-machine shift seen among honest re-runs: 0.0037 (#1177 of #1120)."""
@@ -14,6 +15,23 @@ def _seeds(evidence: Evidence) -> Judged:
     if missing:
         return Judged("unknown", f"seeds {', '.join(missing)} of the manifest were not scored in this run")
     return Judged("pass", f"all {len(evidence.manifest.seeds)} seeds of the manifest were scored, none replaced")
+
+
+def _conduct(evidence: Evidence) -> Judged:
+    if (failed := violated(evidence, ("protocol", "contestant"))) is not None:
+        return failed
+    if not any(record.done("train") for record in evidence.seeds):
+        return Judged("unknown", "no stage was gone through")
+    return Judged("pass", "every frame in turn, every number lawful, no stage left before its last frame")
+
+
+def _hardware(evidence: Evidence) -> Judged:
+    trained = [attempt for record in evidence.seeds if (attempt := record.done("train")) is not None]
+    found = {", ".join(gpu["name"] for gpu in attempt.host.get("gpus", [])) or "no GPU" for attempt in trained}
+    official = bool(trained) and all(
+        sum(OFFICIAL_GPU in gpu["name"] for gpu in attempt.host.get("gpus", [])) == OFFICIAL_GPUS for attempt in trained)
+    names = "; ".join(sorted(found)) or "no seed was trained"
+    return Judged("pass" if official else "unknown", f"trained on {names}; official is {OFFICIAL_GPUS} x {OFFICIAL_GPU}")
 
 
 def _environment(evidence: Evidence) -> Judged:
@@ -50,6 +68,9 @@ def _claim(evidence: Evidence) -> Judged:
 
 RULES = (
     Rule("seeds", None, "R10, #1017 1.4", "seeds that were tried and not reported", _seeds, decides_records=True),
+    Rule("conduct", None, "docs/protocol.md", "what a contestant does between two frames", _conduct),
+    Rule("hardware", None, "R2, R3", "clock speeds and links, which the driver's names do not tell", _hardware,
+         decides_records=True),
     Rule("environment", None, "R9, R12", "the host's kernel, driver and firmware", _environment, decides_records=True),
     Rule("isolation", None, "design of this harness", "side channels inside one machine", _isolation,
          decides_records=True),

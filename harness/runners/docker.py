@@ -35,6 +35,8 @@ USER = "10001:10001"
 LABEL = "pgolf.owner"
 STOP_SECONDS = 10
 API_SECONDS = 60
+TAR_END_BYTES = 1024
+"""A complete archive ends in two blocks of zeros."""
 
 
 def connect() -> docker.DockerClient | None:
@@ -84,13 +86,13 @@ def reap(client: docker.DockerClient) -> int:
         for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
             path = Path(container.labels[LABEL])
             if is_dead(path):
-                _quietly(lambda: container.remove(force=True))
+                _quietly(container.remove, force=True)
                 dead.add(path)
                 count += 1
         for volume in client.volumes.list(filters={"label": LABEL}):
             path = Path((volume.attrs.get("Labels") or {})[LABEL])
             if is_dead(path):
-                _quietly(lambda: volume.remove(force=True))
+                _quietly(volume.remove, force=True)
                 dead.add(path)
                 count += 1
     for path in dead:
@@ -98,10 +100,10 @@ def reap(client: docker.DockerClient) -> int:
     return count
 
 
-def _quietly(operation: Callable[[], Any]) -> None:
+def _quietly(remove: Callable[..., Any], **options: bool) -> None:
     """For removals: what is gone already needs no removing."""
     try:
-        operation()
+        remove(**options)
     except docker.errors.NotFound:
         pass
 
@@ -131,8 +133,9 @@ class DockerStage:
         self.volume = self.client.volumes.create(name, driver="local", labels=self.labels, driver_opts={
             "type": "tmpfs", "device": "tmpfs", "o": size})
         out = Mount("/out", name, type="volume")
-        fence: dict[str, Any] = dict(image=self.image, labels=self.labels, user=USER, network_mode="none", read_only=True,
-                                     cap_drop=["ALL"], security_opt=["no-new-privileges"], detach=True)
+        fence: dict[str, Any] = {"image": self.image, "labels": self.labels, "user": USER, "network_mode": "none",
+                                 "read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"],
+                                 "detach": True}
         self.holder = self.client.containers.create(command=["sleep", "infinity"], mounts=[out], pids_limit=16,
                                                     mem_limit="64m", name=f"{name}-out", **fence)
         self.containers.append(self.holder)
@@ -213,8 +216,14 @@ class DockerStage:
     def collect(self, destination: Path) -> None:
         with engine_faults("copying /out"):
             stream, _ = self.holder.get_archive("/out", chunk_size=1 << 20)
-            with tarfile.open(fileobj=_Reader(stream), mode="r|") as archive:
-                collect(walk_tar(archive, "out"), destination, self.spec.out_bytes, self.spec.limits.out_files)
+            reader = _Reader(stream)
+            try:
+                with tarfile.open(fileobj=reader, mode="r|") as archive:
+                    collect(walk_tar(archive, "out"), destination, self.spec.out_bytes, self.spec.limits.out_files)
+            except tarfile.TarError as error:
+                raise OSError(f"the archive of /out broke off ({error})") from error
+            if not reader.ended_with(bytes(TAR_END_BYTES)):  # a stream cut between two files looks whole otherwise
+                raise OSError("the archive of /out came without its end")
 
     def wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -232,9 +241,9 @@ class DockerStage:
         """Removes everything; a dead engine keeps it until the next run reaps it."""
         try:
             for container in reversed(self.containers):
-                _quietly(lambda: container.remove(force=True, v=True))
+                _quietly(container.remove, force=True, v=True)
             if self.volume is not None:
-                _quietly(lambda: self.volume.remove(force=True))
+                _quietly(self.volume.remove, force=True)
         except (docker.errors.DockerException, requests.RequestException) as error:
             self.engine_error = self.engine_error or error
         finally:
@@ -245,7 +254,7 @@ class _Reader(io.RawIOBase):
     """The engine's stream of byte pieces as a file."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
-        self.pieces, self.rest = iter(pieces), b""
+        self.pieces, self.rest, self.tail = iter(pieces), b"", b""
 
     def readable(self) -> bool:
         return True
@@ -256,5 +265,12 @@ class _Reader(io.RawIOBase):
             if not piece:
                 break
             self.rest += piece
+            self.tail = (self.tail + piece)[-TAR_END_BYTES:]
         taken, self.rest = (self.rest, b"") if size < 0 else (self.rest[:size], self.rest[size:])
         return taken
+
+    def ended_with(self, ending: bytes) -> bool:
+        """Whether the stream, read to its end, closed with these bytes."""
+        while self.read(1 << 20):
+            pass
+        return self.tail == ending

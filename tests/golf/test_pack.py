@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 import zstandard
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from golf import arrays, codec, pack
 from golf.config import Config, digest, load

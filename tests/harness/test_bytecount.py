@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from harness.bytecount import ByteTable
 from harness.data.model_file import Kind, ModelFile, parse_model, read_model

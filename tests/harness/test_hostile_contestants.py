@@ -197,8 +197,7 @@ def test_the_local_runner_hands_over_no_secret_of_its_environment(
               "    json.dump(sorted(os.environ), open(setup['out'] + '/checkpoint/facts.json', 'w'))\n")
     bench.train(bench.job(LocalRunner(), teller))
     names = json.loads((bench.folder.checkpoint / "facts.json").read_text())
-    assert set(names) <= {"PGOLF_SOCKET", "PGOLF_STAGE", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PATH", "OMP_NUM_THREADS",
-                          "OMP_WAIT_POLICY"}
+    assert set(names) <= {"PGOLF_SOCKET", "PGOLF_STAGE", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PATH", "OMP_NUM_THREADS"}
 
 
 def test_nothing_is_left_in_the_temporary_folder(bench: Bench, runner: Runner, tmp_path: Path,

@@ -135,11 +135,27 @@ def test_score_first_passes_fails_and_is_unknown() -> None:
     assert outcome("score-first", evidence(broken(1, "pack", "machine"))) == "unknown"
 
 
-@pytest.mark.parametrize("rule", ["protocol", "contestant"])
-def test_single_pass_passes_fails_and_is_unknown(rule: str) -> None:
+def test_single_pass_passes_and_is_unknown() -> None:
     assert "99,999 tokens revealed once" in found("single-pass", evidence())["evidence"]
-    assert outcome("single-pass", evidence(record(1337), broken(42, "score", "failed", rule))) == "fail"
     assert outcome("single-pass", evidence(broken(42, "pack", "interrupted"))) == "unknown"
+
+
+@pytest.mark.parametrize("rule", ["protocol", "contestant"])
+def test_conduct_passes_fails_and_is_unknown(rule: str) -> None:
+    assert outcome("conduct", evidence()) == "pass"
+    assert outcome("conduct", evidence(record(1337), broken(42, "score", "failed", rule))) == "fail"
+    assert outcome("conduct", evidence(broken(42, "train", "interrupted"))) == "unknown"
+
+
+def test_only_eight_h100_are_the_official_hardware() -> None:
+    def on(*names: str) -> str:
+        trained = record(1337)
+        for each in trained.attempts:
+            each.host = {**each.host, "gpus": [{"name": name, "driver": "1", "memory": "80 GiB"} for name in names]}
+        return outcome("hardware", evidence(trained))
+
+    assert on(*["NVIDIA H100 80GB HBM3"] * 8) == "pass"
+    assert on(*["NVIDIA H100 80GB HBM3"] * 7) == on(*["NVIDIA A100"] * 8) == on() == "unknown"
 
 
 def test_scorings_that_the_machine_ended_are_told_beside_the_one_that_counts() -> None:
@@ -261,7 +277,7 @@ def test_a_record_run_is_inconclusive_while_causality_is_unknown() -> None:
 
 def test_a_record_needs_the_conditions_the_image_the_isolation_and_all_seeds_to_be_known() -> None:
     assert {rule.id for rule in RULES if rule.decides_records} == {
-        "causal", "normalised", "border-rows", "environment", "isolation", "data-separation", "seeds"}
+        "causal", "normalised", "border-rows", "hardware", "environment", "isolation", "data-separation", "seeds"}
 
 
 def test_a_local_pocket_run_is_valid_but_says_that_nothing_was_isolated() -> None:

@@ -10,7 +10,6 @@ import os
 import socket
 
 
-
 class Wire:
     def __init__(self):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
