@@ -66,6 +66,11 @@ class Ranks:
         distributed.broadcast(box, src=0)
         return box.item()
 
+    def say(self, line: str) -> None:
+        """Print a line of the log, on rank 0 alone."""
+        if self.rank == 0:
+            print(line, flush=True)
+
     def close(self) -> None:
         """Leave the process group."""
         if self.world > 1:

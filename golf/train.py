@@ -180,10 +180,11 @@ def loop(trainer: Trainer, stream: data.TokenStream, clock: Clock, wire: Wire) -
             nats = earlier.item()  # also keeps the queue of a GPU to one step, so that the clock means something
             wire.progress(now.fraction, f"step {step}, loss {nats:.4f}")
         if step % cfg.train.log_every == 0 or step == 1:
+            ranks.average([loss])
             seconds = time.monotonic() - began
             rate = warmdown(now, cfg.optim.warmdown, cfg.optim.warmdown_shape)
-            print(f"step {step:6d}  loss {loss.item():.4f} nats  {seconds:7.2f} s  "
-                  f"{step * cfg.train.batch_tokens / seconds:9.0f} tokens/s  lr x{rate:.3f}", flush=True)  # fmt: skip
+            ranks.say(f"step {step:6d}  loss {loss.item():.4f} nats  {seconds:7.2f} s  "
+                      f"{step * cfg.train.batch_tokens / seconds:9.0f} tokens/s  lr x{rate:.3f}")  # fmt: skip
     return step
 
 
@@ -192,8 +193,8 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     trainer = Trainer(config, setup.vocab_size, setup.seed, ranks)
     folder = setup.out / "checkpoint"
     n_parameters = sum(p.numel() for p in trainer.model.parameters())
-    print(f"{n_parameters} parameters, {trainer.model.dtype}, {ranks.world} x {ranks.device}, "
-          f"attention {trainer.kernel.name} ({trainer.kernel.why}), recipe {digest(config)[:12]}", flush=True)
+    ranks.say(f"{n_parameters} parameters, {trainer.model.dtype}, {ranks.world} x {ranks.device}, "
+              f"attention {trainer.kernel.name} ({trainer.kernel.why}), recipe {digest(config)[:12]}")  # fmt: skip
     if ranks.rank == 0:
         (setup.out / "config.resolved.yaml").write_text(resolved(config), encoding="utf-8")
     saving = warm_up(trainer, folder)
@@ -204,5 +205,5 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     steps = loop(trainer, stream, clock, wire)
     if ranks.rank == 0:
         save(folder, trainer, steps)
-        print(f"saved after {steps} steps; {reserve:.2f} s were kept for it", flush=True)
+        ranks.say(f"saved after {steps} steps; {reserve:.2f} s were kept for it")
     wire.send("trained", steps=steps, tokens=steps * config.train.batch_tokens)
