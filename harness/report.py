@@ -39,7 +39,13 @@ def headline(verdict: dict[str, Any]) -> str:
         spread = "" if verdict["sd_bpb"] is None else f" (sd {verdict['sd_bpb']:.4f})"
         score = f"{verdict['mean_bpb']:.4f} bits per byte{spread}, {len(scored)} of {len(rows)} seeds"
     return (f"{verdict['verdict'].upper()} in profile {verdict['profile']}: {verdict['submission']}, {score}, on "
-            f"{verdict['dataset']['name']}, {verdict['runner']} runner")
+            f"{verdict['dataset']['name']}, {verdict['runner']} runner{not_shown(verdict)}")
+
+
+def not_shown(verdict: dict[str, Any]) -> str:
+    """What a reader must not take for proven: conditions with an unknown finding."""
+    open_conditions = {found["condition"] for found in verdict["findings"] if found["condition"] and found["outcome"] == "unknown"}
+    return f"; not shown: {', '.join(sorted(open_conditions))}" if open_conditions else ""
 
 
 def cell(value: Any, form: str = "{}") -> str:

@@ -31,6 +31,8 @@ def _normalised(evidence: Evidence) -> Judged:
     worst = max(rows, key=abs, default=0.0)
     if abs(worst) > ROW_TOLERANCE:
         return Judged("fail", f"a border row sums to exp({worst:.2e}) instead of 1 (tolerance {ROW_TOLERANCE:g} nats)")
+    if not rows:
+        return Judged("unknown", "no border row was given, and no witness was run")
     return Judged("unknown", f"{len(rows)} border rows sum to 1 (largest |logsumexp| {abs(worst):.1e}); no witness was run "
                   "for the tokens between them")
 
