@@ -192,9 +192,14 @@ class Wire:
 
 
 def send_with_descriptors(connection: socket.socket, message: bytes, descriptors: tuple[int, ...]) -> None:
-    """A whole message, its descriptors on the first byte."""
+    """A whole message, its descriptors on the first byte.
+
+    Nothing more is sent once it is out: a receiver may close as soon as it has all, and then even an empty write fails
+    (seen as a broken pipe in one start of several ranks out of ten).
+    """
     sent = socket.send_fds(connection, [message], list(descriptors)) if descriptors else 0
-    connection.sendall(message[sent:])
+    if sent < len(message):
+        connection.sendall(message[sent:])
 
 
 def open_stage(environment: Mapping[str, str]) -> tuple[Wire, Frame]:

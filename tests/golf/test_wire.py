@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from golf.wire import MAX_LINE, Closed, Frame, Setup, Wire, WireError
+from golf.wire import MAX_LINE, Closed, Frame, Setup, Wire, WireError, send_with_descriptors
 
 SETUP = {"op": "setup", "seed": 1, "profile": "pocket", "vocab_size": 8, "tokenizer": "/t", "config": "/c", "out": "/o",
          "limits": {}}  # fmt: skip
@@ -112,6 +112,28 @@ def test_other_ranks_hear_what_rank_0_hears_and_stay_silent(pair, tmp_path):
         end.close()
     for fd in (*descriptors, *heard[0].descriptors, *heard[1].descriptors):
         os.close(fd)
+
+
+class LeavesAtOnce(socket.socket):
+    """A socket whose other end is gone as soon as something was written."""
+
+    def sendall(self, message, *flags):
+        super().sendall(message, *flags)
+        self.other.close()
+
+    def sendmsg(self, *arguments):
+        sent = super().sendmsg(*arguments)
+        self.other.close()
+        return sent
+
+
+def test_a_receiver_may_leave_the_moment_it_has_the_whole_message():
+    for send in (lambda ours: Wire(ours).send("trained", steps=1),
+                 lambda ours: send_with_descriptors(ours, b"{}\n", (ours.fileno(),))):  # fmt: skip
+        ours, theirs = socket.socketpair()
+        with LeavesAtOnce(fileno=ours.detach()) as leaving:
+            leaving.other = theirs
+            send(leaving)
 
 
 def test_setup_is_read_strictly():
