@@ -1,7 +1,7 @@
 """code.pyz: the contestant's code as it is counted and run, the same bytes in train, pack and score.
 
 It is the static import closure of the package `golf` from its entry point, sources verbatim: no pruning beyond that, so
-training code and comments count too (public records counted a minified copy of what they shipped, docs/rules.md 2.8).
+training code and comments count too (public records counted a minified copy of what they shipped: docs/rules.md).
 Found by reading imports with `ast`; nothing of the contestant is imported here. Not covered: third-party packages,
 which the image pins and the rules do not count.
 """

@@ -62,7 +62,7 @@ def _seeds(submission: Submission, seeds: Sequence[int] | None) -> list[int]:
     unknown = [seed for seed in seeds if seed not in submission.manifest.seeds]
     if unknown:
         raise UsageError(f"seed {unknown[0]} is not one of the manifest's: {submission.manifest.seeds}",
-                         hint="seeds are declared before the run, not chosen after it (rules 1.4)")
+                         hint="seeds are declared before the run, not chosen after it (R10)")
     return list(dict.fromkeys(seeds))
 
 

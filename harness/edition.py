@@ -71,7 +71,7 @@ OFFICIAL_GPU, OFFICIAL_GPUS = "NVIDIA H100 80GB HBM3", 8
 
 @dataclass(frozen=True)
 class Significance:
-    """A rule profile for 'better than the baseline': one-sided Welch test with a margin (rules 2.10)."""
+    """A rule profile for 'better than the baseline': one-sided Welch test with a margin (docs/rules.md, Better than)."""
 
     name: str
     p_below: float

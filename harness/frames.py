@@ -1,23 +1,22 @@
-"""The frames of the protocol as strict types, and the only JSON parser that hostile bytes meet.
+"""The frames of the protocol as strict types.
 
-A frame is one JSON object on one line, at most 65,536 bytes with its newline (docs/protocol.md). The parser refuses
-what the standard one lets through: NaN and Infinity, duplicate keys, integers of thousands of digits, deep nesting,
-lone surrogates. Types are exact: `true` is not 1. Unknown keys are ignored, as the protocol says.
-Not covered: turns and clocks (wire.py, referee.py).
+A frame is one JSON object on one line, at most 65,536 bytes with its newline (docs/protocol.md), read by strict_json.py
+and refused here where it nests deeply or holds half a character. Types are exact: `true` is not 1. Unknown keys are
+ignored, as the protocol says. Not covered: turns and clocks (wire.py, referee.py).
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import Violation
+from harness.strict_json import strict_json
 
 MAX_LINE = 65_536
 MAX_DEPTH = 8
-MAX_DIGITS = 20
 QUOTED = 120
 """How much of a contestant's own text is ever quoted as evidence."""
 
@@ -101,30 +100,6 @@ def quote(raw: bytes | str) -> str:
     return escaped if len(escaped) <= QUOTED else escaped[:QUOTED] + "..."
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _bounded_int(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError(f"an integer of {len(digits)} digits")
-    return int(digits)
-
-
-def _finite_float(digits: str) -> float:
-    value = float(digits) if len(digits) <= 64 else float("inf")
-    if value in (float("inf"), float("-inf")):
-        raise ValueError("a number out of range")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        raise ValueError("a key appears twice")
-    return mapping
-
-
 def _depth(line: bytes) -> int:
     """Deepest nesting of brackets outside strings, counted before the parser can recurse."""
     deepest = depth = 0
@@ -151,8 +126,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
     """One JSON object from one line. Raises ValueError that says what is wrong with it."""
     if _depth(line) > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    data = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_bounded_int,
-                      parse_float=_finite_float, object_pairs_hook=_unique)
+    data = strict_json(line)
     if not isinstance(data, dict):
         raise ValueError(f"expected an object, found {type(data).__name__}")
     json.dumps(data, ensure_ascii=False).encode("utf-8")  # a lone surrogate cannot be encoded
@@ -177,6 +151,6 @@ def parse(line: bytes, expected: tuple[type[Frame], ...]) -> Frame:
         key = ".".join(str(part) for part in first["loc"])
         raise Violation("protocol", f"expected {wanted}: key {quote(key)!r}: {first['msg']}; came {quote(line)}",
                         hint="docs/protocol.md lists the keys of every frame") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Violation("protocol", f"expected {wanted}: {quote(str(error))}; came {quote(line)}",
                         hint="docs/protocol.md lists the frames of every stage in order") from error

@@ -71,7 +71,7 @@ def lock(name: Name = "cpu") -> None:
     typer.echo(f"packages {len(pins.read_lock(pins.folder(name) / 'requirements.lock'))} by hash")
     for wheel in pinned.wheels:
         typer.echo(f"wheel    {wheel.file} sha256 {wheel.sha256 or 'unknown'} ({wheel.status})")
-    typer.echo(f"lock     {pins.lock_sha256(name)}")
+    typer.echo(f"lock     sha256:{pins.lock_sha256(name)}")
     _talk("a manifest names the lock's hash; another lock is another environment")
     if fault:
         raise fault

@@ -1,8 +1,8 @@
 """manifest.yaml: who submits what, under which rules, with which claim. Read by the harness only.
 
-The schema is strict on purpose: of 43 public submission.json files only 24 name their seeds and 18 their code bytes
-(docs/rules.md, section 4.1), so every field is either required or has one meaning when absent. `schema()` is
-published as docs/manifest.schema.json. Not covered: config.yaml, which only the contestant understands.
+The schema is strict on purpose: of 43 public submission.json files only 24 name their seeds and 18 their code bytes, so
+every field is either required or has one meaning when absent. `schema()` is published as docs/manifest.schema.json.
+Not covered: config.yaml, which only the contestant understands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness import strict_yaml
-from harness.edition import EDITION
+from harness.edition import EDITION, ProfileName
 from harness.errors import UsageError
 from harness.frames import quote
 
@@ -35,7 +35,7 @@ class Claim(_Strict):
     """What the submitter says the score is: bits per byte on the official validation text, by seed."""
 
     dataset: Text = Field(description="the text it was measured on, e.g. fineweb-sp1024")
-    profile: Literal["record", "solo", "pocket"] = "record"
+    profile: ProfileName = "record"
     bpb: dict[Seed, Bpb] = Field(min_length=1, description="bits per byte by seed")
 
 
@@ -45,7 +45,7 @@ class Baseline(_Strict):
     name: Text
     source: Text
     dataset: Text
-    profile: Literal["record", "solo", "pocket"] = "record"
+    profile: ProfileName = "record"
     bpb: dict[Seed, Bpb] = Field(min_length=2, description="bits per byte by seed")
 
 

@@ -1,6 +1,6 @@
 """Bits per byte: the one place where nats become the score.
 
-bpb = (sum of nats / ln 2) / (sum of bytes), sums in float64 over every token but the first (docs/rules.md 1.3). Bytes
+bpb = (sum of nats / ln 2) / (sum of bytes), sums in float64 over every token but the first (docs/rules.md, Bits per byte). Bytes
 are counted by our own table (bytecount.py) from the tokenizer, never taken from the contestant. A document runs from
 its BOS up to the next one; the nats of a BOS belong to the document that it opens.
 """
@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from harness.bytecount import ByteTable
 from harness.errors import UsageError
-
-BOS = 1
+from harness.shards import BOS_ID
 
 
 class Metric(NamedTuple):
@@ -33,7 +32,7 @@ class Metric(NamedTuple):
 
 def document_starts(tokens_T: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
     """Positions where documents begin; the stream's own beginning is one, BOS or not."""
-    starts = np.flatnonzero(tokens_T == BOS).astype(np.int64)
+    starts = np.flatnonzero(tokens_T == BOS_ID).astype(np.int64)
     return starts if len(starts) and starts[0] == 0 else np.concatenate([np.zeros(1, np.int64), starts])
 
 

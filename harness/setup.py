@@ -88,7 +88,7 @@ def choose_runner(wanted: RunnerName | None, manifest: Manifest, limits: Limits,
 
 def require_lock(manifest: Manifest, name: str) -> str:
     """The image lock's hash. Raises UsageError when it is not the one that the manifest names."""
-    lock = f"sha256:{image.lock_sha256(name).removeprefix('sha256:')}"
+    lock = f"sha256:{image.lock_sha256(name)}"
     named = getattr(manifest.image, name)
     if named != lock:
         raise UsageError(f"manifest {manifest.name} names image lock {named} for {name}, images/{name} has {lock}",

@@ -1,7 +1,7 @@
 """Statistics of a few seeds: mean, spread, interval, and the challenge's test for 'better than'.
 
 The test is one-sided Welch with a margin: is our mean below the baseline's mean less the margin? Both samples' variance
-counts (early records tested against a constant, docs/rules.md 2.10). Reported only; it changes no verdict.
+counts (early records tested against a constant, docs/rules.md, Better than). Reported only; it changes no verdict.
 """
 
 from __future__ import annotations

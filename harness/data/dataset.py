@@ -23,9 +23,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from harness.bytecount import ByteTable
 from harness.data.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_atomic
-from harness.data.strict_json import strict_json
 from harness.errors import UsageError
 from harness.shards import BOS_ID, HEADER_BYTES, MAX_TOKENS, Tokens, count_documents, read_header, read_tokens
+from harness.strict_json import strict_json
 
 MANIFEST = "dataset.json"
 MAX_MANIFEST_BYTES = 4 << 20

@@ -21,10 +21,10 @@ from typing import NamedTuple
 from harness.data.dataset import Dataset, Progress, no_progress
 from harness.data.files import file_size, read_bounded, write_atomic
 from harness.data.model_file import MAX_MODEL_BYTES
-from harness.data.strict_json import strict_json
 from harness.data.tokenizer import Encoder
 from harness.data.writer import SHARD_TOKENS, TOKENIZER_NAME, ShardWriter, finish, new_folder
 from harness.errors import UsageError
+from harness.strict_json import strict_json
 
 MAX_LINE_BYTES = 64 << 20
 MAX_VALIDATION_DOCUMENTS = 5_000_000  # their hashes are held in memory, 0.1 KB each; the official split has 50,000

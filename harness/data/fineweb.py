@@ -24,11 +24,11 @@ from harness.data.dataset import Dataset, Progress, no_progress
 from harness.data.files import SAFE_NAME, read_bounded
 from harness.data.hub import COMMIT, Repository
 from harness.data.model_file import MAX_MODEL_BYTES
-from harness.data.strict_json import strict_json
 from harness.data.writer import TOKENIZER_NAME, finish
 from harness.errors import MachineFault, UsageError
 from harness.paths import home
 from harness.shards import HEADER_BYTES, MAX_TOKENS, read_header, read_tokens
+from harness.strict_json import strict_json
 
 ROOT = "datasets"  # the folder of the repository that holds manifest.json, datasets/ and tokenizers/
 MAX_MANIFEST_BYTES = 1 << 20

@@ -1,4 +1,4 @@
-"""Limits: bytes and clocks, measured from outside (R1 to R3, docs/rules.md 2.8 and 2.9)."""
+"""Limits: bytes and clocks, measured from outside (R1 to R3; docs/rules.md, Clocks and limits)."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _claim(evidence: Evidence) -> Judged:
 
 
 RULES = (
-    Rule("seeds", None, "R10, #1017 1.4", "seeds that were tried and not reported", _seeds, decides_records=True),
+    Rule("seeds", None, "R10, #1017", "seeds that were tried and not reported", _seeds, decides_records=True),
     Rule("conduct", None, "docs/protocol.md", "what a contestant does between two frames", _conduct),
     Rule("hardware", None, "R2, R3", "clock speeds and links, which the driver's names do not tell", _hardware,
          decides_records=True),

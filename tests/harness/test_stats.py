@@ -14,7 +14,7 @@ from harness.stats import has_spread, summarise, welch
 
 NO_MARGIN = Significance("none", 0.05, 0.0, "a test")
 SP1024, SP8192, CASEOPS = 2.4359, 3.7266, 3.1572
-"""Bytes a token of the official validation text (rules, section 3.1)."""
+"""Bytes a token of the official validation text, by tokenizer."""
 
 
 def test_the_published_test_of_1019_is_reproduced() -> None:

@@ -1,14 +1,18 @@
-"""JSON from strangers: no key written twice, no NaN, no endless numbers, no half characters.
+"""JSON from strangers: no key written twice, no NaN or infinity, no endless numbers.
 
-Not covered: the shape of what was read, which is the reader's to check; the length, which the caller bounds.
+One reader for a contestant's frames, a dataset's manifest, documents and what a hub says. Not covered: the shape of
+what was read and its length, which are the caller's to check; depth, which frames.py bounds before parsing.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
-MAX_DIGITS = 18
+MAX_DIGITS = 20
+"""Of an integer: as many as 2^64 has."""
+MAX_FLOAT_CHARACTERS = 64
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -20,8 +24,8 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number here")
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number here")
 
 
 def _bounded_int(text: str) -> int:
@@ -30,10 +34,16 @@ def _bounded_int(text: str) -> int:
     return int(text)
 
 
+def _finite_float(text: str) -> float:
+    if len(text) > MAX_FLOAT_CHARACTERS or not math.isfinite(float(text)):
+        raise ValueError(f"{text[:40]} is too long or too large for a number")
+    return float(text)
+
+
 def strict_json(content: bytes) -> Any:
     """The value in these bytes; whatever is wrong with them is a ValueError."""
     try:
         return json.loads(content.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant,
-                          parse_int=_bounded_int)
+                          parse_int=_bounded_int, parse_float=_finite_float)
     except RecursionError:
         raise ValueError("nested too deeply") from None
