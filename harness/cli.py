@@ -108,7 +108,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 @app.command()
 def clean() -> None:
-    """Remove what dead runs left in the container engine and what can be made again. Datasets and runs are kept."""
+    """Remove what dead runs left in the container engine, and cached wheels. Datasets, images and runs are kept."""
     from harness import doctor as doctors
 
     print(doctors.clean())

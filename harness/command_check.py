@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from harness import bundle, manifest, plan as plans, setup, stages
+from harness.data import fineweb, pocket
 from harness.edition import PROFILES
+from harness.errors import UsageError, Violation
+from harness.frames import quote
 from harness.paths import ROOT
 from harness.progress import Progress
 from harness.setup import RunnerName
 
-VOCABULARY = {"sp1024": 1024, "sp8192": 8192}
 NEAR_THE_CAP = 0.03
 """Within this share of the cap an estimate decides nothing."""
 
@@ -35,12 +37,16 @@ def check_submission(folder: Path, profile: str, wanted: RunnerName | None, prog
         code, config = Path(scratch, "code.pyz"), Path(scratch, "config.yaml")
         code.write_bytes(code_bundle.pyz)
         config.write_bytes(submission.config)
-        vocabulary = VOCABULARY[submission.manifest.dataset] if profile != "pocket" else 1024
-        job = stages.Job(ground.runner, anywhere, profile, submission.manifest.track, code, config, config, vocabulary,
+        vocabulary = fineweb.VARIANTS[submission.manifest.dataset].vocab_size if profile != "pocket" else pocket.VOCAB_SIZE
+        tokenizer = config  # a file that is there: describing reads no tokenizer
+        job = stages.Job(ground.runner, anywhere, profile, submission.manifest.track, code, config, tokenizer, vocabulary,
                          f"check-{submission.manifest.name}")
+        log = Path(scratch, "describe.log")
         try:
             with progress.stage("describe") as say:
-                described = stages.describe(job, Path(scratch, "describe.log"), say)
+                described = stages.describe(job, log, say)
+        except Violation as violation:
+            raise UsageError(f"{folder}: {violation.message}", hint=_last_words(log) or violation.hint) from violation
         finally:
             ground.runner.close()
     counted = described.estimated_bytes
@@ -50,3 +56,10 @@ def check_submission(folder: Path, profile: str, wanted: RunnerName | None, prog
             "techniques": described.techniques, "estimated_bytes": counted, "code_bytes": len(code_bundle.pyz),
             "config_bytes": len(submission.config), "counted_bytes_limit": limits.counted_bytes, "size": size,
             "variants": [variant.name for variant in described.variants]}
+
+
+def _last_words(log: Path) -> str:
+    """The end of the contestant's log, which vanishes with the scratch folder; empty where it said nothing."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return f"its last words: {quote(said[-1])}" if said else ""

@@ -5,13 +5,14 @@ Joins the pieces in order: manifest, ground, plan, seeds, verdict, report. Not c
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import bundle, host, manifest, plan as plans, report, run, rundir, setup, verdict
+from harness.data.files import sha256_of
 from harness.errors import UsageError
 from harness.manifest import Submission
 from harness.paths import ROOT
@@ -47,6 +48,8 @@ def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data
             ran = run.run_seeds(plan, place, asked, runner, progress)
             if ran.fault is not None:
                 progress.say(str(ran.fault))
+            if ran.interrupted:
+                progress.say("interrupted: the same command goes on where this one stopped")
             if ran.attempts == 0:
                 progress.say(f"nothing to do: {place.path} holds every seed (--again runs them anew)")
             spent = {"wall_seconds": round(time.monotonic() - begun, 3), "stage_seconds": round(ran.stage_seconds, 3),
@@ -71,7 +74,7 @@ def _set_aside(place: RunFolder, seeds: Sequence[int], progress: Progress) -> No
     for seed in seeds:
         source = place.seed(seed).path
         if source.exists():
-            target = next(path for n in range(1, 10_000)
+            target = next(path for n in itertools.count(1)
                           if not (path := source.with_name(f"{source.name}.earlier-{n}")).exists())
             source.rename(target)
             progress.say(f"kept the earlier run of seed {seed} as {target.name}")
@@ -80,7 +83,7 @@ def _set_aside(place: RunFolder, seeds: Sequence[int], progress: Progress) -> No
 def _conclude(plan: Plan, place: RunFolder, seeds: Sequence[int], runner: Runner,
               spent: dict[str, float]) -> dict[str, Any]:
     records = run.seed_records(place, seeds)
-    facts = evidence(plan, records, runner)
+    facts = evidence(plan, records, runner, tuple(seed for seed in seeds if place.earlier(seed)))
     rows = [verdict.seed_row(facts, record, str(place.seed(record.seed).path), _sha256(place.seed(record.seed).artifact))
             for record in records]
     if spent["stage_attempts"] == 0 and place.verdict.exists():
@@ -91,15 +94,12 @@ def _conclude(plan: Plan, place: RunFolder, seeds: Sequence[int], runner: Runner
     return judged
 
 
-def evidence(plan: Plan, records: list[SeedRecord], runner: Runner) -> Evidence:
+def evidence(plan: Plan, records: list[SeedRecord], runner: Runner, set_aside: tuple[int, ...]) -> Evidence:
     """What the rules may look at."""
     return Evidence(plan.submission.manifest, plan.profile, plan.limits, records, len(plan.bundle.pyz),
                     len(plan.submission.config), plan.dataset.name, plan.dataset.sha256, runner.name, runner.isolated,
-                    runner.isolation, runner.image, plan.image_lock)
+                    runner.isolation, runner.image, plan.image_lock, set_aside)
 
 
 def _sha256(path: Path) -> str | None:
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path) if path.exists() else None

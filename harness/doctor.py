@@ -53,8 +53,11 @@ def describe(facts: dict[str, Any]) -> str:
 
 
 def clean() -> str:
-    """Removes what dead runs left in the engine, and owners' locks nobody holds; returns what was done."""
+    """Removes what dead runs left in the engine, and the cache of wheels, which images are built from; says what."""
     client = docker_runner.connect()
-    if client is None:
-        return "no container engine: nothing to clean"
-    return f"removed {docker_runner.reap(client)} containers and volumes of dead runs; datasets, images and runs are kept"
+    reaped = "no container engine answers, its leftovers stay" if client is None else (
+        f"removed {docker_runner.reap(client)} containers and volumes of dead runs")
+    wheels = home() / "wheels"
+    n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())
+    shutil.rmtree(wheels, ignore_errors=True)
+    return f"{reaped}; freed {n_bytes / 1e6:.0f} MB of cached wheels; datasets, images and runs are kept"

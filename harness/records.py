@@ -95,7 +95,7 @@ def save(path: Path, record: SeedRecord) -> None:
 
 
 class Events:
-    """events.jsonl: a line an event with seconds since the stage's folder was opened; for people and plots."""
+    """events.jsonl: a line an event, with the wall clock and the monotonic one in seconds; for people and plots."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

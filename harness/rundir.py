@@ -4,6 +4,7 @@
       plan.json verdict.json report.md report.html
       seed-<n>/ run.json events.jsonl {train,pack,score}.log checkpoint/ config.resolved.yaml code.pyz config.yaml
                 artifact.bin nats.f32 docs.npz
+      seed-<n>.earlier-<k>/    what `--again` set aside
 Not covered: what the files say (records.py, verdict.py).
 """
 
@@ -92,6 +93,10 @@ class RunFolder:
 
     def seed(self, seed: int) -> SeedFolder:
         return SeedFolder(self.path / f"seed-{seed}")
+
+    def earlier(self, seed: int) -> list[Path]:
+        """Earlier runs of a seed that were set aside, in no order."""
+        return list(self.path.glob(f"seed-{seed}.earlier-*"))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.errors import Violation
+from harness.errors import UsageError, Violation
 from harness.frames import MAX_LINE, Frame, Progress, parse, quote
 
 PATH_LIMIT = 100
@@ -45,7 +45,8 @@ class Listener:
 
     def __init__(self, path: Path) -> None:
         if len(str(path).encode()) > PATH_LIMIT:
-            raise ValueError(f"socket path of {len(str(path).encode())} bytes, at most {PATH_LIMIT}: {path}")
+            raise UsageError(f"socket path of {len(str(path).encode())} bytes, at most {PATH_LIMIT}: {path}",
+                             hint="set TMPDIR to a folder with a shorter path")
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.bind(str(path))

@@ -18,8 +18,9 @@ from typing import IO, Any
 
 from docker.errors import APIError
 
+from harness.data.files import sha256_of
 from harness.errors import MachineFault, UsageError
-from harness.images.wheels import Interpreter, sha256_of
+from harness.images.wheels import Interpreter
 
 EMPTIED = ("proc", "sys", "dev", "run", "tmp", "var/cache/apt", "var/lib/apt/lists")
 """Folders kept, their content left out: the engine mounts the first ones itself, the last are apt's leftovers."""

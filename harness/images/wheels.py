@@ -7,7 +7,6 @@ Not covered: source distributions (never built, never used).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -24,6 +23,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from harness import paths
+from harness.data.files import sha256_of
 from harness.errors import MachineFault, UsageError
 from harness.images.pins import Requirement, Wheel
 
@@ -57,11 +57,6 @@ class Interpreter(NamedTuple):
         return {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux",
                 "platform_system": "Linux", "platform_machine": self.machine, "os_name": "posix",
                 "platform_python_implementation": "CPython", "implementation_name": "cpython"}
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def candidates(folder: Path, requirement: Requirement, interpreter: Interpreter) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from harness.edition import Limits
 from harness.manifest import Manifest
-from harness.records import SeedRecord
+from harness.records import SeedRecord, StageName
 
 Outcome = Literal["pass", "fail", "unknown"]
 
@@ -33,6 +33,8 @@ class Evidence(NamedTuple):
     isolation: str
     image: str | None
     image_lock: str | None
+    set_aside: tuple[int, ...] = ()
+    """Seeds of which `--again` set an earlier run aside."""
 
 
 class Judged(NamedTuple):
@@ -72,3 +74,10 @@ def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> Judged | None:
         return None
     lines = [f"seed {seed}, {attempt.stage}: {(attempt.message or '').splitlines()[0]}" for seed, attempt in found]
     return Judged("fail", "; ".join(lines), any(attempt.outcome == "over_limit" for _, attempt in found))
+
+
+def ended_early(evidence: Evidence, stage: StageName, what: str) -> str:
+    """`what` of a stage that were interrupted or that the machine ended, as the end of a sentence; empty for none."""
+    count = sum(attempt.stage == stage and attempt.outcome in ("interrupted", "machine")
+                for record in evidence.seeds for attempt in record.attempts)
+    return f"; {count} {what} that were interrupted or met a machine fault are listed in run.json" if count else ""

@@ -7,7 +7,7 @@ a distribution at all, only a witness can show; without one C1 and C2 stay unkno
 from __future__ import annotations
 
 from harness.records import Attempt
-from harness.rules.base import Evidence, Judged, Rule, violated
+from harness.rules.base import Evidence, Judged, Rule, ended_early, violated
 
 ROW_TOLERANCE = 1e-3
 """Largest |logsumexp| of a border row; float32 logits stay below 1e-4 (docs/protocol.md)."""
@@ -65,10 +65,8 @@ def _single_pass(evidence: Evidence) -> Judged:
     done = _scored(evidence)
     if not done:
         return Judged("unknown", "no seed was scored")
-    repeats = sum(attempt.outcome == "machine" and attempt.stage == "score"
-                  for record in evidence.seeds for attempt in record.attempts)
-    again = f"; {repeats} scoring attempts ended by a machine fault are listed in run.json" if repeats else ""
-    return Judged("pass", f"{done[0].facts['scored_tokens']:,} tokens revealed once, in order, each answered once{again}")
+    return Judged("pass", f"{done[0].facts['scored_tokens']:,} tokens revealed once, in order, each answered once"
+                  + ended_early(evidence, "score", "scoring attempts"))
 
 
 RULES = (

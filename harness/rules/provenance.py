@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.edition import OFFICIAL_GPU, OFFICIAL_GPUS
-from harness.rules.base import Evidence, Judged, Rule, violated
+from harness.rules.base import Evidence, Judged, Rule, ended_early, violated
 
 CLAIM_TOLERANCE_BPB = 0.004
 """Largest cross-machine shift seen among honest re-runs: 0.0037 (#1177 of #1120)."""
@@ -14,7 +14,11 @@ def _seeds(evidence: Evidence) -> Judged:
     missing = [str(seed) for seed in evidence.manifest.seeds if seed not in scored]
     if missing:
         return Judged("unknown", f"seeds {', '.join(missing)} of the manifest were not scored in this run")
-    return Judged("pass", f"all {len(evidence.manifest.seeds)} seeds of the manifest were scored, none replaced")
+    if evidence.set_aside:
+        return Judged("unknown", f"seeds {', '.join(map(str, evidence.set_aside))} were run before: `--again` set earlier "
+                      "runs of them aside, in this run's folder")
+    return Judged("pass", f"all {len(evidence.manifest.seeds)} seeds of the manifest were scored, none replaced"
+                  + ended_early(evidence, "train", "training attempts"))
 
 
 def _conduct(evidence: Evidence) -> Judged:

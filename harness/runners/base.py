@@ -35,6 +35,11 @@ class StageSpec:
     command: tuple[str, ...] = ("code.pyz",)
     """Arguments of the Python interpreter; the first names an input."""
 
+    @property
+    def gpus(self) -> int:
+        """GPUs that the stage may use: none in describe and pack, whatever the profile has."""
+        return self.limits.gpus if self.stage in ("train", "score") else 0
+
 
 class Stage(Protocol):
     """A running contestant. Leaving its context kills whatever is left of it."""
@@ -91,7 +96,7 @@ class Runner(Protocol):
 def environment(spec: StageSpec, socket: str, scratch: str, cores: int) -> dict[str, str]:
     """All variables that a contestant is given, besides PATH."""
     return {"PGOLF_SOCKET": socket, "PGOLF_STAGE": spec.stage, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8",
-            "OMP_NUM_THREADS": str(cores)}
+            "OMP_NUM_THREADS": str(cores), "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(spec.gpus)))}
 
 
 class Staging:

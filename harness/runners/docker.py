@@ -83,7 +83,7 @@ def reap(client: docker.DockerClient) -> int:
     count = 0
     dead: set[Path] = set()
     with engine_faults("looking for what a dead run left"):
-        for container in client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True):
+        for container in client.containers.list(all=True, filters={"label": LABEL}, sparse=True):
             path = Path(container.labels[LABEL])
             if is_dead(path):
                 _quietly(container.remove, force=True)
@@ -140,7 +140,7 @@ class DockerStage:
                                                     mem_limit="64m", name=f"{name}-out", **fence)
         self.containers.append(self.holder)
         self.holder.start()
-        scratch = f"size={limits.scratch_bytes},mode=1777"
+        scratch = f"size={limits.scratch_bytes},mode=1777,exec"  # kernels compiled at run time are loaded from there
         memory = min(limits.memory_bytes, psutil.virtual_memory().total)
         self.container = self.client.containers.create(
             command=["python3", *(f"/in/{part}" if i == 0 else part for i, part in enumerate(self.spec.command))],
@@ -149,7 +149,7 @@ class DockerStage:
                     Mount("/run/pgolf", str(self.staging.run), type="bind", read_only=True)],
             tmpfs={"/tmp": scratch}, working_dir="/tmp", mem_limit=memory, memswap_limit=memory,
             pids_limit=limits.pids, shm_size=limits.shm_bytes, log_config={"type": "none"}, name=name,
-            device_requests=[DeviceRequest(count=limits.gpus, capabilities=[["gpu"]])] if self._needs_gpu() else None,
+            device_requests=[DeviceRequest(count=self.spec.gpus, capabilities=[["gpu"]])] if self.spec.gpus else None,
             **fence)
         self.containers.append(self.container)
         output = self.container.attach(stdout=True, stderr=True, stream=True, logs=False)
@@ -158,9 +158,6 @@ class DockerStage:
         self.started = time.monotonic()
         self.container.start()
         threading.Thread(target=self._await_end, daemon=True, name="container end").start()
-
-    def _needs_gpu(self) -> bool:
-        return self.spec.limits.gpus > 0 and self.spec.stage in ("train", "score")
 
     def _await_end(self) -> None:
         """The engine tells when the container ends; a broken wait means that the engine itself is gone."""

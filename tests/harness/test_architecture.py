@@ -13,12 +13,13 @@ import pytest
 from harness.paths import ROOT
 
 MAX_LINES = 400
-FAMILIES = ("model", "optim", "quant", "score", "adapt")
+FAMILIES = ("model", "optim", "quant", "codec")
 """Parts of the contestant that do not know each other; train, pack and the entry point join them."""
 
 
 def sources(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+    """The sources of a folder, or the one of a module."""
+    return sorted((ROOT / package).rglob("*.py")) or [ROOT / f"{package}.py"]
 
 
 def text_of(path: Path) -> str:

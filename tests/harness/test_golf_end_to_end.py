@@ -94,3 +94,10 @@ def test_check_tells_the_published_number_of_parameters_without_training(submiss
     checked = json.loads(result.stdout)
     assert checked["parameters"] == 27_038_810
     assert {0: "pass", 5: "unknown"}[result.exit_code] == checked["size"]
+
+
+def test_check_repeats_what_the_contestant_says_of_a_mistyped_recipe(submission: Path) -> None:
+    (submission / "config.yaml").write_text("model: {layer: 4}\n")
+    result = invoke("check", submission, "--runner", "local")
+    assert result.exit_code != 0
+    assert "model.layer: unknown key; did you mean 'layers'?" in str(result.exception)

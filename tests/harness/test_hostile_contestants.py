@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from harness.errors import Violation
-from harness.runners.base import Runner
+from harness.runners.base import Runner, StageSpec, environment
 
 from .conftest import QUICK, Bench
 
@@ -197,7 +197,15 @@ def test_the_local_runner_hands_over_no_secret_of_its_environment(
               "    json.dump(sorted(os.environ), open(setup['out'] + '/checkpoint/facts.json', 'w'))\n")
     bench.train(bench.job(LocalRunner(), teller))
     names = json.loads((bench.folder.checkpoint / "facts.json").read_text())
-    assert set(names) <= {"PGOLF_SOCKET", "PGOLF_STAGE", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PATH", "OMP_NUM_THREADS"}
+    assert set(names) <= {"PGOLF_SOCKET", "PGOLF_STAGE", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PATH", "OMP_NUM_THREADS",
+                          "CUDA_VISIBLE_DEVICES"}
+
+
+@pytest.mark.parametrize(("stage", "seen"), [("train", "0,1"), ("score", "0,1"), ("pack", ""), ("describe", "")])
+def test_a_stage_sees_the_gpus_of_its_profile_and_pack_and_describe_none(stage: str, seen: str, tmp_path: Path) -> None:
+    spec = StageSpec("a", stage, {}, dataclasses.replace(QUICK, gpus=2), tmp_path / "log", 1)
+    assert environment(spec, "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == seen
+    assert environment(dataclasses.replace(spec, limits=QUICK), "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_nothing_is_left_in_the_temporary_folder(bench: Bench, runner: Runner, tmp_path: Path,

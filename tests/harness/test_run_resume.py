@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from harness import command_run
 from harness.data.dataset import Dataset
+from harness.progress import Progress
 
 from .conftest import HONEST
 
@@ -118,6 +120,17 @@ def test_a_second_run_does_nothing_and_says_so(world: World) -> None:
     assert "nothing to do" in talk
     assert (world.seed_folder() / "run.json").read_bytes() == record
     assert second["seeds"] == first["seeds"]
+
+
+def test_running_again_keeps_the_earlier_run_and_no_longer_says_that_none_was_replaced(world: World) -> None:
+    world.finish()
+    artifact = (world.seed_folder() / "artifact.bin").read_bytes()
+    with Progress() as progress:
+        judged = command_run.run_submission(world.submission, "pocket", None, world.dataset.folder, "local",
+                                            world.folder / "runs", True, progress, world.package)
+    assert (world.seed_folder().with_name("seed-1.earlier-1") / "artifact.bin").read_bytes() == artifact
+    seeds = next(found for found in judged["findings"] if found["rule"] == "seeds")
+    assert (seeds["outcome"], "--again" in seeds["evidence"]) == ("unknown", True)
 
 
 def test_another_code_recipe_or_dataset_is_another_run(world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 from harness import verdict
 from harness.edition import EDITION
 from harness.paths import ROOT
-from harness.records import SeedRecord
+from harness.records import Outcome, SeedRecord
 from harness.rules import RULES, Evidence, finding
 from tests.harness.verdicts import (
     LIMITS,
@@ -158,10 +158,19 @@ def test_only_eight_h100_are_the_official_hardware() -> None:
     assert on(*["NVIDIA H100 80GB HBM3"] * 7) == on(*["NVIDIA A100"] * 8) == on() == "unknown"
 
 
-def test_scorings_that_the_machine_ended_are_told_beside_the_one_that_counts() -> None:
-    again = record(1337)
-    again.attempts.insert(2, attempt("score", "machine"))
-    assert "1 scoring attempts ended by a machine fault" in found("single-pass", evidence(again))["evidence"]
+@pytest.mark.parametrize("outcome", ["machine", "interrupted"])
+def test_attempts_that_ended_early_are_told_beside_the_one_that_counts(outcome: Outcome) -> None:
+    again = [record(1337), record(42), record(2024)]
+    again[0].attempts.insert(2, attempt("score", outcome))
+    again[1].attempts.insert(0, attempt("train", outcome))
+    assert "1 scoring attempts that were interrupted" in found("single-pass", evidence(*again))["evidence"]
+    assert "1 training attempts that were interrupted" in found("seeds", evidence(*again))["evidence"]
+
+
+def test_seeds_that_were_run_again_are_no_longer_known_to_be_the_first() -> None:
+    assert "none replaced" in found("seeds", evidence())["evidence"]
+    replaced = found("seeds", evidence(set_aside=(42,)))
+    assert (replaced["outcome"], "seeds 42 were run before" in replaced["evidence"]) == ("unknown", True)
 
 
 def test_seeds_of_the_manifest_that_were_not_scored_are_named() -> None:

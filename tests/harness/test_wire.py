@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import MachineFault, Violation
+from harness.errors import MachineFault, UsageError, Violation
 from harness.frames import MAX_LINE, Nats, Packed, Progress, Ready
 from harness.wire import FDS_A_FRAME, PATH_LIMIT, PROGRESS_BURST, Connection, Expired, Left, Listener
 from tests.harness.peers import SOON, Peer, conversation, soon, talking
@@ -360,7 +360,7 @@ def test_a_path_of_a_hundred_bytes_is_used_and_a_longer_one_is_refused_before_an
     fits = folder / ("s" * (PATH_LIMIT - len(str(folder)) - 1))
     Listener(fits).close()
     longer = folder / (fits.name + "s")
-    with pytest.raises(ValueError, match="101 bytes"):
+    with pytest.raises(UsageError, match="101 bytes"):
         Listener(longer)
     assert list(folder.iterdir()) == []
 
