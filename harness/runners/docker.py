@@ -9,6 +9,7 @@ containers of one machine, and a kernel that fails to isolate.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import threading
@@ -35,6 +36,8 @@ USER = "10001:10001"
 LABEL = "pgolf.owner"
 STOP_SECONDS = 10
 API_SECONDS = 60
+IN_PROGRESS = 409
+"""The engine's status for a thing that is in use, or that somebody is removing already."""
 TAR_END_BYTES = 1024
 """A complete archive ends in two blocks of zeros."""
 
@@ -75,37 +78,60 @@ class DockerRunner:
             return DockerStage(self.client, self.image, self.owner, spec)
 
     def close(self) -> None:
-        self.owner.release()
+        """Lets go of the lock. Its file stays where something could not be removed: the next run knows it by that."""
+        try:
+            clear(self.client, self.owner.path.__eq__)
+            left = self.client.api.containers(all=True, filters={"label": f"{LABEL}={self.owner.path}"})
+            left += self.client.api.volumes(filters={"label": f"{LABEL}={self.owner.path}"})["Volumes"] or []
+        except (docker.errors.DockerException, requests.RequestException, OSError):
+            left = [None]
+        self.owner.release(keep_file=bool(left))
 
 
 def reap(client: docker.DockerClient) -> int:
     """Removes containers and volumes whose owner is dead; returns how many. A living run's are never touched."""
-    count = 0
-    dead: set[Path] = set()
     with engine_faults("looking for what a dead run left"):
-        for container in client.containers.list(all=True, filters={"label": LABEL}, sparse=True):
-            path = Path(container.labels[LABEL])
-            if is_dead(path):
-                _quietly(container.remove, force=True)
-                dead.add(path)
-                count += 1
-        for volume in client.volumes.list(filters={"label": LABEL}):
-            path = Path((volume.attrs.get("Labels") or {})[LABEL])
-            if is_dead(path):
-                _quietly(volume.remove, force=True)
-                dead.add(path)
-                count += 1
-    for path in dead:
+        count, cleared = clear(client, is_dead)
+    for path in cleared:
         path.unlink(missing_ok=True)
     return count
 
 
+def clear(client: docker.DockerClient, chosen: Callable[[Path], bool]) -> tuple[int, set[Path]]:
+    """Removes what belongs to the chosen owners. Returns how many things, and the owners of whom nothing is left.
+
+    Reads the engine's lists alone: what another run removes between a list and a closer look is no error.
+    """
+    api, count = client.api, 0
+    cleared, kept = set[Path](), set[Path]()
+    containers = [(found["Labels"], api.remove_container, found["Id"])
+                  for found in api.containers(all=True, filters={"label": LABEL})]
+    volumes = [(found["Labels"], api.remove_volume, found["Name"])
+               for found in api.volumes(filters={"label": LABEL})["Volumes"] or []]
+    for labels, remove, name in containers + volumes:
+        owner = Path(labels[LABEL])
+        if not chosen(owner):
+            continue
+        cleared.add(owner)
+        try:
+            _quietly(remove, name, force=True)
+            count += 1
+        except docker.errors.APIError as error:
+            if error.status_code != IN_PROGRESS:
+                raise
+            kept.add(owner)  # another run is removing it at this moment
+    return count, cleared - kept
+
+
 def _quietly(remove: Callable[..., Any], **options: bool) -> None:
-    """For removals: what is gone already needs no removing."""
+    """For removals: what is gone already, or going because another run reaps it too, needs no removing."""
     try:
         remove(**options)
     except docker.errors.NotFound:
         pass
+    except docker.errors.APIError as error:
+        if "already in progress" not in str(error.explanation):
+            raise
 
 
 class DockerStage:
@@ -213,14 +239,16 @@ class DockerStage:
     def collect(self, destination: Path) -> None:
         with engine_faults("copying /out"):
             stream, _ = self.holder.get_archive("/out", chunk_size=1 << 20)
-            reader = _Reader(stream)
-            try:
-                with tarfile.open(fileobj=reader, mode="r|") as archive:
-                    collect(walk_tar(archive, "out"), destination, self.spec.out_bytes, self.spec.limits.out_files)
-            except tarfile.TarError as error:
-                raise OSError(f"the archive of /out broke off ({error})") from error
-            if not reader.ended_with(bytes(TAR_END_BYTES)):  # a stream cut between two files looks whole otherwise
-                raise OSError("the archive of /out came without its end")
+            # an archive that is refused half-way must be closed: until then the engine holds the container's lock
+            with contextlib.closing(stream):
+                reader = _Reader(stream)
+                try:
+                    with tarfile.open(fileobj=reader, mode="r|") as archive:
+                        collect(walk_tar(archive, "out"), destination, self.spec.out_bytes, self.spec.limits.out_files)
+                except tarfile.TarError as error:
+                    raise OSError(f"the archive of /out broke off ({error})") from error
+                if not reader.ended_with(bytes(TAR_END_BYTES)):  # a stream cut between two files looks whole otherwise
+                    raise OSError("the archive of /out came without its end")
 
     def wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
