@@ -1,7 +1,7 @@
 """The console script `pgolf`. Commands are thin and import late; results go to stdout, talk to stderr.
 
 Exit codes: 0 valid, 1 a rule is violated, 2 bad usage, 3 the machine failed, 4 a limit was exceeded, 5 inconclusive,
-130 interrupted. Not covered: what the commands do (command_*.py, data/, image_cli.py).
+130 interrupted (docs/rules.md: which comes first). Not covered: what the commands do (command_*.py, data/, image_cli.py).
 """
 
 from __future__ import annotations

@@ -37,7 +37,11 @@ class MachineFault(HarnessError):
 
 
 class Violation(HarnessError):
-    """A contestant broke a rule: `rule` is the finding's id, `limit` says whether a limit (exit 4) was exceeded."""
+    """A contestant broke a rule.
+
+    `rule` is its id in run.json (docs/protocol.md says which finding it becomes), `limit` says whether a limit (exit 4)
+    was exceeded.
+    """
 
     def __init__(self, rule: str, message: str, *, hint: str = "", limit: bool = False) -> None:
         super().__init__(message, hint=hint)
