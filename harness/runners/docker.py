@@ -123,10 +123,10 @@ def clear(client: docker.DockerClient, chosen: Callable[[Path], bool]) -> tuple[
     return count, cleared - kept
 
 
-def _quietly(remove: Callable[..., Any], **options: bool) -> None:
+def _quietly(remove: Callable[..., Any], *what: str, **options: bool) -> None:
     """For removals: what is gone already, or going because another run reaps it too, needs no removing."""
     try:
-        remove(**options)
+        remove(*what, **options)
     except docker.errors.NotFound:
         pass
     except docker.errors.APIError as error:

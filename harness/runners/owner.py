@@ -25,9 +25,10 @@ class Owner:
         self._descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
-    def release(self) -> None:
-        """To be called once nothing is left that carries the label."""
-        self.path.unlink(missing_ok=True)
+    def release(self, keep_file: bool = False) -> None:
+        """`keep_file` where something is left that carries the label: without the file nobody would dare to remove it."""
+        if not keep_file:
+            self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
 

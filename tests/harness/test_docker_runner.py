@@ -16,8 +16,8 @@ import docker
 import pytest
 
 from harness import stages
-from harness.errors import MachineFault
-from harness.runners.docker import LABEL, DockerRunner, reap
+from harness.errors import MachineFault, Violation
+from harness.runners.docker import LABEL, DockerRunner, DockerStage, reap
 from harness.runners.owner import Owner, is_dead
 
 from .conftest import Bench
@@ -132,14 +132,36 @@ def test_an_engine_that_dies_in_the_middle_is_the_machines_fault_and_is_tidied_l
     assert time.monotonic() - begun < 30
     owner = str(runner.owner.path)
     assert owned(engine, owner) != (0, 0)
-    _die(runner)
+    runner.close()
+    assert is_dead(Path(owner)), "nobody could tell whose they are"
     reap(engine)
     assert owned(engine, owner) == (0, 0)
 
 
-def _die(runner: DockerRunner) -> None:
-    """What the end of the process does: the lock is released, the file stays."""
-    os.close(runner.owner._descriptor)
+def test_a_refused_archive_is_closed_and_leaves_nothing(engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    owner = str(runner.owner.path)
+    large = "\ndef before_trained(wire, setup):\n    open(setup['out'] + '/a', 'wb').truncate(1 << 45)\n"
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Violation, match="more than 8388608 bytes"):
+            bench.train(bench.job(runner, large))
+        assert owned(engine, owner) == (0, 0)
+    finally:
+        runner.close()
+    assert time.monotonic() - begun < 30
+    assert not Path(owner).exists()
+
+
+def test_what_a_stage_could_not_remove_is_removed_when_the_runner_closes(
+        engine: docker.DockerClient, cpu_image: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    monkeypatch.setattr(DockerStage, "_remove", lambda stage: stage.staging.remove())
+    bench.train(bench.job(runner))
+    owner = str(runner.owner.path)
+    assert owned(engine, owner) == (2, 1)
+    runner.close()
+    assert owned(engine, owner) == (0, 0)
 
 
 def test_describe_needs_no_data_and_no_clock(engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
