@@ -124,14 +124,11 @@ def clear(client: docker.DockerClient, chosen: Callable[[Path], bool]) -> tuple[
 
 
 def _quietly(remove: Callable[..., Any], *what: str, **options: bool) -> None:
-    """For removals: what is gone already, or going because another run reaps it too, needs no removing."""
+    """For removals: what is gone already needs no removing."""
     try:
         remove(*what, **options)
     except docker.errors.NotFound:
         pass
-    except docker.errors.APIError as error:
-        if "already in progress" not in str(error.explanation):
-            raise
 
 
 class DockerStage:
