@@ -169,5 +169,6 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     stride = predictor.stride
     chunk_tokens = min(config.score.chunk_tokens, setup.limits["chunk_tokens"] // stride * stride)
     server = Server(wire, ranks, predictor, setup.vocab_size, setup.tokens, chunk_tokens)
-    wire.send("ready", chunk_tokens=chunk_tokens, adapts=False, context=predictor.window, world=ranks.world)
+    wire.send("ready", chunk_tokens=chunk_tokens, adapts=False, context=predictor.window, world=ranks.world,
+              attention=kernels.choose(ranks.device, dist.precision(config, ranks.device)).name)
     ROLES[setup.role](server)

@@ -42,13 +42,16 @@ class Hello(Frame):
 
 class Ready(Frame):
     op: Literal["ready"]
+    attention: Name | None = None
+    """Name of the attention kernel that runs, shown as a claim."""
+    world: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Processes that compute, shown as a claim."""
 
 
 class ScoreReady(Ready):
     chunk_tokens: Annotated[int, Field(ge=1)]
     adapts: bool
     context: Annotated[int, Field(ge=1)] | None
-    world: Annotated[int, Field(ge=1, le=4096)] = 1
 
 
 class Variant(BaseModel):

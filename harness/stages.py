@@ -106,7 +106,7 @@ def describe(job: Job, log: Path, report: Report) -> Description:
 def train(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Report) -> Result:
     """Leaves checkpoint/ and config.resolved.yaml."""
     with _running(job, "train", folder.log("train"), {}, job.limits.checkpoint_bytes) as running:
-        connection, _, setup_seconds = _open(job, running, "train", seed, report)
+        connection, ready, setup_seconds = _open(job, running, "train", seed, report)
         shards = [referee.ShardToSend(shard.path.stem, shard.path, shard.tokens) for shard in dataset.train]
         trained, seconds = referee.train(connection, shards, job.limits)
         running.freeze()
@@ -120,7 +120,8 @@ def train(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Rep
     (incoming / "checkpoint").rename(folder.checkpoint)
     shutil.rmtree(incoming)
     n_bytes = sum(path.stat().st_size for path in folder.checkpoint.rglob("*") if path.is_file())
-    return Result(setup_seconds, seconds, {"steps": trained.steps, "tokens": trained.tokens},
+    return Result(setup_seconds, seconds, {"steps": trained.steps, "tokens": trained.tokens,
+                                           "attention": ready.attention, "world": ready.world},
                   {"checkpoint_bytes": n_bytes})
 
 
@@ -165,7 +166,7 @@ def score(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Rep
                                lambda done: report(done / len(tokens_T), f"{done:,} tokens"))
         running.wait(MOMENT_SECONDS)
     declared = {"chunk_tokens": ready.chunk_tokens, "adapts": ready.adapts, "context": ready.context,
-                "world": ready.world}
+                "attention": ready.attention, "world": ready.world}
     borders = [border._asdict() for border in scored.borders]
     return Result(setup_seconds, scored.seconds, declared, {"ledger_sha256": scored.ledger_sha256,
                                                             "borders": borders}), scored

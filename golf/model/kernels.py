@@ -4,7 +4,8 @@ All take q_BTHE, k_BSKE, v_BSKE with T <= S and H a multiple of K, and return y_
 S positions: query t sees keys 0 .. S - T + t. Scores are scaled by 1 / sqrt(E).
 
 Order of choice: FlashAttention-3 -> cuDNN -> PyTorch's plain scaled_dot_product_attention, as #586 runs it. A kernel
-that is not there is passed over with its reason in `Choice.why`, which the training log and `ready` repeat.
+that is not there is passed over with its reason in `Choice.why`, which the logs of train and score repeat; `ready` names
+the one that runs.
 Not covered: windows, sinks, dropout, and masks other than the causal one.
 """
 
