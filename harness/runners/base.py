@@ -6,6 +6,8 @@ way to outlive its context. The referee sees only `Stage`. Not covered: what is 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import tempfile
 import threading
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import IO, Protocol, Self
 
 from harness.edition import Limits
-from harness.errors import Violation
+from harness.errors import MachineFault, Violation
 from harness.wire import Listener
 
 
@@ -105,15 +107,42 @@ class Staging:
     def __init__(self, spec: StageSpec) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="pgolf-"))
         self.inputs, self.run = self.root / "in", self.root / "run"
-        self.inputs.mkdir(mode=0o755)
-        self.run.mkdir(mode=0o711)
-        for name, source in spec.inputs.items():
-            _copy_readable(source, self.inputs / name)
-        self.listener = Listener(self.run / "s")
+        try:
+            self.inputs.mkdir(mode=0o755)
+            self.run.mkdir(mode=0o711)
+            for name, source in spec.inputs.items():
+                _copy_readable(source, self.inputs / name)
+            self.listener = Listener(self.run / "s")
+        except BaseException:  # a disk that is full must not stay so
+            remove_tree(self.root)
+            raise
 
     def remove(self) -> None:
         self.listener.close()
-        shutil.rmtree(self.root, ignore_errors=True)
+        remove_tree(self.root)
+
+
+def remove_tree(root: Path) -> None:
+    """Removes a folder in which a contestant wrote: of any depth, whatever its permissions.
+
+    Each folder found is moved up beside the others before it is emptied, so that no path grows with the depth.
+    """
+    waiting = [root]
+    for number, folder in enumerate(waiting):
+        try:
+            folder.chmod(0o700)
+            for entry in os.scandir(folder):
+                if entry.is_dir(follow_symlinks=False):
+                    os.chmod(entry.path, 0o700)
+                    waiting.append(Path(os.path.abspath(entry.path)) if folder == root else root / f".{number}.{len(waiting)}")
+                    os.rename(entry.path, waiting[-1])
+                else:
+                    os.unlink(entry.path)
+        except OSError:
+            continue  # what cannot be removed stays; a stage is not judged by it
+    for folder in reversed(waiting):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _copy_readable(source: Path, target: Path) -> None:
@@ -134,19 +163,29 @@ class LogPump(threading.Thread):
         super().__init__(daemon=True, name="log pump")
         self.stream, self.log, self.max_bytes = stream, log, max_bytes
         self.flooded = False
+        self.broken: OSError | None = None
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
 
     def run(self) -> None:
+        try:
+            with self.log.open("wb", buffering=0) as log:
+                self._pump(log)
+        except OSError as error:  # a contestant whose output nobody takes would seem to stall
+            self.broken = error
+
+    def _pump(self, log: IO[bytes]) -> None:
         room = self.max_bytes
-        with self.log.open("wb", buffering=0) as log:
-            while piece := self.stream.read(65_536):
-                if room > 0:
-                    log.write(piece[:room])
-                room -= len(piece)
-                self.flooded = self.flooded or room < 0
+        while piece := self.stream.read(65_536):
+            if room > 0:
+                log.write(piece[:room])
+            room -= len(piece)
+            self.flooded = self.flooded or room < 0
 
     def check(self) -> None:
+        if self.broken is not None:
+            raise MachineFault(f"{self.log}: the log cannot be written: {self.broken}",
+                               hint="is the disk full, or the engine gone?")
         if self.flooded:
             raise Violation("log", f"the contestant wrote more than {self.max_bytes} bytes to its log", limit=True,
                             hint="progress belongs in progress frames")

@@ -98,13 +98,21 @@ def _copy(entry: Entry, target: Path) -> None:
         os.fsync(file.fileno())
 
 
-def walk_folder(folder: Path) -> Iterator[Entry]:
-    """Entries of a folder on this machine, never following a link."""
-    for base, folders, files in os.walk(folder, followlinks=False):
-        for name in sorted(folders + files):
-            path = Path(base, name)
-            mode = path.lstat().st_mode
-            yield Entry(str(path.relative_to(folder)), _kind(mode), path.lstat().st_size, _opener(path))
+def walk_folder(folder: Path, max_depth: int = MAX_DEPTH) -> Iterator[Entry]:
+    """Entries of a folder on this machine, never following a link, never deeper than one level beyond `max_depth`."""
+    waiting = [folder]
+    for base in waiting:
+        try:
+            names = sorted(os.listdir(base))
+        except PermissionError:
+            yield Entry(str(base.relative_to(folder)), "folder that cannot be read", 0, _opener(base))
+            continue
+        for name in names:
+            path = base / name
+            status = path.lstat()
+            yield Entry(str(path.relative_to(folder)), _kind(status.st_mode), status.st_size, _opener(path))
+            if stat.S_ISDIR(status.st_mode) and len(path.relative_to(folder).parts) <= max_depth:
+                waiting.append(path)
 
 
 def _kind(mode: int) -> str:

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -22,11 +21,14 @@ import psutil
 
 from harness.errors import Violation
 from harness.runners.base import LogPump, StageSpec, Staging, environment
-from harness.runners.collect import collect, walk_folder
+from harness.runners.collect import MAX_DEPTH, collect, walk_folder
+from harness.runners.family import Family
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MEASURE_SECONDS = 0.5
 KILL_SECONDS = 5.0
+HOME_DEPTH, HOME_FILES = 32, 100_000
+"""What a contestant's scratch may hold beside its bytes, so that measuring it stays cheap."""
 
 
 class LocalRunner:
@@ -53,18 +55,27 @@ class LocalStage:
         self.spec = spec
         self.staging = Staging(spec)
         self.listener = self.staging.listener
-        self.out_folder, home = self.staging.root / "out", self.staging.root / "home"
-        self.out_folder.mkdir()
-        home.mkdir()
+        self.out_folder, self.home = self.staging.root / "out", self.staging.root / "home"
         self.out = str(self.out_folder)
         self.measured = 0.0
-        self.others = {child.pid for child in psutil.Process().children()}
+        self.family = Family()
+        try:
+            self._begin()
+        except BaseException:  # nobody else would end what has begun
+            self.family.end(0, KILL_SECONDS)
+            self.staging.remove()
+            raise
+
+    def _begin(self) -> None:
+        spec = self.spec
+        self.out_folder.mkdir()
+        self.home.mkdir()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        given = {**environment(spec, str(self.listener.path), str(home), cores), "PATH": os.defpath}
+        given = {**environment(spec, str(self.listener.path), str(self.home), cores), "PATH": os.defpath}
         arguments = [sys.executable, self.inside(spec.command[0]), *spec.command[1:]]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            arguments, env=given, cwd=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            arguments, env=given, cwd=self.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_limit_child(spec.out_bytes))
         assert self.process.stdout is not None
         self.pump = LogPump(self.process.stdout, spec.log, spec.limits.log_bytes)
@@ -84,8 +95,10 @@ class LocalStage:
             self.measured = time.monotonic()
 
     def freeze(self) -> None:
-        for process in self._tree():
-            _signal(process, signal.SIGSTOP)
+        """Ends the contestant: nothing here is gone with it, unlike a container's /out."""
+        if not self.family.end(self.process.pid, KILL_SECONDS):
+            raise Violation("contestant", f"processes of stage {self.spec.stage} could not be ended",
+                            hint="nothing may go on once a stage's clock has stopped")
 
     def collect(self, destination: Path) -> None:
         collect(walk_folder(self.out_folder), destination, self.spec.out_bytes, self.spec.limits.out_files)
@@ -100,39 +113,20 @@ class LocalStage:
         return self
 
     def __exit__(self, *error: object) -> None:
-        deadline = time.monotonic() + KILL_SECONDS
-        while (alive := list(self._tree())) and time.monotonic() < deadline:
-            for process in alive:  # again until none is left: a fork bomb can outrun one round
-                _signal(process, signal.SIGKILL)
-            psutil.wait_procs(alive, timeout=0.2)
+        self.family.end(self.process.pid, KILL_SECONDS)
         self.process.wait()
         self.pump.join(KILL_SECONDS)
         self.pump.stream.close()
         self.staging.remove()
 
-    def _tree(self) -> Iterator[psutil.Process]:
-        """The contestant, its descendants, and its orphans, which the system handed to us."""
-        for child in psutil.Process().children():
-            if child.pid in self.others:
-                continue
-            try:
-                family = [child, *child.children(recursive=True)]
-            except psutil.NoSuchProcess:
-                continue
-            for process in family:
-                if _alive(process):
-                    yield process
-
     def _measure(self) -> None:
         limits = self.spec.limits
-        memory = sum(_resident(process) for process in self._tree())
+        memory = sum(_resident(process) for process in self.family.living())
         if memory > limits.memory_bytes:
             raise Violation("memory", f"{memory} bytes resident in stage {self.spec.stage}, at most {limits.memory_bytes}",
                             limit=True, hint="smaller micro-batches, or a profile with more memory")
-        written = _written(self.out_folder)
-        if written > self.spec.out_bytes:
-            raise Violation("output", f"{written} bytes in /out of stage {self.spec.stage}, at most {self.spec.out_bytes}",
-                            limit=True, hint="only the checkpoint or the artifact belongs there")
+        _bounded(self.out_folder, f"/out of stage {self.spec.stage}", self.spec.out_bytes, 4 * limits.out_files, MAX_DEPTH)
+        _bounded(self.home, f"HOME of stage {self.spec.stage}", limits.scratch_bytes, HOME_FILES, HOME_DEPTH)
 
 
 def _limit_child(out_bytes: int):  # type: ignore[no-untyped-def]
@@ -148,25 +142,21 @@ def _status(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
-def _alive(process: psutil.Process) -> bool:
+def _bounded(folder: Path, name: str, max_bytes: int, max_files: int, max_depth: int) -> None:
+    """Raises Violation when a folder holds more than it may."""
+    written = count = 0
     try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass
-
-
-def _written(folder: Path) -> int:
-    try:
-        return sum(entry.n_bytes for entry in walk_folder(folder) if entry.kind == "file")
-    except FileNotFoundError:  # a file that went away while we looked; the next look counts again
-        return 0
+        for entry in walk_folder(folder, max_depth):
+            count += 1
+            written += entry.n_bytes if entry.kind == "file" else 0
+            if count > max_files or entry.path.count("/") >= max_depth:
+                raise Violation("output", f"{name} holds more than {max_files} files or {max_depth} levels of folders",
+                                limit=True, hint="only the checkpoint or the artifact belongs there")
+    except FileNotFoundError:  # something that went away while we looked; the next look counts again
+        return
+    if written > max_bytes:
+        raise Violation("output", f"{written} bytes in {name}, at most {max_bytes}", limit=True,
+                        hint="only the checkpoint or the artifact belongs there")
 
 
 def _resident(process: psutil.Process) -> int:

@@ -157,6 +157,7 @@ def test_what_a_stage_could_not_remove_is_removed_when_the_runner_closes(
         engine: docker.DockerClient, cpu_image: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = DockerRunner(engine, cpu_image)
     monkeypatch.setattr(DockerStage, "_remove", lambda stage: stage.staging.remove())
+    monkeypatch.setattr("harness.runners.docker.STOP_SECONDS", 0.1)
     bench.train(bench.job(runner))
     owner = str(runner.owner.path)
     assert owned(engine, owner) == (2, 1)
