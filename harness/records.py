@@ -84,10 +84,14 @@ def load(path: Path, seed: int) -> SeedRecord:
     if not path.exists():
         return SeedRecord(seed=seed)
     try:
-        return SeedRecord.model_validate(rundir.read_json(path))
+        record = SeedRecord.model_validate(rundir.read_json(path))
     except ValidationError as error:
         raise UsageError(f"{path}: {error.errors(include_url=False)[0]['msg']}",
                          hint="remove the seed's folder to run it again") from error
+    if record.seed != seed:  # a folder copied under another name would count one seed twice
+        raise UsageError(f"{path}: is the record of seed {record.seed}, not of seed {seed}",
+                         hint="remove the seed's folder to run it again")
+    return record
 
 
 def save(path: Path, record: SeedRecord) -> None:

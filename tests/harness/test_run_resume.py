@@ -187,3 +187,13 @@ def test_a_judge_killed_with_9_takes_its_contestant_along(world: World) -> None:
     process.communicate(timeout=30)
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
+
+
+def test_a_seed_copied_under_another_name_is_refused(tmp_path: Path, tiny: Dataset) -> None:
+    world = World(tmp_path, tiny, "[1, 2]")
+    world.finish()
+    (world.seed_folder(2) / "run.json").write_bytes((world.seed_folder(1) / "run.json").read_bytes())
+    process = world.start()
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "is the record of seed 1, not of seed 2" in talk
