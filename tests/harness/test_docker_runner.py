@@ -172,3 +172,14 @@ def test_describe_needs_no_data_and_no_clock(engine: docker.DockerClient, cpu_im
     finally:
         runner.close()
     assert (told.parameters, told.estimated_bytes) == (0, 2048)
+
+
+def test_code_compiled_into_the_scratch_can_be_loaded(engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
+    loader = ("\ndef before_trained(wire, setup):\n    import ctypes, glob, shutil\n"
+              "    library = glob.glob('/lib/*/libm.so.6')[0]\n"
+              "    ctypes.CDLL(shutil.copy(library, os.environ['TMPDIR'] + '/compiled.so'))\n")
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        bench.train(bench.job(runner, loader))
+    finally:
+        runner.close()
