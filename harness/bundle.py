@@ -12,6 +12,7 @@ import ast
 import hashlib
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from harness.errors import UsageError
 
 ENTRY = "from {}.__main__ import main\n\nif __name__ == \"__main__\":\n    raise SystemExit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
+MAX_SOURCE_BYTES = 64 << 20
 
 
 class Bundle(NamedTuple):
@@ -35,16 +37,34 @@ def build(package: Path) -> Bundle:
     Raises UsageError for a file that cannot be parsed or an import of the package that leads nowhere.
     """
     sources = _closure(package)
-    digest = hashlib.sha256()
+    content = {**sources, "__main__.py": ENTRY.format(package.name).encode()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, text in sorted({**sources, "__main__.py": ENTRY.format(package.name).encode()}.items()):
-            digest.update(len(name).to_bytes(4, "little") + name.encode() + len(text).to_bytes(8, "little") + text)
+        for name, text in sorted(content.items()):
             info = zipfile.ZipInfo(name, EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             archive.writestr(info, text)
-    return Bundle(buffer.getvalue(), digest.hexdigest(), tuple(sorted(sources)))
+    return Bundle(buffer.getvalue(), _digest(content), tuple(sorted(sources)))
+
+
+def digest_of(pyz: Path) -> str:
+    """The content digest of a bundle on disk. Raises UsageError for anything that is no bundle of bounded size."""
+    try:
+        with zipfile.ZipFile(pyz) as archive:
+            if sum(info.file_size for info in archive.infolist()) > MAX_SOURCE_BYTES:
+                raise UsageError(f"{pyz}: unpacks to more than {MAX_SOURCE_BYTES} bytes", hint="this is no code bundle")
+            return _digest({info.filename: archive.read(info) for info in archive.infolist()})
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, zlib.error) as error:
+        raise UsageError(f"{pyz}: not a code bundle ({error})", hint="the file was changed or damaged") from error
+
+
+def _digest(content: dict[str, bytes]) -> str:
+    """sha256 (hex) over names and sources in the order of names."""
+    digest = hashlib.sha256()
+    for name, text in sorted(content.items()):
+        digest.update(len(name).to_bytes(4, "little") + name.encode() + len(text).to_bytes(8, "little") + text)
+    return digest.hexdigest()
 
 
 def _closure(package: Path) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ would be another environment's. Not covered: training again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from harness import image, metric, records, rundir, stages
+from harness import bundle, image, metric, plan as plans, records, stages
 from harness.bytecount import ByteTable
 from harness.data.dataset import Dataset
-from harness.edition import Limits
 from harness.errors import MachineFault, UsageError, Violation
+from harness.plan import StoredPlan
 from harness.progress import Progress
 from harness.rundir import RunFolder, SeedFolder
 from harness.runners import docker as docker_runner
@@ -32,46 +33,45 @@ NOISE_BPB = 1e-3
 def rescore(run_dir: Path, data: Path | None, seeds: Sequence[int], progress: Progress) -> dict[str, Any]:
     """Scores every packed seed of a run again. Returns rows with both ledgers; writes nothing but rescore.log."""
     folder = RunFolder(run_dir)
-    plan = rundir.read_json(folder.plan)
+    plan = plans.read(folder)
     dataset = _dataset(plan, data)
-    limits = Limits(**plan["identity"]["limits"])
     runner = _runner(plan)
     rows = []
     try:
         with folder.locked():
             for seed_folder, record in _scored(folder, seeds):
                 with progress.stage(f"rescore seed {record.seed}") as report:
-                    rows.append(_rescore_seed(plan, seed_folder, record, dataset, limits, runner, report))
+                    rows.append(_rescore_seed(plan, seed_folder, record, dataset, runner, report))
     finally:
         runner.close()
     if not rows:
         raise UsageError(f"{run_dir}: no scored seed to score again", hint="finish the run first")
     worst = max(row["difference_bpb"] for row in rows)
     same = all(row["same_ledger"] for row in rows)
-    agree = same or (limits.gpus > 0 and worst <= NOISE_BPB)
+    agree = same or (plan.identity.limits.gpus > 0 and worst <= NOISE_BPB)
     return {"schema": 1, "run_dir": str(run_dir), "runner": runner.name, "image": runner.image, "seeds": rows,
             "same_ledgers": same, "agree": agree, "exit_code": 0 if agree else 1}
 
 
-def _dataset(plan: dict[str, Any], data: Path | None) -> Dataset:
-    dataset = Dataset.open(data or Path(plan["dataset"]["folder"]))
-    if dataset.sha256 != plan["identity"]["dataset"]:
+def _dataset(plan: StoredPlan, data: Path | None) -> Dataset:
+    dataset = Dataset.open(data or plan.dataset.folder)
+    if dataset.sha256 != plan.identity.dataset:
         raise UsageError(f"{dataset.folder}: is not the dataset of this run", hint="--data names the right one")
     dataset.verify()
     return dataset
 
 
-def _runner(plan: dict[str, Any]) -> Runner:
+def _runner(plan: StoredPlan) -> Runner:
     """The runner and the very image of the run."""
-    if plan["identity"]["runner"] == "local":
+    if plan.identity.runner == "local":
         return LocalRunner()
     client = docker_runner.connect()
     if client is None:
         raise MachineFault("this run was made in containers and no engine answers", hint="start it (dockerd)")
-    name = "cuda" if plan["identity"]["limits"]["gpus"] else "cpu"
+    name = "cuda" if plan.identity.limits.gpus else "cpu"
     found = image.find(client, name)
-    if found is None or found != plan["image"]:
-        raise UsageError(f"the run was made with image {plan['image']}, this engine has {found or 'none'}",
+    if found is None or found != plan.image:
+        raise UsageError(f"the run was made with image {plan.image}, this engine has {found or 'none'}",
                          hint="a score of another environment is another score: load the run's image")
     return docker_runner.DockerRunner(client, found)
 
@@ -82,14 +82,24 @@ def _scored(folder: RunFolder, seeds: Sequence[int]) -> list[tuple[SeedFolder, r
     return [(place, record) for place, record in pairs if record.done("score") is not None]
 
 
-def _rescore_seed(plan: dict[str, Any], folder: SeedFolder, record: records.SeedRecord, dataset: Dataset, limits: Limits,
-                  runner: Runner, report: stages.Report) -> dict[str, Any]:
+def _refuse_changed(plan: StoredPlan, folder: SeedFolder) -> None:
+    """Code and recipe must be those of the plan. Raises UsageError naming the file."""
+    config = hashlib.sha256(folder.config.read_bytes()).hexdigest()
+    for path, found, expected in ((folder.code, bundle.digest_of(folder.code), plan.identity.code),
+                                  (folder.config, config, plan.identity.config)):
+        if found != expected:
+            raise UsageError(f"{path}: is not what the run was made with", hint="the file was changed after the run")
+
+
+def _rescore_seed(plan: StoredPlan, folder: SeedFolder, record: records.SeedRecord, dataset: Dataset, runner: Runner,
+                  report: stages.Report) -> dict[str, Any]:
+    _refuse_changed(plan, folder)
     earlier = record.done("score")
     assert earlier is not None
     expected = earlier.facts["ledger_sha256"]
     stored_T = stages.stored_nats(folder, dataset, earlier.claims["chunk_tokens"], expected)
-    job = stages.Job(runner, limits, plan["identity"]["profile"], plan["track"], folder.code, folder.config,
-                     dataset.tokenizer, dataset.vocab_size, f"rescore-{plan['submission']}")
+    job = stages.Job(runner, plan.identity.limits, plan.identity.profile, plan.track, folder.code, folder.config,
+                     dataset.tokenizer, dataset.vocab_size, f"rescore-{plan.submission}")
     try:
         result, scored = stages.score(job, record.seed, folder, dataset, report, tag="rescore")
     except Violation as violation:

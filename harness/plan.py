@@ -11,7 +11,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness import bundle, rundir
 from harness.data.dataset import Dataset
@@ -51,6 +53,46 @@ class Plan:
 
     def folder(self, runs: Path) -> rundir.RunFolder:
         return rundir.RunFolder(runs / self.submission.manifest.name / f"{self.profile}-{self.hash12}")
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Identity(_Stored):
+    """The part of a stored plan that a rescoring must meet again."""
+
+    code: str
+    config: str
+    runner: Literal["docker", "local"]
+    dataset: str
+    profile: str
+    limits: Limits
+
+
+class Located(_Stored):
+    name: str
+    folder: Path
+
+
+class StoredPlan(_Stored):
+    """plan.json of a run that was begun, perhaps by somebody else."""
+
+    submission: str
+    track: Literal["A", "B"]
+    identity: Identity
+    image: str | None
+    dataset: Located
+
+
+def read(folder: rundir.RunFolder) -> StoredPlan:
+    """The plan of a run folder. Raises UsageError when the file is missing, damaged or no plan."""
+    try:
+        return StoredPlan.model_validate(rundir.read_json(folder.plan))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise UsageError(f"{folder.plan}: {place}: {first['msg']}", hint="is this the folder of a run?") from error
 
 
 def limits_of(profile: str) -> Limits:

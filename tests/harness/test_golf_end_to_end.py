@@ -16,6 +16,8 @@ from typer.testing import CliRunner, Result
 from harness import cli, image
 from harness.data.dataset import Dataset
 
+from .conftest import pyz
+
 RECIPE = """
 model: {layers: 4, width: 64, heads: 2, kv_heads: 1, mlp_hidden: 128, rope_dims: 16, ln_scale: true, xsa_last: 2,
         attn_gate: true, smear: true, bigram_buckets: 64, bigram_dim: 16, ve_dim: 16, ve_layers: [2, 3], init: orthogonal}
@@ -75,16 +77,26 @@ def test_rescoring_notices_numbers_that_were_changed(submission: Path, tiny: Dat
     assert "does not match the ledger" in str(again.exception)
 
 
-def test_an_artifact_packed_for_another_recipe_is_refused_by_the_contestant(
+def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_broken_plan(
         submission: Path, tiny: Dataset, tmp_path: Path) -> None:
     result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
                     "--seeds", "1", "--json")
     run_dir = Path(json.loads(result.stdout)["run_dir"])
-    recipe = (run_dir / "seed-1" / "config.yaml")
-    recipe.write_text(recipe.read_text().replace("xsa_last: 2", "xsa_last: 1"))
-    again = invoke("rescore", run_dir)
-    assert again.exit_code != 0
-    assert "could not be scored again" in str(again.exception)
+    recipe, code, plan = run_dir / "seed-1" / "config.yaml", run_dir / "seed-1" / "code.pyz", run_dir / "plan.json"
+    image = json.dumps({**json.loads(plan.read_text()), "image": "sha256:another"})
+    for path, content, says in ((recipe, recipe.read_bytes() + b"# ", "is not what the run was made with"),
+                                (code, pyz(), "is not what the run was made with"),
+                                (code, b"PK", "not a code bundle"),
+                                (plan, b'{"submission": 1}', "plan.json: submission")):
+        before = path.read_bytes()
+        path.write_bytes(content)
+        refused = invoke("rescore", run_dir)
+        path.write_bytes(before)
+        assert refused.exit_code != 0
+        assert says in str(refused.exception)
+    plan.write_text(image)
+    resumed = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs", "--seeds", "1")
+    assert "was begun with image sha256:another" in str(resumed.exception)
 
 
 def test_check_tells_the_published_number_of_parameters_without_training(submission: Path) -> None:
