@@ -35,6 +35,7 @@ from harness.runners.owner import Owner, is_dead
 USER = "10001:10001"
 LABEL = "pgolf.owner"
 STOP_SECONDS = 10
+POLL_SECONDS = 0.1
 API_SECONDS = 60
 IN_PROGRESS = 409
 """The engine's status for a thing that is in use, or that somebody is removing already."""
@@ -225,13 +226,19 @@ class DockerStage:
         return code == 0 and "0" in free
 
     def freeze(self) -> None:
+        """Pauses the container. One that is just ending can neither be paused nor has it ended: asked again for a while."""
+        deadline = time.monotonic() + STOP_SECONDS
         with engine_faults("freezing a container"):
-            try:
-                self.container.pause()
-            except docker.errors.APIError:
-                self.container.reload()
-                if self.container.status not in ("exited", "dead"):  # what ended by itself stands still
-                    raise
+            while True:
+                try:
+                    return self.container.pause()
+                except docker.errors.APIError:
+                    self.container.reload()
+                    if self.container.status in ("exited", "dead", "paused"):  # what ended by itself stands still
+                        return None
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(POLL_SECONDS)
 
     def collect(self, destination: Path) -> None:
         with engine_faults("copying /out"):

@@ -183,3 +183,16 @@ def test_code_compiled_into_the_scratch_can_be_loaded(engine: docker.DockerClien
         bench.train(bench.job(runner, loader))
     finally:
         runner.close()
+
+
+def test_a_contestant_that_ends_while_it_is_frozen_is_no_fault_of_the_machine(
+        engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
+    leaving = ("_send = Wire.send\ndef send(self, payload=b'', **frame):\n    _send(self, payload, **frame)\n"
+               "    if frame['op'] == 'packed':\n        time.sleep(PAUSE)\n        os._exit(0)\nWire.send = send\n")
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        for pause in (0.0, 0.002, 0.005, 0.01, 0.02):  # a pause that meets the end of the container half-way
+            bench.pack(bench.job(runner, f"import time\nPAUSE = {pause}\n{leaving}"))
+            assert bench.folder.artifact.read_bytes() == b"w" * 2048
+    finally:
+        runner.close()
