@@ -16,7 +16,7 @@ import typer
 
 from harness import image_cli
 from harness.data import data_cli
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, MachineFault, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Train, pack, score and judge Parameter Golf submissions, under limits enforced from outside.")
@@ -91,8 +91,7 @@ def report(run_dir: Annotated[Path, typer.Argument(help="A run folder, or a verd
     from harness import report as reports, rundir, verdict
 
     folder = rundir.RunFolder(run_dir.parent if run_dir.name == "verdict.json" else run_dir)
-    judged = rundir.read_json(folder.verdict)
-    reports.write(judged, folder)
+    judged = reports.rewrite(folder)
     _present(judged, as_json)
     raise typer.Exit(verdict.exit_code(judged))
 
@@ -154,6 +153,9 @@ def main() -> None:
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that cannot be written: never the contestant's doing here
+        print(f"error: {error}\nhint: check disk space and permissions, then repeat the command", file=sys.stderr)
+        sys.exit(MachineFault.exit_code)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         sys.exit(130)

@@ -94,6 +94,7 @@ def _refuse_changed(plan: StoredPlan, folder: SeedFolder) -> None:
 def _rescore_seed(plan: StoredPlan, folder: SeedFolder, record: records.SeedRecord, dataset: Dataset, runner: Runner,
                   report: stages.Report) -> dict[str, Any]:
     _refuse_changed(plan, folder)
+    stages.refuse_changed_artifact(folder, record)
     earlier = record.done("score")
     assert earlier is not None
     expected = earlier.facts["ledger_sha256"]

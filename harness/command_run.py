@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from harness import bundle, host, manifest, plan as plans, report, run, rundir, setup, verdict
-from harness.data.files import sha256_of
 from harness.errors import UsageError
 from harness.manifest import Submission
 from harness.paths import ROOT
@@ -84,8 +83,7 @@ def _conclude(plan: Plan, place: RunFolder, seeds: Sequence[int], runner: Runner
               spent: dict[str, float]) -> dict[str, Any]:
     records = run.seed_records(place, seeds)
     facts = evidence(plan, records, runner, tuple(seed for seed in seeds if place.earlier(seed)))
-    rows = [verdict.seed_row(facts, record, str(place.seed(record.seed).path), _sha256(place.seed(record.seed).artifact))
-            for record in records]
+    rows = [verdict.seed_row(facts, record, str(place.seed(record.seed).path)) for record in records]
     if spent["stage_attempts"] == 0 and place.verdict.exists():
         spent = rundir.read_json(place.verdict).get("harness", spent)  # a run that did nothing measured nothing new
     extra = {"compressors": plan.dataset.compressors, "run_dir": str(place.path), "harness": spent}
@@ -99,7 +97,3 @@ def evidence(plan: Plan, records: list[SeedRecord], runner: Runner, set_aside: t
     return Evidence(plan.submission.manifest, plan.profile, plan.limits, records, len(plan.bundle.pyz),
                     len(plan.submission.config), plan.dataset.name, plan.dataset.sha256, runner.name, runner.isolated,
                     runner.isolation, runner.image, plan.image_lock, set_aside)
-
-
-def _sha256(path: Path) -> str | None:
-    return sha256_of(path) if path.exists() else None

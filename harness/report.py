@@ -6,8 +6,10 @@ is escaped. Not covered: what the numbers are (verdict.py).
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import rundir
+from harness.errors import UsageError
 from harness.rundir import RunFolder
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -44,7 +47,8 @@ def headline(verdict: dict[str, Any]) -> str:
 
 def not_shown(verdict: dict[str, Any]) -> str:
     """What a reader must not take for proven: conditions with an unknown finding."""
-    open_conditions = {found["condition"] for found in verdict["findings"] if found["condition"] and found["outcome"] == "unknown"}
+    unknown = [found for found in verdict["findings"] if found["outcome"] == "unknown"]
+    open_conditions = {found["condition"] for found in unknown if found["condition"]}
     return f"; not shown: {', '.join(sorted(open_conditions))}" if open_conditions else ""
 
 
@@ -83,6 +87,24 @@ def write(verdict: dict[str, Any], folder: RunFolder) -> None:
     rundir.write_json(folder.verdict, verdict)
     rundir.write_bytes(folder.report, markdown(verdict).encode())
     rundir.write_bytes(folder.page, page(verdict, folder).encode())
+
+
+def rewrite(folder: RunFolder) -> dict[str, Any]:
+    """verdict.json of a finished run, which may be anybody's, and its reports written anew.
+
+    Raises UsageError for a file that is no verdict of this version.
+    """
+    try:
+        judged = rundir.read_json(folder.verdict)
+        if judged["verdict"] not in STYLE or judged["schema"] != 1:
+            raise ValueError("not a verdict of schema 1")
+        write(judged, folder)
+        show(judged, Console(file=io.StringIO()))  # whatever cannot be shown is refused here, not half-way
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile,
+            jinja2.TemplateError) as error:
+        raise UsageError(f"{folder.verdict}: cannot be shown ({type(error).__name__}: {str(error)[:200]})",
+                         hint="`pgolf run` writes it again from the run's own records") from error
+    return dict(judged)
 
 
 def show(verdict: dict[str, Any], console: Console) -> None:

@@ -81,7 +81,7 @@ def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
                 events.add("progress", stage=stage, fraction=round(fraction, 4), claim=text[:200])
                 report(fraction, text)
 
-            result = _perform(plan, folder, record.seed, stage, runner, telling)
+            result = _perform(plan, folder, record, stage, runner, telling)
         attempt.outcome = "done"
         attempt.setup_seconds, attempt.seconds = result.setup_seconds, result.seconds
         attempt.claims, attempt.facts = result.claims, result.facts
@@ -104,14 +104,15 @@ def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
     return attempt
 
 
-def _perform(plan: Plan, folder: SeedFolder, seed: int, stage: StageName, runner: Runner,
+def _perform(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner,
              report: stages.Report) -> stages.Result:
     job = job_of(plan, folder, runner)
     if stage == "train":
-        return stages.train(job, seed, folder, plan.dataset, report)
+        return stages.train(job, record.seed, folder, plan.dataset, report)
     if stage == "pack":
-        return stages.pack(job, seed, folder, report)
-    result, scored = stages.score(job, seed, folder, plan.dataset, report)
+        return stages.pack(job, record.seed, folder, report)
+    stages.refuse_changed_artifact(folder, record)
+    result, scored = stages.score(job, record.seed, folder, plan.dataset, report)
     return result._replace(facts={**result.facts, **stages.keep_score(folder, plan.dataset, scored)})
 
 

@@ -20,9 +20,11 @@ import numpy as np
 from harness import ledger, metric, referee, rundir
 from harness.bytecount import ByteTable
 from harness.data.dataset import Dataset
+from harness.data.files import sha256_of
 from harness.edition import Limits
 from harness.errors import UsageError, Violation
 from harness.frames import Description, Progress, Ready, ScoreReady
+from harness.records import SeedRecord
 from harness.rundir import SeedFolder
 from harness.runners.base import Runner, Stage, StageSpec
 from harness.wire import Connection, Left
@@ -147,7 +149,16 @@ def pack(job: Job, seed: int, folder: SeedFolder, report: Report) -> Result:
         raise Violation("output", "pack left no artifact.bin in /out", hint="docs/protocol.md, stage pack")
     (incoming / "artifact.bin").replace(folder.artifact)
     shutil.rmtree(incoming)
-    return Result(setup_seconds, seconds, {}, {"artifact_bytes": folder.artifact.stat().st_size})
+    return Result(setup_seconds, seconds, {}, {"artifact_bytes": folder.artifact.stat().st_size,
+                                               "artifact_sha256": sha256_of(folder.artifact)})
+
+
+def refuse_changed_artifact(folder: SeedFolder, record: SeedRecord) -> None:
+    """What is scored must be what was packed and counted. Raises UsageError for an artifact that was changed since."""
+    packed = record.done("pack")
+    if packed is None or sha256_of(folder.artifact) != packed.facts["artifact_sha256"]:
+        raise UsageError(f"{folder.artifact}: is not the artifact that was packed",
+                         hint="the file was changed after the stage; --again runs the seed anew")
 
 
 def score(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Report,

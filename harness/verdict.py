@@ -49,7 +49,7 @@ def exit_code(verdict: dict[str, Any]) -> int:
     return EXIT_VALID if verdict["verdict"] == "valid" else EXIT_INCONCLUSIVE
 
 
-def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str, artifact_sha256: str | None) -> dict[str, Any]:
+def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, Any]:
     """One seed as verdict.json lists it; null where a thing is not to be had."""
     done = {stage: record.done(stage) for stage in STAGES}
     train, packed, scored = (done[stage] for stage in STAGES)
@@ -63,7 +63,8 @@ def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str, artifact_sha2
         "score_seconds": scored and scored.seconds, "claims": train.claims if train else {},
         "artifact_bytes": packed and packed.facts["artifact_bytes"], "code_bytes": evidence.code_bytes,
         "config_bytes": evidence.config_bytes, "counted_bytes": counted_bytes(evidence, record),
-        "artifact_sha256": artifact_sha256, "ledger_sha256": facts.get("ledger_sha256"), "run_dir": run_dir,
+        "artifact_sha256": packed and packed.facts["artifact_sha256"],
+        "ledger_sha256": facts.get("ledger_sha256"), "run_dir": run_dir,
         "attempts": len(record.attempts), "reason": None if scored or ended is None else ended.message,
     }
 

@@ -8,6 +8,7 @@ raises when the contestant died or took more than its share. Not covered: the me
 from __future__ import annotations
 
 import array
+import functools
 import json
 import select
 import socket
@@ -147,7 +148,8 @@ class Connection:
         while len(view):
             self._watch_now_and_then()
             _wait(self.socket, "write", deadline, self.watch)
-            view = view[self._guard(lambda: self.socket.send(view[:1 << 20])):]
+            piece = view[:1 << 20]
+            view = view[self._guard(functools.partial(self.socket.send, piece)):]
 
     def _watch_now_and_then(self) -> None:
         """A contestant that talks without a pause is watched as well as a silent one."""

@@ -54,7 +54,7 @@ class ShardWriter:
 
     def _open(self) -> None:
         path = self._folder / f"{self._prefix}_{len(self.paths):06d}.bin"
-        self._file = open(path, "xb")
+        self._file = open(path, "xb")  # noqa: SIM115 - closed by the writer's own end
         self._file.write(header(0))
         self.paths.append(path)
         self._in_shard = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -78,14 +79,14 @@ def _entry(path: Path) -> dict[str, object]:
 
 
 @pytest.fixture(params=["local", "docker"])
-def runner(request: pytest.FixtureRequest) -> Runner:
+def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     """Both runners; docker skips, with the reason, where no engine or image is to be had."""
     if request.param == "local":
         made: Runner = LocalRunner()
     else:
         made = DockerRunner(request.getfixturevalue("engine"), request.getfixturevalue("cpu_image"))
-    request.addfinalizer(made.close)
-    return made
+    yield made
+    made.close()
 
 
 class Bench:

@@ -99,6 +99,20 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
     assert "was begun with image sha256:another" in str(resumed.exception)
 
 
+def test_a_replaced_artifact_and_a_verdict_that_is_none_are_refused(submission: Path, tiny: Dataset, tmp_path: Path) -> None:
+    result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
+                    "--seeds", "1", "--json")
+    run_dir = Path(json.loads(result.stdout)["run_dir"])
+    (run_dir / "seed-1" / "artifact.bin").write_bytes(b"another")
+    assert "is not the artifact that was packed" in str(invoke("rescore", run_dir).exception)
+    verdict = json.loads((run_dir / "verdict.json").read_text())
+    for hostile in ([], {}, {**verdict, "verdict": "\x1b[31mvalid"}, {**verdict, "seeds": [{}]}, {**verdict, "findings": 1}):
+        (run_dir / "verdict.json").write_text(json.dumps(hostile))
+        assert "cannot be shown" in str(invoke("report", run_dir).exception)
+    (run_dir / "verdict.json").write_text(json.dumps(verdict))
+    assert invoke("report", run_dir).exit_code == 0
+
+
 def test_check_tells_the_published_number_of_parameters_without_training(submission: Path) -> None:
     folder = submission.parent / "hadamard-ve128"
     shutil.copytree(Path(__file__).resolve().parents[2] / "submissions" / "hadamard-ve128", folder)

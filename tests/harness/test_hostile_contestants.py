@@ -41,7 +41,8 @@ def test_sleeping_past_the_train_clock_is_over_the_limit_and_ends_soon(bench: Be
 
 
 def test_ignoring_sigterm_does_not_help(bench: Bench, runner: Runner) -> None:
-    stubborn = ("import signal, time\ndef pack(wire, setup):\n    for n in (1, 2, 15):\n        signal.signal(n, signal.SIG_IGN)\n"
+    stubborn = ("import signal, time\ndef pack(wire, setup):\n"
+                "    for n in (1, 2, 15):\n        signal.signal(n, signal.SIG_IGN)\n"
                 "    wire.send(op='ready')\n    time.sleep(600)\n")
     with pytest.raises(Violation, match="packing did not end") as caught:
         bench.pack(bench.job(runner, stubborn, SHORT))
@@ -120,7 +121,7 @@ def test_a_contestant_that_crashes_is_told_from_one_that_breaks_the_protocol(ben
     assert "stage" in caught.value.message
 
 
-@pytest.mark.parametrize("link", ["os.symlink('/etc/passwd', path)", "os.mkfifo(path)", "os.link(setup['out'] + '/checkpoint/weights', path); os.remove(path); os.symlink('weights', path)"])
+@pytest.mark.parametrize("link", ["os.symlink('/etc/passwd', path)", "os.symlink('weights', path)", "os.mkfifo(path)"])
 def test_links_and_special_files_in_the_output_are_refused(bench: Bench, runner: Runner, link: str) -> None:
     linker = f"def before_trained(wire, setup):\n    path = setup['out'] + '/checkpoint/more'\n    {link}\n"
     with pytest.raises(Violation, match="/out holds a") as caught:
@@ -133,7 +134,9 @@ def test_links_and_special_files_in_the_output_are_refused(bench: Bench, runner:
 def test_a_track_a_submission_may_not_learn_from_scored_text(bench: Bench) -> None:
     from harness.runners.local import LocalRunner
 
-    adapter = "_send = Wire.send\ndef send(self, payload=b'', **frame):\n    frame.update(adapts=True) if 'adapts' in frame else None\n    _send(self, payload, **frame)\nWire.send = send\n"
+    adapter = ("_send = Wire.send\ndef send(self, payload=b'', **frame):\n"
+               "    frame.update(adapts=True) if 'adapts' in frame else None\n"
+               "    _send(self, payload, **frame)\nWire.send = send\n")
     with pytest.raises(Violation) as caught:
         bench.score(bench.job(LocalRunner(), adapter))
     assert caught.value.rule == "track"

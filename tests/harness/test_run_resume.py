@@ -27,7 +27,8 @@ import time
 def slow(function):
     def wrapped(wire, setup):
         if os.path.exists(GATE + os.environ["PGOLF_STAGE"]):
-            wire.send(op="ready", **({"chunk_tokens": CHUNK, "adapts": False, "context": 1} if os.environ["PGOLF_STAGE"] == "score" else {}))
+            scoring = {"chunk_tokens": CHUNK, "adapts": False, "context": 1}
+            wire.send(op="ready", **(scoring if os.environ["PGOLF_STAGE"] == "score" else {}))
             time.sleep(600)
         function(wire, setup)
     return wrapped
@@ -155,7 +156,8 @@ def test_two_processes_cannot_share_a_run_folder(world: World) -> None:
 
 
 def test_a_seed_that_fails_leaves_the_others_running_and_is_not_tried_again(tmp_path: Path, tiny: Dataset) -> None:
-    failing = "\n_train = train\ndef train(wire, setup):\n    if setup['seed'] == 1:\n        raise SystemExit(3)\n    _train(wire, setup)\n"
+    failing = ("\n_train = train\ndef train(wire, setup):\n    if setup['seed'] == 1:\n        raise SystemExit(3)\n"
+               "    _train(wire, setup)\n")
     world = World(tmp_path, tiny, "[1, 2]", failing)
     code, judged, _ = world.finish()
     assert (code, judged["verdict"]) == (1, "invalid")

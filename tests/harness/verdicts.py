@@ -28,7 +28,7 @@ def manifest(**changes: Any) -> Manifest:
 def attempt(stage: StageName, outcome: Outcome = "done", **changes: Any) -> Attempt:
     """One attempt with honest facts."""
     facts: dict[str, Any] = {
-        "train": {"checkpoint_bytes": 1000}, "pack": {"artifact_bytes": 5_000_000},
+        "train": {"checkpoint_bytes": 1000}, "pack": {"artifact_bytes": 5_000_000, "artifact_sha256": "ef" * 32},
         "score": {"bpb": 2.1, "nats_per_token": 3.5, "scored_tokens": 99_999, "scored_bytes": 240_000,
                   "ledger_sha256": "ab" * 32, "borders": [border(4096)]}}[stage]
     claims: dict[str, Any] = {"train": {"steps": 100, "tokens": 10_000}, "pack": {},
@@ -46,7 +46,8 @@ def border(position: int, before: float = 3.0, after: float = 3.0, logsumexp: fl
 
 def record(seed: int, *, bpb: float = 2.1, artifact_bytes: int = 5_000_000, **score: Any) -> SeedRecord:
     """A seed that went through; `score` changes facts of its scoring."""
-    done = [attempt("train"), attempt("pack", facts={"artifact_bytes": artifact_bytes}), attempt("score")]
+    packed = attempt("pack", facts={"artifact_bytes": artifact_bytes, "artifact_sha256": "ef" * 32})
+    done = [attempt("train"), packed, attempt("score")]
     done[2].facts |= {"bpb": bpb, **score}
     return SeedRecord(seed=seed, attempts=done)
 
@@ -71,5 +72,5 @@ def evidence(*seeds: SeedRecord, **changes: Any) -> Evidence:
 
 def assembled(facts: Evidence) -> dict[str, Any]:
     """verdict.json's content."""
-    rows = [verdict.seed_row(facts, each, f"runs/my-idea/x/seed-{each.seed}", "ef" * 32) for each in facts.seeds]
+    rows = [verdict.seed_row(facts, each, f"runs/my-idea/x/seed-{each.seed}") for each in facts.seeds]
     return verdict.assemble(facts, rows, HOST, {"compressors": {"xz -9e": 2.557}, "run_dir": "runs/my-idea/x"})
