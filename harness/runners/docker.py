@@ -231,11 +231,12 @@ class DockerStage:
         with engine_faults("freezing a container"):
             while True:
                 try:
-                    return self.container.pause()
+                    self.container.pause()
+                    return
                 except docker.errors.APIError:
                     self.container.reload()
                     if self.container.status in ("exited", "dead", "paused"):  # what ended by itself stands still
-                        return None
+                        return
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(POLL_SECONDS)
