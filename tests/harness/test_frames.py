@@ -32,7 +32,7 @@ KINDS: dict[str, type[Frame]] = {"hello": Hello, "ready": Ready, "trained": Trai
                                  "adapted": Adapted, "progress": Progress, "description": Description}
 GOOD: dict[str, dict[str, object]] = {
     "hello": {"op": "hello", "protocol": 1, "stage": "score"},
-    "ready": {"op": "ready", "chunk_tokens": 4096, "adapts": False, "context": None, "world": 8},
+    "ready": {"op": "ready", "chunk_tokens": 4096, "adapts": False, "context": None, "world": 8, "attention": "flash3"},
     "trained": {"op": "trained", "steps": 8098, "tokens": 4_245_684_224},
     "nats": {"op": "nats", "chunk": 3, "bytes": 16},
     "progress": {"op": "progress", "fraction": 0.5, "text": "step 10"},
