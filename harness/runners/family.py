@@ -15,7 +15,8 @@ from collections.abc import Iterator
 
 import psutil
 
-EMPTY_LOOKS = 5
+EMPTY_LOOKS = 50
+"""A chain of forks is missed by one look in a few, so by dozens in a row never."""
 GONE = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 
