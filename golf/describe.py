@@ -34,6 +34,11 @@ TECHNIQUES = (
     Technique("softcap", {"model.softcap": 0.0}),
     Technique("partial-rope", {"model.rope_dims": 0}),
     Technique("unet-skips", {"model.skips": False}),
+    Technique("skip-gates", {"model.skip_gates": False}),
+    Technique("parallel-residuals", {"model.parallel_last": 0}),
+    Technique("depth-recurrence", {"model.loop_layers": []}),
+    Technique("leaky-relu", {"model.mlp_slope": 0.0}),
+    Technique("low-rank-q", {"model.q_rank": 0}),
     Technique("ln-scale", {"model.ln_scale": False}),
     Technique("xsa", {"model.xsa_last": 0}),
     Technique("attention-gate", {"model.attn_gate": False}),
@@ -41,16 +46,35 @@ TECHNIQUES = (
     Technique("bigram-hash", {"model.bigram_buckets": 0}),
     Technique("value-embedding", {"model.ve_dim": 0, "model.ve_layers": []}),
     Technique("orthogonal-init", {"model.init": "default"}),
+    Technique("overtone-init", {"model.overtone": False}),
+    Technique("phase-mix", {"model.phase_mix": False}),
     Technique("muon-decay", {"optim.muon_decay": 0.0}),
-    Technique("adam-decay", {"optim.adam_decay": 0.0}),
+    Technique("muon-equalise", {"optim.muon_equalise": False}),
+    Technique("adam-decay", {"optim.embed_decay": 0.0, "optim.scalar_decay": 0.0}),
     Technique("momentum-warmup", {"optim.muon_momentum_warmup": 0}),
     Technique("gradient-clip", {"optim.clip": 0.0}),
     Technique("warmdown", {"optim.warmdown": 0}),
     Technique("ema", {"optim.ema_decay": 0.0, "optim.ema_fraction": 0.0}),
+    Technique("shuffled-loader", {"train.loader": "stream"}),
+    Technique("qat", {"train.qat_bits": 0}),
     Technique("int-grid", {"quant.bits": None}),
+    Technique("layer-bits", {"quant.embed_bits": 0, "quant.attn_bits": 0, "quant.up_bits": 0, "quant.down_bits": 0}),
+    Technique("row-bits", {"quant.row_bits": False}),
+    Technique("bit-allocation", {"quant.allocate": False}),
+    Technique("awq", {"quant.awq": False}),
     Technique("hadamard", {"quant.rotate": False}),
+    Technique("clip-range", {"quant.clip": "max"}),
+    Technique("fisher-clip", {"quant.fisher": False}),
     Technique("scale-floor", {"quant.floor": False}),
+    Technique("gptq", {"quant.gptq": False}),
+    Technique("entropy-coder", {"quant.entropy": False}),
+    Technique("byte-shuffle", {"quant.shuffle": 1}),
+    Technique("test-time-training", {"adapt.epochs": 0}),
+    Technique("bias-descent", {"adapt.bias_lr": 0.0}),
 )
+GRID = next(technique for technique in TECHNIQUES if technique.name == "int-grid")
+FIRST_CHANGED = {"quant": "pack", "score": "score", "adapt": "score"}
+"""The first stage whose outcome a section decides; training for those not named."""
 
 
 def is_on(technique: Technique, config: Config) -> bool:
@@ -58,6 +82,12 @@ def is_on(technique: Technique, config: Config) -> bool:
     tree = as_tree(config)
     values = {path: tree[path.split(".")[0]][path.split(".")[1]] for path in technique.neutral}
     return any(values[path] != neutral for path, neutral in technique.neutral.items())
+
+
+def first_changed(technique: Technique) -> str:
+    """The first stage that comes out differently without the technique: train, pack or score."""
+    stages = {FIRST_CHANGED.get(path.split(".")[0], "train") for path in technique.neutral}
+    return min(stages, key=("train", "pack", "score").index)
 
 
 def without(technique: Technique, text: str) -> str:
@@ -117,14 +147,17 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     model = build(config, setup.vocab_size)
     shapes = [tuple(parameter.shape) for parameter in model.parameters()]
     on = [technique for technique in TECHNIQUES if is_on(technique, config)]
-    variants = [{"name": f"without {each.name}", "config": without(each, text)} for each in on]
+    variants = [{"name": f"without {each.name}", "config": without(each, text), "changes": first_changed(each)}
+                for each in on]
     for variant in variants:
-        load(variant["config"], setup.profile)
+        variant["unquantised"] = without(GRID, variant["config"])
+        load(variant["config"], setup.profile), load(variant["unquantised"], setup.profile)
     wire.send("ready")
     wire.send(
         "description",
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         techniques=[each.name for each in on],
         estimated_bytes=code_bytes() + len(text.encode()) + estimated_artifact_bytes(config, shapes),
+        unquantised=without(GRID, text),
         variants=variants,
     )

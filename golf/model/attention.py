@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from golf.config import ModelConfig
+from golf.schema import ModelConfig
 from golf.model.kernels import Attend
 from golf.model.layers import Linear, Rotary, rms_norm, rotate
 

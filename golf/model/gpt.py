@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golf.config import ModelConfig
+from golf.schema import ModelConfig
 from golf.model import plan as plans
 from golf.model.attention import Attention
 from golf.model.inputs import BigramHash, SmearGate, ValueEmbedding

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from golf.config import ModelConfig
+from golf.schema import ModelConfig
 
 CONSTANTS = {
     "attn_scale": 1.0,

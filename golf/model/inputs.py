@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golf.config import ModelConfig
+from golf.schema import ModelConfig
 from golf.model.layers import Linear, Table
 
 HASH_PREVIOUS = 36_313

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from golf.config import OptimConfig
+from golf.schema import OptimConfig
 from golf.optim.muon import Muon
 from golf.optim.schedule import Moment, warmdown, warmup
 
