@@ -266,8 +266,8 @@ class QuantConfig(Section):
 
     bits: Annotated[int | None, Range(2, 8)] = 6
     """Bits of a quantised weight, one integer grid for each row. Neutral: null, everything is float16."""
-    embed_bits: Annotated[int, Range(0, 8)] = 0
-    """Bits of the token embedding. Neutral: 0, as `bits`."""
+    embed_bits: Annotated[int, Range(0, 16)] = 0
+    """Bits of the token embedding; 16 keeps it as float16. Neutral: 0, as `bits`."""
     attn_bits: Annotated[int, Range(0, 8)] = 0
     """Bits of the attention matrices. Neutral: 0, as `bits`."""
     up_bits: Annotated[int, Range(0, 8)] = 0
@@ -311,7 +311,8 @@ class QuantConfig(Section):
     """The compressor's level: zstd 1..22, brotli 1..11, lzma and zlib 1..9."""
 
     def check(self) -> None:
-        for name in ("embed_bits", "attn_bits", "up_bits", "down_bits"):
+        need(self.embed_bits in (0, *range(2, 9), 16), f"quant.embed_bits {self.embed_bits} must be 0, 2..8 or 16")
+        for name in ("attn_bits", "up_bits", "down_bits"):
             need(getattr(self, name) != 1, f"quant.{name} must be 0 or 2..8")
         highest = {"zstd": 22, "brotli": 11, "lzma": 9, "zlib": 9}[self.codec]
         need(self.level <= highest, f"quant.level {self.level} must be 1..{highest} for {self.codec}")
