@@ -71,7 +71,7 @@ class Manifest(_Strict):
     seeds: list[Seed] = Field(min_length=1, max_length=32)
     config: RelativePath = Field("config.yaml", description="the recipe, inside the submission's folder")
     image: Image
-    claim: Claim
+    claim: Claim | None = Field(None, description="the submitter's own score; absent where none was stated")
     baseline: Baseline | None = None
 
     @field_validator("seeds")

@@ -57,6 +57,8 @@ def _data(evidence: Evidence) -> Judged:
 
 def _claim(evidence: Evidence) -> Judged:
     claim = evidence.manifest.claim
+    if claim is None:
+        return Judged("unknown", "the manifest claims no score")
     if (claim.dataset, claim.profile) != (evidence.dataset, evidence.profile):
         return Judged("unknown", f"the claim is about {claim.dataset}, profile {claim.profile}; this run is {evidence.dataset}, "
                       f"profile {evidence.profile}")

@@ -195,6 +195,7 @@ def test_a_claim_holds_unless_the_run_is_worse_than_machines_differ(measured: fl
     assert outcome("claim", facts._replace(dataset="pocket")) == "unknown"
     assert outcome("claim", facts._replace(profile="solo")) == "unknown"
     assert outcome("claim", facts._replace(seeds=[record(42)])) == "unknown"
+    assert outcome("claim", facts._replace(manifest=manifest(claim=None))) == "unknown"
 
 
 def test_every_rule_that_the_judge_can_record_is_looked_at_by_a_finding() -> None:
