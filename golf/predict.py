@@ -6,11 +6,16 @@ distribution of the next token, `rows` that of many contexts. Each is a window o
 length, so that the three agree up to the rounding that a batch's size brings (below 1e-5 nats in float32).
 Logits become probabilities in float32, whatever the trunk computes in: |logsumexp| of a row stays below 1e-5.
 
-Cost: W positions through all layers but the last for each S targets, W/S times the work of one plain pass (8 for
-window 512 and stride 64); only the last S positions reach the last layer's queries, its feed-forward and the head.
+Cost: W positions through all visits but the last for each S targets, so the plain loop's useful share is S/W (1/8
+for window 512 and stride 64, 1/32 for 2048) and scoring costs nearly W/S plain passes. Exact scoring under this rule
+can save little of that: a window's states depend on where it begins from the first attention on, so that windows may
+share only embeddings and the first visit's projections, and need fewer positions only in the last visit, where the
+queries, the feed-forward and the head are computed for the S targets alone: 9 % of the products for `hadamard-ve128`,
+12 % for `sp8192-parres-ttt`. Keys and values kept from earlier windows, or a larger stride, are another predictor.
 
 `full`, where given, is a forward for one shape only: full windows, `batch` of them, as a compiled model is fast in;
-fewer windows are filled up with zeros. Neutral: None. Not covered: learning from what was scored.
+fewer windows are filled up with zeros. Neutral: None. Not covered: learning from what was scored (golf/adapt.py); the
+forwards may change between two calls, and `watch` sees what `nats` predicts.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from golf import windows
 from golf.windows import Tail, Window
 
 Forward = Callable[..., Tensor]
+Watch = Callable[[Tensor, Tensor, Tensor], None]
 
 
 def quiet(fraction: float) -> None:
@@ -65,11 +71,17 @@ class Predictor:
 
     @torch.inference_mode()
     def nats(
-        self, tail: Tail, start: int, stop: int, progress: Callable[[float], None] = quiet
+        self,
+        tail: Tail,
+        start: int,
+        stop: int,
+        progress: Callable[[float], None] = quiet,
+        watch: Watch | None = None,
     ) -> np.ndarray:
         """-ln p(x_t | x_<t) for t = start .. stop - 1, float32, 0 for x_0; all of them revealed in `tail`.
 
-        `progress` hears after each batch what part is done. Raises ValueError for tokens that are not kept.
+        `progress` hears after each batch what part is done; `watch` sees its log_p_BSV, its truth_BS, and which of
+        these are among the targets asked for (scored_BS, bool). Raises ValueError for tokens that are not kept.
         """
         if not tail.start <= start <= stop <= tail.stop:
             kept = f"{tail.start}..{tail.stop - 1}"
@@ -82,8 +94,12 @@ class Predictor:
             inputs_BT = np.stack([tail.inputs(w) for w in group])
             truth_BS = np.stack([tail.inputs(Window(w.first_target, targets, targets)) for w in group])
             log_p_BSV = self._log_probs(inputs_BT, targets)
-            truth_BS1 = torch.from_numpy(truth_BS).to(self.device)[:, :, None]
-            parts.append(-log_p_BSV.gather(2, truth_BS1).flatten())
+            truth_on_device_BS = torch.from_numpy(truth_BS).to(self.device)
+            parts.append(-log_p_BSV.gather(2, truth_on_device_BS[:, :, None]).flatten())
+            if watch is not None:
+                position_BS = np.array([w.first_target for w in group])[:, None] + np.arange(targets)
+                scored_BS = torch.from_numpy((start <= position_BS) & (position_BS < stop)).to(self.device)
+                watch(log_p_BSV, truth_on_device_BS, scored_BS)
             progress(min(1.0, (group[-1].first_target + targets - start) / (stop - start)))
         nats = torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.float32)
         first = start // self.stride * self.stride
