@@ -34,6 +34,9 @@ def exclude_self(y_BTHE: Tensor, v_BTKE: Tensor) -> Tensor:
 class Attention(nn.Module):
     """x_BSD -> y_BTD for the last T positions. Cost: 2 D (D + K E) matrix parameters and H gains.
 
+    Low-rank queries: q = W_up (W_down x) through r dimensions, 2 D r numbers in place of D^2; neutral: r = 0, one full
+    matrix. Source: #215, #316.
+
     Head gate: y_h *= sigmoid(W_HD x)_h with x the block's normed input; H D parameters; neutral: off. Source: #586's
     code (its README leaves it out).
     """
@@ -42,7 +45,12 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.head_dim, self.attend = cfg.heads, cfg.head_dim, attend
         self.exclusive = layer >= cfg.layers - cfg.xsa_last
-        self.q = Linear(cfg.width, cfg.width)
+        self.q_rank = cfg.q_rank
+        if cfg.q_rank:
+            self.q_down = Linear(cfg.width, cfg.q_rank)
+            self.q_up = Linear(cfg.q_rank, cfg.width)
+        else:
+            self.q = Linear(cfg.width, cfg.width)
         self.k = Linear(cfg.width, cfg.kv_heads * cfg.head_dim)
         self.v = Linear(cfg.width, cfg.kv_heads * cfg.head_dim)
         self.out = Linear(cfg.width, cfg.width)
@@ -50,13 +58,17 @@ class Attention(nn.Module):
         if cfg.attn_gate:
             self.gate = Linear(cfg.width, cfg.heads)
 
+    def queries(self, x_BTD: Tensor) -> Tensor:
+        """x_BTD -> queries of all heads side by side, q_BTD."""
+        return self.q_up(self.q_down(x_BTD)) if self.q_rank else self.q(x_BTD)
+
     def forward(self, x_BSD: Tensor, table: Rotary, value_BSC: Tensor | None, last: int) -> Tensor:
         """`value_BSC` (C = K E) is added to the values; only the last `last` positions ask and answer."""
         rows, x_BTD = x_BSD.shape[0], x_BSD[:, -last:]
         v_BSC = self.v(x_BSD) if value_BSC is None else self.v(x_BSD) + value_BSC
         v_BSKE = v_BSC.view(rows, -1, v_BSC.shape[-1] // self.head_dim, self.head_dim)
         k_BSKE = rotate(rms_norm(self.k(x_BSD).view(v_BSKE.shape)), table)
-        q_BTHE = self.q(x_BTD).view(rows, -1, self.heads, self.head_dim)
+        q_BTHE = self.queries(x_BTD).view(rows, -1, self.heads, self.head_dim)
         q_BTHE = rotate(rms_norm(q_BTHE, self.q_gain[:, None]), table.last(last))
         y_BTHE = self.attend(q_BTHE, k_BSKE, v_BSKE)
         if hasattr(self, "gate"):

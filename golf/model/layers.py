@@ -1,4 +1,4 @@
-"""Primitives of every block: linear maps, RMS norm, rotary positions, the relu-squared feed-forward.
+"""Primitives of every block: linear maps, RMS norm, rotary positions, the squared feed-forward.
 
 Axes, here and in all of golf/model: B rows, T targets or queries, S keys, D width, H query heads, K key heads,
 G = H / K, E head width, F feed-forward width, V vocabulary.
@@ -10,6 +10,7 @@ and in bfloat16 without autocast. Not covered: learnable norm weights and biases
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,14 +21,21 @@ EPS = torch.finfo(torch.float32).eps
 
 
 class Linear(nn.Module):
-    """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32, empty until golf/model/init.py fills it."""
+    """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32, empty until golf/model/init.py fills it.
+
+    `through`, where set, is what the master weight passes on its way into the product, W_RC -> W_RC: the place of
+    quantisation-aware training. It is an attribute of the instance, which torch.compile guards: setting it makes a
+    compiled forward recompile (a flag on the class is folded into the first trace: #315, #374, #414). Neutral: None.
+    """
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns))
+        self.through: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return functional.linear(x_BTC, self.weight.to(x_BTC.dtype))
+        weight_RC = self.weight if self.through is None else self.through(self.weight)
+        return functional.linear(x_BTC, weight_RC.to(x_BTC.dtype))
 
 
 class Table(nn.Module):
@@ -82,15 +90,19 @@ def rotate(x_BTHE: Tensor, table: Rotary) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """x_BTD -> relu(x U^T)^2 W^T, x_BTD. Cost: 2 * D * F parameters. Source: the challenge's starting script."""
+    """x_BTD -> leaky_relu(x U^T, slope)^2 W^T, x_BTD. Cost: 2 * D * F parameters.
 
-    def __init__(self, width: int, hidden: int) -> None:
+    Neutral: slope 0, plain ReLU. Source: the challenge's starting script; the slope (0.5) from #1493.
+    """
+
+    def __init__(self, width: int, hidden: int, slope: float) -> None:
         super().__init__()
+        self.slope = slope
         self.up = Linear(width, hidden)
         self.down = Linear(hidden, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(functional.relu(self.up(x_BTD), inplace=True).square())
+        return self.down(functional.leaky_relu(self.up(x_BTD), self.slope, inplace=True).square())
 
 
 def softcap(logits: Tensor, cap: float) -> Tensor:
