@@ -33,11 +33,9 @@ def serve(server: Server) -> None:
     wire, tail = server.wire, server.tail
     border_V: np.ndarray | None = None
     chunk = 0
-    expected = "score"
-    while (frame := wire.receive(expected, "bye", most=2 * server.chunk_tokens)).op != "bye":
+    while (frame := wire.receive("adapt" if server.due else "score", "bye", most=2 * server.chunk_tokens)).op != "bye":
         if frame.op == "adapt":
             border_V = server.adapt(frame)
-            expected = "score"
             continue
         if frame.get("chunk", int) != chunk:
             raise WireError(f"chunk {frame.fields['chunk']} was revealed where chunk {chunk} was due")
@@ -49,9 +47,7 @@ def serve(server: Server) -> None:
         if border_V is not None:
             nats[0] = -border_V[tokens[0]]
         payload = nats.astype("<f4").tobytes()
-        if server.due:
-            expected = "adapt"
-        elif tail.stop < server.n_tokens:
+        if tail.stop < server.n_tokens and not server.due:
             border_V = server.predictor.row(tail)
             payload += border_V.astype("<f4").tobytes()
         wire.send("nats", payload, chunk=chunk)

@@ -44,9 +44,9 @@ def lanes(server: Server, frame: Frame) -> list[Tail]:
 def serve(server: Server) -> None:
     """reveal -> revealed, predict -> row, and lanes -> rows or adapt -> adapted, until bye."""
     wire, tail = server.wire, server.tail
-    asked = ("reveal", "predict", "lanes") if server.adaptation is None else ("reveal", "predict")
+    asked = ["reveal", "predict"] + ["lanes"] * (server.adaptation is None)
     most = max(2 * server.chunk_tokens, MOST_LANE_BYTES)
-    while (frame := wire.receive(*(("adapt",) if server.due else asked), "bye", most=most)).op != "bye":
+    while (frame := wire.receive(*(["adapt"] if server.due else asked), "bye", most=most)).op != "bye":
         if frame.op == "reveal":
             server.reveal(frame)
             wire.send("revealed")

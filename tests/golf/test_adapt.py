@@ -13,10 +13,10 @@ from hypothesis import given, settings, strategies as st
 from torch.nn import functional
 
 from golf.adapt import NO_TARGET, Adaptation, BiasDescent, Chunk, WeightDescent, rate, sequences
-from golf.config import load
+from golf.config import Config, load
 from golf.dist import Ranks
 from golf.predict import Predictor
-from golf.schema import AdaptConfig
+from golf.schema import AdaptConfig, ModelConfig
 from golf.windows import Tail
 from tests.golf.recipes import FULL, V, lively
 from tests.golf.score_stage import Meeting, ThreadRanks
@@ -170,12 +170,14 @@ def test_a_bias_that_predicts_the_frequencies_stays_as_it_is():
     assert learner.gradient_V.abs().max() == 0  # nothing scored, nothing learned
 
 
-def scored_and_learned(tokens: np.ndarray, cfg: AdaptConfig) -> list[float]:
+def scored_and_learned(tokens: np.ndarray, cfg: AdaptConfig, config: Config = CONFIG, compiled: bool = False) -> list[float]:
     """Mean nats of each chunk of a stream, learning from each once it is scored."""
-    model, score = lively(CONFIG), CONFIG.score
-    adaptation = Adaptation(model, model.parameters(), cfg, vocab_size=V, n_tokens=len(tokens), chunk_tokens=CHUNK,
+    model, score = lively(config), config.score
+    forward = torch.compile(model, dynamic=False, backend="aot_eager") if compiled else model
+    adaptation = Adaptation(forward, model.parameters(), cfg, vocab_size=V, n_tokens=len(tokens), chunk_tokens=CHUNK,
                             ranks=ALONE, micro_tokens=1 << 16)  # fmt: skip
-    predictor = Predictor(adaptation.biased(model), window=score.window, stride=score.stride, batch=score.batch_windows)
+    predictor = Predictor(adaptation.biased(model), window=score.window, stride=score.stride, batch=score.batch_windows,
+                          full=adaptation.biased(forward))  # fmt: skip
     tail, means = Tail(0, tokens), []
     for chunk in chunks(tokens):
         start = chunk.number * CHUNK
@@ -198,6 +200,15 @@ def test_weights_learn_a_text_that_repeats_itself():
     learned = scored_and_learned(tokens, AdaptConfig(epochs=3, lr=0.05, seq_len=16, batch_rows=2))
     assert learned[0] == fixed[0]
     assert learned[-1] < fixed[-1] - 0.5
+
+
+def test_a_compiled_model_learns_and_predicts_with_what_it_learned():
+    shallow = replace(CONFIG, model=ModelConfig(layers=1, width=16, heads=2, kv_heads=1, mlp_hidden=16))
+    tokens = np.tile(words(12), 4 * CHUNK // 12)
+    learning = AdaptConfig(epochs=3, lr=0.05, seq_len=16, batch_rows=2, bias_lr=0.1)
+    plain = scored_and_learned(tokens, learning, shallow)
+    assert plain[-1] < scored_and_learned(tokens, AdaptConfig(bias_lr=1e-30), shallow)[-1] - 0.1
+    assert scored_and_learned(tokens, learning, shallow, compiled=True) == pytest.approx(plain, abs=1e-4)
 
 
 def test_a_rehearsal_leaves_nothing_behind():

@@ -143,6 +143,21 @@ def test_later_tokens_of_the_chunk_do_not_reach_a_prediction():
         np.testing.assert_array_equal(nats[:t], again[:t])
 
 
+@settings(deadline=None, max_examples=40)
+@given(shape=SHAPES, start=st.integers(0, 60), n=st.integers(1, 60), batch=st.integers(1, 5))
+def test_who_watches_sees_each_target_asked_for_once_and_its_prediction(shape, start, n, batch):
+    p, seen = predictor(*shape, batch), []
+
+    def watch(log_p_BSV, truth_BS, scored_BS):
+        seen.append(-log_p_BSV.gather(2, truth_BS[:, :, None])[:, :, 0][scored_BS])
+
+    tail = Tail(0, stream(start + n))
+    nats = p.nats(tail, start, start + n, watch=watch)
+    np.testing.assert_array_equal(nats, p.nats(tail, start, start + n))
+    expected = nats[1:] if start == 0 else nats  # x_0 is not predicted
+    np.testing.assert_array_equal(np.abs(torch.cat(seen).numpy()) if seen else [], expected)
+
+
 def test_a_model_that_gives_other_than_float32_logits_of_the_targets_is_an_error():
     p = Predictor(lambda ids, last: toy(ids, last).to(torch.bfloat16), window=8, stride=2, batch=2)
     with pytest.raises(ValueError, match="float32 logits of the last 2"):
