@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from golf.schema import ModelConfig
 from golf.model.kernels import Attend
 from golf.model.layers import Linear, Rotary, rms_norm, rotate
+from golf.schema import ModelConfig
 
 
 def exclude_self(y_BTHE: Tensor, v_BTKE: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golf.schema import ModelConfig
 from golf.model import plan as plans
 from golf.model.attention import Attention
 from golf.model.inputs import BigramHash, SmearGate, ValueEmbedding
 from golf.model.kernels import ATTENTION
 from golf.model.layers import FeedForward, Linear, Rotary, Table, layer_scale, rms_norm, rotary, softcap
 from golf.model.plan import Plan
+from golf.schema import ModelConfig
 
 
 class Block(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golf.schema import ModelConfig
 from golf.model.layers import Linear, Table
+from golf.schema import ModelConfig
 
 HASH_PREVIOUS = 36_313
 HASH_CURRENT = 27_191

@@ -8,27 +8,41 @@ import pytest
 import torch
 
 from golf.config import load
-from golf.describe import TECHNIQUES, is_on
+from golf.describe import TECHNIQUES, is_on, without
 from golf.model.gpt import GPT
+from golf.model.layers import FeedForward, rotary
 from golf.quant.recipe import Recipe
-from tests.golf.recipes import FULL, MODEL_TECHNIQUES, V, config_without, lively, some_ids
+from tests.golf.recipes import FULL, MODEL_TECHNIQUES, V, config_without, lively, named, some_ids
 
 State = dict[str, torch.Tensor]
 
 TENSORS = {
-    "unet-skips": ["skip_weights"],
+    "unet-skips": ["skip_weights", "skip_gates"],
+    "skip-gates": ["skip_gates"],
+    "low-rank-q": [f"blocks.{i}.attn.q_{part}.weight" for i in range(5) for part in ("down", "up")],
     "attention-gate": [f"blocks.{i}.attn.gate.weight" for i in range(5)],
     "smear-gate": ["smear.gate"],
     "bigram-hash": ["bigram.table.weight", "bigram.proj.weight"],
     "value-embedding": ["value_embedding.table.weight", "value_embedding.proj.weight", "value_embedding.scales"],
 }
 """The tensors that a technique brings; those not named bring none."""
+INSTEAD = {"low-rank-q": [f"blocks.{i}.attn.q.weight" for i in range(5)]}
+"""The tensors that a technique takes away."""
+SHORTER = {"depth-recurrence": ["skip_weights", "skip_gates"]}
+"""The tables that have fewer rows without a technique: five visits have two skips, seven have three."""
 
 
 def fold_layer_scale(state: State) -> State:
     """Fold 1 / sqrt(layer + 1) into the weights that read the normed stream; queries and keys are normed anyway."""
     readers = ("attn.v.weight", "attn.gate.weight", "mlp.up.weight")
     return {n: w / (int(n.split(".")[1]) + 1) ** 0.5 if n.endswith(readers) else w for n, w in state.items()}
+
+
+def product_of_factors(state: State) -> State:
+    """The full query matrices that low-rank ones stand for."""
+    products = {name.replace("q_up", "q"): w @ state[name.replace("q_up", "q_down")]
+                for name, w in state.items() if name.endswith("q_up.weight")}  # fmt: skip
+    return {name: w for name, w in state.items() if ".q_" not in name or name.endswith("q_gain")} | products
 
 
 def zero_gate(state: State) -> State:
@@ -41,9 +55,11 @@ NULL = {
     "smear-gate": lambda state: state | {"smear.gate": torch.full((32,), -100.0)},
     "bigram-hash": lambda state: state | {"bigram.table.weight": torch.zeros(50, 8)},
     "value-embedding": lambda state: state | {"value_embedding.scales": torch.zeros(2)},
-    "unet-skips": lambda state: state | {"skip_weights": torch.zeros(2, 32)},
+    "unet-skips": lambda state: state | {"skip_weights": torch.zeros(3, 32), "skip_gates": torch.full((3, 32), 100.0)},
     "attention-gate": zero_gate,
     "orthogonal-init": lambda state: state,
+    "overtone-init": lambda state: state,
+    "phase-mix": lambda state: state,
 }
 """Weights with which a technique, on, must do nothing."""
 
@@ -52,7 +68,9 @@ NULL = {
 def test_off_has_exactly_the_tensors_of_the_others(technique):
     full, off = (GPT(c.model, V).state_dict() for c in (load(FULL), config_without(technique.name)))
     assert sorted(set(full) - set(off)) == sorted(TENSORS.get(technique.name, []))
-    assert all(off[name].shape == full[name].shape for name in off)
+    assert sorted(set(off) - set(full)) == sorted(INSTEAD.get(technique.name, []))
+    shorter = [name for name in full.keys() & off.keys() if off[name].shape != full[name].shape]
+    assert sorted(shorter) == sorted(SHORTER.get(technique.name, []))
 
 
 @torch.no_grad()
@@ -73,14 +91,93 @@ def test_layer_scale_equals_its_folding_into_the_weights():
 
 
 @torch.no_grad()
+def test_low_rank_queries_equal_full_ones_with_the_product_of_their_factors():
+    on, off, ids = lively(load(FULL)), GPT(config_without("low-rank-q").model, V), some_ids(2, 20)
+    off.load_state_dict(product_of_factors(on.state_dict()))
+    torch.testing.assert_close(on(ids), off(ids), atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_the_plan_before_recurrence_is_the_model_without_recurrence():
+    on, off, ids = lively(load(FULL)), GPT(config_without("depth-recurrence").model, V), some_ids(2, 20)
+    state = on.state_dict()
+    off.load_state_dict({name: state[name][: len(w)] for name, w in off.state_dict().items()})
+    assert torch.equal(on(ids, plan=on.first_plan), off(ids))
+    assert off.plan == off.first_plan == on.first_plan
+    assert (on(ids) - off(ids)).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_layers_that_do_nothing_may_be_visited_again():
+    text = without(named("unet-skips"), FULL)
+    on, ids = lively(load(text)), some_ids(2, 20)
+    off = GPT(load(without(named("depth-recurrence"), text)).model, V)
+    for layer in on.cfg.loop_layers:
+        block = on.blocks[layer]
+        block.attn.out.weight.zero_(), block.mlp.down.weight.zero_()
+        block.resid_mix.copy_(torch.tensor([[1.0], [0.0]]))
+    off.load_state_dict(on.state_dict())
+    torch.testing.assert_close(on(ids), off(ids))
+
+
+@torch.no_grad()
+def test_a_gated_skip_interpolates_between_the_weighted_skip_and_the_stream():
+    on, off = lively(load(FULL)), lively(config_without("skip-gates"))
+    x, saved = torch.randn(2, 3, 32), torch.randn(2, 3, 32)
+    for row in range(3):
+        gate = torch.sigmoid(on.skip_gates[row])
+        expected = torch.lerp(on.skip_weights[row] * saved, x, gate)
+        torch.testing.assert_close(on.take(x, saved, row), expected, atol=1e-5, rtol=1e-5)
+        off.skip_weights[row] = on.skip_weights[row] * (1 - gate) / gate
+        torch.testing.assert_close(gate * off.take(x, saved, row), expected, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("silent", ["attn.out.weight", "attn_scale"])
+def test_parallel_residuals_equal_sequential_ones_where_attention_says_nothing(silent):
+    on, off, ids = lively(load(FULL)), lively(config_without("parallel-residuals")), some_ids(2, 20)
+    assert (on(ids) - off(ids)).abs().max() > 1e-3
+    for model in (on, off):
+        for block in model.blocks[-2:]:
+            block.get_parameter(silent).zero_()
+    torch.testing.assert_close(on(ids), off(ids), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_parallel_feed_forward_does_not_hear_the_attention_before_it():
+    """Twin: attention's and the feed-forward's contributions to a parallel block, each alone, add up."""
+    block = lively(load(FULL)).blocks[-1]
+    x, table = torch.randn(2, 9, 32), rotary(9, 4, 10_000.0, torch.device("cpu"))
+    both = block(x, x, table, None, 9)
+    base = torch.addcmul(block.resid_mix[1] * x, block.resid_mix[0], x)
+    scales = block.attn_scale.clone(), block.mlp_scale.clone()
+    block.mlp_scale.zero_()
+    attention = block(x, x, table, None, 9) - base
+    block.attn_scale.zero_(), block.mlp_scale.copy_(scales[1])
+    feed_forward = block(x, x, table, None, 9) - base
+    torch.testing.assert_close(both, base + attention + feed_forward, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_slope_of_one_squares_everything_and_a_slope_of_zero_the_positive_half():
+    x = torch.randn(2, 3, 8)
+    for slope, lower in ((0.0, 0.0), (0.5, 0.25), (1.0, 1.0)):
+        layer = FeedForward(8, 12, slope)
+        layer.up.weight.copy_(torch.randn(12, 8)), layer.down.weight.copy_(torch.randn(8, 12))
+        hidden = x @ layer.up.weight.T
+        squared = torch.where(hidden > 0, 1.0, lower) * hidden**2
+        torch.testing.assert_close(layer(x), squared @ layer.down.weight.T, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(("field", "value", "off"), [("rope_dims", 8, "partial-rope"), ("softcap", 1e5, "softcap")])
 def test_the_limit_of_a_setting_equals_off(field, value, off):
     config = load(FULL)
-    on, without, ids = lively(config), lively(config_without(off)), some_ids(2, 20)
+    on, bare, ids = lively(config), lively(config_without(off)), some_ids(2, 20)
     limit = GPT(dataclasses.replace(config.model, **{field: value}), V)
     limit.load_state_dict(on.state_dict())
-    torch.testing.assert_close(limit(ids), without(ids), atol=1e-3, rtol=1e-3)
-    assert not torch.allclose(on(ids), without(ids), atol=1e-3)
+    torch.testing.assert_close(limit(ids), bare(ids), atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(on(ids), bare(ids), atol=1e-3)
 
 
 @torch.no_grad()
@@ -102,7 +199,8 @@ def test_the_full_recipe_has_every_technique_on_and_each_variant_lacks_one():
     full = load(FULL)
     assert all(is_on(technique, full) for technique in TECHNIQUES)
     for technique in TECHNIQUES:
-        assert [t for t in TECHNIQUES if not is_on(t, config_without(technique.name))] == [technique]
+        config = config_without(technique.name)
+        assert [t for t in TECHNIQUES if not is_on(t, config)] == [technique]
 
 
 def test_the_neutral_quantiser_neither_rotates_nor_raises_steps():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 
 import pytest
@@ -12,19 +14,40 @@ from golf.config import load
 from golf.describe import build
 from golf.model.gpt import GPT
 from golf.model.init import initial, initialise
-from tests.golf.recipes import FULL, SUBMISSION, V, lively, some_ids
+from golf.schema import ModelConfig
+from tests.golf.recipes import FULL, MODEL_TECHNIQUES, ROOT, V, config_without, lively, some_ids
+
+CONFIGS = {"all": load(FULL)} | {f"without {t.name}": config_without(t.name) for t in MODEL_TECHNIQUES}
 
 
 def n_parameters(model: GPT) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_the_record_has_as_many_parameters_as_its_log_says():
-    assert n_parameters(build(load(SUBMISSION.read_text(), "record"), 1024)) == 27_038_810
+SHAPES = {
+    "naive baseline": (ModelConfig(), 1024, 17_059_912),
+    "#586": (ModelConfig(layers=11, mlp_hidden=1536, attn_gate=True, smear=True, bigram_buckets=2048, ve_dim=128,
+                         ve_layers=(9, 10)), 1024, 27_038_810),
+    "#1493": (ModelConfig(layers=11, mlp_hidden=2048, skip_gates=True, loop_layers=(3, 4, 5), parallel_last=4,
+                          xsa_last=11), 8192, 35_944_536),
+    "#316": (ModelConfig(layers=12, q_rank=128, overtone=True, phase_mix=True), 1024, 20_999_264),
+}  # fmt: skip
+SUBMISSIONS = {"naive-baseline": "naive baseline", "hadamard-ve128": "#586", "sp8192-parres-ttt": "#1493",
+               "sp8192-hadamard-awq": "#1493", "lowrank-q-qat": "#316"}  # fmt: skip
 
 
-def test_the_defaults_are_the_naive_baseline():
-    assert n_parameters(build(load("{}"), 1024)) == 17_059_912
+@pytest.mark.parametrize("name", SHAPES)
+def test_models_have_as_many_parameters_as_their_logs_say(name):
+    cfg, vocab_size, expected = SHAPES[name]
+    with torch.device("meta"):
+        assert n_parameters(GPT(cfg, vocab_size)) == expected
+
+
+@pytest.mark.parametrize("name", SUBMISSIONS)
+def test_the_recipes_of_the_submissions_have_these_shapes(name):
+    _, vocab_size, expected = SHAPES[SUBMISSIONS[name]]
+    recipe = (ROOT / "submissions" / name / "config.yaml").read_text()
+    assert n_parameters(build(load(recipe, "record"), vocab_size)) == expected
 
 
 def baseline(state: dict[str, torch.Tensor], ids: torch.Tensor, layers: int, heads: int, groups: int) -> torch.Tensor:
@@ -82,10 +105,74 @@ def test_with_every_technique_neutral_the_model_is_the_baseline():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("last", [1, 5, 19, 20])
-def test_the_last_positions_alone_have_the_same_logits(last):
-    model, ids = lively(load(FULL)), some_ids(3, 20)
-    torch.testing.assert_close(model(ids, last=last), model(ids)[:, -last:], atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_last_positions_alone_have_the_same_logits(name):
+    model, ids = lively(CONFIGS[name]), some_ids(3, 20)
+    for plan in (model.plan, model.first_plan):
+        whole = model(ids, plan=plan)
+        for last in (1, 5, 19, 20):
+            torch.testing.assert_close(model(ids, last=last, plan=plan), whole[:, -last:], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_inputs_name_the_module_whose_input_each_weight_multiplies():
+    model, ids = lively(load(FULL)), some_ids(2, 20)
+    inputs, seen = model.inputs(), {}
+    for name, module in inputs.items():
+        module.register_forward_pre_hook(lambda module, args, name=name: seen.setdefault(name, []).append(args[0]))
+    logits = model(ids)
+    looked_up = {"bigram.table.weight", "value_embedding.table.weight", "skip_weights", "skip_gates"}
+    matrices = {n for n, w in model.named_parameters() if w.ndim == 2 and not n.endswith("resid_mix")}
+    assert set(inputs) == matrices - looked_up
+    for name, found in seen.items():
+        assert all(x.shape[-1] == model.get_parameter(name).shape[1] for x in found)
+    layers = [visit.layer for visit in model.plan]
+    assert all(len(seen[f"blocks.{i}.mlp.up.weight"]) == layers.count(i) for i in range(5))
+    head = seen["tok_emb.weight"][0] @ model.tok_emb.weight.T
+    torch.testing.assert_close(30 * torch.tanh(head / 30), logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["blocks.0.mlp.up", "blocks.1.attn.q_up", "blocks.4.attn.out", "value_embedding.proj"])
+def test_what_a_weight_passes_through_takes_its_place_in_the_forward(part):
+    model, doubled, ids = lively(load(FULL)), lively(load(FULL)), some_ids(2, 20)
+    before = model(ids)
+    model.get_submodule(part).through = lambda weight: 2 * weight
+    with torch.no_grad():
+        doubled.get_submodule(part).weight.mul_(2)
+    assert not torch.allclose(model(ids), before)
+    assert torch.equal(model(ids), doubled(ids))
+    model(ids).square().sum().backward(), doubled(ids).square().sum().backward()
+    master, effective = (m.get_submodule(part).weight.grad for m in (model, doubled))
+    torch.testing.assert_close(master, 2 * effective)
+    model.get_submodule(part).through = None
+    assert torch.equal(model(ids), before)
+
+
+def test_a_compiled_forward_follows_the_plan_and_what_weights_pass_through():
+    """The trap of #315, #374 and #414: their compiled graphs kept the flag of the first trace, and rounded nothing."""
+    torch._dynamo.reset()
+    model, ids = lively(load(FULL)), some_ids(2, 20)
+    compiled = torch.compile(model, backend="eager", dynamic=False)
+
+    def grid(weight):
+        return weight + (torch.round(4 * weight) / 4 - weight).detach()
+
+    def gradients(forward, plan):
+        model.zero_grad()
+        logits = forward(ids, plan=plan)
+        logits.square().sum().backward()
+        return [logits.detach(), *(p.grad.clone() for p in model.parameters())]
+
+    outcomes = []
+    for through in (None, grid, None):
+        for block in model.blocks:
+            block.attn.out.through = block.mlp.up.through = through
+        for plan in (model.first_plan, model.plan):
+            expected = gradients(model, plan)
+            torch.testing.assert_close(gradients(compiled, plan), expected, atol=1e-3, rtol=1e-3)
+            outcomes.append(expected[0])
+    assert all((a - b).abs().max() > 0.1 for a, b in itertools.combinations(outcomes[:4], 2))
+    assert torch.equal(outcomes[0], outcomes[4])
 
 
 @torch.no_grad()
@@ -123,3 +210,31 @@ def test_matrices_start_orthogonal_and_output_projections_at_zero():
 def test_a_parameter_without_a_rule_is_an_error():
     with pytest.raises(ValueError, match="no rule initialises"):
         initial("blocks.0.mystery", torch.Size([3]), load("{}").model, 0)
+
+
+def test_overtone_start_has_a_power_law_spectrum_and_the_singular_vectors_of_the_plain_one():
+    cfg = load("model: {width: 32, overtone: true}").model
+    plain = dataclasses.replace(cfg, overtone=False)
+    for vocab_size in (97, 20):
+        name, shape = "tok_emb.weight", torch.Size([vocab_size, 32])
+        table, start = initial(name, shape, cfg, 3), initial(name, shape, plain, 3)
+        largest = torch.linalg.svdvals(start)[0]
+        k = torch.arange(1, min(vocab_size, 32) + 1)
+        torch.testing.assert_close(torch.linalg.svdvals(table), largest / k.sqrt(), atol=1e-6, rtol=1e-4)
+        left, _, right = torch.linalg.svd(start, full_matrices=False)
+        core = left.T @ table @ right.T
+        torch.testing.assert_close(core, torch.diag(core.diag()), atol=1e-6, rtol=0)
+    name, shape = "bigram.table.weight", torch.Size([50, 32])
+    assert torch.equal(initial(name, shape, cfg, 3), initial(name, shape, plain, 3))
+
+
+def test_phase_mix_leans_early_layers_on_the_embedding_and_late_ones_on_the_stream():
+    cfg = load("model: {layers: 5, phase_mix: true}").model
+    mixes = [initial(f"blocks.{i}.resid_mix", torch.Size([2, 512]), cfg, 0) for i in range(5)]
+    stream = torch.stack([mix[0, 0] for mix in mixes])
+    torch.testing.assert_close(stream, torch.tensor([-1.5, -0.75, 0.0, 0.75, 1.5]).sigmoid())
+    for mix in mixes:
+        torch.testing.assert_close(mix.sum(dim=0), torch.ones(512))
+        assert torch.equal(mix, mix[:, :1].expand(2, 512))
+    single = initial("blocks.0.resid_mix", torch.Size([2, 512]), dataclasses.replace(cfg, layers=1), 0)
+    assert torch.equal(single, mixes[0])
