@@ -141,7 +141,7 @@ def code_bytes() -> int:
 
 
 def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
-    """The stage: `ready`, then `description` at once."""
+    """The stage: `ready`, then `description` and its variants at once."""
     with open(setup.config, encoding="utf-8") as recipe:
         text = recipe.read(MAX_CHARACTERS + 1)
     model = build(config, setup.vocab_size)
@@ -159,5 +159,7 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
         techniques=[each.name for each in on],
         estimated_bytes=code_bytes() + len(text.encode()) + estimated_artifact_bytes(config, shapes),
         unquantised=without(GRID, text),
-        variants=variants,
+        more=bool(variants),
     )
+    for variant in variants:  # one a frame: together they are longer than a frame may be
+        wire.send("variants", variants=[variant], more=variant is not variants[-1])

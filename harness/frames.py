@@ -55,9 +55,23 @@ class ScoreReady(Ready):
 
 
 class Variant(BaseModel):
+    """A recipe with one technique switched off."""
+
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
     name: Name
     config: str
+    unquantised: str | None = None
+    """The same recipe with weights left as trained."""
+    changes: Literal["train", "pack", "score"] = "train"
+    """The first stage whose outcome differs from the recipe's own; a claim."""
+
+
+class Variants(Frame):
+    """What did not fit the frame before it."""
+
+    op: Literal["variants"]
+    variants: list[Variant]
+    more: bool = False
 
 
 class Description(Frame):
@@ -65,7 +79,11 @@ class Description(Frame):
     parameters: Count
     techniques: list[Name]
     estimated_bytes: Count
+    unquantised: str | None = None
+    """The recipe's own text with weights left as trained."""
     variants: list[Variant] = []
+    more: bool = False
+    """Whether `variants` frames follow."""
 
 
 class Trained(Frame):

@@ -19,12 +19,13 @@ import numpy.typing as npt
 
 from harness.edition import Limits
 from harness.errors import Violation
-from harness.frames import Adapted, Description, Hello, Nats, Packed, Ready, ScoreReady, Trained, quote
+from harness.frames import Adapted, Description, Hello, Nats, Packed, Ready, ScoreReady, Trained, Variants, quote
 from harness.ledger import Ledger
 from harness.wire import FDS_A_FRAME, Connection, Expired, Listener
 
 BYE_SECONDS = 1.0
 """Time to take the last frame, which no clock counts."""
+MAX_VARIANTS = 256
 
 
 class Border(NamedTuple):
@@ -80,13 +81,28 @@ def open_stage(listener: Listener, stage: str, setup: dict[str, Any], started: f
 
 
 def describe(connection: Connection, seconds: float) -> Description:
-    """What the harness must know of a recipe without understanding it."""
+    """What the harness must know of a recipe without understanding it, all its variants in one."""
+    deadline = time.monotonic() + seconds
     with clock("setup-clock", seconds, "describe"):
-        return connection.receive(time.monotonic() + seconds, Description)
+        described = connection.receive(deadline, Description)
+        variants, more = list(described.variants), described.more
+        while more and len(variants) <= MAX_VARIANTS:
+            frame = connection.receive(deadline, Variants)
+            variants, more = [*variants, *frame.variants], frame.more
+    names = {variant.name for variant in variants}
+    if len(variants) > MAX_VARIANTS or len(names) < len(variants):
+        raise Violation("protocol", f"{len(variants)} variants, {len(names)} of them with a name of their own",
+                        hint=f"at most {MAX_VARIANTS}, each under another name")
+    return described.model_copy(update={"variants": variants, "more": False})
 
 
-def train(connection: Connection, shards: Sequence[ShardToSend], limits: Limits) -> tuple[Trained, float]:
-    """Hands over the shards as read-only descriptors and stops the clock at `trained`. Returns it and the seconds."""
+def train(connection: Connection, shards: Sequence[ShardToSend], limits: Limits,
+          steps: int | None = None) -> tuple[Trained, float]:
+    """Hands over the shards as read-only descriptors and stops the clock at `trained`. Returns it and the seconds.
+
+    Where `steps` is given the contestant is asked for exactly so many. Raises Violation `train-clock` past the limit,
+    `protocol` for another number of steps.
+    """
     started = time.monotonic()
     deadline = started + limits.train_seconds + limits.grace_seconds
     with clock("train-clock", limits.train_seconds, "training"):
@@ -94,11 +110,17 @@ def train(connection: Connection, shards: Sequence[ShardToSend], limits: Limits)
             batch = shards[first:first + FDS_A_FRAME]
             frame: dict[str, Any] = {"op": "train", "seconds": limits.train_seconds,
                                      "shards": [{"name": s.name, "tokens": s.tokens} for s in batch]}
+            if steps is not None:
+                frame["steps"] = steps
             if first + FDS_A_FRAME < len(shards):
                 frame["more"] = True
             _send_shards(connection, frame, batch, deadline)
         trained = connection.receive(deadline, Trained)
-    return trained, time.monotonic() - started
+    seconds = time.monotonic() - started
+    if steps is not None and trained.steps != steps:
+        raise Violation("protocol", f"trained {trained.steps} steps, asked for {steps}",
+                        hint="docs/protocol.md, stage train: `steps` is exact where it is sent")
+    return trained, seconds
 
 
 def _send_shards(connection: Connection, frame: dict[str, Any], batch: Sequence[ShardToSend], deadline: float) -> None:

@@ -17,7 +17,12 @@ def description(tmp_path_factory):
 
     def game(judge):
         assert judge.hear()[0] == {"op": "ready"}
-        return judge.hear()[0]
+        frame = judge.hear()[0]
+        described = frame | {"variants": []}
+        while frame["more"]:
+            frame = judge.hear()[0]
+            described["variants"] += frame["variants"]
+        return described
 
     return play("describe", fields, game)
 
