@@ -21,7 +21,7 @@ resets at document borders, and tokens that are not scored yet, of which nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,8 @@ from golf.dist import Ranks
 from golf.schema import AdaptConfig
 
 NO_TARGET = -100
+Rows = tuple[Tensor, Tensor]
+"""inputs_BT and targets_BT, int64."""
 Watch = Callable[[Tensor, Tensor, Tensor], None]
 
 
@@ -44,8 +46,8 @@ class Chunk(NamedTuple):
     before: int | None
 
 
-def sequences(chunk: Chunk, length: int) -> tuple[Tensor, Tensor]:
-    """A chunk -> inputs_BT and targets_BT (int64, T = `length`), whole rows only.
+def sequences(chunk: Chunk, length: int) -> Rows:
+    """A chunk -> rows of T = `length` targets from its start on, whole ones only.
 
     Nothing precedes x_0, so the stream's first row is one target short: it has NO_TARGET at its end.
     """
@@ -57,6 +59,11 @@ def sequences(chunk: Chunk, length: int) -> tuple[Tensor, Tensor]:
         inputs_BT[:1, :-1], inputs_BT[:1, -1] = inputs_BT[:1, 1:], 0
         targets_BT[:1, :-1], targets_BT[:1, -1] = targets_BT[:1, 1:], NO_TARGET
     return torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT)
+
+
+def cut(rows: Rows, most: int) -> Iterator[Rows]:
+    """Rows in order, at most `most` at a time."""
+    return zip(*(part_BT.split(most) for part_BT in rows), strict=True)
 
 
 def rate(lr: float, chunk: int, chunks: int) -> float:
@@ -80,28 +87,26 @@ class WeightDescent:
             parameter.grad = gradient
         self.optimizer = torch.optim.SGD(self.parameters, lr=cfg.lr, momentum=cfg.momentum)
 
-    def backward(self, inputs_BT: Tensor, targets_BT: Tensor) -> None:
+    def backward(self, rows: Rows) -> None:
         """Gradients of the mean cross-entropy of the targets, over all ranks, in as few passes as memory allows."""
         rank, world, device = self.ranks.rank, self.ranks.world, self.ranks.device
-        rows, n_targets = len(inputs_BT), max(1, int((targets_BT != NO_TARGET).sum()))
-        mine = slice(rows * rank // world, rows * (rank + 1) // world)
+        n_rows, n_targets = len(rows[0]), max(1, int((rows[1] != NO_TARGET).sum()))
+        mine = slice(n_rows * rank // world, n_rows * (rank + 1) // world)
         for gradient in self.gradients:
             gradient.zero_()
-        for ids_BT, truth_BT in zip(inputs_BT[mine].split(self.micro_rows), targets_BT[mine].split(self.micro_rows),
-                                    strict=True):  # fmt: skip
+        for ids_BT, targets_BT in cut((rows[0][mine], rows[1][mine]), self.micro_rows):
             if not len(ids_BT):
                 continue  # fewer rows than ranks
             logits_BTV = self.forward(ids_BT.to(device))
-            nats = functional.cross_entropy(logits_BTV.flatten(0, 1), truth_BT.to(device).flatten(),
+            nats = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.to(device).flatten(),
                                             ignore_index=NO_TARGET, reduction="sum")  # fmt: skip
             (nats * (world / n_targets)).backward()
         self.ranks.average(self.gradients)
 
-    def epoch(self, inputs_BT: Tensor, targets_BT: Tensor) -> None:
+    def epoch(self, rows: Rows) -> None:
         """One pass over the rows, in order, a step for each batch of them."""
-        for ids_BT, truth_BT in zip(inputs_BT.split(self.cfg.batch_rows), targets_BT.split(self.cfg.batch_rows),
-                                    strict=True):  # fmt: skip
-            self.backward(ids_BT, truth_BT)
+        for batch in cut(rows, self.cfg.batch_rows):
+            self.backward(batch)
             if self.cfg.clip:
                 nn.utils.clip_grad_norm_(self.parameters, self.cfg.clip)
             self.optimizer.step()
@@ -111,14 +116,14 @@ class WeightDescent:
         self.optimizer.param_groups[0]["lr"] = rate(self.cfg.lr, chunk.number, self.chunks)
         rows = sequences(chunk, self.cfg.seq_len)
         for _ in range(self.cfg.epochs):
-            self.epoch(*rows)
+            self.epoch(rows)
 
     @torch.no_grad()
     def rehearse(self, chunk: Chunk) -> None:
         """One epoch on made-up tokens, for kernels and memory; weights and momentum are then as they were."""
         saved = [parameter.clone() for parameter in self.parameters]
         with torch.enable_grad():
-            self.epoch(*sequences(chunk, self.cfg.seq_len))
+            self.epoch(sequences(chunk, self.cfg.seq_len))
         self.optimizer.state.clear()
         for parameter, value in zip(self.parameters, saved, strict=True):
             parameter.copy_(value)
@@ -134,8 +139,7 @@ class BiasDescent:
 
     def watch(self, log_p_BSV: Tensor, truth_BS: Tensor, scored_BS: Tensor) -> None:
         """Add the windows of one pass: their predictions, their targets, and which of these are scored."""
-        weight_BS = scored_BS / scored_BS.sum(dim=1, keepdim=True).clamp(min=1)
-        weight_N = weight_BS.flatten()
+        weight_N = (scored_BS / scored_BS.sum(dim=1, keepdim=True).clamp(min=1)).flatten()  # N = B S
         self.gradient_V += torch.mv(log_p_BSV.exp().flatten(0, 1).T, weight_N)
         self.gradient_V.index_add_(0, truth_BS.flatten(), weight_N, alpha=-1)
 
@@ -186,10 +190,10 @@ class Adaptation:
         if self.training:
             self.training.adapt(chunk)
 
-    def rehearse(self, tokens: Sequence[int]) -> None:
+    def rehearse(self, tokens: np.ndarray) -> None:
         """Run everything once on made-up tokens and undo it exactly, what was watched before included."""
         if self.bias:
             self.bias.adapt()
             self.bias.reset()
         if self.training:
-            self.training.rehearse(Chunk(0, np.asarray(tokens), None))
+            self.training.rehearse(Chunk(0, tokens, None))
