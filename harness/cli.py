@@ -25,6 +25,8 @@ app.add_typer(image_cli.app, name="image", help="Build, lock and verify containe
 
 RunnerOption = Annotated[Literal["docker", "local"] | None, typer.Option(
     help="docker: isolated; local: limited only. Default: docker where an engine answers.")]
+TrainSecondsOption = Annotated[float | None, typer.Option(
+    help="A train clock shorter than the profile's, for CI and trials: never a record.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -36,6 +38,7 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
         runner: RunnerOption = None,
         runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
         again: Annotated[bool, typer.Option("--again", help="Run finished seeds anew; the earlier ones are kept.")] = False,
+        train_seconds: TrainSecondsOption = None,
         as_json: JsonOption = False) -> None:
     """Train, pack, score and judge a submission. Interrupted runs resume; finished ones are not run again.
 
@@ -45,7 +48,8 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
     from harness.progress import Progress
 
     with Progress() as progress:
-        judged = command_run.run_submission(submission, profile, _numbers(seeds), data, runner, runs, again, progress)
+        judged = command_run.run_submission(submission, profile, _numbers(seeds), data, runner, runs, again, progress,
+                                            train_seconds=train_seconds)
     _present(judged, as_json)
     raise typer.Exit(verdict.exit_code(judged))
 

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from harness import bundle, image, metric, plan as plans, records, stages
-from harness.bytecount import ByteTable
 from harness.data.dataset import Dataset
 from harness.errors import MachineFault, UsageError, Violation
 from harness.plan import StoredPlan
-from harness.progress import Progress
+from harness.progress import Progress, Report
 from harness.rundir import RunFolder, SeedFolder
 from harness.runners import docker as docker_runner
 from harness.runners.base import Runner
@@ -92,22 +91,22 @@ def _refuse_changed(plan: StoredPlan, folder: SeedFolder) -> None:
 
 
 def _rescore_seed(plan: StoredPlan, folder: SeedFolder, record: records.SeedRecord, dataset: Dataset, runner: Runner,
-                  report: stages.Report) -> dict[str, Any]:
+                  report: Report) -> dict[str, Any]:
     _refuse_changed(plan, folder)
     stages.refuse_changed_artifact(folder, record)
     earlier = record.done("score")
     assert earlier is not None
     expected = earlier.facts["ledger_sha256"]
+    tokens_T = dataset.validation_tokens()
     stored_T = stages.stored_nats(folder, dataset, earlier.claims["chunk_tokens"], expected)
     job = stages.Job(runner, plan.identity.limits, plan.identity.profile, plan.track, folder.code, folder.config,
                      dataset.tokenizer, dataset.vocab_size, f"rescore-{plan.submission}")
     try:
-        result, scored = stages.score(job, record.seed, folder, dataset, report, tag="rescore")
+        result, scored = stages.score(job, record.seed, folder, tokens_T, report, tag="rescore")
     except Violation as violation:
         raise UsageError(f"seed {record.seed} could not be scored again: {violation.message}", hint=violation.hint
                          ) from violation
-    table = ByteTable.from_tokenizer(dataset.tokenizer, dataset.vocab_size)
-    again = metric.measure(dataset.validation_tokens(), scored.nats_T, table)
+    again = metric.measure(tokens_T, scored.nats_T, dataset.byte_table())
     return {"seed": record.seed, "bpb": earlier.facts["bpb"], "rescored_bpb": again.bpb,
             "difference_bpb": abs(again.bpb - earlier.facts["bpb"]), "ledger_sha256": expected,
             "rescored_ledger_sha256": scored.ledger_sha256, "same_ledger": scored.ledger_sha256 == expected,

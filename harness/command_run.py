@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import bundle, host, manifest, plan as plans, report, run, rundir, setup, verdict
+from harness import bundle, description, host, manifest, plan as plans, report, run, rundir, setup, verdict
 from harness.errors import UsageError
 from harness.manifest import Submission
 from harness.paths import ROOT
@@ -25,14 +25,16 @@ from harness.setup import RunnerName
 
 
 def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data: Path | None, wanted: RunnerName | None,
-                   runs: Path, again: bool, progress: Progress, package: Path = ROOT / "golf") -> dict[str, Any]:
+                   runs: Path, again: bool, progress: Progress, package: Path = ROOT / "golf",
+                   train_seconds: float | None = None) -> dict[str, Any]:
     """Trains, packs, scores and judges what is unfinished; returns verdict.json's content, which is written too.
 
-    `package` is the contestant's code: a folder called golf.
+    `package` is the contestant's code, a folder called golf; `train_seconds` shortens the profile's train clock.
+    Raises UsageError for a recipe that the contestant cannot read, before the first seed.
     """
     begun = time.monotonic()
     submission = manifest.load(folder)
-    limits = plans.limits_of(profile)
+    limits = plans.limits_of(profile, train_seconds)
     asked = _seeds(submission, seeds)
     dataset = setup.choose_dataset(data, profile, submission.manifest.dataset, progress)
     ground = setup.choose_runner(wanted, submission.manifest, limits, progress)
@@ -44,6 +46,8 @@ def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data
         with place.locked():
             if again:
                 _set_aside(place, asked, progress)
+            if not plans.begun(plan, place):
+                _describe(plan, place, runner, progress)
             ran = run.run_seeds(plan, place, asked, runner, progress)
             if ran.fault is not None:
                 progress.say(str(ran.fault))
@@ -66,6 +70,14 @@ def _seeds(submission: Submission, seeds: Sequence[int] | None) -> list[int]:
         raise UsageError(f"seed {unknown[0]} is not one of the manifest's: {submission.manifest.seeds}",
                          hint="seeds are declared before the run, not chosen after it (R10)")
     return list(dict.fromkeys(seeds))
+
+
+def _describe(plan: Plan, place: RunFolder, runner: Runner, progress: Progress) -> None:
+    """Asks what the recipe is, once for each run folder: a recipe that cannot be read must not cost every seed."""
+    with progress.stage("describe") as report:
+        described = description.ask(plan.submission, plan.bundle.pyz, plan.profile, plan.limits, plan.dataset.vocab_size,
+                                    runner, report)
+    plans.write(plan, place, described)
 
 
 def _set_aside(place: RunFolder, seeds: Sequence[int], progress: Progress) -> None:

@@ -6,7 +6,7 @@ lives here or nowhere. Not covered: what is done when one is exceeded (referee, 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 EDITION = "official-2026-05"
@@ -51,6 +51,10 @@ class Limits:
     """Files that a stage may leave."""
     chunk_tokens: int = 262_144
     """Largest chunk that may be scored before the judge commits it."""
+
+    def with_train_clock(self, seconds: float) -> Limits:
+        """The same limits under another train clock."""
+        return replace(self, train_seconds=seconds)
 
     def public(self) -> dict[str, float | int]:
         """The limits as `setup` tells them to the contestant and verdict.json records them."""

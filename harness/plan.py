@@ -19,6 +19,7 @@ from harness import bundle, rundir
 from harness.data.dataset import Dataset
 from harness.edition import EDITION, PROFILES, Limits
 from harness.errors import UsageError
+from harness.frames import Description
 from harness.manifest import Submission
 
 
@@ -95,25 +96,40 @@ def read(folder: rundir.RunFolder) -> StoredPlan:
         raise UsageError(f"{folder.plan}: {place}: {first['msg']}", hint="is this the folder of a run?") from error
 
 
-def limits_of(profile: str) -> Limits:
-    """The edition's limits for a profile. Raises UsageError for an unknown one."""
+def limits_of(profile: str, train_seconds: float | None = None) -> Limits:
+    """The edition's limits for a profile, under a shorter train clock where one is given.
+
+    Raises UsageError for an unknown profile and for a clock that is not shorter.
+    """
     if profile not in PROFILES:
         raise UsageError(f"unknown profile {profile!r}", hint=f"one of {', '.join(PROFILES)}")
-    return PROFILES[profile]
+    limits = PROFILES[profile]
+    if train_seconds is None:
+        return limits
+    if not 0 < train_seconds <= limits.train_seconds:
+        raise UsageError(f"--train-seconds {train_seconds:g}: the train clock of profile {profile} is {limits.train_seconds:g} s "
+                         "and can only be shortened", hint="another profile has another clock")
+    return limits.with_train_clock(train_seconds)
 
 
-def write(plan: Plan, folder: rundir.RunFolder) -> None:
-    """Records the plan, or refuses a folder whose run used another image.
+def begun(plan: Plan, folder: rundir.RunFolder) -> bool:
+    """Whether the folder holds this run's plan already.
 
-    Raises UsageError when the digest differs: numbers of two environments must not meet in one verdict.
+    Raises UsageError when its image differs: numbers of two environments must not meet in one verdict.
     """
-    facts = plan.facts()
-    if folder.plan.exists():
-        earlier = rundir.read_json(folder.plan)
-        if earlier.get("image") != facts["image"]:
-            raise UsageError(f"{folder.path}: was begun with image {earlier.get('image')}, now it is {facts['image']}",
-                             hint="remove the run folder, or build the image that it was begun with")
-        if earlier.get("identity") != facts["identity"]:
-            raise UsageError(f"{folder.plan}: does not describe this run", hint="the file was changed; remove the folder")
-        return
-    rundir.write_json(folder.plan, facts)
+    if not folder.plan.exists():
+        return False
+    facts, earlier = plan.facts(), rundir.read_json(folder.plan)
+    if earlier.get("image") != facts["image"]:
+        raise UsageError(f"{folder.path}: was begun with image {earlier.get('image')}, now it is {facts['image']}",
+                         hint="remove the run folder, or build the image that it was begun with")
+    if earlier.get("identity") != facts["identity"]:
+        raise UsageError(f"{folder.plan}: does not describe this run", hint="the file was changed; remove the folder")
+    return True
+
+
+def write(plan: Plan, folder: rundir.RunFolder, described: Description) -> None:
+    """Records the plan and what the contestant says of its recipe."""
+    claims = {"parameters": described.parameters, "techniques": described.techniques,
+              "estimated_bytes": described.estimated_bytes}
+    rundir.write_json(folder.plan, {**plan.facts(), "claims": claims})

@@ -13,6 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress as Bars, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+Report = Callable[[float, str], None]
+"""Called with the fraction done (0..1) and a short text."""
+
+
+def no_report(fraction: float, text: str) -> None:
+    """For callers who watch nothing."""
+
 
 class Progress:
     """Bars and messages of one command; to be used as a context."""
@@ -32,7 +39,7 @@ class Progress:
         self.bars.stop()
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[Callable[[float, str], None]]:
+    def stage(self, title: str) -> Iterator[Report]:
         """A bar that takes (fraction in 0..1, short text); what a contestant wrote is shown without markup."""
         task = self.bars.add_task(escape(title), total=1.0, note="")
         if not self.watched:

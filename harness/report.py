@@ -41,8 +41,10 @@ def headline(verdict: dict[str, Any]) -> str:
     if scored:
         spread = "" if verdict["sd_bpb"] is None else f" (sd {verdict['sd_bpb']:.4f})"
         score = f"{verdict['mean_bpb']:.4f} bits per byte{spread}, {len(scored)} of {len(rows)} seeds"
+    seconds = verdict["shortened_train_seconds"]
+    clock = "" if seconds is None else f", train clock shortened to {seconds:g} s"
     return (f"{verdict['verdict'].upper()} in profile {verdict['profile']}: {verdict['submission']}, {score}, on "
-            f"{verdict['dataset']['name']}, {verdict['runner']} runner{not_shown(verdict)}")
+            f"{verdict['dataset']['name']}, {verdict['runner']} runner{clock}{not_shown(verdict)}")
 
 
 def not_shown(verdict: dict[str, Any]) -> str:

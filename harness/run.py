@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness import host, plan as plans, records, rundir, stages
+from harness import host, records, rundir, stages
 from harness.errors import MachineFault, Violation
 from harness.plan import Plan
-from harness.progress import Progress
+from harness.progress import Progress, Report
 from harness.records import STAGES, Attempt, Events, SeedRecord, StageName
 from harness.rundir import RunFolder, SeedFolder
 from harness.runners.base import Runner
@@ -30,7 +30,6 @@ class Ran(NamedTuple):
 
 def run_seeds(plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, progress: Progress) -> Ran:
     """Runs what is unfinished of `seeds`. The folder must be locked by the caller."""
-    plans.write(plan, folder)
     attempts, seconds = 0, 0.0
     try:
         for seed in seeds:
@@ -105,14 +104,14 @@ def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
 
 
 def _perform(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner,
-             report: stages.Report) -> stages.Result:
+             report: Report) -> stages.Result:
     job = job_of(plan, folder, runner)
     if stage == "train":
         return stages.train(job, record.seed, folder, plan.dataset, report)
     if stage == "pack":
         return stages.pack(job, record.seed, folder, report)
     stages.refuse_changed_artifact(folder, record)
-    result, scored = stages.score(job, record.seed, folder, plan.dataset, report)
+    result, scored = stages.score(job, record.seed, folder, plan.dataset.validation_tokens(), report)
     return result._replace(facts={**result.facts, **stages.keep_score(folder, plan.dataset, scored)})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +18,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness import ledger, metric, referee, rundir
-from harness.bytecount import ByteTable
 from harness.data.dataset import Dataset
 from harness.data.files import sha256_of
 from harness.edition import Limits
 from harness.errors import UsageError, Violation
 from harness.frames import Description, Progress, Ready, ScoreReady
+from harness.progress import Report
 from harness.records import SeedRecord
 from harness.rundir import SeedFolder
 from harness.runners.base import Runner, Stage, StageSpec
+from harness.shards import Tokens
 from harness.wire import Connection, Left
 
 MOMENT_SECONDS = 2.0
 """How long a contestant that broke off is waited for, so that its end can say why."""
 RESOLVED_BYTES = 1 << 20
-
-Report = Callable[[float, str], None]
-"""Called with the fraction done and a short text."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +103,12 @@ def describe(job: Job, log: Path, report: Report) -> Description:
         return referee.describe(connection, job.limits.setup_seconds)
 
 
-def train(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Report) -> Result:
-    """Leaves checkpoint/ and config.resolved.yaml."""
+def train(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Report, steps: int | None = None) -> Result:
+    """Leaves checkpoint/ and config.resolved.yaml. Exactly `steps` steps where they are given, else what the clock allows."""
     with _running(job, "train", folder.log("train"), {}, job.limits.checkpoint_bytes) as running:
         connection, ready, setup_seconds = _open(job, running, "train", seed, report)
         shards = [referee.ShardToSend(shard.path.stem, shard.path, shard.tokens) for shard in dataset.train]
-        trained, seconds = referee.train(connection, shards, job.limits)
+        trained, seconds = referee.train(connection, shards, job.limits, steps)
         running.freeze()
         report(1.0, "copying the checkpoint")
         incoming = folder.incoming("train")
@@ -161,10 +159,9 @@ def refuse_changed_artifact(folder: SeedFolder, record: SeedRecord) -> None:
                          hint="the file was changed after the stage; --again runs the seed anew")
 
 
-def score(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Report,
+def score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, report: Report,
           tag: str = "score") -> tuple[Result, referee.Scored]:
-    """One pass over the validation text. Nothing is written but the log; `keep_score` writes the rest."""
-    tokens_T = dataset.validation_tokens()
+    """One pass over tokens_T. Nothing is written but the log; `keep_score` writes the rest."""
     with _running(job, "score", folder.log(tag), {"artifact.bin": folder.artifact}, job.limits.counted_bytes) as running:
         connection, ready, setup_seconds = _open(
             job, running, "score", seed, report, ScoreReady, artifact=running.inside("artifact.bin"), role="scorer",
@@ -185,9 +182,7 @@ def score(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Rep
 
 def keep_score(folder: SeedFolder, dataset: Dataset, scored: referee.Scored) -> dict[str, Any]:
     """Writes nats.f32 and docs.npz; returns the metric as JSON-ready facts."""
-    tokens_T = dataset.validation_tokens()
-    table = ByteTable.from_tokenizer(dataset.tokenizer, dataset.vocab_size)
-    measured = metric.measure(tokens_T, scored.nats_T, table)
+    measured = metric.measure(dataset.validation_tokens(), scored.nats_T, dataset.byte_table())
     rundir.write_bytes(folder.nats, scored.nats_T.astype("<f4").tobytes())
     partial = folder.documents.with_suffix(".partial.npz")
     np.savez(partial, starts=measured.starts_D, bits=measured.bits_D, bytes=measured.bytes_D)

@@ -81,6 +81,8 @@ def baseline_of(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Any
     if (baseline.dataset, baseline.profile) != (evidence.dataset, evidence.profile):
         facts["reason"] = (f"measured on {baseline.dataset}, profile {baseline.profile}: not comparable with {evidence.dataset}, "
                            f"profile {evidence.profile}")
+    elif evidence.shortened is not None:
+        facts["reason"] = f"trained under a clock of {evidence.shortened:g} s: not comparable"
     elif len(scored) < 2:
         facts["reason"] = "fewer than two seeds were scored"
     elif not stats.has_spread([row["bpb"] for row in scored], list(baseline.bpb.values())):
@@ -101,7 +103,8 @@ def assemble(evidence: Evidence, rows: list[dict[str, Any]], host: dict[str, Any
     return {
         "schema": SCHEMA, "submission": evidence.manifest.name, "edition": EDITION, "profile": evidence.profile,
         "runner": evidence.runner, "isolation": evidence.isolation, "track": evidence.manifest.track,
-        "limits": evidence.limits.public(), "dataset": {"name": evidence.dataset, "sha256": evidence.dataset_sha256},
+        "limits": evidence.limits.public(), "shortened_train_seconds": evidence.shortened,
+        "dataset": {"name": evidence.dataset, "sha256": evidence.dataset_sha256},
         "image": evidence.image, "image_lock": evidence.image_lock, "host": host, "seeds": rows,
         "mean_bpb": summary and summary.mean, "sd_bpb": summary and summary.sd,
         "ci95_bpb": summary and summary.ci95 and list(summary.ci95), "baseline": baseline_of(evidence, rows),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,18 +23,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from harness.bytecount import ByteTable
 from harness.data.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_atomic
 from harness.errors import UsageError
+from harness.progress import Report, no_report
 from harness.shards import BOS_ID, HEADER_BYTES, MAX_TOKENS, Tokens, count_documents, read_header, read_tokens
 from harness.strict_json import strict_json
 
 MANIFEST = "dataset.json"
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_SHARDS = 10_000
-
-Progress = Callable[[float, str], None]  # (share of the work done in [0, 1], what is being done)
-
-
-def no_progress(share: float, what: str) -> None:
-    """For callers who watch nothing."""
 
 
 def _safe_name(name: str) -> str:
@@ -200,9 +194,8 @@ class Dataset:
         tokens_T.flags.writeable = False
         return tokens_T
 
-    def verify(self, progress: Progress | None = None) -> None:
+    def verify(self, report: Report = no_report) -> None:
         """Check all hashes, headers, ids, document counts and the byte total; what is wrong is a UsageError."""
-        report: Progress = progress or no_progress
         work = sum(shard.n_bytes for shard in (*self.train, *self.validation)) or 1
         _expect(self.tokenizer, "sha256", self.tokenizer_sha256, sha256_of(self.tokenizer))
         table = self.byte_table()

@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.data.dataset import Dataset, Progress, no_progress
+from harness.data.dataset import Dataset
 from harness.data.files import file_size, read_bounded, write_atomic
 from harness.data.model_file import MAX_MODEL_BYTES
 from harness.data.tokenizer import Encoder
 from harness.data.writer import SHARD_TOKENS, TOKENIZER_NAME, ShardWriter, finish, new_folder
 from harness.errors import UsageError
+from harness.progress import Report, no_report
 from harness.strict_json import strict_json
 
 MAX_LINE_BYTES = 64 << 20
@@ -101,7 +102,7 @@ class _Overlap:
 
 
 def _watched(documents: Iterator[Document], n_bytes: int, low: float, high: float, what: str,
-             progress: Progress) -> Iterator[Document]:
+             progress: Report) -> Iterator[Document]:
     for document in documents:
         yield document
         progress(low + (high - low) * document.end / max(n_bytes, 1), what)
@@ -128,7 +129,7 @@ def _write_validation(encoder: Encoder, documents: Iterator[Document], overlap: 
 
 
 def prepare(folder: Path, train: Path, validation: Path, tokenizer: Path, *, val_tokens: int | None = None,
-            name: str = "docs", shard_tokens: int = SHARD_TOKENS, progress: Progress = no_progress) -> Dataset:
+            name: str = "docs", shard_tokens: int = SHARD_TOKENS, progress: Report = no_report) -> Dataset:
     """Make a dataset in `folder` out of two JSONL files and a .model file."""
     if val_tokens is not None and val_tokens < 2:
         raise UsageError(f"--val-tokens {val_tokens}: expected at least 2", hint="the first token is not scored")

@@ -20,13 +20,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.data.dataset import Dataset, Progress, no_progress
+from harness.data.dataset import Dataset
 from harness.data.files import SAFE_NAME, read_bounded
 from harness.data.hub import COMMIT, Repository
 from harness.data.model_file import MAX_MODEL_BYTES
 from harness.data.writer import TOKENIZER_NAME, finish
 from harness.errors import MachineFault, UsageError
 from harness.paths import home
+from harness.progress import Report, no_report
 from harness.shards import HEADER_BYTES, MAX_TOKENS, read_header, read_tokens
 from harness.strict_json import strict_json
 
@@ -111,7 +112,7 @@ def _stats(repository: Repository, variant: Variant, folder: Path) -> _Stats:
 
 
 def _fetch_shard(repository: Repository, variant: Variant, remote: str, target: Path, downloads: Path,
-                 count: str, share: tuple[float, float], progress: Progress) -> None:
+                 count: str, share: tuple[float, float], progress: Report) -> None:
     """Bring one shard to `target`, checked; one that is there already was checked before it got that name."""
     low, high = share
     if target.exists():
@@ -143,7 +144,7 @@ def _check_validation(variant: Variant, validation: list[Path]) -> None:
             hint="this is not the official validation split (another build of the data?): use another --revision")
 
 
-def _fill(staging: Path, variant: Variant, repository: Repository, shards: int | None, progress: Progress) -> None:
+def _fill(staging: Path, variant: Variant, repository: Repository, shards: int | None, progress: Report) -> None:
     downloads = staging / "download"
     stats = _stats(repository, variant, downloads)
     wanted = stats.files_train if shards is None else shards
@@ -173,7 +174,7 @@ def _fill(staging: Path, variant: Variant, repository: Repository, shards: int |
 
 
 def prepare(variant: Variant, folder: Path | None = None, *, shards: int | None = None, revision: str | None = None,
-            endpoint: str | None = None, progress: Progress = no_progress) -> Dataset:
+            endpoint: str | None = None, progress: Report = no_report) -> Dataset:
     """Fetch `shards` train shards (default: all) and the whole validation split into `folder`."""
     folder = (folder or default_folder(variant)).absolute()
     if folder.exists() or folder.is_symlink():

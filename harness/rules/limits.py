@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.edition import PROFILES
 from harness.records import Attempt, SeedRecord, StageName
 from harness.rules.base import Evidence, Judged, Rule, violated
 
@@ -35,12 +36,17 @@ def _clock(stage: StageName, limit_of: str) -> Rule:
         done = [attempt for record in evidence.seeds if (attempt := record.done(stage)) is not None]
         if not done:
             return Judged("unknown", f"no seed finished {stage}")
-        return Judged("pass", f"{_range(done)} of {limit:g} s, over {len(done)} seeds")
+        kept = f"{_range(done)} of {limit:g} s, over {len(done)} seeds"
+        if stage == "train" and evidence.shortened is not None:
+            return Judged("unknown", f"{kept}; the clock was shortened (`--train-seconds`), so what the submission does with "
+                          f"its {PROFILES[evidence.profile].train_seconds:g} s was not seen")
+        return Judged("pass", kept)
 
     not_covered = {"train": "work before the first training byte is seen (setup, reported apart)",
                    "pack": "what is searched for in this time; it sees no data and no GPU",
                    "score": "the time of setup, reported apart"}[stage]
-    return Rule(rule_id, None, {"train": "R2, #1017 V", "pack": "#1868", "score": "R3"}[stage], not_covered, check)
+    return Rule(rule_id, None, {"train": "R2, #1017 V", "pack": "#1868", "score": "R3"}[stage], not_covered, check,
+                decides_records=stage == "train")
 
 
 def _range(done: list[Attempt]) -> str:

@@ -62,6 +62,8 @@ def _claim(evidence: Evidence) -> Judged:
     if (claim.dataset, claim.profile) != (evidence.dataset, evidence.profile):
         return Judged("unknown", f"the claim is about {claim.dataset}, profile {claim.profile}; this run is {evidence.dataset}, "
                       f"profile {evidence.profile}")
+    if evidence.shortened is not None:
+        return Judged("unknown", f"trained under a clock of {evidence.shortened:g} s, which the claim is not about")
     measured = {r.seed: a.facts["bpb"] for r in evidence.seeds if (a := r.done("score")) is not None}
     worse = {seed: measured[seed] - bpb for seed, bpb in claim.bpb.items()
              if seed in measured and measured[seed] - bpb > CLAIM_TOLERANCE_BPB}

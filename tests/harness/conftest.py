@@ -112,7 +112,7 @@ class Bench:
 
     def score(self, job: stages.Job) -> stages.Result:
         self.folder.artifact.write_bytes(b"w" * 2048)
-        return stages.score(job, 1, self.folder, self.dataset, lambda fraction, text: None)[0]
+        return stages.score(job, 1, self.folder, self.dataset.validation_tokens(), lambda fraction, text: None)[0]
 
 
 @pytest.fixture

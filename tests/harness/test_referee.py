@@ -105,6 +105,62 @@ def test_a_description_is_taken_as_it_is_typed() -> None:
     assert (described.parameters, described.techniques, described.variants) == (27_038_810, ["hadamard"], [])
 
 
+def variants(*names: str) -> list[dict[str, str]]:
+    return [{"name": name, "config": f"# {name}"} for name in names]
+
+
+def test_variants_come_in_as_many_frames_as_it_takes_and_change_training_unless_they_say_otherwise() -> None:
+    def script(peer: Peer) -> None:
+        peer.say(op="description", parameters=1, techniques=[], estimated_bytes=1, unquantised="u", variants=variants("a"),
+                 more=True)
+        peer.say(op="variants", variants=[], more=True)
+        peer.say(op="variants", variants=[{**variants("b")[0], "unquantised": "x", "changes": "pack"}, *variants("c")])
+
+    with conversation(script) as judge:
+        described = referee.describe(judge, SOON)
+    assert [(each.name, each.unquantised, each.changes) for each in described.variants] == [
+        ("a", None, "train"), ("b", "x", "pack"), ("c", None, "train")]
+    assert described.unquantised == "u"
+
+
+@pytest.mark.parametrize(("said", "match"), [
+    ([variants("a", "a")], "2 variants, 1 of them with a name of their own"),
+    ([variants("a"), variants("a")], "2 variants, 1 of"),
+    ([variants(*map(str, range(200))), variants(*map(str, range(200, 300)))], "300 variants"),
+    ([[{"name": "a", "config": "", "changes": "score and pack"}]], "'variants.0.changes'"),
+    ([[{"name": "a", "config": "", "unquantised": 1}]], "'variants.0.unquantised'"),
+    ([[{"name": "a\n", "config": ""}]], "'variants.0.name'"),
+    ([[{"name": "a"}]], "'variants.0.config'"),
+])
+def test_variants_of_one_name_too_many_and_untyped_ones_are_refused(said: list[Any], match: str) -> None:
+    def script(peer: Peer) -> None:
+        peer.say(op="description", parameters=1, techniques=[], estimated_bytes=1, variants=said[0], more=len(said) > 1)
+        for more in said[1:]:
+            peer.say(op="variants", variants=more)
+
+    with pytest.raises(Violation, match=match) as caught, conversation(script) as judge:
+        referee.describe(judge, SOON)
+    assert caught.value.rule == "protocol"
+
+
+@pytest.mark.parametrize(("asked", "done", "lawful"), [(None, 7, True), (3, 3, True), (3, 2, False), (3, 4, False)])
+def test_steps_are_sent_only_where_they_are_asked_for_and_are_exact(tmp_path: Path, asked: int | None, done: int,
+                                                                   lawful: bool) -> None:
+    heard = []
+
+    def script(peer: Peer) -> None:
+        heard.append(peer.hear())
+        peer.say(op="trained", steps=done, tokens=1)
+
+    with conversation(script) as judge:
+        if lawful:
+            assert referee.train(judge, shards(tmp_path, 1), LIMITS, asked)[0].steps == done
+        else:
+            with pytest.raises(Violation, match=f"trained {done} steps, asked for 3"):
+                referee.train(judge, shards(tmp_path, 1), LIMITS, asked)
+    assert heard[0].get("steps") == asked
+
+
 def shards(folder: Path, count: int) -> list[referee.ShardToSend]:
     for index in range(count):
         (folder / f"train_{index:06}.bin").write_bytes(b"%06d" % index)

@@ -16,7 +16,7 @@ from rich.console import Console
 from harness import report
 from harness.records import SeedRecord
 from harness.rundir import RunFolder
-from tests.harness.verdicts import assembled, broken, evidence, manifest, record
+from tests.harness.verdicts import LIMITS, assembled, broken, evidence, manifest, record
 
 HOSTILE = (
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\x1b[2J\x1b]0;owned\x07", "a | b | c |", "`; rm -rf`",
@@ -168,6 +168,12 @@ def test_the_headline_names_verdict_profile_text_runner_and_seeds(seeds: tuple[S
     assert ("3 of 3 seeds" in line) is (word == "VALID")
     for text in (report.markdown(judged), on_terminal(judged), on_terminal(judged, terminal=False)):
         assert line in text
+
+
+def test_the_headline_says_that_the_train_clock_was_shortened() -> None:
+    assert "shortened" not in report.headline(whole())
+    short = report.headline(whole(limits=LIMITS.with_train_clock(25)))
+    assert "docker runner, train clock shortened to 25 s" in short
 
 
 def test_every_finding_every_seed_and_every_reason_is_in_every_form(folder: RunFolder) -> None:

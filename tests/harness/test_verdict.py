@@ -80,6 +80,28 @@ def test_each_clock_passes_fails_and_is_unknown(stage: Any) -> None:
     assert outcome(rule, evidence(SeedRecord(seed=1337))) == "unknown"
 
 
+def test_a_shortened_train_clock_that_was_kept_is_unknown_and_one_that_was_not_still_fails() -> None:
+    short = LIMITS.with_train_clock(25)
+    kept = found("train-clock", evidence(limits=short))
+    assert kept["outcome"] == "unknown"
+    assert "20.000 of 25 s, over 3 seeds; the clock was shortened" in kept["evidence"]
+    assert "its 45 s was not seen" in kept["evidence"]
+    assert outcome("pack-clock", evidence(limits=short)) == "pass"
+    late = broken(42, "train", "over_limit", "train-clock", "did not end within 25 s")
+    assert outcome("train-clock", evidence(record(1337), late, limits=short)) == "fail"
+
+
+def test_a_shortened_train_clock_compares_with_no_claim_and_no_baseline() -> None:
+    baseline = {"name": "before", "source": "#1", "dataset": "pocket", "profile": "pocket", "bpb": {1: 2.2, 2: 2.21}}
+    claim = {"dataset": "pocket", "profile": "pocket", "bpb": {1337: 2.1}}
+    facts = evidence(manifest=manifest(baseline=baseline, claim=claim))
+    short = facts._replace(limits=LIMITS.with_train_clock(25))
+    assert (outcome("claim", facts), outcome("claim", short)) == ("pass", "unknown")
+    assert (assembled(facts)["baseline"]["tests"] is None, assembled(short)["baseline"]["tests"]) == (False, None)
+    assert "under a clock of 25 s" in assembled(short)["baseline"]["reason"]
+    assert assembled(short)["verdict"] == "valid", "of its profile; a record needs the whole clock"
+
+
 def test_the_range_of_a_clock_is_over_all_seeds() -> None:
     late = record(42)
     late.attempts[0].seconds = 45.3
@@ -287,7 +309,8 @@ def test_a_record_run_is_inconclusive_while_causality_is_unknown() -> None:
 
 def test_a_record_needs_the_conditions_the_image_the_isolation_and_all_seeds_to_be_known() -> None:
     assert {rule.id for rule in RULES if rule.decides_records} == {
-        "causal", "normalised", "border-rows", "hardware", "environment", "isolation", "data-separation", "seeds"}
+        "train-clock", "causal", "normalised", "border-rows", "hardware", "environment", "isolation", "data-separation",
+        "seeds"}
 
 
 def test_a_local_pocket_run_is_valid_but_says_that_nothing_was_isolated() -> None:

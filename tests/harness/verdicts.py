@@ -63,7 +63,7 @@ def broken(seed: int, stage: StageName, outcome: Outcome, rule: str | None = Non
 def evidence(*seeds: SeedRecord, **changes: Any) -> Evidence:
     """Clean evidence of an isolated pocket run."""
     whole: dict[str, Any] = {
-        "manifest": manifest(), "profile": "pocket", "limits": LIMITS,
+        "manifest": manifest(), "profile": "pocket", "limits": PROFILES[changes.get("profile", "pocket")],
         "seeds": list(seeds) or [record(seed, bpb=2.1 + index / 100) for index, seed in enumerate(SEEDS)],
         "code_bytes": 60_000, "config_bytes": 1_000, "dataset": "pocket", "dataset_sha256": "cd" * 32,
         "runner": "docker", "isolated": True, "isolation": "container: no network", "image": DIGEST, "image_lock": DIGEST}
