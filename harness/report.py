@@ -7,27 +7,18 @@ is escaped. Not covered: what the numbers are (verdict.py).
 from __future__ import annotations
 
 import io
-import json
-import re
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import rundir
+from harness import plots, rundir
 from harness.errors import UsageError
+from harness.render import NARROWEST, cell, environment, plain, plain_lines
 from harness.rundir import RunFolder
-
-TEMPLATES = Path(__file__).parent / "templates"
-MARKDOWN = re.compile(r"[\\`*_\[\]<>|&~$]")
-HISTOGRAM_BINS = 40
-CURVE_POINTS = 400
 
 STYLE = {"valid": "bold green", "invalid": "bold red", "inconclusive": "bold yellow", "pass": "green", "fail": "red",
          "unknown": "yellow"}
@@ -54,18 +45,11 @@ def not_shown(verdict: dict[str, Any]) -> str:
     return f"; not shown: {', '.join(sorted(open_conditions))}" if open_conditions else ""
 
 
-def cell(value: Any, form: str = "{}") -> str:
-    """A table cell; a dash for what is not to be had."""
-    return "–" if value is None else form.format(value)
-
-
 SEED_COLUMNS = (("seed", "seed", "{}"), ("outcome", "outcome", "{}"), ("bpb", "bits/byte", "{:.4f}"),
                 ("nats_per_token", "nats/token", "{:.4f}"), ("train_seconds", "train s", "{:.2f}"),
                 ("pack_seconds", "pack s", "{:.2f}"), ("score_seconds", "score s", "{:.2f}"),
                 ("artifact_bytes", "artifact", "{:,}"), ("counted_bytes", "counted", "{:,}"))
 """Key in verdict.json, heading, format."""
-NARROWEST = 100
-"""Columns assumed where the output is no terminal."""
 
 
 def seed_table(verdict: dict[str, Any]) -> list[list[str]]:
@@ -74,14 +58,14 @@ def seed_table(verdict: dict[str, Any]) -> list[list[str]]:
 
 
 def markdown(verdict: dict[str, Any]) -> str:
-    return _environment(autoescape=False).get_template("report.md.j2").render(_context(verdict))
+    return environment(autoescape=False).get_template("report.md.j2").render(_context(verdict))
 
 
 def page(verdict: dict[str, Any], folder: RunFolder) -> str:
     """The report as one HTML file with inline plots; nothing is loaded from anywhere."""
     context = _context(verdict)
-    context |= {"histograms": _histograms(verdict, folder), "curves": _curves(verdict, folder)}
-    return _environment(autoescape=True).get_template("report.html.j2").render(context)
+    context |= {"histograms": plots.histograms(verdict, folder), "curves": plots.curves(verdict, folder)}
+    return environment(autoescape=True).get_template("report.html.j2").render(context)
 
 
 def write(verdict: dict[str, Any], folder: RunFolder) -> None:
@@ -120,7 +104,7 @@ def show(verdict: dict[str, Any], console: Console) -> None:
     console.print(seeds)
     for row in verdict["seeds"]:
         if row["reason"]:
-            console.print(Text(_lines(f"seed {row['seed']}: {row['reason']}")), soft_wrap=True)
+            console.print(Text(plain_lines(f"seed {row['seed']}: {row['reason']}")), soft_wrap=True)
     findings = Table("rule", "", "outcome", "evidence")
     for found in verdict["findings"]:
         words = (found["rule"], found["condition"] or "", found["outcome"], found["evidence"])
@@ -128,12 +112,7 @@ def show(verdict: dict[str, Any], console: Console) -> None:
         outcome.stylize(STYLE[found["outcome"]])
         findings.add_row(rule, condition, outcome, evidence)
     console.print(findings)
-    console.print(Text(_lines("\n".join(_comparison(verdict)))), soft_wrap=True)
-
-
-def _lines(text: str) -> str:
-    """Text of several lines of ours, each plain."""
-    return "\n".join(plain(line) for line in text.split("\n"))
+    console.print(Text(plain_lines("\n".join(_comparison(verdict)))), soft_wrap=True)
 
 
 def _comparison(verdict: dict[str, Any]) -> list[str]:
@@ -149,87 +128,6 @@ def _comparison(verdict: dict[str, Any]) -> list[str]:
     return lines
 
 
-def plain(text: str) -> str:
-    """Text whose control, format and line-breaking characters are shown as escapes, so that no terminal obeys them."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
-def _for_page(value: Any) -> Any:
-    """What HTML shows of a value; the template engine escapes its markup afterwards."""
-    if isinstance(value, Markup):
-        return value
-    return "–" if value is None else plain(value.replace("\n", " ")) if isinstance(value, str) else value
-
-
-def _for_markdown(value: Any) -> Any:
-    """What markdown shows of a value: every character that could be markup behind a backslash."""
-    shown = _for_page(value)
-    return MARKDOWN.sub(r"\\\g<0>", shown) if isinstance(shown, str) and not isinstance(shown, Markup) else shown
-
-
-def _code(value: Any) -> Markup:
-    """A code span of markdown, which no backslash escapes and only a backtick ends."""
-    return Markup("`" + plain(str(value)).replace("`", "'") + "`")  # never meets HTML
-
-
-def _environment(autoescape: bool) -> jinja2.Environment:
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=autoescape,
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-                                     finalize=_for_page if autoescape else _for_markdown)
-    environment.filters["cell"] = cell
-    environment.filters["code"] = _code
-    return environment
-
-
 def _context(verdict: dict[str, Any]) -> dict[str, Any]:
     return {"v": verdict, "headline": headline(verdict), "columns": [heading for _, heading, _ in SEED_COLUMNS],
             "rows": seed_table(verdict), "comparison": _comparison(verdict)}
-
-
-def _histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
-    """Documents by bits per byte, a plot a scored seed: bars as (x, height, label) in a 0..1 box."""
-    plots = []
-    for row in verdict["seeds"]:
-        path = folder.seed(row["seed"]).documents
-        if row["bpb"] is None or not path.exists():
-            continue
-        with np.load(path, allow_pickle=False) as stored:
-            bits_D, bytes_D = stored["bits"], stored["bytes"]
-        bpb_D = bits_D[bytes_D > 0] / bytes_D[bytes_D > 0]
-        counts, edges = np.histogram(bpb_D, HISTOGRAM_BINS)
-        top = max(int(counts.max()), 1)
-        bars = [{"x": i / HISTOGRAM_BINS, "h": int(n) / top, "label": f"{edges[i]:.2f}-{edges[i + 1]:.2f} bpb: {n} documents"}
-                for i, n in enumerate(counts)]
-        plots.append({"seed": row["seed"], "bars": bars, "low": f"{edges[0]:.2f}", "high": f"{edges[-1]:.2f}",
-                      "documents": len(bpb_D), "top": top})
-    return plots
-
-
-def _curves(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
-    """The training loss that each contestant claimed while it ran: points in a 0..1 box; never evidence."""
-    series = {row["seed"]: _claimed_losses(folder.seed(row["seed"]).events) for row in verdict["seeds"]}
-    values = [loss for points in series.values() for _, loss in points]
-    if not values:
-        return []
-    low, high = min(values), max(values)
-    width = (high - low) or 1.0
-    return [{"seed": seed, "low": f"{low:.2f}", "high": f"{high:.2f}",
-             "points": " ".join(f"{x:.4f},{1 - (loss - low) / width:.4f}" for x, loss in points)}
-            for seed, points in series.items() if points]
-
-
-def _claimed_losses(path: Path) -> list[tuple[float, float]]:
-    """(fraction of the training, loss) from progress texts such as `step 10 loss 3.21`, thinned."""
-    if not path.exists():
-        return []
-    points = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-            words = str(event.get("claim", "")).split()
-            if event.get("stage") == "train" and "loss" in words[:-1]:
-                points.append((float(event["fraction"]), float(words[words.index("loss") + 1].strip(",:"))))
-        except ValueError:  # a claim that is no number, or the line on which a killed run ended
-            continue
-    finite = [point for point in points if np.isfinite(point[1])]
-    return finite[::max(1, len(finite) // CURVE_POINTS)]

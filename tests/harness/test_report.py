@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness import report
+from harness import render, report
 from harness.records import SeedRecord
 from harness.rundir import RunFolder
 from tests.harness.verdicts import LIMITS, assembled, broken, evidence, manifest, record
@@ -105,7 +105,7 @@ def test_hostile_text_reaches_a_terminal_as_printable_characters_only(poison: st
     judged = whole(record(1337), record(42, bpb=2.2), broken(2024, "train", "failed", "protocol"))
     shown = on_terminal(poisoned(judged, poison))
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
-    visible = report.plain(poison.split("\n", maxsplit=1)[0])
+    visible = render.plain(poison.split("\n", maxsplit=1)[0])
     assert visible in shown, "it is shown, not interpreted"
 
 
