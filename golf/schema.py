@@ -302,7 +302,7 @@ class QuantConfig(Section):
     fp16_limit: Count = 65_535
     """Tensors of at most so many numbers are kept as float16."""
     entropy: bool = False
-    """Code the grid's symbols with a range coder before the codec. Neutral: false."""
+    """Code the grid's symbols with an entropy coder (rANS) before the codec. Neutral: false."""
     shuffle: Size = 1
     """Byte shuffle before the codec: all bytes at places 0 mod n, then 1 mod n, ... Neutral: 1."""
     codec: Literal["zstd", "brotli", "lzma", "zlib"] = "zstd"

@@ -46,8 +46,8 @@ class Pin(NamedTuple):
 
 
 def environments() -> list[dict[str, str]]:
-    """Every kind of machine that the project promises to install on."""
-    kinds = [("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64")]
+    """Every kind of machine that the project promises to install on; constriction has no wheel for ARM Linux."""
+    kinds = [("linux", "Linux", "x86_64"), ("darwin", "Darwin", "arm64")]
     return [{"sys_platform": platform, "platform_system": system, "platform_machine": machine, "os_name": "posix",
              "python_version": python, "python_full_version": f"{python}.0",
              "platform_python_implementation": "CPython", "implementation_name": "cpython"}
