@@ -3,9 +3,9 @@
 All take q_BTHE, k_BSKE, v_BSKE with T <= S and H a multiple of K, and return y_BTHE. The queries are the last T of the
 S positions: query t sees keys 0 .. S - T + t. Scores are scaled by 1 / sqrt(E).
 
-Order of choice: FlashAttention-3 -> cuDNN -> PyTorch's plain scaled_dot_product_attention, as #586 runs it. A kernel
-that is not there is passed over with its reason in `Choice.why`, which the logs of train and score repeat; `ready` names
-the one that runs.
+Order of choice on CUDA: FlashAttention-3 -> cuDNN -> PyTorch's plain scaled_dot_product_attention, as #586 runs it;
+elsewhere golf/model/blocks.py. A kernel that is not there is passed over with its reason in `Choice.why`, which the logs
+of train and score repeat; `ready` names the one that runs.
 Not covered: windows, sinks, dropout, and masks other than the causal one.
 """
 
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from golf.model.blocks import attend_blocks
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -69,6 +71,7 @@ ATTENTION: dict[str, Attend] = {
     "flash3": attend_flash3,
     "cudnn": attend_cudnn,
     "sdpa": attend_sdpa,
+    "blocks": attend_blocks,
     "reference": attend_reference,
 }
 
@@ -93,7 +96,7 @@ def _fails(attend: Attend, device: torch.device) -> str:
 def choose(device: torch.device, dtype: torch.dtype) -> Choice:
     """The fastest kernel that runs on this device in this dtype."""
     if device.type != "cuda":
-        return Choice("sdpa", f"flash3, cudnn: no CUDA device ({device.type})")
+        return Choice("blocks", f"flash3, cudnn: no CUDA device ({device.type})")
     if dtype != torch.bfloat16:
         return Choice("sdpa", f"flash3, cudnn: {dtype} instead of bfloat16")
     reasons = []

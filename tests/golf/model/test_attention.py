@@ -16,16 +16,34 @@ def some(*shape: int, seed: int = 0, device: str = "cpu", dtype: torch.dtype = t
 
 @pytest.mark.parametrize(("queries", "keys"), [(16, 16), (5, 16), (1, 16), (1, 1), (130, 130), (64, 511)])
 @pytest.mark.parametrize(("heads", "groups"), [(4, 2), (4, 4), (2, 1)])
-def test_plain_sdpa_equals_the_definition(queries, keys, heads, groups):
-    q, k, v = some(2, queries, heads, 8), some(2, keys, groups, 8, seed=1), some(2, keys, groups, 8, seed=2)
-    torch.testing.assert_close(ATTENTION["sdpa"](q, k, v), attend_reference(q, k, v), atol=2e-6, rtol=1e-5)
-
-
-def test_plain_sdpa_has_the_gradients_of_the_definition():
-    inputs = [some(2, 20, 4, 8, seed=i).requires_grad_() for i in range(3)]
-    fast, slow = (torch.autograd.grad(ATTENTION[name](*inputs).square().sum(), inputs)
-                  for name in ("sdpa", "reference"))  # fmt: skip
+@pytest.mark.parametrize("name", ["sdpa", "blocks"])
+def test_kernels_of_the_cpu_equal_the_definition_and_have_its_gradients(name, queries, keys, heads, groups):
+    shapes = [(2, queries, heads, 8), (2, keys, groups, 8), (2, keys, groups, 8)]
+    inputs = [some(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes)]
+    fast, slow = (ATTENTION[kernel](*inputs) for kernel in (name, "reference"))
+    torch.testing.assert_close(fast, slow, atol=2e-6, rtol=1e-5)
+    towards = some(*shapes[0], seed=3)
+    fast, slow = (torch.autograd.grad(y, inputs, towards) for y in (fast, slow))
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
+
+
+def test_blocks_in_bfloat16_are_near_the_definition_as_plain_sdpa_is():
+    shapes, towards = [(2, 300, 4, 16), (2, 300, 2, 16), (2, 300, 2, 16)], some(2, 300, 4, 16, seed=3).bfloat16()
+    inputs = [some(*shape, seed=i).bfloat16().requires_grad_() for i, shape in enumerate(shapes)]
+    exact = [x.detach().float().requires_grad_() for x in inputs]
+    expected = torch.autograd.grad(attend_reference(*exact), exact, towards.float())
+    errors = {}
+    for name in ("sdpa", "blocks"):
+        found = torch.autograd.grad(ATTENTION[name](*inputs), inputs, towards)
+        assert all(x.dtype == torch.bfloat16 for x in found)
+        errors[name] = torch.stack([(a - b).norm() / b.norm() for a, b in zip(found, expected, strict=True)])
+    assert (errors["blocks"] < 2 * errors["sdpa"]).all()
+
+
+def test_blocks_stay_finite_where_scores_are_large():
+    q, k, v = some(1, 200, 2, 8), some(1, 200, 1, 8, seed=1), some(1, 200, 1, 8, seed=2)
+    y = ATTENTION["blocks"](1e3 * q, k, v)
+    torch.testing.assert_close(y, attend_reference(1e3 * q, k, v), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -43,7 +61,7 @@ def test_kernels_of_the_gpu_equal_the_definition_in_bfloat16(name, queries, keys
 
 def test_the_choice_is_recorded_with_its_reasons():
     choice = choose(torch.device("cpu"), torch.float32)
-    assert choice.name == "sdpa"
+    assert choice.name == "blocks"
     assert "no CUDA device" in choice.why
 
 
