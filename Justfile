@@ -12,6 +12,11 @@ default:
 run *args: _setup
     @.venv/bin/pgolf run "$@"
 
+# Switch each technique of a submission off in turn and tabulate what it was worth
+[no-exit-message]
+ablate *args: _setup
+    @.venv/bin/pgolf ablate "$@"
+
 # Check a submission in seconds: schema, rules, size estimate
 [no-exit-message]
 check *args: _setup

@@ -7,6 +7,7 @@ Exit codes: 0 valid, 1 a rule is violated, 2 bad usage, 3 the machine failed, 4 
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -52,6 +53,40 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
                                             train_seconds=train_seconds)
     _present(judged, as_json)
     raise typer.Exit(verdict.exit_code(judged))
+
+
+@app.command()
+def ablate(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadamard-ve128")],
+           profile: Annotated[str, typer.Option(help="pocket, solo or record.")] = "pocket",
+           seeds: Annotated[str, typer.Option(help="Any seeds, e.g. 1337,42. Default: the manifest's.")] = "",
+           steps: Annotated[int | None, typer.Option(help="Steps of each training. Default: what the clock allows.")] = None,
+           only: Annotated[str, typer.Option(help="Some of its techniques, e.g. hadamard,ema.")] = "",
+           val_tokens: Annotated[int | None, typer.Option(help="Score only so many validation tokens, from the first.")] = None,
+           data: Annotated[Path | None, typer.Option(help="A folder made by `pgolf data prepare`.")] = None,
+           runner: RunnerOption = None,
+           runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
+           as_json: JsonOption = False) -> None:
+    """Switch each technique of a submission off in turn, matched by steps, over seeds. Interrupted ones resume.
+
+    pgolf ablate submissions/hadamard-ve128 --steps 200 --only hadamard,ema
+    """
+    from rich.console import Console
+
+    from harness import command_ablate
+    from harness.ablation import report as reports
+    from harness.progress import Progress
+
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    with Progress() as progress:
+        table = command_ablate.ablate(submission, profile, _numbers(seeds), steps, names, val_tokens, data, runner, runs,
+                                      command, progress)
+    if as_json:
+        print(json.dumps(table, indent=1))
+    else:
+        reports.show(table, Console())
+        print(f"report: {table['run_dir']}/ablation.md and ablation.html")
+    raise typer.Exit(table["exit_code"])
 
 
 @app.command()

@@ -1,6 +1,6 @@
-"""Runs a submission of a test contestant in a process of its own, so that tests can interrupt and kill it.
+"""Runs or ablates a submission of a test contestant in a process of its own, so that tests can interrupt and kill it.
 
-    python -m tests.harness.drive SUBMISSION DATASET RUNS RUNNER PACKAGE [SEEDS]
+    python -m tests.harness.drive run|ablate SUBMISSION DATASET RUNS RUNNER PACKAGE
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ import json
 import sys
 from pathlib import Path
 
-from harness import cli, command_run, verdict
+from harness import cli, command_ablate, command_run, verdict
 from harness.progress import Progress
 
 
 def drive() -> None:
-    submission, dataset, runs, runner, package = sys.argv[1:6]
-    seeds = [int(seed) for seed in sys.argv[6].split(",")] if len(sys.argv) > 6 else None
+    what, submission, dataset, runs, runner, package = sys.argv[1:7]
     with Progress() as progress:
-        judged = command_run.run_submission(Path(submission), "pocket", seeds, Path(dataset), runner, Path(runs), False,
-                                            progress, Path(package))
-    print(json.dumps(judged))
-    raise SystemExit(verdict.exit_code(judged))
+        if what == "ablate":
+            found = command_ablate.ablate(Path(submission), "pocket", [1, 2], 3, [], None, Path(dataset), runner, Path(runs),
+                                          "pgolf ablate", progress, Path(package))
+        else:
+            found = command_run.run_submission(Path(submission), "pocket", None, Path(dataset), runner, Path(runs), False,
+                                               progress, Path(package))
+    print(json.dumps(found))
+    raise SystemExit(found["exit_code"] if what == "ablate" else verdict.exit_code(found))
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ class World:
         (package / "__main__.py").write_text(
             f'{head}GATE = {str(self.gate)!r}\n{SLOW}{override}\nif __name__ == "__main__":{tail}')
 
-    def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.harness.drive", str(self.submission), str(self.dataset.folder),
+    def start(self, what: str = "run") -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tests.harness.drive", what, str(self.submission), str(self.dataset.folder),
                    str(self.folder / "runs"), "local", str(self.package)]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 env={**os.environ, "PGOLF_HOME": str(self.folder / "home")})
