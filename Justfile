@@ -12,6 +12,11 @@ default:
 run *args: _setup
     @.venv/bin/pgolf run "$@"
 
+# Run all submissions on both runners: the full matrix, one table
+[no-exit-message]
+all *args: _setup
+    @.venv/bin/pgolf all "$@"
+
 # Switch each technique of a submission off in turn and tabulate what it was worth
 [no-exit-message]
 ablate *args: _setup
