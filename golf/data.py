@@ -1,18 +1,21 @@
-"""Training tokens from the judge's descriptors: one endless stream, and which span of it a logical rank reads.
+"""Training tokens from the judge's descriptors, and the two loaders: which tokens a logical rank reads next.
 
-A shard is 256 little-endian int32 (20240520, 1, number of tokens, zeros) and then uint16 tokens. All shards in order
-make one stream that wraps around. A step takes 8 spans of n + 1 tokens one after another, one for each logical rank, n
-being the targets of a logical rank; inputs are a span without its last token, targets without its first, cut into rows.
-So the data of a step depend on its number and the logical rank alone, and any number of processes reads the same.
+A shard is 256 little-endian int32 (20240520, 1, number of tokens, zeros) and then uint16 tokens. A batch has rows for 8
+logical ranks, whatever the number of processes, and a loader's rows depend on the logical rank and on what was read
+before, alone: so any number of processes reads the same.
 
-Source: the challenge's starting script (loader A). Not covered: shuffling, and document borders.
+`stream`, the challenge's starting script (loader A): all shards in order make one stream that wraps around. A batch
+takes 8 spans of n + 1 tokens one after another, one for each logical rank, n being the targets of a logical rank; inputs
+are a span without its last token, targets without its first, cut into rows.
+
+`shuffled` (loader B, source: #1493): see `Shuffled`. Not covered: document borders.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,10 +51,20 @@ def map_shard(descriptor: int, name: str, n_tokens: int) -> np.ndarray:
     return np.frombuffer(mapped, dtype="<u2", offset=HEADER_BYTES)
 
 
+Shards = Sequence[tuple[str, np.ndarray]]
+
+
+def checked(name: str, tokens: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Tokens of a shard, int64; ShardError where an id lies beyond the vocabulary."""
+    if tokens.max() >= vocab_size:
+        raise ShardError(f"shard {name}: id {int(tokens.max())} is beyond the vocabulary of {vocab_size}")
+    return tokens.astype(np.int64)
+
+
 class TokenStream:
     """Shards joined end to end, and around; ids are checked against the vocabulary as they are read."""
 
-    def __init__(self, shards: Sequence[tuple[str, np.ndarray]], vocab_size: int) -> None:
+    def __init__(self, shards: Shards, vocab_size: int) -> None:
         if not shards:
             raise ShardError("no training shards")
         self.shards, self.vocab_size = list(shards), vocab_size
@@ -66,9 +79,7 @@ class TokenStream:
             index = int(np.searchsorted(self.ends, position, side="right"))
             name, tokens = self.shards[index]
             offset = position - (int(self.ends[index]) - len(tokens))
-            part = tokens[offset : offset + n - done]
-            if part.max() >= self.vocab_size:
-                raise ShardError(f"shard {name}: id {int(part.max())} is beyond the vocabulary of {self.vocab_size}")
+            part = checked(name, tokens[offset : offset + n - done], self.vocab_size)
             out_T[done : done + len(part)] = part
             done += len(part)
         return out_T
@@ -87,16 +98,103 @@ def logical_ranks(rank: int, world: int) -> range:
     return range(rank * share, (rank + 1) * share)
 
 
-def batch(stream: TokenStream, step: int, ranks: range, batch_tokens: int, seq_len: int) -> Batch:
-    """The rows of some logical ranks in one step, B = len(ranks) * batch_tokens / 8 / seq_len."""
-    n = batch_tokens // LOGICAL_RANKS
-    spans = np.stack([stream.read((step * LOGICAL_RANKS + rank) * (n + 1), n + 1) for rank in ranks])
-    ids, targets = (torch.from_numpy(np.ascontiguousarray(part)) for part in (spans[:, :-1], spans[:, 1:]))
-    return Batch(ids.view(-1, seq_len), targets.view(-1, seq_len))
+class Stream:
+    """Loader A: the spans of some logical ranks, one batch after another."""
+
+    def __init__(self, shards: Shards, vocab_size: int, ranks: range, seq_len: int) -> None:
+        self.tokens, self.ranks, self.seq_len = TokenStream(shards, vocab_size), ranks, seq_len
+        self.position = 0
+
+    def skip(self, batch_tokens: int) -> None:
+        """Go past the next batch of so many targets over all logical ranks, without reading it."""
+        self.position += batch_tokens + LOGICAL_RANKS
+
+    def batch(self, batch_tokens: int) -> Batch:
+        """The next batch: B = len(ranks) * batch_tokens / 8 / seq_len rows."""
+        n = batch_tokens // LOGICAL_RANKS
+        spans = np.stack([self.tokens.read(self.position + rank * (n + 1), n + 1) for rank in self.ranks])
+        self.skip(batch_tokens)
+        ids, targets = (torch.from_numpy(np.ascontiguousarray(part)) for part in (spans[:, :-1], spans[:, 1:]))
+        return Batch(ids.view(-1, self.seq_len), targets.view(-1, self.seq_len))
+
+
+def share(shards: Shards, rank: int) -> Shards:
+    """The shards of a logical rank: every eighth, or where there are fewer than 8, the rank-th eighth of each."""
+    if len(shards) >= LOGICAL_RANKS:
+        return shards[rank::LOGICAL_RANKS]
+    return [(name, np.array_split(tokens, LOGICAL_RANKS)[rank]) for name, tokens in shards]
+
+
+class RowOrder:
+    """The rows of one logical rank in random order, each once before any comes again: (shard, first token) of each.
+
+    A pass cuts each shard into rows of n + 1 tokens, one of which is shared with the next row, from a random phase
+    below n on. Drawing a shard in proportion to the rows that it has left, and one of these, is drawing a permutation
+    of all rows, which is what is done. The numbers are PCG64(rank)'s and not the run's seed's. Memory: 8 bytes a row.
+    """
+
+    def __init__(self, lengths: Sequence[int], rank: int, seq_len: int) -> None:
+        self.lengths, self.seq_len = np.asarray(lengths), seq_len
+        self.random = np.random.Generator(np.random.PCG64(rank))
+        if self.lengths.max(initial=0) <= seq_len:
+            raise ShardError(f"logical rank {rank}: its part of each shard is shorter than a row of {seq_len} + 1 tokens")
+        self.order = np.empty(0, dtype=np.int64)
+        self.next = 0
+
+    def _begin_pass(self) -> None:
+        room = np.clip(self.lengths - self.seq_len, 0, self.seq_len)
+        self.phases = self.random.integers(0, np.maximum(room, 1))
+        self.ends = np.cumsum(np.maximum(self.lengths - 1 - self.phases, 0) // self.seq_len)
+        self.order, self.next = self.random.permutation(int(self.ends[-1])), 0
+
+    def take(self, n: int) -> list[tuple[int, int]]:
+        """The next n rows."""
+        rows: list[tuple[int, int]] = []
+        while len(rows) < n:
+            if self.next == len(self.order):
+                self._begin_pass()
+            numbers = self.order[self.next : self.next + n - len(rows)]
+            self.next += len(numbers)
+            shards = np.searchsorted(self.ends, numbers, side="right")
+            before = np.concatenate([[0], self.ends])[shards]
+            starts = self.phases[shards] + (numbers - before) * self.seq_len
+            rows += zip(shards.tolist(), starts.tolist(), strict=True)
+        return rows
+
+
+class Shuffled:
+    """Loader B: each logical rank draws rows from its own shards, in an order of its own (`share`, `RowOrder`)."""
+
+    def __init__(self, shards: Shards, vocab_size: int, ranks: range, seq_len: int) -> None:
+        if not shards:
+            raise ShardError("no training shards")
+        self.vocab_size, self.ranks, self.seq_len = vocab_size, ranks, seq_len
+        self.shares = [share(shards, rank) for rank in ranks]
+        self.orders = [RowOrder([len(tokens) for _, tokens in own], rank, seq_len)
+                       for rank, own in zip(ranks, self.shares, strict=True)]  # fmt: skip
+
+    def skip(self, batch_tokens: int) -> None:
+        """Go past the next batch of so many targets over all logical ranks, without reading it."""
+        for order in self.orders:
+            order.take(batch_tokens // LOGICAL_RANKS // self.seq_len)
+
+    def batch(self, batch_tokens: int) -> Batch:
+        """The next batch: B = len(ranks) * batch_tokens / 8 / seq_len rows."""
+        rows = []
+        for own, order in zip(self.shares, self.orders, strict=True):
+            for shard, start in order.take(batch_tokens // LOGICAL_RANKS // self.seq_len):
+                name, tokens = own[shard]
+                rows.append(checked(name, tokens[start : start + self.seq_len + 1], self.vocab_size))
+        rows_BT = torch.from_numpy(np.stack(rows))
+        return Batch(rows_BT[:, :-1].contiguous(), rows_BT[:, 1:].contiguous())
+
+
+Loader = Stream | Shuffled
+LOADERS: dict[str, Callable[[Shards, int, range, int], Loader]] = {"stream": Stream, "shuffled": Shuffled}
 
 
 def made_up(step: int, ranks: range, batch_tokens: int, seq_len: int, vocab_size: int) -> Batch:
-    """Random tokens in the shape of `batch`, for warming up before any training byte exists."""
+    """Random tokens in the shape of a loader's batch, for warming up before any training byte exists."""
     random = torch.Generator().manual_seed(step)
     shape = (len(ranks) * batch_tokens // LOGICAL_RANKS // seq_len, seq_len)
     ids, targets = (torch.randint(vocab_size, shape, generator=random) for _ in range(2))

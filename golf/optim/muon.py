@@ -5,7 +5,11 @@ is steep and which does not converge: singular values end between about 0.7 and 
 and needs matrix products only. Matrices of one shape are stacked and done at once; with several ranks each does its
 share of a stack and the updates are summed over the ranks.
 
-Source: K. Jordan's Muon (github.com/KellerJordan/Muon); the lerp variant and its decoupled decay are #586's.
+MuonEq-R (`equalise`): the rows of the direction get norm 1 first, so that no row of the weight is left behind by
+small gradients. Rows are those of the stored matrix, outputs. Neutral: false.
+
+Source: K. Jordan's Muon (github.com/KellerJordan/Muon); the lerp variant and its decoupled decay are #586's, MuonEq-R
+is #1394's and #1493's.
 Axes: N matrices, R rows, C columns.
 """
 
@@ -32,6 +36,11 @@ def newton_schulz(g_NRC: Tensor, steps: int = 5) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(g_NRC.dtype)
+
+
+def equalised(g_NRC: Tensor) -> Tensor:
+    """g_NRC with each row divided by its 2-norm, of which at least 1e-7 is assumed."""
+    return g_NRC / torch.linalg.vector_norm(g_NRC, dim=-1, keepdim=True).clamp(min=1e-7)
 
 
 def look_ahead(g_NRC: Tensor, buffer_NRC: Tensor, momentum: float) -> Tensor:
@@ -62,11 +71,12 @@ class Muon:
         variant: str,
         decay: float,
         steps: int,
+        equalise: bool = False,
         rank: int = 0,
         world: int = 1,
         all_reduce: Callable[[Tensor], None] = lambda tensor: None,
     ) -> None:
-        self.momentum_rule, self.decay, self.steps = MOMENTUM[variant], decay, steps
+        self.momentum_rule, self.decay, self.steps, self.equalise = MOMENTUM[variant], decay, steps, equalise
         self.mine, self.world, self.all_reduce = slice(rank, None, world), world, all_reduce
         self.stacks: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for matrix in matrices:
@@ -75,10 +85,12 @@ class Muon:
 
     @torch.no_grad()
     def step(self, lr: float, momentum: float) -> None:
-        """One update: w <- (1 - lr decay) w - lr sqrt(max(1, R / C)) orthogonal(momentum(g))."""
+        """One update: w <- (1 - lr decay) w - lr sqrt(max(1, R / C)) orthogonal(equalised(momentum(g)))."""
         for (rows, columns), matrices in self.stacks.items():
             g_NRC = torch.stack([matrix.grad for matrix in matrices])
             direction_NRC = self.momentum_rule(g_NRC, self.buffers[rows, columns], momentum)
+            if self.equalise:
+                direction_NRC = equalised(direction_NRC)
             if self.world == 1:
                 update_NRC = newton_schulz(direction_NRC, self.steps)
             else:

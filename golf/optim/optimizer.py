@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from golf.schema import OptimConfig
 from golf.optim.muon import Muon
 from golf.optim.schedule import Moment, warmdown, warmup
+from golf.schema import OptimConfig
 
 CONTROL = ("resid_mix",)
 
@@ -41,21 +41,34 @@ class Optimizer:
     ) -> None:
         self.cfg = cfg
         self.groups: dict[str, list[nn.Parameter]] = {"muon": [], "embed": [], "scalar": []}
+        self.names: dict[nn.Parameter, str] = {}
         for name, parameter in parameters:
             self.groups[route(name, parameter)].append(parameter)
+            self.names[parameter] = name
         self.muon = Muon(
             self.groups["muon"], variant=cfg.muon_variant, decay=cfg.muon_decay, steps=cfg.muon_steps,
-            rank=rank, world=world, all_reduce=all_reduce,
+            equalise=cfg.muon_equalise, rank=rank, world=world, all_reduce=all_reduce,
         )  # fmt: skip
         self.rates = {"embed": cfg.embed_lr, "scalar": cfg.scalar_lr}
+        decays = {"embed": cfg.embed_decay, "scalar": cfg.scalar_decay}
         self.adam = torch.optim.AdamW(
-            [{"params": self.groups[name], "name": name} for name in self.rates],
-            betas=(cfg.beta1, cfg.beta2), eps=cfg.adam_eps, weight_decay=cfg.adam_decay, fused=True,
+            [{"params": self.groups[name], "name": name, "weight_decay": decays[name]} for name in self.rates],
+            betas=(cfg.beta1, cfg.beta2), eps=cfg.adam_eps, fused=True,
         )  # fmt: skip
+        for parameter in (*self.groups["embed"], *self.groups["scalar"]):
+            # What AdamW would make at its first step, made now: so its state has one shape from the start.
+            moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+            self.adam.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
 
     def parameters(self) -> list[nn.Parameter]:
         """Every parameter once, in the order of the groups."""
         return [parameter for group in self.groups.values() for parameter in group]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a step leaves for the next one, by name: the tensors themselves."""
+        buffers = {f"muon_{rows}x{columns}": buffer for (rows, columns), buffer in self.muon.buffers.items()}
+        return buffers | {f"{self.names[parameter]}:{key}": tensor
+                          for parameter, state in self.adam.state.items() for key, tensor in state.items()}
 
     def step(self, now: Moment) -> None:
         """Clip, update every parameter with the rates of this moment, and clear the gradients."""

@@ -47,6 +47,11 @@ def warmup(now: Moment, horizon: Horizon, start: float, end: float) -> float:
     return start + (end - start) * done
 
 
+def reached(now: Moment, horizon: Horizon) -> bool:
+    """Whether the first `horizon` of the run is over; stays true from then on."""
+    return (now.fraction if isinstance(horizon, float) else now.step) >= horizon
+
+
 def average_decay(now: Moment, decay: float, fraction: float) -> float:
     """Decay of the weight average: `decay`, or with `fraction` > 0 one that reaches back that share of the run."""
     if fraction <= 0:

@@ -87,44 +87,34 @@ class GradientStats:
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
         self.parameters = dict(parameters)
-        self.sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.parameters.items()}
-        self.count = 0
+        self.sums = {name: torch.zeros_like(self.of(p.detach())) for name, p in self.parameters.items()}
+        self.count = torch.zeros(())
+
+    @staticmethod
+    def of(gradient_RC: Tensor) -> Tensor:
+        """What is averaged: fisher_RC of one batch."""
+        return gradient_RC.float().square()
 
     @torch.no_grad()
     def add(self) -> None:
         """Count the gradients that lie at the parameters now; equal on all ranks if the gradients are."""
         for name, parameter in self.parameters.items():
-            self.sums[name].addcmul_(parameter.grad, parameter.grad)
+            self.sums[name] += self.of(parameter.grad)
         self.count += 1
 
     def tensors(self) -> list[Tensor]:
-        """The sums, in the order of the parameters."""
-        return list(self.sums.values())
+        """The sums and their count, in the order of the parameters."""
+        return [*self.sums.values(), self.count]
 
     def result(self) -> dict[str, Tensor]:
-        """name -> fisher_RC; zeros where nothing was counted."""
-        return {name: total / max(self.count, 1) for name, total in self.sums.items()}
+        """name -> mean; zeros where nothing was counted."""
+        return {name: total / self.count.clamp(min=1).to(total.device) for name, total in self.sums.items()}
 
 
-class RowScores:
+class RowScores(GradientStats):
     """The 2-norm of each row's gradient, averaged over measurements: call `add` after a backward pass. Source: #316."""
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
-        self.parameters = dict(parameters)
-        self.sums = {name: torch.zeros(len(p), device=p.device) for name, p in self.parameters.items()}
-        self.count = 0
-
-    @torch.no_grad()
-    def add(self) -> None:
-        """Count the gradients that lie at the parameters now; equal on all ranks if the gradients are."""
-        for name, parameter in self.parameters.items():
-            self.sums[name] += torch.linalg.vector_norm(parameter.grad, dim=1, dtype=torch.float32)
-        self.count += 1
-
-    def tensors(self) -> list[Tensor]:
-        """The sums, in the order of the parameters."""
-        return list(self.sums.values())
-
-    def result(self) -> dict[str, Tensor]:
-        """name -> row_score_R; zeros where nothing was counted."""
-        return {name: total / max(self.count, 1) for name, total in self.sums.items()}
+    @staticmethod
+    def of(gradient_RC: Tensor) -> Tensor:
+        """What is averaged: row_score_R of one measurement."""
+        return torch.linalg.vector_norm(gradient_RC, dim=1, dtype=torch.float32)

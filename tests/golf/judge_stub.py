@@ -52,15 +52,15 @@ class Judge:
                 return frame, self.file.read(frame.get("bytes", 0))
             self.progress.append(frame)
 
-    def train(self, shards: Sequence[Path], seconds: float) -> tuple[dict[str, Any], float]:
-        """The train stage from `ready` on: the `trained` frame, and the seconds that it took."""
+    def train(self, shards: Sequence[Path], seconds: float, **extra: Any) -> tuple[dict[str, Any], float]:
+        """The train stage from `ready` on: the `trained` frame, and the seconds that it took; `extra` fields of `train`."""
         assert self.hear()[0]["op"] == "ready"
         descriptors = [os.open(path, os.O_RDONLY) for path in shards]
         names = [{"name": path.stem, "tokens": (path.stat().st_size - 1024) // 2} for path in shards]
         began = time.monotonic()
         for i, (name, descriptor) in enumerate(zip(names, descriptors, strict=True)):  # one frame each, on purpose
             more = {"more": True} if i < len(names) - 1 else {}
-            self.say({"op": "train", "shards": [name], "seconds": seconds, **more}, descriptors=[descriptor])
+            self.say({"op": "train", "shards": [name], "seconds": seconds, **extra, **more}, descriptors=[descriptor])
             os.close(descriptor)
         return self.hear()[0], time.monotonic() - began
 

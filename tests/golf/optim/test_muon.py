@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from golf.optim.muon import COEFFICIENTS, Muon, newton_schulz
+from golf.optim.muon import COEFFICIENTS, Muon, equalised, newton_schulz
 
 
 def some(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -61,6 +61,31 @@ def test_decay_is_decoupled_and_tall_matrices_step_further():
     update = newton_schulz(weight.grad[None])[0]
     Muon([weight], variant="nesterov", decay=0.5, steps=5).step(0.1, 0.0)
     torch.testing.assert_close(weight.detach(), torch.ones(16, 4) * 0.95 - 0.1 * 2 * update, atol=1e-5, rtol=1e-4)
+
+
+def test_equalised_rows_have_norm_one_and_keep_their_direction_and_empty_rows_stay_empty():
+    g = some(2, 5, 7)
+    g[0, 1] = 0
+    norms = equalised(g).norm(dim=2)
+    assert norms[0, 1] == 0
+    torch.testing.assert_close(norms.flatten()[torch.arange(10) != 1], torch.ones(9))
+    torch.testing.assert_close(equalised(g) * g.norm(dim=2, keepdim=True), g)
+
+
+@pytest.mark.parametrize("variant", ["lerp", "nesterov"])
+def test_equalising_makes_the_update_blind_to_the_size_of_rows(variant):
+    gradients, sizes = [some(8, 12), some(8, 12, seed=1)], torch.logspace(-2, 2, 8)[:, None]
+    found = []
+    for equalise in (True, False):
+        for scaled in (gradients, [sizes * g for g in gradients]):
+            weight = nn.Parameter(torch.zeros(8, 12))
+            muon = Muon([weight], variant=variant, decay=0.0, steps=5, equalise=equalise)
+            for gradient in scaled:
+                weight.grad = gradient
+                muon.step(1.0, 0.9)
+            found.append(weight.detach())
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-3)
+    assert (found[2] - found[3]).abs().max() > 0.1
 
 
 def test_the_shares_of_several_ranks_add_up_to_the_step_of_one():

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from golf.config import OptimConfig, load
+from golf.config import load
 from golf.optim.ema import Ema
 from golf.optim.optimizer import Optimizer, route
-from golf.optim.schedule import Moment, average_decay, warmdown, warmup
+from golf.optim.schedule import Moment, average_decay, reached, warmdown, warmup
+from golf.schema import OptimConfig
 from tests.golf.recipes import FULL, SUBMISSION, config_without, lively
 
 
@@ -26,7 +27,8 @@ def test_every_parameter_is_in_exactly_one_group():
 
 
 @pytest.mark.parametrize(("name", "group"), [
-    ("blocks.3.attn.q.weight", "muon"), ("blocks.0.mlp.down.weight", "muon"), ("blocks.1.attn.gate.weight", "muon"),
+    ("blocks.3.attn.q_down.weight", "muon"), ("blocks.3.attn.q_up.weight", "muon"), ("skip_gates", "scalar"),
+    ("blocks.0.mlp.down.weight", "muon"), ("blocks.1.attn.gate.weight", "muon"),
     ("tok_emb.weight", "embed"), ("blocks.2.resid_mix", "scalar"), ("blocks.2.attn.q_gain", "scalar"),
     ("bigram.proj.weight", "scalar"), ("value_embedding.table.weight", "scalar"), ("skip_weights", "scalar"),
 ])  # fmt: skip
@@ -45,7 +47,7 @@ def step_once(cfg: OptimConfig, now: Moment, scale: float = 1.0) -> dict[str, to
 
 
 def test_at_the_end_of_the_warmdown_nothing_moves():
-    cfg = OptimConfig(warmdown=0.5, muon_decay=0.1, adam_decay=0.1)
+    cfg = OptimConfig(warmdown=0.5, muon_decay=0.1, embed_decay=0.1, scalar_decay=0.1)
     for name, p in step_once(cfg, Moment(100, 1.0)).items():
         assert torch.equal(p, lively(load(FULL)).get_parameter(name))
 
@@ -61,6 +63,41 @@ def test_decay_off_leaves_the_other_optimizer_alone(name):
     owner = {"muon-decay": ("muon",), "adam-decay": ("embed", "scalar")}[name]
     for key, p in full.items():
         assert torch.equal(p, off[key]) is (route(key, p) not in owner)
+
+
+@pytest.mark.parametrize(("field", "owner"), [("muon_decay", "muon"), ("embed_decay", "embed"), ("scalar_decay", "scalar")])
+def test_each_decay_shrinks_its_own_group_by_its_own_rate(field, owner):
+    rate = {"muon_lr": 0.5, "embed_lr": 0.25, "scalar_lr": 0.125}
+    plain, decayed = (step_once(OptimConfig(warmdown=0, **rate, **{field: value}), Moment(3, 0.1)) for value in (0.0, 0.1))
+    for name, start in lively(load(FULL)).named_parameters():
+        shrunk = 0.1 * rate[f"{owner}_lr"] * start if route(name, start) == owner else torch.zeros_like(start)
+        torch.testing.assert_close(plain[name] - decayed[name], shrunk, atol=1e-6, rtol=1e-4)
+
+
+def test_a_state_put_back_continues_as_if_nothing_had_happened():
+    found = []
+    for interrupted in (False, True):
+        model = lively(load(FULL))
+        optimizer = Optimizer(model.named_parameters(), load(FULL).optim)
+        for step in range(4):
+            if interrupted and step == 2:
+                saved = {name: tensor.clone() for name, tensor in optimizer.state().items()}
+                optimizer = Optimizer(model.named_parameters(), load(FULL).optim)
+                for name, tensor in optimizer.state().items():
+                    tensor.copy_(saved[name])
+            for i, p in enumerate(model.parameters()):
+                p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * step + i))
+            optimizer.step(Moment(step, step / 4))
+        found.append(list(model.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_horizon_is_reached_once_and_for_good():
+    steps = [reached(Moment(step, step / 10), 3) for step in range(10)]
+    shares = [reached(Moment(step, step / 10), 0.3) for step in range(10)]
+    assert steps == shares == [False] * 3 + [True] * 7
+    assert reached(Moment(0, 0.0), 0)
+    assert reached(Moment(0, 0.0), 0.0)
 
 
 def test_a_warmdown_of_3500_steps_covers_the_last_3500_of_8100():
