@@ -11,6 +11,10 @@ which a matrix product does not; so the artifact's bytes, and the weights read f
 Why b divides the columns: a Hadamard matrix cut down to n x n is not orthogonal (#1462 did so: at 1536 columns
 |H H^T - I| reaches 0.25).
 
+What belongs to a rotated matrix turns with it: a Hessian H_CC of the inputs becomes R^T H R (#1400), so that
+tr(D H D^T) is the same on both sides, and a diagonal (Fisher) becomes the mean of its block, which is the diagonal of
+R^T diag(f) R.
+
 Neutral value: not calling it. Bytes: none. Source: #586. Not covered: random signs, rotating activations.
 """
 
@@ -39,3 +43,15 @@ def rotate(weight_RC: Tensor) -> Tensor:
         turned = torch.stack((upper + lower, upper - lower), dim=2)
         half *= 2
     return turned.reshape(rows, columns) * size**-0.5
+
+
+def rotate_hessian(hessian_CC: Tensor) -> Tensor:
+    """H_CC (symmetric) -> R^T H R, the Hessian of a matrix whose columns `rotate` has turned."""
+    return rotate(rotate(hessian_CC).T.contiguous())
+
+
+def rotate_diagonal(diagonal_RC: Tensor) -> Tensor:
+    """Second moments f_RC, one for each weight -> those of the rotated weights where they do not depend on each other."""
+    rows, columns = diagonal_RC.shape
+    blocks = diagonal_RC.float().reshape(rows, -1, block_size(columns))
+    return blocks.mean(dim=2, keepdim=True).expand_as(blocks).reshape(rows, columns)

@@ -1,4 +1,5 @@
-"""The artifact: the same bytes from the same checkpoint, weights back within the rounding, errors for all else."""
+"""The artifact: the same bytes from the same checkpoint, weights back within the rounding, errors for all else; and the
+byte limit, which allocation keeps."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ import torch
 import zstandard
 from hypothesis import given, settings, strategies as st
 
-from golf import arrays, codec, pack
+from golf import arrays, checkpoint, codec, entropy, pack
 from golf.config import Config, digest, load
+from golf.describe import code_bytes
 from golf.dist import Ranks
 from golf.model.gpt import GPT
 from golf.model.init import initialise
-from golf.train import CHECKPOINT_FILE, CHECKPOINT_KIND
+from golf.quant.stats import TensorStats
 from golf.wire import Setup, Wire
+from tests.golf.quant.samples import gaussian, inputs
 
 V = 64
 TINY = """
@@ -44,15 +47,29 @@ def weights_of(config: Config, seed: int = 0) -> dict[str, torch.Tensor]:
             for name, tensor in model.state_dict().items()}  # fmt: skip
 
 
-def write_checkpoint(folder: Path, config: Config, weights: dict[str, torch.Tensor], **header: object) -> None:
-    folder.mkdir(exist_ok=True)
-    facts = {"kind": CHECKPOINT_KIND, "config_sha256": digest(config), "seed": 1, "vocab_size": V, "steps": 5}
-    arrays.write(folder / CHECKPOINT_FILE, {**facts, **header}, {n: w.numpy() for n, w in weights.items()})
+def statistics_of(config: Config) -> dict[str, TensorStats]:
+    """Made-up statistics of everything that the recipe measures."""
+    found = {}
+    for seed, (name, asked) in enumerate(checkpoint.statistics_of(config, V).items()):
+        stats = TensorStats()
+        if "hessian" in asked:
+            x_NC = inputs(asked["activation"][0], seed=seed)
+            stats = stats._replace(hessian_CC=x_NC.T @ x_NC / len(x_NC), activation_C=x_NC.abs().mean(dim=0))
+        if "fisher" in asked:
+            rows, columns = asked["fisher"]
+            fisher_RC = gaussian(rows, columns, seed).square() * gaussian(rows, 1, seed + 1).exp()
+            stats = stats._replace(fisher_RC=1e-6 * fisher_RC)
+        if "row_score" in asked:
+            stats = stats._replace(row_score_R=gaussian(1, *asked["row_score"], seed)[0].abs())
+        found[name] = stats
+    return found
 
 
+ROOM = 1 << 24
+"""A limit that nothing here reaches."""
 CONFIG = config_of()
 WEIGHTS = weights_of(CONFIG)
-ARTIFACT = pack.to_artifact(WEIGHTS, CONFIG)
+ARTIFACT = pack.to_artifact(WEIGHTS, {}, CONFIG, ROOM)
 
 
 def opened() -> tuple[dict, dict[str, np.ndarray]]:
@@ -69,7 +86,7 @@ def closed(header: dict, content: dict[str, np.ndarray]) -> bytes:
 @pytest.mark.parametrize("bits", [6, 8])
 def test_weights_come_back_within_their_rounding(rotate, floor, bits):
     config = config_of(rotate=rotate, floor=floor, bits=bits)
-    back = pack.from_artifact(pack.to_artifact(WEIGHTS, config), config, V)
+    back = pack.from_artifact(pack.to_artifact(WEIGHTS, {}, config, ROOM), config, V)
     largest = 2 ** (bits - 1) - 1
     assert list(back) == list(WEIGHTS)
     for name, weight in WEIGHTS.items():
@@ -82,7 +99,7 @@ def test_weights_come_back_within_their_rounding(rotate, floor, bits):
 
 
 def test_the_same_checkpoint_gives_the_same_bytes_and_the_header_says_nothing_of_the_run():
-    assert pack.to_artifact({name: w.clone() for name, w in WEIGHTS.items()}, CONFIG) == ARTIFACT
+    assert pack.to_artifact({name: w.clone() for name, w in WEIGHTS.items()}, {}, CONFIG, ROOM) == ARTIFACT
     header, content = opened()
     assert header == {"kind": "golf-artifact-1", "config_sha256": digest(CONFIG)}
     assert sum(array.nbytes for array in content.values()) < 1.3 * sum(w.numel() for w in WEIGHTS.values())
@@ -90,7 +107,7 @@ def test_the_same_checkpoint_gives_the_same_bytes_and_the_header_says_nothing_of
 
 def test_bits_null_stores_float16_and_nothing_else():
     config = load(TINY.replace("rotate: true", "bits: null, rotate: true"))
-    artifact = pack.to_artifact(WEIGHTS, config)
+    artifact = pack.to_artifact(WEIGHTS, {}, config, ROOM)
     back = pack.from_artifact(artifact, config, V)
     assert all(torch.equal(back[name], weight.half().float()) for name, weight in WEIGHTS.items())
     assert len(artifact) > 1.5 * len(ARTIFACT)
@@ -148,7 +165,9 @@ FORGED = {
     "zero step": (lambda c: {**c, CODED + ":step": c[CODED + ":step"] * np.float16(0)}, "finite and positive"),
     "negative step": (lambda c: {**c, CODED + ":step": -c[CODED + ":step"]}, "finite and positive"),
     "NaN": (lambda c: {**c, PLAIN: c[PLAIN] * np.float16("nan")}, "NaN"),
-    "code": (lambda c: {**c, CODED: np.full_like(c[CODED], 32)}, r"outside -32\.\.31"),
+    "lowest code": (lambda c: {**c, CODED: np.full_like(c[CODED], -32)}, r"outside -31\.\.31"),
+    "scales without AWQ": (lambda c: {**c, CODED + ":scale": np.ones(48, np.float16)}, "unknown"),
+    "code": (lambda c: {**c, CODED: np.full_like(c[CODED], 32)}, r"outside -31\.\.31"),
 }
 
 
@@ -175,34 +194,197 @@ def test_a_bomb_is_refused_by_what_it_declares():
         pack.from_artifact(bomb, CONFIG, V)
 
 
-def test_the_stage_packs_what_train_left_and_reads_it_again(tmp_path: Path):
-    write_checkpoint(tmp_path / "checkpoint", CONFIG, WEIGHTS)
+FULL = TINY.replace("init: orthogonal}", "init: orthogonal}\ntrain: {seq_len: 16, batch_tokens: 128}\n"
+                    "stats: {hessian_batches: 1, fisher_batches: 1, row_score_every: 1}").replace(
+    "quant: {rotate: true, floor: true,",
+    "quant: {embed_bits: 7, down_bits: 5, row_bits: true, allocate: true, awq: true, rotate: true, clip: search,\n"
+    "        fisher: true, floor: true, gptq: true, entropy: true, shuffle: 2, codec: brotli, level: 9,")  # fmt: skip
+"""Every technique of the quantiser at once."""
+OFF = {"row_bits": False, "allocate": False, "awq": False, "rotate": False, "clip": "max", "fisher": False, "floor": False,
+       "gptq": False, "entropy": False, "shuffle": 1, "embed_bits": 0, "down_bits": 0, "codec": "zlib"}  # fmt: skip
+TIGHT = 14_000
+"""Bytes that are too few for the bits that FULL asks for."""
+
+
+def packed(config: Config, limit: int = ROOM) -> tuple[bytes, dict[str, torch.Tensor], list[str]]:
+    """Artifact, weights that come back, and what was said."""
+    said: list[str] = []
+    data = pack.to_artifact(WEIGHTS, statistics_of(config), config, limit, said.append)
+    return data, pack.from_artifact(data, config, V), said
+
+
+def moved(back: dict[str, torch.Tensor]) -> float:
+    return sum((back[name] - weight).square().sum().item() for name, weight in WEIGHTS.items())
+
+
+@pytest.mark.parametrize("field", [None, *OFF])
+def test_the_full_recipe_comes_back_and_so_does_each_with_one_technique_off(field):
+    config = config_of(FULL, **({} if field is None else {field: OFF[field]}))
+    data, back, said = packed(config)
+    assert list(back) == list(WEIGHTS)
+    for name, weight in WEIGHTS.items():
+        if weight.ndim == 1 or weight.numel() <= 400:
+            assert torch.equal(back[name], weight.half().float())
+    size = sum(weight.square().sum().item() for weight in WEIGHTS.values())
+    assert 0 < moved(back) < 0.2 * size
+    assert any("Shannon bound" in line for line in said) and any(f"{len(data):,} bytes" in line for line in said)
+    if field is not None:
+        assert data != packed(config_of(FULL))[0]
+
+
+def test_eight_bits_lose_less_than_six_and_six_less_than_four():
+    errors = [moved(packed(config_of(bits=bits, floor=False))[1]) for bits in (4, 6, 8)]
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+
+
+def test_each_kind_of_matrix_gets_the_bits_of_its_kind_and_sixteen_is_float16():
+    config = config_of(embed_bits=16, attn_bits=8, up_bits=4, down_bits=3, floor=False)
+    recipes = pack.recipes_of(config, pack.shapes_of(config, V))
+    bits = {name: how.bits for name, how in recipes.items()}
+    assert bits["tok_emb.weight"] is None and bits["smear.gate"] is None and bits["bigram.table.weight"] == 6
+    assert [bits[f"blocks.0.{name}.weight"] for name in ("attn.q", "attn.out", "mlp.up", "mlp.down")] == [8, 8, 4, 3]
+    sigmas = pack.recipes_of(config_of(clip="sigma", sigmas=5.0, embed_sigmas=7.0), pack.shapes_of(config, V))
+    assert sigmas["tok_emb.weight"].reach.sigmas == 7.0 and sigmas["bigram.table.weight"].reach.sigmas == 5.0
+    back = packed(config)[1]
+    assert torch.equal(back["tok_emb.weight"], WEIGHTS["tok_emb.weight"].half().float())
+
+
+def test_which_tensors_are_coded_is_decided_as_in_586():
+    config = config_of(fp16_limit=65_535)
+
+    def coded(*shape: int) -> bool:
+        return pack.recipe_of(config, "blocks.0.attn.q.weight", shape).bits is not None
+
+    assert coded(1024, 512) and coded(128, 512) and coded(65_536, 1)
+    assert not coded(256, 128) and not coded(8, 512) and not coded(65_535, 1)
+    assert not coded(65_536) and not coded(64, 64, 64) and not coded()
+
+
+def test_bits_null_is_neutral_for_the_whole_quantiser():
+    plain, full = config_of(bits=None), config_of(FULL, bits=None, codec="zstd", level=22, shuffle=1)
+    (_, back, _), (_, same, said) = packed(plain), packed(full)
+    assert all(torch.equal(back[name], same[name]) for name in back)
+    assert not any("allocation" in line for line in said)
+
+
+def test_allocation_fits_takes_more_under_a_smaller_limit_and_says_what_it_took():
+    sizes, errors = [], []
+    for limit in (ROOM, 18_000, 16_000, TIGHT):
+        data, back, said = packed(config_of(FULL, gptq=False, awq=False), limit)
+        assert len(data) <= limit
+        sizes, errors = [*sizes, len(data)], [*errors, moved(back)]
+        traded = [line for line in said if " -> " in line]
+        assert len(traded) == sum("step" in name for name in arrays_of(data, config_of(FULL, gptq=False, awq=False)))
+        assert (limit == ROOM) == all(re.search(r": (\d) -> \1 bits", line) for line in traded)
+    assert sizes == sorted(sizes, reverse=True) and errors == sorted(errors)
+    assert TIGHT - sizes[-1] < 0.1 * TIGHT
+
+
+def arrays_of(data: bytes, config: Config) -> dict[str, np.ndarray]:
+    body = codec.CODECS[config.quant.codec][1](data, ROOM)
+    return arrays.from_bytes(codec.unshuffle(body, config.quant.shuffle))[1]
+
+
+def test_a_limit_that_nothing_fits_is_an_error_with_the_numbers():
+    with pytest.raises(ValueError, match=r"smallest artifact has [\d,]+ bytes; 3,000 are allowed"):
+        packed(config_of(FULL, gptq=False, awq=False), 3_000)
+
+
+def test_without_allocation_the_limit_is_the_judges_business():
+    assert packed(config_of(FULL, allocate=False, awq=False), 100)[0] == packed(config_of(FULL, allocate=False, awq=False))[0]
+
+
+def test_allocation_spares_the_tensor_whose_errors_matter():
+    config = config_of(FULL, gptq=False, awq=False, row_bits=False)
+    stats, name = statistics_of(config), "blocks.1.mlp.up.weight"
+
+    def given(importance: float) -> str:
+        said: list[str] = []
+        changed = stats[name]._replace(fisher_RC=importance * stats[name].fisher_RC)
+        pack.to_artifact(WEIGHTS, {**stats, name: changed}, config, TIGHT, said.append)
+        return next(line for line in said if line.startswith(name))
+
+    assert ": 6 -> 6 bits" in given(1e4) and ": 6 -> 2 bits" in given(1e-8)
+
+
+@pytest.mark.parametrize("text", [TINY, FULL])
+def test_the_bytes_do_not_depend_on_the_number_of_threads(text):
+    config = config_of(text)
+    stats, before = statistics_of(config), torch.get_num_threads()
+    try:
+        data = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            data.append(pack.to_artifact(WEIGHTS, stats, config, ROOM))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert data[0] == data[1]
+
+
+def test_the_entropy_coder_takes_the_place_of_the_codes_and_comes_near_its_bound():
+    coded, plain = (arrays_of(packed(config)[0], config) for config in (config_of(entropy=True), config_of()))
+    assert set(coded) - set(plain) == set(pack.WORDS) and "tok_emb.weight" in set(plain) - set(coded)
+    words, bound = coded["codes:words"].nbytes, entropy.entropy_bytes(coded["codes:counts"])
+    assert bound <= words <= bound + 64
+
+
+AWQ = config_of(FULL, row_bits=False, allocate=False, gptq=False, rotate=False)
+FORGED_FULL = {
+    "words": (lambda c: {**c, "codes:words": c["codes:words"][1:]}, "entropy"),
+    "histograms": (lambda c: {**c, "codes:counts": c["codes:counts"] + 1}, "entropy"),
+    "levels": (lambda c: {**c, "codes:levels": c["codes:levels"][:-1]}, "levels"),
+    "no words": (lambda c: _without(c, "codes:words"), "missing"),
+    "codes as well": (lambda c: {**c, CODED: np.zeros((V, 48), np.int8)}, "unknown"),
+    "scale length": (lambda c: {**c, CODED + ":scale": np.ones(47, np.float16)}, "expected float16"),
+    "scale zero": (lambda c: {**c, CODED + ":scale": np.zeros(48, np.float16)}, "scales of tensor"),
+    "scale infinite": (lambda c: {**c, CODED + ":scale": np.full(48, np.inf, np.float16)}, "scales of tensor"),
+    "scale of a vector": (lambda c: {**c, PLAIN + ":scale": np.ones(48, np.float16)}, "unknown"),
+}
+
+
+@pytest.mark.parametrize("how", FORGED_FULL)
+def test_forged_words_and_scales_are_refused(how):
+    forge, said = FORGED_FULL[how]
+    data = packed(AWQ)[0]
+    header = {"kind": "golf-artifact-1", "config_sha256": digest(AWQ)}
+
+    def close(content: dict[str, np.ndarray]) -> bytes:
+        return codec.compress_brotli(codec.shuffle(arrays.to_bytes(header, content), 2), 1)
+
+    content = arrays_of(data, AWQ)
+    assert any(name.endswith(":scale") for name in content)
+    pack.from_artifact(close(content), AWQ, V)
+    with pytest.raises(ValueError, match=said):
+        pack.from_artifact(close(forge(content)), AWQ, V)
+
+
+@pytest.mark.parametrize("text", [TINY, FULL])
+def test_the_stage_packs_what_train_left_and_reads_it_again(tmp_path: Path, text: str):
+    config = config_of(text, target_bytes=TIGHT if text is FULL else 0)
+    stats = statistics_of(config)
+    (tmp_path / "checkpoint").mkdir()
+    checkpoint.write(tmp_path / "checkpoint", config, V, 1, 5, WEIGHTS, stats)
+    (tmp_path / "c").write_text(text)
+    limits = {"checkpoint_bytes": ROOM, "counted_bytes": ROOM}
+    setup = Setup("pack", 1, "record", V, tmp_path / "t", tmp_path / "c", tmp_path, limits, checkpoint=tmp_path / "checkpoint")
     ours, theirs = socket.socketpair()
-    setup = Setup("pack", 1, "record", V, tmp_path / "t", tmp_path / "c", tmp_path, {"checkpoint_bytes": 1 << 24},
-                  checkpoint=tmp_path / "checkpoint")  # fmt: skip
     with ours, theirs:
-        pack.run(Wire(theirs), setup, CONFIG, Ranks(0, 1, torch.device("cpu")))
+        pack.run(Wire(theirs), setup, config, Ranks(0, 1, torch.device("cpu")))
         judge = Wire(ours)
         judge.receive("ready")
         while judge.receive("progress", "packed").op != "packed":
             pass
-    assert (tmp_path / "artifact.bin").read_bytes() == ARTIFACT
+    assert (tmp_path / "artifact.bin").read_bytes() == pack.to_artifact(WEIGHTS, stats, config, TIGHT)
 
 
-def test_a_checkpoint_that_is_not_the_recipes_model_is_refused(tmp_path: Path):
-    folder = tmp_path / "checkpoint"
+def test_the_artifact_may_take_what_code_and_recipe_leave(tmp_path: Path):
+    (tmp_path / "c").write_bytes(b"x" * 1000)
+    setup = Setup("pack", 1, "record", V, tmp_path, tmp_path / "c", tmp_path, {"counted_bytes": 16_000_000})
+    assert pack.artifact_limit(CONFIG, setup) == 16_000_000 - 1000 - code_bytes()
+    assert pack.artifact_limit(config_of(target_bytes=5000), setup) == 5000
 
-    def refused(said: str, weights: dict[str, torch.Tensor], limit: int = 1 << 24, **header: object) -> None:
-        write_checkpoint(folder, CONFIG, weights, **header)
-        with pytest.raises(ValueError, match=said):
-            pack.read_checkpoint(folder, CONFIG, V, limit)
 
-    refused("kind", WEIGHTS, kind="other")
-    refused("another recipe", WEIGHTS, config_sha256="0" * 64)
-    refused("unknown", {**WEIGHTS, "more": torch.zeros(3)})
-    refused("missing", {name: w for name, w in WEIGHTS.items() if name != PLAIN})
-    refused("expected float32", {**WEIGHTS, PLAIN: WEIGHTS[PLAIN].half()})
-    refused("expected float32", {**WEIGHTS, PLAIN: WEIGHTS[PLAIN][1:]})
-    refused("no plain file", WEIGHTS, limit=1000)
+def test_weights_that_cannot_be_stored_are_an_error_that_names_the_tensor():
     with pytest.raises(ValueError, match=rf"tensor {re.escape(PLAIN)} holds a NaN"):
-        pack.to_artifact({**WEIGHTS, PLAIN: WEIGHTS[PLAIN] * float("nan")}, CONFIG)
+        pack.to_artifact({**WEIGHTS, PLAIN: WEIGHTS[PLAIN] * float("nan")}, {}, CONFIG, ROOM)
