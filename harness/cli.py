@@ -55,6 +55,34 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
     raise typer.Exit(verdict.exit_code(judged))
 
 
+@app.command("all")
+def run_all(submissions: Annotated[list[Path] | None, typer.Argument(help="Default: all of submissions/.")] = None,
+            profile: Annotated[str, typer.Option(help="pocket, solo or record.")] = "pocket",
+            runner: Annotated[Literal["docker", "local"] | None, typer.Option(
+                help="Default: both, docker where an engine answers.")] = None,
+            one_seed: Annotated[bool, typer.Option("--one-seed", help="Only the first seed of each manifest.")] = False,
+            train_seconds: TrainSecondsOption = None,
+            data: Annotated[Path | None, typer.Option(help="A folder made by `pgolf data prepare`.")] = None,
+            runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
+            as_json: JsonOption = False) -> None:
+    """Run every submission on both runners; goes on after a failure and exits with the worst code.
+
+    pgolf all --runner local --one-seed --train-seconds 10
+    """
+    from rich.console import Console
+
+    from harness import command_all
+    from harness.progress import Progress
+
+    with Progress() as progress:
+        matrix = command_all.run_all(submissions or [], profile, runner, one_seed, train_seconds, data, runs, progress)
+    if as_json:
+        print(json.dumps(matrix, indent=1))
+    else:
+        command_all.show(matrix, Console())
+    raise typer.Exit(matrix["exit_code"])
+
+
 @app.command()
 def ablate(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadamard-ve128")],
            profile: Annotated[str, typer.Option(help="pocket, solo or record.")] = "pocket",

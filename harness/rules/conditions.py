@@ -56,9 +56,13 @@ def _score_first(evidence: Evidence) -> Judged:
     done = _scored(evidence)
     if not done:
         return Judged("unknown", "no seed was scored")
-    learns = any(attempt.claims["adapts"] for attempt in done)
-    how = "each chunk was committed before `adapt` was sent" if learns else "`adapt` was never sent (track A)"
-    return Judged("pass", f"{how}, in chunks of {done[0].claims['chunk_tokens']:,} tokens, over {len(done)} seeds")
+    learned = [len(attempt.facts["borders"]) for attempt in done if attempt.claims["adapts"]]
+    how = f"`adapt` was never sent (track {evidence.manifest.track})"
+    if learned:
+        how = (f"{sum(learned):,} times `adapt` was sent, each after every number of the chunks up to there was committed to the "
+               "ledger and before the next chunk was shown; the border row that came back was given blind")
+    some = f" in {len(learned)} of them" if 0 < len(learned) < len(done) else ""
+    return Judged("pass", f"{how}, in chunks of {done[0].claims['chunk_tokens']:,} tokens, over {len(done)} seeds{some}")
 
 
 def _single_pass(evidence: Evidence) -> Judged:

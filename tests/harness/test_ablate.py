@@ -51,7 +51,8 @@ def describe(wire, setup):
                  "changes": STAGES[name]} for name in config if name != "int"]
     wire.send(op="ready")
     wire.send(op="description", parameters=1000 if "wide" in config else 900,
-              techniques=[name for name in config if name != "int"], estimated_bytes=2048, unquantised=without(config, "int"), variants=[], more=True)
+              techniques=[name for name in config if name != "int"], estimated_bytes=2048,
+              unquantised=without(config, "int"), variants=[], more=True)
     wire.send(op="variants", variants=variants)
 
 def train(wire, setup):

@@ -152,7 +152,11 @@ def test_score_first_passes_fails_and_is_unknown() -> None:
     assert "`adapt` was never sent" in found("score-first", evidence())["evidence"]
     learning = record(1337)
     learning.attempts[2].claims["adapts"] = True
-    assert "committed before `adapt` was sent" in found("score-first", evidence(learning))["evidence"]
+    learning.attempts[2].facts["borders"] = [border(4096), border(8192)]
+    shown = found("score-first", evidence(learning, record(42), manifest=manifest(track="B")))["evidence"]
+    assert "2 times `adapt` was sent, each after every number of the chunks up to there was committed" in shown
+    assert "over 2 seeds in 1 of them" in shown
+    assert "never sent (track B)" in found("score-first", evidence(manifest=manifest(track="B")))["evidence"]
     assert outcome("score-first", evidence(broken(1, "score", "failed", "track"))) == "fail"
     assert outcome("score-first", evidence(broken(1, "pack", "machine"))) == "unknown"
 
