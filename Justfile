@@ -62,6 +62,16 @@ clean *args: _setup
 test *args: _setup
     @.venv/bin/python -m pytest "$@"
 
+# Training speed beside the challenge's starting script, on this CPU: bench --data DIR --script train_gpt.py
+[no-exit-message]
+bench *args: _setup
+    @.venv/bin/python -m golf.bench "$@"
+
+# Every check that needs a GPU, with whatever torch is there; without one it says so and claims nothing
+[no-exit-message]
+gpu *args:
+    @python=.venv/bin/python; [ -x $python ] || python=python3; $python -m golf.bench.gpu "$@"
+
 # Style and types
 [no-exit-message]
 lint: _setup

@@ -1,0 +1,174 @@
+"""`just bench`: golf's training beside the challenge's starting script, at one shape, on this machine's CPU.
+
+Contestants: the script; golf with the script's techniques (the same model, optimizers and batches, another program);
+golf with the best recipe of that size. All take turns (golf/bench/turns.py) for the same seconds of their own clocks,
+in bfloat16 where the machine has it natively, compiled where a C++ compiler is there and --compile says so. Each rate
+is shown beside the bound that this machine's own matrix rate sets (golf/bench/work.py), each result as bits per byte
+of the same text (golf/bench/yardstick.py). Without the script, or with another version of it, it is skipped.
+
+    just bench --data DIR --script train_gpt.py [--json]
+
+DIR holds tokenizer.model, train_*.bin and val_*.bin, as `just data prepare` leaves them. The table goes to stdout,
+progress to stderr. Not covered: GPUs (golf/bench/gpu.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from golf import dist
+from golf.bench import contestants, script, turns, work, yardstick
+from golf.bench.contestants import Course
+from golf.bench.turns import Contestant, to_stderr
+from golf.config import load
+from golf.schema import Config
+
+SHAPE = """
+model: {layers: 4, width: 256, heads: 4, kv_heads: 2, mlp_hidden: 512}
+train: {batch_tokens: 16384, seq_len: 512}
+optim: {warmdown: 0.5}
+hardware: {micro_tokens: 4096}
+"""
+"""The script's techniques are golf's defaults."""
+
+BEST = """
+model: {layers: 4, width: 256, heads: 4, kv_heads: 2, mlp_hidden: 512, rope_dims: 16, ln_scale: true, xsa_last: 2,
+        attn_gate: true, smear: true, init: orthogonal}
+train: {batch_tokens: 4096, seq_len: 512}
+optim: {muon_lr: 0.03, muon_variant: lerp, muon_momentum_warmup: 0.2, embed_lr: 0.035, scalar_lr: 0.025, clip: 0.3,
+        warmdown: 0.6, warmdown_shape: cosine, ema_fraction: 0.05}
+hardware: {micro_tokens: 4096}
+"""
+"""hadamard-ve128's techniques that cost no table, on smaller batches: many small steps suit a short run."""
+
+SAME, OWN = "golf, same model", "golf, best recipe"
+SCRIPT = "starting script"
+
+
+def files(folder: Path, beginning: str) -> list[Path]:
+    """Shards of a dataset folder, in order; ValueError where there are none."""
+    found = sorted(folder.glob(f"{beginning}_*.bin"))
+    if not found:
+        raise ValueError(f"{folder}: no {beginning}_*.bin; `just data prepare pocket` makes such a folder")
+    return found
+
+
+def vocab_size(tokenizer: Path) -> int:
+    """Pieces of a tokenizer."""
+    import sentencepiece
+
+    return sentencepiece.SentencePieceProcessor(model_file=str(tokenizer)).vocab_size()
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    default = Path(os.environ.get("PGOLF_HOME", Path.home() / ".cache/pgolf")) / "datasets/pocket"
+    parser = argparse.ArgumentParser(prog="just bench", description=__doc__.split("\n")[0])
+    parser.add_argument("--script", type=Path, help="the challenge's train_gpt.py; skipped without it")
+    parser.add_argument("--data", type=Path, default=default, help=f"dataset folder (default: {default})")
+    parser.add_argument("--seconds", type=float, default=60, help="of training for each contestant (default: 60)")
+    parser.add_argument("--turn", type=float, default=5, help="seconds of a turn (default: 5)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each contestant (default: all cores)")
+    parser.add_argument("--val-tokens", type=int, default=200_000, help="of validation text (default: 200,000)")
+    parser.add_argument("--compile", choices=("none", "script", "all"), default="none", help="torch.compile for whom")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    return parser.parse_args(argv)
+
+
+def row(contestant: Contestant, config: Config, options: argparse.Namespace, course: Course, text: yardstick.Text,
+        rate: work.Rate) -> dict[str, Any]:  # fmt: skip
+    """What is reported of one contestant."""
+    last, limit = contestant.reports[-1], work.bound(config, course.vocab_size, rate)
+    assert last.weights is not None
+    return {
+        "name": contestant.name, "parameters": sum(array.size for array in last.weights.values()),
+        "batch_tokens": contestant.batch_tokens, "seconds": last.seconds, "steps": last.steps,
+        "tokens_per_second": contestant.rate, "bound": limit, "utilisation": contestant.rate / limit,
+        "bits_per_byte": yardstick.bits_per_byte(last.weights, config, course.vocab_size, text),
+    }  # fmt: skip
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run everything; returns what is printed."""
+    train, tokenizer = files(options.data, "train"), options.data / "tokenizer.model"
+    vocab = vocab_size(tokenizer)
+    configs = {SCRIPT: load(SHAPE), SAME: load(SHAPE), OWN: load(BEST)}
+    ours, theirs = (Course(train, tokenizer, vocab, options.seconds, options.threads, compiled)
+                    for compiled in (options.compile == "all", options.compile != "none"))  # fmt: skip
+    field = [Contestant(name, configs[name].train.batch_tokens, contestants.train_golf, (configs[name], ours))
+             for name in (SAME, OWN)]  # fmt: skip
+    skipped = ""
+    try:
+        text_of_script = script.read(options.script)
+        field.insert(0, Contestant(SCRIPT, configs[SCRIPT].train.batch_tokens, contestants.train_script,
+                                   (text_of_script, configs[SCRIPT], theirs)))  # fmt: skip
+    except script.Skip as reason:
+        skipped = str(reason)
+    torch.set_num_threads(options.threads)
+    device = torch.device("cpu")
+    dtype, model = dist.precision(configs[SAME], device), work.model_of(configs[SAME], vocab)
+    rates = {each: work.matrix_rate(model, model.plan, each, device, configs[SAME].hardware.micro_tokens)
+             for each in dict.fromkeys((torch.float32, dtype))}  # fmt: skip
+    to_stderr("matrix products measured; contestants are being built")
+    turns.race(field, options.turn, to_stderr)
+    tokens = np.concatenate([tokens for _, tokens in contestants.shards(files(options.data, "val"))])[: options.val_tokens]
+    text = yardstick.text(tokens, tokenizer, configs[SAME].train.seq_len)
+    rows = [row(each, configs[each.name], options, ours, text, rates[dtype]) for each in field]
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, torch {torch.__version__}",
+        "dtype": str(dtype).removeprefix("torch."), "compiled": options.compile,
+        "gflops_per_token": work.flops_per_token(model, model.plan, configs[SAME].train.seq_len) / 1e9,
+        "matrix_gflops": {str(d).removeprefix("torch."): rate.flops_per_second / 1e9 for d, rate in rates.items()},
+        "validation": {"tokens": len(text.tokens) - 1, "bytes": int(text.bytes.sum())},
+        "contestants": rows, "skipped": skipped,
+        "ratio": dict(zip(("median", "low", "high"), turns.ratio(field[1], field[0]), strict=True)) if not skipped else None,
+    }  # fmt: skip
+
+
+def table(found: dict[str, Any]) -> str:
+    """The result as lines of text."""
+    rates = ", ".join(f"{rate:.0f} GFLOP/s in {dtype}" for dtype, rate in found["matrix_gflops"].items())
+    lines = [
+        f"{found['machine']}; {found['dtype']}, compiled: {found['compiled']}",
+        f"products of the same shapes alone: {rates}; {found['gflops_per_token'] * 1000:.2f} MFLOP a token",
+        "",
+        "| contestant | parameters | batch | train s | steps | tokens/s | bound | of it | bits per byte |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["contestants"]:
+        lines.append(
+            f"| {row['name']} | {row['parameters']:,} | {row['batch_tokens']:,} | {row['seconds']:.1f} | {row['steps']} "
+            f"| {row['tokens_per_second']:,.0f} | {row['bound']:,.0f} | {row['utilisation']:.0%} | {row['bits_per_byte']:.4f} |"
+        )
+    text = found["validation"]
+    lines += ["", f"bits per byte of {text['tokens']:,} tokens, {text['bytes']:,} bytes, in float32, rows that do not overlap"]
+    if found["skipped"]:
+        return "\n".join([*lines, f"{SCRIPT}: skipped ({found['skipped']}); nothing is claimed about it"])
+    ratio = found["ratio"]
+    return "\n".join([*lines, f"{SAME} beside {SCRIPT}: {ratio['median']:.2f} times the tokens a second "
+                              f"(median of the rounds; {ratio['low']:.2f} to {ratio['high']:.2f})"])  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 measured (or the script skipped), 2 where the data are not there."""
+    options = arguments(argv)
+    try:
+        found = measure(options)
+    except ValueError as error:
+        to_stderr(f"bench: {error}")
+        return 2
+    print(json.dumps(found, indent=1) if options.json else table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

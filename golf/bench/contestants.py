@@ -1,0 +1,126 @@
+"""What trains in a contestant's process: golf's own Trainer, or the challenge's starting script.
+
+Both read the same shards in the same order (loader A), with the same threads, for the same seconds of their own clocks.
+Weights go back under golf's names, so that one evaluator reads both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from golf import data, dist
+from golf.bench import script
+from golf.bench.turns import Turns, Weights
+from golf.dist import Ranks
+from golf.optim.schedule import Moment
+from golf.schema import Config
+from golf.trainer import Trainer
+
+WARM_UP_STEPS = 2
+SEED = 1337
+
+
+class Course(NamedTuple):
+    """What all contestants share."""
+
+    train: list[Path]
+    tokenizer: Path
+    vocab_size: int
+    seconds: float
+    threads: int
+    compiled: bool
+
+
+def shards(paths: list[Path]) -> list[tuple[str, np.ndarray]]:
+    """Shard files -> (name, tokens) of each; the header is believed, since nobody announced a length."""
+    found: list[tuple[str, np.ndarray]] = []
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            found.append((path.name, data.map_shard(descriptor, path.name, (path.stat().st_size - data.HEADER_BYTES) // 2)))
+        finally:
+            os.close(descriptor)
+    return found
+
+
+def _numpy(tensors: Mapping[str, Tensor]) -> Weights:
+    return {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
+
+
+def train_golf(pipe: Connection, config: Config, course: Course) -> None:
+    """A contestant's work: golf on one process of `threads` threads."""
+    dist.keep_freed_memory()
+    torch.set_num_threads(course.threads)
+    trainer = Trainer(config, course.vocab_size, SEED, Ranks(0, 1, torch.device("cpu")))
+    if course.compiled:
+        trainer.forward = torch.compile(trainer.model, dynamic=False)
+    cfg, turns = config.train, Turns(pipe)
+    start = {name: tensor.clone() for name, tensor in trainer.state().items()}
+    for step in range(WARM_UP_STEPS):
+        batch = data.made_up(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, course.vocab_size)
+        trainer.step(batch, Moment(step, 0.0))
+    trainer.restore(start)
+    loader = data.LOADERS[cfg.loader](shards(course.train), course.vocab_size, trainer.logical, cfg.seq_len)
+    step = 0
+    while turns.perf_counter() < course.seconds:
+        turns.gate()
+        trainer.step(loader.batch(cfg.batch_tokens), Moment(step, min(turns.perf_counter() / course.seconds, 1.0)))
+        step += 1
+    trainer.finish()
+    turns.finish(step, _numpy(trainer.parameters))
+
+
+RENAMED = ((r"attn\.c_([qkv])", r"attn.\1"), (r"attn\.proj", "attn.out"), (r"mlp\.fc", "mlp.up"), (r"mlp\.proj", "mlp.down"))
+
+
+def golf_name(name: str) -> str:
+    """A parameter's name in the script -> in golf."""
+    for pattern, new in RENAMED:
+        name = re.sub(pattern, new, name)
+    return name
+
+
+def script_settings(config: Config, vocab_size: int, tokenizer: Path, folder: Path, seconds: float) -> dict[str, str]:
+    """The script's environment for the shape, batch and final descent of a recipe; ValueError where it has no such shape."""
+    model, train = config.model, config.train
+    if model.mlp_hidden % model.width or isinstance(config.optim.warmdown, int):
+        raise ValueError("the script needs a whole multiple of the width in its feed-forward, and the race a warmdown share")
+    numbers = {
+        "SEED": SEED, "VOCAB_SIZE": vocab_size, "NUM_LAYERS": model.layers, "MODEL_DIM": model.width,
+        "NUM_HEADS": model.heads, "NUM_KV_HEADS": model.kv_heads, "MLP_MULT": model.mlp_hidden // model.width,
+        "TRAIN_BATCH_TOKENS": train.batch_tokens, "TRAIN_SEQ_LEN": train.seq_len, "ITERATIONS": 1_000_000,
+        "MAX_WALLCLOCK_SECONDS": seconds, "WARMDOWN_ITERS": round(1000 * config.optim.warmdown),
+        "WARMUP_STEPS": WARM_UP_STEPS, "TRAIN_LOG_EVERY": 0, "DATA_PATH": folder, "TOKENIZER_PATH": tokenizer,
+    }  # fmt: skip
+    return {name: str(number) for name, number in numbers.items()}
+
+
+def train_script(pipe: Connection, text: str, config: Config, course: Course, device: str = "cpu") -> None:
+    """A contestant's work: the script at the shape of `config`, in a folder of its own."""
+    dist.keep_freed_memory()
+    torch.set_num_threads(course.threads)
+    turns = Turns(pipe)
+    bfloat16 = dist.precision(config, torch.device(device)) == torch.bfloat16
+    source = script.patched(text, device=device, bfloat16=bfloat16, compiled=course.compiled)
+
+    def deliver(model: nn.Module) -> None:
+        turns.finish(turns.steps + 1, _numpy({golf_name(name): p for name, p in model.named_parameters()}))
+
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), open(os.devnull, "w") as nowhere:
+        for i, path in enumerate(course.train):
+            Path(f"fineweb_train_{i:06d}.bin").symlink_to(path.resolve())
+        Path("fineweb_val_000000.bin").symlink_to(course.train[0].resolve())  # it insists on one, and never reads it here
+        settings = script_settings(config, course.vocab_size, course.tokenizer.resolve(), Path(name), course.seconds)
+        with contextlib.redirect_stdout(nowhere):
+            script.run(source, settings, turns, deliver)
