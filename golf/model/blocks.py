@@ -83,6 +83,6 @@ class _Attend(torch.autograd.Function):
         return dq_BTHE, dk_BSKE, dv_BSKE
 
 
-def attend_blocks(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
+def attend(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
     """The convention of golf/model/kernels.py, on any device; made for CPUs."""
     return _Attend.apply(q_BTHE, k_BSKE, v_BSKE)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from golf.model.blocks import attend_blocks
+from golf.model import blocks
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -46,6 +46,13 @@ def attend_sdpa(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
     mask_TS = None if square else _mask(q.shape[2], k.shape[2], q.device)
     y_BHTE = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_TS, is_causal=square, enable_gqa=True)
     return y_BHTE.transpose(1, 2)
+
+
+def attend_blocks(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
+    """golf/model/blocks.py, for CPUs; inside torch.compile, which cannot look into it, plain SDPA."""
+    if torch.compiler.is_compiling():
+        return attend_sdpa(q_BTHE, k_BSKE, v_BSKE)
+    return blocks.attend(q_BTHE, k_BSKE, v_BSKE)
 
 
 def attend_cudnn(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 from golf.config import load
 from golf.describe import TECHNIQUES, is_on, without
 from golf.model.gpt import GPT
-from golf.model.layers import FeedForward, rotary
-from golf.quant.recipe import Recipe
+from golf.model.layers import rotary
 from tests.golf.recipes import FULL, MODEL_TECHNIQUES, V, config_without, lively, named, some_ids
 
 State = dict[str, torch.Tensor]
@@ -159,18 +158,7 @@ def test_a_parallel_feed_forward_does_not_hear_the_attention_before_it():
 
 
 @torch.no_grad()
-def test_a_slope_of_one_squares_everything_and_a_slope_of_zero_the_positive_half():
-    x = torch.randn(2, 3, 8)
-    for slope, lower in ((0.0, 0.0), (0.5, 0.25), (1.0, 1.0)):
-        layer = FeedForward(8, 12, slope)
-        layer.up.weight.copy_(torch.randn(12, 8)), layer.down.weight.copy_(torch.randn(8, 12))
-        hidden = x @ layer.up.weight.T
-        squared = torch.where(hidden > 0, 1.0, lower) * hidden**2
-        torch.testing.assert_close(layer(x), squared @ layer.down.weight.T, atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("field", "value", "off"), [("rope_dims", 8, "partial-rope"), ("softcap", 1e5, "softcap")])
+@pytest.mark.parametrize(("field", "value", "off"), [("rope_dims", 8, "partial-rope"), ("softcap", 3e3, "softcap")])
 def test_the_limit_of_a_setting_equals_off(field, value, off):
     config = load(FULL)
     on, bare, ids = lively(config), lively(config_without(off)), some_ids(2, 20)
@@ -201,7 +189,3 @@ def test_the_full_recipe_has_every_technique_on_and_each_variant_lacks_one():
     for technique in TECHNIQUES:
         config = config_without(technique.name)
         assert [t for t in TECHNIQUES if not is_on(t, config)] == [technique]
-
-
-def test_the_neutral_quantiser_neither_rotates_nor_raises_steps():
-    assert (Recipe().rotate, Recipe().row_floor()) == (False, 0.0)

@@ -7,7 +7,7 @@ import torch
 
 from golf.model.attention import exclude_self
 from golf.model.kernels import ATTENTION, attend_reference, choose
-from golf.model.layers import rms_norm, rotary, rotate
+from golf.model.layers import rotary, rotate
 
 
 def some(*shape: int, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -86,8 +86,3 @@ def test_rotated_products_depend_on_the_distance_alone():
     q, k = (some(8, seed=i).expand(1, 40, 1, 8) for i in (1, 2))
     product = (rotate(q, table)[0, 10:, 0] * rotate(k, table)[0, :30, 0]).sum(-1)
     torch.testing.assert_close(product, product[:1].expand(30), atol=1e-4, rtol=1e-4)
-
-
-def test_rms_norm_equals_torchs_own():
-    x = 3 * some(4, 5, 32)
-    torch.testing.assert_close(rms_norm(x, 0.5), 0.5 * torch.nn.functional.rms_norm(x, (32,)))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from golf.config import load
-from golf.describe import build
+from golf.model.gpt import GPT
 from golf.model.plan import Visit, n_skips, order, visits
 
 
@@ -53,7 +54,8 @@ def test_an_earlier_record_looped_through_two_layers():
 
 
 def test_before_recurrence_each_layer_runs_once_with_the_first_skip_rows():
-    model = build(load("model: {layers: 11, loop_layers: [3, 4, 5]}"), 1024)
+    with torch.device("meta"):
+        model = GPT(load("model: {layers: 11, loop_layers: [3, 4, 5]}").model, 1024)
     assert [v.layer for v in model.first_plan] == list(range(11))
     assert [v.skip for v in model.first_plan if v.skip is not None] == [0, 1, 2, 3, 4]
     assert model.skip_weights.shape == (8, 512)
