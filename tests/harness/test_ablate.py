@@ -5,6 +5,7 @@ Its recipe is JSON: nats that a technique of each stage takes off every token. W
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import signal
@@ -20,9 +21,11 @@ from harness import cli, command_ablate
 from harness.ablation import report
 from harness.ablation.study import arms_of
 from harness.data.dataset import Dataset
-from harness.errors import UsageError
+from harness.errors import MachineFault, UsageError
 from harness.frames import Description
 from harness.progress import Progress
+from harness.runners.base import StageSpec
+from harness.runners.local import LocalRunner, LocalStage
 
 from .conftest import VOCABULARY
 from .test_run_resume import World
@@ -246,6 +249,22 @@ def test_an_interrupted_ablation_goes_on_without_doing_finished_pairs_again(benc
     assert bench.count("train") == 2 + 1 + 2 + 2, "base, interrupted, wide, sound"
     assert all(path.read_bytes() == content for path, content in results.items())
     assert row(table, "without wide")["scored"] == [1, 2]
+
+
+def test_a_machine_that_fails_ends_the_ablation_which_then_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, calls = LocalRunner.start, itertools.count()
+
+    def failing(self: LocalRunner, spec: StageSpec) -> LocalStage:
+        if next(calls) == 6:  # describe, then five stages of the base
+            raise MachineFault("the engine is gone")
+        return start(self, spec)
+
+    monkeypatch.setattr(LocalRunner, "start", failing)
+    table = bench.ablate(seeds=(1,), only=("grid",))
+    assert (table["exit_code"], table["stopped"]) == (3, "the engine is gone")
+    assert (row(table, "base")["scored"], row(table, "without grid")["unfinished"]) == ([1], [1])
+    assert bench.ablate(seeds=(1,), only=("grid",))["exit_code"] == 0
+    assert bench.count("train") == 1
 
 
 def test_two_processes_cannot_share_an_ablation(bench: Bench) -> None:

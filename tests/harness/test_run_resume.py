@@ -113,6 +113,26 @@ def test_a_run_stopped_in_any_stage_goes_on_there(world: World, stage: str, numb
                                              *((s, "done") for s in done[len(before):])]
 
 
+def test_a_recipe_that_the_contestant_cannot_read_costs_no_seed_and_tells_its_last_words(tmp_path: Path,
+                                                                                        tiny: Dataset) -> None:
+    picky = "\ndef describe(wire, setup):\n    raise SystemExit('model.layer: unknown key')\n"
+    world = World(tmp_path, tiny, "[1, 2]", picky)
+    process = world.start()
+    out, talk = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert "its last words: model.layer: unknown key" in talk
+    assert not list((world.folder / "runs").glob("uniform/*/seed-*"))
+
+
+def test_the_recipe_is_described_once_a_run_folder_and_the_plan_keeps_what_was_claimed(tmp_path: Path, tiny: Dataset) -> None:
+    world = World(tmp_path, tiny)
+    _, judged, first = world.finish()
+    plan = json.loads((Path(judged["run_dir"]) / "plan.json").read_text())
+    assert plan["claims"] == {"parameters": 0, "techniques": [], "estimated_bytes": 2048}
+    _, _, second = world.finish()
+    assert ("describe ..." in first, "describe ..." in second) == (True, False)
+
+
 def test_a_second_run_does_nothing_and_says_so(world: World) -> None:
     _, first, _ = world.finish()
     record = (world.seed_folder() / "run.json").read_bytes()
