@@ -81,8 +81,8 @@ HEAVY = {"torch", "scipy", "docker", "sentencepiece", "huggingface_hub", "numpy"
 
 def test_what_is_submitted_holds_the_stages_and_no_benchmark() -> None:
     modules = bundle.build(ROOT / "golf").modules
-    assert {"golf.train", "golf.pack", "golf.score", "golf.describe"} <= set(modules)
-    assert not [name for name in modules if name.startswith("golf.bench")]
+    assert {"golf/train.py", "golf/pack.py", "golf/score.py", "golf/describe.py"} <= set(modules)
+    assert not [name for name in modules if name.startswith("golf/bench")]
 
 
 def test_importing_the_judge_costs_nothing(tmp_path: Path) -> None:
