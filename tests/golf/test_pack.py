@@ -16,10 +16,10 @@ from hypothesis import given, settings, strategies as st
 
 from golf import arrays, checkpoint, codec, entropy, pack
 from golf.config import Config, digest, load
-from golf.describe import code_bytes
 from golf.dist import Ranks
 from golf.model.gpt import GPT
 from golf.model.init import initialise
+from golf.program import code_bytes
 from golf.quant import awq
 from golf.quant.stats import TensorStats
 from golf.wire import Setup, Wire
