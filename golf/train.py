@@ -30,7 +30,6 @@ from golf.phases import Phase
 from golf.trainer import Trainer
 from golf.wire import Setup, Wire, WireError
 
-CHECKPOINT_FILE, CHECKPOINT_KIND = checkpoint.WEIGHTS_FILE, checkpoint.WEIGHTS_KIND
 SPARE_SECONDS = 0.3
 """Kept free besides what was measured: the clock starts when the judge sends, and machines stutter."""
 MARGIN_SAVING = 2.0

@@ -1,4 +1,4 @@
-"""Training: it learns, repeats bit for bit, ends in time, goes through its phases, and 2 processes do what 1 does."""
+"""Training: it learns, repeats bit for bit, ends in time, goes through its phases, and can be continued."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from golf import arrays, calibrate, checkpoint, data, phases, train
 from golf.clocks import StepClock, WallClock
 from golf.config import load, resolved, training_digest
 from golf.dist import Ranks
+from golf.model.kernels import ATTENTION
 from golf.optim.schedule import Moment
 from golf.phases import Phase
 from golf.trainer import Trainer
 from golf.wire import Setup, Wire, WireError
-from tests.golf.judge_stub import Judge, play, setup_frame, write_shard
+from tests.golf.judge_stub import Judge, setup_frame, write_shard
 from tests.golf.recipes import FULL, V
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -171,7 +172,6 @@ def test_phases_follow_their_horizons_and_never_go_back():
     assert phases.every(always) == [Phase(True, True)] == [phases.at(Moment(0, 0.0), always)]
 
 
-@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.*:DeprecationWarning")  # torch's own, while it traces
 def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
     """The trap of #315, #374 and #414: a flag on the class was folded into the first trace, and nothing was rounded."""
     torch._dynamo.reset()
@@ -182,6 +182,8 @@ def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
     """
     trainer = Trainer(load(recipe), V, 0, ALONE)
     plain = trainer.model
+    for block in plain.blocks:
+        block.attn.attend = ATTENTION["sdpa"]  # what runs where training is compiled; the CPU's own is slow to trace
     with torch.no_grad():
         for p in trainer.parameters.values():
             p += 0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
@@ -309,17 +311,3 @@ def test_the_step_clock_counts_steps():
     clock = StepClock(4)
     assert [clock.over(step) for step in (0, 3, 4)] == [False, False, True]
     assert clock.now(1).fraction == 0.25
-
-
-def test_two_processes_give_the_result_of_one_up_to_rounding(tmp_path):
-    text, found = markov_text(6900), []
-    for ranks in (1, 2):
-        folder = tmp_path / str(ranks)
-        folder.mkdir()
-        fields = setup_frame(folder, FULL + f"hardware: {{ranks: {ranks}, precision: float32}}\n")
-        shards = [write_shard(folder / f"{i}.bin", part) for i, part in enumerate((text[:1001], text[1001:]))]
-        trained, _ = play("train", fields, lambda judge, shards=shards: judge.train(shards, 60))
-        assert trained == {"op": "trained", "steps": 4, "tokens": 4 * 256}
-        found.append(left_by(folder / "out"))
-    for name, one in found[0].items():
-        np.testing.assert_allclose(found[1][name], one, atol=2e-3 * np.abs(one).max(), err_msg=name)
