@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from golf import data, dist
-from golf.bench import script
+from golf.bench import script, work
 from golf.bench.turns import Turns, Weights
 from golf.dist import Ranks
 from golf.optim.schedule import Moment
@@ -58,14 +59,14 @@ def _numpy(tensors: Mapping[str, Tensor]) -> Weights:
     return {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
 
 
-def train_golf(pipe: Connection, config: Config, course: Course) -> None:
+def train_golf(pipe: Connection, config: Config, course: Course, device: str = "cpu") -> None:
     """A contestant's work: golf on one process of `threads` threads."""
     dist.keep_freed_memory()
     torch.set_num_threads(course.threads)
-    trainer = Trainer(config, course.vocab_size, SEED, Ranks(0, 1, torch.device("cpu")))
-    if course.compiled:
+    trainer = Trainer(config, course.vocab_size, SEED, Ranks(0, 1, torch.device(device)))
+    if course.compiled and device == "cpu":  # on a GPU it always is
         trainer.forward = torch.compile(trainer.model, dynamic=False)
-    cfg, turns = config.train, Turns(pipe)
+    cfg, turns = config.train, Turns(pipe, partial(work.synchronise, trainer.ranks.device))
     start = {name: tensor.clone() for name, tensor in trainer.state().items()}
     for step in range(WARM_UP_STEPS):
         batch = data.made_up(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, course.vocab_size)
@@ -110,7 +111,7 @@ def train_script(pipe: Connection, text: str, config: Config, course: Course, de
     """A contestant's work: the script at the shape of `config`, in a folder of its own."""
     dist.keep_freed_memory()
     torch.set_num_threads(course.threads)
-    turns = Turns(pipe)
+    turns = Turns(pipe, partial(work.synchronise, torch.device(device)))
     bfloat16 = dist.precision(config, torch.device(device)) == torch.bfloat16
     source = script.patched(text, device=device, bfloat16=bfloat16, compiled=course.compiled)
 

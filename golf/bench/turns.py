@@ -34,10 +34,10 @@ class Report(NamedTuple):
 
 
 class Turns:
-    """In a contestant's process: its clock, and the gate before each step."""
+    """In a contestant's process: its clock, and the gate before each step; `settle` waits for all that a GPU was given."""
 
-    def __init__(self, pipe: Connection, read: Callable[[], float] = time.perf_counter) -> None:
-        self.pipe, self.read = pipe, read
+    def __init__(self, pipe: Connection, settle: Callable[[], None], read: Callable[[], float] = time.perf_counter) -> None:
+        self.pipe, self.settle, self.read = pipe, settle, read
         self.used, self.steps = 0.0, -1
         self.began: float | None = None
         self.until = 0.0
@@ -49,6 +49,7 @@ class Turns:
     def gate(self) -> None:
         """Called before each step: returns at once within a turn, else when the next one comes."""
         self.steps += 1
+        self.settle()
         if self.began is not None and self.read() < self.until:
             return
         self.used, self.began = self.perf_counter(), None
@@ -59,6 +60,7 @@ class Turns:
 
     def finish(self, steps: int, weights: Weights) -> None:
         """The last report."""
+        self.settle()
         self.pipe.send(Report(self.perf_counter(), steps, weights))
 
 

@@ -1,0 +1,188 @@
+"""`just gpu`: every check that needs a GPU, in under nine minutes, without a network; a table, and JSON for --out.
+
+Each check (golf/bench/checks.py) runs in a process of its own with its own budget of seconds, because a kernel that
+fails may take its process with it and a compiler may not come back: then its row says FAILED and why, the others run
+all the same, and the exit status is 1. What no time is left for has failed too. Where there is no GPU nothing is
+claimed, and the exit status is 0.
+
+    just gpu [--out FILE] [--script train_gpt.py --data DIR]
+
+With the challenge's starting script and a dataset folder (tokenizer.model, train_*.bin), the script and golf take turns
+at the script's own shape on the same card. Everything runs on one GPU, with that GPU's share of a batch where 8 are
+meant. Not covered: several GPUs, containers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from golf.bench import checks, contestants, script, turns
+from golf.bench.checks import Passed, Place
+from golf.bench.contestants import Course
+from golf.bench.turns import Contestant, to_stderr
+from golf.config import load
+
+SECONDS = 520.0
+"""For all checks together: nine minutes less what starting and stopping take."""
+SUBMISSIONS = Path(__file__).parents[2] / "submissions"
+RACE_SECONDS = 15.0
+RACE_SHAPE = "optim: {warmdown: 0.5}\n"
+"""The defaults are the script's own shape and batch."""
+
+
+class Check(NamedTuple):
+    """A name, what makes its rows, and the most seconds that it may take."""
+
+    name: str
+    run: Callable[[], list[Passed]]
+    seconds: float
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    passed: bool
+    seen: str
+    numbers: dict[str, float]
+    seconds: float
+
+
+def _in_process(pipe: Connection, run: Callable[[], list[Passed]]) -> None:
+    try:
+        pipe.send(run())
+    except Exception as error:
+        if not isinstance(error, checks.Failed):
+            traceback.print_exc()
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def result(check: Check, left: float) -> list[Row]:
+    """Run one check in a process of its own, for at most its own seconds and those that are left."""
+    allowed, began = min(check.seconds, left), time.monotonic()
+    if allowed <= 0:
+        return [Row(check.name, False, "no time was left for it", {}, 0.0)]
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_in_process, args=(theirs, check.run))
+    process.start()
+    theirs.close()
+    try:
+        found = ours.recv() if ours.poll(allowed) else f"not done after {allowed:.0f} s"
+    except EOFError:
+        process.join()
+        found = f"its process ended with status {process.exitcode}"
+    process.kill()
+    process.join()
+    seconds = time.monotonic() - began
+    if isinstance(found, str):
+        return [Row(check.name, False, (found.splitlines() or [""])[0], {}, seconds)]
+    return [Row(part.what, True, part.seen, part.numbers, seconds) for part in found]
+
+
+def results(listed: Sequence[Check], seconds: float) -> list[Row]:
+    """Run checks one after another until the seconds are over."""
+    rows, end = [], time.monotonic() + seconds
+    for check in listed:
+        to_stderr(f"{check.name} ...")
+        rows += result(check, end - time.monotonic())
+        to_stderr(f"{check.name}: {rows[-1].seen} ({rows[-1].seconds:.0f} s)")
+    return rows
+
+
+def race(text: str, folder: Path) -> list[Passed]:
+    """The starting script and golf in turns, the same model and batch, on this card."""
+    config, train, tokenizer = load(RACE_SHAPE), sorted(folder.glob("train_*.bin")), folder / "tokenizer.model"
+    course = Course(train, tokenizer, 1024, RACE_SECONDS, torch.get_num_threads(), compiled=True)
+    field = [
+        Contestant("starting script", config.train.batch_tokens, contestants.train_script, (text, config, course, "cuda")),
+        Contestant("golf, same model", config.train.batch_tokens, contestants.train_golf, (config, course, "cuda")),
+    ]
+    turns.race(field, RACE_SECONDS / 5, to_stderr)
+    median, low, high = turns.ratio(field[1], field[0])
+    rows = [Passed(f"training, {each.name}", f"{each.rate:,.0f} tokens/s", {"tokens_per_second": each.rate}) for each in field]
+    seen = f"{median:.2f} times the script's tokens a second ({low:.2f} to {high:.2f})"
+    return [*rows, Passed("golf beside the starting script", seen, {"ratio": median, "low": low, "high": high})]
+
+
+def all_checks(place: Place, options: argparse.Namespace) -> tuple[list[Check], str]:
+    """Every check, cheap ones first, and why the script is left out where it is."""
+    hadamard, parallel, lowrank = (checks.recipe(SUBMISSIONS / name) for name in
+                                   ("hadamard-ve128", "sp8192-parres-ttt", "lowrank-q-qat"))  # fmt: skip
+    full_rank = replace(lowrank, model=replace(lowrank.model, q_rank=0))
+    plain = replace(lowrank, train=replace(lowrank.train, qat_bits=0))
+    share = 524_288 // checks.OFFICIAL_GPUS
+    listed = [Check(f"attention {name}", partial(checks.attention, name, place), 40)
+              for name in ("flash3", "cudnn", "sdpa", "blocks")]  # fmt: skip
+    listed += [
+        Check("training hadamard-ve128", partial(checks.training, "hadamard-ve128", hadamard, 1024, share, place), 100),
+        Check("training sp8192-parres-ttt",
+              partial(checks.training, "sp8192-parres-ttt", parallel, 8192, 786_432 // checks.OFFICIAL_GPUS, place), 140),
+        Check("sliding evaluation hadamard-ve128", partial(checks.sliding, "hadamard-ve128", hadamard, 1024, 8, place), 60),
+        Check("sliding evaluation sp8192-parres-ttt", partial(checks.sliding, "sp8192-parres-ttt", parallel, 8192, 8, place), 60),
+        Check("adaptation sp8192-parres-ttt", partial(checks.adaptation, "sp8192-parres-ttt", parallel, 8192, place), 90),
+        Check("step time of quantisation-aware training",
+              partial(checks.overhead, "quantisation-aware training", lowrank, plain, 1024, share, place, True,
+                      "public: +6 %"), 120),
+        Check("step time of low-rank queries",
+              partial(checks.overhead, "low-rank queries", plain, replace(full_rank, train=plain.train), 1024, share, place,
+                      False, "public: -8 %"), 120),
+        Check("compiled against plain", partial(checks.compiled_twin, hadamard, 1024, place), 90),
+    ]  # fmt: skip
+    try:
+        text = script.read(options.script)
+        if not options.data:
+            raise script.Skip("it needs --data")
+    except script.Skip as reason:
+        return listed, str(reason)
+    return [*listed, Check("golf beside the starting script", partial(race, text, options.data), 150)], ""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The result as lines of text."""
+    lines = ["| check | | seen | s |", "|---|---|---|---|"]
+    lines += [f"| {row.name} | {'ok' if row.passed else 'FAILED'} | {row.seen} | {row.seconds:.0f} |" for row in rows]
+    return "\n".join(lines)
+
+
+def report(rows: Sequence[Row], machine: str, out: Path | None) -> int:
+    """Print the table, write the JSON; the exit status."""
+    print(f"{machine}\n\n{table(rows)}")
+    if out:
+        whole: dict[str, Any] = {"machine": machine, "rows": [row._asdict() for row in rows]}
+        out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(row.passed for row in rows) else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 all held, or there is no GPU; 1 something failed."""
+    parser = argparse.ArgumentParser(prog="just gpu", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, help="where to write the JSON")
+    parser.add_argument("--script", type=Path, help="the challenge's train_gpt.py; skipped without it")
+    parser.add_argument("--data", type=Path, help="dataset folder in SP1024, for the script")
+    options = parser.parse_args(argv)
+    if not torch.cuda.is_available():
+        print(f"no GPU here (torch {torch.__version__}): nothing was checked, nothing is claimed")
+        return 0
+    listed, skipped = all_checks(checks.default_place(torch.device("cuda", 0)), options)
+    status = report(results(listed, SECONDS), f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}", options.out)
+    if skipped:
+        print(f"starting script: skipped ({skipped}); nothing is claimed about it")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The script is run only where it is the known one, and every patch finds what it expects."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from golf.bench import contestants, script
+from golf.config import load
+
+
+def standing_in() -> str:
+    """A text in which each patch's own lines stand as often as they should."""
+    patches = script.EVERYWHERE + script.ON_CPU + script.IN_FLOAT32 + script.UNCOMPILED
+    longer = [p for p in patches if not any(p[0] in q[0] and p is not q for q in patches)]
+    return "".join((old + "\n") * times for old, _, times in longer if "device_type" not in old and "dtype=" not in old) + \
+        'torch.autocast(device_type="cuda", dtype=torch.bfloat16, enabled=True)\n' * 3
+
+
+def test_without_a_path_or_a_file_or_with_another_version_it_is_skipped(tmp_path):
+    other = tmp_path / "train_gpt.py"
+    other.write_text("print('another version')")
+    for path in (None, tmp_path / "nothing", other):
+        with pytest.raises(script.Skip):
+            script.read(path)
+
+
+def test_the_known_version_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "train_gpt.py"
+    path.write_text("known")
+    monkeypatch.setattr(script, "SHA256", hashlib.sha256(b"known").hexdigest())
+    assert script.read(path) == "known"
+
+
+def test_patches_exchange_what_they_name_and_nothing_where_it_is_not_asked_for():
+    text = standing_in()
+    on_cpu = script.patched(text, device="cpu", bfloat16=False, compiled=False)
+    assert "cuda" not in on_cpu.replace("torch.compile", "") and "torch.compile" not in on_cpu
+    on_gpu = script.patched(text, device="cuda", bfloat16=True, compiled=True)
+    assert on_gpu == script.replaced(text, script.EVERYWHERE)
+    assert "torch.compile(base_model" in on_gpu and 'device_type="cuda"' in on_gpu
+
+
+def test_a_patch_that_finds_too_little_or_too_much_is_refused():
+    for text in ("", "x\nx\n"):
+        with pytest.raises(ValueError, match="times, found it"):
+            script.replaced(text, (("x\n", "y\n", 1),))
+
+
+def test_the_script_runs_its_main_with_the_settings_the_clock_and_the_receiver(monkeypatch):
+    monkeypatch.setenv("BENCH_SETTING", "")
+    seen = []
+    text = "import os\ndef main():\n    time.gate()\n    deliver(os.environ['BENCH_SETTING'])\n"
+
+    class Clock:
+        def gate(self):
+            seen.append("gate")
+
+    script.run(text, {"BENCH_SETTING": "5"}, Clock(), seen.append)
+    assert seen == ["gate", "5"]
+
+
+def test_weights_of_the_script_get_the_names_of_golf():
+    theirs = {
+        "tok_emb.weight", "skip_weights", "blocks.0.attn.c_q.weight", "blocks.0.attn.c_k.weight", "blocks.0.attn.c_v.weight",
+        "blocks.0.attn.proj.weight", "blocks.0.attn.q_gain", "blocks.0.mlp.fc.weight", "blocks.0.mlp.proj.weight",
+        "blocks.0.attn_scale", "blocks.0.mlp_scale", "blocks.0.resid_mix",
+    }  # fmt: skip
+    from golf.bench.work import model_of
+
+    ours = {n for n, _ in model_of(load("model: {layers: 2}\n"), 64).named_parameters() if "blocks.1" not in n}
+    assert {contestants.golf_name(name) for name in theirs} == ours
+
+
+def test_a_recipe_that_the_script_cannot_have_is_refused(tmp_path):
+    for text in ("model: {mlp_hidden: 700}\noptim: {warmdown: 0.5}\n", "optim: {warmdown: 100}\n"):
+        with pytest.raises(ValueError):
+            contestants.script_settings(load(text), 1024, tmp_path, tmp_path, 1.0)
