@@ -9,17 +9,19 @@ TECHNIQUES is the list of everything that can be switched: the tests of neutrali
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from pathlib import Path
+import math
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
-import torch
 import yaml
 
+from golf.checkpoint import Shapes, shapes_of
 from golf.config import MAX_CHARACTERS, Config, as_tree, load, parse
 from golf.dist import Ranks
-from golf.model.gpt import GPT
+from golf.pack import recipes_of
+from golf.program import code_bytes
+from golf.quant.grid import largest_code
+from golf.quant.recipe import Recipe
 from golf.wire import Setup, Wire
 
 
@@ -102,50 +104,46 @@ def without(technique: Technique, text: str) -> str:
     return yaml.safe_dump(tree, sort_keys=False)
 
 
-def build(config: Config, vocab_size: int) -> GPT:
-    """The model without memory: shapes and names only."""
-    with torch.device("meta"):
-        return GPT(config.model, vocab_size)
+FLOOR_SAVES = 0.84
+"""Bits a number that the row-scale floor saves of weights kept small by decay. #586's artifact of 15,567,435 bytes holds
+26,935,296 numbers on a 6-bit grid at 4.54 bits each beside its scales and float16 tensors; without the floor they would
+have about 5.38. Without decay (the naive baseline's log: 7.42 bits on 8) rows reach beyond 1 and the floor saves nothing."""
+COMPRESSORS_WASTE = 1.02
+"""What a general compressor takes beside the symbols' entropy (#1493's log: 15,975,300 bytes; 1.02 times its bound)."""
 
 
-BITS_BELOW_GRID = {True: 1.46, False: 0.75}
-"""Bits a number that the compressor saves of the grid's bits, with the scale floor and without it.
+def bits_a_number(how: Recipe, columns: int, decayed: bool) -> float:
+    """Entropy in bits of one number of a normally distributed row of `columns` numbers on the grid of a recipe."""
+    assert how.bits is not None
+    normal, largest = NormalDist(), largest_code(how.bits)
+    reach = how.reach.sigmas if how.reach.method == "sigma" else normal.inv_cdf(1 - 1 / (2 * columns))
+    step = reach / largest
+    shares = [normal.cdf((code + 0.5) * step) - normal.cdf((code - 0.5) * step) for code in range(-largest, largest + 1)]
+    entropy = -sum(share * math.log2(share) for share in shares if share > 0)
+    return entropy - FLOOR_SAVES * (how.reach.floor and decayed)
 
-With it: #586's artifact of 15,567,435 bytes holds 26,935,296 numbers on a 6-bit grid; less 44,032 row scales and
-103,514 numbers in float16 that is 4.54 bits a number. Without it: a normally distributed row whose largest of 512
-numbers lies at 3.1 standard deviations has an entropy of log2(sqrt(2 pi e) * 31 / 3.1) = 5.4 bits on the grid, heavier
-tails have less; 5.25 is taken."""
 
-
-def estimated_artifact_bytes(config: Config, shapes: Iterable[tuple[int, ...]]) -> int:
-    """Bytes of the artifact, guessed from shapes: 2 for each number and row scale in float16, and for each on the
-    grid its bits less what zstd was seen to save (BITS_BELOW_GRID). Short trainings may differ by a fifth."""
-    total = 0.0
-    for shape in shapes:
-        n = 1
-        for size in shape:
-            n *= size
-        if config.quant.bits is not None and len(shape) == 2 and n > config.quant.fp16_limit:
-            total += n * (config.quant.bits - BITS_BELOW_GRID[config.quant.floor]) / 8 + 2 * shape[0]
+def estimated_artifact_bytes(config: Config, shapes: Shapes, most: int) -> int:
+    """Bytes of the artifact, guessed from shapes: 2 for each number and scale in float16, the entropy of a normal row for each
+    on the grid. Where bits are allocated, at most `most`. Short trainings may differ by a fifth."""
+    coded = half = 0.0
+    for name, how in recipes_of(config, shapes).items():
+        n_numbers = math.prod(shapes[name])
+        if how.bits is None:
+            half += 2 * n_numbers
         else:
-            total += 2 * n
-    return round(total)
-
-
-def code_bytes() -> int:
-    """Size of the program that runs: the bundle itself, or the sources where it runs unbundled (then too large)."""
-    program = Path(sys.argv[0])
-    if program.suffix == ".pyz":
-        return program.stat().st_size
-    return sum(path.stat().st_size for path in Path(__file__).parent.rglob("*.py"))
+            coded += n_numbers * bits_a_number(how, shapes[name][1], config.optim.muon_decay > 0) / 8
+            half += 2 * shapes[name][0] + 2 * shapes[name][1] * how.awq
+    total = coded * (1 if config.quant.entropy else COMPRESSORS_WASTE) + half
+    return round(min(total, config.quant.target_bytes or most) if config.quant.allocate else total)
 
 
 def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     """The stage: `ready`, then `description` and its variants at once."""
     with open(setup.config, encoding="utf-8") as recipe:
         text = recipe.read(MAX_CHARACTERS + 1)
-    model = build(config, setup.vocab_size)
-    shapes = [tuple(parameter.shape) for parameter in model.parameters()]
+    shapes = shapes_of(config, setup.vocab_size)
+    around = code_bytes() + len(text.encode())
     on = [technique for technique in TECHNIQUES if is_on(technique, config)]
     variants = [{"name": f"without {each.name}", "config": without(each, text), "changes": first_changed(each)}
                 for each in on]
@@ -155,9 +153,9 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     wire.send("ready")
     wire.send(
         "description",
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(map(math.prod, shapes.values())),
         techniques=[each.name for each in on],
-        estimated_bytes=code_bytes() + len(text.encode()) + estimated_artifact_bytes(config, shapes),
+        estimated_bytes=around + estimated_artifact_bytes(config, shapes, setup.limits["counted_bytes"] - around),
         unquantised=without(GRID, text),
         more=bool(variants),
     )
