@@ -48,8 +48,9 @@ class Trainer:
         self.parameters = dict(self.model.named_parameters())
         self.matrices = {name: p for name, p in self.parameters.items() if p.ndim == 2}
         self.optimizer = Optimizer(
-            self.parameters.items(), config.optim, rank=ranks.rank, world=ranks.world, all_reduce=ranks.all_reduce
-        )
+            self.parameters.items(), config.optim,
+            dtype=dtype, rank=ranks.rank, world=ranks.world, all_reduce=ranks.all_reduce,
+        )  # fmt: skip
         averaging = config.optim.ema_decay > 0 or config.optim.ema_fraction > 0
         self.ema = Ema(self.parameters.items()) if averaging else None
         self.rows = RowScores(self.matrices.items()) if config.stats.row_score_every else None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +25,13 @@ from torch import Tensor, nn
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def newton_schulz(g_NRC: Tensor, steps: int = 5) -> Tensor:
-    """g_NRC -> approximately U V^T of each matrix, in g's shape; bfloat16 arithmetic on a GPU, float32 on a CPU."""
+def newton_schulz(g_NRC: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
+    """g_NRC -> approximately U V^T of each matrix, in g's shape and dtype, computed in `dtype`.
+
+    bfloat16 moves singular values by about as much as the polynomial leaves them from 1, and halves the time.
+    """
     a, b, c = COEFFICIENTS
-    x = g_NRC.bfloat16() if g_NRC.is_cuda else g_NRC.float()
+    x = g_NRC.to(dtype)
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     tall = x.shape[1] > x.shape[2]
     if tall:
@@ -60,6 +64,7 @@ MOMENTUM: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"nesterov": lo
 class Muon:
     """Muon over matrices, stacked by shape; owns their momentum buffers.
 
+    `dtype` is the arithmetic of the iteration; momentum and weights are float32.
     `all_reduce` sums a tensor over the ranks in place and does nothing on one rank. Gradients must be equal on all
     ranks before `step`, so buffers and weights stay equal as well.
     """
@@ -72,11 +77,13 @@ class Muon:
         decay: float,
         steps: int,
         equalise: bool = False,
+        dtype: torch.dtype = torch.float32,
         rank: int = 0,
         world: int = 1,
         all_reduce: Callable[[Tensor], None] = lambda tensor: None,
     ) -> None:
-        self.momentum_rule, self.decay, self.steps, self.equalise = MOMENTUM[variant], decay, steps, equalise
+        self.momentum_rule, self.decay, self.equalise = MOMENTUM[variant], decay, equalise
+        self.orthogonal = partial(newton_schulz, steps=steps, dtype=dtype)
         self.mine, self.world, self.all_reduce = slice(rank, None, world), world, all_reduce
         self.stacks: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for matrix in matrices:
@@ -92,11 +99,11 @@ class Muon:
             if self.equalise:
                 direction_NRC = equalised(direction_NRC)
             if self.world == 1:
-                update_NRC = newton_schulz(direction_NRC, self.steps)
+                update_NRC = self.orthogonal(direction_NRC)
             else:
                 update_NRC = torch.zeros_like(direction_NRC)
                 if len(direction_NRC[self.mine]):
-                    update_NRC[self.mine] = newton_schulz(direction_NRC[self.mine], self.steps)
+                    update_NRC[self.mine] = self.orthogonal(direction_NRC[self.mine])
                 self.all_reduce(update_NRC)
             if self.decay:
                 torch._foreach_mul_(matrices, 1 - lr * self.decay)

@@ -28,13 +28,14 @@ def route(name: str, parameter: Tensor) -> str:
 
 
 class Optimizer:
-    """Muon and AdamW over named parameters; see golf/optim/muon.py for `rank`, `world` and `all_reduce`."""
+    """Muon and AdamW over named parameters; see golf/optim/muon.py for `dtype`, `rank`, `world` and `all_reduce`."""
 
     def __init__(
         self,
         parameters: Iterable[tuple[str, nn.Parameter]],
         cfg: OptimConfig,
         *,
+        dtype: torch.dtype = torch.float32,
         rank: int = 0,
         world: int = 1,
         all_reduce: Callable[[Tensor], None] = lambda tensor: None,
@@ -47,7 +48,7 @@ class Optimizer:
             self.names[parameter] = name
         self.muon = Muon(
             self.groups["muon"], variant=cfg.muon_variant, decay=cfg.muon_decay, steps=cfg.muon_steps,
-            equalise=cfg.muon_equalise, rank=rank, world=world, all_reduce=all_reduce,
+            equalise=cfg.muon_equalise, dtype=dtype, rank=rank, world=world, all_reduce=all_reduce,
         )  # fmt: skip
         self.rates = {"embed": cfg.embed_lr, "scalar": cfg.scalar_lr}
         decays = {"embed": cfg.embed_decay, "scalar": cfg.scalar_decay}

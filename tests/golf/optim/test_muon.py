@@ -34,6 +34,13 @@ def test_newton_schulz_brings_singular_values_near_one():
     assert values.max() < 1.3
 
 
+def test_bfloat16_turns_a_matrix_nearly_as_float32_does():
+    g = some(3, 48, 32)
+    exact, coarse = newton_schulz(g), newton_schulz(g, dtype=torch.bfloat16)
+    assert coarse.dtype == torch.float32
+    assert (coarse - exact).norm() < 0.05 * exact.norm()
+
+
 def steps(variant: str, gradients: list[torch.Tensor], momentum: float) -> list[torch.Tensor]:
     """The update directions of a run on one matrix, read off the weights."""
     weight = nn.Parameter(torch.zeros(8, 12))
