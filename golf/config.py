@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import yaml
 
-from golf.schema import Config, ConfigError, need
+from golf.schema import Config
+from golf.section import ConfigError, need
 
 MAX_CHARACTERS = 65_536
 PROFILES = ("record", "solo", "pocket")

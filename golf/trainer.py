@@ -54,11 +54,13 @@ class Trainer:
         averaging = config.optim.ema_decay > 0 or config.optim.ema_fraction > 0
         self.ema = Ema(self.parameters.items()) if averaging else None
         self.rows = RowScores(self.matrices.items()) if config.stats.row_score_every else None
+        # Made once: a compiled graph is kept for this very object, and another one would be compiled for again.
+        self.grid = partial(fake_quantise, bits=config.train.qat_bits)
         self.enter(phases.at(Moment(0, 0.0), config))
 
     def enter(self, phase: Phase) -> None:
         """Train in a phase from here on."""
-        through = partial(fake_quantise, bits=self.config.train.qat_bits) if phase.quantised else None
+        through = self.grid if phase.quantised else None
         for module in self.model.blocks.modules():
             if isinstance(module, Linear):
                 module.through = through

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from golf.config import as_tree, digest, load, resolved, training_digest
-from golf.schema import SECTIONS, Config, ConfigError, ModelConfig, OptimConfig, Range
+from golf.schema import SECTIONS, Config, ModelConfig, OptimConfig
+from golf.section import ConfigError, Range
 from tests.golf.recipes import FULL, SUBMISSION
 
 REFUSED = {

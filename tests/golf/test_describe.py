@@ -65,7 +65,7 @@ def test_an_allocated_artifact_is_never_estimated_above_its_limit():
 
 
 def test_a_submission_is_described_within_its_limits(described):
-    name, text, description = described
+    _, text, description = described
     assert set(description["techniques"]) == on(text)
     assert description["estimated_bytes"] < 16_000_000 * 1.03
     assert not is_on(named("int-grid"), load(description["unquantised"]))

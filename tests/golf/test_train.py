@@ -14,7 +14,6 @@ from golf import arrays, calibrate, checkpoint, data, phases, train
 from golf.clocks import StepClock, WallClock
 from golf.config import load, resolved, training_digest
 from golf.dist import Ranks
-from golf.model.kernels import ATTENTION
 from golf.optim.schedule import Moment
 from golf.phases import Phase
 from golf.trainer import Trainer
@@ -26,6 +25,12 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 MOST = 1 << 24
 PERIODIC = np.tile(np.arange(1, 24), 300)
 CONFIG = load(FULL)
+COMPILED = """
+model: {layers: 3, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48, loop_layers: [1], loop_passes: 1}
+train: {seq_len: 16, batch_tokens: 256, loop_start: 0.5, qat_bits: 2, qat_start: 0.2, warmup_steps: 1}
+stats: {hessian_batches: 1, fisher_batches: 1}
+hardware: {precision: float32}
+"""
 EXACT = FULL + "hardware: {precision: float32}\n"
 
 
@@ -175,15 +180,8 @@ def test_phases_follow_their_horizons_and_never_go_back():
 def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
     """The trap of #315, #374 and #414: a flag on the class was folded into the first trace, and nothing was rounded."""
     torch._dynamo.reset()
-    recipe = """
-    model: {layers: 3, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48, loop_layers: [1], loop_passes: 1}
-    train: {seq_len: 16, batch_tokens: 256, loop_start: 0.5, qat_bits: 2}
-    hardware: {precision: float32}
-    """
-    trainer = Trainer(load(recipe), V, 0, ALONE)
+    trainer = Trainer(load(COMPILED), V, 0, ALONE)
     plain = trainer.model
-    for block in plain.blocks:
-        block.attn.attend = ATTENTION["sdpa"]  # what runs where training is compiled; the CPU's own is slow to trace
     with torch.no_grad():
         for p in trainer.parameters.values():
             p += 0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
@@ -203,6 +201,25 @@ def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
     assert len({round(loss, 4) for loss in losses[:4]}) == 4
     assert losses[4] == losses[0]
     assert torch.equal(found[4][1], found[0][1])
+
+
+def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path):
+    torch._dynamo.reset()
+    trainer, graphs = Trainer(load(COMPILED), V, 0, ALONE), []
+
+    def compiled(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    trainer.forward = torch.compile(trainer.model, backend=compiled, dynamic=False)
+    train.warm_up(trainer, tmp_path)
+    n_graphs = len(graphs)
+    assert n_graphs >= 4
+    for step in range(6):
+        trainer.step(data.made_up(step, range(8), 256, 16, V), Moment(step, step / 6))
+    trainer.finish()
+    calibrate.measure(trainer, (data.made_up(step, range(8), 256, 16, V) for step in range(2)))
+    assert len(graphs) == n_graphs
 
 
 def test_quantised_steps_learn_the_weights_beneath_the_grid():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,9 @@ def test_the_worst_code_does_not_depend_on_the_order(codes: tuple[int, ...]) -> 
 def test_a_short_clock_is_another_run_which_the_contestant_and_the_reader_are_told(matrix: Matrix) -> None:
     whole, short = matrix.run_all("uniform")["rows"][0], matrix.run_all("uniform", train_seconds=4.5)["rows"][0]
     assert whole["run_dir"] != short["run_dir"]
+    plans = [json.loads((Path(row["run_dir"]) / "plan.json").read_text())["identity"] for row in (whole, short)]
+    assert [plan["limits"].pop("train_seconds") for plan in plans] == [45, 4.5]
+    assert plans[0] == plans[1], "nothing else differs"
     report = (Path(short["run_dir"]) / "report.md").read_text()
     assert "train clock shortened to 4.5 s" in report
     assert "shortened" not in (Path(whole["run_dir"]) / "report.md").read_text()

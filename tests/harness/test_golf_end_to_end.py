@@ -55,7 +55,7 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
     assert (result.exit_code, judged["verdict"]) == (0, "valid"), judged
     assert [seed["outcome"] for seed in judged["seeds"]] == ["scored", "scored"]
     assert 0 < judged["mean_bpb"] < 5.0
-    assert judged["seeds"][0]["claims"] == {"steps": 30, "tokens": 30 * 512, "attention": "sdpa", "world": 1}
+    assert judged["seeds"][0]["claims"] == {"steps": 30, "tokens": 30 * 512, "attention": "blocks", "world": 1}
     assert judged["baseline"]["tests"][0]["better"] is True
     assert {found["rule"]: found["outcome"] for found in judged["findings"]}["border-rows"] == "pass"
     run_dir = Path(judged["run_dir"])
