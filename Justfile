@@ -67,6 +67,11 @@ test *args: _setup
 bench *args: _setup
     @.venv/bin/python -m golf.bench "$@"
 
+# The public claims beside what trained models of the full shape show: claims --data DIR --work DIR
+[no-exit-message]
+claims *args: _setup
+    @.venv/bin/python -m golf.bench.claims "$@"
+
 # Every check that needs a GPU, with whatever torch is there; without one it says so and claims nothing
 [no-exit-message]
 gpu *args:

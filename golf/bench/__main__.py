@@ -89,11 +89,12 @@ def row(contestant: Contestant, config: Config, options: argparse.Namespace, cou
     """What is reported of one contestant."""
     last, limit = contestant.reports[-1], work.bound(config, course.vocab_size, rate)
     assert last.weights is not None
+    nats_N = yardstick.row_nats(last.weights, config, course.vocab_size, text)
     return {
         "name": contestant.name, "parameters": sum(array.size for array in last.weights.values()),
         "batch_tokens": contestant.batch_tokens, "seconds": last.seconds, "steps": last.steps,
         "tokens_per_second": contestant.rate, "bound": limit, "utilisation": contestant.rate / limit,
-        "bits_per_byte": yardstick.bits_per_byte(last.weights, config, course.vocab_size, text),
+        "bits_per_byte": yardstick.bits_per_byte(nats_N, text),
     }  # fmt: skip
 
 

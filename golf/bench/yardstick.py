@@ -55,15 +55,17 @@ def text(tokens: np.ndarray, tokenizer: Path, seq_len: int) -> Text:
 
 
 @torch.inference_mode()
-def bits_per_byte(weights: Weights, config: Config, vocab_size: int, measured: Text) -> float:
-    """Score weights as the model of a recipe; every parameter must be there, and no other."""
-    device = torch.device("cpu")
+def row_nats(weights: Weights, config: Config, vocab_size: int, measured: Text) -> np.ndarray:
+    """Score weights as the model of a recipe: nats of each row [N], float64; every parameter must be there, and no other."""
+    device, seq_len = torch.device("cpu"), config.train.seq_len
     model = GPT(config.model, vocab_size, attention=kernels.choose(device, torch.float32).name)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    wide = ROWS * config.train.seq_len
-    ids, targets = (torch.from_numpy(part) for part in (measured.tokens[:-1], measured.tokens[1:]))
-    nats = 0.0
-    for at in range(0, len(ids), wide):
-        ids_BT = ids[at : at + wide].view(-1, config.train.seq_len)
-        nats += functional.cross_entropy(model(ids_BT).flatten(0, 1), targets[at : at + wide], reduction="sum").item()
-    return nats / math.log(2) / int(measured.bytes.sum())
+    ids_NT, targets_NT = (torch.from_numpy(part).view(-1, seq_len) for part in (measured.tokens[:-1], measured.tokens[1:]))
+    found = [functional.cross_entropy(model(ids_BT).mT, targets_BT, reduction="none").double().sum(dim=1)
+             for ids_BT, targets_BT in zip(ids_NT.split(ROWS), targets_NT.split(ROWS), strict=True)]  # fmt: skip
+    return torch.cat(found).numpy()
+
+
+def bits_per_byte(nats_N: np.ndarray, measured: Text) -> float:
+    """Nats of rows -> bits per byte of the whole text."""
+    return float(nats_N.sum()) / math.log(2) / int(measured.bytes.sum())

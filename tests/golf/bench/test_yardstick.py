@@ -19,7 +19,9 @@ def test_a_model_of_zeros_gives_every_token_the_same_share():
     config, tokens = load(TINY), np.arange(17) % 16
     weights = {name: np.zeros(p.shape, np.float32) for name, p in model_of(config, 16).named_parameters()}
     text = Text(tokens, np.full(16, 2))
-    assert yardstick.bits_per_byte(weights, config, 16, text) == pytest.approx(math.log2(16) / 2)
+    nats_N = yardstick.row_nats(weights, config, 16, text)
+    assert nats_N == pytest.approx([8 * math.log(16)] * 2)
+    assert yardstick.bits_per_byte(nats_N, text) == pytest.approx(math.log2(16) / 2)
 
 
 def test_weights_that_are_not_the_model_are_refused():
@@ -27,7 +29,7 @@ def test_weights_that_are_not_the_model_are_refused():
     weights = {name: np.zeros(p.shape, np.float32) for name, p in model_of(config, 16).named_parameters()}
     weights["more"] = np.zeros(1, np.float32)
     with pytest.raises(RuntimeError, match="more"):
-        yardstick.bits_per_byte(weights, config, 16, Text(np.arange(9), np.ones(8)))
+        yardstick.row_nats(weights, config, 16, Text(np.arange(9), np.ones(8)))
 
 
 def test_bytes_of_real_text_are_its_utf8_length(shared):

@@ -1,0 +1,146 @@
+"""Claims: shapes that are trained, intervals and outcomes, packing beside packing, and a training that goes on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from golf import arrays
+from golf.bench import claims, subjects, weighing, work
+from golf.bench.claims import LAYERS_SHARED, PLAIN, QUANTISED, ROTATED, Bench
+from golf.bench.contestants import Course
+from golf.bench.subjects import Trained
+from golf.bench.weighing import Interval, paired
+from golf.bench.yardstick import Text
+
+V = 64
+TINY = {
+    "model": {"layers": 2, "width": 32, "heads": 2, "kv_heads": 1, "mlp_hidden": 64, "xsa_last": 1, "bigram_buckets": 32,
+              "bigram_dim": 8, "ve_dim": 8, "ve_layers": [1]},
+    "train": {"batch_tokens": 128, "seq_len": 16},
+    "stats": {"hessian_batches": 2, "row_score_every": 1},
+    "quant": {"fp16_limit": 500},
+}  # fmt: skip
+SUBJECT = ROTATED._replace(changes=TINY, times=1)
+
+
+@pytest.fixture
+def course(tmp_path):
+    """One shard of text with something to learn."""
+    tokens = np.random.default_rng(0).integers(2, V, 40).repeat(100)[:3000].astype("<u2")
+    header = np.zeros(256, "<i4")
+    header[:3] = 20240520, 1, len(tokens)
+    path = tmp_path / "train_000000.bin"
+    path.write_bytes(header.tobytes() + tokens.tobytes())
+    return Course([path], tmp_path / "none.model", V, 0.0, 1, compiled=False)
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def parameters(subject: subjects.Subject) -> int:
+    return sum(p.numel() for p in work.model_of(subject.config(), 1024).parameters())
+
+
+def test_subjects_have_the_full_shapes_that_their_submissions_claim():
+    assert parameters(ROTATED) == 27_038_810
+    assert parameters(QUANTISED) == parameters(PLAIN) == 20_999_264
+    shared = LAYERS_SHARED.config().model
+    assert len(work.model_of(LAYERS_SHARED.config(), 1024).plan) == 12 and shared.layers == 4
+
+
+def test_an_interrupted_training_goes_on_and_ends_as_if_nothing_had_happened(course, tmp_path, monkeypatch):
+    monkeypatch.setattr(subjects, "STEPS_BETWEEN_STATES", 2)
+    whole = subjects.trained(SUBJECT, 5, course, tmp_path / "whole", quiet)
+
+    def cut(line: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subjects.calibrate, "measure", lambda *_: cut(""))
+    with pytest.raises(KeyboardInterrupt):
+        subjects.trained(SUBJECT, 5, course, tmp_path / "cut", quiet)
+    monkeypatch.undo()
+    (state,) = (tmp_path / "cut").glob("*/state.arrays")
+    assert arrays.read(state)[0]["steps"] == 4
+    continued = subjects.trained(SUBJECT, 5, course, tmp_path / "cut", quiet)
+    assert not state.exists()
+    for name, weight in whole.weights.items():
+        assert torch.equal(weight, continued.weights[name]), name
+
+
+def test_a_finished_training_is_read_and_not_done_again(course, tmp_path, monkeypatch):
+    first = subjects.trained(SUBJECT, 2, course, tmp_path, quiet)
+    monkeypatch.setattr(subjects, "train", lambda *_: pytest.fail("trained again"))
+    again = subjects.trained(SUBJECT, 2, course, tmp_path, quiet)
+    assert all(torch.equal(weight, again.weights[name]) for name, weight in first.weights.items())
+
+
+@pytest.fixture
+def bench(course, tmp_path):
+    tokens = np.random.default_rng(1).integers(2, V, 161)
+    return Bench(course, 3, tmp_path, Text(tokens, np.full(160, 3)))
+
+
+def test_ways_to_pack_are_compared_on_the_same_weights_and_rows(bench):
+    raw_N = bench.unpacked_nats(SUBJECT)
+    assert raw_N.shape == (10,)
+    half = bench.weigh(SUBJECT, bits=None)
+    assert half.squared_error == 0 and half.ratio > 1
+    fine, coarse = bench.weigh(SUBJECT, bits=8), bench.weigh(SUBJECT, bits=3)
+    assert coarse.squared_error > 100 * fine.squared_error > 0
+    assert coarse.n_bytes < fine.n_bytes < half.n_bytes
+    assert abs(paired(bench.nats(SUBJECT, bits=8) - raw_N, bench.text).mean) < abs(paired(bench.nats(SUBJECT, bits=2) - raw_N,
+                                                                                          bench.text).mean)  # fmt: skip
+
+
+def test_the_payload_is_what_the_compressor_gets(bench):
+    """Noise does not compress, so that int8 codes of 8 bits take about the bytes of the payload."""
+    own, random = bench.trained(SUBJECT), torch.Generator().manual_seed(1)
+    noise = {name: torch.randn(weight.shape, generator=random) for name, weight in own.weights.items()}
+    packed = weighing.weigh(Trained(own.config, noise, own.stats), V, bits=8)
+    assert 1.0 < packed.ratio < 1.3
+
+
+def test_an_interval_covers_the_sum_of_differences_at_its_rate():
+    random, text = np.random.default_rng(0), Text(np.arange(2), np.array([1000]))
+    found = [paired(random.normal(0.3, 2.0, 200), text) for _ in range(400)]
+    truth = 0.3 * 200 / math.log(2) / 1000
+    assert 0.92 < np.mean([each.low < truth < each.high for each in found]) < 0.98
+
+
+@pytest.mark.parametrize(("interval", "expected"), [
+    (Interval(-0.002, 0.001), "holds"), (Interval(0.002, 0.001), "fails"), (Interval(0.0005, 0.001), "undecided")])
+def test_a_claim_of_less_holds_or_fails_only_with_its_whole_interval(interval, expected):
+    assert claims.outcome(interval.low, interval.high) == expected
+
+
+def test_a_portrait_tells_a_heavy_tail_from_a_normal_one_and_what_lies_under_the_floor(bench):
+    own = bench.trained(SUBJECT)
+    random = torch.Generator().manual_seed(0)
+    weights = {name: 0.1 * torch.randn(weight.shape, generator=random) for name, weight in own.weights.items()}
+    name = "blocks.1.mlp.up.weight"
+    weights[name][:, 0] *= 40
+    found = weighing.portrait(Trained(own.config, weights, own.stats))
+    assert found["blocks.0.mlp.up.weight"]["kurtosis"] == pytest.approx(3, abs=0.5)
+    assert found[name]["kurtosis"] > 10 > found[name]["kurtosis_rotated"]
+    assert found["blocks.0.mlp.up.weight"]["rows_under_floor"] == 1.0 > found[name]["rows_under_floor"]
+    bits = found["blocks.0.mlp.up.weight"]["bits_a_number"]
+    assert bits["floor"] < bits["plain"] <= 6
+
+
+def test_every_claim_on_packing_is_tested_on_small_subjects(course, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "ROTATED", SUBJECT)
+    low_rank = {**TINY, "model": {"layers": 2, "width": 32, "heads": 2, "kv_heads": 1, "mlp_hidden": 64, "q_rank": 8}}
+    plain = {**low_rank, "train": {**TINY["train"], "qat_bits": 0}}
+    looped = {**plain, "model": {**low_rank["model"], "layers": 1, "loop_layers": [0], "loop_passes": 1}}
+    for name, changes in (("QUANTISED", low_rank), ("PLAIN", plain), ("LAYERS_SHARED", looped)):
+        monkeypatch.setattr(claims, name, getattr(claims, name)._replace(changes=changes))
+    tokens = np.random.default_rng(1).integers(2, V, 161)
+    bench = Bench(course, 2, tmp_path, Text(tokens, np.full(160, 3)))
+    found = [claim for test in claims.TESTS[:-1] for claim in test(bench)]
+    assert len(found) == 4 + 4 + 2 + 1
+    assert {claim.outcome for claim in found} <= {"holds", "fails", "undecided"}
