@@ -22,11 +22,12 @@ from harness.certificate.coins import Floats
 Outcome = Literal["pass", "fail", "unknown"]
 LEVEL = 2.0 ** -16
 ROW_TOLERANCE = 1e-3        # |logsumexp| of a row; float32 logits stay below 1e-4
-OFFSET_NATS = 5e-4          # a mean below this accuses nobody: another order of sums can do that
+OFFSET_NATS = 1e-3          # a mean below this accuses nobody, G charges it: a fifth of the challenge's margin
 SPIKE_NATS = 1.0
 BORDER_NATS = 0.05          # no arithmetic noise explains more (bf16 rows differ by 0.02)
 SPREAD_NATS = 0.05
 MANY_BLOCKS = 1024
+FEW_BLOCKS = 8              # where a program adapts, neighbouring chunks may drift together
 SUSPICIOUS = 1e-3
 
 
@@ -47,6 +48,7 @@ class Gains:
     d1_P: Floats
     d2_P: Floats
     blocks_P: npt.NDArray[np.int64]
+    adapts: bool
     twice: bool
 
     @property
@@ -93,8 +95,7 @@ def mean_test(gains: Gains) -> Test:
     x_P = np.clip(0.5 * (gains.d1_P + gains.d2_P), -clip, clip)
     repeat_P = np.clip(gains.repeat_P, -clip, clip)
     # A witness noisier than the scorer pays half its variance more: log-probabilities are concave
-    noise = float(repeat_P.var()) / 4 if gains.twice else float(np.clip(gains.d1_P, -clip, clip).var()) / 2
-    offset = OFFSET_NATS + noise
+    offset = OFFSET_NATS + float(np.clip(gains.d1_P, -clip, clip).var()) / 2
     count_B = np.bincount(gains.blocks_P)
     x_B = np.bincount(gains.blocks_P, x_P) / count_B
     within = float(((x_P - x_B[gains.blocks_P]) ** 2).sum()) / max(len(x_P) - len(x_B), 1) / len(x_P)
@@ -102,7 +103,7 @@ def mean_test(gains: Gains) -> Test:
     error = float(np.sqrt(within + repeat))
     mean = float(x_P.mean())
     p_within = float(stats.norm.sf((mean - offset) / error)) if error > 0 else float(mean <= offset)
-    p_between = student(x_B - offset)
+    p_between = max(student(x_W - offset) for x_W in _merged(x_B, gains.adapts))
     numbers = {"mean_nats": mean, "offset_nats": offset, "error_nats": error, "p_within": p_within, "p_between": p_between,
                "blocks": len(x_B)}
     text = f"mean gain {mean:+.5f} nats over {len(x_P):,} probes in {len(x_B):,} blocks (arithmetic explains {offset:.5f})"
@@ -211,6 +212,16 @@ def row_test(logsumexp_P: Floats) -> Test:
     if not len(came):
         return Test("rows", "unknown", "no row came", numbers)
     return Test("rows", "pass", f"{len(came):,} rows sum to 1 (largest |logsumexp| {abs(worst):.1e})", numbers)
+
+
+def _merged(x_B: Floats, adapts: bool) -> list[Floats]:
+    """The means of the blocks, and where a program adapts also of ever longer runs of them: noise that wanders from chunk
+    to chunk looks steady over short blocks and does not over long ones."""
+    merged = [x_B]
+    while adapts and len(merged[-1]) >= 2 * FEW_BLOCKS:
+        pairs = merged[-1][:len(merged[-1]) // 2 * 2].reshape(-1, 2)
+        merged.append(pairs.mean(axis=1))
+    return merged
 
 
 def _split(values_P: Floats, blocks_P: npt.NDArray[np.int64]) -> list[Floats]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from harness.certificate.coins import Floats, Plan, floored
 
-THETAS = ((0.90, 0.99), (0.04, 0.5), (0.03, 0.25), (0.02, 0.1), (0.01, 0.03))
+THETAS = ((0.96, 0.99), (0.01, 0.5), (0.01, 0.25), (0.01, 0.1), (0.01, 0.03))
 """(weight, share of the largest lawful theta); the weights sum to 1. The first alone decides where noise is small."""
 
 

@@ -116,7 +116,7 @@ def certify(scored: Scored, plan: Plan, first: Answers, second: Answers | None =
         largest_gain_position=int(asked.positions_P[largest]) if largest is not None else None,
         detection={f"{share:g}": _detection(share, int(plan.coin_P.sum())) for share in (0.01, 0.001)},
         probes_for_target=_probes_for(TARGET_BPB / nats_per_bit - excess, gap, plan.n_scored),
-        G_bpb_with_8_times=(_expected(gap, min(SECOND_LOOK * plan.n_probes, plan.n_scored)) + excess) * nats_per_bit,
+        G_bpb_with_8_times=(_expected(gap, min(SECOND_LOOK * math.ceil(plan.n_expected), plan.n_scored)) + excess) * nats_per_bit,
         noise_nats=accuse.scale_of(asked.repeat_P) if second else None, tests=tests,
         conditions=_conditions(tests, covered_nats, answered_C, scored.chunk_tokens),
         guarantee=_guarantee(scored, plan, found.total * nats_per_bit, covered_share, lanes))
@@ -127,7 +127,8 @@ def _gains(plan: Plan, claims_P: Any, first: Answers, second: Answers | None, wh
     d1_P = np.minimum(first.nats_P[which_P], 1e3) - claims_P[which_P]
     d2_P = d1_P if second is None else np.minimum(second.nats_P[which_P], 1e3) - claims_P[which_P]
     positions_P = plan.asked_P[which_P]
-    return Gains(positions_P, d1_P, d2_P, accuse.blocks(positions_P, chunk_tokens, adapts), second is not None)
+    return Gains(positions_P, d1_P, d2_P, accuse.blocks(positions_P, chunk_tokens, adapts), adapts,
+                 second is not None)
 
 
 def _tests(asked: Gains, suspects: Gains, borders: list[Border], sums_P: Any) -> tuple[Test, ...]:

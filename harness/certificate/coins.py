@@ -6,8 +6,9 @@
     pi_t = min(1, W_t / K),  K so that sum pi = N  in proportion to what is at stake; the dearest may be certain
     token t is asked  iff  u_t < pi_t,  u = PRF(seed)
 
-One seed gives one u_t for ever, so a larger N asks a superset. Beside the coins a plan names `suspects`, tokens whose
-claim is furthest below the judge's price: they are asked too, but no bound rests on them (accuse.py).
+One seed gives one u_t for ever, so a second look asks the first one's tokens again, and more. Beside the coins a plan
+names `suspects`, tokens whose claim is furthest below the judge's price: they are asked too, but no bound rests on them
+(accuse.py).
 Not covered: that the seed was fresh, which is the judge's driver's care.
 """
 
@@ -36,7 +37,7 @@ class Scored:
     """
 
     tokens_T: npt.NDArray[np.uint16]
-    nats_T: npt.NDArray[np.float32]
+    nats_T: npt.NDArray[np.floating]
     prices_T: Floats
     n_bytes: int
     chunk_tokens: int
@@ -47,16 +48,31 @@ class Scored:
 
 
 @dataclasses.dataclass(frozen=True)
+class Design:
+    """Everything about a draw but the coins: pi_T, largest_T (U_t) and floored_T (c^_t) in nats, suspects (positions)."""
+
+    scored: Scored
+    look: int
+    eps: float
+    covered: int
+    pi_T: Floats
+    largest_T: Floats
+    floored_T: Floats
+    theta_max: float
+    suspects: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """A draw: the positions to ask, in order, and what the bound needs at each; nothing else of the text's length.
 
-    asked_P holds coins and suspects together; coin_P says which of them the coins chose. pi_P, largest_P (U_t, nats) and
-    floored_P (c^_t, nats) and price_P (b_t) belong to asked_P. theta_max = 1 / K bounds theta.
-    uncovered_nats is the sum of U over the tokens from `covered` on, which no coin can reach.
+    asked_P holds coins and suspects together; coin_P says which of them the coins chose. pi_P, largest_P (U_t, nats),
+    floored_P (c^_t, nats) and price_P (b_t) belong to asked_P. theta_max = 1 / K bounds theta; 0 where every token is
+    certain. n_expected is the sum of pi. uncovered_nats is the sum of U over the tokens from `covered` on, which no coin
+    can reach.
     """
 
     look: int
-    n_probes: int
     eps: float
     covered: int
     n_scored: int
@@ -67,7 +83,7 @@ class Plan:
     floored_P: Floats
     price_P: Floats
     theta_max: float
-    mean_largest: float
+    n_expected: float
     uncovered_nats: float
 
     @property
@@ -97,9 +113,9 @@ def floored(nats_T: npt.NDArray[np.floating], prices_T: Floats, eps: float) -> F
     return floored_T
 
 
-def draw(seed: bytes, scored: Scored, n_probes: int, *, look: int = 1, covered: int | None = None) -> Plan:
-    """Coins for n_probes tokens on average, and their suspects. `covered` bounds a witness that stops early: tokens from
-    that position on are never asked, and are charged whole. Look 2 asks a superset of look 1 where n_probes is larger."""
+def design(scored: Scored, n_probes: int, *, look: int = 1, covered: int | None = None) -> Design:
+    """Inclusion probabilities for n_probes tokens on average. `covered` bounds a witness that stops early: tokens from
+    that position on are never asked, and are charged whole."""
     n_tokens = len(scored.tokens_T)
     covered = n_tokens if covered is None else min(covered, n_tokens)
     assert covered > 1 and n_probes > 0, f"{n_probes} probes among {covered} tokens"
@@ -107,18 +123,29 @@ def draw(seed: bytes, scored: Scored, n_probes: int, *, look: int = 1, covered: 
     floored_T = floored(scored.nats_T, scored.prices_T, eps)
     largest_T = np.maximum(-math.log(eps) - np.log(scored.prices_T) - floored_T, 0.0)
     inside = slice(1, covered)
-    weight_T = np.maximum(largest_T[inside], WEIGHT_FLOOR * largest_T[inside].mean())
     pi_T = np.zeros(n_tokens)
-    pi_T[inside], theta_max = inclusion(weight_T, n_probes)
-    coin_T = uniforms(seed, n_tokens) < pi_T
+    pi_T[inside], theta_max = inclusion(np.maximum(largest_T[inside], WEIGHT_FLOOR * largest_T[inside].mean()), n_probes)
+    suspects = np.zeros(0, np.int64)
+    if n_suspects := min(int(SUSPECTS_PER_PROBE * n_probes), covered - 1):
+        surprise_T = -np.log(scored.prices_T[inside]) - scored.nats_T[inside]
+        suspects = 1 + np.argpartition(-surprise_T, n_suspects - 1)[:n_suspects]
+    return Design(scored, look, eps, covered, pi_T, largest_T, floored_T, theta_max, suspects)
+
+
+def toss(chosen: Design, u_T: Floats) -> Plan:
+    """The plan that these coins make of a design."""
+    coin_T = u_T < chosen.pi_T
     asked_T = coin_T.copy()
-    surprise_T = -np.log(scored.prices_T[inside]) - scored.nats_T[inside]
-    n_suspects = min(math.ceil(SUSPECTS_PER_PROBE * n_probes), covered - 1)
-    asked_T[1 + np.argpartition(-surprise_T, n_suspects - 1)[:n_suspects]] = True
-    asked_P = np.flatnonzero(asked_T)
-    return Plan(look, n_probes, eps, covered, scored.n_scored, asked_P, coin_T[asked_P], pi_T[asked_P], largest_T[asked_P],
-                floored_T[asked_P], scored.prices_T[asked_P], theta_max, float(largest_T[1:].mean()),
-                float(largest_T[covered:].sum()))
+    asked_T[chosen.suspects] = True
+    asked_P, inside = np.flatnonzero(asked_T), slice(1, chosen.covered)
+    return Plan(chosen.look, chosen.eps, chosen.covered, chosen.scored.n_scored, asked_P, coin_T[asked_P],
+                chosen.pi_T[asked_P], chosen.largest_T[asked_P], chosen.floored_T[asked_P], chosen.scored.prices_T[asked_P],
+                chosen.theta_max, float(chosen.pi_T[inside].sum()), float(chosen.largest_T[chosen.covered:].sum()))
+
+
+def draw(seed: bytes, scored: Scored, n_probes: int, *, look: int = 1, covered: int | None = None) -> Plan:
+    """The plan of a seed. A larger n_probes of the same seed asks nearly a superset: the same u_T against higher pi_T."""
+    return toss(design(scored, n_probes, look=look, covered=covered), uniforms(seed, len(scored.tokens_T)))
 
 
 def inclusion(weight_T: Floats, n_probes: float) -> tuple[Floats, float]:
