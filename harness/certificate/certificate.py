@@ -23,7 +23,7 @@ from harness.certificate.answers import Answers, Border
 from harness.certificate.coins import ALPHAS, Plan, Scored, share
 
 DECISIVE_NATS = 0.1
-"""A bound above this says too little to be called a pass, nats a token over the covered text."""
+"""A bound above this says too little to be called a pass, nats a token; 512 probes of an exact program reach it."""
 TARGET_BPB = 0.0005
 SECOND_LOOK = 8
 PROFILE_PROBES = {"pocket": 4_096, "solo": 8_192, "record": 32_768}
@@ -96,19 +96,18 @@ def certify(scored: Scored, plan: Plan, first: Answers, second: Answers | None =
     covered_share = (plan.covered - 1) / plan.n_scored
     covered_nats = found.mixture + found.sampling / covered_share
     claims_P = scored.nats_T[plan.asked_P].astype(np.float64)
-    both_P = first.answered_P & (second.answered_P if second else True)
-    asked = _gains(plan, claims_P, first, second, both_P & plan.coin_P, scored.chunk_tokens, adapts)
-    suspects = _gains(plan, claims_P, first, second, both_P & ~plan.coin_P, scored.chunk_tokens, adapts)
+    asked = _gains(plan, claims_P, first, second, first.answered_P & plan.coin_P, scored.chunk_tokens, adapts)
+    suspects = _gains(plan, claims_P, first, second, first.answered_P & ~plan.coin_P, scored.chunk_tokens, adapts)
     sums_P = first.logsumexp_P if second is None else np.concatenate([first.logsumexp_P, second.logsumexp_P])
     tests = _tests(asked, suspects, borders or [], sums_P)
-    answered_C = first.answered_P[plan.coin_P]
+    lost = int((~first.answered_P).sum())
     largest = int(np.argmax(asked.d1_P)) if len(asked.d1_P) else None
     plain = bounds.gains(plan, claims_P)
     excess = max(0.0, found.total - bounds.bound(plan, plain).total)
     gap = _floor_gap(scored)
     return Certificate(
         G_nats=found.total, G_bpb=found.total * nats_per_bit, G_covered_nats=covered_nats, alpha=plan.alpha, look=plan.look,
-        n_probes=int(plan.coin_P.sum()), asked=len(plan.asked_P), unanswered=int((~answered_C).sum()),
+        n_probes=int(plan.coin_P.sum()), asked=len(plan.asked_P), unanswered=lost,
         covered_share=covered_share,
         parts_nats={"mixture": found.mixture, "sampling": found.sampling, "uncovered": found.uncovered},
         mean_gain_nats=found.mean_gain,
@@ -118,14 +117,17 @@ def certify(scored: Scored, plan: Plan, first: Answers, second: Answers | None =
         probes_for_target=_probes_for(TARGET_BPB / nats_per_bit - excess, gap, plan.n_scored),
         G_bpb_with_8_times=(_expected(gap, min(SECOND_LOOK * math.ceil(plan.n_expected), plan.n_scored)) + excess) * nats_per_bit,
         noise_nats=accuse.scale_of(asked.repeat_P) if second else None, tests=tests,
-        conditions=_conditions(tests, covered_nats, answered_C, scored.chunk_tokens),
+        conditions=_conditions(tests, plan, found.total, covered_nats, lost, scored.chunk_tokens),
         guarantee=_guarantee(scored, plan, found.total * nats_per_bit, covered_share, lanes))
 
 
 def _gains(plan: Plan, claims_P: Any, first: Answers, second: Answers | None, which_P: Any, chunk_tokens: int,
            adapts: bool) -> Gains:
     d1_P = np.minimum(first.nats_P[which_P], 1e3) - claims_P[which_P]
-    d2_P = d1_P if second is None else np.minimum(second.nats_P[which_P], 1e3) - claims_P[which_P]
+    d2_P = d1_P
+    if second is not None:  # where it kept silent it explains nothing
+        d2_P = np.where(second.answered_P, np.minimum(second.charged_P(), 1e3) - claims_P, 0.0)[which_P]
+        d2_P = np.where(second.answered_P[which_P], d2_P, d1_P)
     positions_P = plan.asked_P[which_P]
     return Gains(positions_P, d1_P, d2_P, accuse.blocks(positions_P, chunk_tokens, adapts), adapts,
                  second is not None)
@@ -143,7 +145,8 @@ def _tests(asked: Gains, suspects: Gains, borders: list[Border], sums_P: Any) ->
     return (*tests, accuse.suspect_test(suspects, accuse.spike_size(asked)), border, accuse.spread_test(asked), rows)
 
 
-def _conditions(tests: tuple[Test, ...], covered_nats: float, answered_C: Any, chunk_tokens: int) -> tuple[Condition, ...]:
+def _conditions(tests: tuple[Test, ...], plan: Plan, total_nats: float, covered_nats: float, lost: int, chunk_tokens: int
+                ) -> tuple[Condition, ...]:
     by_name = {test.name: test for test in tests}
     about_gains = [test for test in tests if test.name != "rows"]
     failed = [test for test in about_gains if test.outcome == "fail"]
@@ -152,14 +155,16 @@ def _conditions(tests: tuple[Test, ...], covered_nats: float, answered_C: Any, c
         causal: Outcome = "fail"
         words = "the scorer gained what a strict predictor cannot: " + "; ".join(test.text for test in failed)
     elif open_:
-        causal, words = "unknown", "; ".join(test.text for test in open_)
-    elif covered_nats > DECISIVE_NATS:
-        causal, words = "unknown", f"the bound, {covered_nats:.3f} nats a token, is too wide to decide"
+        causal, words = "unknown", "; ".join(test.text for test in open_) + _remedy({test.name for test in open_}, plan)
+    elif lost:
+        causal, words = "unknown", f"at most {total_nats:.5f} nats a token are unearned"
+    elif total_nats > DECISIVE_NATS:
+        causal, words = "unknown", (f"at most {total_nats:.3f} nats a token are unearned, {covered_nats:.5f} where the witness "
+                                    f"came: too wide to decide; {DECISIVE_NATS:g} would do")
     else:
-        causal, words = "pass", f"at most {covered_nats:.5f} nats a token are unearned in what was covered"
+        causal, words = "pass", f"at most {total_nats:.5f} nats a token are unearned"
     rows = by_name["rows"]
-    lost = int((~answered_C).sum())
-    words += f"; {lost:,} of {len(answered_C):,} probes got no answer and count as their largest gain" if lost else ""
+    words += f"; {lost:,} of {len(plan.asked_P):,} questions got no answer and count as their largest gain" if lost else ""
     normalised: Outcome = rows.outcome if rows.outcome != "pass" else "pass" if causal == "pass" else "unknown"
     inside: Outcome = "pass" if causal == "pass" else "unknown"
     order = f"a fact of the message order between chunks of {chunk_tokens:,} tokens; inside one: "
@@ -170,6 +175,15 @@ def _conditions(tests: tuple[Test, ...], covered_nats: float, answered_C: Any, c
         Condition("C3", inside, order + words, "what a program does inside one chunk, but for G"),
         Condition("C4", inside, order + words, "runs made elsewhere and not reported"),
     )
+
+
+def _remedy(open_names: set[str], plan: Plan) -> str:
+    """What would decide an open outcome."""
+    if open_names & {"borders", "spread"}:
+        return "; a witness that computes as the scorer did (docs/protocol.md) would decide it"
+    if plan.look == 1:
+        return f"; a second look at {SECOND_LOOK * math.ceil(plan.n_expected):,} probes would decide it"
+    return "; a program whose numbers repeat exactly would decide it"
 
 
 def _detection(share: float, n_probes: int) -> dict[str, float]:
