@@ -107,8 +107,8 @@ def mean_test(gains: Gains) -> Test:
     runs_W = _merged(np.bincount(gains.blocks_P, repeat_P) / count_B, True)[-1]
     wander = float(np.sqrt((runs_W ** 2).mean())) * gains.adapts
     p_between = max(student(x_W - offset - 2 * wander) for x_W in _merged(x_B, gains.adapts))
-    numbers = {"mean_nats": mean, "offset_nats": offset, "error_nats": error, "wander_nats": wander, "p_within": p_within, "p_between": p_between,
-               "blocks": len(x_B)}
+    numbers = {"mean_nats": mean, "offset_nats": offset, "error_nats": error, "wander_nats": wander, "p_within": p_within,
+               "p_between": p_between, "blocks": len(x_B)}
     text = f"mean gain {mean:+.5f} nats over {len(x_P):,} probes in {len(x_B):,} blocks (arithmetic explains {offset:.5f})"
     if max(p_within, p_between) < LEVEL:
         return Test("mean", "fail", text, numbers)

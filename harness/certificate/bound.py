@@ -58,7 +58,7 @@ def largest_sum(thetas: list[tuple[float, float]], ratio_C: Floats, alpha: float
     target = -math.log(alpha)
     high = min((target - log) / theta for log, theta in logs)   # one term alone reaches the target there
     low = high - math.log(len(logs)) / min(theta for _, theta in logs)
-    for _ in range(200):
+    for _ in range(80):
         middle = 0.5 * (low + high)
         total = float(np.logaddexp.reduce([log + theta * middle for log, theta in logs]))
         low, high = (middle, high) if total < target else (low, middle)
