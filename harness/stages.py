@@ -35,6 +35,14 @@ MOMENT_SECONDS = 2.0
 RESOLVED_BYTES = 1 << 20
 
 
+class Contestant(NamedTuple):
+    """A program and its files, by their names under /in: what StageSpec takes for `program` and `command`."""
+
+    program: str | None
+    command: tuple[str, ...]
+    files: dict[str, Path]
+
+
 @dataclass(frozen=True)
 class Job:
     """What all stages of a run share."""
@@ -48,6 +56,8 @@ class Job:
     tokenizer: Path
     vocab_size: int
     run_id: str
+    contestant: Contestant | None = None
+    """A program from elsewhere (`pgolf score`); None: the code bundle."""
 
 
 class Result(NamedTuple):
@@ -62,8 +72,9 @@ class Result(NamedTuple):
 @contextmanager
 def _running(job: Job, stage: str, log: Path, inputs: dict[str, Path], out_bytes: int) -> Iterator[Stage]:
     """The stage's process; a broken socket is explained by how the process ended, where that is known."""
-    spec = StageSpec(job.run_id, stage, {"code.pyz": job.code, "config.yaml": job.config,
-                                         "tokenizer.model": job.tokenizer, **inputs}, job.limits, log, out_bytes)
+    contestant = job.contestant or Contestant(None, ("code.pyz",), {"code.pyz": job.code})
+    spec = StageSpec(job.run_id, stage, {**contestant.files, "config.yaml": job.config, "tokenizer.model": job.tokenizer,
+                                         **inputs}, job.limits, log, out_bytes, contestant.command, contestant.program)
     with job.runner.start(spec) as running:
         try:
             yield running
@@ -182,7 +193,11 @@ def score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, report: Rep
 
 def keep_score(folder: SeedFolder, dataset: Dataset, scored: referee.Scored) -> dict[str, Any]:
     """Writes nats.f32 and docs.npz; returns the metric as JSON-ready facts."""
-    measured = metric.measure(dataset.validation_tokens(), scored.nats_T, dataset.byte_table())
+    return keep_measured(folder, metric.measure(dataset.validation_tokens(), scored.nats_T, dataset.byte_table()), scored)
+
+
+def keep_measured(folder: SeedFolder, measured: metric.Metric, scored: referee.Scored) -> dict[str, Any]:
+    """The same for a text that no dataset holds."""
     rundir.write_bytes(folder.nats, scored.nats_T.astype("<f4").tobytes())
     partial = folder.documents.with_suffix(".partial.npz")
     np.savez(partial, starts=measured.starts_D, bits=measured.bits_D, bytes=measured.bytes_D)
