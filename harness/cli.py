@@ -152,7 +152,7 @@ def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under run
 
 
 @app.command()
-def score(contestant: Annotated[str, typer.Option(help='A command: "python docs/examples/order2.py". Words that name files go along.')],
+def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/examples/order2.py"; files go along.')],
           tokens: Annotated[Path, typer.Option(help="A shard of tokens (docs/protocol.md, train).")],
           tokenizer: Annotated[Path, typer.Option(help="The SentencePiece model that made them: bytes are counted by it.")],
           artifact: Annotated[Path | None, typer.Option(help="Handed to the contestant as `artifact` in setup.")] = None,
