@@ -159,6 +159,7 @@ def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/exampl
           config: Annotated[Path | None, typer.Option(help="Handed to it as `config` in setup.")] = None,
           profile: Annotated[str, typer.Option(help="Whose limits hold: pocket, solo or record.")] = "pocket",
           score_seconds: Annotated[float | None, typer.Option(help="Another score clock than the profile's.")] = None,
+          witness: Annotated[int, typer.Option(min=0, help="Probes of the witness; 0: none.")] = 0,
           runner: RunnerOption = None,
           runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
           as_json: JsonOption = False) -> None:
@@ -171,7 +172,7 @@ def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/exampl
 
     with Progress() as progress:
         judged = command_score.score(command_score.Asked(contestant, tokens, tokenizer, artifact, config, profile,
-                                                         score_seconds), runner, runs, progress)
+                                                         score_seconds, witness), runner, runs, progress)
     print(json.dumps(judged, indent=1) if as_json else command_score.describe(judged))
     raise typer.Exit(judged["exit_code"])
 

@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import documents, host, image, metric, plan as plans, records, rundir, stages, verdict
+from harness import documents, host, image, metric, plan as plans, records, referee, rundir, stages, verdict
 from harness.bytecount import ByteTable
+from harness.certificate import coins, floor
+from harness.certificate.certificate import SECOND_LOOK, certify
 from harness.data.files import sha256_of
 from harness.data.model_file import read_model
 from harness.edition import EDITION, Limits
@@ -49,6 +51,7 @@ class Asked(NamedTuple):
     config: Path | None
     profile: str
     score_seconds: float | None
+    witness: int
 
 
 def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progress) -> dict[str, Any]:
@@ -76,8 +79,10 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
             rundir.write_bytes(folder.config, asked.config.read_bytes() if asked.config else b"{}\n")
             job = Job(runner, limits, asked.profile, "B", folder.code, folder.config, asked.tokenizer, len(table.base_V),
                       place.name, contestant)
+            earlier = _set_aside(place)
+            found = _judge(job, folder, tokens_T, table, asked.witness, progress)
             judged = {"schema": verdict.SCHEMA, "edition": EDITION, **identity, "isolation": runner.isolation,
-                      "host": host.facts(), **_judge(job, folder, tokens_T, table, progress), "run_dir": str(place)}
+                      "host": host.facts(), **found, "earlier": earlier, "run_dir": str(place)}
             rundir.write_json(place / "score.json", judged)
             return judged
     finally:
@@ -131,10 +136,20 @@ def _runner(wanted: RunnerName | None, limits: Limits, progress: Progress) -> Ru
     return docker_runner.DockerRunner(client, found)
 
 
-def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, progress: Progress) -> dict[str, Any]:
+def _set_aside(place: Path) -> list[str]:
+    """Keeps earlier verdicts of the same contestant, so that trying again until the coins fall well stays visible."""
+    earlier = sorted(path.name for path in place.glob("score.earlier-*.json"))
+    if (place / "score.json").exists():
+        earlier.append(f"score.earlier-{len(earlier) + 1:04}.json")
+        (place / "score.json").rename(place / earlier[-1])
+    return earlier
+
+
+def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, probes: int,
+           progress: Progress) -> dict[str, Any]:
     """The pass, its findings, and what judging cost. Machine faults are raised on."""
     attempt = Attempt(stage="score", started_at=records.now())
-    n_scored, scan = len(tokens_T) - 1, None
+    n_scored, scan, certified, cpu_seconds = len(tokens_T) - 1, None, None, 0.0
     began = time.process_time()
     try:
         with progress.stage("score") as report:
@@ -144,14 +159,17 @@ def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, pro
         attempt.claims, attempt.facts = result.claims, {**result.facts, **stages.keep_measured(folder, measured, scored)}
         cpu_seconds = time.process_time() - began
         scan = documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)
+        if probes:
+            certified = _certify(job, folder, tokens_T, scored, measured.scored_bytes, probes, progress)
     except Violation as violation:
-        cpu_seconds = time.process_time() - began
+        cpu_seconds = cpu_seconds or time.process_time() - began
         attempt.outcome = "over_limit" if violation.limit else "failed"
         attempt.rule, attempt.message = violation.rule, str(violation)
     record = SeedRecord(seed=SEED, attempts=[attempt])
     evidence = Evidence(Manifest.model_construct(track=job.track), job.profile, job.limits, [record], 0, 0, "", "",
                         job.runner.name, job.runner.isolated, job.runner.isolation, job.runner.image, None)
-    findings = [finding(rule, evidence) for rule in conditions.RULES]
+    findings = [finding(rule, evidence) for rule in conditions.RULES if certified is None or rule.id != "causal"]
+    findings += _witnessed(certified, job.runner.isolated)
     broken = attempt.outcome != "done" or any(found["outcome"] == "fail" for found in findings)
     exit_code = verdict.EXIT_VIOLATION if broken else verdict.EXIT_VALID
     exit_code = verdict.EXIT_LIMIT if attempt.outcome == "over_limit" else exit_code
@@ -159,8 +177,37 @@ def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, pro
     return {"outcome": record.outcome(), **facts, "claims": attempt.claims, "reason": attempt.message, "rule": attempt.rule,
             "setup_seconds": attempt.setup_seconds, "score_seconds": attempt.seconds,
             "judge_cpu_seconds": cpu_seconds, "judge_cpu_seconds_per_million_tokens": cpu_seconds * MILLION / n_scored,
-            "verdict": "invalid" if broken else "valid", "findings": findings, "documents": scan, "exit_code": exit_code,
+            "verdict": "invalid" if broken else "valid", "findings": findings, "documents": scan, "certificate": certified, "exit_code": exit_code,
             "not_judged": "training, sizes, seeds and provenance: there is no submission here"}
+
+
+def _certify(job: Job, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, n_bytes: int, probes: int,
+             progress: Progress) -> dict[str, Any]:
+    """Two witnesses, and two more where the first look leaves something unexplained. The seed is drawn here, after the ledger
+    closed; every look is listed."""
+    claimed = coins.Scored(tokens_T, scored.nats_T, floor.prices(tokens_T, job.vocab_size), n_bytes, scored.chunk_tokens)
+    seed, looks = os.urandom(32), []
+    for look in (1, 2):
+        plan = coins.draw(seed, claimed, min(probes * SECOND_LOOK ** (look - 1), len(tokens_T)), look=look)
+        heard = []
+        for number in (1, 2):
+            with progress.stage(f"witness {number}, look {look}: {len(plan.asked_P):,} questions") as report:
+                heard.append(stages.witness(job, SEED, folder, tokens_T, scored, plan.asked_P, report,
+                                            f"witness-{look}{number}"))
+        made = certify(claimed, plan, heard[0].answers, heard[1].answers, borders=heard[0].borders, adapts=scored.adapts)
+        looks.append({"look": look, "asked": len(plan.asked_P), "G_bpb": made.G_bpb, "ended": [one.ended for one in heard]})
+        if not made.wants_second_look:
+            break
+    return {**made.public(), "seed": seed.hex(), "looks": looks}
+
+
+def _witnessed(certified: dict[str, Any] | None, isolated: bool) -> list[dict[str, Any]]:
+    """The certificate's word on each condition as findings, with what the runner does not exclude."""
+    channel = "cooperative: a channel outside the socket was not excluded"
+    if isolated:
+        channel = "a channel through the page cache of the image"
+    return [{"rule": "witness", "limit": False, "source": "docs/protocol.md", **condition,
+             "not_covered": f"{condition['not_covered']}; {channel}"} for condition in (certified or {}).get("conditions", [])]
 
 
 def describe(judged: dict[str, Any]) -> str:
@@ -172,4 +219,5 @@ def describe(judged: dict[str, Any]) -> str:
              f"contestant {judged['score_seconds']:.2f} s; judge {judged['judge_cpu_seconds']:.2f} s of CPU, "
              f"{judged['judge_cpu_seconds_per_million_tokens']:.3f} s a million tokens"]
     lines += [f"{found['condition']} {found['rule']:12} {found['outcome']:8} {found['evidence']}" for found in judged["findings"]]
+    lines += [judged["certificate"]["guarantee"]] if judged["certificate"] else []
     return "\n".join([*lines, judged["documents"]["text"], f"not judged: {judged['not_judged']}", f"kept in {judged['run_dir']}"])

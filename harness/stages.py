@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import ledger, metric, referee, rundir
+from harness import asking, ledger, metric, referee, rundir
 from harness.data.dataset import Dataset
 from harness.data.files import sha256_of
 from harness.edition import Limits
@@ -33,6 +33,8 @@ from harness.wire import Connection, Left
 MOMENT_SECONDS = 2.0
 """How long a contestant that broke off is waited for, so that its end can say why."""
 RESOLVED_BYTES = 1 << 20
+ANSWER_FACTOR, LEAST_ANSWER_SECONDS = 1.5, 1.0
+"""A witness's time for one answer, in the scorer's own for a chunk; the least is what a busy machine may steal."""
 
 
 class Contestant(NamedTuple):
@@ -189,6 +191,21 @@ def score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, report: Rep
     borders = [border._asdict() for border in scored.borders]
     return Result(setup_seconds, scored.seconds, declared, {"ledger_sha256": scored.ledger_sha256,
                                                             "borders": borders}), scored
+
+
+def witness(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, asked_P: np.ndarray[Any, Any],
+            report: Report, tag: str) -> asking.Asked:
+    """A fresh copy of the scorer, asked for its rows at asked_P. Its log is the only thing written.
+
+    It may take what a chunk took the scorer on average, half as much again, for each answer, and the score clock for all.
+    """
+    with _running(job, "score", folder.log(tag), {"artifact.bin": folder.artifact}, job.limits.counted_bytes) as running:
+        connection, ready, _ = _open(job, running, "score", seed, report, ScoreReady, artifact=running.inside("artifact.bin"),
+                                     role="witness", tokens=len(tokens_T))
+        chunks = -(-len(tokens_T) // scored.chunk_tokens)
+        answer_seconds = max(LEAST_ANSWER_SECONDS, ANSWER_FACTOR * scored.seconds / chunks)
+        return asking.ask(connection, ready, tokens_T, scored, job.vocab_size, asked_P, answer_seconds,
+                          time.monotonic() + job.limits.score_seconds)
 
 
 def keep_score(folder: SeedFolder, dataset: Dataset, scored: referee.Scored) -> dict[str, Any]:
