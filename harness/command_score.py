@@ -177,7 +177,8 @@ def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, pro
     return {"outcome": record.outcome(), **facts, "claims": attempt.claims, "reason": attempt.message, "rule": attempt.rule,
             "setup_seconds": attempt.setup_seconds, "score_seconds": attempt.seconds,
             "judge_cpu_seconds": cpu_seconds, "judge_cpu_seconds_per_million_tokens": cpu_seconds * MILLION / n_scored,
-            "verdict": "invalid" if broken else "valid", "findings": findings, "documents": scan, "certificate": certified, "exit_code": exit_code,
+            "verdict": "invalid" if broken else "valid", "findings": findings, "documents": scan, "certificate": certified,
+            "exit_code": exit_code,
             "not_judged": "training, sizes, seeds and provenance: there is no submission here"}
 
 
