@@ -32,6 +32,16 @@ check *args: _setup
 rescore *args: _setup
     @.venv/bin/pgolf rescore "$@"
 
+# Judge any program that speaks docs/protocol.md: score --contestant CMD --tokens FILE --tokenizer FILE
+[no-exit-message]
+score *args: _setup
+    @.venv/bin/pgolf score "$@"
+
+# Compare two runs document by document
+[no-exit-message]
+compare *args: _setup
+    @.venv/bin/pgolf compare "$@"
+
 # Write a run's report again
 [no-exit-message]
 report *args: _setup

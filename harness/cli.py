@@ -152,6 +152,46 @@ def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under run
 
 
 @app.command()
+def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/examples/order2.py"; files go along.')],
+          tokens: Annotated[Path, typer.Option(help="A shard of tokens (docs/protocol.md, train).")],
+          tokenizer: Annotated[Path, typer.Option(help="The SentencePiece model that made them: bytes are counted by it.")],
+          artifact: Annotated[Path | None, typer.Option(help="Handed to the contestant as `artifact` in setup.")] = None,
+          config: Annotated[Path | None, typer.Option(help="Handed to it as `config` in setup.")] = None,
+          profile: Annotated[str, typer.Option(help="Whose limits hold: pocket, solo or record.")] = "pocket",
+          score_seconds: Annotated[float | None, typer.Option(help="Another score clock than the profile's.")] = None,
+          witness: Annotated[int, typer.Option(min=0, help="Probes of the witness; 0: none.")] = 0,
+          runner: RunnerOption = None,
+          runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
+          as_json: JsonOption = False) -> None:
+    """Judge any program that speaks docs/protocol.md, in any language, on any text.
+
+    pgolf score --contestant "python docs/examples/order2.py" --tokens val.bin --tokenizer tokenizer.model --runner local
+    """
+    from harness import command_score
+    from harness.progress import Progress
+
+    with Progress() as progress:
+        judged = command_score.score(command_score.Asked(contestant, tokens, tokenizer, artifact, config, profile,
+                                                         score_seconds, witness), runner, runs, progress)
+    print(json.dumps(judged, indent=1) if as_json else command_score.describe(judged))
+    raise typer.Exit(judged["exit_code"])
+
+
+@app.command()
+def compare(first: Annotated[Path, typer.Argument(help="A run folder, or one seed's folder.")],
+            second: Annotated[Path, typer.Argument(help="Another, scored on the same text.")],
+            as_json: JsonOption = False) -> None:
+    """Compare two runs document by document: the difference in bits per byte and its 95 % interval.
+
+    pgolf compare runs/naive-baseline/pocket-0123456789ab runs/lowrank-q-qat/pocket-ba9876543210
+    """
+    from harness import compare as compares
+
+    compared = compares.compare(first, second)
+    print(json.dumps(compared, indent=1) if as_json else compares.describe(compared))
+
+
+@app.command()
 def report(run_dir: Annotated[Path, typer.Argument(help="A run folder, or a verdict.json.")],
            as_json: JsonOption = False) -> None:
     """Show the verdict of a run again, and write its report.md and report.html anew."""

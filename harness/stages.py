@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import ledger, metric, referee, rundir
+from harness import asking, ledger, metric, referee, rundir
 from harness.data.dataset import Dataset
 from harness.data.files import sha256_of
 from harness.edition import Limits
@@ -33,6 +33,16 @@ from harness.wire import Connection, Left
 MOMENT_SECONDS = 2.0
 """How long a contestant that broke off is waited for, so that its end can say why."""
 RESOLVED_BYTES = 1 << 20
+ANSWER_FACTOR, LEAST_ANSWER_SECONDS = 1.5, 1.0
+"""A witness's time for one answer, in the scorer's own for a chunk; the least is what a busy machine may steal."""
+
+
+class Contestant(NamedTuple):
+    """A program and its files, by their names under /in: what StageSpec takes for `program` and `command`."""
+
+    program: str | None
+    command: tuple[str, ...]
+    files: dict[str, Path]
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,8 @@ class Job:
     tokenizer: Path
     vocab_size: int
     run_id: str
+    contestant: Contestant | None = None
+    """A program from elsewhere (`pgolf score`); None: the code bundle."""
 
 
 class Result(NamedTuple):
@@ -62,8 +74,9 @@ class Result(NamedTuple):
 @contextmanager
 def _running(job: Job, stage: str, log: Path, inputs: dict[str, Path], out_bytes: int) -> Iterator[Stage]:
     """The stage's process; a broken socket is explained by how the process ended, where that is known."""
-    spec = StageSpec(job.run_id, stage, {"code.pyz": job.code, "config.yaml": job.config,
-                                         "tokenizer.model": job.tokenizer, **inputs}, job.limits, log, out_bytes)
+    contestant = job.contestant or Contestant(None, ("code.pyz",), {"code.pyz": job.code})
+    spec = StageSpec(job.run_id, stage, {**contestant.files, "config.yaml": job.config, "tokenizer.model": job.tokenizer,
+                                         **inputs}, job.limits, log, out_bytes, contestant.command, contestant.program)
     with job.runner.start(spec) as running:
         try:
             yield running
@@ -180,9 +193,28 @@ def score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, report: Rep
                                                             "borders": borders}), scored
 
 
+def witness(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, asked_P: np.ndarray[Any, Any],
+            report: Report, tag: str) -> asking.Asked:
+    """A fresh copy of the scorer, asked for its rows at asked_P. Its log is the only thing written.
+
+    It may take what a chunk took the scorer on average, half as much again, for each answer, and the score clock for all.
+    """
+    with _running(job, "score", folder.log(tag), {"artifact.bin": folder.artifact}, job.limits.counted_bytes) as running:
+        connection, ready, _ = _open(job, running, "score", seed, report, ScoreReady, artifact=running.inside("artifact.bin"),
+                                     role="witness", tokens=len(tokens_T))
+        chunks = -(-len(tokens_T) // scored.chunk_tokens)
+        answer_seconds = max(LEAST_ANSWER_SECONDS, ANSWER_FACTOR * scored.seconds / chunks)
+        return asking.ask(connection, ready, tokens_T, scored, job.vocab_size, asked_P, answer_seconds,
+                          time.monotonic() + job.limits.score_seconds)
+
+
 def keep_score(folder: SeedFolder, dataset: Dataset, scored: referee.Scored) -> dict[str, Any]:
     """Writes nats.f32 and docs.npz; returns the metric as JSON-ready facts."""
-    measured = metric.measure(dataset.validation_tokens(), scored.nats_T, dataset.byte_table())
+    return keep_measured(folder, metric.measure(dataset.validation_tokens(), scored.nats_T, dataset.byte_table()), scored)
+
+
+def keep_measured(folder: SeedFolder, measured: metric.Metric, scored: referee.Scored) -> dict[str, Any]:
+    """The same for a text that no dataset holds."""
     rundir.write_bytes(folder.nats, scored.nats_T.astype("<f4").tobytes())
     partial = folder.documents.with_suffix(".partial.npz")
     np.savez(partial, starts=measured.starts_D, bits=measured.bits_D, bytes=measured.bytes_D)

@@ -6,6 +6,9 @@ a distribution at all, only a witness can show; without one C1 and C2 stay unkno
 
 from __future__ import annotations
 
+import statistics
+from typing import Any
+
 from harness.records import Attempt
 from harness.rules.base import Evidence, Judged, Rule, ended_early, violated
 
@@ -14,7 +17,11 @@ ROW_TOLERANCE = 1e-3
 BORDER_TOLERANCE = 1e-3
 """Largest honest difference, in nats, between a token's number and the row given before it was shown, same shapes."""
 BORDER_BREACH = 0.05
-"""Beyond this no arithmetic noise explains the difference (bf16 rows differ by 0.02)."""
+"""Beyond this no arithmetic noise explains the difference (bf16 rows differ by 0.02), unless MANY_BORDERS show such noise."""
+BORDER_GAP = 0.2
+"""Beyond this none of any number is noise: noise of 0.0125 reached 0.13 at most in measurements."""
+BORDER_SPREADS, MANY_BORDERS = 8.0, 24
+"""Robust standard deviations that one must exceed where there are many: noise of 0.0125 reaches 0.05 now and then."""
 
 
 def _scored(evidence: Evidence) -> list[Attempt]:
@@ -38,7 +45,11 @@ def _normalised(evidence: Evidence) -> Judged:
 
 
 def _borders(evidence: Evidence) -> Judged:
-    borders = [border for attempt in _scored(evidence) for border in attempt.facts["borders"]]
+    return judge_borders([border for attempt in _scored(evidence) for border in attempt.facts["borders"]])
+
+
+def judge_borders(borders: list[dict[str, Any]]) -> Judged:
+    """Is what was said of each chunk's first token the same before and after it was shown? Borders as in run.json."""
     if not borders:
         return Judged("unknown", "no chunk border was scored")
     worst = max(borders, key=lambda border: abs(border["before_nats"] - border["after_nats"]))
@@ -47,7 +58,10 @@ def _borders(evidence: Evidence) -> Judged:
             f"({worst['before_nats']:.6f} before it was shown, {worst['after_nats']:.6f} after)")
     if abs(difference) <= BORDER_TOLERANCE:
         return Judged("pass", text)
-    return Judged("fail" if abs(difference) > BORDER_BREACH else "unknown", text)
+    sizes = [abs(border["before_nats"] - border["after_nats"]) for border in borders]
+    noise = 1.4826 * BORDER_SPREADS * statistics.median(sizes) if len(borders) >= MANY_BORDERS else 0.0
+    torn = abs(difference) > max(BORDER_BREACH, min(noise, BORDER_GAP))
+    return Judged("fail" if torn else "unknown", text)
 
 
 def _score_first(evidence: Evidence) -> Judged:

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, Self
@@ -35,7 +35,14 @@ class StageSpec:
     """Where stdout and stderr go."""
     out_bytes: int
     command: tuple[str, ...] = ("code.pyz",)
-    """Arguments of the Python interpreter; the first names an input."""
+    """The program's arguments; a word that names an input stands for its path under /in."""
+    program: str | None = None
+    """What is started: a name on the runner's PATH, a path, or an input. None: the runner's own Python."""
+
+    def argv(self, python: str, inside: Callable[[str], str]) -> list[str]:
+        """The words to start. `inside` gives an input's path as the contestant sees it."""
+        words = [self.program or python, *self.command]
+        return [inside(word) if word in self.inputs else word for word in words]
 
     @property
     def gpus(self) -> int:
@@ -153,7 +160,7 @@ def _copy_readable(source: Path, target: Path) -> None:
             _copy_readable(entry, target / entry.name)
     else:
         shutil.copyfile(source, target)
-        target.chmod(0o444)
+        target.chmod(0o555 if os.access(source, os.X_OK) else 0o444)
 
 
 class LogPump(threading.Thread):

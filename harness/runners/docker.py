@@ -167,7 +167,7 @@ class DockerStage:
         scratch = f"size={limits.scratch_bytes},mode=1777,exec"  # kernels compiled at run time are loaded from there
         memory = min(limits.memory_bytes, psutil.virtual_memory().total)
         self.container = self.client.containers.create(
-            command=["python3", *(f"/in/{part}" if i == 0 else part for i, part in enumerate(self.spec.command))],
+            command=self.spec.argv("python3", self.inside),
             environment=environment(self.spec, "/run/pgolf/s", "/tmp", psutil.cpu_count() or 1),
             mounts=[out, Mount("/in", str(self.staging.inputs), type="bind", read_only=True),
                     Mount("/run/pgolf", str(self.staging.run), type="bind", read_only=True)],

@@ -72,7 +72,7 @@ class LocalStage:
         self.home.mkdir()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         given = {**environment(spec, str(self.listener.path), str(self.home), cores), "PATH": os.defpath}
-        arguments = [sys.executable, self.inside(spec.command[0]), *spec.command[1:]]
+        arguments = spec.argv(sys.executable, self.inside)
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             arguments, env=given, cwd=self.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -1,0 +1,121 @@
+"""Asking a witness one token at a time: `reveal` up to a probe, `predict`, check the row; `adapt` at the scorer's borders.
+
+The witness is shown x_0 .. x_{t-1} and nothing else when its row for x_t is due; x_t itself follows with the next
+`reveal`. What it does not answer, late or wrongly or because it left, stays unanswered and is charged by the bound
+(harness/certificate/bound.py); nothing is asked again. Not covered: isolation from the scorer, and asking many at once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from harness.certificate.answers import Answers, Border
+from harness.errors import Violation
+from harness.frames import Adapted, Count, Frame, ScoreReady
+from harness.referee import Scored
+from harness.wire import Connection, Expired
+
+
+class Revealed(Frame):
+    op: Literal["revealed"]
+
+
+class Row(Frame):
+    op: Literal["row"]
+    n_bytes: Count = Field(alias="bytes")
+
+
+class Asked(NamedTuple):
+    """The answers in the order of the positions, the borders passed, and why it ended early, if it did."""
+
+    answers: Answers
+    borders: list[Border]
+    ended: str | None
+
+
+def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint16], scored: Scored, vocab_size: int,
+        positions_P: npt.NDArray[np.int64], answer_seconds: float, deadline: float) -> Asked:
+    """All positions, in rising order. Each answer has `answer_seconds`, the whole ends at `deadline` (monotonic seconds).
+
+    Raises Violation where the witness declares another chunk, context or adaptation than the scorer did.
+    """
+    declared = (ready.chunk_tokens, ready.adapts, ready.context)
+    if declared != (scored.chunk_tokens, scored.adapts, scored.context):
+        raise Violation("protocol", f"the witness declares (chunk_tokens, adapts, context) {declared}, the scorer declared "
+                        f"{(scored.chunk_tokens, scored.adapts, scored.context)}", hint="both are the same program")
+    nats_P, sums_P = np.full(len(positions_P), np.nan), np.full(len(positions_P), np.nan)
+    borders, ended = [], None
+    before = {border.position: border.before_nats for border in scored.borders}
+    talk = _Talk(connection, tokens_T, vocab_size, answer_seconds, deadline)
+    asked = dict(zip(positions_P.tolist(), range(len(positions_P)), strict=True))
+    last = int(positions_P[-1]) // ready.chunk_tokens if len(positions_P) else -1
+    stops = sorted({*asked, *(chunk * ready.chunk_tokens for chunk in range(1, last + 1))})
+    try:
+        for position in stops:
+            chunk, offset = divmod(position, ready.chunk_tokens)
+            talk.reveal(position, ready.chunk_tokens)
+            if offset == 0 and position:
+                if ready.adapts:
+                    talk.adapt(chunk - 1)
+                sums, nats = judge_row(talk.predict(), int(tokens_T[position]))
+                borders.append(Border(position, before[position], nats))
+            elif position in asked:
+                sums, nats = judge_row(talk.predict(), int(tokens_T[position]))
+            if position in asked:
+                sums_P[asked[position]], nats_P[asked[position]] = sums, nats
+    except Violation as violation:
+        ended = violation.message
+    except Expired:
+        ended = f"an answer before token {position} did not come within {answer_seconds:g} s"
+    return Asked(Answers(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), borders, ended)
+
+
+def judge_row(row_V: npt.NDArray[np.float32], token: int) -> tuple[float, float]:
+    """(logsumexp, -ln of the token's probability under the row renormalised in float64), both inf for a broken row."""
+    row = row_V.astype(np.float64)
+    if not np.isfinite(row).all():
+        return np.inf, np.inf
+    peak = row.max()
+    logsumexp = float(peak + np.log(np.exp(row - peak).sum()))
+    return logsumexp, max(logsumexp - float(row[token]), 0.0)
+
+
+class _Talk:
+    """The frames, and how much is revealed."""
+
+    def __init__(self, connection: Connection, tokens_T: npt.NDArray[np.uint16], vocab_size: int, answer_seconds: float,
+                 deadline: float) -> None:
+        self.connection, self.tokens_T, self.vocab_size = connection, tokens_T, vocab_size
+        self.answer_seconds, self.deadline, self.known = answer_seconds, deadline, 0
+
+    def until(self) -> float:
+        return min(self.deadline, time.monotonic() + self.answer_seconds)
+
+    def reveal(self, stop: int, chunk_tokens: int) -> None:
+        """x up to, not including, `stop`, none of which lies beyond the chunk that is begun."""
+        if stop == self.known:
+            return
+        piece_T = np.ascontiguousarray(self.tokens_T[self.known:stop], "<u2")
+        until = self.until()
+        self.connection.send({"op": "reveal", "chunk": self.known // chunk_tokens, "start": self.known,
+                              "bytes": 2 * len(piece_T)}, until, piece_T.tobytes())
+        self.connection.receive(until, Revealed)
+        self.known = stop
+
+    def predict(self) -> npt.NDArray[np.float32]:
+        until = self.until()
+        self.connection.send({"op": "predict"}, until)
+        frame = self.connection.receive(until, Row)
+        row = self.connection.payload(4 * self.vocab_size, frame.n_bytes, f"row before token {self.known}", until)
+        return np.frombuffer(row, "<f4")
+
+    def adapt(self, chunk: int) -> None:
+        until = self.until()
+        self.connection.send({"op": "adapt", "chunk": chunk}, until)
+        frame = self.connection.receive(until, Adapted)
+        self.connection.payload(4 * self.vocab_size, frame.n_bytes, f"border row after chunk {chunk}", until)

@@ -1,0 +1,232 @@
+"""The tests that accuse: did the scorer gain by means that a strict predictor does not have?
+
+Each needs only that honest noise is symmetric: x above the claim as often as x below it, independently between blocks
+(chunks for a program that adapts; a few probes each for one that does not). Each errs at LEVEL at most, so three tests
+over two looks falsely accuse once in ten thousand certificates at most. What is beyond the noise and yet cannot be
+proved is `unknown`, with what would decide it. A second witness's difference from the first widens a tolerance or
+withholds an accusation; it never lowers G (bound.py), since the contestant controls it.
+Not covered: which of the conditions a gain broke; gains below the noise, which G charges.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.certificate.answers import Border
+from harness.certificate.coins import Floats
+
+Outcome = Literal["pass", "fail", "unknown"]
+LEVEL = 2.0 ** -16
+ROW_TOLERANCE = 1e-3        # |logsumexp| of a row; float32 logits stay below 1e-4
+OFFSET_NATS = 1e-3          # a mean below this accuses nobody, G charges it: a fifth of the challenge's margin
+SPIKE_NATS = 1.0
+BORDER_NATS = 0.05          # no arithmetic noise explains more (bf16 rows differ by 0.02)
+SPREAD_NATS = 0.05
+MANY_BLOCKS = 1024
+FEW_BLOCKS = 8              # where a program adapts, neighbouring chunks may drift together
+SUSPICIOUS = 1e-3
+
+
+class Test(NamedTuple):
+    """One test: its outcome, one sentence with the numbers, and the numbers."""
+
+    name: str
+    outcome: Outcome
+    text: str
+    numbers: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Gains:
+    """Unfloored d = witness - claim, nats, at the probes that were answered; d2_P from a second witness, else d1_P itself."""
+
+    positions_P: npt.NDArray[np.int64]
+    d1_P: Floats
+    d2_P: Floats
+    blocks_P: npt.NDArray[np.int64]
+    adapts: bool
+    twice: bool
+
+    @property
+    def repeat_P(self) -> Floats:
+        """h1 - h2: what the same question brings twice; zeros without a second witness."""
+        return self.d1_P - self.d2_P
+
+
+def blocks(positions_P: npt.NDArray[np.int64], chunk_tokens: int, adapts: bool) -> npt.NDArray[np.int64]:
+    """A block for each probe, counted from 0: its chunk where the program adapts, else runs of at least one probe."""
+    if adapts:
+        return np.unique(positions_P // chunk_tokens, return_inverse=True)[1].astype(np.int64)
+    return np.arange(len(positions_P)) * min(MANY_BLOCKS, len(positions_P)) // max(len(positions_P), 1)
+
+
+def scale_of(values: Floats) -> float:
+    """A robust standard deviation: 1.48 median absolute deviations."""
+    return float(1.4826 * np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
+
+
+def binomial(up: int, down: int) -> float:
+    """P(at least `up` of up + down fair coins)."""
+    from scipy import stats
+
+    return float(stats.binom.sf(up - 1, up + down, 0.5)) if up + down else 1.0
+
+
+def student(values: Floats) -> float:
+    """One-sided p of a mean above 0; 1 below three values, 0 where they do not vary and are positive."""
+    from scipy import stats
+
+    if len(values) < 3 or values.mean() <= 0:
+        return 1.0
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return float(stats.t.sf(values.mean() / error, len(values) - 1)) if error > 0 else 0.0
+
+
+def mean_test(gains: Gains) -> Test:
+    """Is the mean gain above what arithmetic can do? By blocks, each d clipped so that no single one decides."""
+    from scipy import stats
+
+    tau = max(scale_of(gains.d1_P), scale_of(gains.repeat_P), 1e-3)
+    clip = 8 * tau
+    x_P = np.clip(0.5 * (gains.d1_P + gains.d2_P), -clip, clip)
+    repeat_P = np.clip(gains.repeat_P, -clip, clip)
+    # A witness noisier than the scorer pays half its variance more: log-probabilities are concave
+    offset = OFFSET_NATS + float(np.clip(gains.d1_P, -clip, clip).var()) / 2
+    count_B = np.bincount(gains.blocks_P)
+    x_B = np.bincount(gains.blocks_P, x_P) / count_B
+    within = float(((x_P - x_B[gains.blocks_P]) ** 2).sum()) / max(len(x_P) - len(x_B), 1) / len(x_P)
+    repeat = float((np.bincount(gains.blocks_P, repeat_P) ** 2).sum()) / 4 / len(x_P) ** 2
+    error = float(np.sqrt(within + repeat))
+    mean = float(x_P.mean())
+    p_within = float(stats.norm.sf((mean - offset) / error)) if error > 0 else float(mean <= offset)
+    # Where both witnesses wandered apart over long runs of chunks, the scorer may have wandered as far
+    runs_W = _merged(np.bincount(gains.blocks_P, repeat_P) / count_B, True)[-1]
+    wander = float(np.sqrt((runs_W ** 2).mean())) * gains.adapts
+    p_between = max(student(x_W - offset - 2 * wander) for x_W in _merged(x_B, gains.adapts))
+    numbers = {"mean_nats": mean, "offset_nats": offset, "error_nats": error, "wander_nats": wander, "p_within": p_within,
+               "p_between": p_between, "blocks": len(x_B)}
+    text = f"mean gain {mean:+.5f} nats over {len(x_P):,} probes in {len(x_B):,} blocks (arithmetic explains {offset:.5f})"
+    if max(p_within, p_between) < LEVEL:
+        return Test("mean", "fail", text, numbers)
+    if p_within < LEVEL:
+        return Test("mean", "unknown", text + "; too few blocks, or too unlike, to rule out noise that they share", numbers)
+    return Test("mean", "pass", text, numbers)
+
+
+def sign_test(gains: Gains) -> Test:
+    """Among the probes far from their block's middle, do more lie above the claim? Counted by blocks."""
+    median_B = np.array([np.median(part) for part in _split(gains.d1_P, gains.blocks_P)])
+    centre_P = median_B[gains.blocks_P] if len(gains.d1_P) >= 8 * len(median_B) else np.median(gains.d1_P)
+    x1_P, x2_P = gains.d1_P - centre_P, gains.d2_P - centre_P
+    tau = max(scale_of(gains.d1_P - centre_P), scale_of(gains.repeat_P), 1e-3)
+    best: tuple[float, float, dict[str, Any]] | None = None
+    for factor in (4.5, 15.0, 50.0):
+        up_P, down_P = np.minimum(x1_P, x2_P) > factor * tau, np.maximum(x1_P, x2_P) < -factor * tau
+        net_B = np.bincount(gains.blocks_P, up_P.astype(float) - down_P)
+        by_block = binomial(int((net_B > 0).sum()), int((net_B < 0).sum()))
+        by_probe = binomial(int(up_P.sum()), int(down_P.sum()))
+        numbers = {"threshold_nats": factor * tau, "up": int(up_P.sum()), "down": int(down_P.sum()),
+                   "blocks_up": int((net_B > 0).sum()), "blocks_down": int((net_B < 0).sum()), "p_blocks": by_block,
+                   "p_probes": by_probe}
+        if best is None or (by_block, by_probe) < best[:2]:
+            best = (by_block, by_probe, numbers)
+    assert best is not None
+    by_block, by_probe, numbers = best
+    text = (f"{numbers['up']:,} probes lie more than {numbers['threshold_nats']:.3f} nats above the claim, "
+            f"{numbers['down']:,} below it")
+    if by_block < LEVEL / 3:
+        return Test("sign", "fail", text, numbers)
+    if by_probe < LEVEL / 3 or by_block < SUSPICIOUS / 3:
+        return Test("sign", "unknown", text + "; too few blocks to rule out noise that blocks share", numbers)
+    return Test("sign", "pass", text, numbers)
+
+
+def spike_size(gains: Gains) -> float:
+    """Nats beyond which a gain is no noise of this program."""
+    if not len(gains.d1_P):
+        return SPIKE_NATS
+    repeat = float(np.quantile(np.abs(gains.repeat_P), 0.999))
+    below = float(np.quantile(-gains.d1_P, 0.999))
+    return max(SPIKE_NATS, 8 * repeat, 8 * below)
+
+
+def spike_test(gains: Gains) -> Test:
+    """Single large gains, in both witnesses, against single large losses."""
+    size = spike_size(gains)
+    up_P = np.minimum(gains.d1_P, gains.d2_P) > size
+    down = int((np.maximum(gains.d1_P, gains.d2_P) < -size).sum())
+    up, p = int(up_P.sum()), binomial(int(up_P.sum()), down)
+    where = [int(position) for position in gains.positions_P[up_P][:8]]
+    numbers = {"threshold_nats": size, "up": up, "down": down, "p": p, "positions": where}
+    text = f"{up:,} single gains above {size:.2f} nats, {down:,} single losses as large"
+    if p < LEVEL:
+        return Test("spikes", "fail", text, numbers)
+    if p < SUSPICIOUS:
+        return Test("spikes", "unknown", text + "; too few to be proof", numbers)
+    return Test("spikes", "pass", text, numbers)
+
+
+def suspect_test(gains: Gains, size: float) -> Test:
+    """Tokens that cost suspiciously little beside the judge's own price: they never convict, they ask for a second look."""
+    up_P = np.minimum(gains.d1_P, gains.d2_P) > size
+    where = [int(position) for position in gains.positions_P[up_P][:8]]
+    numbers = {"threshold_nats": size, "asked": len(gains.d1_P), "up": int(up_P.sum()), "positions": where}
+    if not where:
+        return Test("suspects", "pass", f"the {len(gains.d1_P):,} tokens furthest below the judge's price are confirmed", numbers)
+    return Test("suspects", "unknown", f"{int(up_P.sum()):,} of the {len(gains.d1_P):,} tokens furthest below the judge's price "
+                f"cost the witness over {size:.2f} nats more, the first at {', '.join(map(str, where))}", numbers)
+
+
+def border_test(borders: list[Border]) -> Test:
+    """The scorer's blind rows are a free control: where the witness's differ, it is not the program that scored."""
+    apart = [border for border in borders if not abs(border.witness_nats - border.scorer_nats) <= BORDER_NATS]
+    worst = max((abs(border.witness_nats - border.scorer_nats) for border in borders), default=0.0)
+    numbers = {"borders": len(borders), "apart": len(apart), "largest_nats": worst,
+               "positions": [border.position for border in apart[:8]]}
+    if apart:
+        return Test("borders", "unknown", f"at {len(apart)} of {len(borders)} borders the witness's row is up to {worst:.3f} "
+                    "nats off the scorer's blind one: the witness is not the program that scored", numbers)
+    return Test("borders", "pass", f"{len(borders)} blind rows of the scorer match the witness's to {worst:.1e} nats", numbers)
+
+
+def spread_test(gains: Gains) -> Test:
+    """A scorer that imitates a slow predictor matches it on average but not token by token."""
+    spread, repeat = scale_of(gains.d1_P), scale_of(gains.repeat_P)
+    numbers = {"spread_nats": spread, "repeat_nats": repeat if gains.twice else None}
+    text = f"d spreads by {spread:.2e} nats" + (f", the same question asked twice by {repeat:.2e}" if gains.twice else "")
+    if spread > SPREAD_NATS + 4 * repeat:
+        return Test("spread", "unknown", text + ": the witness is not the program that scored", numbers)
+    return Test("spread", "pass", text, numbers)
+
+
+def row_test(logsumexp_P: Floats) -> Test:
+    """Is every row a distribution? NaN: no row came; inf: not a row of finite numbers."""
+    came = logsumexp_P[~np.isnan(logsumexp_P)]
+    broken = int((~np.isfinite(came)).sum())
+    worst = float(came[np.isfinite(came)][np.argmax(np.abs(came[np.isfinite(came)]))]) if len(came) > broken else 0.0
+    numbers = {"rows": len(came), "broken": broken, "largest_logsumexp": worst}
+    if broken or abs(worst) > ROW_TOLERANCE:
+        return Test("rows", "fail", f"of {len(came):,} rows {broken:,} are not finite, and the worst sums to exp({worst:.2e}) "
+                    f"instead of 1 (tolerance {ROW_TOLERANCE:g} nats)", numbers)
+    if not len(came):
+        return Test("rows", "unknown", "no row came", numbers)
+    return Test("rows", "pass", f"{len(came):,} rows sum to 1 (largest |logsumexp| {abs(worst):.1e})", numbers)
+
+
+def _merged(x_B: Floats, adapts: bool) -> list[Floats]:
+    """The means of the blocks, and where a program adapts also of ever longer runs of them: noise that wanders from chunk
+    to chunk looks steady over short blocks and does not over long ones."""
+    merged = [x_B]
+    while adapts and len(merged[-1]) >= 2 * FEW_BLOCKS:
+        pairs = merged[-1][:len(merged[-1]) // 2 * 2].reshape(-1, 2)
+        merged.append(pairs.mean(axis=1))
+    return merged
+
+
+def _split(values_P: Floats, blocks_P: npt.NDArray[np.int64]) -> list[Floats]:
+    """The values of each block; blocks are in order."""
+    return np.split(values_P, np.flatnonzero(np.diff(blocks_P)) + 1)

@@ -1,0 +1,224 @@
+"""`pgolf score`: any program that speaks docs/protocol.md, judged on any file of tokens.
+
+The same runner, referee, ledger and metric as in a run, and the rules that bear on scoring; what a submission adds to that
+(training, sizes, seeds, provenance) is not judged, and the verdict says so. The judge's own CPU time is measured beside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import documents, host, image, metric, plan as plans, records, referee, rundir, stages, verdict
+from harness.bytecount import ByteTable
+from harness.certificate import coins, floor
+from harness.certificate.certificate import SECOND_LOOK, certify
+from harness.data.files import sha256_of
+from harness.data.model_file import read_model
+from harness.edition import EDITION, Limits
+from harness.errors import MachineFault, UsageError, Violation
+from harness.manifest import Manifest
+from harness.progress import Progress
+from harness.records import Attempt, SeedRecord
+from harness.rules import Evidence, conditions, finding
+from harness.rundir import SeedFolder
+from harness.runners import docker as docker_runner
+from harness.runners.base import Runner
+from harness.runners.local import LocalRunner
+from harness.setup import RunnerName
+from harness.shards import Tokens, read_tokens
+from harness.stages import Contestant, Job
+
+PYTHONS = ("python", "python3")
+OURS = ("artifact.bin", "config.yaml", "tokenizer.model")
+SEED = 1337
+MILLION = 1_000_000
+
+
+class Asked(NamedTuple):
+    """The command line: a contestant, what it is given, and by whose limits."""
+
+    contestant: str
+    tokens: Path
+    tokenizer: Path
+    artifact: Path | None
+    config: Path | None
+    profile: str
+    score_seconds: float | None
+    witness: int
+
+
+def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progress) -> dict[str, Any]:
+    """One judged pass; returns score.json's content, which is written too. Raises UsageError for files of no use."""
+    limits = plans.limits_of(asked.profile)
+    if asked.score_seconds is not None:
+        if not asked.score_seconds > 0:
+            raise UsageError(f"--score-seconds {asked.score_seconds:g}: expected more than 0", hint="it is a clock, in seconds")
+        limits = replace(limits, score_seconds=asked.score_seconds)
+    table = ByteTable.from_tokenizer(asked.tokenizer, len(read_model(asked.tokenizer).pieces))
+    tokens_T = read_tokens(asked.tokens, len(table.base_V))
+    if len(tokens_T) < 2:
+        raise UsageError(f"{asked.tokens}: {len(tokens_T)} tokens, expected at least 2", hint="the first token is not scored")
+    runner = _runner(wanted, limits, progress)
+    try:
+        contestant = parse(asked.contestant, runner.isolated)
+        identity = {"contestant": asked.contestant, "runner": runner.name, "image": runner.image, "profile": asked.profile,
+                    "limits": limits.public(), "tokens": sha256_of(asked.tokens), "tokenizer": sha256_of(asked.tokenizer),
+                    "files": {name: sha256_of(path) for name, path in sorted(contestant.files.items())}}
+        name = Path(next(iter(contestant.files), contestant.program or "contestant")).stem
+        place = runs / "scored" / f"{name}-{hashlib.sha256(repr(identity).encode()).hexdigest()[:12]}"
+        with rundir.RunFolder(place).locked():
+            folder = SeedFolder(place)
+            rundir.write_bytes(folder.artifact, asked.artifact.read_bytes() if asked.artifact else b"")
+            rundir.write_bytes(folder.config, asked.config.read_bytes() if asked.config else b"{}\n")
+            job = Job(runner, limits, asked.profile, "B", folder.code, folder.config, asked.tokenizer, len(table.base_V),
+                      place.name, contestant)
+            earlier = _set_aside(place)
+            found = _judge(job, folder, tokens_T, table, asked.witness, progress)
+            judged = {"schema": verdict.SCHEMA, "edition": EDITION, **identity, "isolation": runner.isolation,
+                      "host": host.facts(), **found, "earlier": earlier, "run_dir": str(place)}
+            rundir.write_json(place / "score.json", judged)
+            return judged
+    finally:
+        runner.close()
+
+
+def parse(text: str, contained: bool) -> Contestant:
+    """The contestant of a command line: words that name files become inputs. Raises UsageError where none can be started.
+
+    `contained`: the program is sought in the image, not on this machine.
+    """
+    words = shlex.split(text)
+    if not words:
+        raise UsageError("--contestant is empty", hint='--contestant "python docs/examples/order2.py"')
+    files: dict[str, Path] = {}
+    for path in map(Path, words):
+        if path.is_file() and (path.parent != Path() or path.name not in PYTHONS) and not _on_machine(path, contained):
+            if path.name in OURS or files.get(path.name, path) != path:
+                raise UsageError(f"{path}: its name is taken under /in", hint="rename the file")
+            files[path.name] = path
+    program, *command = [Path(word).name if Path(word).name in files and Path(word) == files[Path(word).name] else word
+                         for word in words]
+    if program in PYTHONS:
+        return Contestant(None, tuple(command), files)
+    if program in files and not os.access(files[program], os.X_OK):
+        raise UsageError(f"{files[program]}: cannot be executed", hint="chmod +x, or name the interpreter before it")
+    if program not in files and not contained:
+        found = shutil.which(program)
+        if found is None:
+            raise UsageError(f"--contestant: no program {program!r} here", hint="give its path")
+        program = str(Path(found).absolute())
+    return Contestant(program, tuple(command), files)
+
+
+def _on_machine(path: Path, contained: bool) -> bool:
+    """An interpreter of this machine, such as .venv/bin/python, is started where it is."""
+    return not contained and path.name.startswith("python") and os.access(path, os.X_OK)
+
+
+def _runner(wanted: RunnerName | None, limits: Limits, progress: Progress) -> Runner:
+    client = None if wanted == "local" else docker_runner.connect()
+    if client is None:
+        if wanted == "docker":
+            raise MachineFault("no container engine answers", hint="start it (dockerd), or say --runner local")
+        progress.say("local runner: isolation none")
+        return LocalRunner()
+    name = "cuda" if limits.gpus else "cpu"
+    found = image.find(client, name)
+    if found is None:
+        raise UsageError(f"image {name} is not built", hint=f"`pgolf image build {name}`, or --runner local")
+    return docker_runner.DockerRunner(client, found)
+
+
+def _set_aside(place: Path) -> list[str]:
+    """Keeps earlier verdicts of the same contestant, so that trying again until the coins fall well stays visible."""
+    earlier = sorted(path.name for path in place.glob("score.earlier-*.json"))
+    if (place / "score.json").exists():
+        earlier.append(f"score.earlier-{len(earlier) + 1:04}.json")
+        (place / "score.json").rename(place / earlier[-1])
+    return earlier
+
+
+def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, probes: int,
+           progress: Progress) -> dict[str, Any]:
+    """The pass, its findings, and what judging cost. Machine faults are raised on."""
+    attempt = Attempt(stage="score", started_at=records.now())
+    n_scored, scan, certified, cpu_seconds = len(tokens_T) - 1, None, None, 0.0
+    began = time.process_time()
+    try:
+        with progress.stage("score") as report:
+            result, scored = stages.score(job, SEED, folder, tokens_T, report)
+        measured = metric.measure(tokens_T, scored.nats_T, table)
+        attempt.outcome, attempt.setup_seconds, attempt.seconds = "done", result.setup_seconds, result.seconds
+        attempt.claims, attempt.facts = result.claims, {**result.facts, **stages.keep_measured(folder, measured, scored)}
+        cpu_seconds = time.process_time() - began
+        scan = documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)
+        if probes:
+            certified = _certify(job, folder, tokens_T, scored, measured.scored_bytes, probes, progress)
+    except Violation as violation:
+        cpu_seconds = cpu_seconds or time.process_time() - began
+        attempt.outcome = "over_limit" if violation.limit else "failed"
+        attempt.rule, attempt.message = violation.rule, str(violation)
+    record = SeedRecord(seed=SEED, attempts=[attempt])
+    evidence = Evidence(Manifest.model_construct(track=job.track), job.profile, job.limits, [record], 0, 0, "", "",
+                        job.runner.name, job.runner.isolated, job.runner.isolation, job.runner.image, None)
+    findings = [finding(rule, evidence) for rule in conditions.RULES if certified is None or rule.id != "causal"]
+    findings += _witnessed(certified, job.runner.isolated)
+    broken = attempt.outcome != "done" or any(found["outcome"] == "fail" for found in findings)
+    exit_code = verdict.EXIT_VIOLATION if broken else verdict.EXIT_VALID
+    exit_code = verdict.EXIT_LIMIT if attempt.outcome == "over_limit" else exit_code
+    facts = {key: attempt.facts.get(key) for key in ("bpb", "nats_per_token", "scored_tokens", "scored_bytes", "ledger_sha256")}
+    return {"outcome": record.outcome(), **facts, "claims": attempt.claims, "reason": attempt.message, "rule": attempt.rule,
+            "setup_seconds": attempt.setup_seconds, "score_seconds": attempt.seconds,
+            "judge_cpu_seconds": cpu_seconds, "judge_cpu_seconds_per_million_tokens": cpu_seconds * MILLION / n_scored,
+            "verdict": "invalid" if broken else "valid", "findings": findings, "documents": scan, "certificate": certified,
+            "exit_code": exit_code,
+            "not_judged": "training, sizes, seeds and provenance: there is no submission here"}
+
+
+def _certify(job: Job, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, n_bytes: int, probes: int,
+             progress: Progress) -> dict[str, Any]:
+    """Two witnesses, and two more where the first look leaves something unexplained. The seed is drawn here, after the ledger
+    closed; every look is listed."""
+    claimed = coins.Scored(tokens_T, scored.nats_T, floor.prices(tokens_T, job.vocab_size), n_bytes, scored.chunk_tokens)
+    seed, looks = os.urandom(32), []
+    for look in (1, 2):
+        plan = coins.draw(seed, claimed, min(probes * SECOND_LOOK ** (look - 1), len(tokens_T)), look=look)
+        heard = []
+        for number in (1, 2):
+            with progress.stage(f"witness {number}, look {look}: {len(plan.asked_P):,} questions") as report:
+                heard.append(stages.witness(job, SEED, folder, tokens_T, scored, plan.asked_P, report,
+                                            f"witness-{look}{number}"))
+        made = certify(claimed, plan, heard[0].answers, heard[1].answers, borders=heard[0].borders, adapts=scored.adapts)
+        looks.append({"look": look, "asked": len(plan.asked_P), "G_bpb": made.G_bpb, "ended": [one.ended for one in heard]})
+        if not made.wants_second_look:
+            break
+    return {**made.public(), "seed": seed.hex(), "looks": looks}
+
+
+def _witnessed(certified: dict[str, Any] | None, isolated: bool) -> list[dict[str, Any]]:
+    """The certificate's word on each condition as findings, with what the runner does not exclude."""
+    channel = "cooperative: a channel outside the socket was not excluded"
+    if isolated:
+        channel = "a channel through the page cache of the image"
+    return [{"rule": "witness", "limit": False, "source": "docs/protocol.md", **condition,
+             "not_covered": f"{condition['not_covered']}; {channel}"} for condition in (certified or {}).get("conditions", [])]
+
+
+def describe(judged: dict[str, Any]) -> str:
+    """For people."""
+    if judged["bpb"] is None:
+        return f"{judged['verdict']}: {judged['rule']}: {judged['reason']}\nkept in {judged['run_dir']}"
+    lines = [f"{judged['verdict']}: {judged['bpb']:.5f} bits per byte ({judged['nats_per_token']:.5f} nats a token) on "
+             f"{judged['scored_tokens']:,} tokens, {judged['scored_bytes']:,} bytes",
+             f"contestant {judged['score_seconds']:.2f} s; judge {judged['judge_cpu_seconds']:.2f} s of CPU, "
+             f"{judged['judge_cpu_seconds_per_million_tokens']:.3f} s a million tokens"]
+    lines += [f"{found['condition']} {found['rule']:12} {found['outcome']:8} {found['evidence']}" for found in judged["findings"]]
+    lines += [judged["certificate"]["guarantee"]] if judged["certificate"] else []
+    return "\n".join([*lines, judged["documents"]["text"], f"not judged: {judged['not_judged']}", f"kept in {judged['run_dir']}"])

@@ -1,0 +1,181 @@
+"""The hostile suite: every mutant through the real referee, witness and certificate, and the confusion matrix they make.
+
+    python -m tests.harness.confusion
+
+Contestants are threads on real sockets. One look of PROBES probes, and a second one, of every token, where the certificate
+asks for it. A cheat counts as caught where the score is refused (by the referee, by an accusation), as open where no pass is
+given and more is asked for, as charged where it passes with a bound above what it gained; anything else is a miss.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harness import asking, documents, metric, referee
+from harness.bytecount import ByteTable
+from harness.certificate import coins, floor
+from harness.certificate.certificate import Certificate, certify
+from harness.edition import PROFILES
+from harness.errors import Violation
+from harness.frames import Hello, ScoreReady
+from harness.rules import conditions
+from harness.wire import Connection
+from tests.harness.contestants import mutants
+from tests.harness.peers import Peer, soon, talking
+
+VOCAB, TOKENS, CHUNK, PROBES = 64, 20_000, 500, 2_500
+TABLE = ByteTable(np.full(VOCAB, 3), np.zeros(VOCAB, bool), np.zeros(VOCAB, bool))
+SEED = bytes(range(32))
+
+
+class Row(NamedTuple):
+    """One contestant: what was found, by whom, and the evidence in a sentence."""
+
+    name: str
+    honest: bool
+    found: str
+    by: str
+    gained_nats: float | None
+    bound_nats: float | None
+    evidence: str
+
+
+def text() -> Any:
+    """A noisy walk over the vocabulary, a document every 250 tokens."""
+    rng = np.random.default_rng(5)
+    steps_T = np.where(rng.random(TOKENS) < 0.6, 1, rng.integers(0, VOCAB - 4, TOKENS))
+    tokens_T = (4 + steps_T.cumsum() % (VOCAB - 4)).astype(np.uint16)
+    tokens_T[::mutants.DOCUMENT] = mutants.BOS
+    return tokens_T
+
+
+class Bench:
+    """The text, its prices, and what the honest example answers at every token: the witness of all who cheat in scoring only."""
+
+    def __init__(self) -> None:
+        self.tokens_T = text()
+        mutants.Paid.heart = self.tokens_T
+        self.prices_T = floor.prices(self.tokens_T, VOCAB)
+        self.limits = replace(PROFILES["pocket"], chunk_tokens=4 * CHUNK)
+        self.known: dict[tuple[str, int], tuple[Any, Any, list[Any]]] = {}
+
+    def scored(self, model: Any, chunk: int = CHUNK) -> referee.Scored:
+        with self._contestant(model, "scorer", chunk, 0) as (connection, ready):
+            return referee.score(connection, ready, self.tokens_T, VOCAB, self.limits, lambda done: None)
+
+    def asked(self, model: Any, scored: referee.Scored, asked_P: Any, number: int) -> asking.Asked:
+        with self._contestant(model, "witness", CHUNK, number) as (connection, ready):
+            return asking.ask(connection, ready, self.tokens_T, scored, VOCAB, asked_P, 10.0, soon(120))
+
+    def _contestant(self, model: Any, role: str, chunk: int, number: int) -> Any:
+        return _Opened(lambda size: model(size, role, number), role, chunk)
+
+    def answers(self, model: Any, scored: referee.Scored, asked_P: Any, number: int) -> asking.Asked:
+        """By the socket, or for a model whose rows are the example's from what the example answered over the socket."""
+        if model.row is not mutants.Honest.row or model.see is not mutants.Honest.see:
+            return self.asked(model, scored, asked_P, number)
+        if ("example", 0) not in self.known:
+            plain = self.scored(mutants.Honest)
+            every = self.asked(mutants.Honest, plain, np.arange(1, TOKENS), 0)
+            self.known["example", 0] = (every.answers.nats_P, every.answers.logsumexp_P, every.borders)
+        nats_T, sums_T, borders = self.known["example", 0]
+        before = {border.position: border.before_nats for border in scored.borders}
+        passed = [border._replace(scorer_nats=before[border.position]) for border in borders if border.position <= asked_P[-1]]
+        return asking.Asked(asking.Answers(nats_T[asked_P - 1], sums_T[asked_P - 1]), passed, None)
+
+    def certificate(self, model: Any, scored: referee.Scored, look: int) -> tuple[Certificate, float]:
+        """The certificate of one look, and the mean unearned gain where it can be known."""
+        claimed = coins.Scored(self.tokens_T, scored.nats_T, self.prices_T, 3 * (TOKENS - 1), scored.chunk_tokens)
+        plan = coins.draw(SEED, claimed, PROBES if look == 1 else TOKENS, look=look)
+        first, second = (self.answers(model, scored, plan.asked_P, number) for number in (1, 2))
+        made = certify(claimed, plan, first.answers, second.answers, borders=first.borders, adapts=True)
+        return made, made.mean_gain_nats
+
+
+class _Opened:
+    """A contestant in a thread, from hello to ready."""
+
+    def __init__(self, make: Any, role: str, chunk: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+        def script(peer: Peer) -> None:
+            with suppress(EOFError, ValueError):
+                mutants.order2.serve(mutants.order2.Wire(peer.socket), make, chunk)
+
+        self.connection, self.role, self.thread = Connection(ours, lambda: None), role, talking(script, theirs)
+
+    def __enter__(self) -> tuple[Connection, ScoreReady]:
+        self.thread.__enter__()
+        self.connection.receive(soon(), Hello)
+        self.connection.send({"op": "setup", "vocab_size": VOCAB, "role": self.role, "tokens": TOKENS}, soon())
+        return self.connection, self.connection.receive(soon(), ScoreReady)
+
+    def __exit__(self, *error: Any) -> None:
+        self.connection.close()
+        self.thread.__exit__(None, None, None)
+
+
+def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
+    """One contestant through everything."""
+    try:
+        scored = bench.scored(model, 8 * CHUNK if "giant" in name else CHUNK)
+    except Violation as violation:
+        return Row(name, honest, "refused", "referee", None, None, violation.message)
+    borders = conditions.judge_borders([border._asdict() for border in scored.borders])
+    made, gained = bench.certificate(model, scored, 1)
+    if made.wants_second_look:
+        made, gained = bench.certificate(model, scored, 2)
+    measured = metric.measure(bench.tokens_T, scored.nats_T, TABLE)
+    cheap = documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)
+    failed = [c for c in made.conditions if c.outcome == "fail"]
+    left = [c for c in made.conditions if c.outcome == "unknown"]
+    if failed:
+        found, by, evidence = "accused", failed[0].condition, failed[0].evidence
+    elif borders.outcome == "fail":
+        found, by, evidence = "accused", "border rows", borders.evidence
+    elif cheap["outcome"] != "pass":
+        found, by, evidence = "reported", "documents", cheap["text"]
+    elif left:
+        found, by, evidence = "open", left[0].condition, left[0].evidence
+    else:
+        found = "passed" if honest else "charged" if made.G_nats >= gained else "missed"
+        by, evidence = "G", made.conditions[0].evidence
+    return Row(name, honest, found, by, gained, made.G_nats, evidence)
+
+
+def matrix() -> list[Row]:
+    """All contestants, honest ones first."""
+    bench = Bench()
+    return [judge(bench, name, model, honest) for honest, group in ((True, mutants.HONEST), (False, mutants.CHEATS))
+            for name, model in group.items()]
+
+
+def shown(rows: list[Row]) -> str:
+    """Markdown: the matrix, then a row for each contestant."""
+    outcomes = ("refused", "accused", "reported", "open", "charged", "passed", "missed")
+    lines = ["| | " + " | ".join(outcomes) + " |", "|---|" + "---|" * len(outcomes)]
+    for honest in (True, False):
+        counts = [sum(row.found == outcome and row.honest == honest for row in rows) for outcome in outcomes]
+        lines.append(f"| {'honest' if honest else 'cheats'} | " + " | ".join(map(str, counts)) + " |")
+    lines += ["", "| contestant | | found | by | mean gain, nats | G, nats |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        numbers = [f"{value:.5f}" if value is not None else "" for value in (row.gained_nats, row.bound_nats)]
+        kind = "honest" if row.honest else "cheat"
+        lines.append(f"| {row.name} | {kind} | {row.found} | {row.by} | {numbers[0]} | {numbers[1]} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    table = matrix()
+    print(shown(table))
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    if "-v" in sys.argv:
+        print("\n".join(f"{row.name}: {row.evidence}" for row in table), file=sys.stderr)

@@ -1,0 +1,310 @@
+"""Cheats and their honest siblings, each a small mutation of the order-2 example (docs/examples/order2.py).
+
+`score` changes what the scorer claims, `row` what the witness answers; a mutation knows its role, as a real cheat would.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from harness.certificate import floor
+from harness.paths import ROOT
+
+spec = importlib.util.spec_from_file_location("order2", ROOT / "docs" / "examples" / "order2.py")
+assert spec is not None and spec.loader is not None
+order2: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(order2)
+
+BOS, DOCUMENT = 1, 250
+PEEKED = 0.01
+
+
+class Honest(order2.Order2):  # type: ignore[misc]
+    """The example, with a place for each kind of mutation: claims_T as priced, rows as given."""
+
+    def __init__(self, vocab_size: int, role: str = "scorer", noise: int = 0) -> None:
+        super().__init__(vocab_size)
+        self.role, self.rng, self.start = role, np.random.default_rng([7, noise, role == "witness"]), 0
+
+    def claims(self, tokens: Any) -> Any:
+        priced_T = self.priced(tokens)
+        claimed_T = self.mutated(priced_T, tokens)
+        self.start += len(tokens)
+        return np.maximum(claimed_T, 0.0)
+
+    def priced(self, tokens: Any) -> Any:
+        return super().claims(tokens)
+
+    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+        return nats_T
+
+
+class Claims(NamedTuple):
+    """A mutation of claims alone: f(model, nats_T, tokens_T) -> nats_T."""
+
+    change: Callable[[Any, Any, Any], Any]
+
+    def model(self) -> type[Honest]:
+        change = self.change
+        return type("Changed", (Honest,), {"mutated": lambda model, nats_T, tokens: change(model, nats_T, tokens)})
+
+
+def some(share: float) -> Claims:
+    """Peeks at random tokens."""
+    return Claims(lambda m, n, x: np.where(m.rng.random(len(n)) < share, np.minimum(n, PEEKED), n))
+
+
+def less(nats: float, share: float = 1.0) -> Claims:
+    return Claims(lambda m, n, x: n - nats * (m.rng.random(len(n)) < share))
+
+
+def noisy(sd: float, shift: float = 0.0) -> Claims:
+    return Claims(lambda m, n, x: n - shift + m.rng.normal(0, sd, len(n)))
+
+
+def dearest(share: float) -> Claims:
+    return Claims(lambda m, n, x: np.where(n >= np.quantile(n, 1 - share), np.minimum(n, PEEKED), n))
+
+
+def where(chosen: Callable[[Any], Any], gained: float = 0.5) -> Claims:
+    """Claims `gained` of the price where `chosen(positions)`."""
+    return Claims(lambda m, n, x: np.where(chosen(m.start + np.arange(len(n))), gained * n, n))
+
+
+def ahead(model: Any, nats_T: Any, tokens: Any) -> Any:
+    """Looks one token ahead inside the chunk: the next token makes its predecessor likelier (the text is a walk)."""
+    follows_T = np.append(np.diff(tokens.astype(int)) == 1, False)
+    return np.where(follows_T, -np.log(0.5 * np.exp(-nats_T) + 0.5), nats_T)
+
+
+def block_mean(model: Any, nats_T: Any, tokens: Any) -> Any:
+    """Mixes in how often the token stands in its block of 32, later ones included."""
+    blocks = [np.bincount(tokens[i:i + 32], minlength=model.vocab_size)[tokens[i:i + 32]] / 32 for i in range(0, len(tokens), 32)]
+    return -np.log(0.9 * np.exp(-nats_T) + 0.1 * np.concatenate(blocks))
+
+
+def hinted(model: Any, nats_T: Any, tokens: Any) -> Any:
+    """A hint that is only believed where it is right: half as likely again, nothing paid elsewhere."""
+    last_T = np.append(model.text[-len(tokens) - 1], tokens[:-1].astype(int))
+    return np.where(tokens == last_T + 1, nats_T - np.minimum(np.log(1.2), nats_T), nats_T)
+
+
+def to_the_judge(model: Any, nats_T: Any, tokens: Any) -> Any:
+    """Peeks, but only down to what the judge's own n-gram pays."""
+    return np.minimum(nats_T, -np.log(floor.prices(model.text[-len(tokens):].astype(np.uint16), model.vocab_size)))
+
+
+class Twice(Honest):
+    """Learns the chunk, then prices it: two passes."""
+
+    def priced(self, tokens: Any) -> Any:
+        from copy import deepcopy
+        first = deepcopy(self)
+        nats_T = super().priced(tokens)
+        if self.role == "scorer":
+            first.see(tokens)
+            first.learn()
+            end, n = len(self.text), len(tokens)
+            again_T = -np.log(first.probabilities(self.text[-n:], self.contexts(end - n, end)))
+            nats_T = self.choose(nats_T, again_T)
+        return nats_T
+
+    def choose(self, first_T: Any, second_T: Any) -> Any:
+        return second_T
+
+
+class Best(Twice):
+    """The cheaper of two passes, token by token."""
+
+    def choose(self, first_T: Any, second_T: Any) -> Any:
+        return np.minimum(first_T, second_T)
+
+
+class WarmUp(Twice):
+    """Only the first 64 tokens of each chunk come from a model that has seen them."""
+
+    def choose(self, first_T: Any, second_T: Any) -> Any:
+        return np.append(second_T[:64], first_T[64:])
+
+
+class Fitted(Honest):
+    """Temperature: the scorer takes the chunk's own best of seven; the honest sibling one that was fixed beforehand."""
+
+    fitted = True
+    temperatures = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
+
+    def sharpened(self, contexts: list[Any], temperature: float) -> Any:
+        """ln p_NV at a temperature."""
+        n = len(contexts[0])
+        spread = [np.repeat(key, self.vocab_size) for key in contexts]
+        p = np.log(self.probabilities(np.tile(np.arange(self.vocab_size), n), spread)).reshape(n, -1) / temperature
+        return p - np.log(np.exp(p).sum(axis=1, keepdims=True))
+
+    def priced(self, tokens: Any) -> Any:
+        super().priced(tokens)
+        end, n = len(self.text), len(tokens)
+        each = [-self.sharpened(self.contexts(end - n, end), t)[np.arange(n), tokens.astype(int)]
+                for t in (self.temperatures if self.fitted else (0.9,))]
+        return min(each, key=np.sum)
+
+    def row(self) -> Any:
+        return self.sharpened(self.contexts(len(self.text), len(self.text) + 1), 0.9)[0]
+
+
+class Fixed(Fitted):
+    fitted = False
+
+
+class Unnormalised(Honest):
+    """A cache whose mass is added and never taken elsewhere."""
+
+    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+        return -np.log(np.minimum(np.exp(-nats_T) * self.mass, 1.0))
+
+    def row(self) -> Any:
+        return super().row() + np.log(self.mass)
+
+    mass = 1.05
+
+
+class WithinTolerance(Unnormalised):
+    """Off by just less than the tolerance: earns nothing, since rows are renormalised."""
+
+    mass = float(np.exp(0.0009))
+
+
+class Paid(Honest):
+    """Knows documents 12 to 19 by heart, in both roles: lawful by C1, found by the scan of documents."""
+
+    heart: Any = None
+    lo, hi = 12 * DOCUMENT, 20 * DOCUMENT
+
+    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+        positions = self.start + np.arange(len(tokens))
+        return np.where((positions >= self.lo) & (positions < self.hi), -np.log(0.999), nats_T)
+
+    def see(self, tokens: Any) -> None:
+        super().see(tokens)
+        if self.role == "witness":
+            self.start += len(tokens)
+
+    def row(self) -> Any:
+        if not self.lo <= self.start < self.hi:
+            return super().row()
+        row_V = np.full(self.vocab_size, np.log(0.001 / (self.vocab_size - 1)))
+        row_V[int(self.heart[self.start])] = np.log(0.999)
+        return row_V
+
+
+class NoisyRows(Honest):
+    """Noise in the rows of both roles, sd nats; `shift` is what the scorer takes besides."""
+
+    sd, shift, drop = 0.0125, 0.0, 0.0
+
+    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+        n = nats_T + self.rng.normal(0, self.sd, len(nats_T)) - self.shift
+        return np.where(self.rng.random(len(n)) < self.drop, PEEKED, n)
+
+    def row(self) -> Any:
+        row_V = super().row() + self.rng.normal(0, self.sd, self.vocab_size)
+        return row_V - np.log(np.exp(row_V).sum())
+
+
+class Bf16(NoisyRows):
+    sd = 0.004
+
+
+class NoiseHides(NoisyRows):
+    """Rows of great noise, to drown a peek at one token in a hundred."""
+
+    sd, drop = 0.3, 0.01
+
+
+class CrashWhenCaught(Honest):
+    """Peeks at 1 %; the witness leaves as soon as it sees a token that was dear."""
+
+    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+        return np.where((nats_T > 4) & (self.rng.random(len(nats_T)) < 0.3), PEEKED, nats_T)
+
+    def see(self, tokens: Any) -> None:
+        if self.role == "witness" and self.learned > 2 and len(tokens) and self.row()[int(tokens[0])] < -4:
+            raise EOFError
+        super().see(tokens)
+
+
+class LearnsMore(Honest):
+    """Inside `score` it learns every 64 tokens; its witness does not."""
+
+    def priced(self, tokens: Any) -> Any:
+        if self.role != "scorer":
+            return super().priced(tokens)
+        pieces = []
+        for i in range(0, len(tokens), 64):
+            pieces.append(super().priced(tokens[i:i + 64]))
+            super().learn()
+        return np.concatenate(pieces)
+
+
+class Shifted(Honest):
+    """Numbers one place early: an honest mistake that is no prediction of these tokens."""
+
+    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+        return np.roll(nats_T, -1)
+
+
+class Repeated(Honest):
+    """Answers every chunk with the numbers of the one before."""
+
+    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+        before_T, self.kept = getattr(self, "kept", nats_T), nats_T
+        return before_T[:len(nats_T)] if len(before_T) >= len(nats_T) else nats_T
+
+
+class NaN(Honest):
+    def claims(self, tokens: Any) -> Any:
+        return np.append(super().claims(tokens)[:-1], np.nan)
+
+
+class Truncated(Honest):
+    def claims(self, tokens: Any) -> Any:
+        return super().claims(tokens)[:-1]
+
+
+class NaNRows(Honest):
+    """Claims too little everywhere; its witness answers what cannot be judged."""
+
+    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+        return 0.9 * nats_T
+
+    def row(self) -> Any:
+        return super().row() * (np.nan if self.role == "witness" else 1)
+
+
+HONEST: dict[str, Any] = {
+    "the example": Honest, "noise of bf16 rows": Bf16, "scorer in other batches": noisy(0.0125).model(),
+    "temperature fixed before": Fixed, "rare glitches, both ways": Claims(
+        lambda m, n, x: n + np.where(m.rng.random(len(n)) < 0.002, m.rng.normal(0, 0.5, len(n)), 0)).model(),
+    "noise of 0.0125 in all rows": NoisyRows,
+}
+CHEATS: dict[str, Any] = {
+    "peek everywhere (behaves as witness)": some(1).model(), "peek at 1 %": some(0.01).model(),
+    "peek at 0.1 %": some(0.001).model(),
+    "peek at the dearest 0.1 %": dearest(0.001).model(), "shave 0.004 nats": less(0.004).model(),
+    "the same in noise of 0.0125": noisy(0.0125, 0.004).model(), "0.9 nat on 0.4 %": less(0.9, 0.004).model(),
+    "0.3 nat on 0.1 %": less(0.3, 0.001).model(), "lookahead by one token": Claims(ahead).model(),
+    "block-mean leak": Claims(block_mean).model(), "cache without normalisation": Unnormalised,
+    "blend for the true token only": Claims(lambda m, n, x: -np.log(0.9 * np.exp(-n) + 0.1)).model(),
+    "target-gated hint": Claims(hinted).model(), "two passes over the chunk": Twice, "best of two passes": Best,
+    "warm-up on revealed tokens": WarmUp, "best of seven temperatures a chunk": Fitted,
+    "peek down to the judge's n-gram": Claims(to_the_judge).model(), "learns more than its witness": LearnsMore,
+    "cheats only in the last tenth": where(lambda t: t > 18_000).model(),
+    "cheats in one document in 20": where(lambda t: t // DOCUMENT % 20 == 7).model(),
+    "cheats but at borders and starts": where(lambda t: (t % 500 > 20) & (t % DOCUMENT > 8) & (t > 2_000), 0.9).model(),
+    "noise that hides a peek at 1 %": NoiseHides, "leaves when caught": CrashWhenCaught, "NaN for the witness": NaNRows,
+    "off by one": Shifted, "repeats the chunk before": Repeated, "rows off by 0.0009": WithinTolerance,
+    "NaN among the numbers": NaN, "one number short": Truncated, "one giant chunk": Honest, "documents by heart": Paid,
+}

@@ -1,0 +1,73 @@
+"""`pgolf score`: a stranger's program on any tokens, by the judge's own rules."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from harness import cli
+from harness.command_score import parse
+from harness.errors import UsageError
+from harness.paths import ROOT
+from harness.shards import write_tokens
+from tests.harness.samples import VOCAB_SIZE, tiny_tokenizer
+
+EXAMPLE = str(ROOT / "docs" / "examples" / "order2.py")
+
+
+def scored(folder: Path, contestant: str, witness: int = 0) -> tuple[int, dict[str, Any]]:
+    tokens_T = np.tile(np.append(1, np.arange(4, 300)), 20).astype(np.uint16)
+    write_tokens(folder / "val.bin", tokens_T)
+    asked = {"--contestant": contestant, "--tokens": folder / "val.bin", "--tokenizer": tiny_tokenizer(folder),
+             "--runner": "local", "--runs": folder / "runs", "--witness": witness}
+    result = CliRunner().invoke(cli.app, ["score", "--json", *(str(word) for pair in asked.items() for word in pair)])
+    return result.exit_code, json.loads(result.stdout)
+
+
+def test_the_example_is_judged_and_its_cost_is_measured(tmp_path: Path) -> None:
+    code, judged = scored(tmp_path, f"python {EXAMPLE}")
+    assert (code, judged["verdict"], judged["outcome"]) == (0, "valid", "scored")
+    assert judged["scored_tokens"] == 20 * 297 - 1
+    assert judged["nats_per_token"] == pytest.approx(math.log(VOCAB_SIZE), abs=0.2)  # one chunk: nothing was learned before it
+    assert isinstance(judged["judge_cpu_seconds_per_million_tokens"], float)
+    assert json.loads((Path(str(judged["run_dir"])) / "score.json").read_text()) == judged
+
+
+def test_a_witness_certifies_the_example_and_convicts_one_that_peeks_in_the_scorer(tmp_path: Path) -> None:
+    small = Path(EXAMPLE).read_text().replace("65_536", "256")
+    (tmp_path / "honest.py").write_text(small)
+    code, judged = scored(tmp_path, f"python {tmp_path / 'honest.py'}", 512)
+    assert (code, [f["outcome"] for f in judged["findings"] if f["rule"] == "witness"]) == (0, ["pass"] * 4)
+    assert judged["certificate"]["largest_gain_nats"] < 1e-6
+    (tmp_path / "peeks.py").write_text(small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n"))
+    code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
+    assert (code, judged["verdict"]) == (1, "invalid")
+    assert {f["condition"]: f["outcome"] for f in judged["findings"] if f["rule"] == "witness"}["C1"] == "fail"
+
+
+def test_a_second_try_is_listed(tmp_path: Path) -> None:
+    assert scored(tmp_path, f"python {EXAMPLE}")[1]["earlier"] == []
+    assert scored(tmp_path, f"python {EXAMPLE}")[1]["earlier"] == ["score.earlier-0001.json"]
+
+
+def test_a_program_that_breaks_the_protocol_is_invalid(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(Path(EXAMPLE).read_text().replace("nats[0] = 0.0", "nats[0] = np.nan"))
+    code, judged = scored(tmp_path, f"python {tmp_path / 'broken.py'}")
+    assert (code, judged["verdict"], judged["rule"], judged["bpb"]) == (1, "invalid", "protocol", None)
+
+
+def test_words_that_name_files_go_along_and_names_may_not_clash(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for place in (tmp_path / "a.py", tmp_path / "other" / "a.py", tmp_path / "config.yaml"):
+        place.write_text("")
+    assert parse(f"python3 {tmp_path / 'a.py'} --fast", True)[:2] == (None, ("a.py", "--fast"))
+    for words in (f"python3 {tmp_path / 'a.py'} {tmp_path / 'other' / 'a.py'}", f"python3 {tmp_path / 'config.yaml'}",
+                  f"{tmp_path / 'a.py'}", "no-such-program-here x", ""):
+        with pytest.raises(UsageError):
+            parse(words, False)
