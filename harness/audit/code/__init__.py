@@ -13,8 +13,9 @@ from harness.audit.code import access, counting, distribution, learning, promise
 from harness.audit.code.reach import Program, understand
 from harness.audit.finding import Evidence, Finding
 
-CHECKS = (learning.before_scoring, learning.last_epoch, learning.fitted_positions, distribution.target_in_key,
-          distribution.smallest_of_passes, distribution.second_pass, counting.space_twice, counting.fallback_bytes,
+CHECKS = (learning.before_scoring, learning.pass_then_score, learning.last_epoch, learning.fitted_positions,
+          distribution.target_in_key, distribution.smallest_of_passes, distribution.second_pass, counting.space_twice,
+          counting.fallback_bytes,
           counting.fixed_ratio, access.trains_on_validation, access.network, access.runs_other_code)
 MAX_SAME = 3
 """Findings of one rule that a folder gets; the first lines tell a reviewer where to look."""
@@ -28,8 +29,9 @@ def code_findings(texts: Mapping[str, str], *, scored: bool = True) -> list[Find
     """
     sources = {file: text for file, text in texts.items() if file.endswith(".py") and "test" not in file.rsplit("/", 1)[-1]}
     readmes = {file: text for file, text in texts.items() if file.lower().endswith(".md")}
-    logs = [text for file, text in texts.items() if file.lower().endswith((".log", ".txt")) and "require" not in file.lower()]
-    program = understand(sources, readmes.values(), logs)
+    logs = {file: text for file, text in texts.items()
+            if file.lower().endswith((".log", ".txt")) and "require" not in file.lower()}
+    program = understand(sources, readmes.values(), logs.values())
     found = [Finding("unread-code", None, "unknown", f"{file} could not be read: {reason}", (Evidence(file, None, ""),),
                      "a file that parses") for file, reason in program.unread.items()]
     for check in CHECKS:
@@ -37,7 +39,7 @@ def code_findings(texts: Mapping[str, str], *, scored: bool = True) -> list[Find
     if scored:
         first = next(iter(sorted(readmes, key=len)), "")
         other = [file for file in texts if file.endswith((".sh", ".cu", ".cpp", ".c", ".rs", ".ipynb"))]
-        found += promises.no_code(program, other)
+        found += promises.no_code(program, other, logs)
         found += promises.nothing_trains(program, readmes.get(first, ""), first)
     return found
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from harness.audit.code.reach import Program
-from harness.audit.code.shape import called, own, quote, root
+from harness.audit.code.shape import called, quote, root
 from harness.audit.finding import Finding
 
 TRAIN_NAME = re.compile(r"^train_(files|pattern|glob|shards|path|data)$")
@@ -39,9 +39,12 @@ def network(program: Program) -> Iterator[Finding]:
             if not isinstance(part, ast.Call):
                 continue
             module = root(part.func)
-            if called(part) in NETWORK or module == "requests" or module in ("subprocess", "os") and SHELL.search(ast.unparse(part)):
-                yield Finding("network", None, "question", f"{live.name}() calls {ast.unparse(part.func)}, which reaches the network",
-                              quote(program, live, part), "that it runs in setup only, before either clock and not at evaluation")
+            fetches = module in ("subprocess", "os") and SHELL.search(ast.unparse(part))
+            if called(part) in NETWORK or module == "requests" or fetches:
+                yield Finding("network", None, "question",
+                              f"{live.name}() calls {ast.unparse(part.func)}, which reaches the network",
+                              quote(program, live, part),
+                              "that it runs in setup only, before either clock and not at evaluation")
                 return
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from harness.audit.code.reach import Program
-from harness.audit.code.shape import names, own, quote
+from harness.audit.code.shape import names, quote
 from harness.audit.finding import Finding
 
 SPACE = re.compile(r"has_(leading_)?space|leading_space", re.I)
@@ -27,8 +27,9 @@ def space_twice(program: Program) -> Iterator[Finding]:
             and isinstance(part.op, ast.Add) and any(SPACE.search(name) for name in names(part.value))]
     if tables and adds:
         places = quote(program, *tables[0]) + quote(program, *adds[0])
-        yield Finding("space-counted-twice", None, "fail", f"the byte table of {tables[0][0].name}() counts the leading space, and "
-                      f"{adds[0][0].name}() adds it again", places, "one of the two left out, and the score computed anew")
+        yield Finding("space-counted-twice", None, "fail",
+                      f"the byte table of {tables[0][0].name}() counts the leading space, and {adds[0][0].name}() adds it again",
+                      places, "one of the two left out, and the score computed anew")
 
 
 def fallback_bytes(program: Program) -> Iterator[Finding]:
@@ -38,8 +39,9 @@ def fallback_bytes(program: Program) -> Iterator[Finding]:
                  and "encode" in names(part.value) and "byte" in ast.unparse(part.targets[0])]
         known = names(live.node) if built else set()
         if "id_to_piece" in known and not known & {"is_byte", "IsByte"}:
-            yield Finding("byte-fallback", None, "question", f"{live.name}() counts every piece by its name and never asks whether it "
-                          "is a byte token", quote(program, live, live.node, built[0]),
+            yield Finding("byte-fallback", None, "question",
+                          f"{live.name}() counts every piece by its name and never asks whether it is a byte token",
+                          quote(program, live, live.node, built[0]),
                           "a tokenizer without byte-fallback pieces, or a count of 1 for each of them")
 
 
@@ -53,8 +55,9 @@ def fixed_ratio(program: Program) -> Iterator[Finding]:
                 used = [(other, use) for other in program.live for use in other.nodes if isinstance(use, ast.BinOp)
                         and isinstance(use.op, ast.Mult | ast.Div) and name in names(use)]
                 if used:
-                    yield Finding("fixed-bytes-per-token", None, "question", f"`{name}` is the constant {part.value.value:g}, and the "
-                                  "score may be computed with it", quote(program, live, part) + quote(program, *used[0]),
+                    yield Finding("fixed-bytes-per-token", None, "question",
+                                  f"`{name}` is the constant {part.value.value:g}, and the score may be computed with it",
+                                  quote(program, live, part) + quote(program, *used[0]),
                                   "bytes counted token by token for the headline score")
 
 

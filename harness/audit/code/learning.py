@@ -22,11 +22,11 @@ MAIN = re.compile(r"^_?(main|run|train\w*|<module>)$")
 EVALUATES = re.compile(r"eval|score|validate")
 TRAINS = re.compile(r"train_loader|train_files|train_tokens|DistributedTokenLoader|train_data|train_batch")
 SUMS = re.compile(r"(loss|nll)_?(sum|total)|(sum|total)_(loss|nll)|^batch_loss$|^(lsum|nsum)$")
-EPOCH = re.compile(r"ep(och)?s?$|epoch|num_pass")
+EPOCH = re.compile(r"(^|_)ep(och)?s?$|epoch|num_pass")
 
 
 def before_scoring(program: Program) -> Iterator[Finding]:
-    """A function that steps an optimizer on the validation tokens and scores nothing, called by the main program before it scores."""
+    """A function that steps an optimizer on validation tokens and scores nothing, called by the main program before scoring."""
     for live in program.live:
         tokens = sorted(name for name in _parameters(live.node) if VALIDATION.match(name))
         taken = steps(live.node) if tokens else []
@@ -52,6 +52,28 @@ def before_scoring(program: Program) -> Iterator[Finding]:
                 break
 
 
+def pass_then_score(program: Program) -> Iterator[Finding]:
+    """In one function: a loop of steps on the validation tokens, adding up nothing, and only then the scoring of them (#297)."""
+    for live in program.live:
+        tokens = {name for name in _parameters(live.node) if VALIDATION.match(name)}
+        if not tokens or not isinstance(live.node, ast.FunctionDef):
+            continue
+        for at, loop in enumerate(live.node.body):
+            if not (isinstance(loop, ast.For) and steps(loop) and names(loop) & tokens):
+                continue
+            if any(TRAINS.search(name) or "byte" in name or "nll" in name for name in names(loop)):
+                break
+            scores = [[part for statement in block for part in (statement, *own(statement)) if isinstance(part, ast.Call)
+                       and called(part).startswith("eval_val") and names(part) & tokens]
+                      for block in (live.node.body[:at], live.node.body[at + 1:])]
+            if scores[1] and not scores[0]:
+                yield Finding("val-before-score", "C3", "fail",
+                              f"{live.name}() steps an optimizer over the validation tokens, scoring nothing, then {called(scores[1][0])}() scores them",
+                              quote(program, live, live.node, loop, steps(loop)[0], scores[1][0]),
+                              "scores of these tokens that stand before the loop, or settings of the run that switch it off")
+            break
+
+
 def last_epoch(program: Program) -> Iterator[Finding]:
     """A loop over epochs that learns, and adds to the score in one of them only, or in each."""
     for live in program.live:
@@ -61,8 +83,9 @@ def last_epoch(program: Program) -> Iterator[Finding]:
             if any(TRAINS.search(name) for name in names(loop)):
                 continue
             guards = [part for part in own(loop) if isinstance(part, ast.If) and _is_last(part.test, loop.target.id)]
-            adds = [(guard, part) for guard in guards for part in own(guard)
-                    if isinstance(part, ast.AugAssign) and SUMS.search(root(part.target))]
+            adds: list[tuple[ast.AST, ast.AugAssign]] = [
+                (guard, part) for guard in guards for part in own(guard)
+                if isinstance(part, ast.AugAssign) and SUMS.search(root(part.target))]
             adds = adds or _overwritten(live, loop)
             if not adds:
                 continue
@@ -112,10 +135,11 @@ def _slot(program: Program, live: Live, loop: ast.For, loss: ast.Call, added: as
     clears = "a mask that ends where scoring begins ([:s] fitted, [s:] scored), or settings of the run that switch this off"
     same = [part for part in slices if part.lower is not None and ast.unparse(part.lower) in scored]
     if same:
-        return Finding("slot", "C1", "fail", f"{live.name}() fits parameters to the positions from `{ast.unparse(same[0])}` and then "
-                       "scores these positions", places, clears)
-    return Finding("slot", "C1", "question", f"{live.name}() fits parameters to targets in a loop and scores the same targets after "
-                   "it; which positions the loss covers cannot be read", places, clears)
+        return Finding("slot", "C1", "fail",
+                       f"{live.name}() fits parameters to the positions `{ast.unparse(same[0])}` and then scores them", places, clears)
+    return Finding("slot", "C1", "question",
+                   f"{live.name}() fits parameters to targets in a loop and scores the same targets after it; which positions "
+                   "the loss covers cannot be read", places, clears)
 
 
 def _parameters(node: ast.AST) -> set[str]:

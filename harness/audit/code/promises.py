@@ -9,21 +9,31 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.audit.code.reach import Program
-from harness.audit.code.shape import calls, own
+from harness.audit.code.shape import calls
 from harness.audit.finding import Evidence, Finding
 
 WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z][a-z]+")
-COMMON = {"Model", "Block", "Linear", "Module", "Layer", "Data", "Loader", "Token", "Base", "Test", "Wise", "Aware", "Quantizer"}
+HIDES = ("exec", "eval", "__import__")
+STARTS = {"system": "os.system", "execv": "os.execv", "run": "subprocess.run", "run_path": "runpy.run_path"}
+COMMON = {"Model", "Block", "Linear", "Module", "Layer", "Data", "Loader", "Token", "Base", "Test",
+          "Wise", "Aware", "Quantizer", "Hyperparameters"}
 
 
-def no_code(program: Program, packed: Sequence[str]) -> Iterator[Finding]:
-    """A folder that ships no program at all."""
-    if not program.sources and not packed:
-        yield Finding("no-runnable-code", None, "fail", "the folder ships no program that could have made its logs", (),
-                      "the train script, in the folder")
+def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str]) -> Iterator[Finding]:
+    """A folder that ships no program at all; a program that only a log holds is a question."""
+    if program.sources or other_code:
+        return
+    for file, text in logs.items():
+        line = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("def main(")), None)
+        if line:
+            yield Finding("no-runnable-code", None, "question", f"the program is only to be found inside {file}",
+                          (Evidence(file, line, "def main("),), "the train script, as a file of the folder")
+            return
+    yield Finding("no-runnable-code", None, "fail", "the folder ships no program that could have made its score", (),
+                  "the train script, in the folder")
 
 
 def nothing_trains(program: Program, readme: str, readme_file: str) -> Iterator[Finding]:
@@ -33,11 +43,14 @@ def nothing_trains(program: Program, readme: str, readme_file: str) -> Iterator[
     if any(calls(live.node, "backward") or calls(live.node, "step") for live in program.live):
         return
     main = next((live for live in program.live if live.name == "main"), program.live[0])
+    if not main.node.body:
+        return
     last = main.node.body[-1]
     lines = program.sources[main.file]
     places = (Evidence(main.file, last.lineno, lines[last.lineno - 1].strip()[:200]),)
-    yield Finding("nothing-trains", None, "fail", f"nothing that {main.name}() reaches differentiates a loss or steps an optimizer: "
-                  "the published program cannot have made the score", places, "the script that was run")
+    yield Finding("nothing-trains", None, "fail",
+                  f"nothing that {main.name}() reaches differentiates a loss or steps an optimizer: the published "
+                  " program cannot have made the score", places, "the script that was run")
     yield from unused_techniques(program, readme, readme_file)
 
 
@@ -49,8 +62,8 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
         if not isinstance(node, ast.ClassDef):
             continue
         words = [word for word in WORD.findall(node.name) if len(word) > 2 and word not in COMMON]
-        found = next(((number, line, word) for word in words for number, line in enumerate(lines, 1) if word.lower() in line.lower()),
-                     None)
+        found = next(((number, line, word) for word in words for number, line in enumerate(lines, 1)
+                      if word.lower() in line.lower()), None)
         empty = all(_does_nothing(part) for part in node.body if isinstance(part, ast.FunctionDef) and part.name != "__init__")
         if found is None or not (empty or node.name not in used):
             continue
@@ -64,12 +77,12 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
 
 def _hidden(program: Program) -> bool:
     """Whether the program runs code that is not in front of us."""
-    return any(isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in ("exec", "eval", "__import__")
-               or isinstance(part, ast.Attribute) and ast.unparse(part) in ("os.system", "os.execv", "subprocess.run", "runpy.run_path")
+    return any((isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in HIDES)
+               or (isinstance(part, ast.Attribute) and part.attr in STARTS and ast.unparse(part) in STARTS.values())
                for live in program.live for part in live.nodes)
 
 
 def _does_nothing(function: ast.FunctionDef) -> bool:
-    return all(isinstance(part, ast.Pass) or isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
-               or isinstance(part, ast.Return) and (part.value is None or isinstance(part.value, ast.Name | ast.Constant))
+    return all(isinstance(part, ast.Pass) or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+               or (isinstance(part, ast.Return) and (part.value is None or isinstance(part.value, ast.Name | ast.Constant)))
                for part in function.body)

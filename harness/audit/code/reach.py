@@ -157,7 +157,24 @@ def _entries(trees: Mapping[str, ast.Module]) -> list[str]:
     return [file for file in left if "train" in file.rsplit("/", 1)[-1]] or left or list(trees)
 
 
-def _reached(trees: Mapping[str, ast.Module]) -> list[Live]:
+def _imported(trees: Mapping[str, ast.Module]) -> dict[str, ast.Module]:
+    """The entries and what they import, directly or not: helpers that are run by hand beforehand are left out."""
+    stems = {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in trees}
+    kept, queue = set[str](), _entries(trees)
+    while queue:
+        file = queue.pop()
+        if file in kept:
+            continue
+        kept.add(file)
+        for node in ast.walk(trees[file]):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                mentioned = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+                queue += [stems[last] for name in mentioned if (last := name.rsplit(".", 1)[-1]) in stems]
+    return {file: trees[file] for file in trees if file in kept}
+
+
+def _reached(every: Mapping[str, ast.Module]) -> list[Live]:
+    trees = _imported(every)
     defined: dict[str, list[tuple[str, Function]]] = {}
     classes: dict[str, list[tuple[str, ast.ClassDef]]] = {}
     for file, tree in trees.items():
@@ -167,7 +184,7 @@ def _reached(trees: Mapping[str, ast.Module]) -> list[Live]:
             elif isinstance(node, ast.ClassDef):
                 classes.setdefault(node.name, []).append((file, node))
     stems = {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in trees}
-    live = [Live(file, trees[file], "<module>", list(_own(trees[file]))) for file in _entries(trees)]
+    live = [Live(file, trees[file], "<module>", list(_own(trees[file]))) for file in _entries(every)]
     seen = {id(item.node) for item in live}
     queue = list(live)
 
