@@ -42,11 +42,17 @@ def github(reports: Iterable[Report]) -> str:
     for report in reports:
         for found in told(report):
             place = found["evidence"][0] if found["evidence"] else None
-            where = {"file": f"{report['folder']}/{place['file']}" if place else report["folder"],
-                     "line": place["line"] if place else None, "title": found["rule"]}
+            file, line = shipped(place) if place else ("", None)
+            where = {"file": f"{report['folder']}/{file}".rstrip("/"), "line": line, "title": found["rule"]}
             properties = ",".join(f"{key}={_property(value)}" for key, value in where.items() if value is not None)
             lines.append(f"::{LEVEL[found['outcome']]} {properties}::{_data(message(found))}")
     return "\n".join(lines)
+
+
+def shipped(place: dict[str, Any]) -> tuple[str, int | None]:
+    """The file and line as the folder ships them: a line of unpacked code stands in no file of the folder."""
+    file, packed, _ = place["file"].partition("!")
+    return file, None if packed else place["line"]
 
 
 def _data(text: str) -> str:
@@ -112,7 +118,8 @@ def sarif(reports: Iterable[Report], version: str) -> dict[str, Any]:
 
 
 def _location(folder: str, place: dict[str, Any]) -> dict[str, Any]:
-    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(f"{folder}/{place['file']}".rstrip("/"))}}
-    if place["line"]:
-        physical["region"] = {"startLine": place["line"], **({"snippet": {"text": place["text"]}} if place["text"] else {})}
+    file, line = shipped(place)
+    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(f"{folder}/{file}".rstrip("/"))}}
+    if line:
+        physical["region"] = {"startLine": line, **({"snippet": {"text": place["text"]}} if place["text"] else {})}
     return {"physicalLocation": physical}

@@ -15,8 +15,7 @@ from harness.audit.finding import Evidence, Finding
 
 CHECKS = (learning.before_scoring, learning.pass_then_score, learning.last_epoch, learning.fitted_positions,
           distribution.target_in_key, distribution.smallest_of_passes, distribution.second_pass, counting.space_twice,
-          counting.fallback_bytes,
-          counting.fixed_ratio, access.trains_on_validation, access.network, access.runs_other_code)
+          counting.fallback_bytes, counting.fixed_ratio, access.trains_on_validation, access.network, access.runs_other_code)
 MAX_SAME = 3
 """Findings of one rule that a folder gets; the first lines tell a reviewer where to look."""
 
@@ -40,6 +39,7 @@ def code_findings(texts: Mapping[str, str], *, scored: bool = True) -> list[Find
         first = next(iter(sorted(readmes, key=len)), "")
         other = [file for file in texts if file.endswith((".sh", ".cu", ".cpp", ".c", ".rs", ".ipynb"))]
         found += promises.no_code(program, other, logs)
+        found += promises.hidden(program)
         found += promises.nothing_trains(program, readmes.get(first, ""), first)
     return found
 

@@ -68,7 +68,8 @@ def pass_then_score(program: Program) -> Iterator[Finding]:
                       for block in (live.node.body[:at], live.node.body[at + 1:])]
             if scores[1] and not scores[0]:
                 yield Finding("val-before-score", "C3", "fail",
-                              f"{live.name}() steps an optimizer over the validation tokens, scoring nothing, then {called(scores[1][0])}() scores them",
+                              f"{live.name}() steps an optimizer over the validation tokens, scoring nothing, then "
+                              f"{called(scores[1][0])}() scores them",
                               quote(program, live, live.node, loop, steps(loop)[0], scores[1][0]),
                               "scores of these tokens that stand before the loop, or settings of the run that switch it off")
             break
@@ -136,7 +137,8 @@ def _slot(program: Program, live: Live, loop: ast.For, loss: ast.Call, added: as
     same = [part for part in slices if part.lower is not None and ast.unparse(part.lower) in scored]
     if same:
         return Finding("slot", "C1", "fail",
-                       f"{live.name}() fits parameters to the positions `{ast.unparse(same[0])}` and then scores them", places, clears)
+                       f"{live.name}() fits parameters to the positions `{ast.unparse(same[0])}` and then scores them",
+                       places, clears)
     return Finding("slot", "C1", "question",
                    f"{live.name}() fits parameters to targets in a loop and scores the same targets after it; which positions "
                    "the loss covers cannot be read", places, clears)

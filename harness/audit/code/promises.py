@@ -75,6 +75,14 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
                       "the lines that do it, and where they are called")
 
 
+def hidden(program: Program) -> Iterator[Finding]:
+    """Code run from a text that was not unpacked."""
+    if _hidden(program) and not any("!" in file for file in program.sources):
+        file = program.live[0].file
+        yield Finding("unread-code", None, "unknown", f"{file} runs code that is not in front of us", (Evidence(file, None, ""),),
+                      "the code it runs, as a file of the folder")
+
+
 def _hidden(program: Program) -> bool:
     """Whether the program runs code that is not in front of us."""
     return any((isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in HIDES)
