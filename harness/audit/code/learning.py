@@ -120,10 +120,12 @@ def fitted_positions(program: Program) -> Iterator[Finding]:
                 if fitted & earlier and any(isinstance(part, ast.AugAssign) and SUMS.search(root(part.target))
                                             for statement in block[:at] for part in (statement, *own(statement))):
                     continue
-                yield _slot(program, live, loop, later[0], adds[0])
+                found = _slot(program, live, loop, later[0], adds[0])
+                if found is not None:
+                    yield found
 
 
-def _slot(program: Program, live: Live, loop: ast.For, loss: ast.Call, added: ast.AugAssign) -> Finding:
+def _slot(program: Program, live: Live, loop: ast.For, loss: ast.Call, added: ast.AugAssign) -> Finding | None:
     masks = {root(part.left) or root(part.right): part for part in own(loop) if isinstance(part, ast.BinOp)
              and isinstance(part.op, ast.Mult)} | {root(part.right): part for part in own(loop) if isinstance(part, ast.BinOp)
                                                    and isinstance(part.op, ast.Mult)}
@@ -134,6 +136,8 @@ def _slot(program: Program, live: Live, loop: ast.For, loss: ast.Call, added: as
               and part.lineno > (loop.end_lineno or 0)}
     places = quote(program, live, live.node, *fills[:1], loop, *steps(loop)[:1], loss, added)
     clears = "a mask that ends where scoring begins ([:s] fitted, [s:] scored), or settings of the run that switch this off"
+    if slices and all(part.lower is None and part.upper is not None and ast.unparse(part.upper) in scored for part in slices):
+        return None  # fitted to the context, scored after it: #1306
     same = [part for part in slices if part.lower is not None and ast.unparse(part.lower) in scored]
     if same:
         return Finding("slot", "C1", "fail",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.audit.code.reach import Program
-from harness.audit.code.shape import calls
+from harness.audit.code.shape import calls, quote
 from harness.audit.finding import Evidence, Finding
 
 WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z][a-z]+")
@@ -50,7 +50,7 @@ def nothing_trains(program: Program, readme: str, readme_file: str) -> Iterator[
     places = (Evidence(main.file, last.lineno, lines[last.lineno - 1].strip()[:200]),)
     yield Finding("nothing-trains", None, "fail",
                   f"nothing that {main.name}() reaches differentiates a loss or steps an optimizer: the published "
-                  " program cannot have made the score", places, "the script that was run")
+                  "program cannot have made the score", places, "the script that was run")
     yield from unused_techniques(program, readme, readme_file)
 
 
@@ -77,10 +77,14 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
 
 def hidden(program: Program) -> Iterator[Finding]:
     """Code run from a text that was not unpacked."""
-    if _hidden(program) and not any("!" in file for file in program.sources):
-        file = program.live[0].file
-        yield Finding("unread-code", None, "unknown", f"{file} runs code that is not in front of us", (Evidence(file, None, ""),),
-                      "the code it runs, as a file of the folder")
+    if any("!" in file for file in program.sources):
+        return
+    for live in program.live:
+        for part in live.nodes:
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "exec":
+                yield Finding("unread-code", None, "unknown", f"{live.file} runs code that is not in front of us",
+                              quote(program, live, part), "the code it runs, as a file of the folder")
+                return
 
 
 def _hidden(program: Program) -> bool:
