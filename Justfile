@@ -32,6 +32,11 @@ check *args: _setup
 rescore *args: _setup
     @.venv/bin/pgolf rescore "$@"
 
+# Audit published record folders, or a checkout of them, without running anything: audit records/ --page audit.html
+[no-exit-message]
+audit *args: _setup
+    @.venv/bin/pgolf audit "$@"
+
 # Write a run's report again
 [no-exit-message]
 report *args: _setup
