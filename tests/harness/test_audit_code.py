@@ -149,6 +149,13 @@ def test_a_run_command_or_a_printed_setting_switches_code_on(readme: str, log: s
     assert outcomes(PREQUANT.format(default=0), readme, log) == {"val-before-score": "fail"}
 
 
+def test_a_setting_that_only_dead_code_sets_anew_stays_off() -> None:
+    dead = PREQUANT.format(default=0).replace("        adapt(", "        h.ttt_enabled = True\n        adapt(")
+    assert outcomes(dead) == {}
+    alive = PREQUANT.format(default=0).replace("    h = Hyper()\n", "    h = Hyper()\n    h.ttt_enabled = True\n")
+    assert outcomes(alive) == {"val-before-score": "fail"}
+
+
 def test_two_run_commands_that_disagree_switch_nothing_off() -> None:
     assert "val-before-score" in outcomes(PREQUANT.format(default=0), "`TTT_ENABLED=1 x` or `TTT_ENABLED=0 x`")
 
@@ -188,6 +195,10 @@ def test_a_program_that_only_says_it_is_ready_made_no_score() -> None:
     source = "class HadamardRotation:\n    def forward(self, x):\n        return x\ndef main():\n    print('Ready')\nmain()\n"
     assert outcomes(source, "Uses a Hadamard rotation.") == {"nothing-trains": "fail", "technique-without-code": "question"}
     assert outcomes(TRAINING + "train_step(m, o, l)", "Uses a Hadamard rotation.") == {}
+
+
+def test_a_lone_evaluator_is_asked_about_and_not_accused() -> None:
+    assert [f.outcome for f in code_findings({"eval_cache.py": "def evaluate(x):\n    return x\n"})] == ["question"]
 
 
 def test_a_folder_without_code_is_found_and_code_that_only_a_log_holds_is_a_question() -> None:

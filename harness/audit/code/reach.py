@@ -121,13 +121,29 @@ def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterabl
     settings = read(trees.values(), readmes, logs)
     names = [(file, node) for file, tree in trees.items() for node in tree.body
              if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
-    for file in list(trees):
-        try:
-            trees[file] = _Prune(settings).visit(trees[file])
-        except RecursionError as error:
-            unread[file] = f"RecursionError: {error}"
-            del trees[file]
-    return Program(_reached(trees), {file: text.splitlines() for file, text in sources.items()}, unread, names, settings)
+    again: set[str] = set()
+    while True:  # what the program sets anew has no one value; what it sets anew in dead branches (#634) keeps it
+        known = Settings(settings.environment, {**settings.attributes, **dict.fromkeys(again, UNKNOWN)})
+        live = _reached({file: tree for file, text in sources.items() if file in trees
+                         and (tree := _pruned(file, text, known, unread)) is not None})
+        stored = {node.attr for item in live for node in item.nodes if isinstance(node, ast.Attribute)
+                  and isinstance(node.ctx, ast.Store)} | {
+            name for item in live for node in item.nodes if isinstance(node, ast.Global) for name in node.names}
+        if stored & settings.attributes.keys() <= again:
+            break
+        again |= stored & settings.attributes.keys()
+    return Program(live, {file: text.splitlines() for file, text in sources.items()}, unread, names, known)
+
+
+def _pruned(file: str, text: str, settings: Settings, unread: dict[str, str]) -> ast.Module | None:
+    """The tree without its dead branches; None, and a reason in `unread`, where it is too deep."""
+    try:
+        tree = ast.parse(text)
+        _Prune(settings).visit(tree)
+    except RecursionError as error:
+        unread[file] = f"RecursionError: {error}"
+        return None
+    return tree
 
 
 def _own(node: ast.AST) -> Iterable[ast.AST]:

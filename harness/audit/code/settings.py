@@ -62,12 +62,6 @@ def read(trees: Iterable[ast.Module], readmes: Iterable[str], logs: Iterable[str
                 [statement.target] if isinstance(statement, ast.AnnAssign) and statement.value else [])
             value = getattr(statement, "value", None)
             assigned += [(target.id, fold(value, empty)) for target in targets if isinstance(target, ast.Name) and value]
-        # what is set again while the program runs has no one value
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                assigned.append((node.attr, UNKNOWN))
-            elif isinstance(node, ast.Global):
-                assigned += [(name, UNKNOWN) for name in node.names]
     return Settings(environment, {**agreed(assigned), **printed})
 
 
