@@ -156,6 +156,19 @@ def test_a_setting_that_only_dead_code_sets_anew_stays_off() -> None:
     assert outcomes(alive) == {"val-before-score": "fail"}
 
 
+@pytest.mark.parametrize(("given", "expected"), [("False", {}), ("True", {"minimum-over-passes": "fail"})])
+def test_a_switch_that_every_call_gives_the_same_value_is_folded(given: str, expected: dict[str, str]) -> None:
+    source = TRAINING + f"""
+def score(best_nll, nll, use_best=False):
+    if use_best:
+        best_nll = torch.minimum(best_nll, nll)
+    return best_nll
+train_step(m, o, l)
+score(a, b, use_best={given})
+"""
+    assert outcomes(source) == expected
+
+
 def test_two_run_commands_that_disagree_switch_nothing_off() -> None:
     assert "val-before-score" in outcomes(PREQUANT.format(default=0), "`TTT_ENABLED=1 x` or `TTT_ENABLED=0 x`")
 

@@ -46,8 +46,9 @@ class Program(NamedTuple):
 class _Prune(ast.NodeTransformer):
     """Cuts what the settings switch off."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, passed: Mapping[str, Mapping[str, bool]]) -> None:
         self.settings = settings
+        self.passed = passed
 
     def local(self, function: Function) -> Settings:
         """Without the names that the function binds itself, except those bound once to something that folds."""
@@ -63,6 +64,7 @@ class _Prune(ast.NodeTransformer):
         stores = [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
         local = {name: fold(values[0], self.settings) if len(values) == 1 and values[0] and stores.count(name) == 1 else UNKNOWN
                  for name, values in bound.items()}
+        local |= {name: value for name, value in self.passed.get(function.name, {}).items() if stores.count(name) == 0}
         return Settings(self.settings.environment, {**self.settings.attributes, **local})
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -122,24 +124,59 @@ def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterabl
     names = [(file, node) for file, tree in trees.items() for node in tree.body
              if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
     again: set[str] = set()
+    passed: dict[str, dict[str, bool]] = {}
     while True:  # what the program sets anew has no one value; what it sets anew in dead branches (#634) keeps it
         known = Settings(settings.environment, {**settings.attributes, **dict.fromkeys(again, UNKNOWN)})
         live = _reached({file: tree for file, text in sources.items() if file in trees
-                         and (tree := _pruned(file, text, known, unread)) is not None})
+                         and (tree := _pruned(file, text, known, passed, unread)) is not None})
         stored = {node.attr for item in live for node in item.nodes if isinstance(node, ast.Attribute)
                   and isinstance(node.ctx, ast.Store)} | {
             name for item in live for node in item.nodes if isinstance(node, ast.Global) for name in node.names}
         if stored & settings.attributes.keys() <= again:
-            break
+            switches = _switches(live)
+            if switches == passed or passed:
+                break
+            passed = switches
+            continue
         again |= stored & settings.attributes.keys()
     return Program(live, {file: text.splitlines() for file, text in sources.items()}, unread, names, known)
 
 
-def _pruned(file: str, text: str, settings: Settings, unread: dict[str, str]) -> ast.Module | None:
+def _switches(live: list[Live]) -> dict[str, dict[str, bool]]:
+    """Parameters with a default of True or False that every call that may run gives one and the same such value (#634)."""
+    functions = [item.node for item in live if isinstance(item.node, ast.FunctionDef)]
+    switches: dict[str, dict[str, bool]] = {}
+    for function in functions:
+        places = [*function.args.posonlyargs, *function.args.args]
+        defaults = dict(zip([place.arg for place in places][len(places) - len(function.args.defaults):], function.args.defaults,
+                            strict=True))
+        wanted = {name: default.value for name, default in defaults.items()
+                  if isinstance(default, ast.Constant) and isinstance(default.value, bool)}
+        if not wanted or sum(other.name == function.name for other in functions) > 1:
+            continue
+        named = [node for item in live for node in item.nodes
+                 if function.name in (getattr(node, "id", ""), getattr(node, "attr", ""))]
+        made = [node for item in live for node in item.nodes if isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name) and node.func.id == function.name]
+        if len(named) != len(made) or any(word.arg is None for call in made for word in call.keywords):
+            continue  # handed on as a value, or called with a mapping
+        for name, default in wanted.items():
+            at = [place.arg for place in places].index(name)
+            given = [next((word.value for word in call.keywords if word.arg == name),
+                          call.args[at] if at < len(call.args) else ast.Constant(default)) for call in made]
+            values = {value.value if isinstance(value, ast.Constant) else None for value in given}
+            if len(values) == 1 and isinstance(value := values.pop(), bool) and not any(
+                    isinstance(argument, ast.Starred) for call in made for argument in call.args):
+                switches.setdefault(function.name, {})[name] = value
+    return switches
+
+
+def _pruned(file: str, text: str, settings: Settings, passed: Mapping[str, Mapping[str, bool]],
+            unread: dict[str, str]) -> ast.Module | None:
     """The tree without its dead branches; None, and a reason in `unread`, where it is too deep."""
     try:
         tree = ast.parse(text)
-        _Prune(settings).visit(tree)
+        _Prune(settings, passed).visit(tree)
     except RecursionError as error:
         unread[file] = f"RecursionError: {error}"
         return None
