@@ -44,7 +44,7 @@ CODE = (
           "an elementwise minimum of token scores assigned to the scores themselves",
           "#573: best_nll = torch.minimum(best_nll, nll)", "a minimum written as a comparison and a copy is not seen"),
     Entry("second-pass", "Scores are computed again", "C4", "#846, #991, #1017 C4",
-          "a loop whose range is named after a second pass or rescoring", "#846: for ci in range(actual_rescore)",
+          "a loop whose range is named after a second pass or rescoring", "#1430: for ci in second_pass_range",
           "goes by names, so it is always a question"),
     Entry("space-counted-twice", "The leading space counts two bytes", None, "#1719, #1734, #1019",
           "a byte table with len(piece[1:].encode()) + 1 and one more byte for has_leading_space where scores are added",

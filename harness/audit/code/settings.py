@@ -3,7 +3,7 @@
 A setting is a default read from the environment in the script (`os.environ.get("TTT_ENABLED", "0")`), changed by the run
 command of the README (`TTT_ENABLED=1 torchrun ...`) and by the hyper-parameters that the log prints (`ttt_enabled: True`).
 Two sources of one kind that disagree make a setting unknown: nothing is switched off by guessing.
-Not covered: settings that arrive as arguments of functions, files of settings, arithmetic beyond comparison.
+Not covered: arguments of functions (reach.py follows switches), files of settings, arithmetic beyond comparison.
 """
 
 from __future__ import annotations
