@@ -116,7 +116,7 @@ def _fold_call(node: ast.Call, settings: Settings) -> Any:
     source = ast.unparse(node.func)
     first = node.args[0] if node.args else None
     if isinstance(first, ast.Constant) and isinstance(first.value, str) and (
-            source in ("os.environ.get", "os.getenv", "environ.get") or "env" in name.lower()):
+            source in ("os.environ.get", "os.getenv", "environ.get") or ("env" in name.lower() and len(node.args) > 1)):
         default = _fold(node.args[1], settings) if len(node.args) > 1 else None
         given = settings.environment.get(first.value, default)
         if isinstance(given, str) and isinstance(default, bool | int | float):  # a helper that casts like its default
