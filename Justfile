@@ -42,6 +42,11 @@ score *args: _setup
 compare *args: _setup
     @.venv/bin/pgolf compare "$@"
 
+# Audit published record folders, or a checkout of them, without running anything: audit records/ --page audit.html
+[no-exit-message]
+audit *args: _setup
+    @.venv/bin/pgolf audit "$@"
+
 # Write a run's report again
 [no-exit-message]
 report *args: _setup

@@ -204,6 +204,32 @@ def report(run_dir: Annotated[Path, typer.Argument(help="A run folder, or a verd
 
 
 @app.command()
+def audit(paths: Annotated[list[Path], typer.Argument(help="Record folders, or a checkout of the challenge's repository.")],
+          form: Annotated[Literal["text", "github", "markdown", "sarif"], typer.Option(
+              "--format", help="text; github: annotations; markdown: a comment; sarif: code scanning.")] = "text",
+          page: Annotated[Path | None, typer.Option(help="Write one HTML page here, e.g. audit.html.")] = None,
+          as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a folder.")] = False) -> None:
+    """Read published record folders without running anything: 1 violations found, 5 questions, 0 nothing found.
+
+    pgolf audit records/ --page audit.html
+    """
+    from harness.audit import command
+
+    raise typer.Exit(command.run(paths, "json" if as_json else form, page))
+
+
+@app.command()
+def explain(rule: Annotated[str, typer.Argument(help="A rule's id, as findings name it.")]) -> None:
+    """Print a rule: source, what it checks, an example, its limits.
+
+    pgolf explain slot
+    """
+    from harness.audit import rulebook
+
+    print(rulebook.explain(rule))
+
+
+@app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """What this machine can do: engine, images, GPUs, memory, disk, and what to do about what is missing."""
     from harness import doctor as doctors

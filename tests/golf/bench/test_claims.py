@@ -102,7 +102,7 @@ def test_the_payload_is_what_the_compressor_gets(bench):
     own, random = bench.trained(SUBJECT), torch.Generator().manual_seed(1)
     noise = {name: torch.randn(weight.shape, generator=random) for name, weight in own.weights.items()}
     packed = weighing.weigh(Trained(own.config, noise, own.stats), V, bits=8)
-    assert 1.0 < packed.ratio < 1.3
+    assert 0.95 < packed.ratio < 1.3
 
 
 def test_an_interval_covers_the_sum_of_differences_at_its_rate():

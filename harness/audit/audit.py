@@ -1,0 +1,95 @@
+"""One record folder, or a whole checkout of them: texts read within limits, rules asked, a verdict.
+
+`violations found`, `questions` or `nothing found`, never "valid": only a run can show that. Not covered yet: the numbers of
+logs and their cross-checks; `headline_bpb` is what submission.json claims, and its kind says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness import strict_json
+from harness.audit.code import code_findings
+from harness.audit.unwrap import unwrapped
+from harness.errors import UsageError
+
+TEXT = (".py", ".md", ".log", ".txt", ".json", ".sh", ".c", ".cpp", ".cu")
+MAX_FILE = 3_000_000
+MAX_FILES = 400
+EXIT = {"violations found": 1, "questions": 5, "nothing found": 0}
+
+
+def folders(path: Path) -> list[Path]:
+    """The record folders under `path`, or itself where it is one. Raises UsageError where there are none."""
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder", hint="a record folder, or a checkout of the challenge's repository")
+    start = path / "records" if (path / "records").is_dir() else path
+    found = []
+    for top, below, files in os.walk(start):
+        below.sort()
+        if _is_record(files):
+            found.append(Path(top))
+            below.clear()
+    if not found:
+        raise UsageError(f"{path}: no record folder in it", hint="one holds submission.json, a train script or a train log")
+    return found
+
+
+def _is_record(files: list[str]) -> bool:
+    return any((name.startswith("submission") and name.endswith(".json"))
+               or (name.startswith("train") and name.endswith((".py", ".log"))) for name in files)
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """Text files by path, links left out, each within MAX_FILE bytes; packed sources beside their wrappers as `x.py!1.py`."""
+    held: dict[str, str] = {}
+    for file in _files(folder):
+        name = file.relative_to(folder).as_posix()
+        held[name] = file.read_bytes()[:MAX_FILE].decode("utf-8", "replace")
+        if name.endswith(".py"):
+            held |= {f"{name}!{number}.py": text for number, text in enumerate(unwrapped(held[name]), 1)}
+    return held
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    count = 0
+    for top, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(top, name)
+            if name.lower().endswith(TEXT) and file.is_file() and not file.is_symlink() and count < MAX_FILES:
+                count += 1
+                yield file
+
+
+def audit_folder(folder: Path) -> dict[str, Any]:
+    """The report of one folder, as `--json` prints it."""
+    held = texts(folder)
+    claimed = _claimed(held)
+    found = code_findings(held)
+    outcomes = {finding.outcome for finding in found}
+    verdict = "violations found" if "fail" in outcomes else "questions" if "question" in outcomes else "nothing found"
+    return {"schema": 1, "folder": folder.as_posix(), "headline_bpb": claimed, "headline_kind": "claimed" if claimed else None,
+            "seeds": [], "verdict": verdict, "findings": [finding.public() for finding in found]}
+
+
+def _claimed(held: dict[str, str]) -> float | None:
+    """The score that the first submission*.json with one claims."""
+    for name, text in sorted(held.items()):
+        if name.rsplit("/", 1)[-1].startswith("submission") and name.endswith(".json"):
+            try:
+                stated = strict_json.strict_json(text.encode())
+                value = stated.get("val_bpb", stated.get("mean_val_bpb")) if isinstance(stated, dict) else None
+                return float(value) if isinstance(value, int | float | str) else None
+            except (ValueError, RecursionError):
+                return None
+    return None
+
+
+def exit_code(reports: list[dict[str, Any]]) -> int:
+    """1 where violations were found in any folder, else 5 where questions are open, else 0."""
+    codes = {EXIT[report["verdict"]] for report in reports}
+    return 1 if 1 in codes else 5 if 5 in codes else 0

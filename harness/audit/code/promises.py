@@ -1,0 +1,101 @@
+"""What a folder promises and its code does not do: no code, nothing that trains, empty classes under a technique's name.
+
+#1732: a script that builds a model, prints that it is ready and returns, with quantisers whose methods do nothing. R7: the
+script must run inside the record folder.
+Not covered: whether code that is there does what its name says.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from harness.audit.code.reach import Program
+from harness.audit.code.shape import calls, quote
+from harness.audit.finding import Evidence, Finding
+
+WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z][a-z]+")
+HIDES = ("exec", "eval", "__import__")
+STARTS = {"system": "os.system", "execv": "os.execv", "run": "subprocess.run", "run_path": "runpy.run_path"}
+COMMON = {"Model", "Block", "Linear", "Module", "Layer", "Data", "Loader", "Token", "Base", "Test",
+          "Wise", "Aware", "Quantizer", "Hyperparameters"}
+
+
+def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str]) -> Iterator[Finding]:
+    """A folder that ships no program at all; a program that only a log holds is a question."""
+    if program.sources or other_code:
+        return
+    for file, text in logs.items():
+        line = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("def main(")), None)
+        if line:
+            yield Finding("no-runnable-code", None, "question", f"the program is only to be found inside {file}",
+                          (Evidence(file, line, "def main("),), "the train script, as a file of the folder")
+            return
+    yield Finding("no-runnable-code", None, "fail", "the folder ships no program that could have made its score", (),
+                  "the train script, in the folder")
+
+
+def nothing_trains(program: Program, readme: str, readme_file: str) -> Iterator[Finding]:
+    """No reachable optimizer step and no reachable backward pass anywhere in the program."""
+    if not program.live or program.unread or _hidden(program):
+        return
+    if any(calls(live.node, "backward") or calls(live.node, "step") for live in program.live):
+        return
+    main = next((live for live in program.live if live.name == "main"), program.live[0])
+    if not main.node.body:
+        return
+    last = main.node.body[-1]
+    lines = program.sources[main.file]
+    places = (Evidence(main.file, last.lineno, lines[last.lineno - 1].strip()[:200]),)
+    whole = any("train" in file.rsplit("/", 1)[-1] for file in program.sources)  # a proposal may ship an evaluator alone: #318
+    yield Finding("nothing-trains", None, "fail" if whole else "question",
+                  f"nothing that {main.name}() reaches differentiates a loss or steps an optimizer: the published "
+                  "program cannot have made the score", places, "the script that was run")
+    yield from unused_techniques(program, readme, readme_file)
+
+
+def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterator[Finding]:
+    """Classes that bear the name of a technique in the README and that nothing uses, or that do nothing."""
+    used = {name.split(".")[0] for live in program.live for name in [live.name]}
+    lines = readme.splitlines()
+    for file, node in program.all_names:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        words = [word for word in WORD.findall(node.name) if len(word) > 2 and word not in COMMON]
+        found = next(((number, line, word) for word in words for number, line in enumerate(lines, 1)
+                      if word.lower() in line.lower()), None)
+        empty = all(_does_nothing(part) for part in node.body if isinstance(part, ast.FunctionDef) and part.name != "__init__")
+        if found is None or not (empty or node.name not in used):
+            continue
+        number, line, word = found
+        state = "is never used" if node.name not in used else "does nothing"
+        yield Finding("technique-without-code", None, "question", f"the README names {word}, whose class {node.name} {state}",
+                      (Evidence(readme_file, number, line.strip()[:200]),
+                       Evidence(file, node.lineno, program.sources[file][node.lineno - 1].strip()[:200])),
+                      "the lines that do it, and where they are called")
+
+
+def hidden(program: Program) -> Iterator[Finding]:
+    """Code run from a text that was not unpacked."""
+    if any("!" in file for file in program.sources):
+        return
+    for live in program.live:
+        for part in live.nodes:
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "exec":
+                yield Finding("unread-code", None, "unknown", f"{live.file} runs code that is not in front of us",
+                              quote(program, live, part), "the code it runs, as a file of the folder")
+                return
+
+
+def _hidden(program: Program) -> bool:
+    """Whether the program runs code that is not in front of us."""
+    return any((isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in HIDES)
+               or (isinstance(part, ast.Attribute) and part.attr in STARTS and ast.unparse(part) in STARTS.values())
+               for live in program.live for part in live.nodes)
+
+
+def _does_nothing(function: ast.FunctionDef) -> bool:
+    return all(isinstance(part, ast.Pass) or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+               or (isinstance(part, ast.Return) and (part.value is None or isinstance(part.value, ast.Name | ast.Constant)))
+               for part in function.body)

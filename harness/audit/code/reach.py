@@ -1,0 +1,269 @@
+"""What of a program runs: dead branches are cut by its settings, then what the entry does not reach is left out.
+
+Names are followed, not values: a function counts as reached where anything that runs mentions its name, a method where an
+attribute of its name is read. So what is left out is certainly not run, and what is kept may still not be. #1458 was accused
+for code that its settings switch off; merged records hold disabled SLOT.
+Not covered: names made at run time (`getattr` with a computed name keeps everything).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from harness.audit.code.settings import UNKNOWN, Settings, fold, read
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+LEAVES = (ast.Return, ast.Raise, ast.Continue, ast.Break)
+MAX_SOURCE = 2_000_000
+"""Characters; larger sources are not parsed."""
+
+
+class Live(NamedTuple):
+    """A function that may run, without its dead branches."""
+
+    file: str
+    node: Function | ast.Module
+    name: str
+    nodes: list[ast.AST]
+    """What it runs itself, in the order of the text."""
+
+
+class Program(NamedTuple):
+    """What may run of a folder's sources."""
+
+    live: list[Live]
+    sources: Mapping[str, list[str]]
+    """Lines by file."""
+    unread: dict[str, str]
+    """Files that could not be parsed, with the reason."""
+    all_names: list[tuple[str, ast.ClassDef | Function]]
+    """Every class and top-level function defined, by file."""
+    settings: Settings
+
+
+class _Prune(ast.NodeTransformer):
+    """Cuts what the settings switch off."""
+
+    def __init__(self, settings: Settings, passed: Mapping[str, Mapping[str, bool]]) -> None:
+        self.settings = settings
+        self.passed = passed
+
+    def local(self, function: Function) -> Settings:
+        """Without the names that the function binds itself, except those bound once to something that folds."""
+        bound: dict[str, list[ast.AST | None]] = {}
+        arguments = function.args
+        for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            bound.setdefault(argument.arg, []).append(None)
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                bound.setdefault(node.targets[0].id, []).append(node.value)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                bound.setdefault(node.id, [])
+        stores = [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+        local = {name: fold(values[0], self.settings) if len(values) == 1 and values[0] and stores.count(name) == 1 else UNKNOWN
+                 for name, values in bound.items()}
+        local |= {name: value for name, value in self.passed.get(function.name, {}).items() if stores.count(name) == 0}
+        return Settings(self.settings.environment, {**self.settings.attributes, **local})
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        outer, self.settings = self.settings, self.local(node)
+        self.generic_visit(node)
+        self.settings = outer
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        value = fold(node.test, self.settings)
+        if isinstance(node.test, ast.Compare) and ast.unparse(node.test.left) == "__name__":
+            value = True
+        if value is UNKNOWN:
+            return self.generic_visit(node)
+        kept: list[ast.stmt] = []
+        for statement in node.body if value else node.orelse:
+            seen = self.visit(statement)
+            kept += seen if isinstance(seen, list) else [seen]
+        return kept or ast.copy_location(ast.Pass(), node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        value = fold(node.test, self.settings)
+        return self.generic_visit(node) if value is UNKNOWN else self.visit(node.body if value else node.orelse)
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        match node.iter:
+            case ast.Call(func=ast.Name(id="range"), args=[count]) if _none(fold(count, self.settings)):
+                return ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(node)
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        for field in ("body", "orelse", "finalbody"):
+            body = getattr(node, field, None)
+            if isinstance(body, list):
+                ends = next((at for at, statement in enumerate(body) if isinstance(statement, LEAVES)), len(body))
+                setattr(node, field, body[:ends + 1])
+        return node
+
+
+def _none(count: object) -> bool:
+    return isinstance(count, int | float) and count <= 0
+
+
+def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterable[str]) -> Program:
+    """The program of a folder: `sources` by file, `readmes` and `logs` for its settings."""
+    trees: dict[str, ast.Module] = {}
+    unread: dict[str, str] = {}
+    for file, text in sources.items():
+        try:
+            if len(text) > MAX_SOURCE:
+                raise ValueError(f"{len(text):,} characters are more than {MAX_SOURCE:,}")
+            trees[file] = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            unread[file] = f"{type(error).__name__}: {error}"
+    settings = read(trees.values(), readmes, logs)
+    names = [(file, node) for file, tree in trees.items() for node in tree.body
+             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+    again: set[str] = set()
+    passed: dict[str, dict[str, bool]] = {}
+    while True:  # what the program sets anew has no one value; what it sets anew in dead branches (#634) keeps it
+        known = Settings(settings.environment, {**settings.attributes, **dict.fromkeys(again, UNKNOWN)})
+        live = _reached({file: tree for file, text in sources.items() if file in trees
+                         and (tree := _pruned(file, text, known, passed, unread)) is not None})
+        stored = {node.attr for item in live for node in item.nodes if isinstance(node, ast.Attribute)
+                  and isinstance(node.ctx, ast.Store)} | {
+            name for item in live for node in item.nodes if isinstance(node, ast.Global) for name in node.names}
+        if stored & settings.attributes.keys() <= again:
+            switches = _switches(live)
+            if switches == passed or passed:
+                break
+            passed = switches
+            continue
+        again |= stored & settings.attributes.keys()
+    return Program(live, {file: text.splitlines() for file, text in sources.items()}, unread, names, known)
+
+
+def _switches(live: list[Live]) -> dict[str, dict[str, bool]]:
+    """Parameters with a default of True or False that every call that may run gives one and the same such value (#634)."""
+    functions = [item.node for item in live if isinstance(item.node, ast.FunctionDef)]
+    switches: dict[str, dict[str, bool]] = {}
+    for function in functions:
+        places = [*function.args.posonlyargs, *function.args.args]
+        defaults = dict(zip([place.arg for place in places][len(places) - len(function.args.defaults):], function.args.defaults,
+                            strict=True))
+        wanted = {name: default.value for name, default in defaults.items()
+                  if isinstance(default, ast.Constant) and isinstance(default.value, bool)}
+        if not wanted or sum(other.name == function.name for other in functions) > 1:
+            continue
+        named = [node for item in live for node in item.nodes
+                 if function.name in (getattr(node, "id", ""), getattr(node, "attr", ""))]
+        made = [node for item in live for node in item.nodes if isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name) and node.func.id == function.name]
+        if len(named) != len(made) or any(word.arg is None for call in made for word in call.keywords):
+            continue  # handed on as a value, or called with a mapping
+        for name, default in wanted.items():
+            at = [place.arg for place in places].index(name)
+            given = [next((word.value for word in call.keywords if word.arg == name),
+                          call.args[at] if at < len(call.args) else ast.Constant(default)) for call in made]
+            values = {value.value if isinstance(value, ast.Constant) else None for value in given}
+            if len(values) == 1 and isinstance(value := values.pop(), bool) and not any(
+                    isinstance(argument, ast.Starred) for call in made for argument in call.args):
+                switches.setdefault(function.name, {})[name] = value
+    return switches
+
+
+def _pruned(file: str, text: str, settings: Settings, passed: Mapping[str, Mapping[str, bool]],
+            unread: dict[str, str]) -> ast.Module | None:
+    """The tree without its dead branches; None, and a reason in `unread`, where it is too deep."""
+    try:
+        tree = ast.parse(text)
+        _Prune(settings, passed).visit(tree)
+    except RecursionError as error:
+        unread[file] = f"RecursionError: {error}"
+        return None
+    return tree
+
+
+def _own(node: ast.AST) -> Iterable[ast.AST]:
+    """What a module or a function runs itself: not the bodies of the functions and classes that it defines."""
+    stack = list(ast.iter_child_nodes(node))[::-1]
+    while stack:
+        child = stack.pop()
+        inner: list[ast.AST]
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = [*child.decorator_list, *child.args.defaults, *(default for default in child.args.kw_defaults if default)]
+        elif isinstance(child, ast.ClassDef):
+            inner = [*child.decorator_list, *child.bases,
+                     *(part for part in child.body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef))]
+        else:
+            yield child
+            inner = list(ast.iter_child_nodes(child))
+        stack += inner[::-1]
+
+
+def _entries(trees: Mapping[str, ast.Module]) -> list[str]:
+    """Files that are run, not imported: train scripts, else all."""
+    stems = {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in trees}
+    imported = {stems[name] for tree in trees.values() for node in ast.walk(tree)
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)] if name in stems}
+    left = [file for file in trees if file not in imported]
+    return [file for file in left if "train" in file.rsplit("/", 1)[-1]] or left or list(trees)
+
+
+def _imported(trees: Mapping[str, ast.Module]) -> dict[str, ast.Module]:
+    """The entries and what they import, directly or not: helpers that are run by hand beforehand are left out."""
+    stems = {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in trees}
+    kept, queue = set[str](), _entries(trees)
+    while queue:
+        file = queue.pop()
+        if file in kept:
+            continue
+        kept.add(file)
+        for node in ast.walk(trees[file]):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                mentioned = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+                queue += [stems[last] for name in mentioned if (last := name.rsplit(".", 1)[-1]) in stems]
+    return {file: trees[file] for file in trees if file in kept}
+
+
+def _reached(every: Mapping[str, ast.Module]) -> list[Live]:
+    trees = _imported(every)
+    defined: dict[str, list[tuple[str, Function]]] = {}
+    classes: dict[str, list[tuple[str, ast.ClassDef]]] = {}
+    for file, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                defined.setdefault(node.name, []).append((file, node))
+            elif isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append((file, node))
+    stems = {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in trees}
+    live = [Live(file, trees[file], "<module>", list(_own(trees[file]))) for file in _entries(every)]
+    seen = {id(item.node) for item in live}
+    queue = list(live)
+
+    def reach(file: str, node: Function | ast.Module, name: str) -> None:
+        if id(node) not in seen:
+            seen.add(id(node))
+            live.append(Live(file, node, name, list(_own(node))))
+            queue.append(live[-1])
+
+    while queue:
+        for node in queue.pop().nodes:
+            names: list[str] = []
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                names = [node.id]
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                names = [node.attr]
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+                for module in modules:
+                    if module in stems:
+                        reach(stems[module], trees[stems[module]], "<module>")
+            for name in names:
+                for file, function in defined.get(name, ()):
+                    reach(file, function, name)
+                for file, made in classes.get(name, ()):
+                    for part in made.body:
+                        if isinstance(part, ast.FunctionDef) and (part.name == "forward" or part.name.startswith("__")):
+                            reach(file, part, f"{name}.{part.name}")
+    return live

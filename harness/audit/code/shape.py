@@ -1,0 +1,59 @@
+"""Small questions about a piece of syntax, asked by more than one rule. Not covered: what the answers mean."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from harness.audit.code.reach import Live, Program
+from harness.audit.finding import Evidence
+
+MAX_TEXT = 200
+"""Characters of a quoted line."""
+
+
+def quote(program: Program, live: Live, *nodes: ast.AST) -> tuple[Evidence, ...]:
+    """The first line of each node, once, in order."""
+    lines = program.sources[live.file]
+    numbers = sorted({number for node in nodes if (number := getattr(node, "lineno", 0))})
+    return tuple(Evidence(live.file, number, lines[number - 1].strip()[:MAX_TEXT]) for number in numbers if number <= len(lines))
+
+
+def own(node: ast.AST) -> Iterator[ast.AST]:
+    """What `node` holds, in the order of the text, without the bodies of functions and classes defined inside."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            yield child
+            yield from own(child)
+
+
+def root(node: ast.AST) -> str:
+    """The name at the root of `y[i, s:e].reshape(-1)`: `y`; empty where there is none."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call | ast.Starred):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def called(node: ast.AST) -> str:
+    """The last part of the name that a call calls: `step` of `opt.step()`; empty for anything else."""
+    if not isinstance(node, ast.Call):
+        return ""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def names(node: ast.AST) -> set[str]:
+    """Every name and attribute that is read or written inside."""
+    return {part.id if isinstance(part, ast.Name) else part.attr for part in ast.walk(node)
+            if isinstance(part, ast.Name | ast.Attribute)}
+
+
+def calls(node: ast.AST, name: str) -> list[ast.Call]:
+    """Calls of that last name inside `node`, nested functions left out."""
+    return [part for part in own(node) if isinstance(part, ast.Call) and called(part) == name]
+
+
+def steps(node: ast.AST) -> list[ast.Call]:
+    """Optimizer steps inside `node` where something is differentiated too; empty otherwise."""
+    found = [call for call in calls(node, "step") if "sched" not in ast.unparse(call.func).lower()
+             and "prof" not in ast.unparse(call.func).lower()]
+    return found if calls(node, "backward") else []

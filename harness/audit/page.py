@@ -1,0 +1,39 @@
+"""One HTML page for many folders: sorts by any column, filters by text and verdict, evidence a click away.
+
+The page holds everything, loads nothing, and runs one script of ours, allowed by its hash alone; what submitters wrote is
+escaped by the template engine. Not covered: what is shown (formats.py has the other forms).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from harness import render
+from harness.audit.formats import ORDER, message, told
+
+SCRIPT = "audit.js"
+
+
+def page(reports: Sequence[dict[str, Any]]) -> str:
+    """The page for `reports`, objects as `pgolf audit --json` prints them."""
+    script = (render.TEMPLATES / SCRIPT).read_text(encoding="utf-8").strip()
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rows = []
+    for report in reports:
+        counts = Counter(found["outcome"] for found in report["findings"])
+        findings = [{**found, "said": message(found)} for found in told(report)]
+        seeds = report.get("seeds") or []
+        sizes = [seed["counted_bytes"] for seed in seeds if seed.get("counted_bytes")]
+        rows.append({"folder": report["folder"], "verdict": report["verdict"], "bpb": report.get("headline_bpb"),
+                     "kind": report.get("headline_kind"), "seeds": len(seeds), "bytes": max(sizes, default=None),
+                     "findings": findings, "counts": [counts[outcome] for outcome in ORDER[:3]],
+                     "rules": " ".join(sorted({found["rule"] for found in findings}))})
+    verdicts = Counter(row["verdict"] for row in rows)
+    return render.environment(autoescape=True).get_template("audit.html.j2").render(
+        rows=rows, verdicts=sorted(verdicts.items()), script=Markup(script), allowed=allowed)

@@ -1,0 +1,105 @@
+"""The rules that the audit reads code by, as a table, and `pgolf explain` over every rule of the project.
+
+Not covered: the checks themselves (code/), the rules of a run (harness/rules).
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import NamedTuple
+
+from harness.errors import UsageError
+
+
+class Entry(NamedTuple):
+    """One rule as a reader meets it."""
+
+    id: str
+    title: str
+    condition: str | None
+    source: str
+    checks: str
+    example: str
+    limits: str
+
+
+CODE = (
+    Entry("val-before-score", "Validation text is learnt from before it is scored", "C3", "#402, #1376, #1017 C3",
+          "a reachable function that steps an optimizer on validation tokens and scores nothing, with the scoring after it",
+          "#1487: prequant_ttt_adapt_adamw(h, model, device, val_tokens) before the eval that makes the headline",
+          "functions that learn and score in one loop are read for their epochs only; helpers of an evaluator are not judged"),
+    Entry("last-epoch-scored", "Of several epochs over the validation text the last is the score", "C3", "#568, #677, #1017 C3",
+          "a loop over epochs with optimizer steps whose sums are kept for the last epoch only",
+          "#568: for epoch in range(ttt_epochs): batch_loss.zero_(); ...; opt.step() and afterwards loss_sum += batch_loss",
+          "needs the number of epochs; where it is not read the finding is a question"),
+    Entry("slot", "Parameters fitted to the positions that are scored", "C1", "#1240, #1336, #1229, #1017 C1",
+          "steps on a loss over the targets, then the score over the same targets; `fail` where mask and score start alike",
+          "#1229: mask[i, s:wlen] = 1.0, sixteen steps, then nll[i, s:wlen] is added up",
+          "a loss over the context only ([:s]) is not a violation; masks under other names make it a question"),
+    Entry("target-in-key", "A cache is asked at a hash of the token to be predicted", "C2", "#779, #886, #1147, #1017 C2",
+          "context hash xor target times a prime, and a table read at that key",
+          "#779: full_key = (ctx_hash ^ (tgt * prime)) & mask; full_counts[full_key]",
+          "whether all tokens of the vocabulary are asked for is not read; caches written in C are not seen"),
+    Entry("minimum-over-passes", "The smallest of several scores of a token is kept", "C4", "#573, #1017 C4",
+          "an elementwise minimum of token scores assigned to the scores themselves",
+          "#573: best_nll = torch.minimum(best_nll, nll)", "a minimum written as a comparison and a copy is not seen"),
+    Entry("second-pass", "Scores are computed again", "C4", "#846, #991, #1017 C4",
+          "a loop whose range is named after a second pass or rescoring", "#1430: for ci in second_pass_range",
+          "goes by names, so it is always a question"),
+    Entry("space-counted-twice", "The leading space counts two bytes", None, "#1719, #1734, #1019",
+          "a byte table with len(piece[1:].encode()) + 1 and one more byte for has_leading_space where scores are added",
+          "#1545", "tables read from files are judged by their numbers only"),
+    Entry("byte-fallback", "Byte tokens may be counted by their name", None, "#1143, #1184, #1019",
+          "a table built from the names of pieces that never asks is_byte", "a loop over id_to_piece with len(piece.encode())",
+          "harmless for a tokenizer without byte-fallback pieces, so it is always a question"),
+    Entry("fixed-bytes-per-token", "Bytes per token is a constant", None, "#1017 V",
+          "a float constant of that name that something is multiplied or divided by", "BYTES_PER_TOKEN = 2.436",
+          "may serve a log line only, so it is always a question"),
+    Entry("trains-on-validation", "The training files are the validation files", "C1", "README R4, #44",
+          "train_files (or the like) bound to the pattern of the validation shards by the settings of the run",
+          "#675: train_files = '.../fineweb_val_*.bin' if train_on_val",
+          "files linked or renamed outside the program are not seen"),
+    Entry("network", "The program reaches the network", None, "README R1",
+          "reachable downloads, requests, or shells that fetch", "hf_hub_download(...) in the train script",
+          "allowed in setup; when it runs is not read, so it is always a question"),
+    Entry("exec-of-file", "The text of another file is run", None, "README R1, #1412",
+          "exec over open(...).read()", "#1412: a stub of 74 bytes that runs an 80,055-byte file",
+          "whether that file was counted is told by the size checks"),
+    Entry("nothing-trains", "The published program trains nothing", None, "README R7, #1732",
+          "no backward pass and no optimizer step is reachable from the program's entry",
+          "#1732: main() builds a model, prints its size and returns",
+          "programs that run hidden code are not judged"),
+    Entry("no-runnable-code", "No program is published", None, "README R7, #561, #1731",
+          "a folder that claims a score and holds no source and no script", "#1731: README, submission.json and logs",
+          "a program printed in a log is a question"),
+    Entry("technique-without-code", "A technique is named and its class is empty or unused", None, "#1732",
+          "classes whose name a README mentions, in a program that trains nothing",
+          "#1732: HadamardRotation is defined and never used", "asked only where nothing trains; #1458 shows why"),
+    Entry("unread-code", "A source could not be read", None, "docs/audit.md", "a file that is no Python, or too large or deep",
+          "a script of Python 2", "nothing is said of such a file"),
+)
+
+
+def entries() -> dict[str, Entry]:
+    """Every rule by its id: those of the audit, then those of a run."""
+    from harness.rules import RULES
+
+    book = {entry.id: entry for entry in CODE}
+    for rule in RULES:
+        book.setdefault(rule.id, Entry(rule.id, f"A rule of a run: {rule.id}", rule.condition, rule.source,
+                                       "what the judge measured in the run's stages (docs/rules.md)", "verdict.json of any run",
+                                       f"not covered: {rule.not_covered}"))
+    return book
+
+
+def explain(rule_id: str) -> str:
+    """A rule with its source, check, example and limits. Raises UsageError with near ids for one that is not there."""
+    book = entries()
+    if rule_id not in book:
+        near = difflib.get_close_matches(rule_id, book, 3, 0.4)
+        raise UsageError(f"rule {rule_id!r}: not known", hint=f"did you mean {', '.join(near)}?" if near else
+                         f"the rules are {', '.join(book)}")
+    entry = book[rule_id]
+    rows = [("source", entry.source), ("condition", entry.condition or "none of #1017's"), ("checks", entry.checks),
+            ("example", entry.example), ("limits", entry.limits)]
+    return "\n".join([f"{entry.id}: {entry.title}", *(f"  {name:10} {text}" for name, text in rows)])

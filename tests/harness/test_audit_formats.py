@@ -1,0 +1,95 @@
+"""Findings on their way to reviewers: escaped for each place, short, and valid where a format is a standard."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.audit import formats, rulebook
+from harness.audit.page import page
+from harness.cli import app
+from harness.errors import UsageError
+from harness.paths import ROOT
+from harness.rules import RULES
+
+HOSTILE = "<script>alert(1)</script> 100%\n::error::x | `@team` [a](b), c: \x1b[31m"
+
+
+def report(count: int = 1, text: str = HOSTILE) -> dict[str, Any]:
+    finding = {"rule": "slot", "condition": "C1", "outcome": "fail", "message": text, "clears": "a mask",
+               "evidence": [{"file": "a, b:c.py", "line": 3, "text": text}, {"file": "x.py!1.py", "line": 9, "text": "y"}]}
+    return {"folder": "records/with space", "headline_bpb": 1.1, "headline_kind": "claimed", "seeds": [],
+            "verdict": "violations found", "findings": [finding] * count}
+
+
+def test_an_annotation_is_one_line_that_no_text_can_leave() -> None:
+    line, = formats.github([report()]).split("\n")
+    head, _, data = line.removeprefix("::").partition("::")
+    assert head == "error file=records/with space/a%2C b%3Ac.py,line=3,title=slot"
+    assert "100%25%0A" in data
+
+
+def test_a_comment_stays_within_a_screen_says_what_it_leaves_out_and_calls_nobody() -> None:
+    text = formats.markdown([report(60)])
+    assert len(text.splitlines()) <= 32
+    assert "more: " in text
+    assert "<script>" not in text.replace("\\<", "")
+    assert "@team" not in text
+
+
+def test_sarif_has_the_fields_that_the_standard_requires_and_places_packed_code_at_its_wrapper() -> None:
+    made = json.loads(json.dumps(formats.sarif([report()], "1.0")))
+    assert made["version"] == "2.1.0"
+    run, = made["runs"]
+    assert run["tool"]["driver"]["name"]
+    result, = run["results"]
+    assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+    assert result["level"] in ("none", "note", "warning", "error")
+    assert result["message"]["text"]
+    place = result["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "records/with%20space/a%2C%20b%3Ac.py"
+    assert place["region"]["startLine"] == 3
+    assert "region" not in result["relatedLocations"][0]["physicalLocation"]
+
+
+def test_the_page_shows_what_was_written_and_obeys_none_of_it() -> None:
+    text = page([report()])
+    assert text.count("<script>") == 1
+    assert "&lt;script&gt;alert(1)" in text
+    assert "http" not in text.split("<body>")[0].replace("http-equiv", "")
+
+
+def test_every_rule_of_the_audit_and_of_a_run_is_explained() -> None:
+    for rule in [*(entry.id for entry in rulebook.CODE), *(rule.id for rule in RULES)]:
+        text = rulebook.explain(rule)
+        assert all(word in text for word in ("source", "checks", "example", "limits"))
+
+
+def test_every_rule_that_the_code_reports_is_in_the_table() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "harness/audit/code").glob("*.py"))
+    reported = set(re.findall(r'Finding\("([a-z-]+)"', sources))
+    assert reported
+    assert reported <= {entry.id for entry in rulebook.CODE}
+
+
+def test_an_unknown_rule_is_met_with_its_nearest_names() -> None:
+    with pytest.raises(UsageError, match="slto") as caught:
+        rulebook.explain("slto")
+    assert "slot" in caught.value.hint
+
+
+def test_the_command_exits_by_the_verdict_and_prints_a_line_a_folder(tmp_path: Path) -> None:
+    for name, source in (("clean", "loss.backward()\nopt.step()\n"), ("empty", "print('ready')\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train_gpt.py").write_text(source)
+        (tmp_path / name / "submission.json").write_text('{"val_bpb": 1.1}')
+    runner = CliRunner()
+    both = runner.invoke(app, ["audit", str(tmp_path), "--json"])
+    assert [json.loads(line)["verdict"] for line in both.stdout.splitlines()] == ["nothing found", "violations found"]
+    assert both.exit_code == 1
+    assert runner.invoke(app, ["audit", str(tmp_path / "clean")]).exit_code == 0
