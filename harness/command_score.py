@@ -38,7 +38,11 @@ from harness.stages import Contestant, Job
 PYTHONS = ("python", "python3")
 OURS = ("artifact.bin", "config.yaml", "tokenizer.model")
 SEED = 1337
+BEGUN = "witness.json"
+"""The looks at a score, written before the first question of each; it stays where no certificate came of them."""
 MILLION = 1_000_000
+WITNESSED = ("causal", "normalised")
+"""Rules that say what is unknown without a witness."""
 
 
 class Asked(NamedTuple):
@@ -84,6 +88,8 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
             judged = {"schema": verdict.SCHEMA, "edition": EDITION, **identity, "isolation": runner.isolation,
                       "host": host.facts(), **found, "earlier": earlier, "run_dir": str(place)}
             rundir.write_json(place / "score.json", judged)
+            if judged["certificate"] is not None:  # it holds what was begun
+                (place / BEGUN).unlink(missing_ok=True)
             return judged
     finally:
         runner.close()
@@ -137,19 +143,21 @@ def _runner(wanted: RunnerName | None, limits: Limits, progress: Progress) -> Ru
 
 
 def _set_aside(place: Path) -> list[str]:
-    """Keeps earlier verdicts of the same contestant, so that trying again until the coins fall well stays visible."""
-    earlier = sorted(path.name for path in place.glob("score.earlier-*.json"))
-    if (place / "score.json").exists():
-        earlier.append(f"score.earlier-{len(earlier) + 1:04}.json")
-        (place / "score.json").rename(place / earlier[-1])
-    return earlier
+    """Keeps earlier verdicts of the same contestant, and looks that were begun and not ended, so that trying again until the
+    coins fall well stays visible."""
+    for name in ("score.json", BEGUN):
+        if (place / name).exists():
+            stem = name.removesuffix(".json")
+            count = len(list(place.glob(f"{stem}.earlier-*.json")))
+            (place / name).rename(place / f"{stem}.earlier-{count + 1:04}.json")
+    return sorted(path.name for path in place.glob("*.earlier-*.json"))
 
 
 def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, probes: int,
            progress: Progress) -> dict[str, Any]:
     """The pass, its findings, and what judging cost. Machine faults are raised on."""
     attempt = Attempt(stage="score", started_at=records.now())
-    n_scored, scan, certified, cpu_seconds = len(tokens_T) - 1, None, None, 0.0
+    n_scored, scan, certified, unasked, cpu_seconds = len(tokens_T) - 1, None, None, None, 0.0
     began = time.process_time()
     try:
         with progress.stage("score") as report:
@@ -157,39 +165,53 @@ def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, pro
         measured = metric.measure(tokens_T, scored.nats_T, table)
         attempt.outcome, attempt.setup_seconds, attempt.seconds = "done", result.setup_seconds, result.seconds
         attempt.claims, attempt.facts = result.claims, {**result.facts, **stages.keep_measured(folder, measured, scored)}
-        cpu_seconds = time.process_time() - began
         scan = documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)
-        if probes:
-            certified = _certify(job, folder, tokens_T, scored, measured.scored_bytes, probes, progress)
     except Violation as violation:
-        cpu_seconds = cpu_seconds or time.process_time() - began
         attempt.outcome = "over_limit" if violation.limit else "failed"
         attempt.rule, attempt.message = violation.rule, str(violation)
+    cpu_seconds = time.process_time() - began
+    if probes and attempt.outcome == "done":
+        try:
+            certified = _certify(job, folder, tokens_T, scored, measured.scored_bytes, probes, progress)
+        except Violation as violation:
+            unasked = f"the witness could not be asked: {violation}"
     record = SeedRecord(seed=SEED, attempts=[attempt])
     evidence = Evidence(Manifest.model_construct(track=job.track), job.profile, job.limits, [record], 0, 0, "", "",
                         job.runner.name, job.runner.isolated, job.runner.isolation, job.runner.image, None)
-    findings = [finding(rule, evidence) for rule in conditions.RULES if certified is None or rule.id != "causal"]
-    findings += _witnessed(certified, job.runner.isolated)
-    broken = attempt.outcome != "done" or any(found["outcome"] == "fail" for found in findings)
-    exit_code = verdict.EXIT_VIOLATION if broken else verdict.EXIT_VALID
-    exit_code = verdict.EXIT_LIMIT if attempt.outcome == "over_limit" else exit_code
+    findings = [found for rule in conditions.RULES for found in [finding(rule, evidence)]
+                if certified is None or rule.id not in WITNESSED or found["outcome"] == "fail"]
+    findings += _witnessed(certified, unasked, job.runner.isolated)
+    decision, exit_code = _decide(attempt.outcome, findings)
     facts = {key: attempt.facts.get(key) for key in ("bpb", "nats_per_token", "scored_tokens", "scored_bytes", "ledger_sha256")}
     return {"outcome": record.outcome(), **facts, "claims": attempt.claims, "reason": attempt.message, "rule": attempt.rule,
             "setup_seconds": attempt.setup_seconds, "score_seconds": attempt.seconds,
             "judge_cpu_seconds": cpu_seconds, "judge_cpu_seconds_per_million_tokens": cpu_seconds * MILLION / n_scored,
-            "verdict": "invalid" if broken else "valid", "findings": findings, "documents": scan, "certificate": certified,
+            "verdict": decision, "findings": findings, "documents": scan, "certificate": certified,
             "exit_code": exit_code,
             "not_judged": "training, sizes, seeds and provenance: there is no submission here"}
+
+
+def _decide(outcome: str | None, findings: list[dict[str, Any]]) -> tuple[str, int]:
+    """The verdict and its exit code: what the witness leaves open is inconclusive, unless something is violated."""
+    if outcome == "over_limit":
+        return "invalid", verdict.EXIT_LIMIT
+    if outcome != "done" or any(found["outcome"] == "fail" for found in findings):
+        return "invalid", verdict.EXIT_VIOLATION
+    if any(found["rule"] == "witness" and found["outcome"] == "unknown" for found in findings):
+        return "inconclusive", verdict.EXIT_INCONCLUSIVE
+    return "valid", verdict.EXIT_VALID
 
 
 def _certify(job: Job, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, n_bytes: int, probes: int,
              progress: Progress) -> dict[str, Any]:
     """Two witnesses, and two more where the first look leaves something unexplained. The seed is drawn here, after the ledger
-    closed; every look is listed."""
+    closed; every look is written down before its first question."""
     claimed = coins.Scored(tokens_T, scored.nats_T, floor.prices(tokens_T, job.vocab_size), n_bytes, scored.chunk_tokens)
-    seed, looks = os.urandom(32), []
+    seed, looks = os.urandom(32), list[dict[str, Any]]()
     for look in (1, 2):
         plan = coins.draw(seed, claimed, min(probes * SECOND_LOOK ** (look - 1), len(tokens_T)), look=look)
+        rundir.write_json(folder.path / BEGUN, {"seed": seed.hex(), "ledger_sha256": scored.ledger_sha256, "look": look,
+                                                "asked": len(plan.asked_P), "ended": looks})
         heard = []
         for number in (1, 2):
             with progress.stage(f"witness {number}, look {look}: {len(plan.asked_P):,} questions") as report:
@@ -202,13 +224,19 @@ def _certify(job: Job, folder: SeedFolder, tokens_T: Tokens, scored: referee.Sco
     return {**made.public(), "seed": seed.hex(), "looks": looks}
 
 
-def _witnessed(certified: dict[str, Any] | None, isolated: bool) -> list[dict[str, Any]]:
-    """The certificate's word on each condition as findings, with what the runner does not exclude."""
+def _witnessed(certified: dict[str, Any] | None, unasked: str | None, isolated: bool) -> list[dict[str, Any]]:
+    """The certificate's word on each condition as findings, with what the runner does not exclude; `unknown` on all four
+    where the witness failed before its first answer."""
     channel = "cooperative: a channel outside the socket was not excluded"
     if isolated:
-        channel = "a channel through the page cache of the image"
-    return [{"rule": "witness", "limit": False, "source": "docs/protocol.md", **condition,
-             "not_covered": f"{condition['not_covered']}; {channel}"} for condition in (certified or {}).get("conditions", [])]
+        channel = "a channel through the page cache of the image or the memory of a GPU"
+    found = (certified or {}).get("conditions", [])
+    if unasked is not None:
+        found = [{"condition": name, "outcome": "unknown", "evidence": unasked, "not_covered": "everything a witness shows"}
+                 for name in ("C1", "C2", "C3", "C4")]
+    return [{"rule": "witness", "limit": False, "source": "docs/certificate.md", **condition,
+             "not_covered": f"{condition['not_covered']}; a witness that thinks longer than its scorer; {channel}"}
+            for condition in found]
 
 
 def describe(judged: dict[str, Any]) -> str:

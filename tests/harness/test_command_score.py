@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from harness import cli
-from harness.command_score import parse
+from harness import cli, stages
+from harness.command_score import _decide, parse
 from harness.errors import UsageError
 from harness.paths import ROOT
 from harness.shards import write_tokens
@@ -54,6 +54,47 @@ def test_a_witness_certifies_the_example_and_convicts_one_that_peeks_in_the_scor
 def test_a_second_try_is_listed(tmp_path: Path) -> None:
     assert scored(tmp_path, f"python {EXAMPLE}")[1]["earlier"] == []
     assert scored(tmp_path, f"python {EXAMPLE}")[1]["earlier"] == ["score.earlier-0001.json"]
+
+
+def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(stages, "witness", stop)
+        with pytest.raises((KeyboardInterrupt, json.JSONDecodeError)):
+            scored(tmp_path, f"python {EXAMPLE}", 64)
+    (begun,) = tmp_path.rglob("witness.json")
+    assert len(bytes.fromhex(json.loads(begun.read_text())["seed"])) == 32
+    judged = scored(tmp_path, f"python {EXAMPLE}", 64)[1]
+    assert judged["earlier"] == ["witness.earlier-0001.json"]
+    assert not begun.exists()
+
+
+def test_a_witness_that_fails_before_its_first_answer_leaves_the_score_and_decides_nothing(tmp_path: Path) -> None:
+    ready = '    wire.say("ready"'
+    fails = Path(EXAMPLE).read_text().replace(ready, f"    if setup['role'] == 'witness':\n        return\n{ready}", 1)
+    (tmp_path / "fails.py").write_text(fails)
+    code, judged = scored(tmp_path, f"python {tmp_path / 'fails.py'}", 64)
+    assert (code, judged["verdict"], judged["outcome"], judged["certificate"]) == (5, "inconclusive", "scored", None)
+    assert judged["bpb"] > 0
+    assert {f["outcome"] for f in judged["findings"] if f["rule"] == "witness"} == {"unknown"}
+
+
+def test_with_a_certificate_no_finding_says_that_no_witness_was_run(tmp_path: Path) -> None:
+    judged = scored(tmp_path, f"python {EXAMPLE}", 64)[1]
+    assert judged["certificate"] is not None
+    assert not [f for f in judged["findings"] if "no witness was run" in f["evidence"]]
+
+
+def test_a_condition_that_stays_open_is_inconclusive_and_a_violation_comes_first() -> None:
+    def found(*outcomes: str) -> list[dict[str, Any]]:
+        return [{"rule": "witness", "outcome": outcome} for outcome in outcomes]
+
+    assert _decide("done", found("pass", "pass")) == ("valid", 0)
+    assert _decide("done", found("pass", "unknown")) == ("inconclusive", 5)
+    assert _decide("done", found("unknown", "fail")) == ("invalid", 1)
+    assert _decide("over_limit", found("unknown")) == ("invalid", 4)
 
 
 def test_a_program_that_breaks_the_protocol_is_invalid(tmp_path: Path) -> None:
