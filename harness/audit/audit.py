@@ -6,6 +6,7 @@ logs and their cross-checks; `headline_bpb` is what submission.json claims, and 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,8 @@ def texts(folder: Path) -> dict[str, str]:
     held: dict[str, str] = {}
     for file in _files(folder):
         name = file.relative_to(folder).as_posix()
-        held[name] = file.read_bytes()[:MAX_FILE].decode("utf-8", "replace")
+        with file.open("rb") as opened:
+            held[name] = opened.read(MAX_FILE).decode("utf-8", "replace")
         if name.endswith(".py"):
             held |= {f"{name}!{number}.py": text for number, text in enumerate(unwrapped(held[name]), 1)}
     return held
@@ -77,14 +79,15 @@ def audit_folder(folder: Path) -> dict[str, Any]:
 
 
 def _claimed(held: dict[str, str]) -> float | None:
-    """The score that the first submission*.json with one claims."""
+    """The score that the first submission*.json states, a finite number; null for anything else."""
     for name, text in sorted(held.items()):
         if name.rsplit("/", 1)[-1].startswith("submission") and name.endswith(".json"):
             try:
                 stated = strict_json.strict_json(text.encode())
                 value = stated.get("val_bpb", stated.get("mean_val_bpb")) if isinstance(stated, dict) else None
-                return float(value) if isinstance(value, int | float | str) else None
-            except (ValueError, RecursionError):
+                number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+                return number if math.isfinite(number) else None
+            except (ValueError, OverflowError, RecursionError):
                 return None
     return None
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.audit import formats, rulebook
+from harness.audit.audit import MAX_FILE, audit_folder, texts
 from harness.audit.page import page
 from harness.cli import app
 from harness.errors import UsageError
@@ -93,3 +94,16 @@ def test_the_command_exits_by_the_verdict_and_prints_a_line_a_folder(tmp_path: P
     assert [json.loads(line)["verdict"] for line in both.stdout.splitlines()] == ["nothing found", "violations found"]
     assert both.exit_code == 1
     assert runner.invoke(app, ["audit", str(tmp_path / "clean")]).exit_code == 0
+
+
+@pytest.mark.parametrize(("stated", "read"), [('"1.25"', 1.25), ("1", 1.0), ('"nan"', None), ('"inf"', None), ("true", None),
+                                              ("null", None), ("[1.1]", None), ("1" + "0" * 400, None)])
+def test_a_claimed_score_is_a_finite_number_or_nothing(tmp_path: Path, stated: str, read: float | None) -> None:
+    (tmp_path / "submission.json").write_text(f'{{"val_bpb": {stated}}}')
+    assert audit_folder(tmp_path)["headline_bpb"] == read
+
+
+def test_of_a_huge_file_no_more_is_read_than_the_limit(tmp_path: Path) -> None:
+    with (tmp_path / "train.log").open("wb") as file:
+        file.truncate(1 << 33)
+    assert len(texts(tmp_path)["train.log"]) == MAX_FILE
