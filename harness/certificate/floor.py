@@ -23,7 +23,7 @@ def prices(tokens_T: npt.NDArray[np.uint16], vocab_size: int, order: int = ORDER
     """b_T: the probability of each token of the stream given those before it; b_0 is 1 / vocab_size.
 
     Every number lies in (0, 1], and over all tokens that could stand at a place they sum to 1. `order` is the number of
-    tokens of context. About 0.5 s of CPU a million tokens.
+    tokens of context. 0.5 to 1 s of CPU a million tokens.
     """
     tokens = tokens_T.astype(np.int64)
     n_tokens = len(tokens)
