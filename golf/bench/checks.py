@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -155,16 +155,18 @@ def _batch(trainer: Trainer, batch_tokens: int) -> data.Batch:
     return loader.batch(batch_tokens)
 
 
-def step_seconds(trainer: Trainer, place: Place, batch_tokens: int) -> list[float]:
-    """Wall seconds of each training step in the trainer's present phase, after warming up."""
-    batch, found = _batch(trainer, batch_tokens), []
+def step_seconds(trainers: Sequence[Trainer], place: Place, batch_tokens: int) -> list[list[float]]:
+    """Wall seconds of training steps of each trainer in its present phase, after warming up: the trainers take steps in
+    turns, so that a machine whose speed drifts is the same for all."""
+    batches, found = [_batch(trainer, batch_tokens) for trainer in trainers], [list[float]() for _ in trainers]
     for step in range(place.warm_up + place.steps):
-        work.synchronise(place.device)
-        began = time.perf_counter()
-        trainer.update(batch, Moment(step, 0.5))
-        work.synchronise(place.device)
-        found.append(time.perf_counter() - began)
-    return found[place.warm_up :]
+        for trainer, batch, seconds in zip(trainers, batches, found, strict=True):
+            work.synchronise(place.device)
+            began = time.perf_counter()
+            trainer.update(batch, Moment(step, 0.5))
+            work.synchronise(place.device)
+            seconds.append(time.perf_counter() - began)
+    return [seconds[place.warm_up :] for seconds in found]
 
 
 def _phases(config: Config) -> Iterator[tuple[str, Phase]]:
@@ -180,7 +182,7 @@ def training(name: str, config: Config, vocab_size: int, batch_tokens: int, plac
         trainer.enter(phase)
         if place.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(place.device)
-        seconds = step_seconds(trainer, place, batch_tokens)
+        (seconds,) = step_seconds([trainer], place, batch_tokens)
         median, top = statistics.median(seconds), peak(place.device)
         flops = work.flops_per_token(trainer.model, trainer.plan, config.train.seq_len)
         numbers = {"tokens_per_second": batch_tokens / median, "step_seconds": median, "slowest": max(seconds),
@@ -199,16 +201,26 @@ def training(name: str, config: Config, vocab_size: int, batch_tokens: int, plac
     return rows
 
 
+def step_pairs(slow: tuple[Config, bool], fast: tuple[Config, bool], vocab_size: int, batch_tokens: int,
+                place: Place) -> tuple[list[float], list[float]]:  # fmt: skip
+    """Seconds of steps of two (recipe, quantised) in turns: those of `slow`, those of `fast`."""
+    trainers = []
+    for config, quantised in (slow, fast):
+        trainers.append(_trainer(config, vocab_size, place))
+        trainers[-1].enter(Phase(looped=False, quantised=quantised))
+    first, second = step_seconds(trainers, place, batch_tokens)
+    return first, second
+
+
 def overhead(name: str, with_it: Config, without: Config, vocab_size: int, batch_tokens: int, place: Place,
              quantised: bool, claim: str) -> list[Passed]:  # fmt: skip
-    """Median step time with a technique over that without it."""
-    medians = []
-    for config, on in ((with_it, quantised), (without, False)):
-        trainer = _trainer(config, vocab_size, place)
-        trainer.enter(Phase(looped=False, quantised=on))
-        medians.append(statistics.median(step_seconds(trainer, place, batch_tokens)))
-    numbers = {"with": medians[0], "without": medians[1], "ratio": medians[0] / medians[1]}
-    seen = f"step {medians[0] * 1e3:.1f} ms with, {medians[1] * 1e3:.1f} ms without: {numbers['ratio'] - 1:+.1%} ({claim})"
+    """Median step time with a technique over that without it, of steps in turns, and the range over pairs of steps."""
+    first, second = step_pairs((with_it, quantised), (without, False), vocab_size, batch_tokens, place)
+    medians, ratios = [statistics.median(each) for each in (first, second)], [a / b for a, b in zip(first, second, strict=True)]
+    numbers = {"with": medians[0], "without": medians[1], "ratio": medians[0] / medians[1], "low": min(ratios),
+               "high": max(ratios)}  # fmt: skip
+    seen = (f"step {numbers['with'] * 1e3:.1f} ms with, {numbers['without'] * 1e3:.1f} ms without: {numbers['ratio'] - 1:+.1%} "
+            f"({numbers['low'] - 1:+.1%} to {numbers['high'] - 1:+.1%}; {claim})")  # fmt: skip
     return [Passed(f"step time of {name}", seen, numbers)]
 
 

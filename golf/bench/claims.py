@@ -9,7 +9,7 @@ there, and every claim that one training can speak to is put beside what was mea
     lowrank-q-shared        the latter with its 12 visits going to 4 shared layers
 
 A difference between two ways to pack the same weights has an interval over the rows of the text. A difference between
-two trainings has it too, but it says nothing of other seeds. Step times are medians over steps in alternation.
+two trainings has it too, but it says nothing of other seeds. Step times are ratios of medians, over steps in turns, with the range over pairs of steps.
 
 A claim `holds` where the whole interval lies on its side, `fails` where it lies on the other, and is `undecided` between.
 All of it is at the scale that was trained, and called by that name.
@@ -24,28 +24,22 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from golf import data, dist
-from golf.bench import contestants, subjects, weighing, work, yardstick
+from golf import dist
+from golf.bench import checks, contestants, subjects, weighing, yardstick
 from golf.bench.__main__ import files, vocab_size
 from golf.bench.contestants import Course
 from golf.bench.subjects import Subject, Trained
 from golf.bench.turns import to_stderr
 from golf.bench.weighing import Interval, Weighed, paired
 from golf.bench.yardstick import Text
-from golf.config import Config
-from golf.optim.schedule import Moment
-from golf.phases import Phase
-from golf.trainer import Trainer
 
 FULL_PRECISION = {"train": {"qat_bits": 0}}
 SHARED = {"model": {"layers": 4, "loop_layers": [0, 1, 2, 3], "loop_passes": 2}, **FULL_PRECISION}
@@ -56,7 +50,8 @@ LAYERS_SHARED = Subject("lowrank-q-shared", "lowrank-q-qat", SHARED)
 FULL_RANK = Subject("full-rank-q", "lowrank-q-qat", {"model": {"q_rank": 0}, **FULL_PRECISION})
 NOTHING = 0.0005
 """Bits per byte below which a gain is none."""
-STEPS_TIMED = 8
+TIMED_TOKENS = 16_384
+"""Of a step that is timed: more than a subject trains on, as the optimizer's share is smaller in a record."""
 
 
 class Claim(NamedTuple):
@@ -76,6 +71,7 @@ class Bench:
         self.course, self.steps, self.folder, self.text = course, steps, folder, text
         self.subjects: dict[str, Trained] = {}
         self.packed: dict[tuple[str, str], Weighed] = {}
+        self.scored: dict[tuple[str, str], np.ndarray] = {}
 
     def trained(self, subject: Subject) -> Trained:
         """A subject after its training."""
@@ -84,8 +80,8 @@ class Bench:
         return self.subjects[subject.name]
 
     def weigh(self, subject: Subject, **quant: Any) -> Weighed:
-        """A subject packed with these fields in place of its own."""
-        key = (subject.name, json.dumps(quant, sort_keys=True))
+        """A subject packed with these fields in place of its own, once."""
+        key = _key(subject, quant)
         if key not in self.packed:
             to_stderr(f"{subject.name}: packing with {quant}")
             self.packed[key] = weighing.weigh(self.trained(subject), self.course.vocab_size, **quant)
@@ -93,13 +89,20 @@ class Bench:
 
     def unpacked_nats(self, subject: Subject) -> np.ndarray:
         """nats_N of a subject as trained."""
-        own = self.trained(subject)
-        return weighing.nats(own.weights, own.config, self.course.vocab_size, self.text)
+        return self._nats(_key(subject, None), self.trained(subject), self.trained(subject).weights)
 
     def nats(self, subject: Subject, **quant: Any) -> np.ndarray:
         """nats_N of a subject packed with these fields in place of its own."""
-        packed = self.weigh(subject, **quant)
-        return weighing.nats(packed.weights, self.trained(subject).config, self.course.vocab_size, self.text)
+        return self._nats(_key(subject, quant), self.trained(subject), self.weigh(subject, **quant).weights)
+
+    def _nats(self, key: tuple[str, str], own: Trained, weights: dict[str, Tensor]) -> np.ndarray:
+        if key not in self.scored:
+            self.scored[key] = weighing.nats(weights, own.config, self.course.vocab_size, self.text)
+        return self.scored[key]
+
+
+def _key(subject: Subject, quant: dict[str, Any] | None) -> tuple[str, str]:
+    return subject.name, json.dumps(quant, sort_keys=True)
 
 
 def outcome(low: float, high: float, *, below: float = 0.0) -> str:
@@ -174,43 +177,19 @@ def sharing(bench: Bench) -> list[Claim]:
                   f"{shown(worse)} for 12 visits to 4 layers; one training each", outcome(-worse.high, -worse.low))]  # fmt: skip
 
 
-def step_ratio(slow: tuple[Config, bool], fast: tuple[Config, bool], course: Course) -> list[float]:
-    """Seconds of a step with (recipe, quantised) over those without, pair by pair of steps in alternation."""
-    trainers = []
-    for config, quantised in (slow, fast):
-        trainer = Trainer(config, course.vocab_size, contestants.SEED, dist.join())
-        trainer.enter(Phase(looped=False, quantised=quantised))
-        trainers.append(trainer)
-    ratios = []
-    for step in range(STEPS_TIMED + 2):
-        seconds = []
-        for trainer in trainers:
-            cfg = trainer.config.train
-            batch = data.made_up(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, course.vocab_size)
-            work.synchronise(trainer.ranks.device)
-            began = time.perf_counter()
-            trainer.update(batch, Moment(step, 0.5))
-            work.synchronise(trainer.ranks.device)
-            seconds.append(time.perf_counter() - began)
-        ratios.append(seconds[0] / seconds[1])
-    return ratios[2:]
-
-
 def step_times(bench: Bench) -> list[Claim]:
     """#316: what a step costs with fake quantisation, and with low-rank queries."""
-    wide = {"train": {"batch_tokens": 16384}}
-    quantised, plain, full = (replace(config, train=replace(config.train, **wide["train"]))
-                              for config in (QUANTISED.config(), PLAIN.config(), FULL_RANK.config()))  # fmt: skip
+    place = checks.default_place(dist.join().device)
+    quantised, plain, full = (subject.config() for subject in (QUANTISED, PLAIN, FULL_RANK))
     found = []
-    for name, public, sides, sign in (
-        ("quantisation-aware training costs step time", "+6 %", ((quantised, True), (plain, False)), 1),
-        ("low-rank queries save step time", "-8 %", ((plain, False), (full, False)), -1),
+    for name, public, with_it, without, on, sign in (
+        ("quantisation-aware training costs step time", "+6 %", quantised, plain, True, 1),
+        ("low-rank queries save step time", "-8 %", plain, full, False, -1),
     ):
         to_stderr(f"timing: {name}")
-        ratios = step_ratio(*sides, bench.course)
-        low, high = min(ratios) - 1, max(ratios) - 1
-        median = statistics.median(ratios) - 1
-        found.append(Claim(name, "#316", public, f"{median:+.1%} ({low:+.1%} to {high:+.1%} over {len(ratios)} pairs of steps)",
+        (timed,) = checks.overhead(name, with_it, without, bench.course.vocab_size, TIMED_TOKENS, place, on, public)
+        low, ratio, high = (timed.numbers[key] - 1 for key in ("low", "ratio", "high"))
+        found.append(Claim(name, "#316", public, f"{ratio:+.1%} ({low:+.1%} to {high:+.1%} over {place.steps} pairs of steps)",
                            outcome(*sorted((-sign * low, -sign * high)))))  # fmt: skip
     return found
 

@@ -144,3 +144,11 @@ def test_every_claim_on_packing_is_tested_on_small_subjects(course, tmp_path, mo
     found = [claim for test in claims.TESTS[:-1] for claim in test(bench)]
     assert len(found) == 4 + 4 + 2 + 1
     assert {claim.outcome for claim in found} <= {"holds", "fails", "undecided"}
+
+
+def test_what_was_packed_or_scored_once_is_not_done_again(bench, monkeypatch):
+    first, packed = bench.nats(SUBJECT, bits=4), bench.weigh(SUBJECT, bits=4)
+    monkeypatch.setattr(weighing, "weigh", lambda *_, **__: pytest.fail("packed again"))
+    monkeypatch.setattr(weighing, "nats", lambda *_: pytest.fail("scored again"))
+    assert bench.nats(SUBJECT, bits=4) is first
+    assert bench.weigh(SUBJECT, bits=4) is packed
