@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import documents, host, image, metric, plan as plans, records, referee, rundir, stages, verdict
+from harness import asking, documents, host, image, metric, plan as plans, records, referee, rundir, stages, verdict
 from harness.bytecount import ByteTable
 from harness.certificate import coins, floor
 from harness.certificate.certificate import SECOND_LOOK, certify
@@ -72,11 +72,11 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
     runner = _runner(wanted, limits, progress)
     try:
         contestant = parse(asked.contestant, runner.isolated)
-        identity = {"contestant": asked.contestant, "runner": runner.name, "image": runner.image, "profile": asked.profile,
-                    "limits": limits.public(), "tokens": sha256_of(asked.tokens), "tokenizer": sha256_of(asked.tokenizer),
-                    "files": {name: sha256_of(path) for name, path in sorted(contestant.files.items())}}
+        judged_of = _identity(asked, contestant)
+        identity = {**judged_of, "runner": runner.name, "image": runner.image, "profile": asked.profile,
+                    "limits": limits.public()}
         name = Path(next(iter(contestant.files), contestant.program or "contestant")).stem
-        place = runs / "scored" / f"{name}-{hashlib.sha256(repr(identity).encode()).hexdigest()[:12]}"
+        place = runs / "scored" / f"{name}-{hashlib.sha256(repr(judged_of).encode()).hexdigest()[:12]}"
         with rundir.RunFolder(place).locked():
             folder = SeedFolder(place)
             rundir.write_bytes(folder.artifact, asked.artifact.read_bytes() if asked.artifact else b"")
@@ -93,6 +93,14 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
             return judged
     finally:
         runner.close()
+
+
+def _identity(asked: Asked, contestant: Contestant) -> dict[str, Any]:
+    """Who is judged on what, whatever the limits and the runner: all attempts at it lie in one folder, and list one another."""
+    given = {"artifact": asked.artifact, "config": asked.config}
+    return {"contestant": asked.contestant, "tokens": sha256_of(asked.tokens), "tokenizer": sha256_of(asked.tokenizer),
+            "files": {name: sha256_of(path) for name, path in sorted(contestant.files.items())},
+            **{name: path and sha256_of(path) for name, path in given.items()}}
 
 
 def parse(text: str, contained: bool) -> Contestant:
@@ -174,7 +182,7 @@ def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, pro
         try:
             certified = _certify(job, folder, tokens_T, scored, measured.scored_bytes, probes, progress)
         except Violation as violation:
-            unasked = f"the witness could not be asked: {violation}"
+            unasked = f"the witness could not be asked: {violation} (its coins: {BEGUN})"
     record = SeedRecord(seed=SEED, attempts=[attempt])
     evidence = Evidence(Manifest.model_construct(track=job.track), job.profile, job.limits, [record], 0, 0, "", "",
                         job.runner.name, job.runner.isolated, job.runner.isolation, job.runner.image, None)
@@ -205,23 +213,44 @@ def _decide(outcome: str | None, findings: list[dict[str, Any]]) -> tuple[str, i
 def _certify(job: Job, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, n_bytes: int, probes: int,
              progress: Progress) -> dict[str, Any]:
     """Two witnesses, and two more where the first look leaves something unexplained. The seed is drawn here, after the ledger
-    closed; every look is written down before its first question."""
+    closed; every look is written down before its first question.
+
+    A witness that cannot be asked takes nothing back of what others said: without a second one there is no noise to withhold an
+    accusation, without a second look the first one stands. Raises Violation where not even the first can be asked.
+    """
     claimed = coins.Scored(tokens_T, scored.nats_T, floor.prices(tokens_T, job.vocab_size), n_bytes, scored.chunk_tokens)
-    seed, looks = os.urandom(32), list[dict[str, Any]]()
-    for look in (1, 2):
+    seed, looks, made = os.urandom(32), list[dict[str, Any]](), None
+    while made is None or made.wants_second_look:
+        look = len(looks) + 1
         plan = coins.draw(seed, claimed, min(probes * SECOND_LOOK ** (look - 1), len(tokens_T)), look=look)
         rundir.write_json(folder.path / BEGUN, {"seed": seed.hex(), "ledger_sha256": scored.ledger_sha256, "look": look,
                                                 "asked": len(plan.asked_P), "ended": looks})
-        heard = []
-        for number in (1, 2):
-            with progress.stage(f"witness {number}, look {look}: {len(plan.asked_P):,} questions") as report:
-                heard.append(stages.witness(job, SEED, folder, tokens_T, scored, plan.asked_P, report,
-                                            f"witness-{look}{number}"))
-        made = certify(claimed, plan, heard[0].answers, heard[1].answers, borders=heard[0].borders, adapts=scored.adapts)
-        looks.append({"look": look, "asked": len(plan.asked_P), "G_bpb": made.G_bpb, "ended": [one.ended for one in heard]})
-        if not made.wants_second_look:
+        heard, ended = _hear(job, folder, tokens_T, scored, plan, look, progress)
+        if not heard and made is None:
+            raise Violation("protocol", ended[0] or "", hint="the log of the witness shows why")
+        if heard:
+            second = heard[1].answers if len(heard) == 2 else None
+            made = certify(claimed, plan, heard[0].answers, second, borders=heard[0].borders, adapts=scored.adapts)
+        looks.append({"look": look, "asked": len(plan.asked_P), "G_bpb": made.G_bpb if heard and made else None, "ended": ended})
+        if not heard:
             break
+    assert made is not None
     return {**made.public(), "seed": seed.hex(), "looks": looks}
+
+
+def _hear(job: Job, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, plan: coins.Plan, look: int,
+          progress: Progress) -> tuple[list[asking.Asked], list[str | None]]:
+    """What the two witnesses of a look say, and why each ended early, if it did; the second is not begun after a failed first."""
+    heard: list[asking.Asked] = []
+    ended: list[str | None] = []
+    for number in (1, 2):
+        try:
+            with progress.stage(f"witness {number}, look {look}: {len(plan.asked_P):,} questions") as report:
+                heard.append(stages.witness(job, SEED, folder, tokens_T, scored, plan.asked_P, report, f"witness-{look}{number}"))
+        except Violation as violation:
+            return heard, [*ended, str(violation)]
+        ended.append(heard[-1].ended)
+    return heard, ended
 
 
 def _witnessed(certified: dict[str, Any] | None, unasked: str | None, isolated: bool) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ there, and every claim that one training can speak to is put beside what was mea
     lowrank-q-shared        the latter with its 12 visits going to 4 shared layers
 
 A difference between two ways to pack the same weights has an interval over the rows of the text. A difference between
-two trainings has it too, but it says nothing of other seeds. Step times are ratios of medians, over steps in turns, with the range over pairs of steps.
+two trainings has it too, but it says nothing of other seeds. Step times are ratios of medians over steps in turns, with
+the range over pairs of steps.
 
 A claim `holds` where the whole interval lies on its side, `fails` where it lies on the other, and is `undecided` between.
 All of it is at the scale that was trained, and called by that name.

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import strict_json
 from harness.audit.code import code_findings
+from harness.audit.finding import Evidence, Finding
 from harness.audit.unwrap import unwrapped
 from harness.errors import UsageError
 
@@ -44,51 +46,65 @@ def _is_record(files: list[str]) -> bool:
                or (name.startswith("train") and name.endswith((".py", ".log"))) for name in files)
 
 
-def texts(folder: Path) -> dict[str, str]:
-    """Text files by path, links left out, each within MAX_FILE bytes; packed sources beside their wrappers as `x.py!1.py`."""
-    held: dict[str, str] = {}
-    for file in _files(folder):
+class Held(NamedTuple):
+    """What was read of a folder: text by path, and the paths of what was not read whole, with the reason."""
+
+    texts: dict[str, str]
+    cut: dict[str, str]
+
+
+def read(folder: Path) -> Held:
+    """Text files by path, links left out, each within MAX_FILE bytes, MAX_FILES at most; packed sources beside their wrappers as
+    `x.py!1.py`."""
+    held = Held({}, {})
+    for count, file in enumerate(_files(folder)):
         name = file.relative_to(folder).as_posix()
+        if count >= MAX_FILES:
+            held.cut[name] = f"it and what follows it are beyond the first {MAX_FILES} files"
+            break
         with file.open("rb") as opened:
-            held[name] = opened.read(MAX_FILE).decode("utf-8", "replace")
+            data = opened.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            held.cut[name] = f"only its first {MAX_FILE:,} bytes were read"
+        held.texts[name] = data[:MAX_FILE].decode("utf-8", "replace")
         if name.endswith(".py"):
-            held |= {f"{name}!{number}.py": text for number, text in enumerate(unwrapped(held[name]), 1)}
+            packed = unwrapped(held.texts[name])
+            held.texts.update((f"{name}!{number}.py", text) for number, text in enumerate(packed, 1))
     return held
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    count = 0
     for top, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
             file = Path(top, name)
-            if name.lower().endswith(TEXT) and file.is_file() and not file.is_symlink() and count < MAX_FILES:
-                count += 1
+            if name.lower().endswith(TEXT) and file.is_file() and not file.is_symlink():
                 yield file
 
 
 def audit_folder(folder: Path) -> dict[str, Any]:
     """The report of one folder, as `--json` prints it."""
-    held = texts(folder)
-    claimed = _claimed(held)
-    found = code_findings(held)
+    held = read(folder)
+    claimed = _claimed(held.texts)
+    unread = [Finding("unread-code", None, "unknown", f"{name}: {reason}", (Evidence(name, None, ""),),
+                      "a smaller file, or fewer of them") for name, reason in held.cut.items()]
+    found = [*code_findings(held.texts), *unread]
     outcomes = {finding.outcome for finding in found}
     verdict = "violations found" if "fail" in outcomes else "questions" if "question" in outcomes else "nothing found"
     return {"schema": 1, "folder": folder.as_posix(), "headline_bpb": claimed, "headline_kind": "claimed" if claimed else None,
             "seeds": [], "verdict": verdict, "findings": [finding.public() for finding in found]}
 
 
-def _claimed(held: dict[str, str]) -> float | None:
-    """The score that the first submission*.json states, a finite number; null for anything else."""
-    for name, text in sorted(held.items()):
+def _claimed(texts: dict[str, str]) -> float | None:
+    """The first score that a submission*.json states, a finite number; null where none does."""
+    for name, text in sorted(texts.items()):
         if name.rsplit("/", 1)[-1].startswith("submission") and name.endswith(".json"):
-            try:
+            with suppress(ValueError, OverflowError, RecursionError):
                 stated = strict_json.strict_json(text.encode())
                 value = stated.get("val_bpb", stated.get("mean_val_bpb")) if isinstance(stated, dict) else None
                 number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-                return number if math.isfinite(number) else None
-            except (ValueError, OverflowError, RecursionError):
-                return None
+                if math.isfinite(number):
+                    return number
     return None
 
 

@@ -1,7 +1,7 @@
 """What the audit found by one rule in one folder: an outcome, the lines that decide it, and what would clear it.
 
 A finding speaks of what was published, never of a person. `fail` needs lines that leave no other reading; `question` is a
-thing that a reviewer must ask; `unknown` says why it could not be told. Not covered: what a rule is (rules.py).
+thing that a reviewer must ask; `unknown` says why it could not be told. Not covered: what a rule is (rulebook.py).
 """
 
 from __future__ import annotations

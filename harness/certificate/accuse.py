@@ -1,11 +1,11 @@
 """The tests that accuse: did the scorer gain by means that a strict predictor does not have?
 
-Each needs only that honest noise is symmetric: x above the claim as often as x below it, independently between blocks
-(chunks for a program that adapts; a few probes each for one that does not). Each is designed to err at LEVEL under that, so three
-tests over two looks falsely accuse once in ten thousand certificates; noise that breaks it can be accused
-(docs/certificate.md, Held out). What is beyond the noise and yet cannot be
-proved is `unknown`, with what would decide it. A second witness's difference from the first widens a tolerance or
-withholds an accusation; it never lowers G (bound.py), since the contestant controls it.
+Each assumes that honest noise is symmetric: x above the claim as often as x below it, independently between blocks
+(chunks for a program that adapts; a few probes each for one that does not). Under that each is designed to err at
+LEVEL, so that three tests over two looks falsely accuse once in ten thousand certificates; noise that breaks it can be
+accused (docs/certificate.md, Held out). What is beyond the noise and yet cannot be proved is `unknown`, with what would
+decide it. A second witness's difference from the first widens a tolerance or withholds an accusation; it never lowers G
+(bound.py), since the contestant controls it.
 Not covered: which of the conditions a gain broke; gains below the noise, which G charges.
 """
 

@@ -26,7 +26,6 @@ DECISIVE_NATS = 0.1
 """A bound above this says too little to be called a pass, nats a token; 512 probes of an exact program reach it."""
 TARGET_BPB = 0.0005
 SECOND_LOOK = 8
-PROFILE_PROBES = {"pocket": 4_096, "solo": 8_192, "record": 32_768}
 PROVING_SPIKES = 16         # none against: binomial p at LEVEL
 
 

@@ -36,7 +36,7 @@ def chart(title: str, x_label: str, series: list[Series]) -> str:
                      f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{top * step / 4:g}</text>')
     for value in every_x:
         x, _ = place(value, 0)
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:,.0f}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:,g}</text>')
     parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
     labels = _spread([place(*line.points[-1])[1] for line in series], 15.0, TOP, bottom)
     for i, line in enumerate(series):

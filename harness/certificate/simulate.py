@@ -1,6 +1,7 @@
 """Does the bound cover, do the tests convict, and do they spare the honest? On the per-token numbers of a real run:
 
     python -m harness.certificate.simulate SEED_FOLDER DATASET_FOLDER [--tokens 200000] [--draws 100] [--plots docs]
+    python -m harness.certificate.simulate SEED_FOLDER DATASET_FOLDER --held-out --seed 77 --draws 150
 
 SEED_FOLDER holds a run's nats.f32 (runs/NAME/KEY/seed-1337). Prints the tables of docs/certificate.md and draws its
 figures; some eight minutes of one core. The numbers are real, the programs made up (worlds.py), and the coins here come
@@ -26,7 +27,7 @@ from harness.certificate.answers import Answers
 from harness.certificate.certificate import SECOND_LOOK, Certificate, certify
 from harness.certificate.coins import ALPHAS, Floats, Scored
 from harness.certificate.figure import Series, chart
-from harness.certificate.worlds import CHEATS, CHUNK_TOKENS, HONEST, World, gambles
+from harness.certificate.worlds import CHEATS, CHUNK_TOKENS, HELD_OUT, HONEST, World, gambles
 
 PROBES = (512, 4_096, 32_768)
 Z = 2.41  # a normal's one-sided 99.2 %
@@ -111,15 +112,16 @@ def outcomes(rng: np.random.Generator, scored: Scored, world: World, n_probes: i
     return counts
 
 
-def false_alarms(rng: np.random.Generator, scored: Scored, draws: int, talk: Callable[[str], None]) -> list[list[str]]:
+def false_alarms(rng: np.random.Generator, scored: Scored, worlds: Iterable[World], draws: int,
+                 talk: Callable[[str], None]) -> list[list[str]]:
     """Rows (noise, then for each N: certificates, accused, left open, mean G) for honest programs."""
     rows = []
-    for world in HONEST:
+    for world in worlds:
         talk(f"false alarms: {world.name}")
         row = [world.name]
         for n_probes in PROBES:
             small = n_probes < scored.n_scored // 8
-            text = _head(scored, FALSE_ALARM_TOKENS) if small and n_probes * 8 < FALSE_ALARM_TOKENS else scored
+            text = _part(scored, slice(0, FALSE_ALARM_TOKENS)) if small and n_probes * 8 < FALSE_ALARM_TOKENS else scored
             times = 4 * draws if text is not scored else draws
             counts = outcomes(rng, text, world, n_probes, times)
             row += [f"{times:,}", f"{counts['fail']}", f"{counts['unknown']}", f"{counts['G'] / times / 1e9:.5f}"]
@@ -152,10 +154,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
-def _head(scored: Scored, n_tokens: int) -> Scored:
-    part = slice(0, n_tokens)
-    return Scored(scored.tokens_T[part], scored.nats_T[part], scored.prices_T[part],
-                  round(scored.n_bytes * n_tokens / len(scored.tokens_T)), scored.chunk_tokens)
+def _part(scored: Scored, part: slice) -> Scored:
+    tokens_T = scored.tokens_T[part]
+    return Scored(tokens_T, scored.nats_T[part], scored.prices_T[part],
+                  round(scored.n_bytes * len(tokens_T) / len(scored.tokens_T)), scored.chunk_tokens)
 
 
 def main() -> None:
@@ -167,12 +169,18 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plots", type=Path)
+    parser.add_argument("--held-out", action="store_true", help="only false alarms, on the text after --tokens, with other noise")
     asked = parser.parse_args()
     began, rng = time.process_time(), np.random.default_rng(asked.seed)
 
     def talk(text: str) -> None:
         print(f"{time.process_time() - began:6.0f} s  {text}", file=sys.stderr)
 
+    each = [f"{what}, N = {n:,}" for n in PROBES for what in ("draws", "accused", "open", "mean G")]
+    if asked.held_out:
+        scored = _part(load(asked.seed_folder, asked.dataset, 2 * asked.tokens), slice(asked.tokens, None))
+        print(table(["noise", *each], false_alarms(rng, scored, (*HONEST, *HELD_OUT), asked.draws, talk)))
+        return
     scored = load(asked.seed_folder, asked.dataset, asked.tokens)
     gap = float((-np.log(scored.prices_T[1:]) - scored.nats_T[1:]).mean())
     claimed = float(scored.nats_T[1:].mean())
@@ -208,9 +216,8 @@ def main() -> None:
             "How often the interval covers what was gained, % (nominal 99.2)", "gains that the probes meet on average",
             [Series(*line) for line in lines.items()]), encoding="utf-8")
 
-    each = [f"{what}, N = {n:,}" for n in PROBES for what in ("draws", "accused", "open", "mean G")]
     print("### Honest programs\n")
-    print(table(["noise", *each], false_alarms(rng, scored, asked.draws, talk)), "\n", flush=True)
+    print(table(["noise", *each], false_alarms(rng, scored, HONEST, asked.draws, talk)), "\n", flush=True)
 
     sizes = (512, 1_024, 2_048, 4_096, 16_384)
     curves = power(rng, scored, CHEATS, sizes, asked.draws // 3, talk)

@@ -83,10 +83,12 @@ def _by_chunk(rng: Rng, base_T: Floats) -> Floats:
     return np.repeat(shift_C, CHUNK_TOKENS)[:len(base_T)] + rng.normal(0, 0.0125, len(base_T))
 
 
-def _drift(rng: Rng, base_T: Floats) -> Floats:
-    """The same, wandering from chunk to chunk instead of returning."""
-    walk_C = rng.normal(0, 3e-4, len(base_T) // CHUNK_TOKENS + 1).cumsum()
-    return np.repeat(walk_C, CHUNK_TOKENS)[:len(base_T)] + rng.normal(0, 0.0125, len(base_T))
+def _drift(step: float) -> Callable[[Rng, Floats], Floats]:
+    """The same, wandering from chunk to chunk by `step` nats instead of returning."""
+    def drift(rng: Rng, base_T: Floats) -> Floats:
+        walk_C = rng.normal(0, step, len(base_T) // CHUNK_TOKENS + 1).cumsum()
+        return np.repeat(walk_C, CHUNK_TOKENS)[:len(base_T)] + rng.normal(0, 0.0125, len(base_T))
+    return drift
 
 
 def _by_batch(rng: Rng, base_T: Floats) -> Floats:
@@ -106,8 +108,32 @@ HONEST = (
     World("witnesses noisier than scorer", _witness_only(_dropout)),
     World("adaptation, noise shared by chunk", _independent(_by_chunk), adapts=True),
     World("adaptation, witnesses agree", _scorer_only(_by_chunk), adapts=True),
-    World("adaptation, drifting", _independent(_drift), adapts=True),
+    World("adaptation, drifting", _independent(_drift(3e-4)), adapts=True),
 )
+
+
+def _regressing(rng: Rng, base_T: Floats) -> Floats:
+    """A shift that chunks share with their neighbours and that returns to 0: autoregressive, 0.9 a chunk."""
+    shift_C = rng.normal(0, 1e-3, len(base_T) // CHUNK_TOKENS + 1)
+    for i in range(1, len(shift_C)):
+        shift_C[i] += 0.9 * shift_C[i - 1]
+    return np.repeat(shift_C, CHUNK_TOKENS)[:len(base_T)] + rng.normal(0, 0.0125, len(base_T))
+
+
+def _skewed(rng: Rng, base_T: Floats) -> Floats:
+    """Seldom much dearer, mostly a little cheaper; 0 on average."""
+    return rng.gamma(0.2, 0.1, len(base_T)) - 0.02
+
+
+HELD_OUT = (
+    World("drift of a third", _independent(_drift(1e-4)), adapts=True),
+    World("drift of three times", _independent(_drift(1e-3)), adapts=True),
+    World("drift in the scorer, witnesses agree", _scorer_only(_drift(3e-4)), adapts=True),
+    World("correlated between chunks, witnesses agree", _scorer_only(_regressing), adapts=True),
+    World("skewed, scorer and witnesses alike", _independent(_skewed)),
+    World("skewed, witnesses only", _witness_only(_skewed)),
+)
+"""Honest programs on which no test was tuned; the last four break what the tests assume."""
 
 
 def _cheat(change: Callable[[Rng, Scored, Floats, int], Floats], noise: float = 1e-6
@@ -167,6 +193,7 @@ CHEATS = (
         lambda rng, s, c, n: np.where(_dearest(c, 0.05), np.minimum(c, -np.log(s.prices_T)), c))),
     World("one document in 50", _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) // 1000 % 50 == 7, 0.5 * c, c))),
 )
+
 
 def gambles(hits: float) -> tuple[World, World]:
     """Programs that bet on not being asked: so few gains that a uniform draw would meet `hits` of them, or exactly this

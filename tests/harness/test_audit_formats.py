@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.audit import formats, rulebook
-from harness.audit.audit import MAX_FILE, audit_folder, texts
+from harness.audit.audit import MAX_FILE, MAX_FILES, audit_folder, read
 from harness.audit.page import page
 from harness.cli import app
 from harness.errors import UsageError
@@ -103,7 +103,24 @@ def test_a_claimed_score_is_a_finite_number_or_nothing(tmp_path: Path, stated: s
     assert audit_folder(tmp_path)["headline_bpb"] == read
 
 
-def test_of_a_huge_file_no_more_is_read_than_the_limit(tmp_path: Path) -> None:
+def test_of_a_huge_file_no_more_is_read_than_the_limit_and_the_report_says_so(tmp_path: Path) -> None:
     with (tmp_path / "train.log").open("wb") as file:
         file.truncate(1 << 33)
-    assert len(texts(tmp_path)["train.log"]) == MAX_FILE
+    (tmp_path / "train_gpt.py").write_text("loss.backward()\nopt.step()\n")
+    assert len(read(tmp_path).texts["train.log"]) == MAX_FILE
+    (found,) = audit_folder(tmp_path)["findings"]
+    assert (found["rule"], found["outcome"], found["evidence"][0]["file"]) == ("unread-code", "unknown", "train.log")
+
+
+def test_of_many_files_the_first_are_read_and_the_report_says_where_it_stopped(tmp_path: Path) -> None:
+    for number in range(MAX_FILES + 2):
+        (tmp_path / f"{number:04}.md").write_text("x")
+    held = read(tmp_path)
+    assert len(held.texts) == MAX_FILES
+    assert list(held.cut) == [f"{MAX_FILES:04}.md"]
+
+
+def test_a_score_is_taken_from_the_first_of_several_files_that_states_one(tmp_path: Path) -> None:
+    (tmp_path / "submission.json").write_text('{"name": "x"}')
+    (tmp_path / "submission_b.json").write_text('{"mean_val_bpb": 1.2}')
+    assert audit_folder(tmp_path)["headline_bpb"] == 1.2

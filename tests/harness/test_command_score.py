@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import cli, stages
+from harness.certificate.certificate import Certificate
 from harness.command_score import _decide, parse
-from harness.errors import UsageError
+from harness.errors import UsageError, Violation
 from harness.paths import ROOT
 from harness.shards import write_tokens
 from tests.harness.samples import VOCAB_SIZE, tiny_tokenizer
@@ -21,11 +23,12 @@ from tests.harness.samples import VOCAB_SIZE, tiny_tokenizer
 EXAMPLE = str(ROOT / "docs" / "examples" / "order2.py")
 
 
-def scored(folder: Path, contestant: str, witness: int = 0) -> tuple[int, dict[str, Any]]:
+def scored(folder: Path, contestant: str, witness: int = 0, **more: object) -> tuple[int, dict[str, Any]]:
     tokens_T = np.tile(np.append(1, np.arange(4, 300)), 20).astype(np.uint16)
     write_tokens(folder / "val.bin", tokens_T)
     asked = {"--contestant": contestant, "--tokens": folder / "val.bin", "--tokenizer": tiny_tokenizer(folder),
-             "--runner": "local", "--runs": folder / "runs", "--witness": witness}
+             "--runner": "local", "--runs": folder / "runs", "--witness": witness,
+             **{f"--{name.replace('_', '-')}": value for name, value in more.items()}}
     result = CliRunner().invoke(cli.app, ["score", "--json", *(str(word) for pair in asked.items() for word in pair)])
     return result.exit_code, json.loads(result.stdout)
 
@@ -66,9 +69,42 @@ def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(tmp_path:
             scored(tmp_path, f"python {EXAMPLE}", 64)
     (begun,) = tmp_path.rglob("witness.json")
     assert len(bytes.fromhex(json.loads(begun.read_text())["seed"])) == 32
-    judged = scored(tmp_path, f"python {EXAMPLE}", 64)[1]
-    assert judged["earlier"] == ["witness.earlier-0001.json"]
+    judged = scored(tmp_path, f"python {EXAMPLE}", 64, score_seconds=59)[1]
+    assert judged["earlier"] == ["witness.earlier-0001.json"], "another clock is no other contestant"
     assert not begun.exists()
+
+
+def test_another_artifact_is_another_contestant(tmp_path: Path) -> None:
+    for number, content in enumerate((b"one", b"two")):
+        (tmp_path / "model.bin").write_bytes(content)
+        judged = scored(tmp_path, f"python {EXAMPLE}", artifact=tmp_path / "model.bin")[1]
+        assert judged["artifact"] == hashlib.sha256(content).hexdigest()
+        assert judged["earlier"] == [], number
+
+
+@pytest.mark.parametrize("fails_at", [2, 3])
+def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+    calls: list[str] = []
+    real = stages.witness
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(arguments[-1])
+        if len(calls) == fails_at:
+            raise Violation("contestant", "the witness left before its first word")
+        return real(*arguments)
+
+    monkeypatch.setattr(stages, "witness", failing)
+    small = Path(EXAMPLE).read_text().replace("65_536", "256")
+    (tmp_path / "peeks.py").write_text(small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n"))
+    if fails_at == 3:
+        monkeypatch.setattr(Certificate, "wants_second_look", property(lambda self: self.look == 1))
+    code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
+    assert (code, judged["verdict"]) == (1, "invalid")
+    assert {f["condition"]: f["outcome"] for f in judged["findings"] if f["rule"] == "witness"}["C1"] == "fail"
+    assert calls == ["witness-11", "witness-12", "witness-21"][:fails_at]
+    assert "left before its first word" in str(judged["certificate"]["looks"][-1]["ended"][-1])
+    assert len(judged["certificate"]["looks"]) == (1 if fails_at == 2 else 2)
 
 
 def test_a_witness_that_fails_before_its_first_answer_leaves_the_score_and_decides_nothing(tmp_path: Path) -> None:

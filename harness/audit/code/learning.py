@@ -154,10 +154,6 @@ def _parameters(node: ast.AST) -> set[str]:
     return {argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
 
 
-def _stored(node: ast.AST) -> set[str]:
-    return {root(part.target) for part in own(node) if isinstance(part, ast.AugAssign)}
-
-
 def _overwritten(live: Live, loop: ast.For) -> list[tuple[ast.AST, ast.AugAssign]]:
     """Sums set to zero and added to within each epoch, and added to a total after the loop: the last epoch's remain."""
     zeroed = {root(part.func): part for part in own(loop) if isinstance(part, ast.Call) and called(part) == "zero_"}
