@@ -98,6 +98,9 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
 def _identity(asked: Asked, contestant: Contestant) -> dict[str, Any]:
     """Who is judged on what, whatever the limits and the runner: all attempts at it lie in one folder, and list one another."""
     given = {"artifact": asked.artifact, "config": asked.config}
+    for name, path in given.items():
+        if path is not None and not path.is_file():
+            raise UsageError(f"--{name} {path}: no such file", hint="leave it out, and the contestant gets an empty one")
     return {"contestant": asked.contestant, "tokens": sha256_of(asked.tokens), "tokenizer": sha256_of(asked.tokenizer),
             "files": {name: sha256_of(path) for name, path in sorted(contestant.files.items())},
             **{name: path and sha256_of(path) for name, path in given.items()}}
@@ -108,7 +111,10 @@ def parse(text: str, contained: bool) -> Contestant:
 
     `contained`: the program is sought in the image, not on this machine.
     """
-    words = shlex.split(text)
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--contestant {text!r:.80}: {error}", hint="quotes come in pairs") from error
     if not words:
         raise UsageError("--contestant is empty", hint='--contestant "python docs/examples/order2.py"')
     files: dict[str, Path] = {}

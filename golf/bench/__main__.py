@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,16 +160,21 @@ def table(found: dict[str, Any]) -> str:
                               f"(median of the rounds; {ratio['low']:.2f} to {ratio['high']:.2f})"])  # fmt: skip
 
 
+def answer(name: str, measure: Callable[[], dict[str, Any]], shown: Callable[[dict[str, Any]], str], as_json: bool) -> int:
+    """Measure and print; exit status 0, or 2 and a line on stderr for an input that cannot be used."""
+    try:
+        found = measure()
+    except (ValueError, OSError) as error:
+        to_stderr(f"{name}: {error}")
+        return 2
+    print(json.dumps(found, indent=1) if as_json else shown(found))
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 measured (or the script skipped), 2 where the data are not there."""
     options = arguments(argv)
-    try:
-        found = measure(options)
-    except ValueError as error:
-        to_stderr(f"bench: {error}")
-        return 2
-    print(json.dumps(found, indent=1) if options.json else table(found))
-    return 0
+    return answer("bench", lambda: measure(options), table, options.json)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from golf import dist
 from golf.bench import checks, contestants, subjects, weighing, yardstick
-from golf.bench.__main__ import files, vocab_size
+from golf.bench.__main__ import answer, files, vocab_size
 from golf.bench.contestants import Course
 from golf.bench.subjects import Subject, Trained
 from golf.bench.turns import to_stderr
@@ -211,7 +211,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Train what is missing, test every claim; returns what is printed."""
+    """Train what is missing, test every claim; returns what is printed. ValueError for settings and data of no use."""
+    if options.steps < 1:
+        raise ValueError(f"--steps {options.steps}: a training has at least 1")
     dist.keep_freed_memory()
     torch.set_num_threads(options.threads)
     tokenizer = options.data / "tokenizer.model"
@@ -249,13 +251,7 @@ def table(found: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 measured, 2 where the data are not there."""
     options = arguments(argv)
-    try:
-        found = measure(options)
-    except ValueError as error:
-        to_stderr(f"claims: {error}")
-        return 2
-    print(json.dumps(found, indent=1) if options.json else table(found))
-    return 0
+    return answer("claims", lambda: measure(options), table, options.json)
 
 
 if __name__ == "__main__":

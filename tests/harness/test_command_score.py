@@ -74,6 +74,14 @@ def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(tmp_path:
     assert not begun.exists()
 
 
+def test_an_artifact_that_is_not_there_is_bad_usage_and_no_fault_of_the_machine(tmp_path: Path) -> None:
+    write_tokens(tmp_path / "val.bin", np.array([1, 5, 6], np.uint16))
+    words = ["score", "--contestant", f"python {EXAMPLE}", "--tokens", tmp_path / "val.bin", "--tokenizer",
+             tiny_tokenizer(tmp_path), "--artifact", tmp_path / "none", "--runner", "local", "--runs", tmp_path / "runs"]
+    with pytest.raises(UsageError, match=r"--artifact .*no such file"):
+        CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+
+
 def test_another_artifact_is_another_contestant(tmp_path: Path) -> None:
     for number, content in enumerate((b"one", b"two")):
         (tmp_path / "model.bin").write_bytes(content)
@@ -145,6 +153,6 @@ def test_words_that_name_files_go_along_and_names_may_not_clash(tmp_path: Path) 
         place.write_text("")
     assert parse(f"python3 {tmp_path / 'a.py'} --fast", True)[:2] == (None, ("a.py", "--fast"))
     for words in (f"python3 {tmp_path / 'a.py'} {tmp_path / 'other' / 'a.py'}", f"python3 {tmp_path / 'config.yaml'}",
-                  f"{tmp_path / 'a.py'}", "no-such-program-here x", ""):
+                  f"{tmp_path / 'a.py'}", "no-such-program-here x", 'python3 "unclosed', ""):
         with pytest.raises(UsageError):
             parse(words, False)

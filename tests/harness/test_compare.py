@@ -68,3 +68,17 @@ def test_runs_of_different_texts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="other documents"):
         compare.compare(tmp_path / "a", tmp_path / "b")
     assert compare.compare(tmp_path / "a", tmp_path / "a")["difference_bpb"] == 0
+
+
+@pytest.mark.parametrize("kind", ["junk", "bomb", "cut"])
+def test_documents_that_are_no_documents_are_refused_with_their_place(tmp_path: Path, kind: str,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "seed-1" / "docs.npz"
+    path.parent.mkdir()
+    np.savez_compressed(path, starts=np.zeros(5_000, np.int64), bits=np.ones(5_000), bytes=np.ones(5_000, np.int64))
+    if kind == "bomb":
+        monkeypatch.setattr(compare, "MAX_BYTES", 100_000)
+    else:
+        path.write_bytes(b"junk" if kind == "junk" else path.read_bytes()[:200])
+    with pytest.raises(UsageError, match=r"docs\.npz: cannot be read"):
+        compare.compare(tmp_path, tmp_path)

@@ -152,3 +152,10 @@ def test_what_was_packed_or_scored_once_is_not_done_again(bench, monkeypatch):
     monkeypatch.setattr(weighing, "nats", lambda *_: pytest.fail("scored again"))
     assert bench.nats(SUBJECT, bits=4) is first
     assert bench.weigh(SUBJECT, bits=4) is packed
+
+
+def test_settings_and_folders_of_no_use_end_in_a_line_and_not_in_a_traceback(tmp_path, capsys):
+    for words, said in ((["--data", tmp_path, "--work", tmp_path], "no train_"),
+                        (["--data", tmp_path, "--work", tmp_path, "--steps", 0], "--steps 0")):
+        assert claims.main([str(word) for word in words]) == 2
+        assert said in capsys.readouterr().err
