@@ -8,6 +8,8 @@ The witness is shown x_0 .. x_{t-1} and nothing else when its row for x_t is due
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,17 +32,32 @@ class Row(Frame):
     n_bytes: Count = Field(alias="bytes")
 
 
+@dataclass
+class Took:
+    """How long a witness thought, by the judge's clock, for how many answers."""
+
+    rows: int = 0
+    row_seconds: float = 0.0
+    adapts: int = 0
+    adapt_seconds: float = 0.0
+    reveal_seconds: float = 0.0
+
+
 class Asked(NamedTuple):
-    """The answers in the order of the positions, the borders passed, and why it ended early, if it did."""
+    """The answers in the order of the positions, the borders passed, why it ended early if it did, and its time."""
 
     answers: Answers
     borders: list[Border]
     ended: str | None
+    took: Took = Took()
 
 
 def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint16], scored: Scored, vocab_size: int,
-        positions_P: npt.NDArray[np.int64], answer_seconds: float, deadline: float) -> Asked:
+        positions_P: npt.NDArray[np.int64], answer_seconds: float, deadline: float,
+        progress: Callable[[int], None] = lambda done: None) -> Asked:
     """All positions, in rising order. Each answer has `answer_seconds`, the whole ends at `deadline` (monotonic seconds).
+
+    `progress` is called with the positions answered so far.
 
     Raises Violation where the witness declares another chunk, context or adaptation than the scorer did.
     """
@@ -68,11 +85,12 @@ def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint
                 sums, nats = judge_row(talk.predict(), int(tokens_T[position]))
             if position in asked:
                 sums_P[asked[position]], nats_P[asked[position]] = sums, nats
+                progress(asked[position] + 1)
     except Violation as violation:
         ended = violation.message
     except Expired:
         ended = f"an answer before token {position} did not come within {answer_seconds:g} s"
-    return Asked(Answers(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), borders, ended)
+    return Asked(Answers(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), borders, ended, talk.took)
 
 
 def judge_row(row_V: npt.NDArray[np.float32], token: int) -> tuple[float, float]:
@@ -91,7 +109,7 @@ class _Talk:
     def __init__(self, connection: Connection, tokens_T: npt.NDArray[np.uint16], vocab_size: int, answer_seconds: float,
                  deadline: float) -> None:
         self.connection, self.tokens_T, self.vocab_size = connection, tokens_T, vocab_size
-        self.answer_seconds, self.deadline, self.known = answer_seconds, deadline, 0
+        self.answer_seconds, self.deadline, self.known, self.took = answer_seconds, deadline, 0, Took()
 
     def until(self) -> float:
         return min(self.deadline, time.monotonic() + self.answer_seconds)
@@ -101,21 +119,26 @@ class _Talk:
         if stop == self.known:
             return
         piece_T = np.ascontiguousarray(self.tokens_T[self.known:stop], "<u2")
-        until = self.until()
+        begun, until = time.monotonic(), self.until()
         self.connection.send({"op": "reveal", "chunk": self.known // chunk_tokens, "start": self.known,
                               "bytes": 2 * len(piece_T)}, until, piece_T.tobytes())
         self.connection.receive(until, Revealed)
         self.known = stop
+        self.took.reveal_seconds += time.monotonic() - begun
 
     def predict(self) -> npt.NDArray[np.float32]:
-        until = self.until()
+        begun, until = time.monotonic(), self.until()
         self.connection.send({"op": "predict"}, until)
         frame = self.connection.receive(until, Row)
         row = self.connection.payload(4 * self.vocab_size, frame.n_bytes, f"row before token {self.known}", until)
+        self.took.rows += 1
+        self.took.row_seconds += time.monotonic() - begun
         return np.frombuffer(row, "<f4")
 
     def adapt(self, chunk: int) -> None:
-        until = self.until()
+        begun, until = time.monotonic(), self.until()
         self.connection.send({"op": "adapt", "chunk": chunk}, until)
         frame = self.connection.receive(until, Adapted)
         self.connection.payload(4 * self.vocab_size, frame.n_bytes, f"border row after chunk {chunk}", until)
+        self.took.adapts += 1
+        self.took.adapt_seconds += time.monotonic() - begun

@@ -26,6 +26,10 @@ app.add_typer(image_cli.app, name="image", help="Build, lock and verify containe
 
 RunnerOption = Annotated[Literal["docker", "local"] | None, typer.Option(
     help="docker: isolated; local: limited only. Default: docker where an engine answers.")]
+WitnessOption = Annotated[int | None, typer.Option(
+    "--witness", min=0, help="Probes of the witness, 0 for none. Default: 4096 in pocket, 8192 in solo, 32768 in record.")]
+ChunksOption = Annotated[int | None, typer.Option(
+    "--witness-chunks", min=1, help="The witness covers a random prefix of at most so many chunks; the rest counts as gained.")]
 TrainSecondsOption = Annotated[float | None, typer.Option(
     help="A train clock shorter than the profile's, for CI and trials: never a record.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
@@ -40,6 +44,8 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
         runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
         again: Annotated[bool, typer.Option("--again", help="Run finished seeds anew; the earlier ones are kept.")] = False,
         train_seconds: TrainSecondsOption = None,
+        witness: WitnessOption = None,
+        witness_chunks: ChunksOption = None,
         as_json: JsonOption = False) -> None:
     """Train, pack, score and judge a submission. Interrupted runs resume; finished ones are not run again.
 
@@ -50,7 +56,7 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
 
     with Progress() as progress:
         judged = command_run.run_submission(submission, profile, _numbers(seeds), data, runner, runs, again, progress,
-                                            train_seconds=train_seconds)
+                                            train_seconds=train_seconds, probes=witness, witness_chunks=witness_chunks)
     _present(judged, as_json)
     raise typer.Exit(verdict.exit_code(judged))
 
@@ -62,6 +68,7 @@ def run_all(submissions: Annotated[list[Path] | None, typer.Argument(help="Defau
                 help="Default: both, docker where an engine answers.")] = None,
             one_seed: Annotated[bool, typer.Option("--one-seed", help="Only the first seed of each manifest.")] = False,
             train_seconds: TrainSecondsOption = None,
+            witness: WitnessOption = None,
             data: Annotated[Path | None, typer.Option(help="A folder made by `pgolf data prepare`.")] = None,
             runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
             as_json: JsonOption = False) -> None:
@@ -75,7 +82,8 @@ def run_all(submissions: Annotated[list[Path] | None, typer.Argument(help="Defau
     from harness.progress import Progress
 
     with Progress() as progress:
-        matrix = command_all.run_all(submissions or [], profile, runner, one_seed, train_seconds, data, runs, progress)
+        matrix = command_all.run_all(submissions or [], profile, runner, one_seed, train_seconds, data, runs, progress,
+                                     probes=witness)
     if as_json:
         print(json.dumps(matrix, indent=1))
     else:
@@ -140,13 +148,16 @@ def check(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hada
 def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under runs/.")],
             data: Annotated[Path | None, typer.Option(help="The dataset, if it is no longer where the run found it.")] = None,
             seeds: Annotated[str, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = "",
+            witness: Annotated[int, typer.Option(min=0, help="Ask a witness about the new score too: probes, 0 for none.")] = 0,
+            witness_chunks: ChunksOption = None,
             as_json: JsonOption = False) -> None:
     """Score the packed artifacts of a run again, in the runner and image of the run, and compare the ledgers."""
-    from harness import command_rescore
+    from harness import command_rescore, witness as witnesses
     from harness.progress import Progress
 
     with Progress() as progress:
-        compared = command_rescore.rescore(run_dir, data, _numbers(seeds), progress)
+        compared = command_rescore.rescore(run_dir, data, _numbers(seeds), progress,
+                                           witnesses.request("pocket", witness, witness_chunks))
     command_rescore.show(compared, as_json)
     raise typer.Exit(compared["exit_code"])
 
@@ -160,6 +171,7 @@ def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/exampl
           profile: Annotated[str, typer.Option(help="Whose limits hold: pocket, solo or record.")] = "pocket",
           score_seconds: Annotated[float | None, typer.Option(help="Another score clock than the profile's.")] = None,
           witness: Annotated[int, typer.Option(min=0, help="Probes of the witness; 0: none.")] = 0,
+          witness_chunks: ChunksOption = None,
           runner: RunnerOption = None,
           runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
           as_json: JsonOption = False) -> None:
@@ -172,7 +184,7 @@ def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/exampl
 
     with Progress() as progress:
         judged = command_score.score(command_score.Asked(contestant, tokens, tokenizer, artifact, config, profile,
-                                                         score_seconds, witness), runner, runs, progress)
+                                                         score_seconds, witness, witness_chunks), runner, runs, progress)
     print(json.dumps(judged, indent=1) if as_json else command_score.describe(judged))
     raise typer.Exit(judged["exit_code"])
 

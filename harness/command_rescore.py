@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import bundle, image, metric, plan as plans, records, stages
+from harness import bundle, image, metric, plan as plans, records, referee, rundir, stages, verdict, witness
 from harness.data.dataset import Dataset
 from harness.errors import MachineFault, UsageError, Violation
 from harness.plan import StoredPlan
@@ -24,13 +24,18 @@ from harness.rundir import RunFolder, SeedFolder
 from harness.runners import docker as docker_runner
 from harness.runners.base import Runner
 from harness.runners.local import LocalRunner
+from harness.witness import Request
 
 NOISE_BPB = 1e-3
 """Largest difference that GPU kernels are allowed between two scorings."""
 
 
-def rescore(run_dir: Path, data: Path | None, seeds: Sequence[int], progress: Progress) -> dict[str, Any]:
-    """Scores every packed seed of a run again. Returns rows with both ledgers; writes nothing but rescore.log."""
+def rescore(run_dir: Path, data: Path | None, seeds: Sequence[int], progress: Progress,
+            request: Request | None = None) -> dict[str, Any]:
+    """Scores every packed seed of a run again, and asks a witness about the new scores where there is a `request`.
+
+    Returns rows with both ledgers; writes rescore.log, and what a witness says into a folder of its own, numbered.
+    """
     folder = RunFolder(run_dir)
     plan = plans.read(folder)
     dataset = _dataset(plan, data)
@@ -40,7 +45,11 @@ def rescore(run_dir: Path, data: Path | None, seeds: Sequence[int], progress: Pr
         with folder.locked():
             for seed_folder, record in _scored(folder, seeds):
                 with progress.stage(f"rescore seed {record.seed}") as report:
-                    rows.append(_rescore_seed(plan, seed_folder, record, dataset, runner, report))
+                    row, job, scored = _rescore_seed(plan, seed_folder, record, dataset, runner, report)
+                if request is not None:
+                    with progress.stage(f"rescore seed {record.seed} witness") as report:
+                        row |= _certify(job, record.seed, seed_folder, dataset, scored, row["scored_bytes"], request, report)
+                rows.append(row)
     finally:
         runner.close()
     if not rows:
@@ -49,7 +58,27 @@ def rescore(run_dir: Path, data: Path | None, seeds: Sequence[int], progress: Pr
     same = all(row["same_ledger"] for row in rows)
     agree = same or (plan.identity.limits.gpus > 0 and worst <= NOISE_BPB)
     return {"schema": 1, "run_dir": str(run_dir), "runner": runner.name, "image": runner.image, "seeds": rows,
-            "same_ledgers": same, "agree": agree, "exit_code": 0 if agree else 1}
+            "same_ledgers": same, "agree": agree, "exit_code": _exit_code(agree, rows)}
+
+
+def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> int:
+    """What the witnesses accuse or leave open counts as in a verdict."""
+    certificates = [row["certificate"] for row in rows if row.get("certificate")]
+    outcomes = {condition["outcome"] for certificate in certificates for condition in certificate["conditions"]}
+    if not agree or "fail" in outcomes:
+        return verdict.EXIT_VIOLATION
+    unasked = any(row.get("unasked") for row in rows)
+    return verdict.EXIT_INCONCLUSIVE if unasked or "unknown" in outcomes else verdict.EXIT_VALID
+
+
+def _certify(job: stages.Job, seed: int, folder: SeedFolder, dataset: Dataset, scored: referee.Scored, n_bytes: int,
+             request: Request, report: Report) -> dict[str, Any]:
+    """A certificate with coins of its own, kept beside those made before it; how many there are is said."""
+    number = 1 + len(list(folder.path.glob("rescored-*")))
+    place = folder.rescored(number)
+    found = witness.certify_score(job, seed, place, dataset.validation_tokens(), scored, n_bytes, request, report)
+    rundir.write_json(place.path / "rescored.json", found)
+    return {**found, "certificates_before": number - 1}
 
 
 def _dataset(plan: StoredPlan, data: Path | None) -> Dataset:
@@ -91,7 +120,7 @@ def _refuse_changed(plan: StoredPlan, folder: SeedFolder) -> None:
 
 
 def _rescore_seed(plan: StoredPlan, folder: SeedFolder, record: records.SeedRecord, dataset: Dataset, runner: Runner,
-                  report: Report) -> dict[str, Any]:
+                  report: Report) -> tuple[dict[str, Any], stages.Job, referee.Scored]:
     _refuse_changed(plan, folder)
     stages.refuse_changed_artifact(folder, record)
     earlier = record.done("score")
@@ -107,11 +136,12 @@ def _rescore_seed(plan: StoredPlan, folder: SeedFolder, record: records.SeedReco
         raise UsageError(f"seed {record.seed} could not be scored again: {violation.message}", hint=violation.hint
                          ) from violation
     again = metric.measure(tokens_T, scored.nats_T, dataset.byte_table())
-    return {"seed": record.seed, "bpb": earlier.facts["bpb"], "rescored_bpb": again.bpb,
+    row = {"seed": record.seed, "bpb": earlier.facts["bpb"], "rescored_bpb": again.bpb,
             "difference_bpb": abs(again.bpb - earlier.facts["bpb"]), "ledger_sha256": expected,
             "rescored_ledger_sha256": scored.ledger_sha256, "same_ledger": scored.ledger_sha256 == expected,
             "largest_difference_nats": float(np.abs(scored.nats_T.astype(np.float64) - stored_T).max()),
-            "score_seconds": result.seconds}
+            "scored_bytes": again.scored_bytes, "score_seconds": result.seconds}
+    return row, job, scored
 
 
 def show(compared: dict[str, Any], as_json: bool) -> None:
@@ -122,4 +152,10 @@ def show(compared: dict[str, Any], as_json: bool) -> None:
     for row in compared["seeds"]:
         word = "same ledger" if row["same_ledger"] else f"another ledger, {row['difference_bpb']:.2e} bpb apart"
         print(f"seed {row['seed']}: {row['bpb']:.6f} recorded, {row['rescored_bpb']:.6f} now: {word}")
+        if row.get("certificate"):
+            print(f"  {row['certificate']['guarantee']}")
+            print("\n".join(f"  {each['condition']} {each['outcome']:8} {each['evidence']}"
+                            for each in row["certificate"]["conditions"]))
+        elif row.get("unasked"):
+            print(f"  {row['unasked']}")
     print("the score stands" if compared["agree"] else "the score does not stand")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import bundle, description, host, manifest, plan as plans, report, run, rundir, setup, verdict
+from harness import bundle, description, host, manifest, plan as plans, report, run, rundir, setup, verdict, witness
 from harness.errors import UsageError
 from harness.manifest import Submission
 from harness.paths import ROOT
@@ -26,16 +26,19 @@ from harness.setup import RunnerName
 
 def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data: Path | None, wanted: RunnerName | None,
                    runs: Path, again: bool, progress: Progress, package: Path = ROOT / "golf",
-                   train_seconds: float | None = None) -> dict[str, Any]:
+                   train_seconds: float | None = None, probes: int | None = None,
+                   witness_chunks: int | None = None) -> dict[str, Any]:
     """Trains, packs, scores and judges what is unfinished; returns verdict.json's content, which is written too.
 
-    `package` is the contestant's code, a folder called golf; `train_seconds` shortens the profile's train clock.
+    `package` is the contestant's code, a folder called golf; `train_seconds` shortens the profile's train clock. `probes`: of
+    the witness, 0 for none, None for the profile's own number; `witness_chunks` bounds how far it comes.
     Raises UsageError for a recipe that the contestant cannot read, before the first seed.
     """
     begun = time.monotonic()
     submission = manifest.load(folder)
     limits = plans.limits_of(profile, train_seconds)
     asked = _seeds(submission, seeds)
+    request = witness.request(profile, probes, witness_chunks)
     dataset = setup.choose_dataset(data, profile, submission.manifest.dataset, progress)
     ground = setup.choose_runner(wanted, submission.manifest, limits, progress)
     runner = ground.runner
@@ -48,7 +51,7 @@ def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data
                 _set_aside(place, asked, progress)
             if not plans.begun(plan, place):
                 _describe(plan, place, runner, progress)
-            ran = run.run_seeds(plan, place, asked, runner, progress)
+            ran = run.run_seeds(plan, place, asked, runner, progress, request)
             if ran.fault is not None:
                 progress.say(str(ran.fault))
             if ran.interrupted:

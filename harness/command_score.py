@@ -15,10 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import asking, documents, host, image, metric, plan as plans, records, referee, rundir, stages, verdict
+from harness import host, image, metric, plan as plans, records, rundir, stages, verdict, witness
 from harness.bytecount import ByteTable
-from harness.certificate import coins, floor
-from harness.certificate.certificate import SECOND_LOOK, certify
 from harness.data.files import sha256_of
 from harness.data.model_file import read_model
 from harness.edition import EDITION, Limits
@@ -34,15 +32,12 @@ from harness.runners.local import LocalRunner
 from harness.setup import RunnerName
 from harness.shards import Tokens, read_tokens
 from harness.stages import Contestant, Job
+from harness.witness import Request
 
 PYTHONS = ("python", "python3")
 OURS = ("artifact.bin", "config.yaml", "tokenizer.model")
 SEED = 1337
-BEGUN = "witness.json"
-"""The looks at a score, written before the first question of each; it stays where no certificate came of them."""
 MILLION = 1_000_000
-WITNESSED = ("causal", "normalised")
-"""Rules that say what is unknown without a witness."""
 
 
 class Asked(NamedTuple):
@@ -56,6 +51,7 @@ class Asked(NamedTuple):
     profile: str
     score_seconds: float | None
     witness: int
+    witness_chunks: int | None = None
 
 
 def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progress) -> dict[str, Any]:
@@ -84,12 +80,13 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
             job = Job(runner, limits, asked.profile, "B", folder.code, folder.config, asked.tokenizer, len(table.base_V),
                       place.name, contestant)
             earlier = _set_aside(place)
-            found = _judge(job, folder, tokens_T, table, asked.witness, progress)
+            request = witness.request(asked.profile, asked.witness, asked.witness_chunks)
+            found = _judge(job, folder, tokens_T, table, request, progress)
             judged = {"schema": verdict.SCHEMA, "edition": EDITION, **identity, "isolation": runner.isolation,
                       "host": host.facts(), **found, "earlier": earlier, "run_dir": str(place)}
             rundir.write_json(place / "score.json", judged)
             if judged["certificate"] is not None:  # it holds what was begun
-                (place / BEGUN).unlink(missing_ok=True)
+                folder.witness.unlink(missing_ok=True)
             return judged
     finally:
         runner.close()
@@ -159,7 +156,7 @@ def _runner(wanted: RunnerName | None, limits: Limits, progress: Progress) -> Ru
 def _set_aside(place: Path) -> list[str]:
     """Keeps earlier verdicts of the same contestant, and looks that were begun and not ended, so that trying again until the
     coins fall well stays visible."""
-    for name in ("score.json", BEGUN):
+    for name in ("score.json", "witness.json"):
         if (place / name).exists():
             stem = name.removesuffix(".json")
             count = len(list(place.glob(f"{stem}.earlier-*.json")))
@@ -167,11 +164,11 @@ def _set_aside(place: Path) -> list[str]:
     return sorted(path.name for path in place.glob("*.earlier-*.json"))
 
 
-def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, probes: int,
+def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, request: Request | None,
            progress: Progress) -> dict[str, Any]:
     """The pass, its findings, and what judging cost. Machine faults are raised on."""
     attempt = Attempt(stage="score", started_at=records.now())
-    n_scored, scan, certified, unasked, cpu_seconds = len(tokens_T) - 1, None, None, None, 0.0
+    n_scored, attempts = len(tokens_T) - 1, [attempt]
     began = time.process_time()
     try:
         with progress.stage("score") as report:
@@ -179,99 +176,39 @@ def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, pro
         measured = metric.measure(tokens_T, scored.nats_T, table)
         attempt.outcome, attempt.setup_seconds, attempt.seconds = "done", result.setup_seconds, result.seconds
         attempt.claims, attempt.facts = result.claims, {**result.facts, **stages.keep_measured(folder, measured, scored)}
-        scan = documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)
     except Violation as violation:
         attempt.outcome = "over_limit" if violation.limit else "failed"
         attempt.rule, attempt.message = violation.rule, str(violation)
     cpu_seconds = time.process_time() - began
-    if probes and attempt.outcome == "done":
-        try:
-            certified = _certify(job, folder, tokens_T, scored, measured.scored_bytes, probes, progress)
-        except Violation as violation:
-            unasked = f"the witness could not be asked: {violation} (its coins: {BEGUN})"
-    record = SeedRecord(seed=SEED, attempts=[attempt])
+    if request and attempt.outcome == "done":
+        with progress.stage("witness") as report:
+            asked = witness.certify_score(job, SEED, folder, tokens_T, scored, measured.scored_bytes, request, report)
+        attempts.append(Attempt(stage="witness", outcome="done", started_at=records.now(), facts=asked))
+    record = SeedRecord(seed=SEED, attempts=attempts)
     evidence = Evidence(Manifest.model_construct(track=job.track), job.profile, job.limits, [record], 0, 0, "", "",
                         job.runner.name, job.runner.isolated, job.runner.isolation, job.runner.image, None)
-    findings = [found for rule in conditions.RULES for found in [finding(rule, evidence)]
-                if certified is None or rule.id not in WITNESSED or found["outcome"] == "fail"]
-    findings += _witnessed(certified, unasked, job.runner.isolated)
-    decision, exit_code = _decide(attempt.outcome, findings)
-    facts = {key: attempt.facts.get(key) for key in ("bpb", "nats_per_token", "scored_tokens", "scored_bytes", "ledger_sha256")}
+    findings = [finding(rule, evidence) for rule in conditions.RULES]
+    witnessed = attempts[-1].facts if len(attempts) == 2 else {"certificate": None, "unasked": None}
+    decision, exit_code = _decide(attempt.outcome, findings, witnessed)
+    facts = {key: attempt.facts.get(key) for key in ("bpb", "nats_per_token", "scored_tokens", "scored_bytes", "ledger_sha256",
+                                                     "documents")}
     return {"outcome": record.outcome(), **facts, "claims": attempt.claims, "reason": attempt.message, "rule": attempt.rule,
             "setup_seconds": attempt.setup_seconds, "score_seconds": attempt.seconds,
             "judge_cpu_seconds": cpu_seconds, "judge_cpu_seconds_per_million_tokens": cpu_seconds * MILLION / n_scored,
-            "verdict": decision, "findings": findings, "documents": scan, "certificate": certified,
-            "exit_code": exit_code,
+            "verdict": decision, "findings": findings, **witnessed, "exit_code": exit_code,
             "not_judged": "training, sizes, seeds and provenance: there is no submission here"}
 
 
-def _decide(outcome: str | None, findings: list[dict[str, Any]]) -> tuple[str, int]:
+def _decide(outcome: str | None, findings: list[dict[str, Any]], witnessed: dict[str, Any]) -> tuple[str, int]:
     """The verdict and its exit code: what the witness leaves open is inconclusive, unless something is violated."""
     if outcome == "over_limit":
         return "invalid", verdict.EXIT_LIMIT
     if outcome != "done" or any(found["outcome"] == "fail" for found in findings):
         return "invalid", verdict.EXIT_VIOLATION
-    if any(found["rule"] == "witness" and found["outcome"] == "unknown" for found in findings):
+    said = (witnessed["certificate"] or {"conditions": []})["conditions"]
+    if witnessed["unasked"] or any(condition["outcome"] == "unknown" for condition in said):
         return "inconclusive", verdict.EXIT_INCONCLUSIVE
     return "valid", verdict.EXIT_VALID
-
-
-def _certify(job: Job, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, n_bytes: int, probes: int,
-             progress: Progress) -> dict[str, Any]:
-    """Two witnesses, and two more where the first look leaves something unexplained. The seed is drawn here, after the ledger
-    closed; every look is written down before its first question.
-
-    A witness that cannot be asked takes nothing back of what others said: without a second one there is no noise to withhold an
-    accusation, without a second look the first one stands. Raises Violation where not even the first can be asked.
-    """
-    claimed = coins.Scored(tokens_T, scored.nats_T, floor.prices(tokens_T, job.vocab_size), n_bytes, scored.chunk_tokens)
-    seed, looks, made = os.urandom(32), list[dict[str, Any]](), None
-    while made is None or made.wants_second_look:
-        look = len(looks) + 1
-        plan = coins.draw(seed, claimed, min(probes * SECOND_LOOK ** (look - 1), len(tokens_T)), look=look)
-        rundir.write_json(folder.path / BEGUN, {"seed": seed.hex(), "ledger_sha256": scored.ledger_sha256, "look": look,
-                                                "asked": len(plan.asked_P), "ended": looks})
-        heard, ended = _hear(job, folder, tokens_T, scored, plan, look, progress)
-        if not heard and made is None:
-            raise Violation("protocol", ended[0] or "", hint="the log of the witness shows why")
-        if heard:
-            second = heard[1].answers if len(heard) == 2 else None
-            made = certify(claimed, plan, heard[0].answers, second, borders=heard[0].borders, adapts=scored.adapts)
-        looks.append({"look": look, "asked": len(plan.asked_P), "G_bpb": made.G_bpb if heard and made else None, "ended": ended})
-        if not heard:
-            break
-    assert made is not None
-    return {**made.public(), "seed": seed.hex(), "looks": looks}
-
-
-def _hear(job: Job, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, plan: coins.Plan, look: int,
-          progress: Progress) -> tuple[list[asking.Asked], list[str | None]]:
-    """What the two witnesses of a look say, and why each ended early, if it did; the second is not begun after a failed first."""
-    heard: list[asking.Asked] = []
-    ended: list[str | None] = []
-    for number in (1, 2):
-        try:
-            with progress.stage(f"witness {number}, look {look}: {len(plan.asked_P):,} questions") as report:
-                heard.append(stages.witness(job, SEED, folder, tokens_T, scored, plan.asked_P, report, f"witness-{look}{number}"))
-        except Violation as violation:
-            return heard, [*ended, str(violation)]
-        ended.append(heard[-1].ended)
-    return heard, ended
-
-
-def _witnessed(certified: dict[str, Any] | None, unasked: str | None, isolated: bool) -> list[dict[str, Any]]:
-    """The certificate's word on each condition as findings, with what the runner does not exclude; `unknown` on all four
-    where the witness failed before its first answer."""
-    channel = "cooperative: a channel outside the socket was not excluded"
-    if isolated:
-        channel = "a channel through the page cache of the image or the memory of a GPU"
-    found = (certified or {}).get("conditions", [])
-    if unasked is not None:
-        found = [{"condition": name, "outcome": "unknown", "evidence": unasked, "not_covered": "everything a witness shows"}
-                 for name in ("C1", "C2", "C3", "C4")]
-    return [{"rule": "witness", "limit": False, "source": "docs/certificate.md", **condition,
-             "not_covered": f"{condition['not_covered']}; a witness that thinks longer than its scorer; {channel}"}
-            for condition in found]
 
 
 def describe(judged: dict[str, Any]) -> str:
@@ -284,4 +221,4 @@ def describe(judged: dict[str, Any]) -> str:
              f"{judged['judge_cpu_seconds_per_million_tokens']:.3f} s a million tokens"]
     lines += [f"{found['condition']} {found['rule']:12} {found['outcome']:8} {found['evidence']}" for found in judged["findings"]]
     lines += [judged["certificate"]["guarantee"]] if judged["certificate"] else []
-    return "\n".join([*lines, judged["documents"]["text"], f"not judged: {judged['not_judged']}", f"kept in {judged['run_dir']}"])
+    return "\n".join([*lines, f"not judged: {judged['not_judged']}", f"kept in {judged['run_dir']}"])

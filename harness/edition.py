@@ -69,6 +69,9 @@ PROFILES: dict[str, Limits] = {
     "pocket": Limits(120, 45, 60, 60, memory_bytes=6 * GiB, gpus=0, checkpoint_bytes=1 * GiB),
 }
 
+PROBES = {"record": 32_768, "solo": 8_192, "pocket": 4_096}
+"""Probes of the witness, on average, where the command names no number (docs/certificate.md: what more would buy)."""
+
 OFFICIAL_GPU, OFFICIAL_GPUS = "NVIDIA H100 80GB HBM3", 8
 """Name of the SXM card as the driver reports it, and how many."""
 

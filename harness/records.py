@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness import rundir
 from harness.errors import UsageError
 
-StageName = Literal["train", "pack", "score"]
+StageName = Literal["train", "pack", "score", "witness"]
 STAGES: tuple[StageName, ...] = ("train", "pack", "score")
+"""What a score needs; `witness` follows where one is asked, and changes no score."""
 Outcome = Literal["done", "failed", "over_limit", "interrupted", "machine"]
 
 
@@ -57,9 +59,9 @@ class SeedRecord(_Record):
         """The attempt that finished a stage, if one did."""
         return next((a for a in reversed(self.attempts) if a.stage == stage and a.outcome == "done"), None)
 
-    def settled(self) -> bool:
-        """Whether nothing is left to do: scored, or ended by what the contestant did. Machine faults do not settle."""
-        return self.done("score") is not None or self.violation() is not None
+    def left(self, stages: Sequence[StageName]) -> list[StageName]:
+        """Those still to be done: none where the contestant ended the seed. Machine faults end nothing."""
+        return [] if self.violation() else [stage for stage in stages if self.done(stage) is None]
 
     def violation(self) -> Attempt | None:
         return next((a for a in self.attempts if a.outcome in ("failed", "over_limit")), None)

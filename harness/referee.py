@@ -47,6 +47,8 @@ class Scored(NamedTuple):
     adapts: bool
     context: int | None
     borders: list[Border]
+    adapt_seconds: float = 0.0
+    """Of `seconds`, those between `adapt` and its answer."""
 
 
 class ShardToSend(NamedTuple):
@@ -148,7 +150,7 @@ def score(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.ui
     if ready.chunk_tokens > limits.chunk_tokens:
         raise Violation("protocol", f"chunk_tokens {ready.chunk_tokens}, at most {limits.chunk_tokens}",
                         hint="inside a chunk order proves nothing, so the edition caps it")
-    ledger, borders = Ledger(), []
+    ledger, borders, adapt_seconds = Ledger(), [], 0.0
     started = time.monotonic()
     deadline = started + limits.score_seconds
     border_row: npt.NDArray[np.float32] | None = None
@@ -164,13 +166,16 @@ def score(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.ui
                 borders.append(_border(start, border_row, int(chunk_T[0]), float(nats_T[0])))
             ledger.commit(chunk_T, nats_T)
             if row_wanted and ready.adapts:
+                before = time.monotonic()
                 next_row = _let_adapt(connection, chunk, vocab_size, deadline)
+                adapt_seconds += time.monotonic() - before
             border_row = next_row
             progress(start + len(chunk_T))
     seconds = time.monotonic() - started
     with suppress(Expired, Violation):  # every number is committed: whoever left before `bye` changes nothing by it
         connection.send({"op": "bye"}, time.monotonic() + BYE_SECONDS)
-    return Scored(ledger.nats(), ledger.sha256, seconds, ready.chunk_tokens, ready.adapts, ready.context, borders)
+    return Scored(ledger.nats(), ledger.sha256, seconds, ready.chunk_tokens, ready.adapts, ready.context, borders,
+                  adapt_seconds)
 
 
 def _ask(connection: Connection, chunk: int, start: int, chunk_T: npt.NDArray[np.uint16], vocab_size: int, row: bool,

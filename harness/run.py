@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness import host, records, rundir, stages
+from harness import host, records, rundir, stages, witness
 from harness.errors import MachineFault, Violation
 from harness.plan import Plan
 from harness.progress import Progress, Report
@@ -28,12 +28,13 @@ class Ran(NamedTuple):
     interrupted: bool
 
 
-def run_seeds(plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, progress: Progress) -> Ran:
-    """Runs what is unfinished of `seeds`. The folder must be locked by the caller."""
+def run_seeds(plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, progress: Progress,
+              asked: witness.Request | None = None) -> Ran:
+    """Runs what is unfinished of `seeds`, and asks a witness where one is `asked` for. The caller holds the folder's lock."""
     attempts, seconds = 0, 0.0
     try:
         for seed in seeds:
-            for attempt in _run_seed(plan, folder.seed(seed), seed, runner, progress):
+            for attempt in _run_seed(plan, folder.seed(seed), seed, runner, progress, asked):
                 attempts += 1
                 seconds += attempt.wall_seconds or 0.0
     except MachineFault as fault:
@@ -49,25 +50,24 @@ def job_of(plan: Plan, folder: SeedFolder, runner: Runner) -> stages.Job:
                       plan.dataset.tokenizer, plan.dataset.vocab_size, f"{plan.submission.manifest.name}-{plan.hash12}")
 
 
-def _run_seed(plan: Plan, folder: SeedFolder, seed: int, runner: Runner,
-              progress: Progress) -> Iterator[Attempt]:
+def _run_seed(plan: Plan, folder: SeedFolder, seed: int, runner: Runner, progress: Progress,
+              asked: witness.Request | None) -> Iterator[Attempt]:
     """Yields each attempt made, in order, until the seed is settled."""
     record = records.load(folder.record, seed)
-    if record.settled():
+    left = record.left(STAGES if asked is None else (*STAGES, "witness"))
+    if not left:
         return
     rundir.write_bytes(folder.code, plan.bundle.pyz)
     rundir.write_bytes(folder.config, plan.submission.config)
-    for stage in STAGES:
-        if record.done(stage) is not None:
-            continue
-        attempt = _attempt(plan, folder, record, stage, runner, progress)
+    for stage in left:
+        attempt = _attempt(plan, folder, record, stage, runner, progress, asked)
         yield attempt
         if attempt.outcome != "done":
             return
 
 
-def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner,
-             progress: Progress) -> Attempt:
+def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner, progress: Progress,
+             asked: witness.Request | None) -> Attempt:
     """One attempt, on record from before it starts until its end. Machine faults and interrupts are raised on."""
     attempt = Attempt(stage=stage, started_at=records.now(), host=host.facts())
     record.attempts.append(attempt)
@@ -80,7 +80,7 @@ def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
                 events.add("progress", stage=stage, fraction=round(fraction, 4), claim=text[:200])
                 report(fraction, text)
 
-            result = _perform(plan, folder, record, stage, runner, telling)
+            result = _perform(plan, folder, record, stage, runner, telling, asked)
         attempt.outcome = "done"
         attempt.setup_seconds, attempt.seconds = result.setup_seconds, result.seconds
         attempt.claims, attempt.facts = result.claims, result.facts
@@ -103,16 +103,28 @@ def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
     return attempt
 
 
-def _perform(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner,
-             report: Report) -> stages.Result:
+def _perform(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner, report: Report,
+             asked: witness.Request | None) -> stages.Result:
     job = job_of(plan, folder, runner)
     if stage == "train":
         return stages.train(job, record.seed, folder, plan.dataset, report)
     if stage == "pack":
         return stages.pack(job, record.seed, folder, report)
     stages.refuse_changed_artifact(folder, record)
+    if stage == "witness":
+        assert asked is not None
+        return _ask_witness(plan, folder, record, job, report, asked)
     result, scored = stages.score(job, record.seed, folder, plan.dataset.validation_tokens(), report)
     return result._replace(facts={**result.facts, **stages.keep_score(folder, plan.dataset, scored)})
+
+
+def _ask_witness(plan: Plan, folder: SeedFolder, record: SeedRecord, job: stages.Job, report: Report,
+                 asked: witness.Request) -> stages.Result:
+    begun, done = time.monotonic(), record.done("score")
+    assert done is not None
+    facts = witness.certify_score(job, record.seed, folder, plan.dataset.validation_tokens(),
+                                  stages.stored_score(folder, plan.dataset, done), done.facts["scored_bytes"], asked, report)
+    return stages.Result(None, round(time.monotonic() - begun, 3), {}, facts)
 
 
 def seed_records(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:

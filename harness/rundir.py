@@ -3,7 +3,8 @@
     runs/<submission>/<profile>-<hash12>/
       plan.json verdict.json report.md report.html
       seed-<n>/ run.json events.jsonl {train,pack,score}.log checkpoint/ config.resolved.yaml code.pyz config.yaml
-                artifact.bin nats.f32 docs.npz
+                artifact.bin nats.f32 docs.npz witness.json witness-<look>.npz witness-<look><number>.log
+        rescored-<k>/ witness.json witness-<look>.npz rescored.json    of `pgolf rescore --witness`
       seed-<n>.earlier-<k>/    what `--again` set aside
 Not covered: what the files say (records.py, verdict.py).
 """
@@ -72,9 +73,20 @@ class SeedFolder:
         self.artifact = path / "artifact.bin"
         self.nats = path / "nats.f32"
         self.documents = path / "docs.npz"
+        self.witness = path / "witness.json"
 
     def log(self, stage: str) -> Path:
         return self.path / f"{stage}.log"
+
+    def rescored(self, number: int) -> SeedFolder:
+        """Where a later scoring of the same artifact keeps what its witnesses said."""
+        folder = SeedFolder(self.path / f"rescored-{number:02}")
+        folder.artifact = self.artifact
+        return folder
+
+    def answers(self, look: int) -> Path:
+        """What the witnesses of a look said."""
+        return self.path / f"witness-{look}.npz"
 
     def incoming(self, stage: str) -> Path:
         """Where /out of a stage lands before its parts go to their places."""

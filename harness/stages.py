@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import asking, ledger, metric, referee, rundir
+from harness import asking, documents, ledger, metric, referee, rundir
 from harness.data.dataset import Dataset
 from harness.data.files import sha256_of
 from harness.edition import Limits
 from harness.errors import UsageError, Violation
 from harness.frames import Description, Progress, Ready, ScoreReady
-from harness.progress import Report
-from harness.records import SeedRecord
+from harness.progress import Report, no_report
+from harness.records import Attempt, SeedRecord
 from harness.rundir import SeedFolder
 from harness.runners.base import Runner, Stage, StageSpec
 from harness.shards import Tokens
@@ -35,6 +35,8 @@ MOMENT_SECONDS = 2.0
 RESOLVED_BYTES = 1 << 20
 ANSWER_FACTOR, LEAST_ANSWER_SECONDS = 1.5, 1.0
 """A witness's time for one answer, in the scorer's own for a chunk; the least is what a busy machine may steal."""
+WHOLE_FACTOR, LEAST_WHOLE_SECONDS, MOST_CLOCKS = 10.0, 30.0, 3.0
+"""A witness's time for all answers, in the scorer's own for all chunks, within this many of its clocks."""
 
 
 class Contestant(NamedTuple):
@@ -65,7 +67,7 @@ class Job:
 class Result(NamedTuple):
     """Seconds by the judge's clocks, claims of the contestant, facts measured by the judge."""
 
-    setup_seconds: float
+    setup_seconds: float | None
     seconds: float
     claims: dict[str, Any]
     facts: dict[str, Any]
@@ -190,22 +192,29 @@ def score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, report: Rep
                 "attention": ready.attention, "world": ready.world}
     borders = [border._asdict() for border in scored.borders]
     return Result(setup_seconds, scored.seconds, declared, {"ledger_sha256": scored.ledger_sha256,
+                                                            "adapt_seconds": round(scored.adapt_seconds, 3),
                                                             "borders": borders}), scored
 
 
 def witness(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, asked_P: np.ndarray[Any, Any],
-            report: Report, tag: str) -> asking.Asked:
+            progress: Callable[[int], None], tag: str) -> asking.Asked:
     """A fresh copy of the scorer, asked for its rows at asked_P. Its log is the only thing written.
 
-    It may take what a chunk took the scorer on average, half as much again, for each answer, and the score clock for all.
+    Its time is the scorer's own, so that it cannot think longer and so hide a gain: ANSWER_FACTOR of what a chunk took on
+    average for each answer, WHOLE_FACTOR of the whole pass for all. `progress` is called with questions answered so far.
     """
     with _running(job, "score", folder.log(tag), {"artifact.bin": folder.artifact}, job.limits.counted_bytes) as running:
-        connection, ready, _ = _open(job, running, "score", seed, report, ScoreReady, artifact=running.inside("artifact.bin"),
+        connection, ready, _ = _open(job, running, "score", seed, no_report, ScoreReady, artifact=running.inside("artifact.bin"),
                                      role="witness", tokens=len(tokens_T))
         chunks = -(-len(tokens_T) // scored.chunk_tokens)
         answer_seconds = max(LEAST_ANSWER_SECONDS, ANSWER_FACTOR * scored.seconds / chunks)
         return asking.ask(connection, ready, tokens_T, scored, job.vocab_size, asked_P, answer_seconds,
-                          time.monotonic() + job.limits.score_seconds)
+                          time.monotonic() + witness_seconds(scored.seconds, job.limits), progress)
+
+
+def witness_seconds(score_seconds: float, limits: Limits) -> float:
+    """Seconds that a witness may take for all its answers, where the scorer took `score_seconds`."""
+    return min(max(LEAST_WHOLE_SECONDS, WHOLE_FACTOR * score_seconds), MOST_CLOCKS * limits.score_seconds)
 
 
 def keep_score(folder: SeedFolder, dataset: Dataset, scored: referee.Scored) -> dict[str, Any]:
@@ -220,7 +229,18 @@ def keep_measured(folder: SeedFolder, measured: metric.Metric, scored: referee.S
     np.savez(partial, starts=measured.starts_D, bits=measured.bits_D, bytes=measured.bytes_D)
     partial.replace(folder.documents)
     return {"bpb": measured.bpb, "nats_per_token": measured.nats_per_token, "scored_tokens": measured.scored_tokens,
-            "scored_bytes": measured.scored_bytes}
+            "scored_bytes": measured.scored_bytes,
+            "documents": documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)}
+
+
+def stored_score(folder: SeedFolder, dataset: Dataset, done: Attempt) -> referee.Scored:
+    """The pass of a finished run, as it was when its ledger closed. Raises UsageError where nats.f32 was changed since."""
+    facts, claims = done.facts, done.claims
+    nats_T = stored_nats(folder, dataset, claims["chunk_tokens"], facts["ledger_sha256"])
+    assert done.seconds is not None
+    return referee.Scored(nats_T, facts["ledger_sha256"], done.seconds, claims["chunk_tokens"], claims["adapts"],
+                          claims["context"], [referee.Border(**border) for border in facts["borders"]],
+                          facts.get("adapt_seconds", 0.0))
 
 
 def stored_nats(folder: SeedFolder, dataset: Dataset, chunk_tokens: int, expected: str) -> np.ndarray[Any, Any]:

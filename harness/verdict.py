@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from harness import stats
 from harness.edition import EDITION, SIGNIFICANCE
+from harness.manifest import Baseline
 from harness.records import STAGES, SeedRecord
 from harness.rules import RULES, Evidence, finding
 from harness.rules.limits import counted_bytes
@@ -54,6 +55,7 @@ def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, 
     done = {stage: record.done(stage) for stage in STAGES}
     train, packed, scored = (done[stage] for stage in STAGES)
     facts = scored.facts if scored else {}
+    witnessed = record.done("witness")
     ended = record.violation() or (record.attempts[-1] if record.attempts else None)
     return {
         "seed": record.seed, "outcome": record.outcome(),
@@ -65,18 +67,23 @@ def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, 
         "config_bytes": evidence.config_bytes, "counted_bytes": counted_bytes(evidence, record),
         "artifact_sha256": packed and packed.facts["artifact_sha256"],
         "ledger_sha256": facts.get("ledger_sha256"), "run_dir": run_dir,
+        "documents": facts.get("documents"), "witness_seconds": witnessed and witnessed.seconds,
+        "certificate": witnessed and witnessed.facts["certificate"], "unasked": witnessed and witnessed.facts["unasked"],
         "attempts": len(record.attempts), "reason": None if scored or ended is None else ended.message,
     }
 
 
 def baseline_of(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The significance test against the manifest's baseline; its tests are null, with the reason, where none is lawful."""
+    """The significance test against the manifest's baseline; its tests are null, with the reason, where none is lawful.
+
+    `tests_with_G` are the same with each score raised by what its certificate does not exclude.
+    """
     baseline = evidence.manifest.baseline
     if baseline is None:
         return None
     facts: dict[str, Any] = {"name": baseline.name, "source": baseline.source, "dataset": baseline.dataset,
                              "profile": baseline.profile, "bpb": {str(s): v for s, v in baseline.bpb.items()},
-                             "tests": None, "reason": None}
+                             "tests": None, "tests_with_G": None, "reason": None}
     scored = [row for row in rows if row["bpb"] is not None]
     if (baseline.dataset, baseline.profile) != (evidence.dataset, evidence.profile):
         facts["reason"] = (f"measured on {baseline.dataset}, profile {baseline.profile}: not comparable with {evidence.dataset}, "
@@ -89,9 +96,15 @@ def baseline_of(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Any
         facts["reason"] = "no seed differs from another, in this run or in the baseline: the test is undefined"
     else:
         bytes_per_token = scored[0]["scored_bytes"] / scored[0]["scored_tokens"]
-        facts["tests"] = [stats.welch([row["bpb"] for row in scored], list(baseline.bpb.values()), rule,
-                                      bytes_per_token)._asdict() for rule in SIGNIFICANCE]
+        facts["tests"] = _tests([row["bpb"] for row in scored], baseline, bytes_per_token)
+        if all(row["certificate"] for row in scored):
+            at_worst = [row["bpb"] + row["certificate"]["G_bpb"] for row in scored]
+            facts["tests_with_G"] = _tests(at_worst, baseline, bytes_per_token)
     return facts
+
+
+def _tests(values_bpb: list[float], baseline: Baseline, bytes_per_token: float) -> list[dict[str, Any]]:
+    return [stats.welch(values_bpb, list(baseline.bpb.values()), rule, bytes_per_token)._asdict() for rule in SIGNIFICANCE]
 
 
 def assemble(evidence: Evidence, rows: list[dict[str, Any]], host: dict[str, Any],

@@ -102,6 +102,18 @@ def uniforms(seed: bytes, n_tokens: int) -> Floats:
     return u_T
 
 
+def prefix(seed: bytes, scored: Scored, chunks: int) -> int:
+    """Where a witness that covers at most `chunks` chunks stops, in tokens: after half of them or more, by the seed, so that
+    nobody knows before the score was fixed how far it comes."""
+    whole = -(-len(scored.tokens_T) // scored.chunk_tokens)
+    most = min(chunks, whole)
+    if most == whole:
+        return len(scored.tokens_T)
+    least = -(-most // 2)
+    drawn = int.from_bytes(hashlib.shake_256(b"pgolf prefix 1" + seed).digest(8), "little")
+    return max((least + drawn % (most - least + 1)) * scored.chunk_tokens, 2)
+
+
 def share(n_probes: int, look: int = 1) -> float:
     """eps: the judge's share of the mixture. ln(1/alpha) / N minimises what an honest program is charged (bound.py)."""
     return min(0.5, -math.log(ALPHAS[look - 1]) / n_probes)

@@ -20,6 +20,8 @@ BORDER_BREACH = 0.05
 """Beyond this no arithmetic noise explains the difference (bf16 rows differ by 0.02), unless MANY_BORDERS show such noise."""
 BORDER_GAP = 0.2
 """Beyond this none of any number is noise: noise of 0.0125 reached 0.13 at most in measurements."""
+COOPERATIVE = "cooperative: a channel outside the socket was not excluded"
+"""What this runner leaves open: a contestant in reach of the machine's files can read the text by itself."""
 BORDER_SPREADS, MANY_BORDERS = 8.0, 24
 """Robust standard deviations that one must exceed where there are many: noise of 0.0125 reaches 0.05 now and then."""
 
@@ -28,9 +30,42 @@ def _scored(evidence: Evidence) -> list[Attempt]:
     return [attempt for record in evidence.seeds if (attempt := record.done("score")) is not None]
 
 
+def certified(evidence: Evidence, name: str) -> Judged | None:
+    """What the witnesses of all scored seeds say of one condition together; None where none was asked.
+
+    Raises nothing: a seed whose witness could not be asked, or was not, leaves the condition unknown.
+    """
+    asked = {record.seed: attempt.facts for record in evidence.seeds
+             if record.done("score") is not None and (attempt := record.done("witness")) is not None}
+    if not asked:
+        return None
+    found = {seed: _condition(facts, name) for seed, facts in asked.items()}
+    unasked = [str(record.seed) for record in evidence.seeds if record.done("score") is not None and record.seed not in asked]
+    for outcome in ("fail", "unknown"):
+        told = [f"seed {seed}: {condition['evidence']}" for seed, condition in found.items() if condition["outcome"] == outcome]
+        if outcome == "unknown" and unasked:
+            told.append(f"no witness was asked about seeds {', '.join(unasked)}")
+        if told:
+            return Judged(outcome, "; ".join(told))
+    if name == "C2":
+        return Judged("pass", "; ".join(f"seed {seed}: {condition['evidence']}" for seed, condition in found.items()))
+    bounds = {seed: facts["certificate"]["G_bpb"] for seed, facts in asked.items()}
+    probes = [facts["certificate"]["n_probes"] for facts in asked.values()]
+    text = (f"with 99 % confidence at most {max(bounds.values()):.4f} bits per byte are unearned (seeds "
+            f"{', '.join(f'{seed} {bound:.4f}' for seed, bound in bounds.items())}; {min(probes):,} probes or more each)")
+    return Judged("pass", text) if evidence.isolated else Judged("unknown", f"{COOPERATIVE}; but for that, {text}")
+
+
+def _condition(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    if facts["certificate"] is None:
+        return {"outcome": "unknown", "evidence": facts["unasked"]}
+    found: dict[str, Any] = next(each for each in facts["certificate"]["conditions"] if each["condition"] == name)
+    return found
+
+
 def _causal(evidence: Evidence) -> Judged:
-    return Judged("unknown", "no witness was run: whether a number used its own token, or later ones of its chunk, was not "
-                  "probed")
+    return certified(evidence, "C1") or Judged(
+        "unknown", "no witness was asked: whether a number used its own token, or later ones of its chunk, was not probed")
 
 
 def _normalised(evidence: Evidence) -> Judged:
@@ -38,9 +73,11 @@ def _normalised(evidence: Evidence) -> Judged:
     worst = max(rows, key=abs, default=0.0)
     if abs(worst) > ROW_TOLERANCE:
         return Judged("fail", f"a border row sums to exp({worst:.2e}) instead of 1 (tolerance {ROW_TOLERANCE:g} nats)")
+    if (found := certified(evidence, "C2")) is not None:
+        return found
     if not rows:
-        return Judged("unknown", "no border row was given, and no witness was run")
-    return Judged("unknown", f"{len(rows)} border rows sum to 1 (largest |logsumexp| {abs(worst):.1e}); no witness was run "
+        return Judged("unknown", "no border row was given, and no witness was asked")
+    return Judged("unknown", f"{len(rows)} border rows sum to 1 (largest |logsumexp| {abs(worst):.1e}); no witness was asked "
                   "for the tokens between them")
 
 
@@ -76,23 +113,43 @@ def _score_first(evidence: Evidence) -> Judged:
         how = (f"{sum(learned):,} times `adapt` was sent, each after every number of the chunks up to there was committed to the "
                "ledger and before the next chunk was shown; the border row that came back was given blind")
     some = f" in {len(learned)} of them" if 0 < len(learned) < len(done) else ""
-    return Judged("pass", f"{how}, in chunks of {done[0].claims['chunk_tokens']:,} tokens, over {len(done)} seeds{some}")
+    return _with_inside(evidence, "C3", f"{how}, in chunks of {done[0].claims['chunk_tokens']:,} tokens, over {len(done)} "
+                        f"seeds{some}")
 
 
 def _single_pass(evidence: Evidence) -> Judged:
     done = _scored(evidence)
     if not done:
         return Judged("unknown", "no seed was scored")
-    return Judged("pass", f"{done[0].facts['scored_tokens']:,} tokens revealed once, in order, each answered once"
-                  + ended_early(evidence, "score", "scoring attempts"))
+    return _with_inside(evidence, "C4", f"{done[0].facts['scored_tokens']:,} tokens revealed once, in order, each answered once"
+                        + ended_early(evidence, "score", "scoring attempts") + ended_early(evidence, "witness", "witnesses"))
+
+
+def _with_inside(evidence: Evidence, name: str, order: str) -> Judged:
+    """What the order of messages shows between chunks, and where a witness was asked, what it says of their inside."""
+    inside = certified(evidence, name)
+    if inside is None:
+        return Judged("pass", order) if evidence.isolated else Judged("unknown", f"{COOPERATIVE}; but for that, {order}")
+    return inside._replace(evidence=f"between chunks: {order}; inside one: {inside.evidence}")
+
+
+def _documents(evidence: Evidence) -> Judged:
+    scans = {record.seed: scan for record in evidence.seeds
+             if (done := record.done("score")) is not None and (scan := done.facts.get("documents")) is not None}
+    if not scans:
+        return Judged("unknown", "no seed was scanned document by document")
+    odd = [f"seed {seed}: {scan['text']}" for seed, scan in scans.items() if scan["outcome"] != "pass"]
+    return Judged("unknown", "; ".join(odd)) if odd else Judged("pass", next(iter(scans.values()))["text"])
 
 
 RULES = (
-    Rule("causal", "C1", "#1017 C1", "text known from elsewhere, training on validation text", _causal,
+    Rule("causal", "C1", "#1017 C1, docs/certificate.md", "text known from elsewhere, training on validation text, gains below "
+         "the bound, a witness that thinks longer than its scorer", _causal,
          decides_records=True),
-    Rule("normalised", "C2", "#1017 C2, #886, #1147", "tokens between the borders, without a witness", _normalised,
+    Rule("normalised", "C2", "#1017 C2, #886, #1147", "rows that were not asked for, but for the bound", _normalised,
          decides_records=True),
     Rule("border-rows", "C1", "docs/protocol.md", "tokens between the borders", _borders, decides_records=True),
-    Rule("score-first", "C3", "#1017 C3, #402, #1376", "what a program does inside one chunk", _score_first),
+    Rule("score-first", "C3", "#1017 C3, #402, #1376", "what a program does inside one chunk, but for the bound", _score_first),
+    Rule("documents", None, "#168, #262, #275", "text that was learned by heart and paid for little by little", _documents),
     Rule("single-pass", "C4", "#1017 C4, #573, #846", "runs made elsewhere and not reported", _single_pass),
 )

@@ -99,6 +99,10 @@ class Runner(Protocol):
 
     def start(self, spec: StageSpec) -> Stage: ...
 
+    def clear_channels(self, limits: Limits) -> str:
+        """Between a scorer and its witness: makes useless what both could touch; says in a sentence what was done."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -27,8 +27,10 @@ import requests
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Mount
 
+from harness.edition import Limits
 from harness.errors import HarnessError, MachineFault, Violation
 from harness.runners.base import LogPump, StageSpec, Staging, environment
+from harness.runners.clearing import SCRIPT
 from harness.runners.collect import collect, walk_tar
 from harness.runners.owner import Owner, is_dead
 
@@ -77,6 +79,18 @@ class DockerRunner:
     def start(self, spec: StageSpec) -> DockerStage:
         with engine_faults(f"starting stage {spec.stage}"):
             return DockerStage(self.client, self.image, self.owner, spec)
+
+    def clear_channels(self, limits: Limits) -> str:
+        """Page cache and GPU memory, by a container of the same image (clearing.py). Raises MachineFault where it fails."""
+        memory = psutil.virtual_memory().total
+        fence = {"network_mode": "none", "read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
+        gpus = [DeviceRequest(count=limits.gpus, capabilities=[["gpu"]])] if limits.gpus else None
+        with engine_faults("clearing what scorer and witness share"):
+            said: bytes = self.client.containers.run(
+                self.image, ["python3", "-c", SCRIPT, str(limits.gpus)], user=USER, remove=True, mem_limit=memory,
+                labels={LABEL: str(self.owner.path)}, device_requests=gpus, tmpfs={"/tmp": "size=64m"},
+                environment={"HOME": "/tmp"}, **fence)
+        return said.decode("ascii", "replace")
 
     def close(self) -> None:
         """Lets go of the lock. Its file stays where something could not be removed: the next run knows it by that."""

@@ -19,6 +19,7 @@ from typing import Self
 
 import psutil
 
+from harness.edition import Limits
 from harness.errors import Violation
 from harness.runners.base import LogPump, StageSpec, Staging, environment
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
@@ -43,6 +44,10 @@ class LocalRunner:
 
     def start(self, spec: StageSpec) -> LocalStage:
         return LocalStage(spec)
+
+    def clear_channels(self, limits: Limits) -> str:
+        """Nothing: scorer and witness share this machine's files, and nothing here can prevent it."""
+        return "nothing: scorer and witness share this machine's files"
 
     def close(self) -> None:
         """Nothing outlives a stage."""

@@ -74,7 +74,7 @@ class Learner(World):
     def run(self) -> dict[str, Any]:
         with Progress() as progress:
             return command_run.run_submission(self.submission, "pocket", None, self.dataset.folder, "local",
-                                              self.folder / "runs", False, progress, self.package)
+                                              self.folder / "runs", False, progress, self.package, probes=0)
 
 
 def finding(judged: dict[str, Any], rule: str) -> dict[str, Any]:
@@ -107,7 +107,8 @@ def test_learning_between_chunks_lowers_the_score_by_what_it_should_and_scores_a
     updates = (len(tokens_T) - 1) // CHUNK
     shown = finding(judged, "score-first")
     assert updates > 2
-    assert (shown["outcome"], shown["evidence"].startswith(f"{updates} times `adapt` was sent")) == ("pass", True)
+    assert shown["outcome"] == "unknown", "the local runner is cooperative"
+    assert f"{updates} times `adapt` was sent" in shown["evidence"]
     assert finding(judged, "border-rows")["outcome"] == "pass"
     assert f"{updates} borders" in finding(judged, "border-rows")["evidence"]
     with Progress() as progress:

@@ -46,12 +46,17 @@ def test_a_witness_certifies_the_example_and_convicts_one_that_peeks_in_the_scor
     small = Path(EXAMPLE).read_text().replace("65_536", "256")
     (tmp_path / "honest.py").write_text(small)
     code, judged = scored(tmp_path, f"python {tmp_path / 'honest.py'}", 512)
-    assert (code, [f["outcome"] for f in judged["findings"] if f["rule"] == "witness"]) == (0, ["pass"] * 4)
+    assert (code, [each["outcome"] for each in judged["certificate"]["conditions"]]) == (0, ["pass"] * 4)
+    found = {f["rule"]: (f["outcome"], f["evidence"]) for f in judged["findings"]}
+    assert found["normalised"][0] == "pass"
+    for rule in ("causal", "score-first", "single-pass"):
+        assert found[rule][0] == "unknown"
+        assert "cooperative: a channel outside the socket was not excluded" in found[rule][1], "the local runner excludes none"
     assert judged["certificate"]["largest_gain_nats"] < 1e-6
     (tmp_path / "peeks.py").write_text(small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n"))
     code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
     assert (code, judged["verdict"]) == (1, "invalid")
-    assert {f["condition"]: f["outcome"] for f in judged["findings"] if f["rule"] == "witness"}["C1"] == "fail"
+    assert {f["rule"]: f["outcome"] for f in judged["findings"]}["causal"] == "fail"
 
 
 def test_a_second_try_is_listed(tmp_path: Path) -> None:
@@ -97,7 +102,7 @@ def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
     real = stages.witness
 
     def failing(*arguments: Any) -> Any:
-        calls.append(arguments[-1])
+        calls.append(arguments[-1])  # the tag
         if len(calls) == fails_at:
             raise Violation("contestant", "the witness left before its first word")
         return real(*arguments)
@@ -109,7 +114,7 @@ def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
         monkeypatch.setattr(Certificate, "wants_second_look", property(lambda self: self.look == 1))
     code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
     assert (code, judged["verdict"]) == (1, "invalid")
-    assert {f["condition"]: f["outcome"] for f in judged["findings"] if f["rule"] == "witness"}["C1"] == "fail"
+    assert {f["rule"]: f["outcome"] for f in judged["findings"]}["causal"] == "fail"
     assert calls == ["witness-11", "witness-12", "witness-21"][:fails_at]
     assert "left before its first word" in str(judged["certificate"]["looks"][-1]["ended"][-1])
     assert len(judged["certificate"]["looks"]) == (1 if fails_at == 2 else 2)
@@ -122,23 +127,28 @@ def test_a_witness_that_fails_before_its_first_answer_leaves_the_score_and_decid
     code, judged = scored(tmp_path, f"python {tmp_path / 'fails.py'}", 64)
     assert (code, judged["verdict"], judged["outcome"], judged["certificate"]) == (5, "inconclusive", "scored", None)
     assert judged["bpb"] > 0
-    assert {f["outcome"] for f in judged["findings"] if f["rule"] == "witness"} == {"unknown"}
+    assert {f["outcome"] for f in judged["findings"] if f["rule"] in ("causal", "normalised", "score-first", "single-pass")} == {
+        "unknown"}
+    assert "could not be asked" in judged["unasked"]
 
 
-def test_with_a_certificate_no_finding_says_that_no_witness_was_run(tmp_path: Path) -> None:
+def test_with_a_certificate_no_finding_says_that_no_witness_was_asked(tmp_path: Path) -> None:
     judged = scored(tmp_path, f"python {EXAMPLE}", 64)[1]
     assert judged["certificate"] is not None
-    assert not [f for f in judged["findings"] if "no witness was run" in f["evidence"]]
+    assert not [f for f in judged["findings"] if "no witness was asked" in f["evidence"]]
 
 
 def test_a_condition_that_stays_open_is_inconclusive_and_a_violation_comes_first() -> None:
-    def found(*outcomes: str) -> list[dict[str, Any]]:
-        return [{"rule": "witness", "outcome": outcome} for outcome in outcomes]
+    def certified(*outcomes: str) -> dict[str, Any]:
+        return {"certificate": {"conditions": [{"outcome": outcome} for outcome in outcomes]}, "unasked": None}
 
-    assert _decide("done", found("pass", "pass")) == ("valid", 0)
-    assert _decide("done", found("pass", "unknown")) == ("inconclusive", 5)
-    assert _decide("done", found("unknown", "fail")) == ("invalid", 1)
-    assert _decide("over_limit", found("unknown")) == ("invalid", 4)
+    cooperative, broken = [{"outcome": "unknown"}], [{"outcome": "unknown"}, {"outcome": "fail"}]
+    assert _decide("done", cooperative, {"certificate": None, "unasked": None}) == ("valid", 0)
+    assert _decide("done", cooperative, certified("pass", "pass")) == ("valid", 0)
+    assert _decide("done", cooperative, certified("pass", "unknown")) == ("inconclusive", 5)
+    assert _decide("done", cooperative, {"certificate": None, "unasked": "it left"}) == ("inconclusive", 5)
+    assert _decide("done", broken, certified("unknown")) == ("invalid", 1)
+    assert _decide("over_limit", broken, certified("unknown")) == ("invalid", 4)
 
 
 def test_a_program_that_breaks_the_protocol_is_invalid(tmp_path: Path) -> None:

@@ -50,14 +50,21 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
         runner: str, submission: Path, tiny: Dataset, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if runner == "docker":
         request.getfixturevalue("cpu_image")
-    result = invoke("run", submission, "--data", tiny.folder, "--runner", runner, "--runs", tmp_path / "runs", "--json")
+    result = invoke("run", submission, "--data", tiny.folder, "--runner", runner, "--runs", tmp_path / "runs",
+                    "--witness", 128, "--json")
     judged: dict[str, Any] = json.loads(result.stdout)
     assert (result.exit_code, judged["verdict"]) == (0, "valid"), judged
     assert [seed["outcome"] for seed in judged["seeds"]] == ["scored", "scored"]
     assert 0 < judged["mean_bpb"] < 5.0
     assert judged["seeds"][0]["claims"] == {"steps": 30, "tokens": 30 * 512, "attention": "blocks", "world": 1}
     assert judged["baseline"]["tests"][0]["better"] is True
-    assert {found["rule"]: found["outcome"] for found in judged["findings"]}["border-rows"] == "pass"
+    outcomes = {found["rule"]: found["outcome"] for found in judged["findings"]}
+    assert (outcomes["border-rows"], outcomes["normalised"]) == ("pass", "pass")
+    shown = "pass" if runner == "docker" else "unknown"
+    assert (outcomes["causal"], outcomes["score-first"], outcomes["single-pass"]) == (shown,) * 3
+    for seed in judged["seeds"]:
+        assert seed["certificate"]["largest_gain_nats"] < 1e-5
+        assert [look["witnesses"] for look in seed["certificate"]["looks"]] == [1], "numbers that repeat need no second witness"
     run_dir = Path(judged["run_dir"])
     assert (run_dir / "report.md").read_text().startswith("# small: valid")
     again = invoke("rescore", run_dir, "--json")
@@ -67,7 +74,7 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
 
 def test_rescoring_notices_numbers_that_were_changed(submission: Path, tiny: Dataset, tmp_path: Path) -> None:
     result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
-                    "--seeds", "1", "--json")
+                    "--seeds", "1", "--witness", "0", "--json")
     seed = Path(json.loads(result.stdout)["run_dir"]) / "seed-1"
     nats = bytearray((seed / "nats.f32").read_bytes())
     nats[400:404] = bytes(4)
@@ -80,7 +87,7 @@ def test_rescoring_notices_numbers_that_were_changed(submission: Path, tiny: Dat
 def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_broken_plan(
         submission: Path, tiny: Dataset, tmp_path: Path) -> None:
     result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
-                    "--seeds", "1", "--json")
+                    "--seeds", "1", "--witness", "0", "--json")
     run_dir = Path(json.loads(result.stdout)["run_dir"])
     recipe, code, plan = run_dir / "seed-1" / "config.yaml", run_dir / "seed-1" / "code.pyz", run_dir / "plan.json"
     image = json.dumps({**json.loads(plan.read_text()), "image": "sha256:another"})
@@ -101,7 +108,7 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
 
 def test_a_replaced_artifact_and_a_verdict_that_is_none_are_refused(submission: Path, tiny: Dataset, tmp_path: Path) -> None:
     result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
-                    "--seeds", "1", "--json")
+                    "--seeds", "1", "--witness", "0", "--json")
     run_dir = Path(json.loads(result.stdout)["run_dir"])
     (run_dir / "seed-1" / "artifact.bin").write_bytes(b"another")
     assert "is not the artifact that was packed" in str(invoke("rescore", run_dir).exception)

@@ -12,7 +12,7 @@ import pytest
 from harness import verdict
 from harness.edition import EDITION
 from harness.paths import ROOT
-from harness.records import Outcome, SeedRecord
+from harness.records import STAGES, Outcome, SeedRecord
 from harness.rules import RULES, Evidence, finding
 from tests.harness.verdicts import (
     LIMITS,
@@ -299,8 +299,8 @@ def test_a_seed_that_failed_stays_failed_whatever_came_before_or_after() -> None
     machine_then_failed = SeedRecord(seed=42, attempts=[attempt("train", "machine"), *FAILED.attempts])
     assert judged(record(1337), failed_then_machine) == ("invalid", 1)
     assert judged(record(1337), machine_then_failed) == ("invalid", 1)
-    assert failed_then_machine.settled()
-    assert not MACHINE.settled()
+    assert failed_then_machine.left(STAGES) == []
+    assert MACHINE.left(STAGES) == ["train", "pack", "score"]
 
 
 def record_run(**changes: Any) -> tuple[str, int]:

@@ -81,7 +81,22 @@ def floats(*values):
     return array.array("f", values).tobytes()
 
 
+def witness(wire, setup):
+    size = setup["vocab_size"]
+    wire.send(op="ready", chunk_tokens=CHUNK, adapts=False, context=1, world=1)
+    while True:
+        frame, _ = wire.receive()
+        if frame["op"] == "bye":
+            return
+        if frame["op"] == "reveal":
+            wire.send(op="revealed")
+        else:
+            wire.send(floats(*[-math.log(size)] * size), op="row")
+
+
 def score(wire, setup):
+    if setup["role"] == "witness":
+        return witness(wire, setup)
     size, total, seen = setup["vocab_size"], setup["tokens"], 0
     wire.send(op="ready", chunk_tokens=CHUNK, adapts=False, context=1, world=1)
     while True:

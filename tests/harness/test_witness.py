@@ -1,0 +1,158 @@
+"""The witness in a run: asked after the score, once with the same coins, kept so that its bound can be made again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import command_rescore, command_run, stages, witness
+from harness.certificate import bound, coins, floor
+from harness.data.dataset import Dataset
+from harness.edition import PROFILES
+from harness.errors import MachineFault, UsageError, Violation
+from harness.progress import Progress
+from harness.witness import Request
+
+from .test_run_resume import World
+
+PEEKS = """
+def answer(wire, frame, numbers, row):
+    wire.send(floats(*[n / 2 for n in numbers], *row), op='nats', chunk=frame['chunk'])
+"""
+SILENT = "def witness(wire, setup):\n    raise SystemExit('caught')\n"
+
+
+def run(world: World, probes: int | None = 256, again: bool = False, chunks: int | None = None) -> dict[str, Any]:
+    with Progress() as progress:
+        return command_run.run_submission(world.submission, "pocket", None, world.dataset.folder, "local", world.folder / "runs",
+                                          again, progress, world.package, probes=probes, witness_chunks=chunks)
+
+
+def outcomes(judged: dict[str, Any]) -> dict[str, str]:
+    return {found["rule"]: found["outcome"] for found in judged["findings"]}
+
+
+def test_every_profile_asks_a_witness_unless_told_otherwise() -> None:
+    assert set(PROFILES) == {profile for profile in PROFILES if witness.request(profile) is not None}
+    assert witness.request("pocket", 0) is None
+    assert witness.request("pocket", 64, 3) == Request(64, 3)
+
+
+def test_a_run_carries_a_certificate_that_its_kept_answers_make_again(tmp_path: Path, tiny: Dataset) -> None:
+    judged = run(World(tmp_path, tiny))
+    (row,) = judged["seeds"]
+    made = row["certificate"]
+    assert made["largest_gain_nats"] < 1e-5
+    assert outcomes(judged)["normalised"] == "pass"
+    folder = Path(row["run_dir"])
+    with np.load(folder / "witness-1.npz", allow_pickle=False) as kept:
+        answers = {name: kept[name] for name in kept}
+    tokens_T, nats_T = tiny.validation_tokens(), np.fromfile(folder / "nats.f32", "<f4")
+    claimed = coins.Scored(tokens_T, nats_T, floor.prices(tokens_T, tiny.vocab_size), row["scored_bytes"],
+                           4096)
+    plan = coins.draw(bytes.fromhex(made["seed"]), claimed, 256)
+    assert (answers["position"] == plan.asked_P).all()
+    again = bound.bound(plan, bound.gains(plan, answers["witness_1"])).total
+    assert again == pytest.approx(made["G_nats"], rel=1e-12)
+    assert json.loads((folder / "witness.json").read_text())["seed"] == made["seed"]
+
+
+def test_a_peeking_scorer_is_invalid_by_its_witness_alone(tmp_path: Path, tiny: Dataset) -> None:
+    judged = run(World(tmp_path, tiny, override=PEEKS))
+    assert judged["verdict"] == "invalid"
+    assert outcomes(judged)["causal"] == "fail"
+    assert judged["seeds"][0]["bpb"] is not None, "the score stays beside what is wrong with it"
+
+
+def test_a_witness_that_leaves_fails_no_score_and_certifies_nothing(tmp_path: Path, tiny: Dataset) -> None:
+    judged = run(World(tmp_path, tiny, override=SILENT))
+    (row,) = judged["seeds"]
+    assert (row["outcome"], row["certificate"]) == ("scored", None)
+    assert "could not be asked" in row["unasked"]
+    assert outcomes(judged)["causal"] == "unknown"
+
+
+def test_coins_are_drawn_once_whatever_cuts_the_witness_off(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+                                                            ) -> None:
+    world = World(tmp_path, tiny)
+
+    def fails(*_: object) -> None:
+        raise MachineFault("the engine went away", hint="start it again")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(stages, "witness", fails)
+        assert run(world)["seeds"][0]["certificate"] is None
+    begun = json.loads((world.seed_folder() / "witness.json").read_text())
+    judged = run(world)
+    made = judged["seeds"][0]["certificate"]
+    assert (made["seed"], made["times_begun"]) == (begun["seed"], 2)
+    evidence = next(found["evidence"] for found in judged["findings"] if found["rule"] == "single-pass")
+    assert "1 witnesses that were interrupted or met a machine fault" in evidence
+    assert run(world)["seeds"][0]["certificate"] == made, "a finished one is not asked again"
+
+
+def test_coins_of_another_ledger_are_refused(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, tiny)
+    with monkeypatch.context() as broken:
+        broken.setattr(stages, "witness", lambda *_: (_ for _ in ()).throw(MachineFault("gone", hint="again")))
+        run(world)
+    path = world.seed_folder() / "witness.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "ledger_sha256": "0" * 64}))
+    with pytest.raises(UsageError, match="coins belong to another ledger"):
+        run(world)
+
+
+def test_a_run_without_a_witness_gets_one_later_and_keeps_its_score(tmp_path: Path, tiny: Dataset) -> None:
+    world = World(tmp_path, tiny)
+    first = run(world, probes=0)
+    assert outcomes(first)["causal"] == "unknown"
+    second = run(world, probes=64)
+    assert second["seeds"][0]["ledger_sha256"] == first["seeds"][0]["ledger_sha256"]
+    assert second["seeds"][0]["certificate"]["n_probes"] > 0
+
+
+def test_rescoring_with_a_witness_draws_coins_of_its_own_and_lists_what_came_before(tmp_path: Path, tiny: Dataset) -> None:
+    judged = run(World(tmp_path, tiny))
+    with Progress() as progress:
+        rows = [command_rescore.rescore(Path(judged["run_dir"]), None, [], progress, Request(64))["seeds"][0] for _ in range(2)]
+    assert [row["certificates_before"] for row in rows] == [0, 1]
+    assert len({row["certificate"]["seed"] for row in rows} | {judged["seeds"][0]["certificate"]["seed"]}) == 3
+
+
+def test_a_bounded_witness_stops_after_a_random_prefix_and_charges_the_rest(tmp_path: Path, tiny: Dataset) -> None:
+    world = World(tmp_path, tiny, override="CHUNK = 128\n")
+    made = run(world, chunks=4)["seeds"][0]["certificate"]
+    whole = len(tiny.validation_tokens()) - 1
+    covered = round(made["covered_share"] * whole) + 1
+    assert covered in {2 * 128, 3 * 128, 4 * 128}
+    assert made["parts_nats"]["uncovered"] > 0
+    assert f"covered {made['covered_share']:.1%} of the text" in made["guarantee"]
+
+
+def test_the_end_of_a_bounded_witness_is_spread_over_the_seeds() -> None:
+    scored = coins.Scored(np.zeros(1000, np.uint16), np.zeros(1000, np.float32), np.ones(1000), 2000, 100)
+    ends = {coins.prefix(bytes([number]) * 32, scored, 6) for number in range(200)}
+    assert ends == {300, 400, 500, 600}
+    assert coins.prefix(bytes(32), scored, 10) == coins.prefix(bytes(32), scored, 99) == 1000
+
+
+def test_a_witness_has_the_scorers_time_and_no_more() -> None:
+    pocket = PROFILES["pocket"]
+    assert stages.witness_seconds(0.1, pocket) == stages.LEAST_WHOLE_SECONDS
+    assert stages.witness_seconds(10.0, pocket) == 10.0 * stages.WHOLE_FACTOR
+    assert stages.witness_seconds(60.0, pocket) == stages.MOST_CLOCKS * pocket.score_seconds
+
+
+def test_a_violation_of_the_witness_is_told_and_is_none_of_the_score(tmp_path: Path, tiny: Dataset,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise Violation("memory", "killed for taking too much", limit=True)
+
+    monkeypatch.setattr(stages, "witness", out_of_memory)
+    judged = run(World(tmp_path, tiny))
+    assert (judged["verdict"], outcomes(judged)["resources"]) == ("valid", "pass")
+    assert "killed for taking too much" in judged["seeds"][0]["unasked"]
