@@ -15,6 +15,9 @@ from harness.rundir import RunFolder
 
 HISTOGRAM_BINS = 40
 CURVE_POINTS = 400
+GAIN_POINTS = 1200
+LEAST_GAIN = 0.01
+"""Nats: what arithmetic in bfloat16 brings; a scale below it would make noise look like findings."""
 
 
 def histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
@@ -47,6 +50,33 @@ def curves(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
     return [{"seed": seed, "low": f"{low:.2f}", "high": f"{high:.2f}",
              "points": " ".join(f"{x:.4f},{1 - (loss - low) / width:.4f}" for x, loss in points)}
             for seed, points in series.items() if points]
+
+
+def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
+    """What the witness paid above the claim at each token it was asked, a plot a certified seed: points in a 0..1 box.
+
+    The scale holds every point and at least LEAST_GAIN nats to both sides of 0; a token that got no answer stands at the top.
+    """
+    plots = []
+    for row in verdict["seeds"]:
+        path = folder.seed(row["seed"]).answers(len(row["certificate"]["looks"]) if row.get("certificate") else 0)
+        if not path.exists():
+            continue
+        with np.load(path, allow_pickle=False) as stored:
+            position_P, d_P = stored["position"], stored["witness_1"] - stored["claim"]
+        if not len(position_P):
+            continue
+        finite_P = d_P[np.isfinite(d_P)]
+        reach = max(LEAST_GAIN, float(np.abs(finite_P).max(initial=0.0)))
+        height_P = np.where(np.isfinite(d_P), np.clip(d_P, -reach, reach), reach)
+        shown = np.unique(np.r_[np.argsort(-np.abs(height_P))[:GAIN_POINTS // 2],
+                                np.arange(0, len(d_P), max(1, 2 * len(d_P) // GAIN_POINTS))])
+        last = max(int(position_P[-1]), 1)
+        points = [{"x": round(int(position_P[i]) / last, 4), "y": round(0.5 - 0.48 * float(height_P[i]) / reach, 4)}
+                  for i in shown]
+        plots.append({"seed": row["seed"], "reach": f"{reach:.2g}", "asked": len(d_P), "shown": len(shown), "points": points,
+                      "largest": f"{float(np.abs(finite_P).max(initial=0.0)):.1e}"})
+    return plots
 
 
 def dots(rows: list[dict[str, Any]], key: str, form: str) -> dict[str, Any] | None:

@@ -57,6 +57,34 @@ def seed_table(verdict: dict[str, Any]) -> list[list[str]]:
     return [[cell(row[key], form) for key, _, form in SEED_COLUMNS] for row in verdict["seeds"]]
 
 
+CERTIFICATE_COLUMNS = (("G_bpb", "G, bits/byte", "{:.4f}"), ("n_probes", "probes", "{:,}"),
+                       ("asked", "asked", "{:,}"), ("unanswered", "no answer", "{:,}"), ("covered_share", "covered", "{:.1%}"),
+                       ("largest_gain_nats", "largest", "{:.1e}"), ("noise_nats", "noise", "{:.1e}"),
+                       ("G_bpb_with_8_times", "G at 8x", "{:.4f}"),
+                       ("probes_for_target", "for 0.0005", "{:,}"))
+"""Key in a seed's certificate, heading, format."""
+CERTIFICATES = "certificates: at most G is unearned; largest gain and noise in nats; probes that would reach G = 0.0005"
+
+
+def certificate_table(verdict: dict[str, Any]) -> list[list[str]]:
+    """A row for each seed that has a certificate: the seed, then CERTIFICATE_COLUMNS as text."""
+    return [[str(row["seed"]), *(cell(row["certificate"][key], form) for key, _, form in CERTIFICATE_COLUMNS)]
+            for row in verdict["seeds"] if row.get("certificate")]
+
+
+def guarantees(verdict: dict[str, Any]) -> list[str]:
+    """What the certificates say, a sentence a seed, with the chance to meet what is rare; and why a seed has none."""
+    lines = []
+    for row in verdict["seeds"]:
+        if (made := row.get("certificate")) is not None:
+            met = ", ".join(f"{float(share):.1%} of the tokens: {chances['met']:.1%}"
+                            for share, chances in made["detection"].items())
+            lines.append(f"Seed {row['seed']}: {made['guarantee']} Chance that a probe meets a gain taken at {met}.")
+        elif row.get("unasked"):
+            lines.append(f"Seed {row['seed']}: no certificate: {row['unasked']}")
+    return lines
+
+
 def markdown(verdict: dict[str, Any]) -> str:
     return environment(autoescape=False).get_template("report.md.j2").render(_context(verdict))
 
@@ -64,7 +92,8 @@ def markdown(verdict: dict[str, Any]) -> str:
 def page(verdict: dict[str, Any], folder: RunFolder) -> str:
     """The report as one HTML file with inline plots; nothing is loaded from anywhere."""
     context = _context(verdict)
-    context |= {"histograms": plots.histograms(verdict, folder), "curves": plots.curves(verdict, folder)}
+    context |= {"histograms": plots.histograms(verdict, folder), "curves": plots.curves(verdict, folder),
+                "gains": plots.gains(verdict, folder)}
     return environment(autoescape=True).get_template("report.html.j2").render(context)
 
 
@@ -105,6 +134,11 @@ def show(verdict: dict[str, Any], console: Console) -> None:
     for row in verdict["seeds"]:
         if row["reason"]:
             console.print(Text(plain_lines(f"seed {row['seed']}: {row['reason']}")), soft_wrap=True)
+    if certificates := certificate_table(verdict):
+        table = Table("seed", *(heading for _, heading, _ in CERTIFICATE_COLUMNS), title=CERTIFICATES, title_justify="left")
+        for certificate in certificates:
+            table.add_row(*(Text(plain(text)) for text in certificate))
+        console.print(table)
     findings = Table("rule", "", "outcome", "evidence")
     for found in verdict["findings"]:
         words = (found["rule"], found["condition"] or "", found["outcome"], found["evidence"])
@@ -120,9 +154,10 @@ def _comparison(verdict: dict[str, Any]) -> list[str]:
     lines = [f"{name} on the same text: {value:.3f} bits per byte" for name, value in verdict["compressors"].items()]
     baseline = verdict["baseline"]
     if baseline and baseline["tests"]:
-        lines += [f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']}): "
-                  f"p = {test['p']:.2g}, {'yes' if test['better'] else 'no'} at {test['p_below']}"
-                  for test in baseline["tests"]]
+        for extra, tests in (("", baseline["tests"]), (", with all that is not certified counted against it",
+                                                       baseline.get("tests_with_G") or [])):
+            lines += [f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']}){extra}: "
+                      f"p = {test['p']:.2g}, {'yes' if test['better'] else 'no'} at {test['p_below']}" for test in tests]
     elif baseline:
         lines.append(f"baseline {baseline['name']}: {baseline['reason']}")
     return lines
@@ -130,4 +165,6 @@ def _comparison(verdict: dict[str, Any]) -> list[str]:
 
 def _context(verdict: dict[str, Any]) -> dict[str, Any]:
     return {"v": verdict, "headline": headline(verdict), "columns": [heading for _, heading, _ in SEED_COLUMNS],
-            "rows": seed_table(verdict), "comparison": _comparison(verdict)}
+            "rows": seed_table(verdict), "comparison": _comparison(verdict),
+            "certificate_columns": ["seed", *(heading for _, heading, _ in CERTIFICATE_COLUMNS)],
+            "certificates": certificate_table(verdict), "guarantees": guarantees(verdict)}
