@@ -2,7 +2,8 @@
 
 The witness is shown x_0 .. x_{t-1} and nothing else when its row for x_t is due; x_t itself follows with the next
 `reveal`. What it does not answer, late or wrongly or because it left, stays unanswered and is charged by the bound
-(harness/certificate/bound.py); nothing is asked again. Not covered: isolation from the scorer, and asking many at once.
+(harness/certificate/bound.py); nothing is asked again. Not covered: isolation from the scorer, and asking many at once
+(lanes.py).
 """
 
 from __future__ import annotations
@@ -61,10 +62,7 @@ def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint
 
     Raises Violation where the witness declares another chunk, context or adaptation than the scorer did.
     """
-    declared = (ready.chunk_tokens, ready.adapts, ready.context)
-    if declared != (scored.chunk_tokens, scored.adapts, scored.context):
-        raise Violation("protocol", f"the witness declares (chunk_tokens, adapts, context) {declared}, the scorer declared "
-                        f"{(scored.chunk_tokens, scored.adapts, scored.context)}", hint="both are the same program")
+    same_program(ready, scored)
     nats_P, sums_P = np.full(len(positions_P), np.nan), np.full(len(positions_P), np.nan)
     borders, ended = [], None
     before = {border.position: border.before_nats for border in scored.borders}
@@ -91,6 +89,14 @@ def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint
     except Expired:
         ended = f"an answer before token {position} did not come within {answer_seconds:g} s"
     return Asked(Answers(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), borders, ended, talk.took)
+
+
+def same_program(ready: ScoreReady, scored: Scored) -> None:
+    """Raises Violation where the witness declares another chunk, context or adaptation than the scorer did."""
+    declared = (ready.chunk_tokens, ready.adapts, ready.context)
+    if declared != (scored.chunk_tokens, scored.adapts, scored.context):
+        raise Violation("protocol", f"the witness declares (chunk_tokens, adapts, context) {declared}, the scorer declared "
+                        f"{(scored.chunk_tokens, scored.adapts, scored.context)}", hint="both are the same program")
 
 
 def judge_row(row_V: npt.NDArray[np.float32], token: int) -> tuple[float, float]:

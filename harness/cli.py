@@ -30,6 +30,8 @@ WitnessOption = Annotated[int | None, typer.Option(
     "--witness", min=0, help="Probes of the witness, 0 for none. Default: 4096 in pocket, 8192 in solo, 32768 in record.")]
 ChunksOption = Annotated[int | None, typer.Option(
     "--witness-chunks", min=1, help="The witness covers a random prefix of at most so many chunks; the rest counts as gained.")]
+LanesOption = Annotated[bool, typer.Option(
+    "--witness-lanes", help="Ask many contexts at once, some of them by strict prefixes too: for contestants on a GPU.")]
 TrainSecondsOption = Annotated[float | None, typer.Option(
     help="A train clock shorter than the profile's, for CI and trials: never a record.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
@@ -46,17 +48,19 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
         train_seconds: TrainSecondsOption = None,
         witness: WitnessOption = None,
         witness_chunks: ChunksOption = None,
+        witness_lanes: LanesOption = False,
         as_json: JsonOption = False) -> None:
     """Train, pack, score and judge a submission. Interrupted runs resume; finished ones are not run again.
 
     pgolf run submissions/hadamard-ve128 --seeds 1337 --runner local
     """
-    from harness import command_run, verdict
+    from harness import command_run, verdict, witness as witnesses
     from harness.progress import Progress
 
+    request = witnesses.request(profile, witness, witness_chunks, witness_lanes)
     with Progress() as progress:
         judged = command_run.run_submission(submission, profile, _numbers(seeds), data, runner, runs, again, progress,
-                                            train_seconds=train_seconds, probes=witness, witness_chunks=witness_chunks)
+                                            train_seconds=train_seconds, request=request)
     _present(judged, as_json)
     raise typer.Exit(verdict.exit_code(judged))
 
@@ -78,12 +82,13 @@ def run_all(submissions: Annotated[list[Path] | None, typer.Argument(help="Defau
     """
     from rich.console import Console
 
-    from harness import command_all
+    from harness import command_all, witness as witnesses
     from harness.progress import Progress
 
+    request = witnesses.request(profile, witness)
     with Progress() as progress:
         matrix = command_all.run_all(submissions or [], profile, runner, one_seed, train_seconds, data, runs, progress,
-                                     probes=witness)
+                                     request=request)
     if as_json:
         print(json.dumps(matrix, indent=1))
     else:
@@ -150,6 +155,7 @@ def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under run
             seeds: Annotated[str, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = "",
             witness: Annotated[int, typer.Option(min=0, help="Ask a witness about the new score too: probes, 0 for none.")] = 0,
             witness_chunks: ChunksOption = None,
+            witness_lanes: LanesOption = False,
             as_json: JsonOption = False) -> None:
     """Score the packed artifacts of a run again, in the runner and image of the run, and compare the ledgers."""
     from harness import command_rescore, witness as witnesses
@@ -157,7 +163,7 @@ def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under run
 
     with Progress() as progress:
         compared = command_rescore.rescore(run_dir, data, _numbers(seeds), progress,
-                                           witnesses.request("pocket", witness, witness_chunks))
+                                           witnesses.request("pocket", witness, witness_chunks, witness_lanes))
     command_rescore.show(compared, as_json)
     raise typer.Exit(compared["exit_code"])
 
@@ -172,6 +178,7 @@ def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/exampl
           score_seconds: Annotated[float | None, typer.Option(help="Another score clock than the profile's.")] = None,
           witness: Annotated[int, typer.Option(min=0, help="Probes of the witness; 0: none.")] = 0,
           witness_chunks: ChunksOption = None,
+          witness_lanes: LanesOption = False,
           runner: RunnerOption = None,
           runs: Annotated[Path, typer.Option(help="Where run folders are kept.")] = Path("runs"),
           as_json: JsonOption = False) -> None:
@@ -184,7 +191,8 @@ def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/exampl
 
     with Progress() as progress:
         judged = command_score.score(command_score.Asked(contestant, tokens, tokenizer, artifact, config, profile,
-                                                         score_seconds, witness, witness_chunks), runner, runs, progress)
+                                                         score_seconds, witness, witness_chunks, witness_lanes),
+                                     runner, runs, progress)
     print(json.dumps(judged, indent=1) if as_json else command_score.describe(judged))
     raise typer.Exit(judged["exit_code"])
 

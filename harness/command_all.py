@@ -22,6 +22,7 @@ from harness.render import NARROWEST, cell, plain
 from harness.report import STYLE
 from harness.runners import docker as docker_runner
 from harness.setup import RunnerName
+from harness.witness import Request
 
 COLUMNS = (("submission", "{}"), ("runner", "{}"), ("outcome", "{}"), ("bpb", "{:.4f}"), ("seeds", "{}"), ("seconds", "{:.0f}"))
 EXITS_BY_RANK = (UsageError.exit_code, verdict.EXIT_MACHINE, verdict.EXIT_INTERRUPTED, verdict.EXIT_LIMIT, verdict.EXIT_VIOLATION,
@@ -31,7 +32,7 @@ EXITS_BY_RANK = (UsageError.exit_code, verdict.EXIT_MACHINE, verdict.EXIT_INTERR
 
 def run_all(folders: Sequence[Path], profile: str, wanted: RunnerName | None, one_seed: bool, train_seconds: float | None,
             data: Path | None, runs: Path, progress: Progress, package: Path = ROOT / "golf",
-            probes: int | None = None) -> dict[str, Any]:
+            request: Request | None = None) -> dict[str, Any]:
     """Runs each submission on the runner that was asked for, or on both; docker is skipped where no engine answers.
 
     `one_seed` takes the first of each manifest's. Finished runs are not run again.
@@ -46,7 +47,7 @@ def run_all(folders: Sequence[Path], profile: str, wanted: RunnerName | None, on
             rows.append(_row(folder, runner, "skipped", reason="no container engine answers"))
             continue
         progress.say(f"[{number}/{len(cells)}] {folder.name}, {runner}")
-        rows.append(_one(folder, profile, runner, one_seed, train_seconds, data, runs, progress, package, probes))
+        rows.append(_one(folder, profile, runner, one_seed, train_seconds, data, runs, progress, package, request))
         if rows[-1]["exit_code"] == verdict.EXIT_INTERRUPTED:
             rows += [_row(*left, "not begun", reason="interrupted before") for left in cells[number:]]
             break
@@ -67,13 +68,13 @@ def worst(codes: Sequence[int]) -> int:
 
 
 def _one(folder: Path, profile: str, runner: RunnerName, one_seed: bool, train_seconds: float | None, data: Path | None,
-         runs: Path, progress: Progress, package: Path, probes: int | None) -> dict[str, Any]:
+         runs: Path, progress: Progress, package: Path, request: Request | None) -> dict[str, Any]:
     """One run as a row; whatever ends it early is told there."""
     begun = time.monotonic()
     try:
         seeds = manifest.load(folder).manifest.seeds[:1 if one_seed else None]
         judged = command_run.run_submission(folder, profile, seeds, data, runner, runs, False, progress, package, train_seconds,
-                                            probes)
+                                            request)
     except HarnessError as error:
         progress.say(f"{folder.name}, {runner}: {error}")
         return _row(folder, runner, "not run", error.exit_code, str(error), time.monotonic() - begun)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import bundle, description, host, manifest, plan as plans, report, run, rundir, setup, verdict, witness
+from harness import bundle, description, host, manifest, plan as plans, report, run, rundir, setup, verdict
 from harness.errors import UsageError
 from harness.manifest import Submission
 from harness.paths import ROOT
@@ -22,23 +22,22 @@ from harness.rules import Evidence
 from harness.rundir import RunFolder
 from harness.runners.base import Runner
 from harness.setup import RunnerName
+from harness.witness import Request
 
 
 def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data: Path | None, wanted: RunnerName | None,
                    runs: Path, again: bool, progress: Progress, package: Path = ROOT / "golf",
-                   train_seconds: float | None = None, probes: int | None = None,
-                   witness_chunks: int | None = None) -> dict[str, Any]:
+                   train_seconds: float | None = None, request: Request | None = None) -> dict[str, Any]:
     """Trains, packs, scores and judges what is unfinished; returns verdict.json's content, which is written too.
 
-    `package` is the contestant's code, a folder called golf; `train_seconds` shortens the profile's train clock. `probes`: of
-    the witness, 0 for none, None for the profile's own number; `witness_chunks` bounds how far it comes.
+    `package` is the contestant's code, a folder called golf; `train_seconds` shortens the profile's train clock; `request`: what
+    a witness is asked, None for nothing.
     Raises UsageError for a recipe that the contestant cannot read, before the first seed.
     """
     begun = time.monotonic()
     submission = manifest.load(folder)
     limits = plans.limits_of(profile, train_seconds)
     asked = _seeds(submission, seeds)
-    request = witness.request(profile, probes, witness_chunks)
     dataset = setup.choose_dataset(data, profile, submission.manifest.dataset, progress)
     ground = setup.choose_runner(wanted, submission.manifest, limits, progress)
     runner = ground.runner

@@ -52,6 +52,7 @@ class Asked(NamedTuple):
     score_seconds: float | None
     witness: int
     witness_chunks: int | None = None
+    witness_lanes: bool = False
 
 
 def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progress) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
             job = Job(runner, limits, asked.profile, "B", folder.code, folder.config, asked.tokenizer, len(table.base_V),
                       place.name, contestant)
             earlier = _set_aside(place)
-            request = witness.request(asked.profile, asked.witness, asked.witness_chunks)
+            request = witness.request(asked.profile, asked.witness, asked.witness_chunks, asked.witness_lanes)
             found = _judge(job, folder, tokens_T, table, request, progress)
             judged = {"schema": verdict.SCHEMA, "edition": EDITION, **identity, "isolation": runner.isolation,
                       "host": host.facts(), **found, "earlier": earlier, "run_dir": str(place)}

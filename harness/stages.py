@@ -197,19 +197,20 @@ def score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, report: Rep
 
 
 def witness(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, asked_P: np.ndarray[Any, Any],
-            progress: Callable[[int], None], tag: str) -> asking.Asked:
+            progress: Callable[[int], None], tag: str, ask: Callable[..., asking.Asked] = asking.ask) -> asking.Asked:
     """A fresh copy of the scorer, asked for its rows at asked_P. Its log is the only thing written.
 
     Its time is the scorer's own, so that it cannot think longer and so hide a gain: ANSWER_FACTOR of what a chunk took on
     average for each answer, WHOLE_FACTOR of the whole pass for all. `progress` is called with questions answered so far.
+    `ask` is asking.ask or lanes.ask.
     """
     with _running(job, "score", folder.log(tag), {"artifact.bin": folder.artifact}, job.limits.counted_bytes) as running:
         connection, ready, _ = _open(job, running, "score", seed, no_report, ScoreReady, artifact=running.inside("artifact.bin"),
                                      role="witness", tokens=len(tokens_T))
         chunks = -(-len(tokens_T) // scored.chunk_tokens)
         answer_seconds = max(LEAST_ANSWER_SECONDS, ANSWER_FACTOR * scored.seconds / chunks)
-        return asking.ask(connection, ready, tokens_T, scored, job.vocab_size, asked_P, answer_seconds,
-                          time.monotonic() + witness_seconds(scored.seconds, job.limits), progress)
+        return ask(connection, ready, tokens_T, scored, job.vocab_size, asked_P, answer_seconds,
+                   time.monotonic() + witness_seconds(scored.seconds, job.limits), progress)
 
 
 def witness_seconds(score_seconds: float, limits: Limits) -> float:

@@ -21,7 +21,7 @@ def drive() -> None:
                                           "pgolf ablate", progress, Path(package))
         else:
             found = command_run.run_submission(Path(submission), "pocket", None, Path(dataset), runner, Path(runs), False,
-                                               progress, Path(package), probes=0)
+                                               progress, Path(package))
     print(json.dumps(found))
     raise SystemExit(found["exit_code"] if what == "ablate" else verdict.exit_code(found))
 

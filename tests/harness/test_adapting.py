@@ -74,7 +74,7 @@ class Learner(World):
     def run(self) -> dict[str, Any]:
         with Progress() as progress:
             return command_run.run_submission(self.submission, "pocket", None, self.dataset.folder, "local",
-                                              self.folder / "runs", False, progress, self.package, probes=0)
+                                              self.folder / "runs", False, progress, self.package)
 
 
 def finding(judged: dict[str, Any], rule: str) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
     real = stages.witness
 
     def failing(*arguments: Any) -> Any:
-        calls.append(arguments[-1])  # the tag
+        calls.append(arguments[-2])  # the tag
         if len(calls) == fails_at:
             raise Violation("contestant", "the witness left before its first word")
         return real(*arguments)

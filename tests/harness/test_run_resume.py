@@ -148,7 +148,7 @@ def test_running_again_keeps_the_earlier_run_and_no_longer_says_that_none_was_re
     artifact = (world.seed_folder() / "artifact.bin").read_bytes()
     with Progress() as progress:
         judged = command_run.run_submission(world.submission, "pocket", None, world.dataset.folder, "local",
-                                            world.folder / "runs", True, progress, world.package, probes=0)
+                                            world.folder / "runs", True, progress, world.package)
     assert (world.seed_folder().with_name("seed-1.earlier-1") / "artifact.bin").read_bytes() == artifact
     seeds = next(found for found in judged["findings"] if found["rule"] == "seeds")
     assert (seeds["outcome"], "--again" in seeds["evidence"]) == ("unknown", True)

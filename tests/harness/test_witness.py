@@ -26,10 +26,11 @@ def answer(wire, frame, numbers, row):
 SILENT = "def witness(wire, setup):\n    raise SystemExit('caught')\n"
 
 
-def run(world: World, probes: int | None = 256, again: bool = False, chunks: int | None = None) -> dict[str, Any]:
+def run(world: World, probes: int = 256, chunks: int | None = None, lanes: bool = False) -> dict[str, Any]:
+    request = witness.request("pocket", probes, chunks, lanes)
     with Progress() as progress:
         return command_run.run_submission(world.submission, "pocket", None, world.dataset.folder, "local", world.folder / "runs",
-                                          again, progress, world.package, probes=probes, witness_chunks=chunks)
+                                          False, progress, world.package, request=request)
 
 
 def outcomes(judged: dict[str, Any]) -> dict[str, str]:
@@ -39,7 +40,9 @@ def outcomes(judged: dict[str, Any]) -> dict[str, str]:
 def test_every_profile_asks_a_witness_unless_told_otherwise() -> None:
     assert set(PROFILES) == {profile for profile in PROFILES if witness.request(profile) is not None}
     assert witness.request("pocket", 0) is None
-    assert witness.request("pocket", 64, 3) == Request(64, 3)
+    assert witness.request("pocket", 64, 3, True) == Request(64, 3, True)
+    with pytest.raises(UsageError, match="unknown profile 'pockets'"):
+        witness.request("pockets")
 
 
 def test_a_run_carries_a_certificate_that_its_kept_answers_make_again(tmp_path: Path, tiny: Dataset) -> None:
@@ -156,3 +159,51 @@ def test_a_violation_of_the_witness_is_told_and_is_none_of_the_score(tmp_path: P
     judged = run(World(tmp_path, tiny))
     assert (judged["verdict"], outcomes(judged)["resources"]) == ("valid", "pass")
     assert "killed for taking too much" in judged["seeds"][0]["unasked"]
+
+
+LANES = """
+def witness(wire, setup):
+    size = setup["vocab_size"]
+    wire.send(op="ready", chunk_tokens=CHUNK, adapts=False, context=1, world=1)
+    while True:
+        frame, payload = wire.receive()
+        if frame["op"] == "bye":
+            return
+        if frame["op"] == "reveal":
+            wire.send(op="revealed")
+        elif frame["op"] == "lanes":
+            assert all(n == 1 for n in frame["lengths"]) and len(payload) == 2 * len(frame["starts"])
+            wire.send(floats(*LANE_ROW(size) * len(frame["starts"])), op="rows")
+        else:
+            wire.send(floats(*[-math.log(size)] * size), op="row")
+
+LANE_ROW = lambda size: [-math.log(size)] * size
+"""
+BETTER_IN_LANES = """
+LANE_ROW = lambda size: [math.log(0.5 / 200)] * 200 + [math.log(0.5 / (size - 200))] * (size - 200)
+"""
+
+
+def test_lanes_certify_as_strict_prefixes_do_and_say_what_they_assume(tmp_path: Path, tiny: Dataset) -> None:
+    made = run(World(tmp_path, tiny, override=LANES), lanes=True)["seeds"][0]["certificate"]
+    assert (made["unanswered"], made["lanes"]["agree"]) == (0, True)
+    assert made["largest_gain_nats"] < 1e-5
+    assert "many at once" in made["guarantee"]
+    assert made["lanes"]["G_bpb"] >= made["G_bpb"], "fewer probes prove less"
+    assert {condition["outcome"] for condition in made["conditions"]} == {"pass"}
+
+
+def test_lanes_that_say_something_else_than_strict_prefixes_certify_nothing(tmp_path: Path, tiny: Dataset) -> None:
+    judged = run(World(tmp_path, tiny, override=LANES + BETTER_IN_LANES), lanes=True)
+    made = judged["seeds"][0]["certificate"]
+    assert not made["lanes"]["agree"]
+    assert {each["condition"]: each["outcome"] for each in made["conditions"] if each["condition"] != "C2"} == dict.fromkeys(
+        ("C1", "C3", "C4"), "unknown")
+    assert "differ from those after strict prefixes" in next(f for f in judged["findings"] if f["rule"] == "causal")["evidence"]
+
+
+def test_lanes_of_a_contestant_that_adapts_are_refused_with_a_hint(tmp_path: Path, tiny: Dataset) -> None:
+    from .test_adapting import Learner
+
+    with pytest.raises(UsageError, match="declares its context and does not adapt"):
+        run(Learner(tmp_path, tiny), lanes=True)
