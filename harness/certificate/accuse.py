@@ -28,7 +28,7 @@ SPIKE_NATS = 1.0
 BORDER_NATS = 0.05          # no arithmetic noise explains more (bf16 rows differ by 0.02)
 SPREAD_NATS = 0.05
 MANY_BLOCKS = 1024
-FEW_BLOCKS = 8              # where a program adapts, neighbouring chunks may drift together
+LARGEST_NATS = 8.0          # one gain counts for no more in a mean
 SUSPICIOUS = 1e-3
 
 
@@ -87,35 +87,81 @@ def student(values: Floats) -> float:
     return float(stats.t.sf(values.mean() / error, len(values) - 1)) if error > 0 else 0.0
 
 
-def mean_test(gains: Gains) -> Test:
-    """Is the mean gain above what arithmetic can do? By blocks, each d clipped so that no single one decides."""
+def mean_test(gains: Gains, borders: list[Border]) -> Test:
+    """Is the mean gain above what arithmetic can do? By blocks, each d clipped so that no single one decides.
+
+    It fails where four views of it agree: the clipped mean by its own spread, the means of the blocks, the plain mean (noise
+    that is skewed has a clipped mean, and no plain one), and where the program adapts the blocks against the blind rows.
+    """
     from scipy import stats
 
     tau = max(scale_of(gains.d1_P), scale_of(gains.repeat_P), 1e-3)
     clip = 8 * tau
-    x_P = np.clip(0.5 * (gains.d1_P + gains.d2_P), -clip, clip)
-    repeat_P = np.clip(gains.repeat_P, -clip, clip)
-    # A witness noisier than the scorer pays half its variance more: log-probabilities are concave
-    offset = OFFSET_NATS + float(np.clip(gains.d1_P, -clip, clip).var()) / 2
+    d_P = 0.5 * (gains.d1_P + gains.d2_P)
+    x_P, repeat_P = np.clip(d_P, -clip, clip), np.clip(gains.repeat_P, -clip, clip)
+    # A witness noisier than the scorer pays half its variance more: log-probabilities are concave. Asked twice it shows
+    # that variance, unless its arithmetic repeats and is another one than the scorer's.
+    shown = OFFSET_NATS + float(repeat_P.var()) / 4
+    offset = max(shown, OFFSET_NATS + float(np.clip(gains.d1_P, -clip, clip).var()) / 2)
     count_B = np.bincount(gains.blocks_P)
     x_B = np.bincount(gains.blocks_P, x_P) / count_B
     within = float(((x_P - x_B[gains.blocks_P]) ** 2).sum()) / max(len(x_P) - len(x_B), 1) / len(x_P)
     repeat = float((np.bincount(gains.blocks_P, repeat_P) ** 2).sum()) / 4 / len(x_P) ** 2
-    error = float(np.sqrt(within + repeat))
-    mean = float(x_P.mean())
-    p_within = float(stats.norm.sf((mean - offset) / error)) if error > 0 else float(mean <= offset)
-    # Where both witnesses wandered apart over long runs of chunks, the scorer may have wandered as far
-    runs_W = _merged(np.bincount(gains.blocks_P, repeat_P) / count_B, True)[-1]
-    wander = float(np.sqrt((runs_W ** 2).mean())) * gains.adapts
-    p_between = max(student(x_W - offset - 2 * wander) for x_W in _merged(x_B, gains.adapts))
-    numbers = {"mean_nats": mean, "offset_nats": offset, "error_nats": error, "wander_nats": wander, "p_within": p_within,
-               "p_between": p_between, "blocks": len(x_B)}
+    error, mean = float(np.sqrt(within + repeat)), float(x_P.mean())
+
+    def beyond(nats: float) -> float:
+        return float(stats.norm.sf((mean - nats) / error)) if error > 0 else float(mean <= nats)
+
+    p_shown, p_within, p_between = beyond(shown), beyond(offset), student(x_B - offset)
+    p_plain = student(np.bincount(gains.blocks_P, np.minimum(d_P, LARGEST_NATS)) / count_B - shown)
+    p_blind = student(against_blind(gains, borders, clip) - offset) if gains.adapts else 0.0
+    numbers = {"mean_nats": mean, "offset_nats": offset, "shown_nats": shown, "error_nats": error, "p_within": p_within,
+               "p_shown": p_shown, "p_between": p_between, "p_plain": p_plain, "p_blind": p_blind if gains.adapts else None,
+               "blocks": len(x_B)}
     text = f"mean gain {mean:+.5f} nats over {len(x_P):,} probes in {len(x_B):,} blocks (arithmetic explains {offset:.5f})"
-    if max(p_within, p_between) < LEVEL:
+    if max(p_within, p_between, p_plain, p_blind) < LEVEL:
         return Test("mean", "fail", text, numbers)
+    if max(p_within, p_between, p_plain) < LEVEL:
+        return Test("mean", "unknown", text + "; too few blind rows, or too unlike, to rule out that it adapted another way",
+                    numbers)
     if p_within < LEVEL:
         return Test("mean", "unknown", text + "; too few blocks, or too unlike, to rule out noise that they share", numbers)
+    if p_shown < LEVEL:
+        return Test("mean", "unknown", text + f"; the same question asked twice explains {shown:.5f}: the witness computes "
+                    "otherwise than the scorer, or knows less", numbers)
     return Test("mean", "pass", text, numbers)
+
+
+def against_blind(gains: Gains, borders: list[Border], clip: float) -> Floats:
+    """For each chunk, the mean clipped gain of its probes less that of the blind row at its border, nats. Both come from one
+    state of the program: where scorer and witness adapted apart, as far as it may be, both show it alike."""
+    if not borders or not len(gains.d1_P):
+        return np.zeros(0)
+    starts = np.array([border.position for border in borders])
+    blind = np.array([min(border.witness_nats, LARGEST_NATS) - min(border.scorer_nats, LARGEST_NATS) for border in borders])
+    chunk_P = np.searchsorted(starts, gains.positions_P, side="right") - 1
+    inside = chunk_P >= 0
+    count_C = np.bincount(chunk_P[inside], minlength=len(starts))
+    sum_C = np.bincount(chunk_P[inside], np.clip(gains.d1_P[inside], -clip, clip), minlength=len(starts))
+    met = count_C > 0
+    less: Floats = sum_C[met] / count_C[met] - np.clip(blind[met], -clip, clip)
+    return less
+
+
+def skewed(gains: Gains, threshold: float) -> float:
+    """p of so many gains above the threshold in both witnesses, under noise that need not be symmetric.
+
+    If it is the witnesses' alone, each errs for itself, upwards at most as often as not: at most a third of the probes that
+    lie above in one of them then lie above in both. If scorer and witnesses are one noisy program, each of the three is as
+    often far below the other two. The larger p of the two.
+    """
+    from scipy import stats
+
+    d1_P, d2_P, repeat_P = gains.d1_P, gains.d2_P, gains.repeat_P
+    both = int((np.minimum(d1_P, d2_P) > threshold).sum())
+    either = int((np.maximum(d1_P, d2_P) > threshold).sum())
+    lowest = int((np.maximum(d1_P, repeat_P) < -threshold).sum() + (np.maximum(d2_P, -repeat_P) < -threshold).sum())
+    return max(float(stats.binom.sf(both - 1, trials, 1 / 3)) for trials in (either, both + lowest))
 
 
 def sign_test(gains: Gains) -> Test:
@@ -124,23 +170,29 @@ def sign_test(gains: Gains) -> Test:
     centre_P = median_B[gains.blocks_P] if len(gains.d1_P) >= 8 * len(median_B) else np.median(gains.d1_P)
     x1_P, x2_P = gains.d1_P - centre_P, gains.d2_P - centre_P
     tau = max(scale_of(gains.d1_P - centre_P), scale_of(gains.repeat_P), 1e-3)
-    best: tuple[float, float, dict[str, Any]] | None = None
+    # What lies far above is no gain if all the rest lies a little below
+    mean_B = np.bincount(gains.blocks_P, np.minimum(0.5 * (gains.d1_P + gains.d2_P), LARGEST_NATS)) / np.bincount(gains.blocks_P)
+    p_mean = student(mean_B)
+    best: tuple[float, float, float, dict[str, Any]] | None = None
     for factor in (4.5, 15.0, 50.0):
         up_P, down_P = np.minimum(x1_P, x2_P) > factor * tau, np.maximum(x1_P, x2_P) < -factor * tau
         net_B = np.bincount(gains.blocks_P, up_P.astype(float) - down_P)
         by_block = binomial(int((net_B > 0).sum()), int((net_B < 0).sum()))
         by_probe = binomial(int(up_P.sum()), int(down_P.sum()))
+        p_skewed = skewed(gains, factor * tau)
         numbers = {"threshold_nats": factor * tau, "up": int(up_P.sum()), "down": int(down_P.sum()),
                    "blocks_up": int((net_B > 0).sum()), "blocks_down": int((net_B < 0).sum()), "p_blocks": by_block,
-                   "p_probes": by_probe}
-        if best is None or (by_block, by_probe) < best[:2]:
-            best = (by_block, by_probe, numbers)
+                   "p_probes": by_probe, "p_skewed": p_skewed, "p_mean": p_mean}
+        if best is None or (max(by_block, p_skewed), by_block, by_probe) < best[:3]:
+            best = (max(by_block, p_skewed), by_block, by_probe, numbers)
     assert best is not None
-    by_block, by_probe, numbers = best
+    uneven, by_block, by_probe, numbers = best
     text = (f"{numbers['up']:,} probes lie more than {numbers['threshold_nats']:.3f} nats above the claim, "
             f"{numbers['down']:,} below it")
-    if by_block < LEVEL / 3:
+    if max(uneven, p_mean / 3) < LEVEL / 3:
         return Test("sign", "fail", text, numbers)
+    if by_block < LEVEL / 3:
+        return Test("sign", "unknown", text + "; skewed noise can do that", numbers)
     if by_probe < LEVEL / 3 or by_block < SUSPICIOUS / 3:
         return Test("sign", "unknown", text + "; too few blocks to rule out noise that blocks share", numbers)
     return Test("sign", "pass", text, numbers)
@@ -160,7 +212,7 @@ def spike_test(gains: Gains) -> Test:
     size = spike_size(gains)
     up_P = np.minimum(gains.d1_P, gains.d2_P) > size
     down = int((np.maximum(gains.d1_P, gains.d2_P) < -size).sum())
-    up, p = int(up_P.sum()), binomial(int(up_P.sum()), down)
+    up, p = int(up_P.sum()), max(binomial(int(up_P.sum()), down), skewed(gains, size))
     where = [int(position) for position in gains.positions_P[up_P][:8]]
     numbers = {"threshold_nats": size, "up": up, "down": down, "p": p, "positions": where}
     text = f"{up:,} single gains above {size:.2f} nats, {down:,} single losses as large"
@@ -182,11 +234,13 @@ def suspect_test(gains: Gains, size: float) -> Test:
                 f"cost the witness over {size:.2f} nats more, the first at {', '.join(map(str, where))}", numbers)
 
 
-def border_test(borders: list[Border]) -> Test:
-    """The scorer's blind rows are a free control: where the witness's differ, it is not the program that scored."""
-    apart = [border for border in borders if not abs(border.witness_nats - border.scorer_nats) <= BORDER_NATS]
+def border_test(borders: list[Border], repeat_P: Floats) -> Test:
+    """The scorer's blind rows are a free control: where the witness's differ by more than the same question asked twice does
+    (`repeat_P`, nats), it is not the program that scored."""
+    allowed = BORDER_NATS + (float(np.quantile(np.abs(repeat_P), 0.999)) if len(repeat_P) else 0.0)
+    apart = [border for border in borders if not abs(border.witness_nats - border.scorer_nats) <= allowed]
     worst = max((abs(border.witness_nats - border.scorer_nats) for border in borders), default=0.0)
-    numbers = {"borders": len(borders), "apart": len(apart), "largest_nats": worst,
+    numbers = {"borders": len(borders), "apart": len(apart), "allowed_nats": allowed, "largest_nats": min(worst, 1e3),
                "positions": [border.position for border in apart[:8]]}
     if apart:
         return Test("borders", "unknown", f"at {len(apart)} of {len(borders)} borders the witness's row is up to {worst:.3f} "
@@ -216,16 +270,6 @@ def row_test(logsumexp_P: Floats) -> Test:
     if not len(came):
         return Test("rows", "unknown", "no row came", numbers)
     return Test("rows", "pass", f"{len(came):,} rows sum to 1 (largest |logsumexp| {abs(worst):.1e})", numbers)
-
-
-def _merged(x_B: Floats, adapts: bool) -> list[Floats]:
-    """The means of the blocks, and where a program adapts also of ever longer runs of them: noise that wanders from chunk
-    to chunk looks steady over short blocks and does not over long ones."""
-    merged = [x_B]
-    while adapts and len(merged[-1]) >= 2 * FEW_BLOCKS:
-        pairs = merged[-1][:len(merged[-1]) // 2 * 2].reshape(-1, 2)
-        merged.append(pairs.mean(axis=1))
-    return merged
 
 
 def _split(values_P: Floats, blocks_P: npt.NDArray[np.int64]) -> list[Floats]:

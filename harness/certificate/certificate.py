@@ -134,10 +134,10 @@ def _gains(plan: Plan, claims_P: Any, first: Answers, second: Answers | None, wh
 
 def _tests(asked: Gains, suspects: Gains, borders: list[Border], sums_P: Any) -> tuple[Test, ...]:
     """All tests; where the scorer's own blind rows disagree with the witness's, an accusation is withheld."""
-    rows, border = accuse.row_test(sums_P), accuse.border_test(borders)
+    rows, border = accuse.row_test(sums_P), accuse.border_test(borders, asked.repeat_P)
     if not len(asked.d1_P):
         return rows, border
-    tests = [accuse.mean_test(asked), accuse.sign_test(asked), accuse.spike_test(asked)]
+    tests = [accuse.mean_test(asked, borders), accuse.sign_test(asked), accuse.spike_test(asked)]
     if 2 * border.numbers["apart"] > max(border.numbers["borders"], 1):
         tests = [test._replace(outcome="unknown", text=test.text + "; withheld: the scorer's blind rows are not the witness's")
                  if test.outcome == "fail" else test for test in tests]
