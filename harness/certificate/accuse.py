@@ -1,12 +1,14 @@
 """The tests that accuse: did the scorer gain by means that a strict predictor does not have?
 
-Each assumes that honest noise is symmetric: x above the claim as often as x below it, independently between blocks
-(chunks for a program that adapts; a few probes each for one that does not). Under that each is designed to err at
-LEVEL, so that three tests over two looks falsely accuse once in ten thousand certificates; noise that breaks it can be
-accused (docs/certificate.md, Held out). What is beyond the noise and yet cannot be proved is `unknown`, with what would
-decide it. A second witness's difference from the first widens a tolerance or withholds an accusation; it never lowers G
-(bound.py), since the contestant controls it.
-Not covered: which of the conditions a gain broke; gains below the noise, which G charges.
+An accusation needs that every kind of honest noise is ruled out which the test knows: symmetric noise, independent between
+blocks (chunks for a program that adapts; a few probes each for one that does not); skewed noise of the witnesses' own, or
+of one noisy program that all three are; noise that is skewed and costs nothing on average; adaptation that went another
+way, which the blind rows at the borders show as well. Each is ruled out at LEVEL, so that three tests over two looks
+falsely accuse once in ten thousand certificates. What is beyond the noise and yet cannot be proved is `unknown`, with what
+would decide it. A second witness's difference from the first widens a tolerance or withholds an accusation; it never
+lowers G (bound.py), since the contestant controls it.
+Not covered: which of the conditions a gain broke; gains below the noise, which G charges; a scorer whose own noise is
+skewed and earns.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ ROW_TOLERANCE = 1e-3        # |logsumexp| of a row; float32 logits stay below 1e
 OFFSET_NATS = 1e-3          # a mean below this accuses nobody, G charges it: a fifth of the challenge's margin
 SPIKE_NATS = 1.0
 BORDER_NATS = 0.05          # no arithmetic noise explains more (bf16 rows differ by 0.02)
+STRAY_BORDERS = 0.05
 SPREAD_NATS = 0.05
 MANY_BLOCKS = 1024
 LARGEST_NATS = 8.0          # one gain counts for no more in a mean
@@ -70,6 +73,13 @@ def scale_of(values: Floats) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
 
 
+def rms(values: Floats) -> float:
+    """Root mean square about the median, one value counting as no more than LARGEST_NATS."""
+    if not len(values):
+        return 0.0
+    return float(np.sqrt((np.clip(values - np.median(values), -LARGEST_NATS, LARGEST_NATS) ** 2).mean()))
+
+
 def binomial(up: int, down: int) -> float:
     """P(at least `up` of up + down fair coins)."""
     from scipy import stats
@@ -78,13 +88,13 @@ def binomial(up: int, down: int) -> float:
 
 
 def student(values: Floats) -> float:
-    """One-sided p of a mean above 0; 1 below three values, 0 where they do not vary and are positive."""
+    """One-sided p of a mean above 0, never below that of as many fair coins that all fall alike; 1 below three values."""
     from scipy import stats
 
     if len(values) < 3 or values.mean() <= 0:
         return 1.0
     error = values.std(ddof=1) / np.sqrt(len(values))
-    return float(stats.t.sf(values.mean() / error, len(values) - 1)) if error > 0 else 0.0
+    return max(float(stats.t.sf(values.mean() / error, len(values) - 1)) if error > 0 else 0.0, 0.5 ** len(values))
 
 
 def mean_test(gains: Gains, borders: list[Border]) -> Test:
@@ -189,7 +199,7 @@ def sign_test(gains: Gains) -> Test:
     uneven, by_block, by_probe, numbers = best
     text = (f"{numbers['up']:,} probes lie more than {numbers['threshold_nats']:.3f} nats above the claim, "
             f"{numbers['down']:,} below it")
-    if max(uneven, p_mean / 3) < LEVEL / 3:
+    if uneven < LEVEL / 3 and p_mean < LEVEL:
         return Test("sign", "fail", text, numbers)
     if by_block < LEVEL / 3:
         return Test("sign", "unknown", text + "; skewed noise can do that", numbers)
@@ -216,7 +226,7 @@ def spike_test(gains: Gains) -> Test:
     where = [int(position) for position in gains.positions_P[up_P][:8]]
     numbers = {"threshold_nats": size, "up": up, "down": down, "p": p, "positions": where}
     text = f"{up:,} single gains above {size:.2f} nats, {down:,} single losses as large"
-    if p < LEVEL:
+    if p <= LEVEL:
         return Test("spikes", "fail", text, numbers)
     if p < SUSPICIOUS:
         return Test("spikes", "unknown", text + "; too few to be proof", numbers)
@@ -234,23 +244,27 @@ def suspect_test(gains: Gains, size: float) -> Test:
                 f"cost the witness over {size:.2f} nats more, the first at {', '.join(map(str, where))}", numbers)
 
 
-def border_test(borders: list[Border], repeat_P: Floats) -> Test:
-    """The scorer's blind rows are a free control: where the witness's differ by more than the same question asked twice does
-    (`repeat_P`, nats), it is not the program that scored."""
-    allowed = BORDER_NATS + (float(np.quantile(np.abs(repeat_P), 0.999)) if len(repeat_P) else 0.0)
+def border_test(borders: list[Border], gains: Gains) -> Test:
+    """The scorer's blind rows are a free control: where more than one in twenty of the witness's differ by more than noise,
+    that of the gains or of the same question asked twice, it is not the program that scored."""
+    allowed = BORDER_NATS
+    if len(gains.d1_P):
+        allowed += 4 * scale_of(gains.d1_P) + float(np.quantile(np.abs(gains.repeat_P), 0.999))
     apart = [border for border in borders if not abs(border.witness_nats - border.scorer_nats) <= allowed]
     worst = max((abs(border.witness_nats - border.scorer_nats) for border in borders), default=0.0)
     numbers = {"borders": len(borders), "apart": len(apart), "allowed_nats": allowed, "largest_nats": min(worst, 1e3),
                "positions": [border.position for border in apart[:8]]}
-    if apart:
+    if len(apart) > STRAY_BORDERS * len(borders):
         return Test("borders", "unknown", f"at {len(apart)} of {len(borders)} borders the witness's row is up to {worst:.3f} "
                     "nats off the scorer's blind one: the witness is not the program that scored", numbers)
-    return Test("borders", "pass", f"{len(borders)} blind rows of the scorer match the witness's to {worst:.1e} nats", numbers)
+    return Test("borders", "pass", f"{len(borders) - len(apart)} of {len(borders)} blind rows of the scorer match the witness's "
+                f"(largest difference {worst:.1e} nats)", numbers)
 
 
 def spread_test(gains: Gains) -> Test:
-    """A scorer that imitates a slow predictor matches it on average but not token by token."""
-    spread, repeat = scale_of(gains.d1_P), scale_of(gains.repeat_P)
+    """A scorer that imitates a slow predictor, or knows more than its witness, matches it on average or on most tokens, and
+    not token by token. Root mean squares, so that a few large differences show as well as many small ones."""
+    spread, repeat = rms(gains.d1_P), rms(gains.repeat_P)
     numbers = {"spread_nats": spread, "repeat_nats": repeat if gains.twice else None}
     text = f"d spreads by {spread:.2e} nats" + (f", the same question asked twice by {repeat:.2e}" if gains.twice else "")
     if spread > SPREAD_NATS + 4 * repeat:
