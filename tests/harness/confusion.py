@@ -27,12 +27,14 @@ from harness.errors import Violation
 from harness.frames import Hello, ScoreReady
 from harness.rules import conditions
 from harness.wire import Connection
-from tests.harness.contestants import mutants
+from tests.harness.contestants import mutants, siblings
 from tests.harness.peers import Peer, soon, talking
 
 VOCAB, TOKENS, CHUNK, PROBES = 64, 20_000, 500, 2_500
 TABLE = ByteTable(np.full(VOCAB, 3), np.zeros(VOCAB, bool), np.zeros(VOCAB, bool))
 SEED = bytes(range(32))
+GROUPS: tuple[tuple[bool, dict[str, Any]], ...] = ((True, {**mutants.HONEST, **siblings.HONEST}),
+                                                   (False, {**mutants.CHEATS, **siblings.CHEATS}))
 
 
 class Row(NamedTuple):
@@ -72,7 +74,8 @@ class Bench:
 
     def asked(self, model: Any, scored: referee.Scored, asked_P: Any, number: int) -> asking.Asked:
         with self._contestant(model, "witness", CHUNK, number) as (connection, ready):
-            return asking.ask(connection, ready, self.tokens_T, scored, VOCAB, asked_P, 10.0, soon(120))
+            patience = getattr(model, "patience", 10.0)
+            return asking.ask(connection, ready, self.tokens_T, scored, VOCAB, asked_P, patience, soon(120))
 
     def _contestant(self, model: Any, role: str, chunk: int, number: int) -> Any:
         return _Opened(lambda size: model(size, role, number), role, chunk)
@@ -108,6 +111,7 @@ class _Opened:
         def script(peer: Peer) -> None:
             with suppress(EOFError, ValueError):
                 mutants.order2.serve(mutants.order2.Wire(peer.socket), make, chunk)
+            peer.socket.shutdown(socket.SHUT_RDWR)  # as when a process ends
 
         self.connection, self.role, self.thread = Connection(ours, lambda: None), role, talking(script, theirs)
 
@@ -153,8 +157,7 @@ def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
 def matrix() -> list[Row]:
     """All contestants, honest ones first."""
     bench = Bench()
-    return [judge(bench, name, model, honest) for honest, group in ((True, mutants.HONEST), (False, mutants.CHEATS))
-            for name, model in group.items()]
+    return [judge(bench, name, model, honest) for honest, group in GROUPS for name, model in group.items()]
 
 
 def shown(rows: list[Row]) -> str:

@@ -302,6 +302,8 @@ CHEATS: dict[str, Any] = {
     "warm-up on revealed tokens": WarmUp, "best of seven temperatures a chunk": Fitted,
     "peek down to the judge's n-gram": Claims(to_the_judge).model(), "learns more than its witness": LearnsMore,
     "cheats only in the last tenth": where(lambda t: t > 18_000).model(),
+    "cheats only in the last chunk": where(lambda t: t >= 19_500).model(),
+    "cheats in one document in 50": where(lambda t: t // DOCUMENT % 50 == 7).model(),
     "cheats in one document in 20": where(lambda t: t // DOCUMENT % 20 == 7).model(),
     "cheats but at borders and starts": where(lambda t: (t % 500 > 20) & (t % DOCUMENT > 8) & (t > 2_000), 0.9).model(),
     "noise that hides a peek at 1 %": NoiseHides, "leaves when caught": CrashWhenCaught, "NaN for the witness": NaNRows,
