@@ -30,7 +30,7 @@ from harness.wire import Connection
 from tests.harness.contestants import mutants, siblings
 from tests.harness.peers import Peer, soon, talking
 
-VOCAB, TOKENS, CHUNK, PROBES = 64, 20_000, 500, 2_500
+VOCAB, TOKENS, PROBES = 64, 20_000, 2_500
 TABLE = ByteTable(np.full(VOCAB, 3), np.zeros(VOCAB, bool), np.zeros(VOCAB, bool))
 SEED = bytes(range(32))
 GROUPS: tuple[tuple[bool, dict[str, Any]], ...] = ((True, {**mutants.HONEST, **siblings.HONEST}),
@@ -65,24 +65,25 @@ class Bench:
         self.tokens_T = text()
         mutants.Paid.heart = self.tokens_T
         self.prices_T = floor.prices(self.tokens_T, VOCAB)
-        self.limits = replace(PROFILES["pocket"], chunk_tokens=4 * CHUNK)
+        self.limits = replace(PROFILES["pocket"], chunk_tokens=mutants.Largest.chunk_tokens)
         self.known: dict[tuple[str, int], tuple[Any, Any, list[Any]]] = {}
 
-    def scored(self, model: Any, chunk: int = CHUNK) -> referee.Scored:
-        with self._contestant(model, "scorer", chunk, 0) as (connection, ready):
+    def scored(self, model: Any) -> referee.Scored:
+        with self._contestant(model, "scorer", 0) as (connection, ready):
             return referee.score(connection, ready, self.tokens_T, VOCAB, self.limits, lambda done: None)
 
     def asked(self, model: Any, scored: referee.Scored, asked_P: Any, number: int) -> asking.Asked:
-        with self._contestant(model, "witness", CHUNK, number) as (connection, ready):
+        with self._contestant(model, "witness", number) as (connection, ready):
             patience = getattr(model, "patience", 10.0)
             return asking.ask(connection, ready, self.tokens_T, scored, VOCAB, asked_P, patience, soon(120))
 
-    def _contestant(self, model: Any, role: str, chunk: int, number: int) -> Any:
-        return _Opened(lambda size: model(size, role, number), role, chunk)
+    def _contestant(self, model: Any, role: str, number: int) -> Any:
+        return _Opened(lambda size: model(size, role, number), role, model.chunk_tokens)
 
     def answers(self, model: Any, scored: referee.Scored, asked_P: Any, number: int) -> asking.Asked:
         """By the socket, or for a model whose rows are the example's from what the example answered over the socket."""
-        if model.row is not mutants.Honest.row or model.see is not mutants.Honest.see:
+        example = mutants.Honest
+        if (model.row, model.see, model.chunk_tokens) != (example.row, example.see, example.chunk_tokens):
             return self.asked(model, scored, asked_P, number)
         if ("example", 0) not in self.known:
             plain = self.scored(mutants.Honest)
@@ -129,7 +130,7 @@ class _Opened:
 def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
     """One contestant through everything."""
     try:
-        scored = bench.scored(model, 8 * CHUNK if "giant" in name else CHUNK)
+        scored = bench.scored(model)
     except Violation as violation:
         return Row(name, honest, "refused", "referee", None, None, violation.message)
     borders = conditions.judge_borders([border._asdict() for border in scored.borders])

@@ -124,8 +124,9 @@ def main() -> None:
                 made.mkdir()
                 return made
         dataset = tiny.__wrapped__(Factory())  # type: ignore[attr-defined]
-        for name, between in (("nothing", lambda: None), ("every file read", read_all), ("every file let go", lambda: let_go(client, found)),
-                              ("caches dropped, as root", drop)):
+        betweens = {"nothing": lambda: None, "every file read": read_all, "every file let go": lambda: let_go(client, found),
+                    "caches dropped, as root": drop}
+        for name, between in betweens.items():
             for turn in range(3):
                 runner = DockerRunner(client, found)
                 try:

@@ -127,8 +127,6 @@ class BiasDescent(Reshaped):
 class LearnsAlike(Honest):
     """Learns every 64 tokens inside a chunk, as scorer and as witness."""
 
-    chunk = 500
-
     def __init__(self, vocab_size: int, role: str = "scorer", noise: int = 0) -> None:
         super().__init__(vocab_size, role, noise)
         self.seen = 0
@@ -137,10 +135,10 @@ class LearnsAlike(Honest):
         if self.role == "scorer":  # which learns once a piece is priced
             return super().see(tokens)
         while len(tokens):
-            n = min(64 - self.seen % self.chunk % 64, self.chunk - self.seen % self.chunk, len(tokens))
+            n = min(64 - self.seen % self.chunk_tokens % 64, self.chunk_tokens - self.seen % self.chunk_tokens, len(tokens))
             super().see(tokens[:n])
             self.seen, tokens = self.seen + n, tokens[n:]
-            if self.seen % self.chunk % 64 == 0 and self.seen % self.chunk:
+            if self.seen % self.chunk_tokens % 64 == 0 and self.seen % self.chunk_tokens:
                 self.learn()
 
     def priced(self, tokens: Any) -> Any:
