@@ -200,7 +200,7 @@ class BreaksDown(Honest):
 
 
 HONEST: dict[str, Any] = {
-    "hint paid by all other tokens": Hinted, "cache of the 32 tokens before": Cache,
+    "hint paid by all other tokens": Hinted, "cache of the 32 tokens before, across documents": Cache,
     "another temperature in the last tenth": Tempered, "another temperature in one document in 20": TemperedDocuments,
     "best temperature of the chunk before": FittedBefore, "bias descent after each chunk": BiasDescent,
     "learns every 64 tokens, as its witness does": LearnsAlike, "rows rounded to 8 bits": RoundedRows,
