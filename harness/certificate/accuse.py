@@ -28,7 +28,7 @@ ROW_TOLERANCE = 1e-3        # |logsumexp| of a row; float32 logits stay below 1e
 OFFSET_NATS = 1e-3          # a mean below this accuses nobody, G charges it: a fifth of the challenge's margin
 SPIKE_NATS = 1.0
 BORDER_NATS = 0.05          # no arithmetic noise explains more (bf16 rows differ by 0.02)
-STRAY_BORDERS = 0.05
+STRAY_BORDERS = 0.1
 SPREAD_NATS = 0.05
 MANY_BLOCKS = 1024
 LARGEST_NATS = 8.0          # one gain counts for no more in a mean
@@ -222,11 +222,12 @@ def spike_test(gains: Gains) -> Test:
     size = spike_size(gains)
     up_P = np.minimum(gains.d1_P, gains.d2_P) > size
     down = int((np.maximum(gains.d1_P, gains.d2_P) < -size).sum())
-    up, p = int(up_P.sum()), max(binomial(int(up_P.sum()), down), skewed(gains, size))
+    up = int(up_P.sum())
+    p, p_skewed = binomial(up, down), skewed(gains, size)
     where = [int(position) for position in gains.positions_P[up_P][:8]]
-    numbers = {"threshold_nats": size, "up": up, "down": down, "p": p, "positions": where}
+    numbers = {"threshold_nats": size, "up": up, "down": down, "p": p, "p_skewed": p_skewed, "positions": where}
     text = f"{up:,} single gains above {size:.2f} nats, {down:,} single losses as large"
-    if p <= LEVEL:
+    if max(p, p_skewed) <= LEVEL:
         return Test("spikes", "fail", text, numbers)
     if p < SUSPICIOUS:
         return Test("spikes", "unknown", text + "; too few to be proof", numbers)
@@ -245,11 +246,9 @@ def suspect_test(gains: Gains, size: float) -> Test:
 
 
 def border_test(borders: list[Border], gains: Gains) -> Test:
-    """The scorer's blind rows are a free control: where more than one in twenty of the witness's differ by more than noise,
-    that of the gains or of the same question asked twice, it is not the program that scored."""
-    allowed = BORDER_NATS
-    if len(gains.d1_P):
-        allowed += 4 * scale_of(gains.d1_P) + float(np.quantile(np.abs(gains.repeat_P), 0.999))
+    """The scorer's blind rows are a free control: where more than one in ten of the witness's differ by more than the same
+    question asked twice does, it is not the program that scored."""
+    allowed = BORDER_NATS + (float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0)
     apart = [border for border in borders if not abs(border.witness_nats - border.scorer_nats) <= allowed]
     worst = max((abs(border.witness_nats - border.scorer_nats) for border in borders), default=0.0)
     numbers = {"borders": len(borders), "apart": len(apart), "allowed_nats": allowed, "largest_nats": min(worst, 1e3),

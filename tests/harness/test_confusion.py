@@ -12,7 +12,7 @@ RARE_OR_CHARGED = {"peek at 0.1 %", "0.9 nat on 0.4 %", "0.3 nat on 0.1 %", "row
 """What so few probes cannot prove, what is lawful, what earns nothing, and what its own noise hides and is charged for."""
 NEVER_PASSED = {"learns more than its witness", "imitates a slow predictor"}
 """What no test proves: the witness is not the program that scored, or it cannot be told which of both is right."""
-CUT_SHORT = {"a witness that breaks down"}
+OPEN = {"a witness that breaks down", "a witness that does not learn"}
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def rows() -> list[Row]:
     return found
 
 
-def test_no_honest_contestant_is_accused_and_all_that_answer_pass(rows: list[Row]) -> None:
-    assert [row for row in rows if row.honest and row.found != ("open" if row.name in CUT_SHORT else "passed")] == []
+def test_no_honest_contestant_is_accused_and_all_with_a_witness_like_themselves_pass(rows: list[Row]) -> None:
+    assert [row for row in rows if row.honest and row.found != ("open" if row.name in OPEN else "passed")] == []
 
 
 def test_no_cheat_passes_with_a_bound_below_what_it_gained(rows: list[Row]) -> None:

@@ -199,6 +199,14 @@ class BreaksDown(Honest):
         super().see(tokens)
 
 
+class Forgets(Honest):
+    """Honest, and wrong: its witness learns nothing at the borders, so that it is another program than the one that scored."""
+
+    def learn(self) -> None:
+        if self.role == "scorer":
+            super().learn()
+
+
 HONEST: dict[str, Any] = {
     "hint paid by all other tokens": Hinted, "cache of the 32 tokens before, across documents": Cache,
     "another temperature in the last tenth": Tempered, "another temperature in one document in 20": TemperedDocuments,
@@ -206,6 +214,7 @@ HONEST: dict[str, Any] = {
     "learns every 64 tokens, as its witness does": LearnsAlike, "rows rounded to 8 bits": RoundedRows,
     "rows rounded to 8 bits, claims not": RoundedInPredict, "dropout left on": Dropout, "rare weaker fallback": Fallback,
     "scorer in batches of 64": Batches, "a witness that breaks down": BreaksDown,
+    "a witness that does not learn": Forgets,
 }
 
 
