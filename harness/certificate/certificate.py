@@ -27,6 +27,8 @@ DECISIVE_NATS = 0.1
 TARGET_BPB = 0.0005
 SECOND_LOOK = 8
 PROVING_SPIKES = 16         # none against: binomial p at LEVEL
+BY_GAINS = ("mean", "sign", "spikes", "suspects")
+"""Tests that more probes can decide."""
 
 
 class Condition(NamedTuple):
@@ -71,7 +73,7 @@ class Certificate:
     def wants_second_look(self) -> bool:
         """Something lies beyond the noise that more probes can explain or prove."""
         return self.look == 1 and not self.accused and any(
-            test.outcome == "unknown" and test.name in ("mean", "sign", "spikes", "suspects") for test in self.tests)
+            test.outcome == "unknown" and test.name in BY_GAINS for test in self.tests)
 
     def public(self) -> dict[str, Any]:
         """As verdict.json shows it: plain JSON types, no NaN, no infinity."""
@@ -134,10 +136,10 @@ def _gains(plan: Plan, claims_P: Any, first: Answers, second: Answers | None, wh
 
 def _tests(asked: Gains, suspects: Gains, borders: list[Border], sums_P: Any) -> tuple[Test, ...]:
     """All tests; where the scorer's own blind rows disagree with the witness's, an accusation is withheld."""
-    rows, border = accuse.row_test(sums_P), accuse.border_test(borders)
+    rows, border = accuse.row_test(sums_P), accuse.border_test(borders, asked)
     if not len(asked.d1_P):
         return rows, border
-    tests = [accuse.mean_test(asked), accuse.sign_test(asked), accuse.spike_test(asked)]
+    tests = [accuse.mean_test(asked, borders), accuse.sign_test(asked), accuse.spike_test(asked)]
     if 2 * border.numbers["apart"] > max(border.numbers["borders"], 1):
         tests = [test._replace(outcome="unknown", text=test.text + "; withheld: the scorer's blind rows are not the witness's")
                  if test.outcome == "fail" else test for test in tests]
@@ -178,10 +180,10 @@ def _conditions(tests: tuple[Test, ...], plan: Plan, total_nats: float, covered_
 
 def _remedy(open_names: set[str], plan: Plan) -> str:
     """What would decide an open outcome."""
+    if plan.look == 1 and open_names & set(BY_GAINS):
+        return f"; a second look at {SECOND_LOOK * math.ceil(plan.n_expected):,} probes would decide it"
     if open_names & {"borders", "spread"}:
         return "; a witness that computes as the scorer did (docs/protocol.md) would decide it"
-    if plan.look == 1:
-        return f"; a second look at {SECOND_LOOK * math.ceil(plan.n_expected):,} probes would decide it"
     return "; a program whose numbers repeat exactly would decide it"
 
 

@@ -167,6 +167,8 @@ def inclusion(weight_T: Floats, n_probes: float) -> tuple[Floats, float]:
     """
     if n_probes >= len(weight_T):
         return np.ones(len(weight_T)), 0.0
+    if not weight_T.any():  # claims so dear that nothing can have been gained: any token is as good as another
+        weight_T = np.ones(len(weight_T))
     ordered_T = np.sort(weight_T)[::-1]
     rest_T = ordered_T[::-1].cumsum()[::-1]                       # the sum from each place on
     certain = np.arange(min(math.ceil(n_probes), len(weight_T)))  # how many are certain

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.certificate import bound as bounds, coins, floor
-from harness.certificate.answers import Answers
+from harness.certificate.answers import Answers, Border
 from harness.certificate.certificate import SECOND_LOOK, Certificate, certify
 from harness.certificate.coins import ALPHAS, Floats, Scored
 from harness.certificate.figure import Series, chart
@@ -52,7 +52,9 @@ def look(rng: np.random.Generator, scored: Scored, chosen: coins.Design, u_T: Fl
     plan = coins.toss(chosen, u_T)
     first, second = (Answers(np.where(np.isfinite(h_T[plan.asked_P]), h_T[plan.asked_P], 0.0),
                              np.where(np.isfinite(h_T[plan.asked_P]), 0.0, np.nan)) for h_T in witnesses)
-    return certify(scored, plan, first, second, adapts=adapts)
+    claims_T, (first_T, _) = scored.nats_T, witnesses
+    borders = [Border(t, float(claims_T[t]), float(first_T[t])) for t in range(CHUNK_TOKENS, plan.asked_P[-1] + 1, CHUNK_TOKENS)]
+    return certify(scored, plan, first, second, borders=borders, adapts=adapts)
 
 
 def certificates(rng: np.random.Generator, scored: Scored, world: World, n_probes: int) -> list[Certificate]:

@@ -125,15 +125,24 @@ def _skewed(rng: Rng, base_T: Floats) -> Floats:
     return rng.gamma(0.2, 0.1, len(base_T)) - 0.02
 
 
+def _skewed_the_other_way(rng: Rng, base_T: Floats) -> Floats:
+    return -_skewed(rng, base_T)
+
+
 HELD_OUT = (
     World("drift of a third", _independent(_drift(1e-4)), adapts=True),
     World("drift of three times", _independent(_drift(1e-3)), adapts=True),
     World("drift in the scorer, witnesses agree", _scorer_only(_drift(3e-4)), adapts=True),
+    World("three times that drift, witnesses agree", _scorer_only(_drift(1e-3)), adapts=True),
     World("correlated between chunks, witnesses agree", _scorer_only(_regressing), adapts=True),
     World("skewed, scorer and witnesses alike", _independent(_skewed)),
+    World("seldom cheaper, scorer and witnesses alike", _independent(_skewed_the_other_way)),
     World("skewed, witnesses only", _witness_only(_skewed)),
+    World("seldom cheaper, witnesses only", _witness_only(_skewed_the_other_way)),
+    World("skewed, scorer only, witnesses agree", _scorer_only(_skewed)),
+    World("seldom cheaper, scorer only, witnesses agree", _scorer_only(_skewed_the_other_way)),
 )
-"""Honest programs on which no test was tuned; the last four break what the tests assume."""
+"""Honest programs on which no test was tuned, until they were accused; all but the first two break symmetry or independence."""
 
 
 def _cheat(change: Callable[[Rng, Scored, Floats, int], Floats], noise: float = 1e-6
@@ -141,7 +150,9 @@ def _cheat(change: Callable[[Rng, Scored, Floats, int], Floats], noise: float = 
     def make(rng: Rng, scored: Scored, n_probes: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         noisy = [np.maximum(base_T + rng.normal(0, noise, len(base_T)), 0) for _ in range(3)]
-        return np.maximum(change(rng, scored, noisy[0], n_probes), 0), noisy[1], noisy[2]
+        claims_T = np.maximum(change(rng, scored, noisy[0], n_probes), 0)
+        claims_T[::CHUNK_TOKENS] = noisy[0][::CHUNK_TOKENS]  # these were given blind
+        return claims_T, noisy[1], noisy[2]
     return make
 
 
@@ -192,6 +203,9 @@ CHEATS = (
     World("peek down to the judge's price, dearest 5 %", _cheat(
         lambda rng, s, c, n: np.where(_dearest(c, 0.05), np.minimum(c, -np.log(s.prices_T)), c))),
     World("one document in 50", _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) // 1000 % 50 == 7, 0.5 * c, c))),
+    World("adapting: shift of 0.004 nats", _cheat(lambda rng, s, c, n: c - 0.004), adapts=True),
+    World("adapting: the same in noise of 0.0125", _cheat(lambda rng, s, c, n: c - 0.004, noise=0.0125), adapts=True),
+    World("adapting: peek at 1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.01)), adapts=True),
 )
 
 

@@ -27,12 +27,14 @@ from harness.errors import Violation
 from harness.frames import Hello, ScoreReady
 from harness.rules import conditions
 from harness.wire import Connection
-from tests.harness.contestants import mutants
+from tests.harness.contestants import mutants, siblings
 from tests.harness.peers import Peer, soon, talking
 
-VOCAB, TOKENS, CHUNK, PROBES = 64, 20_000, 500, 2_500
+VOCAB, TOKENS, PROBES = 64, 20_000, 2_500
 TABLE = ByteTable(np.full(VOCAB, 3), np.zeros(VOCAB, bool), np.zeros(VOCAB, bool))
 SEED = bytes(range(32))
+GROUPS: tuple[tuple[bool, dict[str, Any]], ...] = ((True, {**mutants.HONEST, **siblings.HONEST}),
+                                                   (False, {**mutants.CHEATS, **siblings.CHEATS}))
 
 
 class Row(NamedTuple):
@@ -63,23 +65,25 @@ class Bench:
         self.tokens_T = text()
         mutants.Paid.heart = self.tokens_T
         self.prices_T = floor.prices(self.tokens_T, VOCAB)
-        self.limits = replace(PROFILES["pocket"], chunk_tokens=4 * CHUNK)
+        self.limits = replace(PROFILES["pocket"], chunk_tokens=mutants.Largest.chunk_tokens)
         self.known: dict[tuple[str, int], tuple[Any, Any, list[Any]]] = {}
 
-    def scored(self, model: Any, chunk: int = CHUNK) -> referee.Scored:
-        with self._contestant(model, "scorer", chunk, 0) as (connection, ready):
+    def scored(self, model: Any) -> referee.Scored:
+        with self._contestant(model, "scorer", 0) as (connection, ready):
             return referee.score(connection, ready, self.tokens_T, VOCAB, self.limits, lambda done: None)
 
     def asked(self, model: Any, scored: referee.Scored, asked_P: Any, number: int) -> asking.Asked:
-        with self._contestant(model, "witness", CHUNK, number) as (connection, ready):
-            return asking.ask(connection, ready, self.tokens_T, scored, VOCAB, asked_P, 10.0, soon(120))
+        with self._contestant(model, "witness", number) as (connection, ready):
+            patience = getattr(model, "patience", 10.0)
+            return asking.ask(connection, ready, self.tokens_T, scored, VOCAB, asked_P, patience, soon(120))
 
-    def _contestant(self, model: Any, role: str, chunk: int, number: int) -> Any:
-        return _Opened(lambda size: model(size, role, number), role, chunk)
+    def _contestant(self, model: Any, role: str, number: int) -> Any:
+        return _Opened(lambda size: model(size, role, number), role, model.chunk_tokens)
 
     def answers(self, model: Any, scored: referee.Scored, asked_P: Any, number: int) -> asking.Asked:
         """By the socket, or for a model whose rows are the example's from what the example answered over the socket."""
-        if model.row is not mutants.Honest.row or model.see is not mutants.Honest.see:
+        example = mutants.Honest
+        if (model.row, model.see, model.chunk_tokens) != (example.row, example.see, example.chunk_tokens):
             return self.asked(model, scored, asked_P, number)
         if ("example", 0) not in self.known:
             plain = self.scored(mutants.Honest)
@@ -108,6 +112,7 @@ class _Opened:
         def script(peer: Peer) -> None:
             with suppress(EOFError, ValueError):
                 mutants.order2.serve(mutants.order2.Wire(peer.socket), make, chunk)
+            peer.socket.shutdown(socket.SHUT_RDWR)  # as when a process ends
 
         self.connection, self.role, self.thread = Connection(ours, lambda: None), role, talking(script, theirs)
 
@@ -125,7 +130,7 @@ class _Opened:
 def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
     """One contestant through everything."""
     try:
-        scored = bench.scored(model, 8 * CHUNK if "giant" in name else CHUNK)
+        scored = bench.scored(model)
     except Violation as violation:
         return Row(name, honest, "refused", "referee", None, None, violation.message)
     borders = conditions.judge_borders([border._asdict() for border in scored.borders])
@@ -153,8 +158,7 @@ def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
 def matrix() -> list[Row]:
     """All contestants, honest ones first."""
     bench = Bench()
-    return [judge(bench, name, model, honest) for honest, group in ((True, mutants.HONEST), (False, mutants.CHEATS))
-            for name, model in group.items()]
+    return [judge(bench, name, model, honest) for honest, group in GROUPS for name, model in group.items()]
 
 
 def shown(rows: list[Row]) -> str:

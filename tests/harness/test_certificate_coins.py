@@ -84,3 +84,10 @@ def test_a_seed_of_another_length_and_an_empty_text_are_refused() -> None:
         uniforms(b"x" * 31, 10)
     with pytest.raises(AssertionError, match="0 probes"):
         design(scored_text(100), 0)
+
+
+def test_claims_so_dear_that_nothing_was_gained_are_still_asked_about() -> None:
+    scored = scored_text()
+    chosen = design(dataclasses.replace(scored, nats_T=np.full(len(scored.tokens_T), 1e4)), 500)
+    assert chosen.largest_T.max() == 0
+    assert chosen.pi_T[1:] == pytest.approx(np.full(scored.n_scored, 500 / scored.n_scored))

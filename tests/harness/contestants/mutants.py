@@ -26,6 +26,8 @@ PEEKED = 0.01
 class Honest(order2.Order2):  # type: ignore[misc]
     """The example, with a place for each kind of mutation: claims_T as priced, rows as given."""
 
+    chunk_tokens = 500
+
     def __init__(self, vocab_size: int, role: str = "scorer", noise: int = 0) -> None:
         super().__init__(vocab_size)
         self.role, self.rng, self.start = role, np.random.default_rng([7, noise, role == "witness"]), 0
@@ -264,6 +266,18 @@ class Repeated(Honest):
         return before_T[:len(nats_T)] if len(before_T) >= len(nats_T) else nats_T
 
 
+class Giant(Honest):
+    """Chunks beyond the limit: inside one, nothing but the witness speaks."""
+
+    chunk_tokens = 4_000
+
+
+class Largest(Honest):
+    """The largest chunks that are lawful."""
+
+    chunk_tokens = 2_000
+
+
 class NaN(Honest):
     def claims(self, tokens: Any) -> Any:
         return np.append(super().claims(tokens)[:-1], np.nan)
@@ -288,7 +302,8 @@ HONEST: dict[str, Any] = {
     "the example": Honest, "noise of bf16 rows": Bf16, "scorer in other batches": noisy(0.0125).model(),
     "temperature fixed before": Fixed, "rare glitches, both ways": Claims(
         lambda m, n, x: n + np.where(m.rng.random(len(n)) < 0.002, m.rng.normal(0, 0.5, len(n)), 0)).model(),
-    "noise of 0.0125 in all rows": NoisyRows,
+    "noise of 0.0125 in all rows": NoisyRows, "the largest lawful chunk": Largest,
+    "pays 0.004 nats too much": less(-0.004).model(), "pays 0.3 nats too much on 1 %": less(-0.3, 0.01).model(),
 }
 CHEATS: dict[str, Any] = {
     "peek everywhere (behaves as witness)": some(1).model(), "peek at 1 %": some(0.01).model(),
@@ -302,9 +317,11 @@ CHEATS: dict[str, Any] = {
     "warm-up on revealed tokens": WarmUp, "best of seven temperatures a chunk": Fitted,
     "peek down to the judge's n-gram": Claims(to_the_judge).model(), "learns more than its witness": LearnsMore,
     "cheats only in the last tenth": where(lambda t: t > 18_000).model(),
+    "cheats only in the last chunk": where(lambda t: t >= 19_500).model(),
+    "cheats in one document in 50": where(lambda t: t // DOCUMENT % 50 == 7).model(),
     "cheats in one document in 20": where(lambda t: t // DOCUMENT % 20 == 7).model(),
     "cheats but at borders and starts": where(lambda t: (t % 500 > 20) & (t % DOCUMENT > 8) & (t > 2_000), 0.9).model(),
     "noise that hides a peek at 1 %": NoiseHides, "leaves when caught": CrashWhenCaught, "NaN for the witness": NaNRows,
     "off by one": Shifted, "repeats the chunk before": Repeated, "rows off by 0.0009": WithinTolerance,
-    "NaN among the numbers": NaN, "one number short": Truncated, "one giant chunk": Honest, "documents by heart": Paid,
+    "NaN among the numbers": NaN, "one number short": Truncated, "one giant chunk": Giant, "documents by heart": Paid,
 }

@@ -1,0 +1,130 @@
+"""A contestant that remembers: the scorer leaves what it saw wherever it can, the witness looks for it and prints what it finds.
+
+Put over honest.py (conftest.pyz); MARK and TOKENS are replaced by the test. Both roles predict uniformly, so that nothing but
+the log tells what passed. Standard library only.
+"""
+
+import array
+import json
+import math
+import os
+import socket
+import time
+
+MARK = "pgolf-memory-mark"
+TOKENS = "/nowhere/val_000000.bin"
+CHUNK = 512
+BITS = 1024
+PAGE = 4096
+
+
+def places(setup):
+    """Every folder that outlives a process somewhere, and the folders of the protocol."""
+    named = ("HOME", "TMPDIR")
+    folders = ["/tmp", "/dev/shm", "/var/tmp", "/dev/mqueue", "/run", "/run/pgolf", "/in", "/usr", "/", ".", setup["out"],
+               os.path.dirname(setup["tokenizer"]), *(os.environ.get(name, "/nowhere") for name in named)]
+    return sorted({os.path.abspath(folder) + "/" + MARK for folder in folders})
+
+
+def leave(setup, seen):
+    """Writes the tokens to every place, and into a process that listens on an abstract socket and tries to stay."""
+    for place in places(setup):
+        try:
+            with open(place, "wb") as file:
+                file.write(seen)
+        except OSError:
+            pass
+    if os.fork() == 0:
+        os.setsid()
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind("\0" + MARK)
+            listener.listen()
+            listener.settimeout(30)
+            listener.accept()[0].sendall(seen)
+        finally:
+            os._exit(0)
+
+
+def find(setup):
+    """Where something lies that the scorer left, and whether the token file can be opened."""
+    found = [os.path.dirname(place) for place in places(setup) if os.path.exists(place)]
+    with socket.socket(socket.AF_UNIX) as caller:
+        try:
+            caller.connect("\0" + MARK)
+            found.append("abstract socket")
+        except OSError:
+            pass
+    return found + ["token file"] * os.path.exists(TOKENS)
+
+
+def largest():
+    """The largest file of the image: few of its pages are ever read."""
+    files = (os.path.join(folder, name) for folder, _, names in os.walk("/usr") for name in names)
+    return max((path for path in files if not os.path.islink(path)), key=os.path.getsize)
+
+
+def pages(path):
+    """A descriptor, and one offset a bit, far apart; nothing is read ahead."""
+    file = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+    apart = os.fstat(file).st_size // PAGE // BITS
+    return file, [i * apart * PAGE for i in range(BITS)]
+
+
+def send(bits):
+    """Empties the file's pages from the cache, and reads those that stand for a one."""
+    file, offsets = pages(largest())
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    for offset, bit in zip(offsets, bits, strict=True):
+        if bit:
+            os.pread(file, 1, offset)
+
+
+def receive():
+    """One where a page is in the cache: by RWF_NOWAIT, or where the file system has none by how long a read takes."""
+    file, offsets = pages(largest())
+    try:
+        return "nowait", [waits(file, offset) for offset in offsets]
+    except OSError:
+        took = []
+        for offset in offsets:
+            begun = time.perf_counter_ns()
+            os.pread(file, 1, offset)
+            took.append(time.perf_counter_ns() - begun)
+        ordered = sorted(took)
+        limit = math.sqrt(ordered[len(took) // 4] * ordered[3 * len(took) // 4])
+        return "timing", [int(nanoseconds < limit) for nanoseconds in took]
+
+
+def waits(file, offset):
+    try:
+        os.preadv(file, [bytearray(1)], offset, os.RWF_NOWAIT)
+        return 1
+    except BlockingIOError:
+        return 0
+
+
+def score(wire, setup):
+    size, seen, known = setup["vocab_size"], b"", 0
+    if setup["role"] == "witness":
+        how, bits = receive()
+        print(json.dumps({"found": find(setup), "how": how, "bits": bits}), flush=True)
+    row = array.array("f", [-math.log(size)] * size).tobytes()
+    wire.send(op="ready", chunk_tokens=CHUNK, adapts=False, context=1, world=1)
+    while True:
+        frame, payload = wire.receive()
+        known += len(payload) // 2
+        if frame["op"] == "score":
+            seen += payload
+            numbers = array.array("f", [0.0 if frame["start"] + i == 0 else math.log(size) for i in range(len(payload) // 2)])
+            if known == setup["tokens"]:  # before the last answer: what comes after it may not be waited for
+                leave(setup, seen)
+                send([seen[2 * i] & 1 for i in range(BITS)])
+            wire.send(numbers.tobytes() + row * (known < setup["tokens"]), op="nats", chunk=frame["chunk"])
+        elif frame["op"] == "reveal":
+            wire.send(op="revealed")
+        elif frame["op"] == "predict":
+            wire.send(row, op="row")
+        else:
+            return
