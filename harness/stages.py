@@ -33,9 +33,9 @@ from harness.wire import Connection, Left
 MOMENT_SECONDS = 2.0
 """How long a contestant that broke off is waited for, so that its end can say why."""
 RESOLVED_BYTES = 1 << 20
-ANSWER_FACTOR, LEAST_ANSWER_SECONDS = 1.5, 1.0
-"""A witness's time for one answer, in the scorer's own for a chunk; the least is what a busy machine may steal."""
-WHOLE_FACTOR, LEAST_WHOLE_SECONDS, MOST_CLOCKS = 10.0, 30.0, 3.0
+ANSWER_FACTOR, LEAST_ANSWER_SECONDS = 1.5, 15.0
+"""A witness's time for one answer, in the scorer's own for a chunk; the least is what a busy machine may steal at once."""
+WHOLE_FACTOR, LEAST_WHOLE_SECONDS, MOST_CLOCKS = 10.0, 120.0, 3.0
 """A witness's time for all answers, in the scorer's own for all chunks, within this many of its clocks."""
 
 

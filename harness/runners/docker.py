@@ -82,15 +82,23 @@ class DockerRunner:
 
     def clear_channels(self, limits: Limits) -> str:
         """Page cache and GPU memory, by a container of the same image (clearing.py). Raises MachineFault where it fails."""
-        memory = psutil.virtual_memory().total
-        fence = {"network_mode": "none", "read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"]}
         gpus = [DeviceRequest(count=limits.gpus, capabilities=[["gpu"]])] if limits.gpus else None
         with engine_faults("clearing what scorer and witness share"):
-            said: bytes = self.client.containers.run(
-                self.image, ["python3", "-c", SCRIPT, str(limits.gpus)], user=USER, remove=True, mem_limit=memory,
-                labels={LABEL: str(self.owner.path)}, device_requests=gpus, tmpfs={"/tmp": "size=64m"},
-                environment={"HOME": "/tmp"}, **fence)
-        return said.decode("ascii", "replace")
+            container = self.client.containers.create(
+                self.image, ["python3", "-c", SCRIPT, str(limits.gpus)], user=USER, labels={LABEL: str(self.owner.path)},
+                network_mode="none", read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
+                device_requests=gpus, tmpfs={"/tmp": "size=64m"}, environment={"HOME": "/tmp"}, log_config={"type": "none"})
+            try:
+                output = container.attach(stdout=True, stderr=True, stream=True, logs=False)
+                container.start()
+                said = b"".join(output).decode("ascii", "replace")
+                code = container.wait(timeout=API_SECONDS)["StatusCode"]
+            finally:
+                _quietly(container.remove, force=True)
+        if code or not said:
+            raise MachineFault(f"clearing what scorer and witness share ended with exit code {code}: {said[-300:] or 'no word'}",
+                               hint="does the image hold python3, and on GPUs a torch that sees them?")
+        return said
 
     def close(self) -> None:
         """Lets go of the lock. Its file stays where something could not be removed: the next run knows it by that."""

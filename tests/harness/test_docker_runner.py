@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,10 +18,11 @@ import pytest
 
 from harness import stages
 from harness.errors import MachineFault, Violation
+from harness.runners import docker as docker_runner
 from harness.runners.docker import LABEL, DockerRunner, DockerStage, reap
 from harness.runners.owner import Owner, is_dead
 
-from .conftest import Bench
+from .conftest import QUICK, Bench
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -194,5 +196,26 @@ def test_a_contestant_that_ends_while_it_is_frozen_is_no_fault_of_the_machine(
         for pause in (0.0, 0.002, 0.005, 0.01, 0.02):  # a pause that meets the end of the container half-way
             bench.pack(bench.job(runner, f"import time\nPAUSE = {pause}\n{leaving}"))
             assert bench.folder.artifact.read_bytes() == b"w" * 2048
+    finally:
+        runner.close()
+
+
+def test_between_scorer_and_witness_every_file_of_the_image_is_read(engine: docker.DockerClient, cpu_image: str) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        said = runner.clear_channels(QUICK)
+        assert re.fullmatch(r"[\d,]{5,} files of the image read in full \([\d,]{9,} bytes\)", said), said
+        assert engine.containers.list(all=True, filters={"label": f"pgolf.owner={runner.owner.path}"}) == []
+    finally:
+        runner.close()
+
+
+def test_a_clearing_that_fails_is_a_fault_of_the_machine(engine: docker.DockerClient, cpu_image: str,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_runner, "SCRIPT", "raise SystemExit(3)")
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        with pytest.raises(MachineFault, match="exit code 3"):
+            runner.clear_channels(QUICK)
     finally:
         runner.close()
