@@ -27,6 +27,8 @@ class Honest(order2.Order2):  # type: ignore[misc]
     """The example, with a place for each kind of mutation: claims_T as priced, rows as given."""
 
     chunk_tokens = 500
+    draws = False
+    """Whether two witnesses of it answer differently."""
 
     def __init__(self, vocab_size: int, role: str = "scorer", noise: int = 0) -> None:
         super().__init__(vocab_size)
@@ -206,6 +208,7 @@ class NoisyRows(Honest):
     """Noise in the rows of both roles, sd nats; `shift` is what the scorer takes besides."""
 
     sd, shift, drop = 0.0125, 0.0, 0.0
+    draws = True
 
     def mutated(self, nats_T: Any, tokens: Any) -> Any:
         n = nats_T + self.rng.normal(0, self.sd, len(nats_T)) - self.shift

@@ -168,12 +168,16 @@ class RoundedInPredict(RoundedRows):
 class Dropout(Reshaped):
     """Left on: each pass draws anew, in every role."""
 
+    draws = True
+
     def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
         return lnp_NV + self.rng.normal(0, 0.2, lnp_NV.shape)
 
 
 class Fallback(Reshaped):
     """One prediction in five hundred comes from counts of single tokens, another one in each pass."""
+
+    draws = True
 
     def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
         weak = self.rng.random(len(places_N)) < 0.002
@@ -199,14 +203,6 @@ class BreaksDown(Honest):
         super().see(tokens)
 
 
-class Forgets(Honest):
-    """Honest, and wrong: its witness learns nothing at the borders, so that it is another program than the one that scored."""
-
-    def learn(self) -> None:
-        if self.role == "scorer":
-            super().learn()
-
-
 HONEST: dict[str, Any] = {
     "hint paid by all other tokens": Hinted, "cache of the 32 tokens before, across documents": Cache,
     "another temperature in the last tenth": Tempered, "another temperature in one document in 20": TemperedDocuments,
@@ -214,7 +210,6 @@ HONEST: dict[str, Any] = {
     "learns every 64 tokens, as its witness does": LearnsAlike, "rows rounded to 8 bits": RoundedRows,
     "rows rounded to 8 bits, claims not": RoundedInPredict, "dropout left on": Dropout, "rare weaker fallback": Fallback,
     "scorer in batches of 64": Batches, "a witness that breaks down": BreaksDown,
-    "a witness that does not learn": Forgets,
 }
 
 
