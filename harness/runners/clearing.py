@@ -1,10 +1,11 @@
 """What runs in a container of the contestants' own image between a scorer and its witness, and clears what both can touch.
 
 Two containers of one image share the page cache of its files: which pages are in memory can be set by one and read by the
-other (89,000 bits through one library in 0.6 s, docs/certificate.md). When every file has been read in full, all pages are
-there and say nothing. GPU memory that the scorer left is overwritten, all that is free of each card. This is a script for
-the image's Python, never imported here. Not covered: files that the contestants' user may not read, since it cannot open
-them either; a machine whose memory does not hold the image; caches inside the processor.
+other, 1,024 bits with one or two wrong (docs/certificate.md, Isolation). So every file is let go: the kernel drops its pages.
+To read every file in full does not close the channel: pages that were read alone are read at another speed afterwards than
+those read ahead together. GPU memory that the scorer left is overwritten, all that is free of each card. This is a script for
+the image's Python, never imported here. Not covered: files that the contestants' user may not open, since it cannot read them
+either; pages that this script's own Python maps, or a process of another container, which stay; caches inside the processor.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import sys
 
 SKIPPED = {"proc", "sys", "dev", "run", "in", "out", "tmp"}  # no image's files, or this container's own
-files = n_bytes = 0
+files = 0
 for top in sorted(set(os.listdir("/")) - SKIPPED):
     for folder, _, names in os.walk("/" + top):
         for name in names:
@@ -22,13 +23,13 @@ for top in sorted(set(os.listdir("/")) - SKIPPED):
             if os.path.islink(path) or not os.path.isfile(path):
                 continue
             try:
-                with open(path, "rb", buffering=0) as file:
-                    while piece := file.read(1 << 22):
-                        n_bytes += len(piece)
+                file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             except PermissionError:
                 continue
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
             files += 1
-print(f"{files:,} files of the image read in full ({n_bytes:,} bytes)", end="")
+print(f"{files:,} files of the image let go from the page cache", end="")
 if int(sys.argv[1]):
     import torch
     for card in range(torch.cuda.device_count()):

@@ -146,7 +146,7 @@ def test_the_end_of_a_bounded_witness_is_spread_over_the_seeds() -> None:
 def test_a_witness_has_the_scorers_time_and_no_more() -> None:
     pocket = PROFILES["pocket"]
     assert stages.witness_seconds(0.1, pocket) == stages.LEAST_WHOLE_SECONDS
-    assert stages.witness_seconds(10.0, pocket) == 10.0 * stages.WHOLE_FACTOR
+    assert stages.witness_seconds(15.0, pocket) == 15.0 * stages.WHOLE_FACTOR
     assert stages.witness_seconds(60.0, pocket) == stages.MOST_CLOCKS * pocket.score_seconds
 
 
