@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from harness import strict_json
 from harness.audit.code import code_findings
 from harness.audit.finding import Evidence, Finding
-from harness.audit.unwrap import unwrapped
+from harness.audit.unwrap import archived, unwrapped
 from harness.errors import UsageError
 
 TEXT = (".py", ".md", ".log", ".txt", ".json", ".sh", ".c", ".cpp", ".cu")
+ARCHIVE = (".pyz",)
 MAX_FILE = 3_000_000
 MAX_FILES = 400
 EXIT = {"violations found": 1, "questions": 5, "nothing found": 0}
@@ -66,6 +67,12 @@ def read(folder: Path) -> Held:
             data = opened.read(MAX_FILE + 1)
         if len(data) > MAX_FILE:
             held.cut[name] = f"only its first {MAX_FILE:,} bytes were read"
+        if name.lower().endswith(ARCHIVE):
+            try:
+                held.texts.update((f"{name}!{member}", text) for member, text in archived(data[:MAX_FILE]))
+            except ValueError as error:
+                held.cut[name] = str(error)
+            continue
         held.texts[name] = data[:MAX_FILE].decode("utf-8", "replace")
         if name.endswith(".py"):
             packed = unwrapped(held.texts[name])
@@ -78,7 +85,7 @@ def _files(folder: Path) -> Iterator[Path]:
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
             file = Path(top, name)
-            if name.lower().endswith(TEXT) and file.is_file() and not file.is_symlink():
+            if name.lower().endswith(TEXT + ARCHIVE) and file.is_file() and not file.is_symlink():
                 yield file
 
 

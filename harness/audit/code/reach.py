@@ -201,13 +201,13 @@ def _own(node: ast.AST) -> Iterable[ast.AST]:
 
 
 def _entries(trees: Mapping[str, ast.Module]) -> list[str]:
-    """Files that are run, not imported: train scripts, else all."""
+    """Files that are run, not imported: train scripts and what starts an archive, else all."""
     stems = {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in trees}
     imported = {stems[name] for tree in trees.values() for node in ast.walk(tree)
                 if isinstance(node, ast.Import | ast.ImportFrom)
                 for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)] if name in stems}
     left = [file for file in trees if file not in imported]
-    return [file for file in left if "train" in file.rsplit("/", 1)[-1]] or left or list(trees)
+    return [file for file in left if "train" in file.rsplit("/", 1)[-1] or file.endswith("!__main__.py")] or left or list(trees)
 
 
 def _imported(trees: Mapping[str, ast.Module]) -> dict[str, ast.Module]:
