@@ -18,6 +18,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from harness.audit.code.tree import walk
+
 MAX_BYTES = 2_000_000
 """Of one unpacked source; a bomb ends here."""
 MAX_MEMBERS = 400
@@ -36,7 +38,7 @@ def unwrapped(source: str, depth: int = 0) -> Iterator[str]:
     if depth >= MAX_DEPTH or len(source) > MAX_BYTES:
         return
     try:
-        literals = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)
+        literals = [node.value for node in walk(ast.parse(source)) if isinstance(node, ast.Constant)
                     and isinstance(node.value, str | bytes) and len(node.value) >= MIN_LITERAL]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
