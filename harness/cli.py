@@ -225,14 +225,20 @@ def audit(paths: Annotated[list[Path], typer.Argument(help="Record folders, or a
           form: Annotated[Literal["text", "github", "markdown", "sarif"], typer.Option(
               "--format", help="text; github: annotations; markdown: a comment; sarif: code scanning.")] = "text",
           page: Annotated[Path | None, typer.Option(help="Write one HTML page here, e.g. audit.html.")] = None,
+          workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
+          seconds: Annotated[float | None, typer.Option(min=0.1, help="The clock of one folder. Default: 60.")] = None,
+          cache: Annotated[Path | None, typer.Option(help="Where reports are kept. Default: the user's cache.")] = None,
+          fresh: Annotated[bool, typer.Option("--fresh", help="Neither take reports from the cache nor keep them.")] = False,
           as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a folder.")] = False) -> None:
     """Read published record folders without running anything: 1 violations found, 5 questions, 0 nothing found.
 
     pgolf audit records/ --page audit.html
     """
-    from harness.audit import command
+    from harness.audit import cache as caches, command, many
 
-    raise typer.Exit(command.run(paths, "json" if as_json else form, page))
+    kept = None if fresh else cache or caches.folder()
+    raise typer.Exit(command.run(paths, "json" if as_json else form, page, workers=workers, kept=kept,
+                                 seconds=seconds or many.SECONDS))
 
 
 @app.command()

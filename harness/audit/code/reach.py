@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -139,7 +140,9 @@ def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterabl
             if len(text) > MAX_SOURCE:
                 raise ValueError(f"{len(text):,} characters are more than {MAX_SOURCE:,}")
             trees[file] = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        except SyntaxError as error:
+            unread[file] = f"no syntax of Python {sys.version_info[0]}.{sys.version_info[1]}, which reads it here: {error}"
+        except (ValueError, RecursionError, MemoryError) as error:
             unread[file] = f"{type(error).__name__}: {error}"
     settings = read(trees.values(), readmes, logs)
     names = [(file, node) for file, tree in trees.items() for node in tree.body
@@ -267,7 +270,8 @@ def _imported(indices: Mapping[str, _Index]) -> set[str]:
         file = queue.pop()
         if file not in kept:
             kept.add(file)
-            queue += [stems[last] for names in indices[file].imports for name in names if (last := name.rsplit(".", 1)[-1]) in stems]
+            queue += [stems[last] for names in indices[file].imports for name in names
+                      if (last := name.rsplit(".", 1)[-1]) in stems]
     return kept
 
 
