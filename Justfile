@@ -42,6 +42,11 @@ score *args: _setup
 compare *args: _setup
     @.venv/bin/pgolf compare "$@"
 
+# Write a finished run as a record folder in the challenge's layout: export runs/NAME/pocket-... --out DIR
+[no-exit-message]
+export *args: _setup
+    @.venv/bin/pgolf export "$@"
+
 # Audit published record folders, or a checkout of them, without running anything: audit records/ --page audit.html
 [no-exit-message]
 audit *args: _setup

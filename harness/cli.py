@@ -224,18 +224,41 @@ def report(run_dir: Annotated[Path, typer.Argument(help="A run folder, or a verd
 
 
 @app.command()
+def export(run_dir: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+           out: Annotated[Path | None, typer.Option(help="The folder to write; default: <date>_<submission> here.")] = None,
+           author: Annotated[str | None, typer.Option(help="Who sends it in, for submission.json.")] = None,
+           github_id: Annotated[str | None, typer.Option(help="Their GitHub ID.")] = None) -> None:
+    """Write a finished run as a record folder in the challenge's layout: README, submission.json, logs, the counted code.
+
+    pgolf export runs/hadamard-ve128/pocket-0123456789ab --author "A. Person" --github-id aperson
+    """
+    from harness import export as exports
+
+    print(exports.export(run_dir, out, author, github_id))
+    missing = [option for option, value in (("--author", author), ("--github-id", github_id)) if not value]
+    if missing:
+        print(f"submission.json names no {' and no '.join(missing)}: the challenge asks for both", file=sys.stderr)
+
+
+@app.command()
 def audit(paths: Annotated[list[Path], typer.Argument(help="Record folders, or a checkout of the challenge's repository.")],
           form: Annotated[Literal["text", "github", "markdown", "sarif"], typer.Option(
               "--format", help="text; github: annotations; markdown: a comment; sarif: code scanning.")] = "text",
           page: Annotated[Path | None, typer.Option(help="Write one HTML page here, e.g. audit.html.")] = None,
+          workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
+          seconds: Annotated[float | None, typer.Option(min=0.1, help="The clock of one folder. Default: 60.")] = None,
+          cache: Annotated[Path | None, typer.Option(help="Where reports are kept. Default: the user's cache.")] = None,
+          fresh: Annotated[bool, typer.Option("--fresh", help="Neither take reports from the cache nor keep them.")] = False,
           as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a folder.")] = False) -> None:
     """Read published record folders without running anything: 1 violations found, 5 questions, 0 nothing found.
 
     pgolf audit records/ --page audit.html
     """
-    from harness.audit import command
+    from harness.audit import cache as caches, command, many
 
-    raise typer.Exit(command.run(paths, "json" if as_json else form, page))
+    kept = None if fresh else cache or caches.folder()
+    raise typer.Exit(command.run(paths, "json" if as_json else form, page, workers=workers, kept=kept,
+                                 seconds=seconds or many.SECONDS))
 
 
 @app.command()

@@ -70,13 +70,18 @@ CODE = (
           "#1732: main() builds a model, prints its size and returns",
           "programs that run hidden code are not judged"),
     Entry("no-runnable-code", "No program is published", None, "README R7, #561, #1731",
-          "a folder that claims a score and holds no source and no script", "#1731: README, submission.json and logs",
-          "a program printed in a log is a question"),
+          "a folder with README and submission.json that holds no source and no script",
+          "#1731: README, submission.json and logs",
+          "a program printed in a log, a folder without submission.json and files that are not read make it a question; "
+          "without a README the folder may be a part of what was published, and it is unknown"),
     Entry("technique-without-code", "A technique is named and its class is empty or unused", None, "#1732",
           "classes whose name a README mentions, in a program that trains nothing",
           "#1732: HadamardRotation is defined and never used", "asked only where nothing trains; #1458 shows why"),
     Entry("unread-code", "A source could not be read", None, "docs/audit.md", "a file that is no Python, or too large or deep",
           "a script of Python 2", "nothing is said of such a file"),
+    Entry("not-audited", "A folder could not be audited", None, "docs/audit.md",
+          "a folder whose audit took too long, needed too much memory or failed", "a source that takes minutes to parse",
+          "nothing is said of such a folder; its verdict is `questions`"),
 )
 
 

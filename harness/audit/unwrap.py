@@ -1,7 +1,9 @@
-"""Code that a script carries packed: found and unpacked without being run, within limits.
+"""Code that a script or an archive carries packed: found and unpacked without being run, within limits.
 
-Literals that decode as base 85 or base 64 and then decompress (lzma in its three containers, zlib, bz2) to text that imports,
-again and again for wrappers in wrappers (#1394, #1413). Not covered: brotli, keys computed at run time, pickles.
+Literals that decode as base 85 or base 64 and then decompress (lzma in its three containers, zlib, gzip, raw deflate, bz2,
+brotli) to text that imports or runs text, again and again for wrappers in wrappers (#1394, #1413); sources in a zip archive
+that Python can run (code.pyz of `pgolf export`). What is too large or too deep is told, not left out in silence.
+Not covered: keys computed at run time, pickles, archives in archives; promises.hidden says so of what a script runs unread.
 """
 
 from __future__ import annotations
@@ -9,48 +11,97 @@ from __future__ import annotations
 import ast
 import base64
 import bz2
+import io
 import lzma
+import re
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+import brotli  # type: ignore[import-untyped]
+
+from harness.audit.code.tree import walk
 
 MAX_BYTES = 2_000_000
 """Of one unpacked source; a bomb ends here."""
-MAX_DEPTH = 3
+MAX_MEMBERS = 400
+"""Sources of an archive."""
+MAX_DEPTH = 4
+MAX_LITERALS = 12
+"""Of one source, the longest ones; public wrappers have one or two."""
 MIN_LITERAL = 400
+RUNS = re.compile(r"\bimport\b|\bexec\s*\(|__import__")
+"""What code holds that is worth reading."""
 RAW: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 DECODERS: tuple[Callable[[bytes], bytes], ...] = (base64.b85decode, base64.b64decode, base64.a85decode)
-OPENERS: tuple[Callable[[], Any], ...] = (
-    lambda: lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=1 << 28),
-    lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=RAW), zlib.decompressobj, bz2.BZ2Decompressor)
 
 
-def unwrapped(source: str, depth: int = 0) -> Iterator[str]:
+class Packed(NamedTuple):
+    """One source that was packed, or why it was not unpacked."""
+
+    text: str | None
+    reason: str = ""
+
+
+def _brotli(data: bytes, n_bytes: int) -> bytes:
+    return bytes(brotli.Decompressor().process(data, output_buffer_limit=n_bytes))
+
+
+OPENERS: tuple[Callable[[bytes, int], bytes], ...] = (
+    lambda data, n_bytes: lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=1 << 27).decompress(data, n_bytes),
+    lambda data, n_bytes: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=RAW).decompress(data, n_bytes),
+    lambda data, n_bytes: zlib.decompressobj(47).decompress(data, n_bytes),  # zlib or gzip, by its header
+    lambda data, n_bytes: zlib.decompressobj(-15).decompress(data, n_bytes),
+    lambda data, n_bytes: bz2.BZ2Decompressor().decompress(data, n_bytes), _brotli)
+
+
+def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
     """Sources packed inside `source`, outermost first. Never raises for what the literals hold."""
-    if depth >= MAX_DEPTH or len(source) > MAX_BYTES:
+    if len(source) > MAX_BYTES:
         return
     try:
-        literals = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)
-                    and isinstance(node.value, str | bytes) and len(node.value) >= MIN_LITERAL]
+        literals = [node.value for node in walk(ast.parse(source)) if isinstance(node, ast.Constant)
+                    and isinstance(node.value, str | bytes) and len(node.value) >= MIN_LITERAL and _dense(node.value)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
-    for literal in literals[:4]:
-        data = literal if isinstance(literal, bytes) else literal.encode("utf-8", "replace")
-        text = next(_texts(data), None)
-        if text is not None:
-            yield text
-            yield from unwrapped(text, depth + 1)
+        return  # told as unread by whoever reads the source
+    longest = sorted(literals, key=len, reverse=True)[:MAX_LITERALS]
+    for literal in literals:
+        if literal not in longest:
+            continue
+        packed = _text(literal if isinstance(literal, bytes) else literal.encode("utf-8", "replace"))
+        if packed is None:
+            continue
+        if packed.text is not None and depth >= MAX_DEPTH:
+            yield Packed(None, f"it is packed more than {MAX_DEPTH} times")
+            continue
+        yield packed
+        if packed.text is not None:
+            yield from unwrapped(packed.text, depth + 1)
 
 
-def _texts(data: bytes) -> Iterator[str]:
+def _dense(literal: str | bytes) -> bool:
+    """Whether a literal may be packed: prose has spaces, base 64 and base 85 have none."""
+    return isinstance(literal, bytes) or " " not in literal.strip()
+
+
+def _text(data: bytes) -> Packed | None:
+    """The source in these bytes, by the first way that leads to one."""
+    bomb = None
     for packed in _decoded(data):
         for opener in OPENERS:
             try:
-                text = opener().decompress(packed, MAX_BYTES + 1).decode("utf-8")
-                if len(text) <= MAX_BYTES and "import " in text:  # what then does not parse is told as unread
-                    yield text
-            except (ValueError, lzma.LZMAError, zlib.error, OSError, EOFError, MemoryError):
+                raw = opener(packed, MAX_BYTES + 1)
+                if len(raw) > MAX_BYTES:
+                    if RUNS.search(raw[:100_000].decode("ascii", "ignore")):
+                        bomb = Packed(None, f"it unpacks to more than {MAX_BYTES:,} bytes")
+                    continue
+                text = raw.decode("utf-8")
+            except (ValueError, lzma.LZMAError, zlib.error, brotli.error, OSError, EOFError, MemoryError):
                 continue
+            if RUNS.search(text):  # what then does not parse is told as unread
+                return Packed(text)
+    return bomb
 
 
 def _decoded(data: bytes) -> Iterator[bytes]:
@@ -60,3 +111,25 @@ def _decoded(data: bytes) -> Iterator[bytes]:
             yield decode(data)
         except ValueError:
             continue
+
+
+def archived(data: bytes) -> Iterator[tuple[str, str]]:
+    """Names and sources of a zip archive's Python files, MAX_BYTES together and MAX_MEMBERS at most.
+
+    Raises ValueError where `data` is no such archive or holds more.
+    """
+    left = MAX_BYTES
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".py")]
+            if len(members) > MAX_MEMBERS:
+                raise ValueError(f"{len(members):,} sources are more than {MAX_MEMBERS}")
+            for member in members:
+                with archive.open(member) as opened:
+                    text = opened.read(left + 1)  # what the directory says of sizes is the packer's word
+                left -= len(text)
+                if left < 0:
+                    raise ValueError(f"its sources are more than {MAX_BYTES:,} bytes")
+                yield member.filename, text.decode("utf-8", "replace")
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"no archive that can be read ({type(error).__name__}: {error})") from error

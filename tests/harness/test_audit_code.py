@@ -215,7 +215,7 @@ def test_a_lone_evaluator_is_asked_about_and_not_accused() -> None:
 
 
 def test_a_folder_without_code_is_found_and_code_that_only_a_log_holds_is_a_question() -> None:
-    assert [f.outcome for f in code_findings({"README.md": "x"})] == ["fail"]
+    assert [f.outcome for f in code_findings({"README.md": "x", "submission.json": "{}"})] == ["fail"]
     assert [f.outcome for f in code_findings({"README.md": "x", "train.log": "import torch\ndef main():\n"})] == ["question"]
 
 

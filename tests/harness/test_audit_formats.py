@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.audit import formats, rulebook
-from harness.audit.audit import MAX_FILE, MAX_FILES, audit_folder, read
+from harness.audit.audit import audit_folder
+from harness.audit.folder import MAX_FILE, MAX_FILES, read
 from harness.audit.page import page
 from harness.cli import app
 from harness.errors import UsageError
@@ -90,10 +91,10 @@ def test_the_command_exits_by_the_verdict_and_prints_a_line_a_folder(tmp_path: P
         (tmp_path / name / "train_gpt.py").write_text(source)
         (tmp_path / name / "submission.json").write_text('{"val_bpb": 1.1}')
     runner = CliRunner()
-    both = runner.invoke(app, ["audit", str(tmp_path), "--json"])
+    both = runner.invoke(app, ["audit", str(tmp_path), "--json", "--fresh"])
     assert [json.loads(line)["verdict"] for line in both.stdout.splitlines()] == ["nothing found", "violations found"]
     assert both.exit_code == 1
-    assert runner.invoke(app, ["audit", str(tmp_path / "clean")]).exit_code == 0
+    assert runner.invoke(app, ["audit", str(tmp_path / "clean"), "--fresh"]).exit_code == 0
 
 
 @pytest.mark.parametrize(("stated", "read"), [('"1.25"', 1.25), ("1", 1.0), ('"nan"', None), ('"inf"', None), ("true", None),

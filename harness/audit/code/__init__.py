@@ -7,7 +7,7 @@ Not covered: C and CUDA sources, shell scripts, values at run time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.audit.code import access, counting, distribution, learning, promises
 from harness.audit.code.reach import Program, understand
@@ -20,11 +20,12 @@ MAX_SAME = 3
 """Findings of one rule that a folder gets; the first lines tell a reviewer where to look."""
 
 
-def code_findings(texts: Mapping[str, str], *, scored: bool = True) -> list[Finding]:
+def code_findings(texts: Mapping[str, str], *, scored: bool = True, unread: Sequence[str] = ()) -> list[Finding]:
     """What the programs of a folder do that a rule forbids, or that a reviewer must ask about.
 
     `texts` holds every text file of the folder by its path, unpacked wrappers among them; `scored` says whether the folder
-    claims a score, since only then must its program be able to make one. Never raises for what a file holds.
+    claims a score, since only then must its program be able to make one; `unread` names files that were not read, or not
+    whole, and may hold a program. Never raises for what a file holds.
     """
     sources = {file: text for file, text in texts.items() if file.endswith(".py") and "test" not in file.rsplit("/", 1)[-1]}
     readmes = {file: text for file, text in texts.items() if file.lower().endswith(".md")}
@@ -38,7 +39,7 @@ def code_findings(texts: Mapping[str, str], *, scored: bool = True) -> list[Find
     if scored:
         first = next(iter(sorted(readmes, key=len)), "")
         other = [file for file in texts if file.endswith((".sh", ".cu", ".cpp", ".c", ".rs", ".ipynb"))]
-        found += promises.no_code(program, other, logs)
+        found += promises.no_code(program, other, logs, texts, unread)
         found += promises.hidden(program)
         found += promises.nothing_trains(program, readmes.get(first, ""), first)
     return found

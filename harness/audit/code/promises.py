@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.audit.code.reach import Program
 from harness.audit.code.shape import calls, quote
-from harness.audit.finding import Evidence, Finding
+from harness.audit.finding import Evidence, Finding, Outcome
 
 WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z][a-z]+")
 HIDES = ("exec", "eval", "__import__")
@@ -22,8 +22,11 @@ COMMON = {"Model", "Block", "Linear", "Module", "Layer", "Data", "Loader", "Toke
           "Wise", "Aware", "Quantizer", "Hyperparameters"}
 
 
-def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str]) -> Iterator[Finding]:
-    """A folder that ships no program at all; a program that only a log holds is a question."""
+def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str], files: Iterable[str],
+            unread: Sequence[str]) -> Iterator[Finding]:
+    """A folder that ships no program at all: a `fail` only where README and submission.json show that it was meant to be whole
+    and nothing in it is left unread; a program that only a log holds is a question.
+    """
     if program.sources or other_code:
         return
     for file, text in logs.items():
@@ -32,7 +35,19 @@ def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str]
             yield Finding("no-runnable-code", None, "question", f"the program is only to be found inside {file}",
                           (Evidence(file, line, "def main("),), "the train script, as a file of the folder")
             return
-    yield Finding("no-runnable-code", None, "fail", "the folder ships no program that could have made its score", (),
+    names = [file.rsplit("/", 1)[-1].lower() for file in files]
+    readme = any(name.startswith("readme") for name in names)
+    claims = any(name.startswith("submission") and name.endswith(".json") for name in names)
+    outcome: Outcome
+    if unread:
+        outcome, message = "question", f"no program was read; {unread[0]} and {len(unread) - 1} other files may hold one"
+    elif readme and claims:
+        outcome, message = "fail", "the folder ships no program that could have made its score"
+    elif readme:
+        outcome, message = "question", "the folder has a README, no submission.json and no program"
+    else:
+        outcome, message = "unknown", "no program and no README lie here: whether the published folder had them cannot be told"
+    yield Finding("no-runnable-code", None, outcome, message, tuple(Evidence(name, None, "") for name in unread[:3]),
                   "the train script, in the folder")
 
 
@@ -78,14 +93,20 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
 
 def hidden(program: Program) -> Iterator[Finding]:
     """Code run from a text that was not unpacked."""
-    if any("!" in file for file in program.sources):
-        return
     for live in program.live:
+        if _inside(live.file) in program.sources:
+            continue
         for part in live.nodes:
             if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "exec":
                 yield Finding("unread-code", None, "unknown", f"{live.file} runs code that is not in front of us",
                               quote(program, live, part), "the code it runs, as a file of the folder")
                 return
+
+
+def _inside(file: str) -> str:
+    """The name of what was unpacked from a source, or after it from the same wrapper."""
+    wrapper, packed, number = file.removesuffix(".py").rpartition("!")
+    return f"{wrapper}!{int(number) + 1}.py" if packed and number.isdecimal() else f"{file}!1.py"
 
 
 def _hidden(program: Program) -> bool:

@@ -9,13 +9,20 @@ Not covered: names made at run time (`getattr` with a computed name keeps everyt
 from __future__ import annotations
 
 import ast
+import re
+import sys
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.audit.code.settings import UNKNOWN, Settings, fold, read
+from harness.audit.code.tree import children, walk
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 LEAVES = (ast.Return, ast.Raise, ast.Continue, ast.Break)
+LINE = re.compile(r"\r\n|\r|\n")
+IF = re.compile(r"\bif\b")
 MAX_SOURCE = 2_000_000
 """Characters; larger sources are not parsed."""
 
@@ -46,9 +53,23 @@ class Program(NamedTuple):
 class _Prune(ast.NodeTransformer):
     """Cuts what the settings switch off."""
 
-    def __init__(self, settings: Settings, passed: Mapping[str, Mapping[str, bool]]) -> None:
+    def __init__(self, settings: Settings, passed: Mapping[str, Mapping[str, bool]], text: str) -> None:
         self.settings = settings
         self.passed = passed
+        self.ifs = [number for number, line in enumerate(LINE.split(text), 1) if IF.search(line)]
+        self.whole = False
+
+    def visit(self, node: ast.AST) -> Any:
+        """Expressions without an `if` on their lines hold nothing to cut; inside f-strings lines are not to be trusted."""
+        if not isinstance(node, ast.expr) or self.whole:
+            return super().visit(node)
+        at = bisect_left(self.ifs, node.lineno)
+        if at == len(self.ifs) or self.ifs[at] > (node.end_lineno or node.lineno):
+            return node
+        self.whole = isinstance(node, ast.JoinedStr)
+        seen = super().visit(node)
+        self.whole = False
+        return seen
 
     def local(self, function: Function) -> Settings:
         """Without the names that the function binds itself, except those bound once to something that folds."""
@@ -56,15 +77,16 @@ class _Prune(ast.NodeTransformer):
         arguments = function.args
         for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
             bound.setdefault(argument.arg, []).append(None)
-        for node in ast.walk(function):
+        stores: Counter[str] = Counter()
+        for node in walk(function):
             if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 bound.setdefault(node.targets[0].id, []).append(node.value)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 bound.setdefault(node.id, [])
-        stores = [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-        local = {name: fold(values[0], self.settings) if len(values) == 1 and values[0] and stores.count(name) == 1 else UNKNOWN
+                stores[node.id] += 1
+        local = {name: fold(values[0], self.settings) if len(values) == 1 and values[0] and stores[name] == 1 else UNKNOWN
                  for name, values in bound.items()}
-        local |= {name: value for name, value in self.passed.get(function.name, {}).items() if stores.count(name) == 0}
+        local |= {name: value for name, value in self.passed.get(function.name, {}).items() if stores[name] == 0}
         return Settings(self.settings.environment, {**self.settings.attributes, **local})
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -118,7 +140,9 @@ def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterabl
             if len(text) > MAX_SOURCE:
                 raise ValueError(f"{len(text):,} characters are more than {MAX_SOURCE:,}")
             trees[file] = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        except SyntaxError as error:
+            unread[file] = f"no syntax of Python {sys.version_info[0]}.{sys.version_info[1]}, which reads it here: {error}"
+        except (ValueError, RecursionError, MemoryError) as error:
             unread[file] = f"{type(error).__name__}: {error}"
     settings = read(trees.values(), readmes, logs)
     names = [(file, node) for file, tree in trees.items() for node in tree.body
@@ -176,7 +200,7 @@ def _pruned(file: str, text: str, settings: Settings, passed: Mapping[str, Mappi
     """The tree without its dead branches; None, and a reason in `unread`, where it is too deep."""
     try:
         tree = ast.parse(text)
-        _Prune(settings, passed).visit(tree)
+        _Prune(settings, passed, text).visit(tree)
     except RecursionError as error:
         unread[file] = f"RecursionError: {error}"
         return None
@@ -185,7 +209,7 @@ def _pruned(file: str, text: str, settings: Settings, passed: Mapping[str, Mappi
 
 def _own(node: ast.AST) -> Iterable[ast.AST]:
     """What a module or a function runs itself: not the bodies of the functions and classes that it defines."""
-    stack = list(ast.iter_child_nodes(node))[::-1]
+    stack = children(node)[::-1]
     while stack:
         child = stack.pop()
         inner: list[ast.AST]
@@ -196,48 +220,75 @@ def _own(node: ast.AST) -> Iterable[ast.AST]:
                      *(part for part in child.body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef))]
         else:
             yield child
-            inner = list(ast.iter_child_nodes(child))
+            inner = children(child)
         stack += inner[::-1]
 
 
-def _entries(trees: Mapping[str, ast.Module]) -> list[str]:
-    """Files that are run, not imported: train scripts, else all."""
-    stems = {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in trees}
-    imported = {stems[name] for tree in trees.values() for node in ast.walk(tree)
-                if isinstance(node, ast.Import | ast.ImportFrom)
-                for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)] if name in stems}
-    left = [file for file in trees if file not in imported]
-    return [file for file in left if "train" in file.rsplit("/", 1)[-1]] or left or list(trees)
+class _Index(NamedTuple):
+    """One walk over a tree."""
+
+    functions: list[Function]
+    classes: list[ast.ClassDef]
+    imports: list[list[str]]
+    """Of each import the module, then the names that are taken from it."""
 
 
-def _imported(trees: Mapping[str, ast.Module]) -> dict[str, ast.Module]:
+def _index(tree: ast.Module) -> _Index:
+    index = _Index([], [], [])
+    for node in walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            index.functions.append(node)
+        elif isinstance(node, ast.ClassDef):
+            index.classes.append(node)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            index.imports.append(_imports(node))
+    return index
+
+
+def _imports(node: ast.Import | ast.ImportFrom) -> list[str]:
+    return [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+
+
+def _stems(files: Iterable[str]) -> dict[str, str]:
+    """File by the name that an import has for it."""
+    return {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in files}
+
+
+def _entries(indices: Mapping[str, _Index]) -> list[str]:
+    """Files that are run, not imported: train scripts and what starts an archive, else all."""
+    stems = _stems(indices)
+    imported = {stems[name] for index in indices.values() for names in index.imports for name in names if name in stems}
+    left = [file for file in indices if file not in imported]
+    return [file for file in left if "train" in file.rsplit("/", 1)[-1] or file.endswith("!__main__.py")] or left or list(indices)
+
+
+def _imported(indices: Mapping[str, _Index]) -> set[str]:
     """The entries and what they import, directly or not: helpers that are run by hand beforehand are left out."""
-    stems = {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in trees}
-    kept, queue = set[str](), _entries(trees)
+    stems = _stems(indices)
+    kept, queue = set[str](), _entries(indices)
     while queue:
         file = queue.pop()
-        if file in kept:
-            continue
-        kept.add(file)
-        for node in ast.walk(trees[file]):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                mentioned = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
-                queue += [stems[last] for name in mentioned if (last := name.rsplit(".", 1)[-1]) in stems]
-    return {file: trees[file] for file in trees if file in kept}
+        if file not in kept:
+            kept.add(file)
+            queue += [stems[last] for names in indices[file].imports for name in names
+                      if (last := name.rsplit(".", 1)[-1]) in stems]
+    return kept
 
 
 def _reached(every: Mapping[str, ast.Module]) -> list[Live]:
-    trees = _imported(every)
+    whole = {file: _index(tree) for file, tree in every.items()}
+    kept = _imported(whole)
+    indices = {file: index for file, index in whole.items() if file in kept}
+    trees = {file: every[file] for file in indices}
     defined: dict[str, list[tuple[str, Function]]] = {}
     classes: dict[str, list[tuple[str, ast.ClassDef]]] = {}
-    for file, tree in trees.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                defined.setdefault(node.name, []).append((file, node))
-            elif isinstance(node, ast.ClassDef):
-                classes.setdefault(node.name, []).append((file, node))
-    stems = {file.rsplit("/", 1)[-1].removesuffix(".py"): file for file in trees}
-    live = [Live(file, trees[file], "<module>", list(_own(trees[file]))) for file in _entries(every)]
+    for file, index in indices.items():
+        for function in index.functions:
+            defined.setdefault(function.name, []).append((file, function))
+        for made in index.classes:
+            classes.setdefault(made.name, []).append((file, made))
+    stems = _stems(trees)
+    live = [Live(file, trees[file], "<module>", list(_own(trees[file]))) for file in _entries(whole)]
     seen = {id(item.node) for item in live}
     queue = list(live)
 
@@ -255,8 +306,7 @@ def _reached(every: Mapping[str, ast.Module]) -> list[Live]:
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 names = [node.attr]
             elif isinstance(node, ast.Import | ast.ImportFrom):
-                modules = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
-                for module in modules:
+                for module in _imports(node):
                     if module in stems:
                         reach(stems[module], trees[stems[module]], "<module>")
             for name in names:

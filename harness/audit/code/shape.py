@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from harness.audit.code.reach import Live, Program
+from harness.audit.code.tree import children, walk
 from harness.audit.finding import Evidence
 
 MAX_TEXT = 200
@@ -21,10 +22,12 @@ def quote(program: Program, live: Live, *nodes: ast.AST) -> tuple[Evidence, ...]
 
 def own(node: ast.AST) -> Iterator[ast.AST]:
     """What `node` holds, in the order of the text, without the bodies of functions and classes defined inside."""
-    for child in ast.iter_child_nodes(node):
+    stack = children(node)[::-1]
+    while stack:
+        child = stack.pop()
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
             yield child
-            yield from own(child)
+            stack += children(child)[::-1]
 
 
 def root(node: ast.AST) -> str:
@@ -43,7 +46,7 @@ def called(node: ast.AST) -> str:
 
 def names(node: ast.AST) -> set[str]:
     """Every name and attribute that is read or written inside."""
-    return {part.id if isinstance(part, ast.Name) else part.attr for part in ast.walk(node)
+    return {part.id if isinstance(part, ast.Name) else part.attr for part in walk(node)
             if isinstance(part, ast.Name | ast.Attribute)}
 
 
