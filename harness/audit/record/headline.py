@@ -1,0 +1,122 @@
+"""Which score lines make the headline: not the last one of a log but the one that scores what is shipped, for the runs claimed.
+
+The claim of submission.json chooses among final score lines and among runs; it never makes an unquantised score a headline. #1334
+prints a failed adaptation of 1.336 after the sliding window that it claims; folders hold ablations and re-runs beside their seeds.
+Where no choice agrees with the claim, the gravest kind of each seed is taken and `confirmed` stays false.
+Not covered: whether the claim is right (harness/audit/numbers).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.audit.record.facts import FINAL, RANK, Chosen, Claim, Number, Run
+
+ALIKE_BPB = 0.02
+"""Seeds of one configuration are nearer than this; ablations often are not."""
+
+
+class Choice(NamedTuple):
+    chosen: tuple[Chosen, ...]
+    confirmed: bool
+
+
+def agree(claimed: Number, value: float, half: float) -> bool:
+    """Whether a claim is `value` rounded or cut; `half` is half a unit of the value's last digit."""
+    return abs(claimed.value - value) <= 2 * claimed.half + half + 1e-9
+
+
+def options(run: Run) -> dict[str, int]:
+    """For each kind of score line the index of the one with most digits, the last of those."""
+    found: dict[str, int] = {}
+    for index, score in enumerate(run.scores):
+        kept = found.get(score.kind)
+        if kept is None or score.bpb.half <= run.scores[kept].bpb.half:
+            found[score.kind] = index
+    return found
+
+
+def choose(runs: Sequence[Run], claim: Claim | None) -> Choice:
+    """The runs and score lines of the headline."""
+    if not runs:
+        return Choice((), False)
+    claimed = claim.bpb or (claim.nats if claim.nats and claim.nats.value < 1.6 else None) if claim else None  # one merged file: val_loss
+    by_seed = _by_stated_seed(runs, claim) if claim else ()
+    if by_seed:
+        return Choice(by_seed, claimed is None or _mean_agrees(runs, by_seed, claimed))
+    groups = _groups(runs, claim)
+    if claimed:
+        for group in groups:
+            for kind in (*FINAL, "other"):
+                chosen = tuple(Chosen(run=index, score=options(runs[index])[kind]) for index in group if kind in options(runs[index]))
+                if chosen and len(chosen) == len(group) and _mean_agrees(runs, chosen, claimed):
+                    return Choice(chosen, True)
+        for group in groups:  # seeds whose gravest lines are of different kinds
+            chosen = _gravest(runs, group)
+            if chosen and _mean_agrees(runs, chosen, claimed):
+                return Choice(chosen, True)
+    chosen = _gravest(runs, groups[0])
+    values = [runs[one.run].scores[one.score].bpb.value for one in chosen]
+    return Choice(chosen if values and max(values) - min(values) < ALIKE_BPB else chosen[:1] if len(runs) == 1 else (), False)
+
+
+def _by_stated_seed(runs: Sequence[Run], claim: Claim) -> tuple[Chosen, ...]:
+    """For every seed with a stated score the line that says it best; nothing unless all are found."""
+    chosen = []
+    for one in claim.results:
+        if one.bpb is None:
+            continue
+        near = [(abs(one.bpb.value - bpb.value), -RANK[kind], index, at) for index, run in enumerate(runs)
+                if one.seed in (run.seed, run.named_seed) for kind, at in options(run).items() for bpb in [run.scores[at].bpb]
+                if RANK[kind] > RANK["pre-quantization"] and agree(one.bpb, bpb.value, bpb.half)]
+        if not near:
+            return ()
+        _, _, index, at = min(near)
+        chosen.append(Chosen(run=index, score=at))
+    return tuple(chosen)
+
+
+def _groups(runs: Sequence[Run], claim: Claim | None) -> list[list[int]]:
+    """Sets of runs that may make the headline, the likeliest first: the seeds stated, one run a seed, all, each alone."""
+    final = [index for index, run in enumerate(runs) if any(kind in options(run) for kind in (*FINAL, "other"))]
+    usable = final or list(range(len(runs)))
+    groups = []
+    wanted = claim.seeds if claim else ()
+    named = [index for seed in wanted for index in [_run_of(runs, usable, seed)] if index is not None]
+    if wanted and len(named) == len(wanted):
+        groups.append(named)
+    seeds = list(dict.fromkeys(seed for index in usable for seed in [runs[index].seed] if seed is not None))
+    one_each = [index for seed in seeds for index in [_run_of(runs, usable, seed)] if index is not None]
+    if one_each:
+        groups.append(one_each)
+    if len({runs[index].seed for index in usable}) == len(usable) or not seeds:
+        groups.append(usable)
+    groups += [[index] for index in usable]
+    return groups
+
+
+def _run_of(runs: Sequence[Run], usable: Sequence[int], seed: int) -> int | None:
+    """The run of a seed: by what its log says, else by its name, since merged logs were saved under a seed they did not print."""
+    return next((index for index in usable if runs[index].seed == seed),
+                next((index for index in usable if runs[index].named_seed == seed), None))
+
+
+def _gravest(runs: Sequence[Run], group: Sequence[int]) -> tuple[Chosen, ...]:
+    chosen = []
+    for index in group:
+        found = options(runs[index])
+        if found:
+            chosen.append(Chosen(run=index, score=max(found.items(), key=lambda item: RANK[item[0]])[1]))
+    return tuple(chosen)
+
+
+def mean(runs: Sequence[Run], chosen: Sequence[Chosen]) -> tuple[float, float]:
+    """The mean of the chosen scores in bits per byte, and half a unit of its last digit."""
+    picked = [runs[one.run].scores[one.score].bpb for one in chosen]
+    return math.fsum(bpb.value for bpb in picked) / len(picked), max(bpb.half for bpb in picked)
+
+
+def _mean_agrees(runs: Sequence[Run], chosen: Sequence[Chosen], claimed: Number) -> bool:
+    return agree(claimed, *mean(runs, chosen))
