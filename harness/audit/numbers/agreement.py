@@ -59,7 +59,10 @@ def _differs(one: Stated, run: Run) -> tuple[str, Number, Number] | None:
 def readme(record: Record, texts: Texts) -> Iterator[Finding]:
     """Rows of seeds in README tables against the scores of the same seeds."""
     claim = record.claim()
-    known = {run.seed: [score.bpb for score in run.scores] for run in record.runs if run.seed is not None}
+    known: dict[int, list[Number]] = {}
+    for run in record.runs:
+        for seed in {run.seed, int(run.logged_seed.value) if run.logged_seed else None} - {None}:
+            known.setdefault(seed or 0, []).extend(score.bpb for score in run.scores)
     for one in claim.results if claim else ():
         if one.seed is not None and one.bpb:
             known.setdefault(one.seed, []).append(one.bpb)

@@ -66,7 +66,7 @@ def _point(texts: Texts, run: Run, point: Point) -> tuple[Evidence, ...]:
 def first_loss(record: Record, texts: Texts) -> Iterator[Finding]:
     """The first loss of the headline runs against ln V, what chance scores."""
     for run, _ in record.chosen():
-        points = [point for point in (*run.val_curve[:1], *run.train_curve[:1]) if point.step <= 1]
+        points = [point for point in run.val_curve[:1] or run.train_curve[:1] if point.step <= 1]
         if not points or run.vocabulary is None or run.vocabulary.value < 2:
             continue
         chance = math.log(run.vocabulary.value)

@@ -65,8 +65,7 @@ def distinct(record: Record, texts: Texts) -> Iterator[Finding]:
 
 def mislabelled(record: Record, texts: Texts) -> Iterator[Finding]:
     """A headline log that prints another seed than its name tells."""
-    for run, _ in record.chosen():
-        if run.seed_source == "log" and run.named_seed is not None and run.seed != run.named_seed:
-            yield Finding("seed-of-log", None, "question", f"{run.file} prints the seed {run.seed}",
-                          places(texts, (Number(value=run.seed or 0, half=0, file=run.file, line=run.seed_line),)),
-                          "the log of the seed that its name tells, or the other name")
+    for run in record.runs:
+        if run.logged_seed and run.named_seed is not None and run.logged_seed.value != run.named_seed:
+            yield Finding("seed-of-log", None, "question", f"{run.file} prints the seed {run.logged_seed.value:.0f}",
+                          places(texts, (run.logged_seed,)), "the log of the seed that its name tells, or the other name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 
 from harness.audit.record import headline, logs, readme
@@ -56,7 +57,14 @@ def _runs(texts: Mapping[str, str]) -> tuple[list[Run], list[tuple[str, str]]]:
             if kept.seed is None and (again := logs.run(file, text)) and again.seed is not None:
                 found[key], file = again, kept.file
             copies.append((file, found[key].file))
-    return list(found.values()), copies
+    return _labelled(list(found.values())), copies
+
+
+def _labelled(runs: list[Run]) -> list[Run]:
+    """Runs that print one seed and whose names tell several go by their names (a merged folder has three that print 1337)."""
+    printed = Counter(run.seed for run in runs)
+    return [run.model_copy(update={"seed": run.named_seed}) if printed[run.seed] > 1 and run.named_seed is not None else run
+            for run in runs]
 
 
 def _is_log(file: str) -> bool:

@@ -86,9 +86,8 @@ class Run(Strict):
     """What one log says of one run."""
 
     file: str
-    seed: int | None
-    seed_source: Literal["log", "file name"] | None
-    seed_line: int | None
+    seed: int | None = Field(description="what the log prints; the name's where it prints none, or where other logs print the same one")
+    logged_seed: Number | None = None
     named_seed: int | None = Field(default=None, description="the seed that the file's name tells")
     scores: tuple[Score, ...]
     model_bytes: Number | None = None

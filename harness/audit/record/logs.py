@@ -7,12 +7,14 @@ source code of the run first: lines with a brace or a quote are no facts. Not co
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 from harness.audit.record.facts import Number, Point, Run, Score, Word
 from harness.audit.record.lines import Line, lines, number, progress, score
 
 MAX_POINTS = 20_000
+STAMPED = 0.8
+"""Of the lines: with fewer the stamps are a launcher's, and say nothing of how long the run took."""
 I = r"([\d,]{1,15})"
 FIRST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("val_tokens", "tokens", re.compile(rf"val_loader:.{{0,300}}tokens:{I}$|^val_tokens: ?{I}\b|^.{{0,120}}\bval_tokens[:=] ?{I}\b"), 1),
@@ -94,13 +96,14 @@ def run(file: str, text: str) -> Run | None:
         return None
     if "counted_bytes" not in facts and plain and plain.value < 20e6:
         facts["counted_bytes"] = plain
-    seed = facts.pop("_seed", None)
+    seed: Number | None = facts.pop("_seed", None)
     named = NAMED_SEED.search(file.rsplit("/", 1)[-1])
-    source: Literal["log", "file name"] | None = "log" if seed else "file name" if named else None
-    return Run(**{"train_seconds": facts.pop("_time", None), "steps": facts.pop("_step", None), **_eval_time(scores), **facts},
-               file=file, seed=int(seed.value) if seed else int(named[1]) if named else None, seed_source=source,
-               seed_line=seed.line if seed else None, named_seed=int(named[1]) if named else None, scores=tuple(scores), train_curve=tuple(train), val_curve=tuple(val),
-               **({"began": began, "ended": ended} if n_stamped >= 0.8 * n_lines else {}))
+    named_seed = int(named[1]) if named else None
+    facts = {"train_seconds": facts.pop("_time", None), "steps": facts.pop("_step", None), **_eval_time(scores), **facts}
+    if n_stamped >= STAMPED * n_lines:
+        facts |= {"began": began, "ended": ended}
+    return Run(file=file, seed=int(seed.value) if seed else named_seed, logged_seed=seed, named_seed=named_seed,
+               scores=tuple(scores), train_curve=tuple(train), val_curve=tuple(val), **facts)
 
 
 def _facts(line: Line, file: str, facts: dict[str, Any]) -> Number | None:
