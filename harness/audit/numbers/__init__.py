@@ -14,7 +14,7 @@ from harness.audit.finding import Finding
 from harness.audit.numbers import agreement, curves, data, denominator, limits, seeds, significance
 from harness.audit.record.facts import Record
 
-CHECKS = (denominator.validation_bytes, denominator.one_ratio, denominator.floor, limits.artifact, limits.code, limits.train_clock,
+CHECKS = (denominator.validation_bytes, denominator.fingerprint, denominator.one_ratio, denominator.floor, limits.artifact, limits.code, limits.train_clock,
           limits.eval_clock, seeds.best_of, seeds.distinct, seeds.mislabelled, curves.copies, curves.first_loss, curves.stamps,
           curves.step_times, agreement.claim_and_logs, agreement.readme, significance.recomputed, data.overlap, data.gates)
 MAX_SAME = 3

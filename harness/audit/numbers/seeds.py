@@ -13,6 +13,7 @@ from harness.audit.finding import Evidence, Finding
 from harness.audit.numbers.ask import Texts, places
 from harness.audit.record.facts import Number, Record
 from harness.audit.record.headline import ALIKE_BPB, agree, options
+from harness.audit.record.logs import seed_in_name
 
 
 def by_seed(record: Record) -> dict[int, Number]:
@@ -54,18 +55,19 @@ def best_of(record: Record, texts: Texts) -> Iterator[Finding]:
 
 def distinct(record: Record, texts: Texts) -> Iterator[Finding]:
     """One log under two seeds' names is one run."""
-    from harness.audit.record.logs import NAMED_SEED
-
     for copy, kept in record.copies:
-        names = [NAMED_SEED.search(file.rsplit("/", 1)[-1]) for file in (copy, kept)]
-        if all(names) and names[0] and names[1] and names[0][1] != names[1][1]:
+        first, second = seed_in_name(copy), seed_in_name(kept)
+        if first is not None and second is not None and first != second:
             yield Finding("one-run-two-seeds", None, "question", f"{copy} and {kept} are the same file byte for byte, under two seeds' names",
                           (Evidence(copy, None, ""), Evidence(kept, None, "")), "the log of the other seed")
 
 
 def mislabelled(record: Record, texts: Texts) -> Iterator[Finding]:
     """A headline log that prints another seed than its name tells."""
+    claim = record.claim()
+    stated = claim.seeds if claim else ()
     for run in record.runs:
-        if run.logged_seed and run.named_seed is not None and run.logged_seed.value != run.named_seed:
+        if run.logged_seed and run.named_seed is not None and run.logged_seed.value != run.named_seed \
+                and "seed" in run.file.lower() and (run.named_seed > 9 or run.named_seed in stated):  # seed1, seed2, ... may be a count
             yield Finding("seed-of-log", None, "question", f"{run.file} prints the seed {run.logged_seed.value:.0f}",
                           places(texts, (run.logged_seed,)), "the log of the seed that its name tells, or the other name")

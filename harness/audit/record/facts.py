@@ -94,7 +94,7 @@ class Run(Strict):
     code_bytes: Number | None = None
     counted_bytes: Number | None = None
     train_seconds: Number | None = None
-    eval_seconds: Number | None = None
+    eval_seconds: Number | None = Field(default=None, description="where the log states a total; else see the score line's seconds")
     steps: Number | None = None
     step_ms: Number | None = None
     iterations: Number | None = None
@@ -109,6 +109,7 @@ class Run(Strict):
     python: Word | None = None
     began: Word | None = Field(default=None, description="the first time stamp, where nearly every line bears one")
     ended: Word | None = None
+    runs_in_log: int = Field(default=1, description="how often the steps begin anew: a log of several runs, or of one resumed")
     train_curve: tuple[Point, ...] = Field(default=(), exclude=True)
     val_curve: tuple[Point, ...] = Field(default=(), exclude=True)
 
@@ -172,6 +173,15 @@ class Record(Strict):
         """The first submission*.json with a score, else the first that could be read."""
         read = [claim for claim in self.claims if claim.problem is None]
         return next((claim for claim in read if claim.bpb), read[0] if read else None)
+
+    def eval_seconds(self) -> list[Number | None]:
+        """For each headline run its evaluation time: the total, else that of the score line or of its twin with fewer digits."""
+        found = []
+        for run, score in self.chosen():
+            twins = [other.seconds for other in run.scores if other.label.replace("_exact", "") == score.label.replace("_exact", "")]
+            alike = [other.seconds for other in run.scores if other.kind == score.kind]
+            found.append(run.eval_seconds or score.seconds or next((one for one in (*reversed(twins), *reversed(alike)) if one), None))
+        return found
 
     def chosen(self) -> list[tuple[Run, Score]]:
         """The headline's runs with their score lines."""

@@ -38,28 +38,45 @@ def options(run: Run) -> dict[str, int]:
     return found
 
 
+def _labels(run: Run) -> dict[str, int]:
+    """For each label of a final score line, `_exact` left out, the last such line with most digits; the gravest kinds first."""
+    found: dict[str, int] = {}
+    for index, score in enumerate(run.scores):
+        name = score.label.replace("_exact", "")
+        if RANK[score.kind] >= RANK["other"] and (name not in found or score.bpb.half <= run.scores[found[name]].bpb.half):
+            found[name] = index
+    return dict(sorted(found.items(), key=lambda item: -RANK[run.scores[item[1]].kind]))
+
+
 def choose(runs: Sequence[Run], claim: Claim | None) -> Choice:
     """The runs and score lines of the headline."""
     if not runs:
         return Choice((), False)
     claimed = claim.bpb or (claim.nats if claim.nats and claim.nats.value < 1.6 else None) if claim else None  # one merged file: val_loss
     by_seed = _by_stated_seed(runs, claim) if claim else ()
-    if by_seed:
-        return Choice(by_seed, claimed is None or _mean_agrees(runs, by_seed, claimed))
+    if by_seed and (claimed is None or _mean_agrees(runs, by_seed, claimed)):
+        return Choice(by_seed, True)
     groups = _groups(runs, claim)
-    if claimed:
-        for group in groups:
-            for kind in (*FINAL, "other"):
-                chosen = tuple(Chosen(run=index, score=options(runs[index])[kind]) for index in group if kind in options(runs[index]))
-                if chosen and len(chosen) == len(group) and _mean_agrees(runs, chosen, claimed):
-                    return Choice(chosen, True)
-        for group in groups:  # seeds whose gravest lines are of different kinds
-            chosen = _gravest(runs, group)
-            if chosen and _mean_agrees(runs, chosen, claimed):
-                return Choice(chosen, True)
+    for group in groups if claimed else ():
+        for candidate in (*_by_label(runs, group), _gravest(runs, group)):
+            if claimed and candidate and _mean_agrees(runs, candidate, claimed):
+                return Choice(candidate, True)
+    for index, run in enumerate(runs) if claimed else ():  # a line of a log that holds several runs or settings
+        for at, score in enumerate(run.scores):
+            if claimed and RANK[score.kind] >= RANK["other"] and agree(claimed, score.bpb.value, score.bpb.half):
+                return Choice((Chosen(run=index, score=at),), True)
+    if by_seed:
+        return Choice(by_seed, False)
     chosen = _gravest(runs, groups[0])
     values = [runs[one.run].scores[one.score].bpb.value for one in chosen]
-    return Choice(chosen if values and max(values) - min(values) < ALIKE_BPB else chosen[:1] if len(runs) == 1 else (), False)
+    return Choice(chosen if len(chosen) == 1 or (values and max(values) - min(values) < ALIKE_BPB) else (), False)
+
+
+def _by_label(runs: Sequence[Run], group: Sequence[int]) -> list[tuple[Chosen, ...]]:
+    """One choice for each label that all runs of the group have, the gravest first."""
+    labels = [_labels(runs[index]) for index in group]
+    return [tuple(Chosen(run=index, score=own[name]) for index, own in zip(group, labels, strict=True))
+            for name in labels[0] if all(name in own for own in labels)]
 
 
 def _by_stated_seed(runs: Sequence[Run], claim: Claim) -> tuple[Chosen, ...]:

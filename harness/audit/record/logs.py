@@ -14,10 +14,11 @@ from harness.audit.record.lines import Line, lines, number, progress, score
 
 MAX_POINTS = 20_000
 STAMPED = 0.8
-"""Of the lines: with fewer the stamps are a launcher's, and say nothing of how long the run took."""
+"""Of the lines of scores and curves: with fewer the stamps are a launcher's, and say nothing of how long the run took."""
 I = r"([\d,]{1,15})"
 FIRST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("val_tokens", "tokens", re.compile(rf"val_loader:.{{0,300}}tokens:{I}$|^val_tokens: ?{I}\b|^.{{0,120}}\bval_tokens[:=] ?{I}\b"), 1),
+    ("val_tokens", "alidation tokens", re.compile(rf"^Validation tokens: ?{I}\b"), 1),
     ("train_shards", "train_shards", re.compile(rf"\btrain_shards[:=] ?{I}\b"), 1),
     ("parameters", "params", re.compile(rf"^model_params: ?{I}\b|^params: ?{I}\b"), 1),
     ("world_size", "world", re.compile(rf"\bworld(?:_size)?: ?{I}\b"), 1),
@@ -48,7 +49,9 @@ LAST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
 PLAIN_SIZE = re.compile(rf"^(?:Total submission size|Artifact(?: size)?): {I} bytes")
 """The uncompressed model in the starting script; the only size in others."""
 SEED = re.compile(r"^ {0,8}(?:seed[:=] ?|Seed: |SEED=)(\d{1,10})\b|^.{0,60}\bwith seed=(\d{1,10})\b")
-NAMED_SEED = re.compile(r"(?:seed|[_-]s|log_)[_-]?(\d{1,10})(?!\d)", re.I)
+NAMED_SEED = re.compile(r"seed[_-]?(\d{1,10})(?!\d)", re.I)
+NAMED_SHORT = re.compile(r"(?:[_-]s|log_)(\d{1,10})(?=[_.-]|$)", re.I)
+"""Weaker: `train_s42.log`, `ternary_log_42.txt`."""
 GPU = re.compile(r"NVIDIA ((?:GeForce )?(?:H100|H200|A100|B200|GB200|L40S|L4|RTX|A40|A10|GH200|V100)[\w /-]{0,30}?)(?: {2,}|\s{0,4}\||$| O[nf])")
 TORCH = re.compile(r"PyTorch(?: version)?:? (\d[\w.+]{1,40})")
 PYTHON = re.compile(r"(?:Running Python|Python:?) (3\.[\w.+]{1,20})")
@@ -63,18 +66,21 @@ def run(file: str, text: str) -> Run | None:
     plain: Number | None = None
     began: Word | None = None
     ended: Word | None = None
-    n_lines = n_stamped = 0
+    n_facts = n_stamped = step = 0
+    n_runs = 1
     for line in lines(text):
         if not line.text:
             continue
-        n_lines += 1
         if line.stamp:
-            n_stamped += 1
             ended = Word(value=line.stamp, file=file, line=line.number)
             began = began or ended
         found = score(line, file) if "val_bp" in line.text else None
         here = progress(line, file)
+        if found or here:
+            n_facts += 1
+            n_stamped += line.stamp is not None
         if here:
+            n_runs, step = n_runs + (here.step < step and here.step <= 1), here.step
             seconds = here.seconds.value if here.seconds else None
             if here.seconds:
                 facts["_time"], facts["_step"] = here.seconds, Number(value=here.step, half=0, file=file, line=line.number)
@@ -97,13 +103,19 @@ def run(file: str, text: str) -> Run | None:
     if "counted_bytes" not in facts and plain and plain.value < 20e6:
         facts["counted_bytes"] = plain
     seed: Number | None = facts.pop("_seed", None)
-    named = NAMED_SEED.search(file.rsplit("/", 1)[-1])
-    named_seed = int(named[1]) if named else None
-    facts = {"train_seconds": facts.pop("_time", None), "steps": facts.pop("_step", None), **_eval_time(scores), **facts}
-    if n_stamped >= STAMPED * n_lines:
+    named_seed = seed_in_name(file)
+    facts = {"train_seconds": facts.pop("_time", None), "steps": facts.pop("_step", None), **facts}
+    if n_stamped >= STAMPED * n_facts:
         facts |= {"began": began, "ended": ended}
-    return Run(file=file, seed=int(seed.value) if seed else named_seed, logged_seed=seed, named_seed=named_seed,
+    return Run(file=file, seed=int(seed.value) if seed else named_seed, logged_seed=seed, named_seed=named_seed, runs_in_log=n_runs,
                scores=tuple(scores), train_curve=tuple(train), val_curve=tuple(val), **facts)
+
+
+def seed_in_name(file: str) -> int | None:
+    """The seed that a log's name tells, or None."""
+    name = file.rsplit("/", 1)[-1]
+    found = NAMED_SEED.search(name) or NAMED_SHORT.search(name)
+    return int(found[1]) if found else None
 
 
 def _facts(line: Line, file: str, facts: dict[str, Any]) -> Number | None:
@@ -129,8 +141,3 @@ def _facts(line: Line, file: str, facts: dict[str, Any]) -> Number | None:
 def _digits(match: re.Match[str]) -> str:
     return next(group for group in match.groups() if group is not None).replace(",", "") or "0"
 
-
-def _eval_time(scores: list[Score]) -> dict[str, Number]:
-    """The evaluation time printed on the last final score line, seconds."""
-    timed = [found.seconds for found in scores if found.seconds and found.kind not in ("training", "pre-quantization")]
-    return {"eval_seconds": timed[-1]} if timed else {}

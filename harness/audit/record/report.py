@@ -13,9 +13,11 @@ def seeds(record: Record) -> list[dict[str, Any]]:
     claim = record.claim()
     stated = {one.seed: one for one in (claim.results if claim else ())}
     lines = record.chosen() + _others(record)
-    rows = [_row(_label(run, stated), run, score, stated.get(_label(run, stated))) for run, score in lines]
+    times = [*record.eval_seconds(), *(run.eval_seconds or score.seconds for run, score in lines[len(record.headline):])]
+    rows = [_row(_label(run, stated), run, score, stated.get(_label(run, stated)), time)
+            for (run, score), time in zip(lines, times, strict=True)]
     known = {row["seed"] for row in rows}
-    return rows + [_row(seed, None, None, one) for seed, one in stated.items() if seed not in known]
+    return rows + [_row(seed, None, None, one, None) for seed, one in stated.items() if seed not in known]
 
 
 def _label(run: Run, stated: dict[int | None, Stated]) -> int | None:
@@ -43,7 +45,7 @@ def _same(first: Number | None, second: Number | None) -> bool:
     return (first.value if first else None) == (second.value if second else None)
 
 
-def _row(seed: int | None, run: Run | None, score: Score | None, stated: Stated | None) -> dict[str, Any]:
+def _row(seed: int | None, run: Run | None, score: Score | None, stated: Stated | None, time: Number | None) -> dict[str, Any]:
     def pick(*found: Number | None) -> float | None:
         return next((number.value for number in found if number), None)
 
@@ -58,5 +60,5 @@ def _row(seed: int | None, run: Run | None, score: Score | None, stated: Stated 
             "code_bytes": count(run.code_bytes if run else None),
             "counted_bytes": count(run.counted_bytes if run else None, stated.counted_bytes if stated else None),
             "train_seconds": pick(run.train_seconds if run else None, stated.train_seconds if stated else None),
-            "eval_seconds": pick(run.eval_seconds if run else None, stated.eval_seconds if stated else None),
+            "eval_seconds": pick(time, stated.eval_seconds if stated else None),
             "steps": count(run.steps if run else None, stated.steps if stated else None)}
