@@ -1,7 +1,8 @@
-"""How much of public folders the audit reads, and how it judges them: `python -m harness.audit.measure DIR...` prints two tables.
+"""How much of public folders is read, and how their numbers are judged: `python -m harness.audit.measure DIR...`.
 
-A fact counts as read where a log states it for the headline run, and as agreeing where the folder's own JSON states the same. Folders are
-those of `pgolf audit`. Not covered: whether a reading is right where the folder states nothing to compare it with.
+A fact counts as read where a log states it for the headline run, and as agreeing where the folder's own JSON states the same.
+Folders are those of `pgolf audit`. Not covered: whether a reading is right where the folder states nothing to compare it
+with.
 """
 
 from __future__ import annotations

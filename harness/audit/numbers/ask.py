@@ -1,36 +1,55 @@
-"""What the cross-checks share: the track, evidence lines, intervals."""
+"""What the cross-checks share: findings in short, the track, evidence lines, intervals. Not covered: any rule."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 
-from harness.audit.finding import Evidence
+from harness.audit.finding import Evidence, Finding
 from harness.audit.record.facts import Number, Record, Run, Score, Word
 
 MAX_TEXT = 200
 Texts = Mapping[str, str]
+Places = tuple[Evidence, ...]
+OFF_TRACK = ("non_record", "non-record", "nonrecord")
+
+
+def passed(rule: str, message: str, where: Places = ()) -> Finding:
+    """The numbers fit together."""
+    return Finding(rule, None, "pass", message, where)
+
+
+def unknown(rule: str, why: str, clears: str, where: Places = ()) -> Finding:
+    """The folder does not say enough."""
+    return Finding(rule, None, "unknown", why, where, clears)
+
+
+def asked(rule: str, message: str, where: Places, clears: str, *, proved: bool = False, condition: str | None = None) -> Finding:
+    """The numbers do not fit: a question, or `fail` where they prove it."""
+    return Finding(rule, condition, "fail" if proved else "question", message, where, clears)
 
 
 def on_record_track(record: Record) -> bool:
     """Whether the folder claims a place under the ten-minute rules, by its path and its JSON."""
     claim = record.claim()
     said = f"{record.folder}/{claim.track.value if claim and claim.track else ''}".lower()
-    return "10min" in said.replace("_", "").replace("-", "") and not any(word in said for word in ("non_record", "non-record", "nonrecord"))
+    return "10min" in said.replace("_", "").replace("-", "") and not any(word in said for word in OFF_TRACK)
 
 
-def place(texts: Texts, fact: Number | Word | None) -> tuple[Evidence, ...]:
-    """The line in which a fact stands."""
-    if fact is None:
-        return ()
+def places(texts: Texts, *facts: Number | Word | None) -> Places:
+    """The lines in which facts stand, each once."""
+    return tuple(dict.fromkeys(_place(texts, fact) for fact in facts if fact))
+
+
+def many(texts: Texts, facts: Iterable[Number | Word | None]) -> Places:
+    """The same for any number of facts, the first six."""
+    return places(texts, *facts)[:6]
+
+
+def _place(texts: Texts, fact: Number | Word) -> Evidence:
     lines = texts.get(fact.file, "").split("\n", fact.line or 0)
     text = lines[fact.line - 1] if fact.line and len(lines) >= fact.line else ""
-    return (Evidence(fact.file, fact.line, text.strip()[:MAX_TEXT]),)
-
-
-def places(texts: Texts, facts: Iterable[Number | Word | None]) -> tuple[Evidence, ...]:
-    """The lines of several facts, each once."""
-    return tuple(dict.fromkeys(one for fact in facts for one in place(texts, fact)))
+    return Evidence(fact.file, fact.line, text.strip()[:MAX_TEXT])
 
 
 def shown(run: Run) -> str:

@@ -23,14 +23,16 @@ def read(folder: str, texts: Mapping[str, str]) -> Record:
     stated = record.claim()
     choice = headline.choose(runs, stated)
     readmes = sorted((file for file in texts if file.lower().endswith(".md")), key=lambda file: (file.count("/"), file))
-    said = next((found for file in readmes if "readme" in file.lower() for found in [readme.stated(file, texts[file])] if found), None)
+    said = next((found for file in readmes if "readme" in file.lower()
+                 for found in [readme.stated(file, texts[file])] if found), None)
     rows = tuple(row for file in readmes for row in readme.rows(file, texts[file]))
     bpb, kind = _headline(runs, choice, stated, said.value if said else None)
     return record.model_copy(update={"headline": choice.chosen, "headline_bpb": bpb, "headline_kind": kind,
                                      "confirmed": choice.confirmed, "readme_bpb": said, "readme_seeds": rows})
 
 
-def _headline(runs: list[Run], choice: headline.Choice, stated: Claim | None, said: float | None) -> tuple[float | None, str | None]:
+def _headline(runs: list[Run], choice: headline.Choice, stated: Claim | None,
+              said: float | None) -> tuple[float | None, str | None]:
     """The logs' mean where it is what is claimed or nothing is; else the claim, named as such."""
     claimed = stated.bpb if stated else None
     if choice.chosen and (choice.confirmed or claimed is None):

@@ -1,8 +1,8 @@
 """submission*.json in the spellings that 1,800 public folders use: one claim a file, each number with its line.
 
-Keys come in families (`val_bpb`, `mean_val_bpb`, ...; `bytes_total`, `artifact_bytes`, ...), values as numbers, texts or dicts by seed,
-seeds as lists of numbers, lists of objects or dicts. The first key of a family that holds a number is taken. Text around numbers
-("about 16 MB") is not read; a file that is no strict JSON is told with its reason and not repaired.
+Keys come in families (`val_bpb`, `mean_val_bpb`, ...; `bytes_total`, `artifact_bytes`, ...), values as numbers, texts or
+dicts by seed, seeds as lists of numbers, lists of objects or dicts. The first key of a family that holds a number is taken.
+Text around numbers ("about 16 MB") is not read; a file that is no strict JSON is told with its reason and not repaired.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ BPB = ("val_bpb", "mean_val_bpb", "val_bpb_mean", "mean_bpb", "val_bpb_exact", "
 NATS = ("val_loss", "mean_val_loss", "val_loss_mean", "val_loss_nats", "mean_val_loss_nats")
 SD = ("val_bpb_std", "std_val_bpb", "std_bpb", "val_bpb_3seed_std", "three_seed_std_bpb")
 COUNTED = ("bytes_total", "total_bytes", "artifact_bytes", "artifact_bytes_max", "bytes_total_max", "total_artifact_bytes",
-           "total_submission_bytes", "total_submission_bytes_max", "max_artifact_bytes", "artifact_size_bytes", "mean_artifact_bytes",
-           "artifact_bytes_mean", "artifact_size", "bytes")
+           "total_submission_bytes", "total_submission_bytes_max", "max_artifact_bytes", "artifact_size_bytes",
+           "mean_artifact_bytes", "artifact_bytes_mean", "artifact_size", "bytes")
 CODE = ("bytes_code", "code_bytes", "code_size_bytes")
 TRAIN = (("training_time_seconds", 1.0), ("train_time_seconds", 1.0), ("wallclock_seconds", 1.0), ("train_time_s_mean", 1.0),
-         ("train_time_s", 1.0), ("training_time_s", 1.0), ("train_wallclock_seconds", 1.0), ("train_seconds", 1.0), ("train_s", 1.0),
+         ("train_time_s", 1.0), ("training_time_s", 1.0), ("train_wallclock_seconds", 1.0), ("train_seconds", 1.0),
+         ("train_s", 1.0),
          ("mean_training_time_seconds", 1.0), ("train_wallclock_s", 1.0), ("train_time_ms", 0.001), ("train_wallclock_ms", 0.001),
          ("train_ms", 0.001))
-EVAL = (("eval_time_seconds", 1.0), ("eval_time_s_mean", 1.0), ("eval_time_s", 1.0), ("eval_seconds", 1.0), ("total_eval_time_s", 1.0),
+EVAL = (("eval_time_seconds", 1.0), ("eval_time_s_mean", 1.0), ("eval_time_s", 1.0), ("eval_seconds", 1.0),
+        ("total_eval_time_s", 1.0),
         ("eval_s", 1.0), ("mean_eval_time_seconds", 1.0), ("eval_time_ms", 0.001))
 STEPS = ("steps", "step_stop", "stop_step", "train_steps", "training_steps", "steps_completed")
 SEED_BPB = (*BPB, "ttt_val_bpb", "ttt_bpb", "ttt_bpp", "final_bpb", "final_val_bpb", "sliding_val_bpb", "sliding_bpb",
@@ -37,6 +39,7 @@ BY_SEED = ("seed_results", "seeds", "per_seed", "per_seed_results", "results", "
 DIGITS = re.compile(r"(?:seed|s)?[ _-]?(\d{1,10})(?:[ _-](?:seed|bpb))?", re.I)
 NUMERAL = re.compile(r"[-+]?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?", re.I)
 MAX_RESULTS = 64
+MAX_KEYS = 400
 
 
 def claim(file: str, text: str) -> Claim:
@@ -55,7 +58,8 @@ def claim(file: str, text: str) -> Claim:
     if not seeds and isinstance(stated.get("seed"), int) and not isinstance(stated["seed"], bool):
         seeds = [stated["seed"]]
     seeds = seeds or [one.seed for one in results if one.seed is not None]
-    return Claim(file=file, name=look.word(stated, "name"), track=look.word(stated, "track"), hardware=look.word(stated, "hardware"),
+    return Claim(file=file, name=look.word(stated, "name"), track=look.word(stated, "track"),
+                 hardware=look.word(stated, "hardware"),
                  bpb=look.first(stated, BPB), nats=look.first(stated, NATS), sd=look.first(stated, SD),
                  counted_bytes=look.first(stated, COUNTED), code_bytes=look.first(stated, CODE),
                  train_seconds=look.timed(stated, TRAIN), eval_seconds=look.timed(stated, EVAL),
@@ -128,7 +132,8 @@ def _results(look: _Look, stated: Mapping[str, Any]) -> list[Stated]:
         kept = [one for one in found if one]
         if kept:
             return kept
-    found = [_stated(look, key, value) for key, value in list(stated.items())[:400] if key.startswith("seed_") and isinstance(value, dict)]
+    found = [_stated(look, key, value) for key, value in list(stated.items())[:MAX_KEYS]
+             if key.startswith("seed_") and isinstance(value, dict)]
     return [one for one in found if one][:MAX_RESULTS]
 
 

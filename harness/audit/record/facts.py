@@ -72,6 +72,11 @@ class Score(Strict):
     bpb: Number
     seconds: Number | None = None
 
+    @property
+    def name(self) -> str:
+        """The label without `_exact`, which marks the same score with more digits."""
+        return self.label.replace("_exact", "")
+
 
 class Point(Strict):
     """One line of a training curve."""
@@ -86,7 +91,7 @@ class Run(Strict):
     """What one log says of one run."""
 
     file: str
-    seed: int | None = Field(description="what the log prints; the name's where it prints none, or where other logs print the same one")
+    seed: int | None = Field(description="what the log prints; its name's where it prints none or where others print the same")
     logged_seed: Number | None = None
     named_seed: int | None = Field(default=None, description="the seed that the file's name tells")
     scores: tuple[Score, ...]
@@ -94,7 +99,7 @@ class Run(Strict):
     code_bytes: Number | None = None
     counted_bytes: Number | None = None
     train_seconds: Number | None = None
-    eval_seconds: Number | None = Field(default=None, description="where the log states a total; else see the score line's seconds")
+    eval_seconds: Number | None = Field(default=None, description="a stated total; score lines have their own")
     steps: Number | None = None
     step_ms: Number | None = None
     iterations: Number | None = None
@@ -163,7 +168,7 @@ class Record(Strict):
     copies: tuple[tuple[str, str], ...] = Field(default=(), description="logs that are another log byte for byte")
     headline: tuple[Chosen, ...] = Field(default=(), description="one for each seed that makes the headline")
     headline_bpb: float | None = None
-    headline_kind: str | None = Field(default=None, description="the kind of its score lines; `claimed` or `README` without a log")
+    headline_kind: str | None = Field(default=None, description="of its score lines; `claimed` or `README` where no log has it")
     confirmed: bool = Field(default=False, description="whether the logs say what submission.json claims")
     readme_bpb: Number | None = None
     readme_seeds: tuple[tuple[int, str, int, tuple[float, ...]], ...] = Field(
@@ -178,9 +183,9 @@ class Record(Strict):
         """For each headline run its evaluation time: the total, else that of the score line or of its twin with fewer digits."""
         found = []
         for run, score in self.chosen():
-            twins = [other.seconds for other in run.scores if other.label.replace("_exact", "") == score.label.replace("_exact", "")]
+            twins = [other.seconds for other in run.scores if other.name == score.name]
             alike = [other.seconds for other in run.scores if other.kind == score.kind]
-            found.append(run.eval_seconds or score.seconds or next((one for one in (*reversed(twins), *reversed(alike)) if one), None))
+            found.append(next((one for one in (run.eval_seconds, score.seconds, *twins[::-1], *alike[::-1]) if one), None))
         return found
 
     def chosen(self) -> list[tuple[Run, Score]]:

@@ -1,9 +1,9 @@
 """Which score lines make the headline: not the last one of a log but the one that scores what is shipped, for the runs claimed.
 
-The claim of submission.json chooses among final score lines and among runs; it never makes an unquantised score a headline. #1334
-prints a failed adaptation of 1.336 after the sliding window that it claims; folders hold ablations and re-runs beside their seeds.
-Where no choice agrees with the claim, the gravest kind of each seed is taken and `confirmed` stays false.
-Not covered: whether the claim is right (harness/audit/numbers).
+The claim of submission.json chooses among final score lines and among runs; it never makes an unquantised score a headline.
+#1334 prints a failed adaptation of 1.336 after the sliding window that it claims; folders hold ablations and re-runs beside
+their seeds. Where no choice agrees with the claim, the gravest kind of each seed is taken and `confirmed` stays false. Not
+covered: whether the claim is right (harness/audit/numbers).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from harness.audit.record.facts import FINAL, RANK, Chosen, Claim, Number, Run
 
+MOST_BPB = 1.6
 ALIKE_BPB = 0.02
 """Seeds of one configuration are nearer than this; ablations often are not."""
 
@@ -42,9 +43,9 @@ def _labels(run: Run) -> dict[str, int]:
     """For each label of a final score line, `_exact` left out, the last such line with most digits; the gravest kinds first."""
     found: dict[str, int] = {}
     for index, score in enumerate(run.scores):
-        name = score.label.replace("_exact", "")
-        if RANK[score.kind] >= RANK["other"] and (name not in found or score.bpb.half <= run.scores[found[name]].bpb.half):
-            found[name] = index
+        kept = found.get(score.name)
+        if RANK[score.kind] >= RANK["other"] and (kept is None or score.bpb.half <= run.scores[kept].bpb.half):
+            found[score.name] = index
     return dict(sorted(found.items(), key=lambda item: -RANK[run.scores[item[1]].kind]))
 
 
@@ -52,7 +53,7 @@ def choose(runs: Sequence[Run], claim: Claim | None) -> Choice:
     """The runs and score lines of the headline."""
     if not runs:
         return Choice((), False)
-    claimed = claim.bpb or (claim.nats if claim.nats and claim.nats.value < 1.6 else None) if claim else None  # one merged file: val_loss
+    claimed = _claimed(claim) if claim else None
     by_seed = _by_stated_seed(runs, claim) if claim else ()
     if by_seed and (claimed is None or _mean_agrees(runs, by_seed, claimed)):
         return Choice(by_seed, True)
@@ -70,6 +71,11 @@ def choose(runs: Sequence[Run], claim: Claim | None) -> Choice:
     chosen = _gravest(runs, groups[0])
     values = [runs[one.run].scores[one.score].bpb.value for one in chosen]
     return Choice(chosen if len(chosen) == 1 or (values and max(values) - min(values) < ALIKE_BPB) else (), False)
+
+
+def _claimed(claim: Claim) -> Number | None:
+    """The stated score; a merged file states none and has it as its `val_loss`."""
+    return claim.bpb or (claim.nats if claim.nats and claim.nats.value < MOST_BPB else None)
 
 
 def _by_label(runs: Sequence[Run], group: Sequence[int]) -> list[tuple[Chosen, ...]]:

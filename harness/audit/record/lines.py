@@ -16,7 +16,8 @@ from harness.audit.record.facts import Kind, Number, Score, half_unit
 MAX_LINE = 600
 MAX_LINES = 200_000
 F = r"([-+]?\d{1,12}\.\d{1,20}(?:e[-+]?\d{1,3})?)"
-PREFIX = re.compile(r"(?:\d{10}\.\d{1,9} {1,4}|\[[^\]]{1,40}\]:? ?(?:INFO: ?)?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S{0,12} (?:INFO:? ?)?)")
+PREFIX = re.compile(r"(?:\d{10}\.\d{1,9} {1,4}|\[[^\]]{1,40}\]:? ?(?:INFO: ?)?"
+                    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S{0,12} (?:INFO:? ?)?)")
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)")
 EPOCH = re.compile(r"(\d{10})\.\d{1,9} ")
 BPB = re.compile(r"val_bp[bp](?:[:=] {0,12}| {1,3})" + F)
@@ -31,7 +32,8 @@ SKIPPED = ("progress", "search", "sweep", "candidate", "epoch", "chunk", "best",
 """Words of labels that report on the way to a score."""
 BEFORE = ("pre-quant", "pre_quant", "prequant", "post_ema", "post-ema", "swa_eval", "raw_", "raw ", "final_fp", "bf16", "fp32",
           "post_train", "post_average", "post_swa", "ema")
-MIXED = ("slot", "etlb", "ngram", "n_gram", "ppm", "hedge", "mixer", "mix", "two_pass", "rescore", "cache", "knn", "tilt", "temped")
+MIXED = ("slot", "etlb", "ngram", "n_gram", "ppm", "hedge", "mixer", "mix", "two_pass", "rescore", "cache", "knn", "tilt",
+         "temped")
 SCALE = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 

@@ -9,7 +9,7 @@ from harness.audit.record.headline import ALIKE_BPB, options
 
 
 def seeds(record: Record) -> list[dict[str, Any]]:
-    """One object a seed: the headline's, then other seeds that were run and scored alike, then those that only the JSON states."""
+    """One object a seed: the headline's, then other seeds that were run and scored alike, then those of the JSON alone."""
     claim = record.claim()
     stated = {one.seed: one for one in (claim.results if claim else ())}
     lines = record.chosen() + _others(record)
