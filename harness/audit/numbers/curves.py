@@ -70,7 +70,7 @@ def first_loss(record: Record, texts: Texts) -> Iterator[Finding]:
     """The first loss of the headline runs against ln V, what chance scores; of the validation loss where step 0 prints one."""
     seen = 0
     for run, _ in record.chosen():
-        first = next((point for point in run.val_curve[:1] or run.train_curve[:1] if point.step <= 1), None)
+        first = next((point for point in (*run.val_curve[:1], *run.train_curve[:1]) if point.step <= 1), None)
         if first is None or run.vocabulary is None or run.vocabulary.value < 2:
             continue
         seen += 1

@@ -30,10 +30,12 @@ EVAL_TIME = re.compile(r"\b(?:eval_time|time|elapsed|eval)[:=] ?(\d{1,9}(?:\.\d{
 SKIPPED = ("progress", "search", "sweep", "candidate", "epoch", "chunk", "best", "checkpoint", "proxy", "snapshot", "selected",
            "heartbeat", "neural_only", "ablation", "refine", "pass ", "rank:", "summary", "wrote", "regression", "known")
 """Words of labels that report on the way to a score."""
-BEFORE = ("pre-quant", "pre_quant", "prequant", "post_ema", "post-ema", "swa_eval", "raw_", "raw ", "final_fp", "bf16", "fp32",
-          "post_train", "post_average", "post_swa", "ema")
-MIXED = ("slot", "etlb", "ngram", "n_gram", "ppm", "hedge", "mixer", "mix", "two_pass", "rescore", "cache", "knn", "tilt",
-         "temped")
+BEFORE = ("pre-quant", "pre_quant", "prequant")
+"""Words of labels that score a model before it is quantised."""
+WHOLE = ("post_ema", "post-ema", "swa_eval", "raw_", "raw ", "final_fp", "bf16", "fp32", "post_train", "post_average", "post_swa", "ema")
+"""Words that do so where none of PACKED stands beside them."""
+PACKED = ("roundtrip", "quant", "int4", "int5", "int6", "int7", "int8", "zlib", "zstd", "lzma", "brotli")
+MIXED = re.compile(r"slot|etlb|n_?gram|ppm|hedge|mixer|mix(?!ed)|two_pass|rescore|cache|knn|tilt|temped")
 SCALE = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
@@ -88,11 +90,12 @@ def kind_of(label: str) -> Kind | None:
         return "training"
     if any(word in low for word in SKIPPED):
         return None
-    if any(word in low for word in BEFORE) or (low.startswith("diagnostic") and "quantized" not in low):
+    packed = any(word in low for word in PACKED)
+    if any(word in low for word in BEFORE) or (not packed and (low.startswith("diagnostic") or any(word in low for word in WHOLE))):
         return "pre-quantization"
     if "ttt_phased" in low:
         return "ttt_phased"
-    if any(word in low for word in MIXED):
+    if MIXED.search(low):
         return "mixture"
     if "ttt_lora" in low or "lora_ttt" in low:
         return "ttt_lora"
@@ -100,7 +103,7 @@ def kind_of(label: str) -> Kind | None:
         return "ttt"
     if "sliding" in low:
         return "sliding"
-    return "roundtrip" if any(word in low for word in ("roundtrip", "quant", "int6", "int8", "final_int")) else "other"
+    return "roundtrip" if packed else "other"
 
 
 class Progress(NamedTuple):
