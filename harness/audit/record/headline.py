@@ -17,6 +17,8 @@ from harness.audit.record.facts import FINAL, RANK, Chosen, Claim, Number, Run
 MOST_BPB = 1.6
 COARSE = 0.0025
 """Half a unit of claims with fewer digits than three: one decimal would agree with anything."""
+COMPUTED, ROUNDED = 1e-10, 5e-5
+"""Claims with more digits than any log prints are means of rounded scores."""
 ALIKE_BPB = 0.02
 """Seeds of one configuration are nearer than this; ablations often are not."""
 
@@ -28,7 +30,8 @@ class Choice(NamedTuple):
 
 def agree(claimed: Number, value: float, half: float) -> bool:
     """Whether a claim is `value` rounded or cut; `half` is half a unit of the value's last digit."""
-    return abs(claimed.value - value) <= 2 * min(claimed.half, COARSE) + half + 1e-9
+    precision = ROUNDED if claimed.half < COMPUTED else min(claimed.half, COARSE)
+    return abs(claimed.value - value) <= 2 * precision + half + 1e-9
 
 
 def options(run: Run) -> dict[str, int]:

@@ -32,7 +32,8 @@ SKIPPED = ("progress", "search", "sweep", "candidate", "epoch", "chunk", "best",
 """Words of labels that report on the way to a score."""
 BEFORE = ("pre-quant", "pre_quant", "prequant")
 """Words of labels that score a model before it is quantised."""
-WHOLE = ("post_ema", "post-ema", "swa_eval", "raw_", "raw ", "final_fp", "bf16", "fp32", "post_train", "post_average", "post_swa", "ema")
+WHOLE = ("post_ema", "post-ema", "swa_eval", "raw_", "raw ", "final_fp", "bf16", "fp32", "post_train", "post_average",
+         "post_swa", "ema")
 """Words that do so where none of PACKED stands beside them."""
 PACKED = ("roundtrip", "quant", "int4", "int5", "int6", "int7", "int8", "zlib", "zstd", "lzma", "brotli")
 MIXED = re.compile(r"slot|etlb|n_?gram|ppm|hedge|mixer|mix(?!ed)|two_pass|rescore|cache|knn|tilt|temped")
@@ -91,7 +92,8 @@ def kind_of(label: str) -> Kind | None:
     if any(word in low for word in SKIPPED):
         return None
     packed = any(word in low for word in PACKED)
-    if any(word in low for word in BEFORE) or (not packed and (low.startswith("diagnostic") or any(word in low for word in WHOLE))):
+    whole = low.startswith("diagnostic") or any(word in low for word in WHOLE)
+    if any(word in low for word in BEFORE) or (whole and not packed):
         return "pre-quantization"
     if "ttt_phased" in low:
         return "ttt_phased"
