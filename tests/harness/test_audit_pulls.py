@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git makes t
 
 def git(repository: Path, *arguments: str) -> str:
     settings = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false")
-    return subprocess.run(["git", "-C", str(repository), *settings, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    command = ["git", "-C", str(repository), *settings, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture

@@ -144,6 +144,14 @@ def test_of_several_configurations_the_claimed_one_is_chosen() -> None:
     assert [run.file for run, _ in made.chosen()] == ["logs/b.txt"]
 
 
+def test_a_log_of_an_evaluation_alone_has_its_sizes_from_the_seed_s_train_log() -> None:
+    evaluated = "  seed: 42\nquantized_ttt_phased val_loss:2.70000000 val_bpb:1.04526000 eval_time:525700ms\n"
+    made = read(submission_dot_json='{"val_bpb": 1.04526}', train_seed42_dot_log=hyper(42), ttt__seed_42_dot_log=evaluated)
+    (run, _), = made.chosen()
+    assert run.file == "ttt/seed_42.log"
+    assert run.counted_bytes and (run.counted_bytes.value, run.counted_bytes.file) == (15987547, "train_seed42.log")
+
+
 def test_a_log_copied_under_its_seed_s_name_is_one_run() -> None:
     made = read(train_dot_log=classic(7), train_seed7_dot_log=classic(7))
     assert len(made.runs) == 1

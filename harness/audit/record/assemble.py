@@ -12,6 +12,8 @@ from harness.audit.record.facts import Claim, Record, Run
 
 NO_LOG = ("requirements", "license", "constraints", "vocab")
 MAX_LOGS = 120
+FROM_TRAINING = ("model_bytes", "code_bytes", "counted_bytes", "train_seconds", "steps", "world_size", "gpu", "torch",
+                 "parameters")
 
 
 def read(folder: str, texts: Mapping[str, str]) -> Record:
@@ -59,7 +61,18 @@ def _runs(texts: Mapping[str, str]) -> tuple[list[Run], list[tuple[str, str]]]:
             if kept.seed is None and (again := logs.run(file, text)) and again.seed is not None:
                 found[key], file = again, kept.file
             copies.append((file, found[key].file))
-    return _labelled(list(found.values())), copies
+    return _completed(_labelled(list(found.values()))), copies
+
+
+def _completed(runs: list[Run]) -> list[Run]:
+    """Logs of an evaluation alone, with the sizes, train time and steps that the same seed's train log states."""
+    trained = {run.seed: run for run in runs if run.train_curve and run.seed is not None}
+    made = []
+    for run in runs:
+        source = None if run.train_curve else trained.get(run.seed)
+        lacking = {name: getattr(source, name) for name in FROM_TRAINING if getattr(run, name) is None} if source else {}
+        made.append(run.model_copy(update=lacking))
+    return made
 
 
 def _labelled(runs: list[Run]) -> list[Run]:

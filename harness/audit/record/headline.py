@@ -19,7 +19,7 @@ COARSE = 0.0025
 """Half a unit of claims with fewer digits than three: one decimal would agree with anything."""
 COMPUTED, ROUNDED = 1e-10, 5e-5
 """Claims with more digits than any log prints are means of rounded scores."""
-ALIKE_BPB = 0.02
+ALIKE_BPB = 0.03
 """Seeds of one configuration are nearer than this; ablations often are not."""
 
 

@@ -34,7 +34,7 @@ LAST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("counted_bytes", "budget:", re.compile(rf"^.{{0,120}}\bbudget:{N}/16000000"), 1),
     ("counted_bytes", "total", re.compile(rf"^.{{0,120}}\btotal:{N}/16000000"), 1),
     ("counted_bytes", "SUBMISSION_BYTES", re.compile(rf"^FINAL_SUBMISSION_BYTES: ?{N}$"), 1),
-    ("counted_bytes", "Total submission: ", re.compile(rf"^Total submission: {N} bytes"), 1),
+    ("counted_bytes", "Total submission: ", re.compile(rf"(?:^|\| )Total submission: {N} bytes"), 1),
     ("counted_bytes", "Total submission int", re.compile(rf"^Total submission int\S{{1,20}}: {N} bytes"), 1),
     ("counted_bytes", "total_artifact_bytes", re.compile(rf"^.{{0,160}}\btotal_artifact_bytes: ?{N}\b"), 1),
     ("model_bytes", "Serialized model ", re.compile(rf"^Serialized model [^:]{{1,60}}: ?{N} bytes"), 1),
