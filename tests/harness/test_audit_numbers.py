@@ -64,6 +64,8 @@ def test_text_seventeen_per_cent_too_long_is_proved_by_a_known_token_count() -> 
     text = rated(hyper(), 3.7266 * 1.177)
     assert judged({"train.log": text})["validation-bytes"].outcome == "fail"
     assert judged({"train.log": text}, "records/track_non_record_16mb/x")["validation-bytes"].outcome == "question"
+    own = {"train.log": text, "README.md": "# Non-record: a negative result\n"}
+    assert judged(own)["validation-bytes"].outcome == "question"
     assert judged({"train.log": text.replace("val_tokens: 40540160", "")})["bytes-per-token"].outcome == "question"
     assert judged({"train.log": hyper()})["validation-bytes"].outcome == "pass"
 

@@ -11,7 +11,7 @@ from harness.audit.record.facts import Number, Record, Run, Score, Word
 MAX_TEXT = 200
 Texts = Mapping[str, str]
 Places = tuple[Evidence, ...]
-OFF_TRACK = ("non_record", "non-record", "nonrecord")
+OFF_TRACK = ("non_record", "non-record", "nonrecord", "non record", "not a record", "negative result")
 
 
 def passed(rule: str, message: str, where: Places = ()) -> Finding:
@@ -30,10 +30,12 @@ def asked(rule: str, message: str, where: Places, clears: str, *, proved: bool =
 
 
 def on_record_track(record: Record) -> bool:
-    """Whether the folder claims a place under the ten-minute rules, by its path and its JSON."""
+    """Whether the folder claims a place under the ten-minute rules: its path or JSON says so, and its titles do not take it back."""
     claim = record.claim()
-    said = f"{record.folder}/{claim.track.value if claim and claim.track else ''}".lower()
-    return "10min" in said.replace("_", "").replace("-", "") and not any(word in said for word in OFF_TRACK)
+    track, name = (claim.track, claim.name) if claim else (None, None)
+    said = f"{record.folder}/{track.value if track else ''}".lower()
+    titles = f"{name.value if name else ''} {record.title or ''}".lower()
+    return "10min" in said.replace("_", "").replace("-", "") and not any(word in said or word in titles for word in OFF_TRACK)
 
 
 def places(texts: Texts, *facts: Number | Word | None) -> Places:

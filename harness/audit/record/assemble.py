@@ -28,9 +28,10 @@ def read(folder: str, texts: Mapping[str, str]) -> Record:
     said = next((found for file in readmes if "readme" in file.lower()
                  for found in [readme.stated(file, texts[file])] if found), None)
     rows = tuple(row for file in readmes for row in readme.rows(file, texts[file]))
+    title = next((readme.title(texts[file]) for file in readmes if "readme" in file.lower()), None)
     bpb, kind = _headline(runs, choice, stated, said.value if said else None)
     return record.model_copy(update={"headline": choice.chosen, "headline_bpb": bpb, "headline_kind": kind,
-                                     "confirmed": choice.confirmed, "readme_bpb": said, "readme_seeds": rows})
+                                     "confirmed": choice.confirmed, "title": title, "readme_bpb": said, "readme_seeds": rows})
 
 
 def _headline(runs: list[Run], choice: headline.Choice, stated: Claim | None,
@@ -69,7 +70,7 @@ def _completed(runs: list[Run]) -> list[Run]:
     trained = {run.seed: run for run in runs if run.train_curve and run.seed is not None}
     made = []
     for run in runs:
-        source = None if run.train_curve else trained.get(run.seed)
+        source = None if run.train_curve or run.seed is None else trained.get(run.seed)
         lacking = {name: getattr(source, name) for name in FROM_TRAINING if getattr(run, name) is None} if source else {}
         made.append(run.model_copy(update=lacking))
     return made

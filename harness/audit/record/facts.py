@@ -170,6 +170,7 @@ class Record(Strict):
     headline_bpb: float | None = None
     headline_kind: str | None = Field(default=None, description="of its score lines; `claimed` or `README` where no log has it")
     confirmed: bool = Field(default=False, description="whether the logs say what submission.json claims")
+    title: str | None = Field(default=None, description="the first heading of the README")
     readme_bpb: Number | None = None
     readme_seeds: tuple[tuple[int, str, int, tuple[float, ...]], ...] = Field(
         default=(), description="rows of seeds in README tables: seed, file, line, the numbers of the row")

@@ -11,6 +11,7 @@ CELL = re.compile(r"[-+]?\d{1,12}(?:,\d{3}){0,4}(?:\.\d{1,12})?")
 SEED_CELL = re.compile(r"[*_` ]{0,6}(?:seed )?[*_` ]{0,3}(\d{1,10})[*_` ]{0,6}", re.I)
 MAX_LINE = 1_000
 MAX_ROWS = 200
+MAX_TITLE = 200
 Row = tuple[int, str, int, tuple[float, ...]]
 
 
@@ -20,6 +21,11 @@ def stated(file: str, text: str) -> Number | None:
         if "val_bpb" in line and (match := SCORE.search(line[:MAX_LINE])):
             return Number(value=float(match[1]), half=half_unit(match[1]), file=file, line=number)
     return None
+
+
+def title(text: str) -> str | None:
+    """The first heading of a README, or None."""
+    return next((line.strip("# ")[:MAX_TITLE] for line in text[:MAX_LINE * 4].split("\n") if line.startswith("#")), None)
 
 
 def rows(file: str, text: str) -> list[Row]:
