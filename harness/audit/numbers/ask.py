@@ -30,7 +30,7 @@ def asked(rule: str, message: str, where: Places, clears: str, *, proved: bool =
 
 
 def on_record_track(record: Record) -> bool:
-    """Whether the folder claims a place under the ten-minute rules: its path or JSON says so, and its titles do not take it back."""
+    """Whether the folder claims a place under the ten-minute rules: path or JSON say so, and no title takes it back."""
     claim = record.claim()
     track, name = (claim.track, claim.name) if claim else (None, None)
     said = f"{record.folder}/{track.value if track else ''}".lower()
