@@ -90,7 +90,7 @@ def stamps(record: Record, texts: Texts) -> Iterator[Finding]:
     """Time stamps of a headline log against the durations that the same log states."""
     for run, _ in record.chosen():
         span = _seconds(run.began, run.ended)
-        stated = math.fsum(found.value for found in (run.train_seconds, run.eval_seconds) if found)
+        stated = math.fsum(found.value for found in (run.train_seconds, run.eval_seconds) if found and found.file == run.file)
         if span is None or not stated or run.runs_in_log > 1:
             continue
         said = f"{shown(run)}: its stamps span {span:,.0f} s, and it states {stated:,.0f} s of training and evaluation"

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from harness.audit.record.facts import Kind, Number, Score, half_unit
 
-MAX_LINE = 600
+MAX_LINE = 2_000
+"""Some runs print all their settings in one line."""
 MAX_LINES = 200_000
 F = r"([-+]?\d{1,12}\.\d{1,20}(?:e[-+]?\d{1,3})?)"
 PREFIX = re.compile(r"(?:\d{10}\.\d{1,9} {1,4}|\[[^\]]{1,40}\]:? ?(?:INFO: ?)?"

@@ -49,7 +49,7 @@ LAST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
 )
 PLAIN_SIZE = re.compile(rf"^(?:Total submission size|Artifact(?: size)?): {N} bytes")
 """The uncompressed model in the starting script; the only size in others."""
-SEED = re.compile(r"^ {0,8}(?:seed[:=] ?|Seed: |SEED=)(\d{1,10})\b|^.{0,60}\bwith seed=(\d{1,10})\b")
+SEED = re.compile(r"^ {0,8}(?:seed[:=] ?|Seed: |SEED=)(\d{1,10})\b|^.{0,60}\bwith seed=(\d{1,10})\b| seed=(\d{1,10})(?: |$)")
 NAMED_SEED = re.compile(r"seed[_-]?(\d{1,10})(?!\d)", re.I)
 NAMED_SHORT = re.compile(r"(?:[_-]s|log_)(\d{1,10})(?=[_.-]|$)", re.I)
 """Weaker: `train_s42.log`, `ternary_log_42.txt`."""
