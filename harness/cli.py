@@ -290,8 +290,14 @@ def clean() -> None:
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of manifest.yaml."""
+def schema(of: Annotated[Literal["manifest", "record"], typer.Argument(help="manifest.yaml, or a record as read.")] = "manifest",
+           ) -> None:
+    """Print the JSON schema of manifest.yaml, or of a published record as `pgolf audit --json` reads it."""
+    if of == "record":
+        from harness.audit import record
+
+        print(json.dumps(record.schema(), indent=1))
+        return
     from harness import manifest
 
     print(json.dumps(manifest.schema(), indent=1))

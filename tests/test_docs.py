@@ -8,6 +8,7 @@ import re
 import pytest
 
 from harness import manifest
+from harness.audit import record
 from harness.edition import PROFILES
 from harness.paths import ROOT
 from harness.rules import RULES
@@ -19,6 +20,10 @@ def document(name: str) -> str:
 
 def test_the_published_schema_is_the_one_that_manifests_are_read_by() -> None:
     assert json.loads(document("manifest.schema.json")) == manifest.schema()
+
+
+def test_the_published_schema_of_a_record_is_the_one_that_records_are_read_into() -> None:
+    assert json.loads(document("record.schema.json")) == record.schema()
 
 
 def test_every_key_of_a_manifest_has_its_line() -> None:

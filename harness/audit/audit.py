@@ -1,20 +1,20 @@
 """One record folder: its texts read within limits, rules asked, a verdict.
 
-`violations found`, `questions` or `nothing found`, never "valid": only a run can show that. Not covered yet: the numbers of
-logs and their cross-checks; `headline_bpb` is what submission.json claims, and its kind says so.
+`violations found`, `questions` or `nothing found`, never "valid": only a run can show that. `headline_bpb` is what the logs say
+where they say what is claimed, else the claim; its kind says which. Not covered: reading (record/), rules (code/, numbers/).
 """
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness import strict_json
+from harness.audit import record
 from harness.audit.code import code_findings
 from harness.audit.finding import Evidence, Finding
 from harness.audit.folder import Read, read
+from harness.audit.numbers import number_findings
+from harness.audit.record.report import seeds
 
 EXIT = {"violations found": 1, "questions": 5, "nothing found": 0}
 
@@ -26,14 +26,15 @@ def audit_folder(folder: Path) -> dict[str, Any]:
 
 def report(folder: Path, held: Read) -> dict[str, Any]:
     """The report of a folder from what was read of it; everything that is asked of a folder is asked here."""
-    claimed = _claimed(held.texts)
+    what = record.read(folder.as_posix(), held.texts)
     unread = [Finding("unread-code", None, "unknown", f"{name}: {reason}", (Evidence(name, None, ""),),
                       "a smaller file, or fewer of them") for name, reason in held.cut.items()]
-    found = [*code_findings(held.texts, unread=[*held.cut, *held.left]), *unread]
+    found = [*code_findings(held.texts, unread=[*held.cut, *held.left]), *number_findings(what, held.texts), *unread]
     outcomes = {finding.outcome for finding in found}
     verdict = "violations found" if "fail" in outcomes else "questions" if "question" in outcomes else "nothing found"
-    return {"schema": 1, "folder": folder.as_posix(), "headline_bpb": claimed, "headline_kind": "claimed" if claimed else None,
-            "seeds": [], "verdict": verdict, "findings": [finding.public() for finding in found]}
+    return {"schema": 1, "folder": folder.as_posix(), "headline_bpb": what.headline_bpb, "headline_kind": what.headline_kind,
+            "seeds": seeds(what), "verdict": verdict, "findings": [finding.public() for finding in found],
+            "record": what.model_dump(mode="json")}
 
 
 def failed(folder: Path, reason: str) -> dict[str, Any]:
@@ -41,20 +42,7 @@ def failed(folder: Path, reason: str) -> dict[str, Any]:
     found = Finding("not-audited", None, "unknown", f"the folder could not be audited: {reason}", (),
                     "an audit with more time or memory, or by a person")
     return {"schema": 1, "folder": folder.as_posix(), "headline_bpb": None, "headline_kind": None, "seeds": [],
-            "verdict": "questions", "findings": [found.public()]}
-
-
-def _claimed(texts: dict[str, str]) -> float | None:
-    """The first score that a submission*.json states, a finite number; null where none does."""
-    for name, text in sorted(texts.items()):
-        if name.rsplit("/", 1)[-1].startswith("submission") and name.endswith(".json"):
-            with suppress(ValueError, OverflowError, RecursionError):
-                stated = strict_json.strict_json(text.encode())
-                value = stated.get("val_bpb", stated.get("mean_val_bpb")) if isinstance(stated, dict) else None
-                number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-                if math.isfinite(number):
-                    return number
-    return None
+            "verdict": "questions", "findings": [found.public()], "record": None}
 
 
 def exit_code(reports: list[dict[str, Any]]) -> int:

@@ -1,6 +1,6 @@
-"""The rules that the audit reads code by, as a table, and `pgolf explain` over every rule of the project.
+"""The rules that the audit reads code and numbers by, as a table, and `pgolf explain` over every rule of the project.
 
-Not covered: the checks themselves (code/), the rules of a run (harness/rules).
+Not covered: the checks themselves (code/, numbers/), the rules of a run (harness/rules).
 """
 
 from __future__ import annotations
@@ -84,12 +84,75 @@ CODE = (
           "nothing is said of such a folder; its verdict is `questions`"),
 )
 
+NUMBERS = (
+    Entry("validation-bytes", "The text that was scored is not the whole validation set", None, "README R13, #1017 V, #1719",
+          "validation tokens x nats / (ln 2 x bits per byte) of the headline line, as an interval of its printed digits, against "
+          "151.07 to 151.09 million bytes; other known sets are named",
+          "#1687: 40,540,160 tokens x 4.3864 = 177.8 million bytes",
+          "an error that scales tokens and bytes alike is not seen; `fail` only on the record track where all lines of the run "
+          "agree: for the first 10,000 documents, or with a known tokenizer's token count and more than 7.5 % off"),
+    Entry("bytes-per-token", "Bytes per token are those of no known tokenizer", None, "#1017 V, README R6",
+          "nats / (ln 2 x bits per byte) against the known tokenizers; asked where the size is a standard one and no token count "
+          "is printed", "#1698: 4.386 with 8,192 tokens, where the standard tokenizer has 3.7266",
+          "honest tokenizers of one's own are unknown here"),
+    Entry("nats-and-bytes", "Nats and bits per byte of two lines do not belong to one text", None, "#1017 V, #1732",
+          "the ratio of all lines of the headline runs, beyond their digits and 0.05 %",
+          "#1732: 3.7286 and 3.7237 bytes a token in one log",
+          "lines over different parts of the set differ honestly, so it is a question"),
+    Entry("score-floor", "The score is below all that was ever valid", None, "#959, #1017", "a headline under 0.70 bits per byte",
+          "#959: 0.00000035", "a rule of thumb, so it is a question"),
+    Entry("artifact-size", "More than 16,000,000 bytes", None, "README R1, #1835, #1412",
+          "the counted bytes of headline logs and of submission*.json, in decimal megabytes",
+          "#1412: logs of 16,059,704 bytes beside 15,976,275 in the JSON",
+          "files that nobody counts are not seen; `fail` only on the record track where log and JSON both are over"),
+    Entry("code-bytes", "The code that was counted is not the code shipped", None, "README R1, #1835",
+          "code bytes of headline logs against the sizes of the shipped programs", "51,283 bytes logged, 126 kB shipped",
+          "code counted packed is unknown; asked only where the shipped program would pass the cap"),
+    Entry("train-clock", "Training took more than 600 s", None, "README R2, #1908",
+          "the train time of headline runs, with half a second of grace", "#1908: 601.2 s",
+          "`fail` only beyond 2 % with eight cards and none but H100; otherwise a question"),
+    Entry("eval-clock", "Evaluation took more than 600 s", None, "README R3, #889, #1972",
+          "`total_eval_time`, else the time of the headline line; diagnostics are not counted", "#2018: 639.9 s",
+          "work outside the timed region is not seen; `fail` as for train-clock"),
+    Entry("headline-mean", "The headline is the best seed", None, "README R5, R10, #2124",
+          "the stated score against the mean and the best of the seeds that logs or JSON give", "#1981",
+          "early merged records state their first run, so it is a question"),
+    Entry("one-log-two-seeds", "One log stands under two seeds' names", None, "README R5", "logs equal byte for byte",
+          "train_seed10.log and train_seed20.log with one content", "logs apart by a character are left to independent-runs"),
+    Entry("seed-of-log", "A log prints another seed than its name tells", None, "README R5",
+          "the seed line against the file's name", "train_seed0.log prints 1337", "numbers up to 9 may count the files"),
+    Entry("independent-runs", "Runs of different seeds are copies", None, "README R5, #1732",
+          "losses at the same steps: equal, or apart by one constant over 12 points; times equal to the millisecond",
+          "#1732: seed 314 is seed 42 less 0.0033 at 16 steps", "curves made up with noise are not seen"),
+    Entry("first-loss", "The first loss is far below chance", None, "#1732", "the loss at step 0 or 1 against 0.75 ln V",
+          "#1732: 4.82 where ln 8192 is 9.01", "a run that resumes or prints another loss begins lower honestly"),
+    Entry("time-stamps", "Stamps span less time than the log states", None, "#1732",
+          "first and last stamp against the train and evaluation seconds of the same log",
+          "#1732: 773 s of stamps, 1,086 s stated", "logs whose curve and scores bear no stamps are not asked"),
+    Entry("step-times", "Steps x step time is not the train time", None, "README R2", "more than 25 % apart",
+          "6,000 x 776 ms where 1,551 s are stated", "some logs print the time of the last steps only, so it is a question"),
+    Entry("json-and-logs", "submission.json and logs differ", None, "README R7, #86, #561",
+          "the stated score against all lines and means, stated bytes and steps of each seed against its log",
+          "#86: 1.1502 stated, 1.1666 in the log", "what neither states"),
+    Entry("readme-and-logs", "README and logs differ", None, "README R7, #1732",
+          "rows of README tables that begin with a headline seed, against all scores of that seed",
+          "#1732: 1.0784 in the README, 1.0783 in log and JSON", "prose is not read"),
+    Entry("significance", "Not significantly better", None, "README R5, #1902",
+          "the one-sided test of the seeds against the stated baseline as a constant, under both rule profiles",
+          "three seeds a hair under their baseline",
+          "the baseline's own spread is not to be had; a question only where neither profile is met"),
+    Entry("train-shards", "Training shards of a preparation that holds validation text", "C1", "#2127, #2018",
+          "1,499 training shards", "#1967", "a trace and no proof, so it is a question"),
+    Entry("target-gates", "Gates that read the target were used", "C1", "#1420, #2018, #2118",
+          "counters of within-word or word-start gates above zero", "#2118: within_gate=9866847", "counters under other names"),
+)
+
 
 def entries() -> dict[str, Entry]:
     """Every rule by its id: those of the audit, then those of a run."""
     from harness.rules import RULES
 
-    book = {entry.id: entry for entry in CODE}
+    book = {entry.id: entry for entry in (*CODE, *NUMBERS)}
     for rule in RULES:
         book.setdefault(rule.id, Entry(rule.id, f"A rule of a run: {rule.id}", rule.condition, rule.source,
                                        "what the judge measured in the run's stages (docs/rules.md)", "verdict.json of any run",

@@ -67,7 +67,7 @@ def test_the_page_shows_what_was_written_and_obeys_none_of_it() -> None:
 
 
 def test_every_rule_of_the_audit_and_of_a_run_is_explained() -> None:
-    for rule in [*(entry.id for entry in rulebook.CODE), *(rule.id for rule in RULES)]:
+    for rule in [*(entry.id for entry in (*rulebook.CODE, *rulebook.NUMBERS)), *(rule.id for rule in RULES)]:
         text = rulebook.explain(rule)
         assert all(word in text for word in ("source", "checks", "example", "limits"))
 
@@ -109,7 +109,7 @@ def test_of_a_huge_file_no_more_is_read_than_the_limit_and_the_report_says_so(tm
         file.truncate(1 << 33)
     (tmp_path / "train_gpt.py").write_text("loss.backward()\nopt.step()\n")
     assert len(read(tmp_path).texts["train.log"]) == MAX_FILE
-    (found,) = audit_folder(tmp_path)["findings"]
+    (found,) = (one for one in audit_folder(tmp_path)["findings"] if one["rule"] == "unread-code")
     assert (found["rule"], found["outcome"], found["evidence"][0]["file"]) == ("unread-code", "unknown", "train.log")
 
 
