@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 440, 52, 300, 40, 46
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4ea3", "#b8860b", "#008b8b", "#a0522d", "#696969", "#d81b60", "#2f4f4f",
-           "#6b8e23", "#483d8b")
+           "#6b8e23", "#483d8b", "#e08214", "#7f3b08", "#35978f")
 
 
 class Series(NamedTuple):

@@ -1,10 +1,10 @@
 """Does the bound cover, do the tests convict, and do they spare the honest? On the per-token numbers of a real run:
 
     python -m harness.certificate.simulate SEED_FOLDER DATASET_FOLDER [--tokens 200000] [--draws 100] [--plots docs]
-    python -m harness.certificate.simulate SEED_FOLDER DATASET_FOLDER --held-out --seed 77 --draws 150
+    python -m harness.certificate.simulate SEED_FOLDER DATASET_FOLDER --held-out --seed 77 --draws 50
 
 SEED_FOLDER holds a run's nats.f32 (runs/NAME/KEY/seed-1337). Prints the tables of docs/certificate.md and draws its
-figures; some eight minutes of one core. The numbers are real, the programs made up (worlds.py), and the coins here come
+figures; four minutes of one core each. The numbers are real, the programs made up (worlds.py), and the coins here come
 from numpy's generator, since a bound over independent coins is what is tried, not SHAKE.
 """
 
