@@ -16,7 +16,7 @@ from rich.console import Console
 from harness import render, report
 from harness.records import SeedRecord
 from harness.rundir import RunFolder
-from tests.harness.verdicts import LIMITS, assembled, broken, evidence, manifest, record
+from tests.harness.verdicts import LIMITS, assembled, broken, certified, evidence, manifest, record
 
 HOSTILE = (
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\x1b[2J\x1b]0;owned\x07", "a | b | c |", "`; rm -rf`",
@@ -208,3 +208,20 @@ def test_claimed_losses_are_drawn_as_claims_and_torn_or_absurd_lines_are_left_ou
     page = report.page(whole(), folder)
     assert 'points="0.0000,0.0000 0.1000,1.0000"' in page
     assert "A claim, not evidence" in page
+
+
+def test_certificates_are_shown_in_all_three_forms_with_what_they_guarantee(tmp_path: Path) -> None:
+    judged = whole(certified(1337), certified(42, gain_nats=0.1), certified(2024, silent=True))
+    folder = RunFolder(tmp_path)
+    folder.seed(1337).path.mkdir()
+    positions = np.arange(1, 500, 7)
+    np.savez(folder.seed(1337).answers(1), position=positions, claim=np.full(len(positions), 3.0),
+             witness_1=np.where(positions == 8, 5.0, np.where(positions == 15, np.inf, 3.0)))
+    page = Page(report.page(judged, folder))
+    for text in (page.words, report.markdown(judged), on_terminal(judged)):
+        assert f"{judged['seeds'][0]['certificate']['G_bpb']:.4f}" in text
+        assert "bits/byte" in text
+    assert "With 99% confidence" in page.words
+    assert "no certificate: the witness could not be asked: it left" in page.words
+    assert "from +2 (top)" in page.words, "the scale holds the largest gain"
+    assert page.tags.count("svg") >= 1

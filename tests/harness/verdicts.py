@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from harness import verdict
+from harness.certificate import coins
+from harness.certificate.certificate import certify
 from harness.edition import PROFILES
 from harness.manifest import Manifest
 from harness.records import Attempt, Outcome, SeedRecord, StageName
 from harness.rules import Evidence
+from tests.harness.certificates import SEED, answers, scored_text
 
 SEEDS = (1337, 42, 2024)
 LIMITS = PROFILES["pocket"]
@@ -30,9 +35,9 @@ def attempt(stage: StageName, outcome: Outcome = "done", **changes: Any) -> Atte
     facts: dict[str, Any] = {
         "train": {"checkpoint_bytes": 1000}, "pack": {"artifact_bytes": 5_000_000, "artifact_sha256": "ef" * 32},
         "score": {"bpb": 2.1, "nats_per_token": 3.5, "scored_tokens": 99_999, "scored_bytes": 240_000,
-                  "ledger_sha256": "ab" * 32, "borders": [border(4096)]}}[stage]
+                  "ledger_sha256": "ab" * 32, "borders": [border(4096)]}, "witness": {}}[stage]
     claims: dict[str, Any] = {"train": {"steps": 100, "tokens": 10_000}, "pack": {},
-                              "score": {"chunk_tokens": 4096, "adapts": False, "context": 512, "world": 1}}[stage]
+                              "score": {"chunk_tokens": 4096, "adapts": False, "context": 512, "world": 1}, "witness": {}}[stage]
     whole = {"stage": stage, "outcome": outcome, "started_at": "2026-05-01T00:00:00+00:00", "setup_seconds": 3.0,
              "seconds": 20.0, "wall_seconds": 24.0, "facts": facts, "claims": claims, "host": HOST}
     if outcome != "done":
@@ -50,6 +55,21 @@ def record(seed: int, *, bpb: float = 2.1, artifact_bytes: int = 5_000_000, **sc
     done = [attempt("train"), packed, attempt("score")]
     done[2].facts |= {"bpb": bpb, **score}
     return SeedRecord(seed=seed, attempts=done)
+
+
+def certified(seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: bool = False, **score: Any) -> SeedRecord:
+    """The same seed with a real certificate of made-up answers: claims that lie `gain_nats` below the witness's numbers."""
+    text = scored_text()
+    plan = coins.draw(SEED, text, probes)
+    heard = answers(plan, np.where(np.arange(len(text.nats_T)) > 0, text.nats_T.astype(float) + gain_nats, 0.0))
+    made = certify(text, plan, heard).public()
+    facts = {"certificate": {**made, "seed": SEED.hex(), "times_begun": 1, "looks": [{}], "between": "", "lanes": None},
+             "unasked": None}
+    if silent:
+        facts = {"certificate": None, "unasked": "the witness could not be asked: it left"}
+    done = record(seed, **score)
+    done.attempts.append(attempt("witness", facts=facts))
+    return done
 
 
 def broken(seed: int, stage: StageName, outcome: Outcome, rule: str | None = None,
