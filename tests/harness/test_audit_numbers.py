@@ -66,6 +66,8 @@ def test_text_seventeen_per_cent_too_long_is_proved_by_a_known_token_count() -> 
     assert judged({"train.log": text}, "records/track_non_record_16mb/x")["validation-bytes"].outcome == "question"
     own = {"train.log": text, "README.md": "# Non-record: a negative result\n"}
     assert judged(own)["validation-bytes"].outcome == "question"
+    bare = text.replace("val_tokens: 40540160", "").replace("vocab_size: 8192", "")
+    assert "leading space" in judged({"train.log": bare})["bytes-per-token"].message
     assert judged({"train.log": text.replace("val_tokens: 40540160", "")})["bytes-per-token"].outcome == "question"
     assert judged({"train.log": hyper()})["validation-bytes"].outcome == "pass"
 

@@ -21,6 +21,8 @@ MIDDLE = 151.08e6
 OTHER_SETS = (("the set of the launch day", 155.70e6, 155.84e6), ("the first 10,000 documents", 29.5e6, 30.5e6))
 TOKENIZERS = (("SP1024", 2.4359), ("SP1024 on the launch day's set", 2.4423), ("SP4096", 3.3195), ("SP8192", 3.7266),
               ("SP8192 with CaseOps", 3.1572), ("bytes", 1.0))
+SIGNATURES = (("the leading space counted twice over SP8192 (#1719)", 4.3864),
+              ("counting the sentinels of CaseOps as bytes (#1771)", 3.4397))
 STANDARD = {1024: "2.4359", 4096: "3.3195", 8192: "3.7266 (3.1572 with CaseOps)"}
 TOKENS = (("SP1024", 1024, 61.95e6, 62.03e6), ("SP4096", 4096, 45.48e6, 45.53e6), ("SP8192", 8192, 40.50e6, 40.56e6),
           ("SP8192 with CaseOps", 8192, 47.80e6, 47.86e6))
@@ -71,11 +73,16 @@ def _set_of(record: Record, texts: Texts, run: Run, score: Score, ratio: Interva
         return asked("validation-bytes", f"{numbers}: {other}, not the {MIDDLE / 1e6} million of the whole set", where,
                      "the score over all 50,000 documents", proved="10,000" in other and everywhere)
     same = next((name for name, vocabulary, least, most in TOKENS if least <= tokens.value <= most
-                 and run.vocabulary and run.vocabulary.value == vocabulary), None)
+                 and (run.vocabulary.value == vocabulary if run.vocabulary else _signature(ratio))), None)
     off = (low + high) / 2 / MIDDLE - 1
     why = f"; as many tokens as {same} makes of the whole set" if same else ""
     return asked("validation-bytes", f"{numbers}, {off:+.2%} beside the {MIDDLE / 1e6} million of the whole set{why}", where,
                  DECODED, proved=bool(same) and abs(off) > PARTIAL and score.kind != "mixture" and everywhere)
+
+
+def _signature(ratio: Interval) -> str | None:
+    """The known fault that makes this ratio."""
+    return next((name for name, known in SIGNATURES if _meet(ratio, (known, known))), None)
 
 
 def fingerprint(record: Record, texts: Texts) -> Iterator[Finding]:
@@ -93,6 +100,8 @@ def fingerprint(record: Record, texts: Texts) -> Iterator[Finding]:
         elif standard and run.vocabulary and run.val_tokens is None and score.kind != "mixture":
             yield asked("bytes-per-token", f"{shown(run)}: {_middle(ratio):.4f} bytes a token, where the standard tokenizer of "
                         f"{run.vocabulary.value:,.0f} tokens has {standard}", where, DECODED)
+        elif fault := _signature(ratio):
+            yield asked("bytes-per-token", f"{shown(run)}: {_middle(ratio):.4f} bytes a token, what {fault} gives", where, DECODED)
         else:
             yield unknown("bytes-per-token", f"{_middle(ratio):.4f}, of no tokenizer and set known here", DECODED, where)
 
@@ -130,9 +139,8 @@ def _tokenizer(ratio: Interval) -> str | None:
 
 
 def _everywhere(run: Run, ratio: Interval) -> bool:
-    """Whether at least two kinds of lines of the run have this ratio, and none another."""
-    ratios = [(score.kind, found) for score in run.scores for found in [bytes_per_token(score)] if found]
-    return len({kind for kind, _ in ratios}) > 1 and all(_meet(ratio, found) for _, found in ratios)
+    """Whether no line of the run has another ratio."""
+    return all(_meet(ratio, found) for score in run.scores for found in [bytes_per_token(score)] if found)
 
 
 def _meet(first: Interval, second: Interval) -> bool:

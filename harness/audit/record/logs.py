@@ -28,6 +28,7 @@ FIRST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("world_size", "world", re.compile(rf"\bworld(?:_size)?: ?{N}\b"), 1),
     ("train_clock", "wall", re.compile(r"\bmax_wallclock_seconds[:=] ?(\d{1,7}(?:\.\d{1,9})?)\b|\bwall:(\d{1,7})s"), 1),
     ("vocabulary", "vocab_size", re.compile(rf"\bvocab_size[:=] ?{N}\b"), 1),
+    ("vocabulary", "vocab=", re.compile(rf"\bvocab={N}\b"), 1),
     ("vocabulary", "_sp", re.compile(r"\bfineweb10B_sp(\d{3,6})\b"), 1),
     ("iterations", "iterations", re.compile(rf"\biterations: ?{N}\b"), 1),
 )
