@@ -71,7 +71,7 @@ CODE = (
           "programs that run hidden code are not judged"),
     Entry("no-runnable-code", "No program is published", None, "README R7, #561, #1731",
           "a folder that claims a score and holds no source and no script", "#1731: README, submission.json and logs",
-          "a program printed in a log is a question"),
+          "a program printed in a log is a question; where there is no README either, nothing is told"),
     Entry("technique-without-code", "A technique is named and its class is empty or unused", None, "#1732",
           "classes whose name a README mentions, in a program that trains nothing",
           "#1732: HadamardRotation is defined and never used", "asked only where nothing trains; #1458 shows why"),

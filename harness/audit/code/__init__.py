@@ -38,7 +38,7 @@ def code_findings(texts: Mapping[str, str], *, scored: bool = True) -> list[Find
     if scored:
         first = next(iter(sorted(readmes, key=len)), "")
         other = [file for file in texts if file.endswith((".sh", ".cu", ".cpp", ".c", ".rs", ".ipynb"))]
-        found += promises.no_code(program, other, logs)
+        found += promises.no_code(program, other, logs, readmes)
         found += promises.hidden(program)
         found += promises.nothing_trains(program, readmes.get(first, ""), first)
     return found

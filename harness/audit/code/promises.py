@@ -22,8 +22,12 @@ COMMON = {"Model", "Block", "Linear", "Module", "Layer", "Data", "Loader", "Toke
           "Wise", "Aware", "Quantizer", "Hyperparameters"}
 
 
-def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str]) -> Iterator[Finding]:
-    """A folder that ships no program at all; a program that only a log holds is a question."""
+def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str],
+            readmes: Mapping[str, str]) -> Iterator[Finding]:
+    """A folder that ships no program at all; a program that only a log holds is a question.
+
+    Without a README either, what is in front of us may be logs and metadata taken out of a folder, and nothing can be told.
+    """
     if program.sources or other_code:
         return
     for file, text in logs.items():
@@ -32,6 +36,10 @@ def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str]
             yield Finding("no-runnable-code", None, "question", f"the program is only to be found inside {file}",
                           (Evidence(file, line, "def main("),), "the train script, as a file of the folder")
             return
+    if not readmes:
+        yield Finding("no-runnable-code", None, "unknown", "neither a program nor a README: a part of a folder, it seems", (),
+                      "the whole folder")
+        return
     yield Finding("no-runnable-code", None, "fail", "the folder ships no program that could have made its score", (),
                   "the train script, in the folder")
 

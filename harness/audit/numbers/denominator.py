@@ -34,7 +34,7 @@ PARTIAL = 0.075
 VAGUE = 0.01
 """Relative width: with so few digits one set cannot be told from another."""
 FLOOR_BPB = 0.70
-"""Reviewers' rule of thumb: nothing valid was ever below."""
+"""Reviewers' rule of thumb."""
 DECODED = "the bytes of the text counted by decoding the tokens, and the score computed with them"
 Interval = tuple[float, float]
 
@@ -90,6 +90,8 @@ def fingerprint(record: Record, texts: Texts) -> Iterator[Finding]:
     for run, score in record.chosen()[:1]:
         ratio = bytes_per_token(score)
         if ratio is None or ratio[1] > ratio[0] * (1 + VAGUE):
+            if _stated(record):
+                break
             yield unknown("bytes-per-token", f"{shown(run)} prints no nats, or too few digits", "a log that prints them")
             return
         where = places(texts, score.bpb, run.vocabulary)
@@ -101,9 +103,27 @@ def fingerprint(record: Record, texts: Texts) -> Iterator[Finding]:
             yield asked("bytes-per-token", f"{shown(run)}: {_middle(ratio):.4f} bytes a token, where the standard tokenizer of "
                         f"{run.vocabulary.value:,.0f} tokens has {standard}", where, DECODED)
         elif fault := _signature(ratio):
-            yield asked("bytes-per-token", f"{shown(run)}: {_middle(ratio):.4f} bytes a token, what {fault} gives", where, DECODED)
+            yield asked("bytes-per-token", f"{shown(run)}: {_middle(ratio):.4f} bytes a token, what {fault} gives", where,
+                        DECODED)
         else:
             yield unknown("bytes-per-token", f"{_middle(ratio):.4f}, of no tokenizer and set known here", DECODED, where)
+        return
+    yield from _by_claim(record, texts)
+
+
+def _stated(record: Record) -> Interval | None:
+    """Bytes per token by submission.json, whose nats and bits per byte may be of two lines."""
+    claim = record.claim()
+    if claim is None or claim.bpb is None or claim.nats is None:
+        return None
+    return bytes_per_token(Score(kind="other", label="", nats=claim.nats, bpb=claim.bpb))
+
+
+def _by_claim(record: Record, texts: Texts) -> Iterator[Finding]:
+    ratio, claim = _stated(record), record.claim()
+    if ratio and claim and (fault := _signature(ratio)) and ratio[1] < ratio[0] * (1 + VAGUE):
+        yield asked("bytes-per-token", f"{claim.file} states {_middle(ratio):.4f} bytes a token, what {fault} gives",
+                    places(texts, claim.nats, claim.bpb), DECODED)
 
 
 def one_ratio(record: Record, texts: Texts) -> Iterator[Finding]:
@@ -130,7 +150,7 @@ def floor(record: Record, texts: Texts) -> Iterator[Finding]:
     bpb, chosen, claim = record.headline_bpb, record.chosen(), record.claim()
     if bpb is not None and bpb < FLOOR_BPB:
         fact = chosen[0][1].bpb if chosen else claim.bpb if claim else record.readme_bpb
-        yield asked("score-floor", f"{bpb:.4g} bits per byte: nothing valid was ever below {FLOOR_BPB:.2f}",
+        yield asked("score-floor", f"{bpb:.4g} bits per byte: below {FLOOR_BPB:.2f} reviewers ask how",
                     places(texts, fact), "the scores of single tokens, and the sum of each distribution")
 
 
@@ -139,8 +159,9 @@ def _tokenizer(ratio: Interval) -> str | None:
 
 
 def _everywhere(run: Run, ratio: Interval) -> bool:
-    """Whether no line of the run has another ratio."""
-    return all(_meet(ratio, found) for score in run.scores for found in [bytes_per_token(score)] if found)
+    """Whether lines of at least two kinds have this ratio and none has another: one line alone may be misprinted."""
+    ratios = [(score.kind, found) for score in run.scores for found in [bytes_per_token(score)] if found]
+    return len({kind for kind, _ in ratios}) > 1 and all(_meet(ratio, found) for _, found in ratios)
 
 
 def _meet(first: Interval, second: Interval) -> bool:
