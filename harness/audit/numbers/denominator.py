@@ -86,44 +86,36 @@ def _signature(ratio: Interval) -> str | None:
 
 
 def fingerprint(record: Record, texts: Texts) -> Iterator[Finding]:
-    """Bytes per token against known tokenizers and sets, and the standard one of its size where no token count is printed."""
+    """Bytes per token against known tokenizers, sets and faults, by the first headline line, else by submission.json."""
     for run, score in record.chosen()[:1]:
         ratio = bytes_per_token(score)
-        if ratio is None or ratio[1] > ratio[0] * (1 + VAGUE):
-            if _stated(record):
-                break
-            yield unknown("bytes-per-token", f"{shown(run)} prints no nats, or too few digits", "a log that prints them")
+        if ratio and ratio[1] < ratio[0] * (1 + VAGUE):
+            yield _by_line(texts, run, score, ratio)
             return
-        where = places(texts, score.bpb, run.vocabulary)
-        standard = STANDARD.get(int(run.vocabulary.value)) if run.vocabulary else None
-        known = _tokenizer(ratio)
-        if known:
-            yield passed("bytes-per-token", f"{_middle(ratio):.4f}, as {known}", where)
-        elif standard and run.vocabulary and run.val_tokens is None and score.kind != "mixture":
-            yield asked("bytes-per-token", f"{shown(run)}: {_middle(ratio):.4f} bytes a token, where the standard tokenizer of "
-                        f"{run.vocabulary.value:,.0f} tokens has {standard}", where, DECODED)
-        elif fault := _signature(ratio):
-            yield asked("bytes-per-token", f"{shown(run)}: {_middle(ratio):.4f} bytes a token, what {fault} gives", where,
-                        DECODED)
-        else:
-            yield unknown("bytes-per-token", f"{_middle(ratio):.4f}, of no tokenizer and set known here", DECODED, where)
-        return
-    yield from _by_claim(record, texts)
-
-
-def _stated(record: Record) -> Interval | None:
-    """Bytes per token by submission.json, whose nats and bits per byte may be of two lines."""
     claim = record.claim()
-    if claim is None or claim.bpb is None or claim.nats is None:
-        return None
-    return bytes_per_token(Score(kind="other", label="", nats=claim.nats, bpb=claim.bpb))
-
-
-def _by_claim(record: Record, texts: Texts) -> Iterator[Finding]:
-    ratio, claim = _stated(record), record.claim()
-    if ratio and claim and (fault := _signature(ratio)) and ratio[1] < ratio[0] * (1 + VAGUE):
+    stated = Score(kind="other", label="", nats=claim.nats, bpb=claim.bpb) if claim and claim.bpb else None
+    ratio = bytes_per_token(stated) if stated else None
+    fault = _signature(ratio) if ratio and ratio[1] < ratio[0] * (1 + VAGUE) else None
+    if claim and ratio and fault:  # of other ratios nothing is said: the two numbers may be of two lines
         yield asked("bytes-per-token", f"{claim.file} states {_middle(ratio):.4f} bytes a token, what {fault} gives",
                     places(texts, claim.nats, claim.bpb), DECODED)
+    else:
+        yield unknown("bytes-per-token", "no headline line has nats and digits enough", "a log that prints them")
+
+
+def _by_line(texts: Texts, run: Run, score: Score, ratio: Interval) -> Finding:
+    where = places(texts, score.bpb, run.vocabulary)
+    standard = STANDARD.get(int(run.vocabulary.value)) if run.vocabulary and run.val_tokens is None else None
+    known, fault = _tokenizer(ratio), _signature(ratio)
+    said = f"{shown(run)}: {_middle(ratio):.4f} bytes a token"
+    if known:
+        return passed("bytes-per-token", f"{said}, as {known}", where)
+    if fault:
+        return asked("bytes-per-token", f"{said}, what {fault} gives", where, DECODED)
+    if standard and run.vocabulary and score.kind != "mixture":
+        return asked("bytes-per-token", f"{said}, where the standard tokenizer of {run.vocabulary.value:,.0f} has {standard}",
+                     where, DECODED)
+    return unknown("bytes-per-token", f"{said}, of no tokenizer and set known here", DECODED, where)
 
 
 def one_ratio(record: Record, texts: Texts) -> Iterator[Finding]:
