@@ -95,7 +95,7 @@ NUMBERS = (
           "the ratio of all lines of the headline runs, beyond their digits and 0.05 %",
           "#1732: 3.7286 and 3.7237 bytes a token in one log",
           "lines over different parts of the set differ honestly, so it is a question"),
-    Entry("score-floor", "The score is below all that was ever valid", None, "#959, #1017", "a headline under 0.70 bits per byte",
+    Entry("score-floor", "The score is below what reviewers take on trust", None, "#959, #1017", "a headline under 0.70 bits per byte",
           "#959: 0.00000035", "a rule of thumb, so it is a question"),
     Entry("artifact-size", "More than 16,000,000 bytes", None, "README R1, #1835, #1412",
           "the counted bytes of headline logs and of submission*.json, in decimal megabytes",

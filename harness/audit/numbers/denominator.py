@@ -138,7 +138,7 @@ def one_ratio(record: Record, texts: Texts) -> Iterator[Finding]:
 
 
 def floor(record: Record, texts: Texts) -> Iterator[Finding]:
-    """Scores that no valid submission has come near."""
+    """Scores below what reviewers take on trust."""
     bpb, chosen, claim = record.headline_bpb, record.chosen(), record.claim()
     if bpb is not None and bpb < FLOOR_BPB:
         fact = chosen[0][1].bpb if chosen else claim.bpb if claim else record.readme_bpb
