@@ -9,6 +9,7 @@ import re
 import pytest
 
 from harness.audit import record, rulebook
+from harness.audit.code import code_findings
 from harness.audit.finding import Finding
 from harness.audit.numbers import number_findings
 from harness.paths import ROOT
@@ -66,8 +67,19 @@ def test_text_seventeen_per_cent_too_long_is_proved_by_a_known_token_count() -> 
     assert judged({"train.log": text}, "records/track_non_record_16mb/x")["validation-bytes"].outcome == "question"
     own = {"train.log": text, "README.md": "# Non-record: a negative result\n"}
     assert judged(own)["validation-bytes"].outcome == "question"
+    bare = text.replace("val_tokens: 40540160", "").replace("vocab_size: 8192", "")
+    assert "leading space" in judged({"train.log": bare})["bytes-per-token"].message
     assert judged({"train.log": text.replace("val_tokens: 40540160", "")})["bytes-per-token"].outcome == "question"
     assert judged({"train.log": hyper()})["validation-bytes"].outcome == "pass"
+    stated = {"submission.json": json.dumps({"val_bpb": 1.0338576, "val_loss": 3.14335601})}
+    assert judged(stated)["bytes-per-token"].outcome == "question"
+
+
+def test_logs_and_metadata_taken_out_of_a_folder_are_not_said_to_lack_their_program() -> None:
+    bare = {finding.outcome for finding in code_findings({"train.log": classic()}) if finding.rule == "no-runnable-code"}
+    whole = {finding.outcome for finding in code_findings({"train.log": classic(), "README.md": "# x"})
+             if finding.rule == "no-runnable-code"}
+    assert (bare, whole) == ({"unknown"}, {"fail"})
 
 
 def test_other_known_sets_are_named() -> None:

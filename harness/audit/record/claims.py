@@ -38,12 +38,15 @@ BY_SEED = ("seed_results", "seeds", "per_seed", "per_seed_results", "results", "
            "per_seed_val_bpb", "seed_scores", "seed_bpbs")
 DIGITS = re.compile(r"(?:seed|s)?[ _-]?(\d{1,10})(?:[ _-](?:seed|bpb))?", re.I)
 NUMERAL = re.compile(r"[-+]?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?", re.I)
+MAX_TEXT = 300_000
 MAX_RESULTS = 64
 MAX_KEYS = 400
 
 
 def claim(file: str, text: str) -> Claim:
     """What a submission*.json states; `problem` says why nothing was read."""
+    if len(text) > MAX_TEXT:
+        return Claim(file=file, problem=f"longer than {MAX_TEXT:,} characters")
     try:
         stated = strict_json(text.removeprefix("\ufeff").encode())
     except (ValueError, OverflowError) as error:

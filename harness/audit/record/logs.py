@@ -7,12 +7,15 @@ whole source code of the run first: lines with a brace or a quote are no facts. 
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import Any
 
 from harness.audit.record.facts import Number, Point, Run, Score, Word
 from harness.audit.record.lines import Line, lines, number, progress, score
 
 MAX_POINTS = 20_000
+MAX_SCORES = 5_000
+"""The last of them; a headline stands near the end."""
 STAMPED = 0.8
 """Of the lines of scores and curves: with fewer the stamps are a launcher's, and say nothing of how long the run took."""
 N = r"([\d,]{1,15})"
@@ -25,6 +28,7 @@ FIRST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("world_size", "world", re.compile(rf"\bworld(?:_size)?: ?{N}\b"), 1),
     ("train_clock", "wall", re.compile(r"\bmax_wallclock_seconds[:=] ?(\d{1,7}(?:\.\d{1,9})?)\b|\bwall:(\d{1,7})s"), 1),
     ("vocabulary", "vocab_size", re.compile(rf"\bvocab_size[:=] ?{N}\b"), 1),
+    ("vocabulary", "vocab=", re.compile(rf"\bvocab={N}\b"), 1),
     ("vocabulary", "_sp", re.compile(r"\bfineweb10B_sp(\d{3,6})\b"), 1),
     ("iterations", "iterations", re.compile(rf"\biterations: ?{N}\b"), 1),
 )
@@ -62,7 +66,8 @@ PYTHON = re.compile(r"(?:Running Python|Python:?) (3\.[\w.+]{1,20})")
 def run(file: str, text: str) -> Run | None:
     """What a log says of its run; None for a text that is no log of one."""
     facts: dict[str, Any] = {}
-    scores: list[Score] = []
+    scores: deque[Score] = deque(maxlen=MAX_SCORES)
+    last: Score | None = None
     train: list[Point] = []
     val: list[Point] = []
     plain: Number | None = None
@@ -94,13 +99,13 @@ def run(file: str, text: str) -> Run | None:
                 train.append(Point(step=here.step, nats=here.train_nats, seconds=seconds, line=line.number))
             if found and found.nats and len(val) < MAX_POINTS:
                 val.append(Point(step=here.step, nats=found.nats.value, seconds=seconds, line=line.number))
-        if found:
-            if found.kind == "training":
-                scores = [kept for kept in scores if kept.kind != "training"]  # the last one speaks for them
+        if found and found.kind == "training":
+            last = found  # the last one speaks for them
+        elif found:
             scores.append(found)
         elif "{" not in line.text and '"' not in line.text and not here:
             plain = _facts(line, file, facts) or plain
-    if not (scores or train):
+    if not (scores or last or train):
         return None
     if "counted_bytes" not in facts and plain and plain.value < 20e6:
         facts["counted_bytes"] = plain
@@ -110,7 +115,8 @@ def run(file: str, text: str) -> Run | None:
     if n_stamped >= STAMPED * n_facts:
         facts |= {"began": began, "ended": ended}
     return Run(file=file, seed=int(seed.value) if seed else named_seed, logged_seed=seed, named_seed=named_seed,
-               runs_in_log=n_runs, scores=tuple(scores), train_curve=tuple(train), val_curve=tuple(val), **facts)
+               runs_in_log=n_runs, scores=(*((last,) if last else ()), *scores),
+               train_curve=tuple(train), val_curve=tuple(val), **facts)
 
 
 def seed_in_name(file: str) -> int | None:
