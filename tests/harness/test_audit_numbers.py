@@ -77,7 +77,7 @@ def test_text_seventeen_per_cent_too_long_is_proved_by_a_known_token_count() -> 
 
 def test_logs_and_metadata_taken_out_of_a_folder_are_not_said_to_lack_their_program() -> None:
     bare = {finding.outcome for finding in code_findings({"train.log": classic()}) if finding.rule == "no-runnable-code"}
-    whole = {finding.outcome for finding in code_findings({"train.log": classic(), "README.md": "# x"})
+    whole = {finding.outcome for finding in code_findings({"train.log": classic(), "README.md": "# x", "submission.json": "{}"})
              if finding.rule == "no-runnable-code"}
     assert (bare, whole) == ({"unknown"}, {"fail"})
 
