@@ -53,7 +53,8 @@ OPENERS: tuple[Callable[[bytes, int], bytes], ...] = (
     lambda data, n_bytes: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=RAW).decompress(data, n_bytes),
     lambda data, n_bytes: zlib.decompressobj(47).decompress(data, n_bytes),  # zlib or gzip, by its header
     lambda data, n_bytes: zlib.decompressobj(-15).decompress(data, n_bytes),
-    lambda data, n_bytes: bz2.BZ2Decompressor().decompress(data, n_bytes), _brotli)
+    lambda data, n_bytes: bz2.BZ2Decompressor().decompress(data, n_bytes), _brotli,
+    lambda data, n_bytes: data[:n_bytes])  # encoded and not compressed
 
 
 def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
