@@ -29,7 +29,7 @@ def report(folder: Path, held: Read) -> dict[str, Any]:
     claimed = _claimed(held.texts)
     unread = [Finding("unread-code", None, "unknown", f"{name}: {reason}", (Evidence(name, None, ""),),
                       "a smaller file, or fewer of them") for name, reason in held.cut.items()]
-    found = [*code_findings(held.texts, unread=[*held.cut, *held.left]), *unread]
+    found = [*code_findings(held.texts, claimed=bool(claimed and claimed > 0), unread=[*held.cut, *held.left]), *unread]
     outcomes = {finding.outcome for finding in found}
     verdict = "violations found" if "fail" in outcomes else "questions" if "question" in outcomes else "nothing found"
     return {"schema": 1, "folder": folder.as_posix(), "headline_bpb": claimed, "headline_kind": "claimed" if claimed else None,
