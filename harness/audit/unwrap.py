@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import brotli  # type: ignore[import-untyped]
 
-from harness.audit.code.tree import walk
+from harness.audit.code.tree import parsed, walk
 
 MAX_BYTES = 2_000_000
 """Of one unpacked source; a bomb ends here."""
@@ -62,7 +62,7 @@ def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
     if len(source) > MAX_BYTES:
         return
     try:
-        literals = [node.value for node in walk(ast.parse(source)) if isinstance(node, ast.Constant)
+        literals = [node.value for node in walk(parsed(source)) if isinstance(node, ast.Constant)
                     and isinstance(node.value, str | bytes) and len(node.value) >= MIN_LITERAL and _dense(node.value)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return  # told as unread by whoever reads the source
