@@ -30,7 +30,8 @@ def _fields(kind: Any) -> tuple[str, ...]:
 def children(node: ast.AST) -> list[ast.AST]:
     """The nodes right below `node`, in the order of its fields."""
     found: list[ast.AST] = []
-    for field in _fields(node.__class__):
+    kind: Any = node.__class__
+    for field in _fields(kind):
         value = getattr(node, field, None)
         if value.__class__ is list:
             found += [part for part in value if isinstance(part, ast.AST)]
