@@ -29,7 +29,9 @@ def report(folder: Path, held: Read) -> dict[str, Any]:
     what = record.read(folder.as_posix(), held.texts)
     unread = [Finding("unread-code", None, "unknown", f"{name}: {reason}", (Evidence(name, None, ""),),
                       "a smaller file, or fewer of them") for name, reason in held.cut.items()]
-    found = [*code_findings(held.texts, unread=[*held.cut, *held.left]), *number_findings(what, held.texts), *unread]
+    claimed = what.headline_bpb is not None and what.headline_bpb > 0
+    found = [*code_findings(held.texts, claimed=claimed, unread=[*held.cut, *held.left]), *number_findings(what, held.texts),
+             *unread]
     outcomes = {finding.outcome for finding in found}
     verdict = "violations found" if "fail" in outcomes else "questions" if "question" in outcomes else "nothing found"
     return {"schema": 1, "folder": folder.as_posix(), "headline_bpb": what.headline_bpb, "headline_kind": what.headline_kind,

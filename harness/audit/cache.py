@@ -36,7 +36,7 @@ def version() -> str:
     """sha256 (hex) of the code that audits and of the interpreter that parses."""
     digest = hashlib.sha256(repr(sys.version_info).encode())
     here = Path(__file__).parent
-    for source in sorted([*here.rglob("*.py"), here.parent / "strict_json.py"]):
+    for source in sorted([*here.rglob("*.py"), here.parent / "edition.py", here.parent / "strict_json.py"]):
         digest.update(source.relative_to(here.parent).as_posix().encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()
 

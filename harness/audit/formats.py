@@ -56,7 +56,7 @@ def shipped(place: dict[str, Any]) -> tuple[str, int | None]:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return render.plain_lines(text).replace("%", "%25").replace("\n", "%0A")
 
 
 def _property(value: object) -> str:
@@ -119,7 +119,7 @@ def sarif(reports: Iterable[Report], version: str) -> dict[str, Any]:
 
 def _location(folder: str, place: dict[str, Any]) -> dict[str, Any]:
     file, line = shipped(place)
-    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(f"{folder}/{file}".rstrip("/"))}}
+    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(f"{folder}/{file}".rstrip("/"), errors="surrogateescape")}}
     if line:
         physical["region"] = {"startLine": line, **({"snippet": {"text": place["text"]}} if place["text"] else {})}
     return {"physicalLocation": physical}

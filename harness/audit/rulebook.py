@@ -70,9 +70,9 @@ CODE = (
           "#1732: main() builds a model, prints its size and returns",
           "programs that run hidden code are not judged"),
     Entry("no-runnable-code", "No program is published", None, "README R7, #561, #1731",
-          "a folder with README and submission.json that holds no source and no script",
+          "a folder with README and submission.json that claims a score and holds no source and no script",
           "#1731: README, submission.json and logs",
-          "a program printed in a log, a folder without submission.json and files that are not read make it a question; "
+          "a program printed in a log, a folder that claims no score and files that are not read make it a question; "
           "without a README the folder may be a part of what was published, and it is unknown"),
     Entry("technique-without-code", "A technique is named and its class is empty or unused", None, "#1732",
           "classes whose name a README mentions, in a program that trains nothing",

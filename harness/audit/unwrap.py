@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import brotli  # type: ignore[import-untyped]
 
-from harness.audit.code.tree import walk
+from harness.audit.code.tree import parsed, walk
 
 MAX_BYTES = 2_000_000
 """Of one unpacked source; a bomb ends here."""
@@ -53,7 +53,8 @@ OPENERS: tuple[Callable[[bytes, int], bytes], ...] = (
     lambda data, n_bytes: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=RAW).decompress(data, n_bytes),
     lambda data, n_bytes: zlib.decompressobj(47).decompress(data, n_bytes),  # zlib or gzip, by its header
     lambda data, n_bytes: zlib.decompressobj(-15).decompress(data, n_bytes),
-    lambda data, n_bytes: bz2.BZ2Decompressor().decompress(data, n_bytes), _brotli)
+    lambda data, n_bytes: bz2.BZ2Decompressor().decompress(data, n_bytes), _brotli,
+    lambda data, n_bytes: data[:n_bytes])  # encoded and not compressed
 
 
 def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
@@ -61,7 +62,7 @@ def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
     if len(source) > MAX_BYTES:
         return
     try:
-        literals = [node.value for node in walk(ast.parse(source)) if isinstance(node, ast.Constant)
+        literals = [node.value for node in walk(parsed(source)) if isinstance(node, ast.Constant)
                     and isinstance(node.value, str | bytes) and len(node.value) >= MIN_LITERAL and _dense(node.value)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return  # told as unread by whoever reads the source

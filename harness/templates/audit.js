@@ -24,7 +24,7 @@ function sort(head, column) {
   const key = row => row.cells[column].dataset.key;
   const order = (a, b) => {
     if (a === "" || b === "") return (a === "") - (b === "");  // what is not to be had comes last either way
-    const difference = isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
+    const difference = isNaN(a) || isNaN(b) ? a.localeCompare(b, "en", {numeric: true}) : a - b;
     return up ? difference : -difference;
   };
   groups().sort(([a], [b]) => order(key(a), key(b))).forEach(pair => body.append(...pair));

@@ -125,3 +125,12 @@ def test_a_score_is_taken_from_the_first_of_several_files_that_states_one(tmp_pa
     (tmp_path / "submission.json").write_text('{"name": "x"}')
     (tmp_path / "submission_b.json").write_text('{"mean_val_bpb": 1.2}')
     assert audit_folder(tmp_path)["headline_bpb"] == 1.2
+
+
+def test_the_page_names_the_path_that_all_folders_share_once() -> None:
+    text = page([report() | {"folder": f"/x/records/track/{name}"} for name in ("2026-03-20_a", "2026-03-20_b")])
+    assert text.count("/x/records/track/") == 1
+    assert 'data-key="2026-03-20_b"' in text
+    assert 'data-key="alone"' in page([report() | {"folder": "alone"}])
+    mixed = page([report() | {"folder": folder} for folder in ("/x/a", "b/c", "d")])
+    assert all(f'data-key="{folder}"' in mixed for folder in ("/x/a", "b/c", "d"))

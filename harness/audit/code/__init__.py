@@ -20,12 +20,13 @@ MAX_SAME = 3
 """Findings of one rule that a folder gets; the first lines tell a reviewer where to look."""
 
 
-def code_findings(texts: Mapping[str, str], *, scored: bool = True, unread: Sequence[str] = ()) -> list[Finding]:
+def code_findings(texts: Mapping[str, str], *, scored: bool = True, claimed: bool = True,
+                  unread: Sequence[str] = ()) -> list[Finding]:
     """What the programs of a folder do that a rule forbids, or that a reviewer must ask about.
 
-    `texts` holds every text file of the folder by its path, unpacked wrappers among them; `scored` says whether the folder
-    claims a score, since only then must its program be able to make one; `unread` names files that were not read, or not
-    whole, and may hold a program. Never raises for what a file holds.
+    `texts` holds every text file of the folder by its path, unpacked wrappers among them; `scored` says whether the folder is
+    about a score, since only then must its program be able to make one; `claimed` whether it states one; `unread` names files
+    that were not read, or not whole, and may hold a program. Never raises for what a file holds.
     """
     sources = {file: text for file, text in texts.items() if file.endswith(".py") and "test" not in file.rsplit("/", 1)[-1]}
     readmes = {file: text for file, text in texts.items() if file.lower().endswith(".md")}
@@ -35,11 +36,15 @@ def code_findings(texts: Mapping[str, str], *, scored: bool = True, unread: Sequ
     found = [Finding("unread-code", None, "unknown", f"{file} could not be read: {reason}", (Evidence(file, None, ""),),
                      "a file that parses") for file, reason in program.unread.items()]
     for check in CHECKS:
-        found += list(check(program))[:MAX_SAME]
+        try:
+            found += list(check(program))[:MAX_SAME]
+        except RecursionError:
+            found.append(Finding("unread-code", None, "unknown", f"{check.__name__} was not asked: the code is nested too deeply",
+                                 (), "code of a usual depth"))
     if scored:
         first = next(iter(sorted(readmes, key=len)), "")
         other = [file for file in texts if file.endswith((".sh", ".cu", ".cpp", ".c", ".rs", ".ipynb"))]
-        found += promises.no_code(program, other, logs, texts, unread)
+        found += promises.no_code(program, other, logs, texts, claimed, unread)
         found += promises.hidden(program)
         found += promises.nothing_trains(program, readmes.get(first, ""), first)
     return found

@@ -23,9 +23,9 @@ COMMON = {"Model", "Block", "Linear", "Module", "Layer", "Data", "Loader", "Toke
 
 
 def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str], files: Iterable[str],
-            unread: Sequence[str]) -> Iterator[Finding]:
-    """A folder that ships no program at all: a `fail` only where README and submission.json show that it was meant to be whole
-    and nothing in it is left unread; a program that only a log holds is a question.
+            claimed: bool, unread: Sequence[str]) -> Iterator[Finding]:
+    """A folder that ships no program at all: a `fail` only where README and submission.json show that it was meant to be whole,
+    a score is claimed and nothing is left unread; a program that only a log holds is a question.
     """
     if program.sources or other_code:
         return
@@ -41,10 +41,10 @@ def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str]
     outcome: Outcome
     if unread:
         outcome, message = "question", f"no program was read; {unread[0]} and {len(unread) - 1} other files may hold one"
-    elif readme and claims:
+    elif readme and claims and claimed:
         outcome, message = "fail", "the folder ships no program that could have made its score"
     elif readme:
-        outcome, message = "question", "the folder has a README, no submission.json and no program"
+        outcome, message = "question", "the folder has a README, claims no score in a submission.json and ships no program"
     else:
         outcome, message = "unknown", "no program and no README lie here: whether the published folder had them cannot be told"
     yield Finding("no-runnable-code", None, outcome, message, tuple(Evidence(name, None, "") for name in unread[:3]),

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from harness.audit.code.settings import UNKNOWN, Settings, fold, read
-from harness.audit.code.tree import children, walk
+from harness.audit.code.tree import children, parsed, walk
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 LEAVES = (ast.Return, ast.Raise, ast.Continue, ast.Break)
@@ -139,7 +139,7 @@ def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterabl
         try:
             if len(text) > MAX_SOURCE:
                 raise ValueError(f"{len(text):,} characters are more than {MAX_SOURCE:,}")
-            trees[file] = ast.parse(text)
+            trees[file] = parsed(text)
         except SyntaxError as error:
             unread[file] = f"no syntax of Python {sys.version_info[0]}.{sys.version_info[1]}, which reads it here: {error}"
         except (ValueError, RecursionError, MemoryError) as error:
