@@ -87,7 +87,7 @@ def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint
     except Violation as violation:
         ended = violation.message
     except Expired:
-        ended = f"an answer before token {position} did not come within {answer_seconds:g} s"
+        ended = f"an answer before token {position} did not come {in_time(answer_seconds, deadline)}"
     return Asked(Answers(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), borders, ended, talk.took)
 
 
@@ -97,6 +97,11 @@ def same_program(ready: ScoreReady, scored: Scored) -> None:
     if declared != (scored.chunk_tokens, scored.adapts, scored.context):
         raise Violation("protocol", f"the witness declares (chunk_tokens, adapts, context) {declared}, the scorer declared "
                         f"{(scored.chunk_tokens, scored.adapts, scored.context)}", hint="both are the same program")
+
+
+def in_time(answer_seconds: float, deadline: float) -> str:
+    """Which of two clocks ran out: that of one answer, in seconds, or that of all (monotonic)."""
+    return "before the time of all answers was over" if time.monotonic() >= deadline else f"within {answer_seconds:g} s"
 
 
 def judge_row(row_V: npt.NDArray[np.float32], token: int) -> tuple[float, float]:

@@ -62,9 +62,10 @@ def rescore(run_dir: Path, data: Path | None, seeds: Sequence[int], progress: Pr
 
 
 def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> int:
-    """What the witnesses accuse or leave open counts as in a verdict."""
+    """1 where ledgers differ or a witness accuses, 5 where one leaves a condition open that it could have shown, else 0."""
     certificates = [row["certificate"] for row in rows if row.get("certificate")]
-    outcomes = {condition["outcome"] for certificate in certificates for condition in certificate["conditions"]}
+    outcomes = {condition["outcome"] for certificate in certificates for condition in certificate["conditions"]
+                if not condition.get("cooperative")}
     if not agree or "fail" in outcomes:
         return verdict.EXIT_VIOLATION
     unasked = any(row.get("unasked") for row in rows)
@@ -74,7 +75,9 @@ def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> int:
 def _certify(job: stages.Job, seed: int, folder: SeedFolder, dataset: Dataset, scored: referee.Scored, n_bytes: int,
              request: Request, report: Report) -> dict[str, Any]:
     """A certificate with coins of its own, kept beside those made before it; how many there are is said."""
-    number = 1 + len(list(folder.path.glob("rescored-*")))
+    taken = [int(path.name.removeprefix("rescored-")) for path in folder.path.glob("rescored-*")
+             if path.name.removeprefix("rescored-").isdigit()]
+    number = 1 + max(taken, default=0)
     place = folder.rescored(number)
     found = witness.certify_score(job, seed, place, dataset.validation_tokens(), scored, n_bytes, request, report)
     rundir.write_json(place.path / "rescored.json", found)

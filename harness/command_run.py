@@ -55,9 +55,12 @@ def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data
                 progress.say(str(ran.fault))
             if ran.interrupted:
                 progress.say("interrupted: the same command goes on where this one stopped")
+            _say_other_request(place, asked, request, progress)
             if ran.attempts == 0:
                 progress.say(f"nothing to do: {place.path} holds every seed (--again runs them anew)")
-            spent = {"wall_seconds": round(time.monotonic() - begun, 3), "stage_seconds": round(ran.stage_seconds, 3),
+            stopped = "machine" if ran.fault is not None else "interrupted" if ran.interrupted else None
+            spent = {"stopped": stopped, "wall_seconds": round(time.monotonic() - begun, 3),
+                     "stage_seconds": round(ran.stage_seconds, 3),
                      "stage_attempts": ran.attempts}
             return _conclude(plan, place, asked, runner, spent)
     finally:
@@ -82,6 +85,15 @@ def _describe(plan: Plan, place: RunFolder, runner: Runner, progress: Progress) 
     plans.write(plan, place, described)
 
 
+def _say_other_request(place: RunFolder, seeds: Sequence[int], request: Request | None, progress: Progress) -> None:
+    """A witness that was begun keeps its coins and its number: who asks for another is told where to."""
+    for seed in seeds:
+        path = place.seed(seed).witness
+        if request is not None and path.exists() and (begun := rundir.read_json(path).get("probes")) != request.probes:
+            progress.say(f"seed {seed}: the witness begun with {begun:,} probes stands; `pgolf rescore {place.path} --witness "
+                         f"{request.probes}` asks another")
+
+
 def _set_aside(place: RunFolder, seeds: Sequence[int], progress: Progress) -> None:
     """Keeps what earlier runs of these seeds left, under a new name: nothing is lost, nothing is overwritten."""
     for seed in seeds:
@@ -94,12 +106,13 @@ def _set_aside(place: RunFolder, seeds: Sequence[int], progress: Progress) -> No
 
 
 def _conclude(plan: Plan, place: RunFolder, seeds: Sequence[int], runner: Runner,
-              spent: dict[str, float]) -> dict[str, Any]:
+              spent: dict[str, Any]) -> dict[str, Any]:
     records = run.seed_records(place, seeds)
     facts = evidence(plan, records, runner, tuple(seed for seed in seeds if place.earlier(seed)))
     rows = [verdict.seed_row(facts, record, str(place.seed(record.seed).path)) for record in records]
     if spent["stage_attempts"] == 0 and place.verdict.exists():
-        spent = rundir.read_json(place.verdict).get("harness", spent)  # a run that did nothing measured nothing new
+        earlier = rundir.read_json(place.verdict).get("harness", spent)  # a run that did nothing measured nothing new
+        spent = {**earlier, "stopped": None}
     extra = {"compressors": plan.dataset.compressors, "run_dir": str(place.path), "harness": spent}
     judged = verdict.assemble(facts, rows, host.facts(), extra)
     report.write(judged, place)

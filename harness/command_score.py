@@ -99,7 +99,8 @@ def _identity(asked: Asked, contestant: Contestant) -> dict[str, Any]:
     for name, path in given.items():
         if path is not None and not path.is_file():
             raise UsageError(f"--{name} {path}: no such file", hint="leave it out, and the contestant gets an empty one")
-    return {"contestant": asked.contestant, "tokens": sha256_of(asked.tokens), "tokenizer": sha256_of(asked.tokenizer),
+    words = [contestant.program or PYTHONS[1], *contestant.command]
+    return {"contestant": shlex.join(words), "tokens": sha256_of(asked.tokens), "tokenizer": sha256_of(asked.tokenizer),
             "files": {name: sha256_of(path) for name, path in sorted(contestant.files.items())},
             **{name: path and sha256_of(path) for name, path in given.items()}}
 
@@ -157,11 +158,12 @@ def _runner(wanted: RunnerName | None, limits: Limits, progress: Progress) -> Ru
 def _set_aside(place: Path) -> list[str]:
     """Keeps earlier verdicts of the same contestant, and looks that were begun and not ended, so that trying again until the
     coins fall well stays visible."""
-    for name in ("score.json", "witness.json"):
-        if (place / name).exists():
-            stem = name.removesuffix(".json")
-            count = len(list(place.glob(f"{stem}.earlier-*.json")))
-            (place / name).rename(place / f"{stem}.earlier-{count + 1:04}.json")
+    kept = [place / "score.json", place / "witness.json", *place.glob("witness-[0-9].npz"), *place.glob("witness-?-strict.npz"),
+            place / "nats.f32", place / "docs.npz"]
+    if found := [path for path in kept if path.exists()]:
+        number = 1 + max((int(path.name.split(".earlier-")[1][:4]) for path in place.glob("*.earlier-[0-9]*.*")), default=0)
+        for path in found:
+            path.rename(path.with_name(f"{path.stem}.earlier-{number:04}{path.suffix}"))
     return sorted(path.name for path in place.glob("*.earlier-*.json"))
 
 
@@ -207,7 +209,7 @@ def _decide(outcome: str | None, findings: list[dict[str, Any]], witnessed: dict
     if outcome != "done" or any(found["outcome"] == "fail" for found in findings):
         return "invalid", verdict.EXIT_VIOLATION
     said = (witnessed["certificate"] or {"conditions": []})["conditions"]
-    if witnessed["unasked"] or any(condition["outcome"] == "unknown" for condition in said):
+    if witnessed["unasked"] or any(condition["outcome"] == "unknown" and not condition.get("cooperative") for condition in said):
         return "inconclusive", verdict.EXIT_INCONCLUSIVE
     return "valid", verdict.EXIT_VALID
 

@@ -51,7 +51,7 @@ class Ready(Frame):
 class ScoreReady(Ready):
     chunk_tokens: Annotated[int, Field(ge=1)]
     adapts: bool
-    context: Annotated[int, Field(ge=1)] | None
+    context: Annotated[int, Field(ge=1, lt=2**53)] | None
 
 
 class Variant(BaseModel):

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from harness.asking import Asked, Took, judge_row, same_program
+from harness.asking import Asked, Took, in_time, judge_row, same_program
 from harness.certificate.answers import Answers, Border
 from harness.errors import Violation
 from harness.frames import Count, Frame, ScoreReady
@@ -104,7 +104,7 @@ def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint
     except Violation as violation:
         ended = violation.message
     except Expired:
-        ended = f"rows did not come within {answer_seconds:g} s, after {took.rows:,} of {len(positions_P):,}"
+        ended = f"rows did not come {in_time(answer_seconds, deadline)}, after {took.rows:,} of {len(positions_P):,}"
     passed = [position for position in sorted(before.keys() & place.keys()) if not np.isnan(nats_P[place[position]])]
     borders = [Border(position, before[position], float(nats_P[place[position]])) for position in passed]
     return Asked(Answers(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), borders, ended, took)

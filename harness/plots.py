@@ -59,7 +59,7 @@ def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
     """
     plots = []
     for row in verdict["seeds"]:
-        path = folder.seed(row["seed"]).answers(len(row["certificate"]["looks"]) if row.get("certificate") else 0)
+        path = folder.seed(row["seed"]).answers(row["certificate"]["look"] if row.get("certificate") else 0)
         if not path.exists():
             continue
         with np.load(path, allow_pickle=False) as stored:

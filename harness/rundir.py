@@ -3,7 +3,8 @@
     runs/<submission>/<profile>-<hash12>/
       plan.json verdict.json report.md report.html
       seed-<n>/ run.json events.jsonl {train,pack,score}.log checkpoint/ config.resolved.yaml code.pyz config.yaml
-                artifact.bin nats.f32 docs.npz witness.json witness-<look>.npz witness-<look><number>.log
+                artifact.bin nats.f32 docs.npz witness.json witness-<look>.npz
+                witness-<look><number>.log
         rescored-<k>/ witness.json witness-<look>.npz rescored.json    of `pgolf rescore --witness`
       seed-<n>.earlier-<k>/    what `--again` set aside
 Not covered: what the files say (records.py, verdict.py).
@@ -84,8 +85,8 @@ class SeedFolder:
         folder.artifact = self.artifact
         return folder
 
-    def answers(self, look: int) -> Path:
-        """What the witnesses of a look said."""
+    def answers(self, look: int | str) -> Path:
+        """What the witnesses of a look said; `<look>-strict` beside lanes."""
         return self.path / f"witness-{look}.npz"
 
     def incoming(self, stage: str) -> Path:

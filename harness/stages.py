@@ -35,8 +35,8 @@ MOMENT_SECONDS = 2.0
 RESOLVED_BYTES = 1 << 20
 ANSWER_FACTOR, LEAST_ANSWER_SECONDS = 1.5, 15.0
 """A witness's time for one answer, in the scorer's own for a chunk; the least is what a busy machine may steal at once."""
-WHOLE_FACTOR, LEAST_WHOLE_SECONDS, MOST_CLOCKS = 10.0, 120.0, 3.0
-"""A witness's time for all answers, in the scorer's own for all chunks, within this many of its clocks."""
+WHOLE_FACTOR, ROW_SHARE, LEAST_WHOLE_SECONDS = 10.0, 0.1, 120.0
+"""A witness's time for all answers: in the scorer's own for all chunks, or a share of a chunk's for each row, if that is more."""
 
 
 class Contestant(NamedTuple):
@@ -200,8 +200,9 @@ def witness(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: r
             progress: Callable[[int], None], tag: str, ask: Callable[..., asking.Asked] = asking.ask) -> asking.Asked:
     """A fresh copy of the scorer, asked for its rows at asked_P. Its log is the only thing written.
 
-    Its time is the scorer's own, so that it cannot think longer and so hide a gain: ANSWER_FACTOR of what a chunk took on
-    average for each answer, WHOLE_FACTOR of the whole pass for all. `progress` is called with questions answered so far.
+    Its time is the scorer's own, lest it think longer and so hide a gain: ANSWER_FACTOR of what a chunk took on average for
+    each answer, `witness_seconds` for all. Where it ended early the reason holds what became of its process; a fault of the
+    machine is raised. `progress` is called with questions answered so far.
     `ask` is asking.ask or lanes.ask.
     """
     with _running(job, "score", folder.log(tag), {"artifact.bin": folder.artifact}, job.limits.counted_bytes) as running:
@@ -209,13 +210,20 @@ def witness(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: r
                                      role="witness", tokens=len(tokens_T))
         chunks = -(-len(tokens_T) // scored.chunk_tokens)
         answer_seconds = max(LEAST_ANSWER_SECONDS, ANSWER_FACTOR * scored.seconds / chunks)
-        return ask(connection, ready, tokens_T, scored, job.vocab_size, asked_P, answer_seconds,
-                   time.monotonic() + witness_seconds(scored.seconds, job.limits), progress)
+        whole = witness_seconds(scored.seconds, chunks, len(asked_P))
+        asked = ask(connection, ready, tokens_T, scored, job.vocab_size, asked_P, answer_seconds,
+                    time.monotonic() + whole, progress)
+        if asked.ended is not None:
+            try:
+                _explain_end(running)
+            except Violation as violation:
+                return asked._replace(ended=violation.message)
+        return asked
 
 
-def witness_seconds(score_seconds: float, limits: Limits) -> float:
-    """Seconds that a witness may take for all its answers, where the scorer took `score_seconds`."""
-    return min(max(LEAST_WHOLE_SECONDS, WHOLE_FACTOR * score_seconds), MOST_CLOCKS * limits.score_seconds)
+def witness_seconds(score_seconds: float, chunks: int, rows: int) -> float:
+    """Seconds that a witness may take for all its answers, where the scorer took `score_seconds` for all chunks."""
+    return max(LEAST_WHOLE_SECONDS, WHOLE_FACTOR * score_seconds, ROW_SHARE * score_seconds / chunks * rows)
 
 
 def keep_score(folder: SeedFolder, dataset: Dataset, scored: referee.Scored) -> dict[str, Any]:

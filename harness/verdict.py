@@ -37,7 +37,7 @@ def judge(evidence: Evidence) -> tuple[Decision, list[dict[str, Any]]]:
 
 def exit_code(verdict: dict[str, Any]) -> int:
     """The first that applies: machine, interrupted, limit, rule, inconclusive, valid."""
-    outcomes = {seed["outcome"] for seed in verdict["seeds"]}
+    outcomes = {seed["outcome"] for seed in verdict["seeds"]} | {verdict.get("harness", {}).get("stopped")}
     failed = [found for found in verdict["findings"] if found["outcome"] == "fail"]
     if "machine" in outcomes:  # it stops a run, so the seeds after it were never begun
         return EXIT_MACHINE

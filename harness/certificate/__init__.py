@@ -4,9 +4,10 @@
     coins.py        which tokens to ask: Scored, Plan, draw
     answers.py      what the witness said: Answers, Border
     bound.py        G, for any program
-    accuse.py       tests that accuse, for honest noise that is symmetric
+    accuse.py       tests that accuse, where no kind of honest noise that they know explains a gain
     certificate.py  certify: everything above as one frozen object for verdict.json
-    simulate.py     coverage, power and false alarms on real numbers: python -m harness.certificate.simulate
+    simulate.py     coverage, power and false alarms on real numbers, in the worlds of worlds.py, drawn by figure.py:
+                    python -m harness.certificate.simulate
 
-Pure functions of numpy arrays: no file, no socket, no clock.
+Pure functions of numpy arrays, but for the last: no file, no socket, no clock.
 """

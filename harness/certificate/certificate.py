@@ -97,10 +97,12 @@ def certify(scored: Scored, plan: Plan, first: Answers, second: Answers | None =
     covered_share = (plan.covered - 1) / plan.n_scored
     covered_nats = found.mixture + found.sampling / covered_share
     claims_P = scored.nats_T[plan.asked_P].astype(np.float64)
+    twice_P = first.answered_P if second is None else first.answered_P & second.answered_P
     asked = _gains(plan, claims_P, first, second, first.answered_P & plan.coin_P, scored.chunk_tokens, adapts)
+    proved = _gains(plan, claims_P, first, second, twice_P & plan.coin_P, scored.chunk_tokens, adapts)
     suspects = _gains(plan, claims_P, first, second, first.answered_P & ~plan.coin_P, scored.chunk_tokens, adapts)
     sums_P = first.logsumexp_P if second is None else np.concatenate([first.logsumexp_P, second.logsumexp_P])
-    tests = _tests(asked, suspects, borders or [], sums_P)
+    tests = _tests(asked, proved, suspects, borders or [], sums_P)
     lost = int((~first.answered_P).sum())
     largest = int(np.argmax(asked.d1_P)) if len(asked.d1_P) else None
     plain = bounds.gains(plan, claims_P)
@@ -134,12 +136,20 @@ def _gains(plan: Plan, claims_P: Any, first: Answers, second: Answers | None, wh
                  second is not None)
 
 
-def _tests(asked: Gains, suspects: Gains, borders: list[Border], sums_P: Any) -> tuple[Test, ...]:
-    """All tests; where the scorer's own blind rows disagree with the witness's, an accusation is withheld."""
+def _tests(asked: Gains, proved: Gains, suspects: Gains, borders: list[Border], sums_P: Any) -> tuple[Test, ...]:
+    """All tests over what the first witness answered. An accusation is withheld where what both answered (`proved`) does not
+    bring it, since one witness's own noise cannot be told from a gain, and where the scorer's blind rows are not the witness's.
+    """
     rows, border = accuse.row_test(sums_P), accuse.border_test(borders, asked)
     if not len(asked.d1_P):
         return rows, border
     tests = [accuse.mean_test(asked, borders), accuse.sign_test(asked), accuse.spike_test(asked)]
+    if not proved.twice or len(proved.d1_P) < len(asked.d1_P):
+        both = [accuse.mean_test(proved, borders), accuse.sign_test(proved), accuse.spike_test(proved)] if (
+            proved.twice and len(proved.d1_P)) else []
+        tests = [test if test.outcome != "fail" or (both and both[at].outcome == "fail") else
+                 test._replace(outcome="unknown", text=test.text + "; withheld: no second witness said the same")
+                 for at, test in enumerate(tests)]
     if 2 * border.numbers["apart"] > max(border.numbers["borders"], 1):
         tests = [test._replace(outcome="unknown", text=test.text + "; withheld: the scorer's blind rows are not the witness's")
                  if test.outcome == "fail" else test for test in tests]
@@ -215,13 +225,16 @@ def _probes_for(target_nats: float, gap: float, n_scored: int) -> int | None:
 
 
 def _guarantee(scored: Scored, plan: Plan, g_bpb: float, covered_share: float, lanes: bool) -> str:
-    seen = "shown only the text before it" if not lanes else "shown contexts that never hold it, many at once"
+    seen, whoever, assumed = "shown only the text before it", "whatever the program does, ", ""
+    if lanes:
+        seen, whoever = "shown contexts that never hold it, many at once", ""
+        assumed = " and that each of its rows depends on its own context alone"
     reach = "" if covered_share == 1 else (f" The witness covered {covered_share:.1%} of the text; every token beyond counts as "
                                            "if all it could gain were gained.")
     return (
         f"After the score was fixed, the judge drew {int(plan.coin_P.sum()):,} of {plan.n_scored:,} tokens by its own coins. At "
         f"each, a fresh copy of this code and artifact, {seen}, committed its full distribution first. With "
-        f"{1 - sum(ALPHAS):.0%} confidence over these coins, whatever the program does, a causal, normalised, single-pass "
+        f"{1 - sum(ALPHAS):.0%} confidence over these coins, {whoever}a causal, normalised, single-pass "
         f"predictor built from this code and artifact (mixed with a share {plan.eps:.2g} of the judge's own n-gram) scores at "
         f"most {g_bpb:.4f} bits per byte more than was claimed.{reach} This assumes that nothing passed from scorer to witness "
-        "outside the socket.")
+        f"outside the socket{assumed}.")

@@ -104,7 +104,7 @@ def uniforms(seed: bytes, n_tokens: int) -> Floats:
 
 def prefix(seed: bytes, scored: Scored, chunks: int) -> int:
     """Where a witness that covers at most `chunks` chunks stops, in tokens: after half of them or more, by the seed, so that
-    nobody knows before the score was fixed how far it comes."""
+    nobody knows before the score was fixed how far it comes (but for one chunk, which has no half)."""
     whole = -(-len(scored.tokens_T) // scored.chunk_tokens)
     most = min(chunks, whole)
     if most == whole:

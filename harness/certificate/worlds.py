@@ -99,7 +99,7 @@ def _by_batch(rng: Rng, base_T: Floats) -> Floats:
 
 HONEST = (
     World("exact but for rounding", _independent(_rounding)),
-    World("bf16 rows", _independent(_bf16)),
+    World("bf16 numbers, rows sum to 1", _independent(_bf16)),
     World("heavy tails (Student, 2 df)", _independent(_heavy)),
     World("glitches of 2 nats, 0.1 %", _independent(_glitches)),
     World("rare weaker fallback, 0.2 %", _independent(_fallback)),

@@ -9,8 +9,10 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from harness.edition import SIGNIFICANCE
 from harness.records import Attempt
 from harness.rules.base import Evidence, Judged, Rule, ended_early, violated
+from harness.runners.base import COOPERATIVE
 
 ROW_TOLERANCE = 1e-3
 """Largest |logsumexp| of a border row; float32 logits stay below 1e-4 (docs/protocol.md)."""
@@ -20,8 +22,8 @@ BORDER_BREACH = 0.05
 """Beyond this no arithmetic noise explains the difference (bf16 rows differ by 0.02), unless MANY_BORDERS show such noise."""
 BORDER_GAP = 0.2
 """Beyond this none of any number is noise: noise of 0.0125 reached 0.13 at most in measurements."""
-COOPERATIVE = "cooperative: a channel outside the socket was not excluded"
-"""What this runner leaves open: a contestant in reach of the machine's files can read the text by itself."""
+RECORD_NATS = next(test.margin_nats for test in SIGNIFICANCE if test.name == "readme")
+"""A record must clear its margin with all that is not certified counted against it, so that may not be more than the margin."""
 BORDER_SPREADS, MANY_BORDERS = 8.0, 24
 """Robust standard deviations that one must exceed where there are many: noise of 0.0125 reaches 0.05 now and then."""
 
@@ -49,23 +51,44 @@ def certified(evidence: Evidence, name: str) -> Judged | None:
             return Judged(outcome, "; ".join(told))
     if name == "C2":
         return Judged("pass", "; ".join(f"seed {seed}: {condition['evidence']}" for seed, condition in found.items()))
-    bounds = {seed: facts["certificate"]["G_bpb"] for seed, facts in asked.items()}
-    probes = [facts["certificate"]["n_probes"] for facts in asked.values()]
+    return _bounded(evidence, {seed: facts["certificate"] for seed, facts in asked.items()})
+
+
+def _bounded(evidence: Evidence, made: dict[int, dict[str, Any]]) -> Judged:
+    """A condition that every seed's certificate shows, with the bounds that it rests on."""
+    bounds = {seed: each["G_bpb"] for seed, each in made.items()}
     text = (f"with 99 % confidence at most {max(bounds.values()):.4f} bits per byte are unearned (seeds "
-            f"{', '.join(f'{seed} {bound:.4f}' for seed, bound in bounds.items())}; {min(probes):,} probes or more each)")
-    return Judged("pass", text) if evidence.isolated else Judged("unknown", f"{COOPERATIVE}; but for that, {text}")
+            f"{', '.join(f'{seed} {bound:.4f}' for seed, bound in bounds.items())}; "
+            f"{min(each['n_probes'] for each in made.values()):,} probes or more each)")
+    strict = [each["lanes"]["G_bpb"] for each in made.values() if each["lanes"] is not None]
+    if strict:
+        text += f", if a row depends on its own context alone; {max(strict):.4f} by strict prefixes, which assume nothing of it"
+    if not evidence.isolated:
+        return Judged("unknown", f"{COOPERATIVE}; but for that, {text}")
+    if evidence.profile == "record" and max(each["G_nats"] for each in made.values()) > RECORD_NATS:
+        return Judged("unknown", f"{text}: more than the {RECORD_NATS:g} nats a token that a record must be better by; more "
+                      "probes would decide it")
+    return Judged("pass", text)
 
 
 def _condition(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    """A certificate's word; what only the runner leaves open (witness.py) is judged here for all seeds together."""
     if facts["certificate"] is None:
         return {"outcome": "unknown", "evidence": facts["unasked"]}
     found: dict[str, Any] = next(each for each in facts["certificate"]["conditions"] if each["condition"] == name)
-    return found
+    return {**found, "outcome": "pass"} if found.get("cooperative") else found
+
+
+def witness_cut_off(evidence: Evidence) -> str | None:
+    """Why a witness that was begun did not end; None where none was."""
+    cut = [record.seed for record in evidence.seeds if record.done("witness") is None
+           and any(attempt.stage == "witness" for attempt in record.attempts)]
+    return f"the witness of seed {cut[0]} was cut off: the same command goes on with it, with the same coins" if cut else None
 
 
 def _causal(evidence: Evidence) -> Judged:
-    return certified(evidence, "C1") or Judged(
-        "unknown", "no witness was asked: whether a number used its own token, or later ones of its chunk, was not probed")
+    return certified(evidence, "C1") or Judged("unknown", witness_cut_off(evidence) or (
+        "no witness was asked: whether a number used its own token, or later ones of its chunk, was not probed"))
 
 
 def _normalised(evidence: Evidence) -> Judged:

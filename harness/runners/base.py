@@ -20,6 +20,9 @@ from harness.edition import Limits
 from harness.errors import MachineFault, Violation
 from harness.wire import Listener
 
+COOPERATIVE = "cooperative: a channel outside the socket was not excluded"
+"""What a runner that isolates nothing leaves open: a contestant in reach of the machine's files can read the text by itself."""
+
 
 @dataclass(frozen=True)
 class StageSpec:

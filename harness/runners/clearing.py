@@ -14,7 +14,7 @@ SCRIPT = r"""
 import os
 import sys
 
-SKIPPED = {"proc", "sys", "dev", "run", "in", "out", "tmp"}  # no image's files, or this container's own
+SKIPPED = {"proc", "sys", "dev", "in", "out", "tmp"}  # no image's files, or this container's own
 files = 0
 for top in sorted(set(os.listdir("/")) - SKIPPED):
     for folder, _, names in os.walk("/" + top):

@@ -38,7 +38,7 @@ USER = "10001:10001"
 LABEL = "pgolf.owner"
 STOP_SECONDS = 10
 POLL_SECONDS = 0.1
-API_SECONDS = 60
+API_SECONDS, CLEAR_SECONDS = 60, 300
 IN_PROGRESS = 409
 """The engine's status for a thing that is in use, or that somebody is removing already."""
 TAR_END_BYTES = 1024
@@ -91,8 +91,8 @@ class DockerRunner:
             try:
                 output = container.attach(stdout=True, stderr=True, stream=True, logs=False)
                 container.start()
+                code = container.wait(timeout=CLEAR_SECONDS)["StatusCode"]
                 said = b"".join(output).decode("ascii", "replace")
-                code = container.wait(timeout=API_SECONDS)["StatusCode"]
             finally:
                 _quietly(container.remove, force=True)
         if code or not said:

@@ -235,12 +235,22 @@ def test_a_witness_that_says_nothing_at_all_leaves_everything_open() -> None:
     json.dumps(made.public(), allow_nan=False)
 
 
-def test_a_second_witness_that_keeps_silent_explains_nothing_away() -> None:
+def test_one_witness_alone_accuses_nobody_and_passes_no_cheat() -> None:
+    """Its own noise cannot be told from a gain: a second look must bring two."""
     cheat_T = np.where(np.arange(len(BASE_T)) % 50 == 0, 0.01, BASE_T)
     silent_T = np.full(len(BASE_T), np.nan)
-    assert certificate(cheat_T, None, silent_T).accused
-    assert certificate(cheat_T, one_witness=True).accused
+    for made in (certificate(cheat_T, None, silent_T), certificate(cheat_T, one_witness=True)):
+        assert (made.accused, made.conditions[0].outcome, made.wants_second_look) == (False, "unknown", True)
+        assert "withheld: no second witness said the same" in made.conditions[0].evidence
+    assert certificate(cheat_T).accused
     assert not certificate(BASE_T, None, silent_T).accused
+
+
+def test_an_honest_program_whose_only_witness_stumbles_is_not_accused() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(10):
+        stumbles_T = BASE_T + 2 * (rng.random(len(BASE_T)) < 0.006)
+        assert not certificate(BASE_T, stumbles_T, one_witness=True).accused
 
 
 def test_a_second_witness_never_lowers_g() -> None:

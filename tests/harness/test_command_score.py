@@ -46,7 +46,8 @@ def test_a_witness_certifies_the_example_and_convicts_one_that_peeks_in_the_scor
     small = Path(EXAMPLE).read_text().replace("65_536", "256")
     (tmp_path / "honest.py").write_text(small)
     code, judged = scored(tmp_path, f"python {tmp_path / 'honest.py'}", 512)
-    assert (code, [each["outcome"] for each in judged["certificate"]["conditions"]]) == (0, ["pass"] * 4)
+    said = [(each["outcome"], each.get("cooperative", False)) for each in judged["certificate"]["conditions"]]
+    assert (code, said) == (0, [("unknown", True), ("pass", False), ("unknown", True), ("unknown", True)])
     found = {f["rule"]: (f["outcome"], f["evidence"]) for f in judged["findings"]}
     assert found["normalised"][0] == "pass"
     for rule in ("causal", "score-first", "single-pass"):
@@ -115,9 +116,9 @@ def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
     code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
     assert (code, judged["verdict"]) == (1, "invalid")
     assert {f["rule"]: f["outcome"] for f in judged["findings"]}["causal"] == "fail"
-    assert calls == ["witness-11", "witness-12", "witness-21"][:fails_at]
-    assert "left before its first word" in str(judged["certificate"]["looks"][-1]["ended"][-1])
-    assert len(judged["certificate"]["looks"]) == (1 if fails_at == 2 else 2)
+    assert calls == (["witness-11", "witness-12", "witness-21", "witness-22"] if fails_at == 2 else
+                     ["witness-11", "witness-12", "witness-21"]), "without a second voice a second look must prove it"
+    assert "left before its first word" in str(judged["certificate"]["looks"][fails_at - 2]["ended"][-1])
 
 
 def test_a_witness_that_fails_before_its_first_answer_leaves_the_score_and_decides_nothing(tmp_path: Path) -> None:

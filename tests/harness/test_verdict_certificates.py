@@ -7,7 +7,7 @@ import pytest
 from harness import verdict
 from harness.records import SeedRecord
 from tests.harness.test_verdict import baseline, found, judged, outcome
-from tests.harness.verdicts import assembled, certified, evidence, record
+from tests.harness.verdicts import assembled, attempt, certified, evidence, record
 
 CERTIFIED = tuple(certified(seed, bpb=2.1 + index / 100) for index, seed in enumerate((1337, 42, 2024)))
 CONDITIONS = ("causal", "score-first", "single-pass")
@@ -40,9 +40,23 @@ def test_a_seed_without_a_certificate_leaves_the_conditions_open(third: SeedReco
 
 
 def test_a_record_needs_certificates_of_all_its_seeds() -> None:
-    open_rules = {each["rule"] for each in assembled(evidence(*CERTIFIED, profile="record"))["findings"]
-                  if each["outcome"] == "unknown"}
-    assert not open_rules & {"causal", "normalised", "border-rows"}
+    whole = evidence(*(certified(seed, probes=20_000) for seed in (1337, 42, 2024)), profile="record")
+    assert {outcome(rule, whole) for rule in ("causal", "normalised", "border-rows", *CONDITIONS)} == {"pass"}
+
+
+def test_a_record_may_not_leave_more_uncertified_than_it_must_be_better_by() -> None:
+    whole = evidence(*CERTIFIED[:2], certified(2024, probes=500), profile="record")
+    assert {outcome(rule, whole) for rule in CONDITIONS} == {"unknown"}
+    assert "more than the 0.005 nats a token that a record must be better by" in found("causal", whole)["evidence"]
+
+
+def test_a_witness_that_was_cut_off_is_said_to_be_so_and_the_exit_code_is_the_stops() -> None:
+    cut = record(1337)
+    cut.attempts.append(attempt("witness", "machine"))
+    whole = assembled(evidence(cut))
+    assert "was cut off: the same command goes on with it" in found("causal", evidence(cut))["evidence"]
+    for stopped, code in (("machine", 3), ("interrupted", 130), (None, 0)):
+        assert verdict.exit_code({**whole, "verdict": "valid", "harness": {"stopped": stopped}}) == code
 
 
 def test_the_significance_test_is_made_again_with_all_that_is_not_certified_counted_against_the_score() -> None:

@@ -62,7 +62,7 @@ def certified(seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: boo
     text = scored_text()
     plan = coins.draw(SEED, text, probes)
     heard = answers(plan, np.where(np.arange(len(text.nats_T)) > 0, text.nats_T.astype(float) + gain_nats, 0.0))
-    made = certify(text, plan, heard).public()
+    made = certify(text, plan, heard, heard).public()
     facts = {"certificate": {**made, "seed": SEED.hex(), "times_begun": 1, "looks": [{}], "between": "", "lanes": None},
              "unasked": None}
     if silent:
