@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import command_rescore, command_run, stages, witness
+from harness import command_rescore, command_run, stages, verdict, witness
 from harness.certificate import bound, coins, floor
 from harness.data.dataset import Dataset
-from harness.edition import PROFILES
+from harness.edition import PROFILES, Limits
 from harness.errors import MachineFault, UsageError, Violation
 from harness.progress import Progress
+from harness.runners.local import LocalRunner
 from harness.witness import Request
 
 from .test_run_resume import World
@@ -272,3 +273,77 @@ def test_a_strict_witness_that_refuses_leaves_lanes_uncompared_and_heard(tmp_pat
     assert made["lanes"] == {"G_bpb": None, "probes": 0}
     assert {each["outcome"] for each in made["conditions"]} == {"unknown"}
     assert all("not compared with strict prefixes" in each["evidence"] for each in made["conditions"])
+
+
+def test_what_both_could_touch_is_cleared_before_each_witness(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+                                                              ) -> None:
+    happened: list[str] = []
+    real, clear = stages.witness, LocalRunner.clear_channels
+
+    def clearing(self: LocalRunner, limits: Limits) -> str:
+        happened.append("cleared")
+        return clear(self, limits)
+
+    def asking_one(*arguments: Any) -> Any:
+        happened.append("asked")
+        return real(*arguments)
+
+    monkeypatch.setattr(LocalRunner, "clear_channels", clearing)
+    monkeypatch.setattr(stages, "witness", asking_one)
+    run(World(tmp_path, tiny, override=PEEKS))
+    assert happened == ["cleared", "asked"] * (len(happened) // 2)
+    assert len(happened) >= 4, "a peek is asked about by two"
+
+
+LEAVES = """
+def witness(wire, setup, before=witness):
+    class Leaving:
+        rows, receive = 0, wire.receive
+        def send(self, payload=b"", **frame):
+            self.rows += frame["op"] == "row"
+            if self.rows > 5:
+                raise SystemExit(7)
+            wire.send(payload, **frame)
+    before(Leaving(), setup)
+"""
+
+
+def test_a_witness_that_ends_half_way_is_explained_by_its_process(tmp_path: Path, tiny: Dataset) -> None:
+    made = run(World(tmp_path, tiny, override=LEAVES))["seeds"][0]["certificate"]
+    assert made["unanswered"] > 0
+    assert "exit code 7" in made["looks"][0]["ended"][0]
+    assert made["conditions"][0]["outcome"] == "unknown"
+
+
+def test_an_engine_that_dies_while_a_witness_answers_is_no_silence_of_the_witness(
+        tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def engine_gone(running: object) -> None:
+        raise MachineFault("the container engine went away", hint="start it again")
+
+    world = World(tmp_path, tiny, override=LEAVES)
+    with monkeypatch.context() as dying:
+        dying.setattr(stages, "_explain_end", engine_gone)
+        judged = run(world)
+    assert (verdict.exit_code(judged), judged["seeds"][0]["certificate"]) == (3, None)
+    assert "was cut off" in next(f for f in judged["findings"] if f["rule"] == "causal")["evidence"]
+    assert run(world)["seeds"][0]["certificate"]["times_begun"] == 2
+
+
+def test_a_stop_by_hand_in_a_witness_has_the_exit_code_of_a_stop(tmp_path: Path, tiny: Dataset,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    world = World(tmp_path, tiny)
+    with monkeypatch.context() as stopping:
+        stopping.setattr(stages, "witness", stop)
+        assert verdict.exit_code(run(world)) == 130
+    assert verdict.exit_code(run(world)) == 0
+
+
+def test_a_witness_that_was_begun_keeps_its_number_and_another_is_pointed_to_rescoring(
+        tmp_path: Path, tiny: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
+    world = World(tmp_path, tiny)
+    made = run(world, probes=64)["seeds"][0]["certificate"]
+    assert run(world, probes=512)["seeds"][0]["certificate"] == made
+    assert "the witness begun with 64 probes stands" in capfd.readouterr().err
