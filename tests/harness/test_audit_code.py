@@ -238,3 +238,20 @@ def test_packed_code_is_read_without_being_run(tmp_path: Path) -> None:
 def test_a_bomb_of_packed_code_ends_at_the_limit() -> None:
     bomb = base64.b85encode(lzma.compress(b"#" * 50_000_000)).decode()
     assert list(unwrapped(f"x = {bomb!r}")) == []
+
+
+def test_a_class_that_is_only_named_as_a_type_is_not_run() -> None:
+    source = TRAINING + """
+class Cache:
+    def ask(self, tgt):
+        full_key = (ctx_hash ^ (tgt * prime)) & mask
+        return full_counts[full_key]
+def main():
+    train_step(model, opt, loader)
+    cache: Cache | None = {made}
+    if isinstance(cache, Cache):
+        cache.ask(x)
+main()
+"""
+    assert outcomes(source.format(made="None")) == {}
+    assert outcomes(source.format(made="Cache()")) == {"target-in-key": "fail"}
