@@ -255,3 +255,11 @@ main()
 """
     assert outcomes(source.format(made="None")) == {}
     assert outcomes(source.format(made="Cache()")) == {"target-in-key": "fail"}
+
+
+def test_training_that_a_decorator_or_another_folder_may_start_is_asked_about() -> None:
+    service = "@app.function(gpu='H100:8')\ndef run(model, opt):\n    model(x).backward()\n    opt.step()\n" \
+              "@app.local_entrypoint()\ndef main():\n    run.remote()\n"
+    assert outcomes(service) == {"nothing-trains": "question"}
+    assert outcomes("from flood import main\nmain()\n") == {"nothing-trains": "question"}
+    assert outcomes("import torch\nprint(torch.ones(3))\n") == {"nothing-trains": "fail"}

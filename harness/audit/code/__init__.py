@@ -46,7 +46,7 @@ def code_findings(texts: Mapping[str, str], *, scored: bool = True, claimed: boo
         other = [file for file in texts if file.endswith((".sh", ".cu", ".cpp", ".c", ".rs", ".ipynb"))]
         found += promises.no_code(program, other, logs, texts, claimed, unread)
         found += promises.hidden(program)
-        found += promises.nothing_trains(program, readmes.get(first, ""), first)
+        found += promises.nothing_trains(program, readmes.get(first, ""), first, other)
     return found
 
 
