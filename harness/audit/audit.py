@@ -14,6 +14,7 @@ from harness.audit.code import code_findings
 from harness.audit.finding import Evidence, Finding
 from harness.audit.folder import Read, read
 from harness.audit.numbers import number_findings
+from harness.audit.numbers.ask import off_record_track
 from harness.audit.record.report import seeds
 
 EXIT = {"violations found": 1, "questions": 5, "nothing found": 0}
@@ -30,8 +31,8 @@ def report(folder: Path, held: Read) -> dict[str, Any]:
     unread = [Finding("unread-code", None, "unknown", f"{name}: {reason}", (Evidence(name, None, ""),),
                       "a smaller file, or fewer of them") for name, reason in held.cut.items()]
     claimed = what.headline_bpb is not None and what.headline_bpb > 0
-    found = [*code_findings(held.texts, claimed=claimed, unread=[*held.cut, *held.left]), *number_findings(what, held.texts),
-             *unread]
+    found = [*code_findings(held.texts, claimed=claimed, on_track=not off_record_track(what), unread=[*held.cut, *held.left]),
+             *number_findings(what, held.texts), *unread]
     outcomes = {finding.outcome for finding in found}
     verdict = "violations found" if "fail" in outcomes else "questions" if "question" in outcomes else "nothing found"
     return {"schema": 1, "folder": folder.as_posix(), "headline_bpb": what.headline_bpb, "headline_kind": what.headline_kind,

@@ -228,8 +228,11 @@ def test_packed_code_is_read_without_being_run(tmp_path: Path) -> None:
     packed = base64.b85encode(lzma.compress((PREQUANT.format(default=1) + f"open({str(tmp_path / 'ran')!r}, 'w')\n# "
                                              + "0123456789abcdef" * 40).encode())).decode()
     wrapper = f"import base64, lzma\nexec(lzma.decompress(base64.b85decode({packed!r})))\n"
-    (tmp_path / "train_gpt.py").write_text(wrapper)
-    report = audit.audit_folder(tmp_path)
+    folder = tmp_path / "records" / "track_10min_16mb" / "2026-04-01_Packed"
+    folder.mkdir(parents=True)
+    (folder / "train_gpt.py").write_text(wrapper)
+    (folder / "submission.json").write_text('{"val_bpb": 1.08}')
+    report = audit.audit_folder(folder)
     assert report["verdict"] == "violations found"
     assert report["findings"][0]["evidence"][0]["file"] == "train_gpt.py!1.py"
     assert not (tmp_path / "ran").exists()
@@ -263,3 +266,8 @@ def test_training_that_a_decorator_or_another_folder_may_start_is_asked_about() 
     assert outcomes(service) == {"nothing-trains": "question"}
     assert outcomes("from flood import main\nmain()\n") == {"nothing-trains": "question"}
     assert outcomes("import torch\nprint(torch.ones(3))\n") == {"nothing-trains": "fail"}
+def test_a_folder_that_claims_no_score_or_is_off_the_record_track_is_asked_and_not_accused() -> None:
+    texts = {"train_gpt.py": PREQUANT.format(default=1)}
+    for claimed, on_track, expected in ((True, True, "fail"), (False, True, "question"), (True, False, "question")):
+        found, = code_findings(texts, claimed=claimed, on_track=on_track)
+        assert (found.rule, found.outcome) == ("val-before-score", expected)

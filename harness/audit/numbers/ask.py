@@ -38,6 +38,17 @@ def on_record_track(record: Record) -> bool:
     return "10min" in said.replace("_", "").replace("-", "") and not any(word in said or word in titles for word in OFF_TRACK)
 
 
+def off_record_track(record: Record) -> bool:
+    """Whether the folder itself says that it asks for no place: by its shelf, its track, its name or its title.
+
+    Not the opposite of on_record_track: a folder that names no track is on neither side.
+    """
+    claim = record.claim()
+    said = [*record.folder.split("/")[-2:], record.title or "",
+            *(fact.value for fact in ((claim.track, claim.name) if claim else ()) if fact)]
+    return any(word in text.lower() for text in said for word in OFF_TRACK)
+
+
 def places(texts: Texts, *facts: Number | Word | None) -> Places:
     """The lines in which facts stand, each once."""
     return tuple(dict.fromkeys(_place(texts, fact) for fact in facts if fact))
