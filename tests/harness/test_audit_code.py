@@ -271,3 +271,12 @@ def test_a_folder_that_claims_no_score_or_is_off_the_record_track_is_asked_and_n
     for claimed, on_track, expected in ((True, True, "fail"), (False, True, "question"), (True, False, "question")):
         found, = code_findings(texts, claimed=claimed, on_track=on_track)
         assert (found.rule, found.outcome) == ("val-before-score", expected)
+
+
+def test_a_setting_that_a_model_keeps_a_copy_of_stays_off() -> None:
+    source = PREQUANT.format(default=0).replace("def main():", """class Model:
+    def __init__(self, h):
+        self.ttt_enabled = bool(h.ttt_enabled)
+def main():""").replace("    h = Hyper()\n", "    h = Hyper()\n    model = Model(h)\n")
+    assert outcomes(source) == {}
+    assert outcomes(source.replace("bool(h.ttt_enabled)", "True")) == {"val-before-score": "fail"}

@@ -154,8 +154,10 @@ def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterabl
         known = Settings(settings.environment, {**settings.attributes, **dict.fromkeys(again, UNKNOWN)})
         live = _reached({file: tree for file, text in sources.items() if file in trees
                          and (tree := _pruned(file, text, known, passed, unread)) is not None})
+        copies = {id(node.targets[0]) for item in live for node in item.nodes
+                  if isinstance(node, ast.Assign) and _copies(node, settings)}
         stored = {node.attr for item in live for node in item.nodes if isinstance(node, ast.Attribute)
-                  and isinstance(node.ctx, ast.Store)} | {
+                  and isinstance(node.ctx, ast.Store) and id(node) not in copies} | {
             name for item in live for node in item.nodes if isinstance(node, ast.Global) for name in node.names}
         if stored & settings.attributes.keys() <= again:
             switches = _switches(live)
@@ -165,6 +167,14 @@ def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterabl
             continue
         again |= stored & settings.attributes.keys()
     return Program(live, {file: text.splitlines() for file, text in sources.items()}, unread, names, known)
+
+
+def _copies(node: ast.Assign, settings: Settings) -> bool:
+    """Whether `self.x = bool(h.x)` only hands on the value that x has anyway (#2039)."""
+    match node.targets:
+        case [ast.Attribute(attr=name)] if settings.attributes.get(name, UNKNOWN) is not UNKNOWN:
+            return bool(fold(node.value, settings) == settings.attributes[name])
+    return False
 
 
 def _switches(live: list[Live]) -> dict[str, dict[str, bool]]:
