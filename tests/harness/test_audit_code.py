@@ -280,3 +280,29 @@ def test_a_setting_that_a_model_keeps_a_copy_of_stays_off() -> None:
 def main():""").replace("    h = Hyper()\n", "    h = Hyper()\n    model = Model(h)\n")
     assert outcomes(source) == {}
     assert outcomes(source.replace("bool(h.ttt_enabled)", "True")) == {"val-before-score": "fail"}
+
+
+ADAPTED = PREQUANT.format(default=1).replace("            opt.step()\ndef main", """            opt.step()
+        log0(f"adapt_epoch:{epoch} loss:{loss:.4f}")
+def main""")
+
+
+@pytest.mark.parametrize(("log", "expected"), [
+    ("final val_bpb:1.0800\n", "question"),
+    ("adapt_epoch:1 loss:1.9\nfinal val_bpb:1.0800\n", "fail"),
+    ("clean val_bpb:1.0900\nadapt_epoch:1 loss:1.9\nfinal val_bpb:1.0800\n", "fail"),
+    ("clean val_bpb:1.0800\nadapt_epoch:1 loss:1.9\nfinal val_bpb:1.0700\n", "question"),
+    ('    log0(f"adapt_epoch:{epoch}")\nfinal val_bpb:1.0800\n', "question"),
+    ("loss:1.9\n", "fail"), ("", "fail")])
+def test_logs_tell_whether_the_code_was_at_work_on_the_score_that_is_stated(log: str, expected: str) -> None:
+    found, = code_findings({"train_gpt.py": ADAPTED, "train.log": log, "submission.json": '{"val_bpb": 1.0800}'})
+    assert (found.rule, found.outcome) == ("val-before-score", expected)
+
+
+def test_a_cache_that_no_log_tells_of_is_asked_about() -> None:
+    source = CACHE.format(word="targets").replace("def main():", """def evaluate(tokens, targets, table):
+    print(f"cache_pass:{len(tokens)}")
+    return mix(tokens, targets, table)
+def main():""").replace("    mix(tokens", "    evaluate(tokens")
+    assert outcomes(source, log="final val_bpb:1.1200\n") == {"target-in-key": "question"}
+    assert outcomes(source, log="cache_pass:9\nfinal val_bpb:0.9000\n") == {"target-in-key": "fail"}

@@ -1,9 +1,9 @@
 """Reading the code of a record folder without running it: what it may run, and which rules that touches.
 
 One idea a file: settings fold conditions, reach keeps what may run, and learning, distribution, counting, access and promises
-each ask one kind of question of it. A `fail` needs lines that leave no other reading, and a folder that claims a score for a
-place: studies, proposals and folders that call themselves no record (#1147, #1000) are asked. What cannot be told is a
-question.
+each ask one kind of question of it; traces weighs the answers by what the logs show. A `fail` needs lines that leave no other
+reading, and a folder that claims a score for a place: studies, proposals and folders that call themselves no record (#1147,
+#1000) are asked. What cannot be told is a question.
 Not covered: C and CUDA sources, shell scripts, values at run time.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.audit.code import access, counting, distribution, learning, promises
+from harness.audit.code import access, counting, distribution, learning, promises, traces
 from harness.audit.code.reach import Program, understand
 from harness.audit.finding import Evidence, Finding
 
@@ -44,6 +44,7 @@ def code_findings(texts: Mapping[str, str], *, scored: bool = True, claimed: boo
         except RecursionError:
             found.append(Finding("unread-code", None, "unknown", f"{check.__name__} was not asked: the code is nested too deeply",
                                  (), "code of a usual depth"))
+    found = traces.weighed(found, program, logs, [text for file, text in texts.items() if file.endswith(".json")])
     if scored:
         first = next(iter(sorted(readmes, key=len)), "")
         other = [file for file in texts if file.endswith((".sh", ".cu", ".cpp", ".c", ".rs", ".ipynb"))]

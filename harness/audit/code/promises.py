@@ -19,7 +19,8 @@ from harness.audit.finding import Evidence, Finding, Outcome
 WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z][a-z]+")
 HIDES = ("exec", "eval", "__import__")
 STARTS = {"system": "os.system", "execv": "os.execv", "run": "subprocess.run", "run_path": "runpy.run_path"}
-LEARNS = re.compile(r"backward\(|\bgrad\(|value_and_grad|\.step\(|opt\w*\.update\(|\.fit\(|add\.at\(|ctypes|cpp_extension|load_inline")
+LEARNS = re.compile(r"backward\(|\bgrad\(|value_and_grad|\.step\(|opt\w*\.update\(|\.fit\(|add\.at\("
+                    r"|ctypes|cpp_extension|load_inline")
 """Traces of learning: gradients of any framework, counting, code of another language."""
 OTHER = (".cu", ".cpp", ".c", ".rs", ".ipynb")
 LIBRARIES = {"torch", "numpy", "sentencepiece", "tqdm", "huggingface_hub", "datasets", "tiktoken", "kernels", "triton",

@@ -1,0 +1,90 @@
+"""What the logs say of code that may run: whether it printed what it prints, and which scores stand before that.
+
+Settings are told in prose and on command lines that no audit sees; a log of the run is better evidence. #379 and #181 publish
+code that is on, and logs of a run in which it was off; #406 took its number back to the score before the adaptation.
+Not covered: functions that print nothing, and logs that hold no score: nothing is taken back for those.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+
+from harness.audit.code.reach import Program
+from harness.audit.code.shape import called, own
+from harness.audit.finding import Finding
+
+MADE_BY_CODE = {"val-before-score", "last-epoch-scored", "slot", "target-in-key", "minimum-over-passes"}
+"""Rules whose fault a run commits only where the code in question ran."""
+WRITES = re.compile(r"print|log|info|write")
+MAIN = re.compile(r"^_?(main|run|train\w*|<module>)$")
+SOURCE = re.compile(r"""\(f?["']|^\s*f["']""")
+"""A line of a program: many logs begin with the script that ran."""
+SCORE = re.compile(r"bpb\w*[\s:=]{1,3}(\d\.\d{4,12})")
+STATED = re.compile(r'"val_bpb\w*"\s*:\s*(\d\.\d{3,16})')
+MIN_TEXT = 5
+"""Characters of a printed text that tell one function from another."""
+DEPTH = 2
+"""Callers asked for what they print: a cache is printed of by the evaluation that holds it."""
+
+
+def weighed(found: Iterable[Finding], program: Program, logs: Mapping[str, str], claims: Iterable[str]) -> list[Finding]:
+    """The findings, as questions where the logs do not show the code at work on the score that `claims` (JSON texts) state."""
+    written = [[line for line in text.splitlines() if not SOURCE.search(line)] for text in logs.values()]
+    written = [lines for lines in written if any(SCORE.search(line) for line in lines)]
+    stated = [float(number) for text in claims for number in STATED.findall(text)]
+    return [_weighed(one, program, written, stated) if one.rule in MADE_BY_CODE and one.outcome == "fail" else one
+            for one in found]
+
+
+def _weighed(found: Finding, program: Program, written: list[list[str]], stated: list[float]) -> Finding:
+    texts = _printed(program, found)
+    if not (texts and written):
+        return found
+    first = [next((at for at, line in enumerate(lines) if any(text in line for text in texts)), None) for lines in written]
+    if all(at is None for at in first):
+        return found._replace(outcome="question", message=f"{found.message}; no log prints what this code prints, such as "
+                                                          f"`{sorted(texts)[0][:40]}`")
+    before = [line for lines, at in zip(written, first, strict=True) if at is not None for line in lines[:at]]
+    after = [line for lines, at in zip(written, first, strict=True) for line in lines[at or 0:]]
+    if _states(before, stated) and not _states(after, stated):
+        return found._replace(outcome="question", message=f"{found.message}; the stated score stands in the log before that")
+    return found
+
+
+def _states(lines: list[str], stated: list[float]) -> bool:
+    """Whether a line prints one of the stated scores, to its own digits."""
+    return any(abs(float(number) - score) <= 0.51 * 10 ** -len(number.partition(".")[2])
+               for line in lines for number in SCORE.findall(line) for score in stated)
+
+
+def _printed(program: Program, found: Finding) -> set[str]:
+    """Texts that begin the lines printed by the functions in which the evidence stands, by those that call them, and by the
+    main program under the condition that calls them.
+    """
+    held = [live for live in program.live if not MAIN.match(live.name) and any(
+        place.file == live.file and place.line and live.node.lineno <= place.line <= (live.node.end_lineno or 0)
+        for place in found.evidence if not isinstance(live.node, ast.Module))]
+    for _ in range(DEPTH):
+        wanted = {live.name for live in held if "." not in live.name}
+        held += [live for live in program.live if not any(live is one for one in held) and not MAIN.match(live.name)
+                 and any(isinstance(part, ast.Name | ast.Attribute) and (getattr(part, "id", "") or getattr(part, "attr", ""))
+                         in wanted for part in live.nodes)]
+    wanted = {live.name for live in held}
+    switched = [min(guards, key=lambda guard: (guard.end_lineno or 0) - guard.lineno) for live in program.live
+                if MAIN.match(live.name) for call in live.nodes if called(call) in wanted
+                if (guards := [part for part in live.nodes if isinstance(part, ast.If)
+                               and part.lineno <= getattr(call, "lineno", 0) <= (part.end_lineno or 0)])]
+    return {text for live in held for text in _texts(live.nodes)} | {text for guard in switched for text in _texts(own(guard))}
+
+
+def _texts(nodes: Iterable[ast.AST]) -> set[str]:
+    found = set()
+    for part in nodes:
+        if isinstance(part, ast.Call) and WRITES.search(called(part)) and part.args:
+            first = part.args[0]
+            start = first.values[0] if isinstance(first, ast.JoinedStr) and first.values else first
+            if isinstance(start, ast.Constant) and isinstance(start.value, str) and len(text := start.value.strip()) >= MIN_TEXT:
+                found.add(text.splitlines()[0])
+    return found
