@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.audit.code.reach import Program
 from harness.audit.code.shape import called, own
+from harness.audit.code.tree import parsed, walk
 from harness.audit.finding import Finding
 
 MADE_BY_CODE = {"val-before-score", "last-epoch-scored", "slot", "target-in-key", "minimum-over-passes"}
@@ -72,11 +73,23 @@ def _printed(program: Program, found: Finding) -> set[str]:
                  and any(isinstance(part, ast.Name | ast.Attribute) and (getattr(part, "id", "") or getattr(part, "attr", ""))
                          in wanted for part in live.nodes)]
     wanted = {live.name for live in held}
-    switched = [min(guards, key=lambda guard: (guard.end_lineno or 0) - guard.lineno) for live in program.live
-                if MAIN.match(live.name) for call in live.nodes if called(call) in wanted
-                if (guards := [part for part in live.nodes if isinstance(part, ast.If)
-                               and part.lineno <= getattr(call, "lineno", 0) <= (part.end_lineno or 0)])]
+    places = [(live.file, part.lineno) for live in program.live if MAIN.match(live.name) for part in live.nodes
+              if isinstance(part, ast.Name) and part.id in wanted]
+    switched = [guard for file in {file for file, _ in places}
+                for guard in _guards(program.sources[file], [line for other, line in places if other == file])]
     return {text for live in held for text in _texts(live.nodes)} | {text for guard in switched for text in _texts(own(guard))}
+
+
+def _guards(lines: Sequence[str], places: Sequence[int]) -> list[ast.If]:
+    """The innermost condition around each line, of the source as it was written: those that the settings decide are cut from
+    the live program.
+    """
+    try:
+        conditions = [part for part in walk(parsed("\n".join(lines))) if isinstance(part, ast.If)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    around = [[part for part in conditions if part.lineno <= place <= (part.end_lineno or 0)] for place in places]
+    return [max(found, key=lambda part: part.lineno) for found in around if found]
 
 
 def _texts(nodes: Iterable[ast.AST]) -> set[str]:
