@@ -31,7 +31,9 @@ def report(folder: Path, held: Read) -> dict[str, Any]:
     unread = [Finding("unread-code", None, "unknown", f"{name}: {reason}", (Evidence(name, None, ""),),
                       "a smaller file, or fewer of them") for name, reason in held.cut.items()]
     claimed = what.headline_bpb is not None and what.headline_bpb > 0
-    found = [*code_findings(held.texts, claimed=claimed, on_track=not off_record_track(what), unread=[*held.cut, *held.left]),
+    readmes = [text for file, text in held.texts.items() if file.lower().startswith("readme")]
+    on_track = not off_record_track(what, readmes)
+    found = [*code_findings(held.texts, claimed=claimed, on_track=on_track, unread=[*held.cut, *held.left]),
              *number_findings(what, held.texts), *unread]
     outcomes = {finding.outcome for finding in found}
     verdict = "violations found" if "fail" in outcomes else "questions" if "question" in outcomes else "nothing found"

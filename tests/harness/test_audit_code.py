@@ -301,8 +301,21 @@ def test_logs_tell_whether_the_code_was_at_work_on_the_score_that_is_stated(log:
 
 def test_a_cache_that_no_log_tells_of_is_asked_about() -> None:
     source = CACHE.format(word="targets").replace("def main():", """def evaluate(tokens, targets, table):
-    print(f"cache_pass:{len(tokens)}")
+    log0(f"cache_pass:{len(tokens)}")
     return mix(tokens, targets, table)
 def main():""").replace("    mix(tokens", "    evaluate(tokens")
     assert outcomes(source, log="final val_bpb:1.1200\n") == {"target-in-key": "question"}
     assert outcomes(source, log="cache_pass:9\nfinal val_bpb:0.9000\n") == {"target-in-key": "fail"}
+    unkept = source.replace("log0", "print")  # nothing that print() writes is in the log, so its silence tells nothing
+    assert outcomes(unkept, log="final val_bpb:0.9000\n") == {"target-in-key": "fail"}
+
+
+@pytest.mark.parametrize(("opening", "verdict"), [("# A record", "violations found"),
+                                                  ("# A study\nThis is a non-record `10min` submission.", "questions")])
+def test_a_readme_that_opens_with_being_no_record_makes_it_a_question(tmp_path: Path, opening: str, verdict: str) -> None:
+    folder = tmp_path / "records" / "track_10min_16mb" / "2026-04-01_Study"
+    folder.mkdir(parents=True)
+    (folder / "train_gpt.py").write_text(PREQUANT.format(default=1))
+    (folder / "submission.json").write_text('{"val_bpb": 1.08}')
+    (folder / "README.md").write_text(opening)
+    assert audit.audit_folder(folder)["verdict"] == verdict

@@ -19,6 +19,8 @@ from harness.audit.finding import Finding
 MADE_BY_CODE = {"val-before-score", "last-epoch-scored", "slot", "target-in-key", "minimum-over-passes"}
 """Rules whose fault a run commits only where the code in question ran."""
 WRITES = re.compile(r"print|log|info|write")
+PRINT = re.compile(r"^print$")
+KEPT = re.compile(r"print.|.print|log|info|write")
 MAIN = re.compile(r"^_?(main|run|train\w*|<module>)$")
 SOURCE = re.compile(r"""\(f?["']|^\s*f["']""")
 """A line of a program: many logs begin with the script that ran."""
@@ -40,8 +42,10 @@ def weighed(found: Iterable[Finding], program: Program, logs: Mapping[str, str],
 
 
 def _weighed(found: Finding, program: Program, written: list[list[str]], stated: list[float]) -> Finding:
-    texts = _printed(program, found)
-    if not (texts and written):
+    if not written:
+        return found
+    texts = _printed(program, found, _prints_are_kept(program, written))
+    if not texts:
         return found
     first = [next((at for at, line in enumerate(lines) if any(text in line for text in texts)), None) for lines in written]
     if all(at is None for at in first):
@@ -60,7 +64,13 @@ def _states(lines: list[str], stated: list[float]) -> bool:
                for line in lines for number in SCORE.findall(line) for score in stated)
 
 
-def _printed(program: Program, found: Finding) -> set[str]:
+def _prints_are_kept(program: Program, written: list[list[str]]) -> bool:
+    """Whether what bare print() writes is in the logs at all: many programs keep only what their own function for it writes."""
+    texts = {text for live in program.live for text in _texts(live.nodes, PRINT)}
+    return any(text in line for lines in written for line in lines for text in texts)
+
+
+def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
     """Texts that begin the lines printed by the functions in which the evidence stands, by those that call them, and by the
     main program under the condition that calls them.
     """
@@ -77,7 +87,9 @@ def _printed(program: Program, found: Finding) -> set[str]:
               if isinstance(part, ast.Name) and part.id in wanted]
     switched = [guard for file in {file for file, _ in places}
                 for guard in _guards(program.sources[file], [line for other, line in places if other == file])]
-    return {text for live in held for text in _texts(live.nodes)} | {text for guard in switched for text in _texts(own(guard))}
+    writes = WRITES if prints else KEPT
+    return {text for nodes in (*(live.nodes for live in held), *(own(guard) for guard in switched))
+            for text in _texts(nodes, writes)}
 
 
 def _guards(lines: Sequence[str], places: Sequence[int]) -> list[ast.If]:
@@ -92,10 +104,10 @@ def _guards(lines: Sequence[str], places: Sequence[int]) -> list[ast.If]:
     return [max(found, key=lambda part: part.lineno) for found in around if found]
 
 
-def _texts(nodes: Iterable[ast.AST]) -> set[str]:
+def _texts(nodes: Iterable[ast.AST], writes: re.Pattern[str]) -> set[str]:
     found = set()
     for part in nodes:
-        if isinstance(part, ast.Call) and WRITES.search(called(part)) and part.args:
+        if isinstance(part, ast.Call) and writes.search(called(part)) and part.args:
             first = part.args[0]
             start = first.values[0] if isinstance(first, ast.JoinedStr) and first.values else first
             if isinstance(start, ast.Constant) and isinstance(start.value, str) and len(text := start.value.strip()) >= MIN_TEXT:
