@@ -319,3 +319,10 @@ def test_a_readme_that_opens_with_being_no_record_makes_it_a_question(tmp_path: 
     (folder / "submission.json").write_text('{"val_bpb": 1.08}')
     (folder / "README.md").write_text(opening)
     assert audit.audit_folder(folder)["verdict"] == verdict
+
+
+def test_a_score_that_only_a_readme_names_is_no_claim(tmp_path: Path) -> None:
+    (tmp_path / "train_gpt.py").write_text(PREQUANT.format(default=1))
+    (tmp_path / "README.md").write_text("# Builds on another entry (val_bpb 1.1271), pending compute\n")
+    (tmp_path / "submission.json").write_text('{"val_bpb": null}')
+    assert audit.audit_folder(tmp_path)["verdict"] == "questions"
