@@ -326,3 +326,16 @@ def test_a_score_that_only_a_readme_names_is_no_claim(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# Builds on another entry (val_bpb 1.1271), pending compute\n")
     (tmp_path / "submission.json").write_text('{"val_bpb": null}')
     assert audit.audit_folder(tmp_path)["verdict"] == "questions"
+
+
+def test_what_a_launcher_sets_is_not_taken_from_the_scripts_default() -> None:
+    source = TRAINING + """
+import os
+def main():
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size != 8:
+        raise ValueError("eight cards")
+    train_step(model, opt, loader)
+main()
+"""
+    assert outcomes(source) == {}
