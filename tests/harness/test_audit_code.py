@@ -306,6 +306,8 @@ def test_a_cache_that_no_log_tells_of_is_asked_about() -> None:
 def main():""").replace("    mix(tokens", "    evaluate(tokens")
     assert outcomes(source, log="final val_bpb:1.1200\n") == {"target-in-key": "question"}
     assert outcomes(source, log="cache_pass:9\nfinal val_bpb:0.9000\n") == {"target-in-key": "fail"}
+    shared = source.replace("    return mix(", "    log0(f'final val_bpb:{1}')\n    return mix(") + "log0(f'final val_bpb:{2}')\n"
+    assert outcomes(shared, log="final val_bpb:1.1200\n") == {"target-in-key": "question"}
     unkept = source.replace("log0", "print")  # nothing that print() writes is in the log, so its silence tells nothing
     assert outcomes(unkept, log="final val_bpb:0.9000\n") == {"target-in-key": "fail"}
 

@@ -85,11 +85,16 @@ def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
     wanted = {live.name for live in held}
     places = [(live.file, part.lineno) for live in program.live if MAIN.match(live.name) for part in live.nodes
               if isinstance(part, ast.Name) and part.id in wanted]
-    switched = [guard for file in {file for file, _ in places}
+    switched = [(file, guard) for file in {file for file, _ in places}
                 for guard in _guards(program.sources[file], [line for other, line in places if other == file])]
     writes = WRITES if prints else KEPT
-    return {text for nodes in (*(live.nodes for live in held), *(own(guard) for guard in switched))
-            for text in _texts(nodes, writes)}
+    spans: list[tuple[str, ast.stmt]] = [(live.file, live.node) for live in held if not isinstance(live.node, ast.Module)]
+    spans += switched
+    texts = {text for nodes in (*(live.nodes for live in held), *(own(guard) for _, guard in switched))
+             for text in _texts(nodes, writes)}
+    beside = [line for file in {file for file, _ in spans} for number, line in enumerate(program.sources[file], 1)
+              if not any(other == file and node.lineno <= number <= (node.end_lineno or 0) for other, node in spans)]
+    return {text for text in texts if not any(text in line for line in beside)}  # other code prints those too: #181
 
 
 def _guards(lines: Sequence[str], places: Sequence[int]) -> list[ast.If]:
