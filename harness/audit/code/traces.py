@@ -94,7 +94,7 @@ def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
              for text in _texts(nodes, writes)}
     beside = [line for file in {file for file, _ in spans} for number, line in enumerate(program.sources[file], 1)
               if not any(other == file and node.lineno <= number <= (node.end_lineno or 0) for other, node in spans)]
-    return {text for text in texts if not any(text in line for line in beside)}  # other code prints those too: #181
+    return {text for text in texts if not any(text in line for line in beside)} or texts  # what other code prints too: #181
 
 
 def _guards(lines: Sequence[str], places: Sequence[int]) -> list[ast.If]:
