@@ -14,6 +14,7 @@ from harness.audit.code import code_findings
 from harness.audit.finding import Evidence, Finding
 from harness.audit.folder import Read, read
 from harness.audit.numbers import number_findings
+from harness.audit.numbers.ask import off_record_track
 from harness.audit.record.report import seeds
 
 EXIT = {"violations found": 1, "questions": 5, "nothing found": 0}
@@ -29,9 +30,11 @@ def report(folder: Path, held: Read) -> dict[str, Any]:
     what = record.read(folder.as_posix(), held.texts)
     unread = [Finding("unread-code", None, "unknown", f"{name}: {reason}", (Evidence(name, None, ""),),
                       "a smaller file, or fewer of them") for name, reason in held.cut.items()]
-    claimed = what.headline_bpb is not None and what.headline_bpb > 0
-    found = [*code_findings(held.texts, claimed=claimed, unread=[*held.cut, *held.left]), *number_findings(what, held.texts),
-             *unread]
+    claimed = bool(what.headline_bpb) and what.headline_kind != "README"  # prose names other entries' scores too: #291
+    readmes = [text for file, text in held.texts.items() if file.lower().startswith("readme")]
+    on_track = not off_record_track(what, readmes)
+    found = [*code_findings(held.texts, claimed=claimed, on_track=on_track, unread=[*held.cut, *held.left]),
+             *number_findings(what, held.texts), *unread]
     outcomes = {finding.outcome for finding in found}
     verdict = "violations found" if "fail" in outcomes else "questions" if "question" in outcomes else "nothing found"
     return {"schema": 1, "folder": folder.as_posix(), "headline_bpb": what.headline_bpb, "headline_kind": what.headline_kind,

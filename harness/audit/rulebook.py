@@ -27,7 +27,8 @@ CODE = (
     Entry("val-before-score", "Validation text is learnt from before it is scored", "C3", "#402, #1376, #1017 C3",
           "a reachable function that steps an optimizer on validation tokens and scores nothing, with the scoring after it",
           "#1487: prequant_ttt_adapt_adamw(h, model, device, val_tokens) before the eval that makes the headline",
-          "functions that learn and score in one loop are read for their epochs only; helpers of an evaluator are not judged"),
+          "functions that learn and score in one loop are read for their epochs only; helpers of an evaluator are not judged; a "
+          "question where the logs print nothing of it, or only after the stated score"),
     Entry("last-epoch-scored", "Of several epochs over the validation text the last is the score", "C3", "#568, #677, #1017 C3",
           "a loop over epochs with optimizer steps whose sums are kept for the last epoch only",
           "#568: for epoch in range(ttt_epochs): batch_loss.zero_(); ...; opt.step() and afterwards loss_sum += batch_loss",
@@ -39,7 +40,8 @@ CODE = (
     Entry("target-in-key", "A cache is asked at a hash of the token to be predicted", "C2", "#779, #886, #1147, #1017 C2",
           "context hash xor target times a prime, and a table read at that key",
           "#779: full_key = (ctx_hash ^ (tgt * prime)) & mask; full_counts[full_key]",
-          "whether all tokens of the vocabulary are asked for is not read; caches written in C are not seen"),
+          "whether all tokens of the vocabulary are asked for is not read; caches in C are not seen; a question where the "
+          "logs print nothing of it"),
     Entry("minimum-over-passes", "The smallest of several scores of a token is kept", "C4", "#573, #1017 C4",
           "an elementwise minimum of token scores assigned to the scores themselves",
           "#573: best_nll = torch.minimum(best_nll, nll)", "a minimum written as a comparison and a copy is not seen"),
@@ -68,7 +70,8 @@ CODE = (
     Entry("nothing-trains", "The published program trains nothing", None, "README R7, #1732",
           "no backward pass and no optimizer step is reachable from the program's entry",
           "#1732: main() builds a model, prints its size and returns",
-          "programs that run hidden code are not judged"),
+          "programs that run hidden code are not judged; a question where any source holds a trace of learning, or imports a "
+          "module that is not in the folder"),
     Entry("no-runnable-code", "No program is published", None, "README R7, #561, #1731",
           "a folder with README and submission.json that claims a score and holds no source and no script",
           "#1731: README, submission.json and logs",

@@ -228,8 +228,11 @@ def test_packed_code_is_read_without_being_run(tmp_path: Path) -> None:
     packed = base64.b85encode(lzma.compress((PREQUANT.format(default=1) + f"open({str(tmp_path / 'ran')!r}, 'w')\n# "
                                              + "0123456789abcdef" * 40).encode())).decode()
     wrapper = f"import base64, lzma\nexec(lzma.decompress(base64.b85decode({packed!r})))\n"
-    (tmp_path / "train_gpt.py").write_text(wrapper)
-    report = audit.audit_folder(tmp_path)
+    folder = tmp_path / "records" / "track_10min_16mb" / "2026-04-01_Packed"
+    folder.mkdir(parents=True)
+    (folder / "train_gpt.py").write_text(wrapper)
+    (folder / "submission.json").write_text('{"val_bpb": 1.08}')
+    report = audit.audit_folder(folder)
     assert report["verdict"] == "violations found"
     assert report["findings"][0]["evidence"][0]["file"] == "train_gpt.py!1.py"
     assert not (tmp_path / "ran").exists()
@@ -238,3 +241,103 @@ def test_packed_code_is_read_without_being_run(tmp_path: Path) -> None:
 def test_a_bomb_of_packed_code_ends_at_the_limit() -> None:
     bomb = base64.b85encode(lzma.compress(b"#" * 50_000_000)).decode()
     assert list(unwrapped(f"x = {bomb!r}")) == []
+
+
+def test_a_class_that_is_only_named_as_a_type_is_not_run() -> None:
+    source = TRAINING + """
+class Cache:
+    def ask(self, tgt):
+        full_key = (ctx_hash ^ (tgt * prime)) & mask
+        return full_counts[full_key]
+def main():
+    train_step(model, opt, loader)
+    cache: Cache | None = {made}
+    if isinstance(cache, Cache):
+        cache.ask(x)
+main()
+"""
+    assert outcomes(source.format(made="None")) == {}
+    assert outcomes(source.format(made="Cache()")) == {"target-in-key": "fail"}
+
+
+def test_training_that_a_decorator_or_another_folder_may_start_is_asked_about() -> None:
+    service = "@app.function(gpu='H100:8')\ndef run(model, opt):\n    model(x).backward()\n    opt.step()\n" \
+              "@app.local_entrypoint()\ndef main():\n    run.remote()\n"
+    assert outcomes(service) == {"nothing-trains": "question"}
+    assert outcomes("from flood import main\nmain()\n") == {"nothing-trains": "question"}
+    assert outcomes("import torch\nprint(torch.ones(3))\n") == {"nothing-trains": "fail"}
+def test_a_folder_that_claims_no_score_or_is_off_the_record_track_is_asked_and_not_accused() -> None:
+    texts = {"train_gpt.py": PREQUANT.format(default=1)}
+    for claimed, on_track, expected in ((True, True, "fail"), (False, True, "question"), (True, False, "question")):
+        found, = code_findings(texts, claimed=claimed, on_track=on_track)
+        assert (found.rule, found.outcome) == ("val-before-score", expected)
+
+
+def test_a_setting_that_a_model_keeps_a_copy_of_stays_off() -> None:
+    source = PREQUANT.format(default=0).replace("def main():", """class Model:
+    def __init__(self, h):
+        self.ttt_enabled = bool(h.ttt_enabled)
+def main():""").replace("    h = Hyper()\n", "    h = Hyper()\n    model = Model(h)\n")
+    assert outcomes(source) == {}
+    assert outcomes(source.replace("bool(h.ttt_enabled)", "True")) == {"val-before-score": "fail"}
+
+
+ADAPTED = PREQUANT.format(default=1).replace("            opt.step()\ndef main", """            opt.step()
+        log0(f"adapt_epoch:{epoch} loss:{loss:.4f}")
+def main""")
+
+
+@pytest.mark.parametrize(("log", "expected"), [
+    ("final val_bpb:1.0800\n", "question"),
+    ("adapt_epoch:1 loss:1.9\nfinal val_bpb:1.0800\n", "fail"),
+    ("clean val_bpb:1.0900\nadapt_epoch:1 loss:1.9\nfinal val_bpb:1.0800\n", "fail"),
+    ("clean val_bpb:1.0800\nadapt_epoch:1 loss:1.9\nfinal val_bpb:1.0700\n", "question"),
+    ('    log0(f"adapt_epoch:{epoch}")\nfinal val_bpb:1.0800\n', "question"),
+    ("loss:1.9\n", "fail"), ("", "fail")])
+def test_logs_tell_whether_the_code_was_at_work_on_the_score_that_is_stated(log: str, expected: str) -> None:
+    found, = code_findings({"train_gpt.py": ADAPTED, "train.log": log, "submission.json": '{"val_bpb": 1.0800}'})
+    assert (found.rule, found.outcome) == ("val-before-score", expected)
+
+
+def test_a_cache_that_no_log_tells_of_is_asked_about() -> None:
+    source = CACHE.format(word="targets").replace("def main():", """def evaluate(tokens, targets, table):
+    log0(f"cache_pass:{len(tokens)}")
+    return mix(tokens, targets, table)
+def main():""").replace("    mix(tokens", "    evaluate(tokens")
+    assert outcomes(source, log="final val_bpb:1.1200\n") == {"target-in-key": "question"}
+    assert outcomes(source, log="cache_pass:9\nfinal val_bpb:0.9000\n") == {"target-in-key": "fail"}
+    shared = source.replace("    return mix(", "    log0(f'final val_bpb:{1}')\n    return mix(") + "log0(f'final val_bpb:{2}')\n"
+    assert outcomes(shared, log="final val_bpb:1.1200\n") == {"target-in-key": "question"}
+    unkept = source.replace("log0", "print")  # nothing that print() writes is in the log, so its silence tells nothing
+    assert outcomes(unkept, log="final val_bpb:0.9000\n") == {"target-in-key": "fail"}
+
+
+@pytest.mark.parametrize(("opening", "verdict"), [("# A record", "violations found"),
+                                                  ("# A study\nThis is a non-record `10min` submission.", "questions")])
+def test_a_readme_that_opens_with_being_no_record_makes_it_a_question(tmp_path: Path, opening: str, verdict: str) -> None:
+    folder = tmp_path / "records" / "track_10min_16mb" / "2026-04-01_Study"
+    folder.mkdir(parents=True)
+    (folder / "train_gpt.py").write_text(PREQUANT.format(default=1))
+    (folder / "submission.json").write_text('{"val_bpb": 1.08}')
+    (folder / "README.md").write_text(opening)
+    assert audit.audit_folder(folder)["verdict"] == verdict
+
+
+def test_a_score_that_only_a_readme_names_is_no_claim(tmp_path: Path) -> None:
+    (tmp_path / "train_gpt.py").write_text(PREQUANT.format(default=1))
+    (tmp_path / "README.md").write_text("# Builds on another entry (val_bpb 1.1271), pending compute\n")
+    (tmp_path / "submission.json").write_text('{"val_bpb": null}')
+    assert audit.audit_folder(tmp_path)["verdict"] == "questions"
+
+
+def test_what_a_launcher_sets_is_not_taken_from_the_scripts_default() -> None:
+    source = TRAINING + """
+import os
+def main():
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size != 8:
+        raise ValueError("eight cards")
+    train_step(model, opt, loader)
+main()
+"""
+    assert outcomes(source) == {}

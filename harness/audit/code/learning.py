@@ -46,7 +46,7 @@ def before_scoring(program: Program) -> Iterator[Finding]:
                 data = [part for part in live.nodes if isinstance(part, ast.Name) and part.id == tokens[0]]
                 where = quote(program, live, live.node, *data[-1:], *calls(live.node, "backward")[:1], taken[0])
                 yield Finding("val-before-score", "C3", "fail", f"{live.name}() steps an optimizer on `{tokens[0]}` and scores "
-                              f"nothing; {other.name}() calls it, and {called(scored[0])}() only after it", where
+                              f"nothing; {other.name}() calls it, and {called(scored[0])}() scores after it", where
                               + quote(program, other, call, scored[0]),
                               "scores of these tokens that stand before the call, or settings of the run that switch it off")
                 break

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.audit.code.reach import Program
@@ -18,6 +19,13 @@ from harness.audit.finding import Evidence, Finding, Outcome
 WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z][a-z]+")
 HIDES = ("exec", "eval", "__import__")
 STARTS = {"system": "os.system", "execv": "os.execv", "run": "subprocess.run", "run_path": "runpy.run_path"}
+LEARNS = re.compile(r"backward\(|\bgrad\(|value_and_grad|\.step\(|opt\w*\.update\(|\.fit\(|add\.at\("
+                    r"|ctypes|cpp_extension|load_inline")
+"""Traces of learning: gradients of any framework, counting, code of another language."""
+OTHER = (".cu", ".cpp", ".c", ".rs", ".ipynb")
+LIBRARIES = {"torch", "numpy", "sentencepiece", "tqdm", "huggingface_hub", "datasets", "tiktoken", "kernels", "triton",
+             "zstandard", "brotli", "flash_attn", "flash_attn_interface", "scipy", "einops"}
+"""Modules that no record folder ships and that train nothing by themselves."""
 COMMON = {"Model", "Block", "Linear", "Module", "Layer", "Data", "Loader", "Token", "Base", "Test",
           "Wise", "Aware", "Quantizer", "Hyperparameters"}
 
@@ -51,8 +59,12 @@ def no_code(program: Program, other_code: Sequence[str], logs: Mapping[str, str]
                   "the train script, in the folder")
 
 
-def nothing_trains(program: Program, readme: str, readme_file: str) -> Iterator[Finding]:
-    """No reachable optimizer step and no reachable backward pass anywhere in the program."""
+def nothing_trains(program: Program, readme: str, readme_file: str, other_code: Sequence[str] = ()) -> Iterator[Finding]:
+    """No reachable optimizer step and no reachable backward pass anywhere in the program.
+
+    A `fail` only where no source of the folder holds any either, reached or not, and none is imported that is not there:
+    functions that a decorator hands to a service (#1254) and modules beside the folder (#1304) train too.
+    """
     if not program.live or program.unread or _hidden(program):
         return
     if any(calls(live.node, "backward") or calls(live.node, "step") for live in program.live):
@@ -63,7 +75,10 @@ def nothing_trains(program: Program, readme: str, readme_file: str) -> Iterator[
     last = main.node.body[-1]
     lines = program.sources[main.file]
     places = (Evidence(main.file, last.lineno, lines[last.lineno - 1].strip()[:200]),)
-    whole = any("train" in file.rsplit("/", 1)[-1] for file in program.sources)  # a proposal may ship an evaluator alone: #318
+    whole = any("train" in file.rsplit("/", 1)[-1] for file in program.sources) and not any(
+        file.endswith(OTHER) for file in other_code) and not any(
+        LEARNS.search(line) for lines_of in program.sources.values() for line in lines_of
+    ) and not _elsewhere(program)  # a proposal may ship an evaluator alone: #318
     yield Finding("nothing-trains", None, "fail" if whole else "question",
                   f"nothing that {main.name}() reaches differentiates a loss or steps an optimizer: the published "
                   "program cannot have made the score", places, "the script that was run")
@@ -114,6 +129,14 @@ def _hidden(program: Program) -> bool:
     return any((isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in HIDES)
                or (isinstance(part, ast.Attribute) and part.attr in STARTS and ast.unparse(part) in STARTS.values())
                for live in program.live for part in live.nodes)
+
+
+def _elsewhere(program: Program) -> bool:
+    """Whether something that runs comes from a module that is neither in the folder nor to be had by the image."""
+    known = {file.rsplit("/", 1)[-1].removesuffix(".py") for file in program.sources} | set(sys.stdlib_module_names) | LIBRARIES
+    return any((getattr(part, "level", 0) or 0) > 0 or module.split(".")[0] not in known
+               for live in program.live for part in live.nodes if isinstance(part, ast.Import | ast.ImportFrom)
+               for module in ([part.module or ""] if isinstance(part, ast.ImportFrom) else [alias.name for alias in part.names]))
 
 
 def _does_nothing(function: ast.FunctionDef) -> bool:

@@ -1,9 +1,10 @@
 """What of a program runs: dead branches are cut by its settings, then what the entry does not reach is left out.
 
 Names are followed, not values: a function counts as reached where anything that runs mentions its name, a method where an
-attribute of its name is read. So what is left out is certainly not run, and what is kept may still not be. #1458 was accused
-for code that its settings switch off; merged records hold disabled SLOT.
-Not covered: names made at run time (`getattr` with a computed name keeps everything).
+attribute of its name is read and its class is mentioned too, other than as a type. So what is left out is not run, and what is
+kept may still not be. #1458 was accused for code that its settings switch off; merged records hold disabled SLOT, and #1140
+names the class of a cache that it never makes in an annotation.
+Not covered: names made at run time (`getattr`, `globals()`), functions that only a decorator hands on.
 """
 
 from __future__ import annotations
@@ -153,8 +154,10 @@ def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterabl
         known = Settings(settings.environment, {**settings.attributes, **dict.fromkeys(again, UNKNOWN)})
         live = _reached({file: tree for file, text in sources.items() if file in trees
                          and (tree := _pruned(file, text, known, passed, unread)) is not None})
+        copies = {id(node.targets[0]) for item in live for node in item.nodes
+                  if isinstance(node, ast.Assign) and _copies(node, settings)}
         stored = {node.attr for item in live for node in item.nodes if isinstance(node, ast.Attribute)
-                  and isinstance(node.ctx, ast.Store)} | {
+                  and isinstance(node.ctx, ast.Store) and id(node) not in copies} | {
             name for item in live for node in item.nodes if isinstance(node, ast.Global) for name in node.names}
         if stored & settings.attributes.keys() <= again:
             switches = _switches(live)
@@ -164,6 +167,14 @@ def understand(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterabl
             continue
         again |= stored & settings.attributes.keys()
     return Program(live, {file: text.splitlines() for file, text in sources.items()}, unread, names, known)
+
+
+def _copies(node: ast.Assign, settings: Settings) -> bool:
+    """Whether `self.x = bool(h.x)` only hands on the value that x has anyway (#2039)."""
+    match node.targets:
+        case [ast.Attribute(attr=name)] if settings.attributes.get(name, UNKNOWN) is not UNKNOWN:
+            return bool(fold(node.value, settings) == settings.attributes[name])
+    return False
 
 
 def _switches(live: list[Live]) -> dict[str, dict[str, bool]]:
@@ -208,7 +219,7 @@ def _pruned(file: str, text: str, settings: Settings, passed: Mapping[str, Mappi
 
 
 def _own(node: ast.AST) -> Iterable[ast.AST]:
-    """What a module or a function runs itself: not the bodies of the functions and classes that it defines."""
+    """What a module or a function runs itself: not the bodies of what it defines, and no types of annotations."""
     stack = children(node)[::-1]
     while stack:
         child = stack.pop()
@@ -218,6 +229,12 @@ def _own(node: ast.AST) -> Iterable[ast.AST]:
         elif isinstance(child, ast.ClassDef):
             inner = [*child.decorator_list, *child.bases,
                      *(part for part in child.body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef))]
+        elif isinstance(child, ast.AnnAssign):
+            yield child
+            inner = [child.target, *([child.value] if child.value else [])]
+        elif isinstance(child, ast.Call) and getattr(child.func, "id", "") in ("isinstance", "issubclass"):
+            yield child
+            inner = [child.func, *child.args[:1]]
         else:
             yield child
             inner = children(child)
@@ -291,6 +308,11 @@ def _reached(every: Mapping[str, ast.Module]) -> list[Live]:
     live = [Live(file, trees[file], "<module>", list(_own(trees[file]))) for file in _entries(whole)]
     seen = {id(item.node) for item in live}
     queue = list(live)
+    owner = {id(part): made.name for index in indices.values() for made in index.classes for part in made.body
+             if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)}
+    made_of: set[str] = set()
+    waiting: dict[str, list[tuple[str, Function, str]]] = {}
+    """Methods whose names are read, by the class that nothing has mentioned yet."""
 
     def reach(file: str, node: Function | ast.Module, name: str) -> None:
         if id(node) not in seen:
@@ -311,7 +333,15 @@ def _reached(every: Mapping[str, ast.Module]) -> list[Live]:
                         reach(stems[module], trees[stems[module]], "<module>")
             for name in names:
                 for file, function in defined.get(name, ()):
-                    reach(file, function, name)
+                    holder = owner.get(id(function))
+                    if holder is None or holder in made_of:
+                        reach(file, function, name)
+                    else:
+                        waiting.setdefault(holder, []).append((file, function, name))
+                if name in classes and name not in made_of:
+                    made_of.add(name)
+                    for file, function, method in waiting.pop(name, ()):
+                        reach(file, function, method)
                 for file, made in classes.get(name, ()):
                     for part in made.body:
                         if isinstance(part, ast.FunctionDef) and (part.name == "forward" or part.name.startswith("__")):

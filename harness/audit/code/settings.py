@@ -29,6 +29,8 @@ COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b, ast.Is: operator.is_,
     ast.IsNot: operator.is_not}
 CAST: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool, "str": str}
+LAUNCHER = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
+"""Set by what starts the program: their defaults in the script are not what ran (#1846 stops where WORLD_SIZE is not 8)."""
 METHODS = ("lower", "upper", "strip")
 
 
@@ -117,6 +119,8 @@ def _fold_call(node: ast.Call, settings: Settings) -> Any:
     first = node.args[0] if node.args else None
     if isinstance(first, ast.Constant) and isinstance(first.value, str) and (
             source in ("os.environ.get", "os.getenv", "environ.get") or ("env" in name.lower() and len(node.args) > 1)):
+        if first.value in LAUNCHER:
+            return UNKNOWN
         default = _fold(node.args[1], settings) if len(node.args) > 1 else None
         given = settings.environment.get(first.value, default)
         if isinstance(given, str) and isinstance(default, bool | int | float):  # a helper that casts like its default

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from harness.audit.finding import Evidence, Finding
@@ -12,6 +13,10 @@ MAX_TEXT = 200
 Texts = Mapping[str, str]
 Places = tuple[Evidence, ...]
 OFF_TRACK = ("non_record", "non-record", "nonrecord", "non record", "not a record", "negative result")
+
+NO_RECORD = re.compile(r"non-?record\W+(\S+ )?submission", re.I)
+OPENING = 2_000
+"""Characters of a README in which it says what it is."""
 
 
 def passed(rule: str, message: str, where: Places = ()) -> Finding:
@@ -36,6 +41,19 @@ def on_record_track(record: Record) -> bool:
     said = f"{record.folder}/{track.value if track else ''}".lower()
     titles = f"{name.value if name else ''} {record.title or ''}".lower()
     return "10min" in said.replace("_", "").replace("-", "") and not any(word in said or word in titles for word in OFF_TRACK)
+
+
+def off_record_track(record: Record, readmes: Iterable[str] = ()) -> bool:
+    """Whether the folder itself says that it asks for no place: by its shelf, its track, its name, its title, or in the opening
+    of a README (#272: a non-record submission on the record track's shelf).
+
+    Not the opposite of on_record_track: a folder that names no track is on neither side.
+    """
+    claim = record.claim()
+    said = [*record.folder.split("/")[-2:], record.title or "",
+            *(fact.value for fact in ((claim.track, claim.name) if claim else ()) if fact)]
+    return any(word in text.lower() for text in said for word in OFF_TRACK) or any(
+        NO_RECORD.search(text[:OPENING]) for text in readmes)
 
 
 def places(texts: Texts, *facts: Number | Word | None) -> Places:
