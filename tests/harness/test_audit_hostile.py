@@ -191,3 +191,10 @@ def test_nothing_of_a_folder_is_run(tmp_path: Path) -> None:
     (folder / "submission.json").write_text('{"val_bpb": 1.0, "__reduce__": ["os.system", ["touch x"]]}')
     checked(folder)
     assert not touched.exists()
+
+
+def test_numbers_beyond_all_measure_are_read_as_far_as_they_make_sense(tmp_path: Path) -> None:
+    (tmp_path / "train_seed1.log").write_text("final_int8_zlib_roundtrip val_loss:2.1e999 val_bpb:1.2e-999\nval_loss:2.0 val_bpb:1.2\n")
+    (tmp_path / "submission.json").write_text('{"val_bpb": 1e999, "val_loss": 2.1e300}')
+    (tmp_path / "README.md").write_text("# x\n")
+    json.dumps(audit_folder(tmp_path), allow_nan=False)

@@ -8,6 +8,7 @@ Text around numbers ("about 16 MB") is not read; a file that is no strict JSON i
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +38,7 @@ SEED_NATS = (*NATS, "ttt_val_loss")
 BY_SEED = ("seed_results", "seeds", "per_seed", "per_seed_results", "results", "runs", "val_bpb_seeds", "val_bpb_per_seed",
            "per_seed_val_bpb", "seed_scores", "seed_bpbs")
 DIGITS = re.compile(r"(?:seed|s)?[ _-]?(\d{1,10})(?:[ _-](?:seed|bpb))?", re.I)
-NUMERAL = re.compile(r"[-+]?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?", re.I)
+NUMERAL = re.compile(r"[-+]?\d{1,15}(?:,\d{3}){0,5}(?:\.\d{1,20})?(?:e[-+]?\d{1,2})?", re.I)
 MAX_TEXT = 300_000
 MAX_RESULTS = 64
 MAX_KEYS = 400
@@ -104,6 +105,8 @@ class _Look:
         if value is None or isinstance(value, bool | list | dict):
             return None
         shown = value.text if isinstance(value, _Printed) else str(value).replace(",", "")
+        if not math.isfinite(float(shown)):
+            return None
         return Number(value=float(shown), half=half_unit(shown), file=self.file, line=self.line(*keys))
 
     def first(self, held: Mapping[str, Any], keys: tuple[str, ...], *above: str) -> Number | None:

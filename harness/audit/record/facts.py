@@ -19,7 +19,7 @@ RANK: dict[str, int] = {"ttt_phased": 9, "ttt_lora": 8, "mixture": 7, "ttt": 6, 
 FINAL = tuple(kind for kind, rank in RANK.items() if rank >= 4)
 """Kinds that score what a record ships."""
 DECIMALS = re.compile(r"\.(\d{1,20})")
-EXPONENT = re.compile(r"e([-+]?\d{1,3})$")
+EXPONENT = re.compile(r"e([-+]?\d{1,2})$")
 
 
 class Strict(BaseModel):

@@ -16,7 +16,7 @@ from harness.audit.record.facts import Kind, Number, Score, half_unit
 MAX_LINE = 2_000
 """Some runs print all their settings in one line."""
 MAX_LINES = 200_000
-F = r"([-+]?\d{1,12}\.\d{1,20}(?:e[-+]?\d{1,3})?)"
+F = r"([-+]?\d{1,12}\.\d{1,20}(?:e[-+]?\d{1,2})?)"
 PREFIX = re.compile(r"(?:\d{10}\.\d{1,9} {1,4}|\[[^\]]{1,40}\]:? ?(?:INFO: ?)?"
                     r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S{0,12} (?:INFO:? ?)?)")
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)")
