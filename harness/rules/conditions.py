@@ -153,7 +153,8 @@ def _with_inside(evidence: Evidence, name: str, order: str) -> Judged:
     inside = certified(evidence, name)
     if inside is None:
         return Judged("pass", order) if evidence.isolated else Judged("unknown", f"{COOPERATIVE}; but for that, {order}")
-    return inside._replace(evidence=f"between chunks: {order}; inside one: {inside.evidence}")
+    shown = "what the certificates bound, as under `causal`" if inside.outcome == "pass" else inside.evidence
+    return inside._replace(evidence=f"between chunks: {order}; inside one: {shown}")
 
 
 def _documents(evidence: Evidence) -> Judged:
