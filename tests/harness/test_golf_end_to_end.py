@@ -51,7 +51,7 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
     if runner == "docker":
         request.getfixturevalue("cpu_image")
     result = invoke("run", submission, "--data", tiny.folder, "--runner", runner, "--runs", tmp_path / "runs",
-                    "--witness", 128, "--json")
+                    "--witness", 1024, "--json")
     judged: dict[str, Any] = json.loads(result.stdout)
     assert (result.exit_code, judged["verdict"]) == (0, "valid"), judged
     assert [seed["outcome"] for seed in judged["seeds"]] == ["scored", "scored"]
