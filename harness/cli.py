@@ -57,7 +57,7 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
     from harness import command_run, verdict, witness as witnesses
     from harness.progress import Progress
 
-    request = witnesses.request(profile, witness, witness_chunks, witness_lanes)
+    request = witnesses.request_of(profile, witness, witness_chunks, witness_lanes)
     with Progress() as progress:
         judged = command_run.run_submission(submission, profile, _numbers(seeds), data, runner, runs, again, progress,
                                             train_seconds=train_seconds, request=request)
@@ -85,7 +85,7 @@ def run_all(submissions: Annotated[list[Path] | None, typer.Argument(help="Defau
     from harness import command_all, witness as witnesses
     from harness.progress import Progress
 
-    request = witnesses.request(profile, witness)
+    request = witnesses.request_of(profile, witness)
     with Progress() as progress:
         matrix = command_all.run_all(submissions or [], profile, runner, one_seed, train_seconds, data, runs, progress,
                                      request=request)
@@ -163,7 +163,7 @@ def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under run
 
     with Progress() as progress:
         compared = command_rescore.rescore(run_dir, data, _numbers(seeds), progress,
-                                           witnesses.request("pocket", witness, witness_chunks, witness_lanes))
+                                           witnesses.Request(witness, witness_chunks, witness_lanes) if witness else None)
     command_rescore.show(compared, as_json)
     raise typer.Exit(compared["exit_code"])
 
@@ -186,13 +186,13 @@ def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/exampl
 
     pgolf score --contestant "python docs/examples/order2.py" --tokens val.bin --tokenizer tokenizer.model --runner local
     """
-    from harness import command_score
+    from harness import command_score, witness as witnesses
     from harness.progress import Progress
 
+    request = witnesses.Request(witness, witness_chunks, witness_lanes) if witness else None
     with Progress() as progress:
         judged = command_score.score(command_score.Asked(contestant, tokens, tokenizer, artifact, config, profile,
-                                                         score_seconds, witness, witness_chunks, witness_lanes),
-                                     runner, runs, progress)
+                                                         score_seconds, request), runner, runs, progress)
     print(json.dumps(judged, indent=1) if as_json else command_score.describe(judged))
     raise typer.Exit(judged["exit_code"])
 

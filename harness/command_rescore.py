@@ -7,7 +7,6 @@ would be another environment's. Not covered: training again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import bundle, image, metric, plan as plans, records, referee, rundir, stages, verdict, witness
+from harness import image, metric, plan as plans, records, referee, rundir, stages, verdict, witness
 from harness.data.dataset import Dataset
 from harness.errors import MachineFault, UsageError, Violation
 from harness.plan import StoredPlan
@@ -113,18 +112,9 @@ def _scored(folder: RunFolder, seeds: Sequence[int]) -> list[tuple[SeedFolder, r
     return [(place, record) for place, record in pairs if record.done("score") is not None]
 
 
-def _refuse_changed(plan: StoredPlan, folder: SeedFolder) -> None:
-    """Code and recipe must be those of the plan. Raises UsageError naming the file."""
-    config = hashlib.sha256(folder.config.read_bytes()).hexdigest()
-    for path, found, expected in ((folder.code, bundle.digest_of(folder.code), plan.identity.code),
-                                  (folder.config, config, plan.identity.config)):
-        if found != expected:
-            raise UsageError(f"{path}: is not what the run was made with", hint="the file was changed after the run")
-
-
 def _rescore_seed(plan: StoredPlan, folder: SeedFolder, record: records.SeedRecord, dataset: Dataset, runner: Runner,
                   report: Report) -> tuple[dict[str, Any], stages.Job, referee.Scored]:
-    _refuse_changed(plan, folder)
+    plans.refuse_changed(plan, folder)
     stages.refuse_changed_artifact(folder, record)
     earlier = record.done("score")
     assert earlier is not None
@@ -161,4 +151,5 @@ def show(compared: dict[str, Any], as_json: bool) -> None:
                             for each in row["certificate"]["conditions"]))
         elif row.get("unasked"):
             print(f"  {row['unasked']}")
-    print("the score stands" if compared["agree"] else "the score does not stand")
+    words = {verdict.EXIT_VALID: "the score stands", verdict.EXIT_INCONCLUSIVE: "the ledgers agree, the witness leaves it open"}
+    print(words.get(compared["exit_code"], "the score does not stand"))

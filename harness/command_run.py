@@ -22,7 +22,7 @@ from harness.rules import Evidence
 from harness.rundir import RunFolder
 from harness.runners.base import Runner
 from harness.setup import RunnerName
-from harness.witness import Request
+from harness.witness import Request, begun_in
 
 
 def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data: Path | None, wanted: RunnerName | None,
@@ -88,10 +88,10 @@ def _describe(plan: Plan, place: RunFolder, runner: Runner, progress: Progress) 
 def _say_other_request(place: RunFolder, seeds: Sequence[int], request: Request | None, progress: Progress) -> None:
     """A witness that was begun keeps its coins and its number: who asks for another is told where to."""
     for seed in seeds:
-        path = place.seed(seed).witness
-        if request is not None and path.exists() and (begun := rundir.read_json(path).get("probes")) != request.probes:
-            progress.say(f"seed {seed}: the witness begun with {begun:,} probes stands; `pgolf rescore {place.path} --witness "
-                         f"{request.probes}` asks another")
+        begun = begun_in(place.seed(seed))
+        if request is not None and begun is not None and begun.request() != request:
+            progress.say(f"seed {seed}: the witness begun with {begun.probes:,} probes stands; `pgolf rescore {place.path} "
+                         f"--witness {request.probes}` asks another")
 
 
 def _set_aside(place: RunFolder, seeds: Sequence[int], progress: Progress) -> None:

@@ -50,9 +50,7 @@ class Asked(NamedTuple):
     config: Path | None
     profile: str
     score_seconds: float | None
-    witness: int
-    witness_chunks: int | None = None
-    witness_lanes: bool = False
+    request: Request | None = None
 
 
 def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progress) -> dict[str, Any]:
@@ -81,8 +79,7 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
             job = Job(runner, limits, asked.profile, "B", folder.code, folder.config, asked.tokenizer, len(table.base_V),
                       place.name, contestant)
             earlier = _set_aside(place)
-            request = witness.request(asked.profile, asked.witness, asked.witness_chunks, asked.witness_lanes)
-            found = _judge(job, folder, tokens_T, table, request, progress)
+            found = _judge(job, folder, tokens_T, table, asked.request, progress)
             judged = {"schema": verdict.SCHEMA, "edition": EDITION, **identity, "isolation": runner.isolation,
                       "host": host.facts(), **found, "earlier": earlier, "run_dir": str(place)}
             rundir.write_json(place / "score.json", judged)
@@ -161,7 +158,8 @@ def _set_aside(place: Path) -> list[str]:
     kept = [place / "score.json", place / "witness.json", *place.glob("witness-[0-9].npz"), *place.glob("witness-?-strict.npz"),
             place / "nats.f32", place / "docs.npz"]
     if found := [path for path in kept if path.exists()]:
-        number = 1 + max((int(path.name.split(".earlier-")[1][:4]) for path in place.glob("*.earlier-[0-9]*.*")), default=0)
+        earlier = place.glob(f"*.earlier-{4 * '[0-9]'}.*")
+        number = 1 + max((int(path.name.split(".earlier-")[1][:4]) for path in earlier), default=0)
         for path in found:
             path.rename(path.with_name(f"{path.stem}.earlier-{number:04}{path.suffix}"))
     return sorted(path.name for path in place.glob("*.earlier-*.json"))

@@ -15,19 +15,16 @@ freedom). Not covered: seeds beyond those that both runs share, or paired in ord
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from harness import rundir
 from harness.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
-MAX_BYTES = 1 << 28
-"""Unpacked, of one docs.npz: ten million documents."""
 
 
 def compare(first: Path, second: Path) -> dict[str, Any]:
@@ -121,14 +118,7 @@ def _seeds(folder: Path) -> dict[int, Path]:
 
 def _load(path: Path) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
     """starts_D, bits_D, bytes_D of docs.npz, checked. Raises UsageError for a damaged file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise ValueError(f"unpacks to more than {MAX_BYTES:,} bytes")
-        with np.load(path, allow_pickle=False) as stored:
-            starts_D, bits_D, bytes_D = (np.asarray(stored[key]) for key in ("starts", "bits", "bytes"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{path}: cannot be read ({error})", hint="`pgolf rescore` makes it again") from error
+    starts_D, bits_D, bytes_D = rundir.read_arrays(path, "starts", "bits", "bytes")
     if not (starts_D.shape == bits_D.shape == bytes_D.shape and np.isfinite(bits_D).all() and bytes_D.sum() > 0):
         raise UsageError(f"{path}: not the bits and bytes of documents", hint="`pgolf rescore` makes it again")
     return starts_D, bits_D, bytes_D

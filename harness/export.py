@@ -11,7 +11,6 @@ Not covered: who sends it in (`--author`, `--github-id`); a train_gpt.py, since 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 import jinja2
 from pydantic import ValidationError
 
-from harness import bundle, plan as plans, records, rundir, stages, stats
+from harness import plan as plans, records, rundir, stages, stats
 from harness.errors import UsageError
 from harness.plan import StoredPlan
 from harness.records import SeedRecord
@@ -99,14 +98,10 @@ def _seeds(folder: RunFolder, plan: StoredPlan, judged: dict[str, Any]) -> list[
         place = folder.seed(row["seed"])
         try:
             record = records.load(place.record, row["seed"])
-            config = hashlib.sha256(place.config.read_bytes()).hexdigest()
+            plans.refuse_changed(plan, place)
             stages.refuse_changed_artifact(place, record)
         except (OSError, ValidationError) as error:
             raise UsageError(f"{place.path}: cannot be read ({error})", hint="is the run folder whole?") from error
-        for path, found, expected in ((place.code, bundle.digest_of(place.code), plan.identity.code),
-                                      (place.config, config, plan.identity.config)):
-            if found != expected:
-                raise UsageError(f"{path}: is not what the run was made with", hint="the file was changed after the run")
         scored = record.done("score")
         if scored is None or scored.facts.get("bpb") != row["bpb"]:
             raise UsageError(f"{folder.verdict}: states a score of seed {row['seed']} that its run.json does not hold",
@@ -142,10 +137,11 @@ def submission(plan: StoredPlan, judged: dict[str, Any], seeds: list[Seed], date
             "val_bpb": row["bpb"], "val_loss": row["nats_per_token"], "artifact_bytes": row["artifact_bytes"],
             "bytes_total": row["counted_bytes"], "steps": row["claims"].get("steps"), "train_time_s": row["train_seconds"],
             "eval_time_s": row["score_seconds"], "artifact_sha256": row["artifact_sha256"],
-            "ledger_sha256": row["ledger_sha256"]} for row in rows},
+            "ledger_sha256": row["ledger_sha256"],
+            "unearned_bpb_at_most": row["certificate"] and row["certificate"]["G_bpb"]} for row in rows},
         "bytes_total": max(counted), "bytes_code": rows[0]["code_bytes"] + rows[0]["config_bytes"],
         "artifact_bytes_mean": sum(packed) / len(packed), "artifact_bytes_max": max(packed),
-        "hardware": ", ".join(host["gpus"]) or f"{host['cpu']}, {host['cores']} cores, no GPU",
+        "hardware": ", ".join(gpu["name"] for gpu in host["gpus"]) or f"{host['cpu']}, {host['cores']} cores, no GPU",
         "profile": judged["profile"], "dataset": judged["dataset"], "edition": judged["edition"], "verdict": judged["verdict"],
         "runner": judged["runner"], "image": judged["image"], "code_sha256": plan.identity.code,
         "limits": {"train_seconds": limits.train_seconds, "score_seconds": limits.score_seconds,

@@ -96,6 +96,15 @@ def read(folder: rundir.RunFolder) -> StoredPlan:
         raise UsageError(f"{folder.plan}: {place}: {first['msg']}", hint="is this the folder of a run?") from error
 
 
+def refuse_changed(plan: StoredPlan, folder: rundir.SeedFolder) -> None:
+    """Code and recipe of a seed must be those of the plan. Raises UsageError naming the file."""
+    config = hashlib.sha256(folder.config.read_bytes()).hexdigest()
+    for path, found, expected in ((folder.code, bundle.digest_of(folder.code), plan.identity.code),
+                                  (folder.config, config, plan.identity.config)):
+        if found != expected:
+            raise UsageError(f"{path}: is not what the run was made with", hint="the file was changed after the run")
+
+
 def limits_of(profile: str, train_seconds: float | None = None) -> Limits:
     """The edition's limits for a profile, under a shorter train clock where one is given.
 

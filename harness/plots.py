@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from harness import rundir
 from harness.rundir import RunFolder
 
 HISTOGRAM_BINS = 40
@@ -27,8 +28,7 @@ def histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any
         path = folder.seed(row["seed"]).documents
         if row["bpb"] is None or not path.exists():
             continue
-        with np.load(path, allow_pickle=False) as stored:
-            bits_D, bytes_D = stored["bits"], stored["bytes"]
+        bits_D, bytes_D = rundir.read_arrays(path, "bits", "bytes")
         bpb_D = bits_D[bytes_D > 0] / bytes_D[bytes_D > 0]
         counts, edges = np.histogram(bpb_D, HISTOGRAM_BINS)
         top = max(int(counts.max()), 1)
@@ -59,11 +59,11 @@ def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
     """
     plots = []
     for row in verdict["seeds"]:
-        path = folder.seed(row["seed"]).answers(row["certificate"]["look"] if row.get("certificate") else 0)
+        path = folder.seed(row["seed"]).answers(int(row["certificate"]["look"]) if row.get("certificate") else 0)
         if not path.exists():
             continue
-        with np.load(path, allow_pickle=False) as stored:
-            position_P, d_P = stored["position"], stored["witness_1"] - stored["claim"]
+        position_P, paid_P, claim_P = rundir.read_arrays(path, "position", "witness_1", "claim")
+        d_P = paid_P - claim_P
         if not len(position_P):
             continue
         finite_P = d_P[np.isfinite(d_P)]

@@ -16,15 +16,20 @@ import contextlib
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 
 from harness.errors import UsageError
 
 MAX_JSON_BYTES = 64 << 20
+MAX_ARRAYS_BYTES = 1 << 28
+"""Unpacked, of one .npz: ten million documents."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -58,6 +63,21 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         raise UsageError(f"{path}: not valid JSON ({error})", hint="the file was changed by hand or the disk is damaged"
                          ) from error
+
+
+def read_arrays(path: Path, *names: str) -> tuple[np.ndarray[Any, Any], ...]:
+    """Arrays of an .npz of ours, which may be anybody's by now: never unpickled, bounded once unpacked.
+
+    Raises UsageError for a file that is damaged, too large or lacks one of them.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAYS_BYTES:
+                raise ValueError(f"unpacks to more than {MAX_ARRAYS_BYTES:,} bytes")
+        with np.load(path, allow_pickle=False) as stored:
+            return tuple(np.asarray(stored[name]) for name in names)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{path}: cannot be read ({error})", hint="`pgolf rescore` makes it again") from error
 
 
 class SeedFolder:

@@ -1,4 +1,4 @@
-"""The witnesses of one score: coins, looks, questions, and the certificate that comes of the answers.
+"""The witness of one score: its coins, its looks, and the certificate that comes of the answers (hearing.py asks).
 
     request = Request(4096)                                  by strict prefixes; lanes=True: many contexts at once
     certificate = certify_score(job, seed, folder, tokens_T, scored, n_bytes, request, progress.stage(...))
@@ -15,20 +15,19 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness import asking, lanes, referee, rundir, stages
+from harness import referee, rundir
 from harness.certificate import coins, floor
-from harness.certificate.answers import Answers, Border
+from harness.certificate.answers import Answers
 from harness.certificate.certificate import SECOND_LOOK, Certificate, certify
 from harness.edition import PROBES
-from harness.errors import UsageError, Violation
-from harness.lanes import Positions
+from harness.errors import UsageError
+from harness.hearing import Voice, hear, hear_lanes
 from harness.progress import Report
 from harness.rundir import SeedFolder
 from harness.runners.base import COOPERATIVE
@@ -37,12 +36,8 @@ from harness.stages import Job
 
 STRICT_PROBES = 512
 """Asked by strict prefixes too where lanes are used."""
-LANES_NATS = 0.05
-"""Rows that differ by more are not the same predictor's: bfloat16 in another batch brings 0.02."""
 OF_THE_BOUND = ("G_nats", "G_bpb", "G_covered_nats", "alpha", "parts_nats", "guarantee")
 """What a certificate says by its bound alone."""
-EXACT_NATS = 1e-3
-"""Where no answer is further from its claim, there is no noise that a second witness could measure."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Request:
     """Ask many contexts at once, and STRICT_PROBES by strict prefixes beside."""
 
 
-def request(profile: str, probes: int | None = None, chunks: int | None = None, lanes: bool = False) -> Request | None:
+def request_of(profile: str, probes: int | None = None, chunks: int | None = None, lanes: bool = False) -> Request | None:
     """What a command asks for; None for no witness. Without a number it is the profile's.
 
     Raises UsageError for an unknown profile.
@@ -80,6 +75,22 @@ class Begun(BaseModel):
     looks: list[dict[str, Any]] = []
 
 
+    def request(self) -> Request:
+        """What was asked for when it began."""
+        return Request(self.probes, self.chunks, self.lanes)
+
+
+def begun_in(folder: SeedFolder) -> Begun | None:
+    """The witness that was begun for a seed, None for none. Raises UsageError where its file was changed."""
+    if not folder.witness.exists():
+        return None
+    try:
+        return Begun.model_validate(rundir.read_json(folder.witness))
+    except ValidationError as error:
+        raise UsageError(f"{folder.witness}: {error.errors(include_url=False)[0]['msg']}",
+                         hint="the file was changed by hand; --again runs the seed anew") from error
+
+
 def certify_score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: referee.Scored, n_bytes: int,
                   request: Request, report: Report) -> dict[str, Any]:
     """{"certificate": verdict.json's, or null; "unasked": why there is none, or null}, JSON-ready.
@@ -92,21 +103,24 @@ def certify_score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, sco
                 "--witness-lanes the witness is shown strict prefixes, which fits any"}
     begun = _begin(folder, scored.ledger_sha256, request)
     claimed = coins.Scored(tokens_T, scored.nats_T, floor.prices(tokens_T, job.vocab_size), n_bytes, scored.chunk_tokens)
-    voice = _Voice(job, seed, folder, tokens_T, scored, report)
+    voice = Voice(job, seed, folder, tokens_T, scored, report)
     made: list[Certificate] = []
+    few = _plan(begun, claimed, 1, min(begun.probes, STRICT_PROBES)) if begun.lanes else None
     strict: Certificate | None = None
     compared: dict[str, Any] | None = None
     while not made or made[-1].wants_second_look:
         voice.begin_look()
-        plan = _plan(begun, claimed, voice.look)
+        plan = _plan(begun, claimed, voice.look, begun.probes)
         rundir.write_json(folder.witness, begun.model_dump())
-        heard = _hear_lanes(voice, begun, claimed, plan) if begun.lanes else _hear(voice, plan)
+        heard = hear(voice, plan) if few is None else hear_lanes(voice, plan, few)
         if heard.answers:
             made.append(certify(claimed, plan, heard.answers[0], *heard.answers[1:], borders=heard.borders, adapts=scored.adapts,
                                 lanes=begun.lanes))
             _keep(folder, voice.look, plan, claimed, heard.answers)
-            if heard.strict is not None:
-                strict, compared = heard.strict, heard.compared
+            if few is not None and (alone := heard.alone) is not None:
+                strict = certify(claimed, few, alone.answers[0], *alone.answers[1:], borders=alone.borders)
+                compared = heard.compared
+                _keep(folder, f"{voice.look}-strict", few, claimed, alone.answers)
         begun.looks.append({"look": voice.look, "asked": len(plan.asked_P), "witnesses": voice.asked, "ended": voice.ended,
                             "seconds": [asdict(took) for took in voice.took], "G_bpb": made[-1].G_bpb if heard.answers else None})
         if not heard.answers:
@@ -161,135 +175,19 @@ def _cooperative(condition: dict[str, Any]) -> dict[str, Any]:
 
 def _begin(folder: SeedFolder, ledger_sha256: str, request: Request) -> Begun:
     """Fresh coins, or those of an attempt at the same ledger that was cut off; its looks are asked again from the first."""
-    if not folder.witness.exists():
-        return Begun(seed=os.urandom(32).hex(), ledger_sha256=ledger_sha256, probes=request.probes, chunks=request.chunks,
-                     lanes=request.lanes)
-    try:
-        earlier = Begun.model_validate(rundir.read_json(folder.witness))
-    except ValidationError as error:
-        raise UsageError(f"{folder.witness}: {error.errors(include_url=False)[0]['msg']}",
-                         hint="the file was changed by hand; --again runs the seed anew") from error
+    earlier = begun_in(folder)
+    if earlier is None:
+        return Begun(seed=os.urandom(32).hex(), ledger_sha256=ledger_sha256, **asdict(request))
     if earlier.ledger_sha256 != ledger_sha256:
         raise UsageError(f"{folder.witness}: its coins belong to another ledger", hint="--again runs the seed anew")
     return earlier.model_copy(update={"times_begun": earlier.times_begun + 1, "looks": []})
 
 
-def _plan(begun: Begun, claimed: coins.Scored, look: int) -> coins.Plan:
+def _plan(begun: Begun, claimed: coins.Scored, look: int, probes: int) -> coins.Plan:
     coin_seed = bytes.fromhex(begun.seed)
-    probes = min(begun.probes * SECOND_LOOK ** (look - 1), len(claimed.tokens_T))
+    probes = min(probes * SECOND_LOOK ** (look - 1), len(claimed.tokens_T))
     covered = None if begun.chunks is None else coins.prefix(coin_seed, claimed, begun.chunks)
     return coins.draw(coin_seed, claimed, probes, look=look, covered=covered)
-
-
-class _Heard(NamedTuple):
-    """What the witnesses of a look say: the first's answers, a second's where one was needed; with lanes a certificate of strict
-    prefixes beside."""
-
-    answers: list[Answers]
-    borders: list[Border]
-    strict: Certificate | None = None
-    compared: dict[str, Any] | None = None
-
-
-@dataclass
-class _Voice:
-    """Asks fresh witnesses, and keeps how each of a look's ended and how long it took."""
-
-    job: Job
-    seed: int
-    folder: SeedFolder
-    tokens_T: Tokens
-    scored: referee.Scored
-    report: Report
-    look: int = 0
-    cleared: str = ""
-    """What the runner did before the last of them."""
-    asked: int = 0
-    ended: list[str | None] = field(default_factory=list)
-    took: list[asking.Took] = field(default_factory=list)
-
-    def begin_look(self) -> None:
-        self.look, self.asked, self.ended, self.took = self.look + 1, 0, [], []
-
-    def ask(self, positions_P: Positions, ask: Callable[..., asking.Asked] = asking.ask) -> asking.Asked | None:
-        """A fresh witness's answers; None where it cannot be asked, and the last of `ended` says why."""
-        self.asked += 1
-        number = self.asked
-
-        def telling(done: int) -> None:
-            text = f"witness {number}, look {self.look}: {done:,} of {len(positions_P):,} rows"
-            self.report(done / max(len(positions_P), 1), text)
-
-        self.cleared = self.job.runner.clear_channels(self.job.limits)
-        try:
-            asked = stages.witness(self.job, self.seed, self.folder, self.tokens_T, self.scored, positions_P, telling,
-                                   f"witness-{self.look}{number}", ask)
-        except Violation as violation:
-            self.ended.append(violation.message)
-            return None
-        self.ended.append(asked.ended)
-        self.took.append(asked.took)
-        return asked
-
-
-def _hear(voice: _Voice, plan: coins.Plan) -> _Heard:
-    """What witnesses say to strict prefixes: one, and a second where some answer of the first is not the claim itself."""
-    first = voice.ask(plan.asked_P)
-    if first is None:
-        return _Heard([], [])
-    second = None if _exact(voice.scored, plan, first) else voice.ask(plan.asked_P)
-    return _Heard([each.answers for each in (first, second) if each is not None], first.borders)
-
-
-def _hear_lanes(voice: _Voice, begun: Begun, claimed: coins.Scored, plan: coins.Plan) -> _Heard:
-    """Two witnesses for all questions, by lanes, joined as one; then strict prefixes for some, to compare and to accuse."""
-    probes = min(begun.probes, STRICT_PROBES)
-    strict = coins.draw(bytes.fromhex(begun.seed), claimed, probes, covered=plan.covered)
-    borders_P = np.array([border.position for border in voice.scored.borders if border.position < plan.covered], np.int64)
-    every_P = np.unique(np.concatenate([plan.asked_P, strict.asked_P, borders_P]))
-    assert voice.scored.context is not None
-    parts = [(part_P, voice.ask(part_P, lanes.ask)) for part_P in lanes.stretches(every_P, voice.scored.context)]
-    heard = [(part_P, asked) for part_P, asked in parts if asked is not None]
-    if not heard:
-        return _Heard([], [])
-    together = _joined(every_P, heard)
-    alone = _hear(voice, strict)
-    borders = sorted(border for _, part in heard for border in part.borders)
-    answers = [_picked(together, every_P, plan.asked_P)]
-    if not alone.answers:
-        return _Heard(answers, borders)
-    _keep(voice.folder, f"{voice.look}-strict", strict, claimed, alone.answers)
-    return _Heard(answers, borders, certify(claimed, strict, alone.answers[0], *alone.answers[1:], borders=alone.borders),
-                  _compare(_picked(together, every_P, strict.asked_P), alone.answers[0]))
-
-
-def _joined(every_P: Positions, parts: list[tuple[Positions, asking.Asked]]) -> Answers:
-    nats_P, sums_P = np.full(len(every_P), np.inf), np.full(len(every_P), np.nan)
-    for part_P, asked in parts:
-        at_P = np.searchsorted(every_P, part_P)
-        nats_P[at_P], sums_P[at_P] = asked.answers.nats_P, asked.answers.logsumexp_P
-    return Answers(nats_P, sums_P)
-
-
-def _picked(answers: Answers, every_P: Positions, wanted_P: Positions) -> Answers:
-    at_P = np.searchsorted(every_P, wanted_P)
-    return Answers(answers.nats_P[at_P], answers.logsumexp_P[at_P])
-
-
-def _compare(together: Answers, alone: Answers) -> dict[str, Any]:
-    """Whether lanes and strict prefixes brought the same rows, as far as the true tokens' numbers tell."""
-    both_P = together.answered_P & alone.answered_P
-    apart = float(np.abs(together.nats_P - alone.nats_P)[both_P].max(initial=0.0))
-    lost = int((together.answered_P != alone.answered_P).sum())
-    text = (f"{len(both_P):,} rows of lanes differ from those after strict prefixes by {apart:.1e} nats at most"
-            + (f", and {lost:,} came in one way only" if lost else ""))
-    return {"largest_difference_nats": apart, "in_one_way_only": lost, "agree": apart <= LANES_NATS and not lost, "text": text}
-
-
-def _exact(scored: referee.Scored, plan: coins.Plan, asked: asking.Asked) -> bool:
-    """Whether every question was answered by the claim itself."""
-    apart_P = np.abs(asked.answers.charged_P() - scored.nats_T[plan.asked_P])
-    return bool((apart_P <= EXACT_NATS).all())
 
 
 def _keep(folder: SeedFolder, look: int | str, plan: coins.Plan, claimed: coins.Scored, heard: list[Answers]) -> None:

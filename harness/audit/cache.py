@@ -24,6 +24,8 @@ class NotKept(MachineFault):
 
 
 MAX_ENTRY = 1 << 22
+OUTSIDE = ("edition.py", "stats.py", "strict_json.py")
+"""Sources outside harness/audit that a finding can depend on."""
 
 
 def folder() -> Path:
@@ -36,7 +38,7 @@ def version() -> str:
     """sha256 (hex) of the code that audits and of the interpreter that parses."""
     digest = hashlib.sha256(repr(sys.version_info).encode())
     here = Path(__file__).parent
-    for source in sorted([*here.rglob("*.py"), here.parent / "edition.py", here.parent / "strict_json.py"]):
+    for source in sorted([*here.rglob("*.py"), *(here.parent / name for name in OUTSIDE)]):
         digest.update(source.relative_to(here.parent).as_posix().encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()
 
@@ -56,7 +58,7 @@ def load(kept: Path, name: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     report = entry.get("report") if isinstance(entry, dict) and entry.get("key") == name else None
-    return report if isinstance(report, dict) and {"schema", "folder", "verdict", "findings"} <= report.keys() else None
+    return report if isinstance(report, dict) and {"schema", "folder", "verdict", "findings", "record"} <= report.keys() else None
 
 
 def save(kept: Path, name: str, report: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import compare, documents
+from harness import compare, documents, rundir
 from harness.errors import UsageError
 
 
@@ -77,7 +77,7 @@ def test_documents_that_are_no_documents_are_refused_with_their_place(tmp_path: 
     path.parent.mkdir()
     np.savez_compressed(path, starts=np.zeros(5_000, np.int64), bits=np.ones(5_000), bytes=np.ones(5_000, np.int64))
     if kind == "bomb":
-        monkeypatch.setattr(compare, "MAX_BYTES", 100_000)
+        monkeypatch.setattr(rundir, "MAX_ARRAYS_BYTES", 100_000)
     else:
         path.write_bytes(b"junk" if kind == "junk" else path.read_bytes()[:200])
     with pytest.raises(UsageError, match=r"docs\.npz: cannot be read"):

@@ -169,3 +169,10 @@ def test_code_in_an_archive_is_read_as_what_it_starts(tmp_path: Path) -> None:
     found = {finding["rule"]: finding for finding in audit_folder(tmp_path)["findings"]}
     assert found["network"]["evidence"][0]["file"] == "code.pyz!golf/work.py"
     assert "exec-of-file" not in found
+
+
+def test_the_cards_of_a_run_are_named(run: RunFolder, tmp_path: Path) -> None:
+    judged = json.loads(run.verdict.read_text())
+    changed(run.verdict, host={**judged["host"], "gpus": [{"name": "NVIDIA H100 80GB HBM3"}] * 2})
+    stated = json.loads((export(run.path, tmp_path / "out", None, None) / "submission.json").read_text())
+    assert stated["hardware"] == "NVIDIA H100 80GB HBM3, NVIDIA H100 80GB HBM3"

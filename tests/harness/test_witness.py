@@ -28,7 +28,7 @@ SILENT = "def witness(wire, setup):\n    raise SystemExit('caught')\n"
 
 
 def run(world: World, probes: int = 256, chunks: int | None = None, lanes: bool = False) -> dict[str, Any]:
-    request = witness.request("pocket", probes, chunks, lanes)
+    request = witness.request_of("pocket", probes, chunks, lanes)
     with Progress() as progress:
         return command_run.run_submission(world.submission, "pocket", None, world.dataset.folder, "local", world.folder / "runs",
                                           False, progress, world.package, request=request)
@@ -39,11 +39,11 @@ def outcomes(judged: dict[str, Any]) -> dict[str, str]:
 
 
 def test_every_profile_asks_a_witness_unless_told_otherwise() -> None:
-    assert set(PROFILES) == {profile for profile in PROFILES if witness.request(profile) is not None}
-    assert witness.request("pocket", 0) is None
-    assert witness.request("pocket", 64, 3, True) == Request(64, 3, True)
+    assert set(PROFILES) == {profile for profile in PROFILES if witness.request_of(profile) is not None}
+    assert witness.request_of("pocket", 0) is None
+    assert witness.request_of("pocket", 64, 3, True) == Request(64, 3, True)
     with pytest.raises(UsageError, match="unknown profile 'pockets'"):
-        witness.request("pockets")
+        witness.request_of("pockets")
 
 
 def test_a_run_carries_a_certificate_that_its_kept_answers_make_again(tmp_path: Path, tiny: Dataset) -> None:
@@ -161,24 +161,6 @@ def test_a_violation_of_the_witness_is_told_and_is_none_of_the_score(tmp_path: P
     assert "killed for taking too much" in judged["seeds"][0]["unasked"]
 
 
-LANES = """
-def witness(wire, setup):
-    size = setup["vocab_size"]
-    wire.send(op="ready", chunk_tokens=CHUNK, adapts=False, context=1, world=1)
-    while True:
-        frame, payload = wire.receive()
-        if frame["op"] == "bye":
-            return
-        if frame["op"] == "reveal":
-            wire.send(op="revealed")
-        elif frame["op"] == "lanes":
-            assert all(n == 1 for n in frame["lengths"]) and len(payload) == 2 * len(frame["starts"])
-            wire.send(floats(*LANE_ROW(size) * len(frame["starts"])), op="rows")
-        else:
-            wire.send(floats(*[-math.log(size)] * size), op="row")
-
-LANE_ROW = lambda size: [-math.log(size)] * size
-"""
 LATER_TEXT_IN_LANES = """
 def better(size):
     half = size // 2
@@ -200,7 +182,7 @@ def score(wire, setup, before=witness):
             numbers[0] = 0.0
         answer(wire, frame, numbers, better(size) if seen < setup["tokens"] else [])
 
-LANE_ROW = better
+lane_row = better
 """
 ROWS_OFF_ALONE = """
 def witness(wire, setup, before=witness):
@@ -213,12 +195,13 @@ def witness(wire, setup, before=witness):
     before(Off(), setup)
 """
 BETTER_IN_LANES = """
-LANE_ROW = lambda size: [math.log(0.5 / 200)] * 200 + [math.log(0.5 / (size - 200))] * (size - 200)
+def lane_row(size):
+    return [math.log(0.5 / 200)] * 200 + [math.log(0.5 / (size - 200))] * (size - 200)
 """
 
 
 def test_lanes_certify_as_strict_prefixes_do_and_say_what_they_assume(tmp_path: Path, tiny: Dataset) -> None:
-    made = run(World(tmp_path, tiny, override=LANES), lanes=True)["seeds"][0]["certificate"]
+    made = run(World(tmp_path, tiny), lanes=True)["seeds"][0]["certificate"]
     assert (made["unanswered"], made["lanes"]["agree"]) == (0, True)
     assert made["largest_gain_nats"] < 1e-5
     assert "many at once" in made["guarantee"]
@@ -229,7 +212,7 @@ def test_lanes_certify_as_strict_prefixes_do_and_say_what_they_assume(tmp_path: 
 
 
 def test_lanes_that_say_something_else_than_strict_prefixes_certify_nothing(tmp_path: Path, tiny: Dataset) -> None:
-    judged = run(World(tmp_path, tiny, override=LANES + BETTER_IN_LANES), lanes=True)
+    judged = run(World(tmp_path, tiny, override=BETTER_IN_LANES), lanes=True)
     made = judged["seeds"][0]["certificate"]
     assert not made["lanes"]["agree"]
     assert {each["outcome"] for each in made["conditions"]} == {"unknown"}
@@ -246,7 +229,7 @@ def test_lanes_of_a_contestant_that_adapts_are_not_asked_and_the_seeds_go_on(tmp
 
 def test_lanes_certify_nothing_that_strict_prefixes_accuse(tmp_path: Path, tiny: Dataset) -> None:
     """Rows in lanes are the claims, those after strict prefixes cost 0.04 nats more for most tokens: what lanes may differ by."""
-    judged = run(World(tmp_path, tiny, override=LANES + LATER_TEXT_IN_LANES), probes=512, lanes=True)
+    judged = run(World(tmp_path, tiny, override=LATER_TEXT_IN_LANES), probes=512, lanes=True)
     made = judged["seeds"][0]["certificate"]
     assert made["lanes"]["agree"]
     assert made["largest_gain_nats"] < 1e-5
@@ -255,7 +238,7 @@ def test_lanes_certify_nothing_that_strict_prefixes_accuse(tmp_path: Path, tiny:
 
 
 def test_rows_after_strict_prefixes_must_be_distributions_too(tmp_path: Path, tiny: Dataset) -> None:
-    judged = run(World(tmp_path, tiny, override=LANES + ROWS_OFF_ALONE), lanes=True)
+    judged = run(World(tmp_path, tiny, override=ROWS_OFF_ALONE), lanes=True)
     assert outcomes(judged)["normalised"] == "fail"
 
 
@@ -269,7 +252,7 @@ def test_a_strict_witness_that_refuses_leaves_lanes_uncompared_and_heard(tmp_pat
         return real(*arguments)
 
     monkeypatch.setattr(stages, "witness", third_leaves)
-    made = run(World(tmp_path, tiny, override=LANES), lanes=True)["seeds"][0]["certificate"]
+    made = run(World(tmp_path, tiny), lanes=True)["seeds"][0]["certificate"]
     assert made["lanes"] == {"G_bpb": None, "probes": 0}
     assert {each["outcome"] for each in made["conditions"]} == {"unknown"}
     assert all("not compared with strict prefixes" in each["evidence"] for each in made["conditions"])
@@ -347,3 +330,13 @@ def test_a_witness_that_was_begun_keeps_its_number_and_another_is_pointed_to_res
     made = run(world, probes=64)["seeds"][0]["certificate"]
     assert run(world, probes=512)["seeds"][0]["certificate"] == made
     assert "the witness begun with 64 probes stands" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"seed": "00", "ledger_sha256": "0", "probes": 1}', '{"probes": "many"}'])
+def test_coins_that_were_changed_by_hand_are_told_with_a_hint(tmp_path: Path, tiny: Dataset, content: str) -> None:
+    world = World(tmp_path, tiny)
+    run(world)
+    (world.seed_folder() / "witness.json").write_text(content)
+    with pytest.raises(UsageError, match=r"witness\.json") as refused:
+        run(world)
+    assert refused.value.hint
