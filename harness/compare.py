@@ -120,5 +120,6 @@ def _load(path: Path) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int
     """starts_D, bits_D, bytes_D of docs.npz, checked. Raises UsageError for a damaged file."""
     starts_D, bits_D, bytes_D = rundir.read_arrays(path, "starts", "bits", "bytes")
     if not (starts_D.shape == bits_D.shape == bytes_D.shape and np.isfinite(bits_D).all() and bytes_D.sum() > 0):
-        raise UsageError(f"{path}: not the bits and bytes of documents", hint="`pgolf rescore` makes it again")
+        raise UsageError(f"{path}: not the bits and bytes of documents",
+                         hint="the file was changed after the run; `pgolf run --again` runs the seed anew")
     return starts_D, bits_D, bytes_D

@@ -77,7 +77,8 @@ def read_arrays(path: Path, *names: str) -> tuple[np.ndarray[Any, Any], ...]:
         with np.load(path, allow_pickle=False) as stored:
             return tuple(np.asarray(stored[name]) for name in names)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{path}: cannot be read ({error})", hint="`pgolf rescore` makes it again") from error
+        raise UsageError(f"{path}: cannot be read ({error})",
+                         hint="the file was changed after the run; `pgolf run --again` runs the seed anew") from error
 
 
 class SeedFolder:

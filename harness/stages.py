@@ -257,5 +257,5 @@ def stored_nats(folder: SeedFolder, dataset: Dataset, chunk_tokens: int, expecte
     tokens_T, nats_T = dataset.validation_tokens(), np.fromfile(folder.nats, "<f4")
     if len(nats_T) != len(tokens_T) or ledger.replay(tokens_T, nats_T, chunk_tokens) != expected:
         raise UsageError(f"{folder.nats}: does not match the ledger in {folder.record.name}",
-                         hint="the file was changed after the run; `pgolf rescore` makes it again")
+                         hint="the file was changed after the run; `pgolf run --again` runs the seed anew")
     return nats_T

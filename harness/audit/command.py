@@ -65,7 +65,10 @@ def _watched(found: Sequence[Path], audited: Iterator[Audited]) -> Generator[dic
 
 def _text(report: dict[str, Any]) -> str:
     lines = [f"{report['verdict']:17} {plain(report['folder'])}"]
-    for found in formats.told(report):
+    for found in formats.pointed(report):
         lines.append(f"  {found['outcome']:9} {found['rule']}: {plain(formats.message(found))}")
         lines += [f"    {plain(place['file'])}:{place['line'] or ''} {plain(place['text'])}" for place in found["evidence"]]
+    left = [found["rule"] for found in formats.told(report) if found not in formats.pointed(report)]
+    if left:
+        lines.append(f"  unknown   {', '.join(dict.fromkeys(left))}: the folder does not say enough (--json: what would)")
     return "\n".join(lines)

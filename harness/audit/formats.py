@@ -30,6 +30,11 @@ def told(report: Report) -> list[dict[str, Any]]:
                   key=lambda found: ORDER.index(found["outcome"]))
 
 
+def pointed(report: Report) -> list[dict[str, Any]]:
+    """Of these, what is said of a place or is more than `unknown`; a fact that the folder does not state has no line to mark."""
+    return [found for found in told(report) if found["evidence"] or found["outcome"] != "unknown"]
+
+
 def message(found: dict[str, Any]) -> str:
     """The finding as one sentence, with what would clear it."""
     text = found.get("message") or "; ".join(place["text"] for place in found["evidence"]) or found["rule"]
@@ -40,7 +45,7 @@ def github(reports: Iterable[Report]) -> str:
     """Workflow commands, one a finding, at its first line. `%`, line ends and, in properties, `:` and `,` are escaped."""
     lines = []
     for report in reports:
-        for found in told(report):
+        for found in pointed(report):
             place = found["evidence"][0] if found["evidence"] else None
             file, line = shipped(place) if place else ("", None)
             where = {"file": f"{report['folder']}/{file}".rstrip("/"), "line": line, "title": found["rule"]}
@@ -96,11 +101,11 @@ def _shown(text: str) -> str:
 
 
 def sarif(reports: Iterable[Report], version: str) -> dict[str, Any]:
-    """One run of SARIF 2.1.0 with every finding but passes, each with its rule, places and a fingerprint."""
+    """One run of SARIF 2.1.0 with the findings that `pointed` names, each with its rule, places and a fingerprint."""
     book = entries()
     results, used = [], dict[str, None]()
     for report in reports:
-        for found in told(report):
+        for found in pointed(report):
             used[found["rule"]] = None
             places = [_location(report["folder"], place) for place in found["evidence"]] or [
                 _location(report["folder"], {"file": "", "line": None, "text": ""})]

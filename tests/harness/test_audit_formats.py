@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness.audit import formats, rulebook
+from harness.audit import command, formats, rulebook
 from harness.audit.audit import audit_folder
 from harness.audit.folder import MAX_FILE, MAX_FILES, read
 from harness.audit.page import page
@@ -134,3 +134,15 @@ def test_the_page_names_the_path_that_all_folders_share_once() -> None:
     assert 'data-key="alone"' in page([report() | {"folder": "alone"}])
     mixed = page([report() | {"folder": folder} for folder in ("/x/a", "b/c", "d")])
     assert all(f'data-key="{folder}"' in mixed for folder in ("/x/a", "b/c", "d"))
+
+
+def test_what_a_folder_does_not_state_is_one_line_of_text_and_no_annotation(tmp_path: Path) -> None:
+    (tmp_path / "train_gpt.py").write_text("print('x')\n")
+    (tmp_path / "README.md").write_text("# x\n")
+    report = audit_folder(tmp_path)
+    silent = [found["rule"] for found in report["findings"] if found["outcome"] == "unknown" and not found["evidence"]]
+    assert len(silent) > 3
+    text = command._text(report).splitlines()
+    assert len([line for line in text if "unknown" in line and "the folder does not say enough" in line]) == 1
+    assert all(rule in command._text(report) for rule in silent)
+    assert not [line for line in formats.github([report]).splitlines() if "::notice" in line and silent[0] in line]

@@ -62,7 +62,17 @@ def test_a_witness_certifies_the_example_and_convicts_one_that_peeks_in_the_scor
 
 def test_a_second_try_is_listed(tmp_path: Path) -> None:
     assert scored(tmp_path, f"python {EXAMPLE}")[1]["earlier"] == []
-    assert scored(tmp_path, f"python {EXAMPLE}")[1]["earlier"] == ["score.earlier-0001.json"]
+    assert scored(tmp_path, f"python   {EXAMPLE}")[1]["earlier"] == ["score.earlier-0001.json"], "blanks make no other contestant"
+
+
+def test_what_an_earlier_certificate_was_made_of_is_kept_beside_it(tmp_path: Path) -> None:
+    first = scored(tmp_path, f"python {EXAMPLE}", 64)[1]
+    place = Path(str(first["run_dir"]))
+    before = {name: (place / name).read_bytes() for name in ("witness-1.npz", "nats.f32")}
+    second = scored(tmp_path, f"python {EXAMPLE}", 64)[1]
+    assert second["earlier"] == ["score.earlier-0001.json"]
+    assert (place / "witness-1.earlier-0001.npz").read_bytes() == before["witness-1.npz"] != (place / "witness-1.npz").read_bytes()
+    assert (place / "nats.earlier-0001.f32").read_bytes() == before["nats.f32"]
 
 
 def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

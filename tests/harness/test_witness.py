@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,10 @@ def test_rescoring_with_a_witness_draws_coins_of_its_own_and_lists_what_came_bef
         rows = [command_rescore.rescore(Path(judged["run_dir"]), None, [], progress, Request(64))["seeds"][0] for _ in range(2)]
     assert [row["certificates_before"] for row in rows] == [0, 1]
     assert len({row["certificate"]["seed"] for row in rows} | {judged["seeds"][0]["certificate"]["seed"]}) == 3
+    shutil.rmtree(Path(judged["seeds"][0]["run_dir"]) / "rescored-01")
+    with Progress() as progress:
+        third = command_rescore.rescore(Path(judged["run_dir"]), None, [], progress, Request(64))["seeds"][0]
+    assert third["certificate"]["seed"] not in {row["certificate"]["seed"] for row in rows}, "no number is used twice"
 
 
 def test_a_bounded_witness_stops_after_a_random_prefix_and_charges_the_rest(tmp_path: Path, tiny: Dataset) -> None:

@@ -21,7 +21,7 @@ def claim_and_logs(record: Record, texts: Texts) -> Iterator[Finding]:
     claim = record.claim()
     if claim is None or not record.runs:
         why = "no log of a run" if claim else "no submission*.json that can be read"
-        yield unknown("json-and-logs", why, "both")
+        yield unknown("json-and-logs", why, "a submission.json and the logs of its runs")
         return
     for one in claim.results:
         run = next((run for run, _ in record.chosen() if one.seed in (run.seed, run.named_seed)), None)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.audit.record.facts import Claim, Number, Stated, Word, half_unit
+from harness.audit.record.facts import Claim, Number, Stated, Word
 from harness.strict_json import strict_json
 
 BPB = ("val_bpb", "mean_val_bpb", "val_bpb_mean", "mean_bpb", "val_bpb_exact", "three_seed_mean_bpb", "val_bpb_3seed_mean", "bpb")
@@ -107,7 +107,7 @@ class _Look:
         shown = value.text if isinstance(value, _Printed) else str(value).replace(",", "")
         if not math.isfinite(float(shown)):
             return None
-        return Number(value=float(shown), half=half_unit(shown), file=self.file, line=self.line(*keys))
+        return Number.printed(shown, self.file, self.line(*keys))
 
     def first(self, held: Mapping[str, Any], keys: tuple[str, ...], *above: str) -> Number | None:
         return next((found for key in keys if (found := self.number(held.get(key), *above, key))), None)

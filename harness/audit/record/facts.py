@@ -34,6 +34,11 @@ class Number(Strict):
     file: str
     line: int | None
 
+    @classmethod
+    def printed(cls, text: str, file: str, line: int | None) -> Number:
+        """The number of a printed decimal, with the precision of its digits."""
+        return cls(value=float(text), half=half_unit(text), file=file, line=line)
+
     @property
     def low(self) -> float:
         return self.value - self.half

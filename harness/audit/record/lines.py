@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from harness.audit.record.facts import Kind, Number, Score, half_unit
+from harness.audit.record.facts import Kind, Number, Score
 
 MAX_LINE = 2_000
 """Some runs print all their settings in one line."""
@@ -66,7 +66,7 @@ def lines(text: str) -> Iterator[Line]:
 
 def number(match: str, file: str, line: int | None, scale: float = 1.0) -> Number:
     """A printed number, in the unit of `scale`."""
-    return Number(value=float(match), half=half_unit(match), file=file, line=line).times(scale)
+    return Number.printed(match, file, line).times(scale)
 
 
 def score(line: Line, file: str) -> Score | None:

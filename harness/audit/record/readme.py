@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.audit.record.facts import Number, half_unit
+from harness.audit.record.facts import Number
 
 SCORE = re.compile(r"val_bpb[`*:= |~]{1,12}(\d\.\d{3,12})\b")
 CELL = re.compile(r"[-+]?\d{1,12}(?:,\d{3}){0,4}(?:\.\d{1,12})?")
@@ -19,7 +19,7 @@ def stated(file: str, text: str) -> Number | None:
     """The first `val_bpb` with a number, or None."""
     for number, line in enumerate(text.split("\n")[:20_000], 1):
         if "val_bpb" in line and (match := SCORE.search(line[:MAX_LINE])):
-            return Number(value=float(match[1]), half=half_unit(match[1]), file=file, line=number)
+            return Number.printed(match[1], file, number)
     return None
 
 
