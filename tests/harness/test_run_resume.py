@@ -59,7 +59,9 @@ class World:
         command = [sys.executable, "-m", "tests.harness.drive", what, str(self.submission), str(self.dataset.folder),
                    str(self.folder / "runs"), "local", str(self.package)]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env={**os.environ, "PGOLF_HOME": str(self.folder / "home")})
+                                env={**os.environ, "PGOLF_HOME": str(self.folder / "home")},
+                                # a shell's background jobs ignore Ctrl-C, and so would their children
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
     def finish(self) -> tuple[int, dict[str, Any], str]:
         process = self.start()
