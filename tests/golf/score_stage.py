@@ -6,7 +6,7 @@ import copy
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,15 +117,16 @@ def stage(
         judge.ready = judge.wire.receive("ready").fields
         try:
             yield judge
-            with suppress(Closed):  # a stage that ended early says why below
-                judge.wire.send("bye")
+            judge.wire.send("bye")
+        except Closed as error:  # a stage may leave the moment it reads a foul line; its own error counts for more
+            errors.append(error)
         finally:
             ours.shutdown(socket.SHUT_WR)
             for thread in threads:
                 thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     if errors:
-        raise errors[0]
+        raise min(errors, key=lambda error: isinstance(error, Closed))
 
 
 def stream(n: int, seed: int = 0) -> np.ndarray:
