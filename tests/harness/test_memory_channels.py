@@ -71,7 +71,7 @@ def test_the_local_runner_hides_neither_tmp_nor_the_token_file_and_says_that_it_
         found = passed(bench, runner, mark)["found"]
     finally:
         runner.close()
-    assert {"/tmp", "token file"} <= set(found)
+    assert {"/tmp", "System V shared memory", "token file"} <= set(found)
     assert "abstract socket" not in found, "a process outlived its stage"
     assert not runner.isolated
 

@@ -5,11 +5,14 @@ the log tells what passed. Standard library only.
 """
 
 import array
+import ctypes
 import json
 import math
 import os
+import platform
 import socket
 import time
+import zlib
 
 MARK = "pgolf-memory-mark"
 TOKENS = "/nowhere/val_000000.bin"
@@ -26,8 +29,43 @@ def places(setup):
     return sorted({os.path.abspath(folder) + "/" + MARK for folder in folders})
 
 
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.shmat.restype = ctypes.c_void_p
+LIBC.shmget.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.c_int)
+ADD_KEY, KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}.get(platform.machine(), (-1, -1))
+"""System calls without a function in libc."""
+USER_KEYRING, SEARCH, UNLINK = -4, 10, 9
+CREATE, REMOVE = 0o1600, 0
+
+
+def segment(flags):
+    """The System V shared memory of this mark; below zero where there is none or it may not be had."""
+    return LIBC.shmget(zlib.crc32(MARK.encode()) & 0x7FFFFFFF, PAGE, flags)
+
+
+def leave_in_kernel(seen):
+    """A System V shared memory segment and a key in the user's keyring: both outlive every process that knows them."""
+    at = LIBC.shmat(segment(CREATE), None, 0)
+    if at not in (None, ctypes.c_void_p(-1).value):
+        ctypes.memmove(at, seen, min(PAGE, len(seen)))
+    LIBC.syscall(ADD_KEY, b"user", MARK.encode(), seen[:PAGE], min(PAGE, len(seen)), USER_KEYRING)
+
+
+def find_in_kernel():
+    """Which of the two are there; they are removed."""
+    found = []
+    if (left := segment(0)) >= 0:
+        found.append("System V shared memory")
+        LIBC.shmctl(left, REMOVE, None)
+    if (key := LIBC.syscall(KEYCTL, SEARCH, USER_KEYRING, b"user", MARK.encode(), 0)) >= 0:
+        found.append("keyring")
+        LIBC.syscall(KEYCTL, UNLINK, key, USER_KEYRING)
+    return found
+
+
 def leave(setup, seen):
-    """Writes the tokens to every place, and into a process that listens on an abstract socket and tries to stay."""
+    """Writes the tokens to every place, into the kernel, and into a process behind an abstract socket that tries to stay."""
+    leave_in_kernel(seen)
     for place in places(setup):
         try:
             with open(place, "wb") as file:
@@ -55,7 +93,7 @@ def find(setup):
             found.append("abstract socket")
         except OSError:
             pass
-    return found + ["token file"] * os.path.exists(TOKENS)
+    return found + find_in_kernel() + ["token file"] * os.path.exists(TOKENS)
 
 
 def largest():
