@@ -14,6 +14,8 @@ import requests
 
 from harness import image
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before anything imports torch: as runners/base.py does for contestants
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

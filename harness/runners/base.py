@@ -109,10 +109,16 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
+TURNS_OF_SPIN = 1000
+"""How long an OpenMP thread spins for its next piece of work before it gives its core back. GNU's own 300,000 is no faster on a
+free machine, and 20 times slower where anything else runs on the cores (docs/measured.md)."""
+
+
 def environment(spec: StageSpec, socket: str, scratch: str, cores: int) -> dict[str, str]:
     """All variables that a contestant is given, besides PATH."""
     return {"PGOLF_SOCKET": socket, "PGOLF_STAGE": spec.stage, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8",
-            "OMP_NUM_THREADS": str(cores), "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(spec.gpus)))}
+            "OMP_NUM_THREADS": str(cores), "GOMP_SPINCOUNT": str(TURNS_OF_SPIN),
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(spec.gpus)))}
 
 
 class Staging:

@@ -201,7 +201,7 @@ def test_the_local_runner_hands_over_no_secret_of_its_environment(
     bench.train(bench.job(LocalRunner(), teller))
     names = json.loads((bench.folder.checkpoint / "facts.json").read_text())
     assert set(names) <= {"PGOLF_SOCKET", "PGOLF_STAGE", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PATH", "OMP_NUM_THREADS",
-                          "CUDA_VISIBLE_DEVICES"}
+                          "GOMP_SPINCOUNT", "CUDA_VISIBLE_DEVICES"}
 
 
 @pytest.mark.parametrize(("stage", "seen"), [("train", "0,1"), ("score", "0,1"), ("pack", ""), ("describe", "")])
