@@ -31,8 +31,7 @@ def report(folder: Path, held: Read) -> dict[str, Any]:
     unread = [Finding("unread-code", None, "unknown", f"{name}: {reason}", (Evidence(name, None, ""),),
                       "a smaller file, or fewer of them") for name, reason in held.cut.items()]
     claimed = bool(what.headline_bpb) and what.headline_kind != "README"  # prose names other entries' scores too: #291
-    readmes = [text for file, text in held.texts.items() if file.lower().startswith("readme")]
-    on_track = not off_record_track(what, readmes)
+    on_track = not off_record_track(what, held.texts)
     found = [*code_findings(held.texts, claimed=claimed, on_track=on_track, unread=[*held.cut, *held.left]),
              *number_findings(what, held.texts), *unread]
     outcomes = {finding.outcome for finding in found}

@@ -67,12 +67,22 @@ def test_text_seventeen_per_cent_too_long_is_proved_by_a_known_token_count() -> 
     assert judged({"train.log": text}, "records/track_non_record_16mb/x")["validation-bytes"].outcome == "question"
     own = {"train.log": text, "README.md": "# Non-record: a negative result\n"}
     assert judged(own)["validation-bytes"].outcome == "question"
+    own["README.md"] = "# A party\n\nType: non-record exploratory / creative submission.\n"
+    assert judged(own)["validation-bytes"].outcome == "question"
     bare = text.replace("val_tokens: 40540160", "").replace("vocab_size: 8192", "")
     assert "leading space" in judged({"train.log": bare})["bytes-per-token"].message
     assert judged({"train.log": text.replace("val_tokens: 40540160", "")})["bytes-per-token"].outcome == "question"
     assert judged({"train.log": hyper()})["validation-bytes"].outcome == "pass"
     stated = {"submission.json": json.dumps({"val_bpb": 1.0338576, "val_loss": 3.14335601})}
     assert judged(stated)["bytes-per-token"].outcome == "question"
+
+
+def test_a_claim_whose_bits_and_nats_belong_to_the_whole_set_is_not_faulted_for_the_bytes_of_its_log() -> None:
+    log = rated(hyper(), 3.7266 * 1.177)
+    for ratio, outcome in ((3.7266, "question"), (3.7266 * 1.177, "fail")):
+        results = {"42": {"val_bpb": round(2.85 / math.log(2) / ratio, 6), "val_loss": 2.85}}
+        stated = json.dumps({"val_bpb": results["42"]["val_bpb"], "seed_results": results})
+        assert judged({"train.log": log, "submission.json": stated})["validation-bytes"].outcome == outcome
 
 
 def test_logs_and_metadata_taken_out_of_a_folder_are_not_said_to_lack_their_program() -> None:

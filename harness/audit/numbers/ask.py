@@ -14,7 +14,7 @@ Texts = Mapping[str, str]
 Places = tuple[Evidence, ...]
 OFF_TRACK = ("non_record", "non-record", "nonrecord", "non record", "not a record", "negative result")
 
-NO_RECORD = re.compile(r"non-?record\W+(\S+ )?submission", re.I)
+NO_RECORD = re.compile(r"non-?record\W+(\S+ ){0,3}submission", re.I)
 OPENING = 2_000
 """Characters of a README in which it says what it is."""
 
@@ -34,22 +34,21 @@ def asked(rule: str, message: str, where: Places, clears: str, *, proved: bool =
     return Finding(rule, condition, "fail" if proved else "question", message, where, clears)
 
 
-def on_record_track(record: Record) -> bool:
-    """Whether the folder claims a place under the ten-minute rules: path or JSON say so, and no title takes it back."""
+def on_record_track(record: Record, texts: Texts) -> bool:
+    """Whether the folder claims a place under the ten-minute rules: path or JSON say so, and nothing takes it back."""
     claim = record.claim()
-    track, name = (claim.track, claim.name) if claim else (None, None)
-    said = f"{record.folder}/{track.value if track else ''}".lower()
-    titles = f"{name.value if name else ''} {record.title or ''}".lower()
-    return "10min" in said.replace("_", "").replace("-", "") and not any(word in said or word in titles for word in OFF_TRACK)
+    said = f"{record.folder}/{claim.track.value if claim and claim.track else ''}".lower()
+    return "10min" in said.replace("_", "").replace("-", "") and not off_record_track(record, texts)
 
 
-def off_record_track(record: Record, readmes: Iterable[str] = ()) -> bool:
+def off_record_track(record: Record, texts: Texts) -> bool:
     """Whether the folder itself says that it asks for no place: by its shelf, its track, its name, its title, or in the opening
-    of a README (#272: a non-record submission on the record track's shelf).
+    of a README (#272, #1978: non-record submissions on the record track's shelf).
 
     Not the opposite of on_record_track: a folder that names no track is on neither side.
     """
     claim = record.claim()
+    readmes = (text for file, text in texts.items() if file.lower().startswith("readme"))
     said = [*record.folder.split("/")[-2:], record.title or "",
             *(fact.value for fact in ((claim.track, claim.name) if claim else ()) if fact)]
     return any(word in text.lower() for text in said for word in OFF_TRACK) or any(

@@ -43,7 +43,7 @@ def artifact(record: Record, texts: Texts) -> Iterator[Finding]:
     yield asked("artifact-size", f"{most.value:,.0f} bytes where {CAP:,} are allowed{beside}",
                 many(texts, (*over[:3], *under[:2])),
                 f"the size of the files that the run reads, at most {CAP:,} bytes together",
-                proved=bool(logged and stated) and not under and on_record_track(record))
+                proved=bool(logged and stated) and not under and on_record_track(record, texts))
 
 
 def code(record: Record, texts: Texts) -> Iterator[Finding]:
@@ -98,7 +98,7 @@ def _clock(record: Record, texts: Texts, rule: str, verb: str, limit: float,
     name, most, official = max(known, key=lambda one: one[1].value)
     if most.low <= limit + OFFICIAL.grace_seconds:
         yield passed(rule, f"{name} {verb} for {most.value:,.1f} s, the longest of {len(known)}", places(texts, most))
-    elif not on_record_track(record):
+    elif not on_record_track(record, texts):
         yield passed(rule, f"{name} {verb} for {most.value:,.1f} s, and is not on the ten-minute track", places(texts, most))
     else:
         yield asked(rule, f"{name} {verb} for {most.value:,.1f} s where {limit:.0f} are allowed", places(texts, most),

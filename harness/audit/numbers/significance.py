@@ -34,7 +34,7 @@ def recomputed(record: Record, texts: Texts) -> Iterator[Finding]:
                      for test in tests)
     message = f"{len(values)} seeds against {baseline.value}: {said}"
     where = many(texts, (baseline, *scores.values()))
-    if any(test.better for test in tests) or not on_record_track(record):
+    if any(test.better for test in tests) or not on_record_track(record, texts):
         yield passed("significance", message, where)
     else:
         yield asked("significance", message, where, "more seeds, or the baseline's own logs")
