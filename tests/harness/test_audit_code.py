@@ -210,6 +210,15 @@ def test_a_program_that_only_says_it_is_ready_made_no_score() -> None:
     assert outcomes(TRAINING + "train_step(m, o, l)", "Uses a Hadamard rotation.") == {}
 
 
+@pytest.mark.parametrize(("name", "said", "asked"), [
+    ("AWQQuantizer", "With AWQ.", True), ("HadamardRotation", "A rotation, by Hadamard", True), ("Causal", "Causal", True),
+    ("ByteMixer", "Byte mixing", False), ("CausalHelper", "Causal attention", False), ("AWQQuantizer", "It is awquard", False),
+])  # fmt: skip
+def test_a_readme_names_a_class_by_all_its_words_or_by_its_capitals(name: str, said: str, asked: bool) -> None:
+    source = f"class {name}:\n    def forward(self, x):\n        return x\ndef main():\n    print('Ready')\nmain()\n"
+    assert ("technique-without-code" in outcomes(source, said)) is asked
+
+
 def test_a_lone_evaluator_is_asked_about_and_not_accused() -> None:
     assert [f.outcome for f in code_findings({"eval_cache.py": "def evaluate(x):\n    return x\n"})] == ["question"]
 

@@ -219,3 +219,39 @@ def test_every_rule_of_numbers_is_in_the_table_and_no_other_is() -> None:
     known = {entry.id for entry in rulebook.NUMBERS}
     assert known <= reported
     assert set(re.findall(r'(?:asked|passed|unknown)\("([a-z-]+)"', sources)) <= known
+
+
+def test_a_zero_that_waits_for_a_number_is_no_claim() -> None:
+    stated = {"submission.json": json.dumps({"val_bpb": 0.0, "bytes_total": 0})}
+    assert "score-floor" not in judged(stated)
+    stated["submission.json"] = json.dumps({"val_bpb": 0.3})
+    assert judged(stated)["score-floor"].outcome == "question"
+
+
+def test_steps_of_several_runs_or_of_a_resumed_one_are_not_multiplied() -> None:
+    slow = curve(1337).replace("step_avg:43.54ms", "step_avg:90.00ms")
+    assert slow != curve(1337)
+    assert judged({"train.log": slow})["step-times"].outcome == "question"
+    resumed = "\n".join(line for line in slow.splitlines() if not re.match(r"step:\d{1,4}/", line))
+    assert judged({"train.log": resumed})["step-times"].outcome == "unknown"
+
+
+def test_a_finished_model_that_is_scored_once_more_may_begin_low() -> None:
+    low = "step:0/20000 val_loss:2.1000 val_bpb:1.2437 train_time:0ms step_avg:0.00ms\n"
+    text = low + "".join(line for line in classic().splitlines(True) if not line.startswith("step:0/"))
+    assert judged({"train.log": text})["first-loss"].outcome == "question"
+    trained = ("step:", "stopping")
+    again = low.replace("20000", "0") + "".join(line for line in text.splitlines(True) if not line.startswith(trained))
+    assert judged({"train.log": again})["first-loss"].outcome == "unknown"
+
+
+def test_a_last_sequence_that_is_left_out_leaves_the_whole_set() -> None:
+    cut = classic().replace("62021632", "61997056")
+    assert judged({"train.log": cut})["validation-bytes"].outcome == "pass"
+    assert judged({"train.log": classic().replace("62021632", "61000000")})["validation-bytes"].outcome == "question"
+
+
+def test_a_claim_of_another_score_than_the_logs_is_tested_by_its_own_seeds() -> None:
+    logs = {f"train_seed{seed}.log": curve(seed, wobble=seed).replace("seed:1337", f"seed:{seed}") for seed in (1337, 42)}
+    stated = {"val_bpb": 0.9, "seed_results": {"1337": {"val_bpb": 0.91}, "42": {"val_bpb": 0.89}}}
+    assert "mean of 2 seeds" in judged({**logs, "submission.json": json.dumps(stated)})["headline-mean"].message

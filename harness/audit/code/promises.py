@@ -75,13 +75,15 @@ def nothing_trains(program: Program, readme: str, readme_file: str, other_code: 
     last = main.node.body[-1]
     lines = program.sources[main.file]
     places = (Evidence(main.file, last.lineno, lines[last.lineno - 1].strip()[:200]),)
+    elsewhere = _elsewhere(program)
     whole = any("train" in file.rsplit("/", 1)[-1] for file in program.sources) and not any(
         file.endswith(OTHER) for file in other_code) and not any(
         LEARNS.search(line) for lines_of in program.sources.values() for line in lines_of
-    ) and not _elsewhere(program)  # a proposal may ship an evaluator alone: #318
+    ) and not elsewhere  # a proposal may ship an evaluator alone: #318
     yield Finding("nothing-trains", None, "fail" if whole else "question",
-                  f"nothing that {main.name}() reaches differentiates a loss or steps an optimizer: the published "
-                  "program cannot have made the score", places, "the script that was run")
+                  f"nothing that {main.name}() reaches in this folder differentiates a loss or steps an optimizer: "
+                  + ("what trains is in a module that is not published here" if elsewhere else
+                     "the published program cannot have made the score"), places, "the script that was run")
     yield from unused_techniques(program, readme, readme_file)
 
 
@@ -92,18 +94,26 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
     for file, node in program.all_names:
         if not isinstance(node, ast.ClassDef):
             continue
-        words = [word for word in WORD.findall(node.name) if len(word) > 2 and word not in COMMON]
-        found = next(((number, line, word) for word in words for number, line in enumerate(lines, 1)
-                      if word.lower() in line.lower()), None)
+        words = {word for word in WORD.findall(node.name) if len(word) > 2 and word not in COMMON}
+        found = next(((number, line) for number, line in enumerate(lines, 1) if words and _names(line, node.name, words)), None)
         empty = all(_does_nothing(part) for part in node.body if isinstance(part, ast.FunctionDef) and part.name != "__init__")
         if found is None or not (empty or node.name not in used):
             continue
-        number, line, word = found
+        number, line = found
         state = "is never used" if node.name not in used else "does nothing"
-        yield Finding("technique-without-code", None, "question", f"the README names {word}, whose class {node.name} {state}",
+        yield Finding("technique-without-code", None, "question", f"the README names {node.name}, a class that {state}",
                       (Evidence(readme_file, number, line.strip()[:200]),
                        Evidence(file, node.lineno, program.sources[file][node.lineno - 1].strip()[:200])),
                       "the lines that do it, and where they are called")
+
+
+def _names(line: str, name: str, words: set[str]) -> bool:
+    """Whether a line holds a class's name, or as whole words all that the name is made of: two words or more, or one of capitals
+    (AWQ). `byte` or `causal` alone stand in every README (#998)."""
+    found = re.findall(r"[A-Za-z]+", line)
+    if len(words) == 1:
+        return name.lower() in line.lower() or any(word.isupper() and word in found for word in words)
+    return name.lower() in line.lower() or {word.lower() for word in words} <= {word.lower() for word in found}
 
 
 def hidden(program: Program) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ def claim_and_logs(record: Record, texts: Texts) -> Iterator[Finding]:
         wrong = _differs(one, run) if run else None
         if run and wrong:
             name, stated, logged = wrong
-            yield asked("json-and-logs", f"seed {one.seed}: {claim.file} states {stated.value:,.0f} {name}, {run.file} prints "
+            yield asked("json-and-logs", f"seed {one.seed}: {claim.file} states {stated.value:,.0f} {name}, {logged.file} prints "
                         f"{logged.value:,.0f}", places(texts, stated, logged), "which of the two the submission stands on")
     if claim.bpb and record.confirmed:
         yield passed("json-and-logs", f"the logs say {claim.bpb.value} as {claim.file} does", places(texts, claim.bpb))

@@ -24,6 +24,8 @@ SHORT, SHORT_SECONDS = 0.9, 30
 """Stamps that span less than this share of what is stated, and less by more than this, contradict it."""
 STEP_TIMES = 0.25
 """Relative: some logs print the time of their last steps and not the mean."""
+RESUMED = 0.25
+"""Share of the steps before the first that is printed; logs print a step in twenty at least."""
 
 
 def copies(record: Record, texts: Texts) -> Iterator[Finding]:
@@ -73,6 +75,8 @@ def first_loss(record: Record, texts: Texts) -> Iterator[Finding]:
         first = next((point for point in (*run.val_curve[:1], *run.train_curve[:1]) if point.step <= 1), None)
         if first is None or run.vocabulary is None or run.vocabulary.value < 2:
             continue
+        if run.steps and run.steps.value == 0:  # a finished model is scored once more: #174, #1170
+            continue
         seen += 1
         chance = math.log(run.vocabulary.value)
         if first.nats < CHANCE * chance:
@@ -115,8 +119,13 @@ def _seconds(began: Word | None, ended: Word | None) -> float | None:
 
 
 def step_times(record: Record, texts: Texts) -> Iterator[Finding]:
-    """Steps x time a step against the train clock, of the first headline run that prints all three."""
+    """Steps x time a step against the train clock, of the first headline run that prints all three and began at its first step.
+
+    A log of several runs has steps of one and times of another (#460); a resumed one counts steps of before (#2113).
+    """
     for run, _ in record.chosen():
+        if run.runs_in_log > 1 or _resumed(run):
+            continue
         if not (run.steps and run.step_ms and run.train_seconds and run.train_seconds.value > 60 and run.steps.value > 100):
             continue
         product = run.steps.value * run.step_ms.value / 1000
@@ -129,3 +138,9 @@ def step_times(record: Record, texts: Texts) -> Iterator[Finding]:
             yield passed("step-times", said, where)
         return
     yield unknown("step-times", "no headline log prints steps, step time and train time", "a log that prints them")
+
+
+def _resumed(run: Run) -> bool:
+    """Whether the first step that is printed is far from the start."""
+    printed = [point.step for point in (*run.train_curve[:1], *run.val_curve[:1])]
+    return bool(run.steps and printed and min(printed) > RESUMED * run.steps.value)

@@ -20,7 +20,7 @@ FEW = 9
 
 
 def by_seed(record: Record) -> dict[int, Number]:
-    """Each seed's score in the kind of the headline: from the logs, else from submission*.json."""
+    """Each seed's score in the kind of the headline: from the logs where they say what is claimed, else from submission*.json."""
     claim, chosen = record.claim(), record.chosen()
     kinds = {score.kind for _, score in chosen}
     found = {run.seed: score.bpb for run, score in chosen if run.seed is not None}
@@ -31,7 +31,8 @@ def by_seed(record: Record) -> dict[int, Number]:
     middle = chosen[0][1].bpb.value if chosen else 0.0
     found = {seed: bpb for seed, bpb in found.items() if abs(bpb.value - middle) < ALIKE_BPB}
     stated = {one.seed: one.bpb for one in (claim.results if claim else ()) if one.seed is not None and one.bpb}
-    return stated if len(stated) > len(found) else found
+    unsaid = not record.confirmed and len(stated) > 1  # the lines chosen are another score than the claim: #1881, #511
+    return stated if unsaid or len(stated) > len(found) else found
 
 
 def mean_or_best(record: Record, texts: Texts) -> Iterator[Finding]:

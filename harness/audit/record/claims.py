@@ -64,11 +64,16 @@ def claim(file: str, text: str) -> Claim:
     seeds = seeds or [one.seed for one in results if one.seed is not None]
     return Claim(file=file, name=look.word(stated, "name"), track=look.word(stated, "track"),
                  hardware=look.word(stated, "hardware"),
-                 bpb=look.first(stated, BPB), nats=look.first(stated, NATS), sd=look.first(stated, SD),
-                 counted_bytes=look.first(stated, COUNTED), code_bytes=look.first(stated, CODE),
+                 bpb=_filled(look.first(stated, BPB)), nats=_filled(look.first(stated, NATS)), sd=look.first(stated, SD),
+                 counted_bytes=_filled(look.first(stated, COUNTED)), code_bytes=_filled(look.first(stated, CODE)),
                  train_seconds=look.timed(stated, TRAIN), eval_seconds=look.timed(stated, EVAL),
                  baseline_bpb=look.first(stated, ("comparison_baseline_bpb", "baseline_val_bpb", "base_val_bpb")),
                  p_value=look.first(stated, ("p_value",)), seeds=tuple(dict.fromkeys(seeds)), results=tuple(results))
+
+
+def _filled(number: Number | None) -> Number | None:
+    """None for a zero, which stands where a number will be put some day (#917)."""
+    return number if number and number.value else None
 
 
 class _Printed(float):
