@@ -213,6 +213,7 @@ def test_a_program_that_only_says_it_is_ready_made_no_score() -> None:
 @pytest.mark.parametrize(("name", "said", "asked"), [
     ("AWQQuantizer", "With AWQ.", True), ("HadamardRotation", "A rotation, by Hadamard", True), ("Causal", "Causal", True),
     ("ByteMixer", "Byte mixing", False), ("CausalHelper", "Causal attention", False), ("AWQQuantizer", "It is awquard", False),
+    ("Mix", "A mixture", False),
 ])  # fmt: skip
 def test_a_readme_names_a_class_by_all_its_words_or_by_its_capitals(name: str, said: str, asked: bool) -> None:
     source = f"class {name}:\n    def forward(self, x):\n        return x\ndef main():\n    print('Ready')\nmain()\n"

@@ -69,6 +69,9 @@ def test_text_seventeen_per_cent_too_long_is_proved_by_a_known_token_count() -> 
     assert judged(own)["validation-bytes"].outcome == "question"
     own["README.md"] = "# A party\n\nType: non-record exploratory / creative submission.\n"
     assert judged(own)["validation-bytes"].outcome == "question"
+    own["README.md"] = "# A record\n\nBetter than every non-record run. Our submission is fast.\n"
+    assert judged(own)["validation-bytes"].outcome == "fail"
+    assert judged({"train.log": text}, "records/track_non_record_16mb/mine/10min")["validation-bytes"].outcome == "question"
     bare = text.replace("val_tokens: 40540160", "").replace("vocab_size: 8192", "")
     assert "leading space" in judged({"train.log": bare})["bytes-per-token"].message
     assert judged({"train.log": text.replace("val_tokens: 40540160", "")})["bytes-per-token"].outcome == "question"
@@ -83,6 +86,9 @@ def test_a_claim_whose_bits_and_nats_belong_to_the_whole_set_is_not_faulted_for_
         results = {"42": {"val_bpb": round(2.85 / math.log(2) / ratio, 6), "val_loss": 2.85}}
         stated = json.dumps({"val_bpb": results["42"]["val_bpb"], "seed_results": results})
         assert judged({"train.log": log, "submission.json": stated})["validation-bytes"].outcome == outcome
+    right, wrong = ({"val_bpb": 2.85 / math.log(2) / ratio, "val_loss": 2.85} for ratio in (3.7266, 3.7266 * 1.177))
+    mixed = json.dumps({"val_bpb": wrong["val_bpb"], "seed_results": {"42": wrong, "7": right}})
+    assert judged({"train.log": log, "submission.json": mixed})["validation-bytes"].outcome == "fail", "one right pair of two"
 
 
 def test_logs_and_metadata_taken_out_of_a_folder_are_not_said_to_lack_their_program() -> None:

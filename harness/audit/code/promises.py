@@ -82,7 +82,7 @@ def nothing_trains(program: Program, readme: str, readme_file: str, other_code: 
     ) and not elsewhere  # a proposal may ship an evaluator alone: #318
     yield Finding("nothing-trains", None, "fail" if whole else "question",
                   f"nothing that {main.name}() reaches in this folder differentiates a loss or steps an optimizer: "
-                  + ("what trains is in a module that is not published here" if elsewhere else
+                  + ("a module that it imports is not published here" if elsewhere else
                      "the published program cannot have made the score"), places, "the script that was run")
     yield from unused_techniques(program, readme, readme_file)
 
@@ -108,12 +108,12 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
 
 
 def _names(line: str, name: str, words: set[str]) -> bool:
-    """Whether a line holds a class's name, or as whole words all that the name is made of: two words or more, or one of capitals
+    """Whether a line holds, as whole words, a class's name or all that it is made of: two words or more, or one of capitals
     (AWQ). `byte` or `causal` alone stand in every README (#998)."""
-    found = re.findall(r"[A-Za-z]+", line)
+    found = set(re.findall(r"\w+", line))
     if len(words) == 1:
-        return name.lower() in line.lower() or any(word.isupper() and word in found for word in words)
-    return name.lower() in line.lower() or {word.lower() for word in words} <= {word.lower() for word in found}
+        return name in found or any(word.isupper() and word in found for word in words)
+    return name in found or {word.lower() for word in words} <= {word.lower() for word in found}
 
 
 def hidden(program: Program) -> Iterator[Finding]:

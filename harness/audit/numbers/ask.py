@@ -14,7 +14,7 @@ Texts = Mapping[str, str]
 Places = tuple[Evidence, ...]
 OFF_TRACK = ("non_record", "non-record", "nonrecord", "non record", "not a record", "negative result")
 
-NO_RECORD = re.compile(r"non-?record\W+(\S+ ){0,3}submission", re.I)
+NO_RECORD = re.compile(r"non-?record\W+([^\s.,;:]+ ){0,3}submission", re.I)
 OPENING = 2_000
 """Characters of a README in which it says what it is."""
 
@@ -49,7 +49,7 @@ def off_record_track(record: Record, texts: Texts) -> bool:
     """
     claim = record.claim()
     readmes = (text for file, text in texts.items() if file.lower().startswith("readme"))
-    said = [*record.folder.split("/")[-2:], record.title or "",
+    said = [*record.folder.split("/")[-3:], record.title or "",
             *(fact.value for fact in ((claim.track, claim.name) if claim else ()) if fact)]
     return any(word in text.lower() for text in said for word in OFF_TRACK) or any(
         NO_RECORD.search(text[:OPENING]) for text in readmes)

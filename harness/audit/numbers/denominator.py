@@ -85,11 +85,12 @@ def _set_of(record: Record, texts: Texts, run: Run, score: Score, ratio: Interva
 
 
 def _stated_over_the_whole(record: Record, tokens: Number) -> bool:
-    """Whether bits and nats of a claim belong to the whole set: then the log's bytes are off, and not the claim (#1771)."""
+    """Whether bits and nats of all that is claimed belong to the whole set: then only the log is off (#1771)."""
     whole = [(claim.nats, claim.bpb) for claim in record.claims]
     seeds = [(one.nats, one.bpb) for claim in record.claims for one in claim.results]
-    ratios = [bytes_per_token(Score(kind="other", label="", nats=nats, bpb=bpb)) for nats, bpb in whole + seeds if bpb]
-    return any(ratio[0] * tokens.value <= FULL[1] and ratio[1] * tokens.value >= FULL[0] for ratio in ratios if ratio)
+    stated = [bytes_per_token(Score(kind="other", label="", nats=nats, bpb=bpb)) for nats, bpb in whole + seeds if bpb]
+    ratios = [ratio for ratio in stated if ratio]
+    return bool(ratios) and all(low * tokens.value <= FULL[1] and high * tokens.value >= FULL[0] for low, high in ratios)
 
 
 def _signature(ratio: Interval) -> str | None:
