@@ -230,7 +230,7 @@ def test_every_rule_of_numbers_is_in_the_table_and_no_other_is() -> None:
 def test_a_zero_that_waits_for_a_number_is_no_claim() -> None:
     stated = {"submission.json": json.dumps({"val_bpb": 0.0, "bytes_total": 0})}
     assert "score-floor" not in judged(stated)
-    stated["submission.json"] = json.dumps({"val_bpb": 0.3})
+    stated["submission.json"] = json.dumps({"val_bpb": 0, "mean_val_bpb": 0.3})
     assert judged(stated)["score-floor"].outcome == "question"
 
 
@@ -238,7 +238,10 @@ def test_steps_of_several_runs_or_of_a_resumed_one_are_not_multiplied() -> None:
     slow = curve(1337).replace("step_avg:43.54ms", "step_avg:90.00ms")
     assert slow != curve(1337)
     assert judged({"train.log": slow})["step-times"].outcome == "question"
-    resumed = "\n".join(line for line in slow.splitlines() if not re.match(r"step:\d{1,4}/", line))
+    last = "\n".join(line for line in slow.splitlines() if not re.match(r"step:\d{1,4}/", line))
+    assert judged({"train.log": last})["step-times"].outcome == "question", "one printed step says nothing of where it began"
+    before = "step:9000/20000 train_loss:2.2000 train_time:400000ms step_avg:44.00ms\n"
+    resumed = last.replace("step:13780/", before + "step:13780/", 1)
     assert judged({"train.log": resumed})["step-times"].outcome == "unknown"
 
 

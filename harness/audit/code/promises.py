@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.audit.code.reach import Program
@@ -91,29 +92,36 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
     """Classes that bear the name of a technique in the README and that nothing uses, or that do nothing."""
     used = {name.split(".")[0] for live in program.live for name in [live.name]}
     lines = readme.splitlines()
+    numbers: defaultdict[str, set[int]] = defaultdict(set)
+    for number, line in enumerate(lines, 1):
+        for word in re.findall(r"\w+", line):
+            numbers[word].add(number)
+            numbers[word.lower()].add(number)
     for file, node in program.all_names:
         if not isinstance(node, ast.ClassDef):
             continue
         words = {word for word in WORD.findall(node.name) if len(word) > 2 and word not in COMMON}
-        found = next(((number, line) for number, line in enumerate(lines, 1) if words and _names(line, node.name, words)), None)
+        found = _naming(numbers, node.name, words) if words else set()
         empty = all(_does_nothing(part) for part in node.body if isinstance(part, ast.FunctionDef) and part.name != "__init__")
-        if found is None or not (empty or node.name not in used):
+        if not found or not (empty or node.name not in used):
             continue
-        number, line = found
+        number = min(found)
         state = "is never used" if node.name not in used else "does nothing"
-        yield Finding("technique-without-code", None, "question", f"the README names {node.name}, a class that {state}",
-                      (Evidence(readme_file, number, line.strip()[:200]),
+        yield Finding("technique-without-code", None, "question", f"the README speaks of what {node.name} is named for, a class that {state}",
+                      (Evidence(readme_file, number, lines[number - 1].strip()[:200]),
                        Evidence(file, node.lineno, program.sources[file][node.lineno - 1].strip()[:200])),
                       "the lines that do it, and where they are called")
 
 
-def _names(line: str, name: str, words: set[str]) -> bool:
-    """Whether a line holds, as whole words, a class's name or all that it is made of: two words or more, or one of capitals
-    (AWQ). `byte` or `causal` alone stand in every README (#998)."""
-    found = set(re.findall(r"\w+", line))
-    if len(words) == 1:
-        return name in found or any(word.isupper() and word in found for word in words)
-    return name in found or {word.lower() for word in words} <= {word.lower() for word in found}
+def _naming(numbers: Mapping[str, set[int]], name: str, words: set[str]) -> set[int]:
+    """The lines that hold, as whole words, a class's name or all that it is made of: two words or more, or one of capitals (AWQ).
+
+    `byte` or `causal` alone stand in every README (#998). `numbers` are the lines of each word, as written and in small letters.
+    """
+    made_of = [word if word.isupper() else word.lower() for word in words]
+    if len(words) == 1 and not made_of[0].isupper():
+        return numbers.get(name, set())
+    return numbers.get(name, set()) | set.intersection(*(numbers.get(word, set()) for word in made_of))
 
 
 def hidden(program: Program) -> Iterator[Finding]:

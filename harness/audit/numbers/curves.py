@@ -25,7 +25,7 @@ SHORT, SHORT_SECONDS = 0.9, 30
 STEP_TIMES = 0.25
 """Relative: some logs print the time of their last steps and not the mean."""
 RESUMED = 0.25
-"""Share of the steps before the first that is printed; logs print a step in twenty at least."""
+"""Share of the steps before the first that is printed."""
 
 
 def copies(record: Record, texts: Texts) -> Iterator[Finding]:
@@ -137,10 +137,11 @@ def step_times(record: Record, texts: Texts) -> Iterator[Finding]:
         else:
             yield passed("step-times", said, where)
         return
-    yield unknown("step-times", "no headline log prints steps, step time and train time", "a log that prints them")
+    yield unknown("step-times", "no headline log of one whole run prints steps, step time and train time",
+                  "a log that prints them")
 
 
 def _resumed(run: Run) -> bool:
-    """Whether the first step that is printed is far from the start."""
-    printed = [point.step for point in (*run.train_curve[:1], *run.val_curve[:1])]
-    return bool(run.steps and printed and min(printed) > RESUMED * run.steps.value)
+    """Whether the first of several steps that are printed is far from the start; logs that print only the last say nothing."""
+    printed = {point.step for point in (*run.train_curve, *run.val_curve)}
+    return bool(run.steps and len(printed) > 1 and min(printed) > RESUMED * run.steps.value)

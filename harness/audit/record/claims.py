@@ -64,16 +64,11 @@ def claim(file: str, text: str) -> Claim:
     seeds = seeds or [one.seed for one in results if one.seed is not None]
     return Claim(file=file, name=look.word(stated, "name"), track=look.word(stated, "track"),
                  hardware=look.word(stated, "hardware"),
-                 bpb=_filled(look.first(stated, BPB)), nats=_filled(look.first(stated, NATS)), sd=look.first(stated, SD),
-                 counted_bytes=_filled(look.first(stated, COUNTED)), code_bytes=_filled(look.first(stated, CODE)),
+                 bpb=look.filled(stated, BPB), nats=look.filled(stated, NATS), sd=look.first(stated, SD),
+                 counted_bytes=look.filled(stated, COUNTED), code_bytes=look.filled(stated, CODE),
                  train_seconds=look.timed(stated, TRAIN), eval_seconds=look.timed(stated, EVAL),
                  baseline_bpb=look.first(stated, ("comparison_baseline_bpb", "baseline_val_bpb", "base_val_bpb")),
                  p_value=look.first(stated, ("p_value",)), seeds=tuple(dict.fromkeys(seeds)), results=tuple(results))
-
-
-def _filled(number: Number | None) -> Number | None:
-    """None for a zero, which stands where a number will be put some day (#917)."""
-    return number if number and number.value else None
 
 
 class _Printed(float):
@@ -117,6 +112,10 @@ class _Look:
     def first(self, held: Mapping[str, Any], keys: tuple[str, ...], *above: str) -> Number | None:
         return next((found for key in keys if (found := self.number(held.get(key), *above, key))), None)
 
+    def filled(self, held: Mapping[str, Any], keys: tuple[str, ...], *above: str) -> Number | None:
+        """The first that is no zero, which stands where a number will be put some day (#917)."""
+        return next((found for key in keys if (found := self.number(held.get(key), *above, key)) and found.value), None)
+
     def timed(self, held: Mapping[str, Any], keys: tuple[tuple[str, float], ...], *above: str) -> Number | None:
         return next((found.times(scale) for key, scale in keys if (found := self.number(held.get(key), *above, key))), None)
 
@@ -158,6 +157,6 @@ def _stated(look: _Look, key: str, value: Any, *above: str) -> Stated | None:
         return Stated(seed=seed, bpb=bpb) if bpb and 0 < bpb.value < 10 else None
     if not isinstance(value, dict):
         return None
-    return Stated(seed=seed, bpb=look.first(value, SEED_BPB, *above, key), nats=look.first(value, SEED_NATS, *above, key),
+    return Stated(seed=seed, bpb=look.filled(value, SEED_BPB, *above, key), nats=look.filled(value, SEED_NATS, *above, key),
                   counted_bytes=look.first(value, COUNTED, *above, key), train_seconds=look.timed(value, TRAIN, *above, key),
                   eval_seconds=look.timed(value, EVAL, *above, key), steps=look.first(value, STEPS, *above, key))
