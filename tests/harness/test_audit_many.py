@@ -182,3 +182,11 @@ def test_the_command_keeps_reports_where_it_is_told_and_nowhere_with_fresh(tmp_p
     blocked.write_text("")
     done = CliRunner().invoke(app, ["audit", str(folder), "--cache", str(blocked)])
     assert isinstance(done.exception, cache.NotKept)
+
+
+def test_thousands_of_classes_beside_a_long_readme_are_judged_within_the_clock_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("alpha beta gamma\n" * 20_000)
+    classes = "".join(f"class AlphaZeta{n}:\n  def f(self): return 1\n" for n in range(4_000))
+    (tmp_path / "train_gpt.py").write_text(classes + "def main():\n  print('x')\nmain()\n")
+    report = next(iter(many([tmp_path], workers=1, kept=None))).report
+    assert "nothing-trains" in {finding["rule"] for finding in report["findings"]}

@@ -107,7 +107,8 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
             continue
         number = min(found)
         state = "is never used" if node.name not in used else "does nothing"
-        yield Finding("technique-without-code", None, "question", f"the README speaks of what {node.name} is named for, a class that {state}",
+        yield Finding("technique-without-code", None, "question",
+                      f"the README speaks of what {node.name} is named for, a class that {state}",
                       (Evidence(readme_file, number, lines[number - 1].strip()[:200]),
                        Evidence(file, node.lineno, program.sources[file][node.lineno - 1].strip()[:200])),
                       "the lines that do it, and where they are called")
