@@ -111,7 +111,7 @@ class Runner(Protocol):
 
 TURNS_OF_SPIN = 1000
 """How long an OpenMP thread spins for its next piece of work before it gives its core back. GNU's own 300,000 is no faster on a
-free machine, and 10 to 60 times slower where several processes share the cores (docs/measured.md)."""
+free machine, and up to 60 times slower where other processes share the cores (docs/measured.md)."""
 
 
 def environment(spec: StageSpec, socket: str, scratch: str, cores: int) -> dict[str, str]:
