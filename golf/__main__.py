@@ -1,7 +1,7 @@
 """The contestant's entry: connect, say hello, read `setup`, and run the stage on one or several processes.
 
 The judge starts it once, with PGOLF_SOCKET and PGOLF_STAGE in the environment. Where several processes are wanted it
-starts itself again under torchrun (golf/dist.py) and waits for them.
+starts itself again under torchrun (golf/runtime/dist.py) and waits for them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import os
 import sys
 from collections.abc import Callable
 
-from golf import describe, dist, pack, score, train
-from golf.config import MAX_CHARACTERS, Config, load
-from golf.dist import Ranks
-from golf.wire import Closed, Setup, Wire, open_stage
+from golf.recipe.config import MAX_CHARACTERS, Config, load
+from golf.runtime import dist
+from golf.runtime.dist import Ranks
+from golf.runtime.wire import Closed, Setup, Wire, open_stage
+from golf.stages import describe, pack, score, train
 
 STAGES: dict[str, Callable[[Wire, Setup, Config, Ranks], None]] = {
     "describe": describe.run,

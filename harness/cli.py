@@ -15,14 +15,13 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from harness import image_cli
-from harness.data import data_cli
-from harness.errors import HarnessError, MachineFault, UsageError
+from harness.base.errors import HarnessError, MachineFault, UsageError
+from harness.commands import data as data_cli, image
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Train, pack, score and judge Parameter Golf submissions, under limits enforced from outside.")
 app.add_typer(data_cli.app, name="data", help="Prepare and verify datasets.")
-app.add_typer(image_cli.app, name="image", help="Build, lock and verify container images.")
+app.add_typer(image.app, name="image", help="Build, lock and verify container images.")
 
 RunnerOption = Annotated[Literal["docker", "local"] | None, typer.Option(
     help="docker: isolated; local: limited only. Default: docker where an engine answers.")]
@@ -54,15 +53,17 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
 
     pgolf run submissions/hadamard-ve128 --seeds 1337 --runner local
     """
-    from harness import command_run, verdict, witness as witnesses
-    from harness.progress import Progress
+    from harness.base.progress import Progress
+    from harness.commands import run as command_run
+    from harness.run import certify as witnesses
+    from harness.verdict import decide
 
     request = witnesses.request_of(profile, witness, witness_chunks, witness_lanes)
     with Progress() as progress:
         judged = command_run.run_submission(submission, profile, _numbers(seeds), data, runner, runs, again, progress,
                                             train_seconds=train_seconds, request=request)
     _present(judged, as_json)
-    raise typer.Exit(verdict.exit_code(judged))
+    raise typer.Exit(decide.exit_code(judged))
 
 
 @app.command("all")
@@ -82,17 +83,18 @@ def run_all(submissions: Annotated[list[Path] | None, typer.Argument(help="Defau
     """
     from rich.console import Console
 
-    from harness import command_all, witness as witnesses
-    from harness.progress import Progress
+    from harness.base.progress import Progress
+    from harness.commands import all
+    from harness.run import certify as witnesses
 
     request = witnesses.request_of(profile, witness)
     with Progress() as progress:
-        matrix = command_all.run_all(submissions or [], profile, runner, one_seed, train_seconds, data, runs, progress,
+        matrix = all.run_all(submissions or [], profile, runner, one_seed, train_seconds, data, runs, progress,
                                      request=request)
     if as_json:
         print(json.dumps(matrix, indent=1))
     else:
-        command_all.show(matrix, Console())
+        all.show(matrix, Console())
     raise typer.Exit(matrix["exit_code"])
 
 
@@ -113,9 +115,9 @@ def ablate(submission: Annotated[Path, typer.Argument(help="e.g. submissions/had
     """
     from rich.console import Console
 
-    from harness import command_ablate
-    from harness.ablation import report as reports
-    from harness.progress import Progress
+    from harness.base.progress import Progress
+    from harness.commands import ablate as command_ablate
+    from harness.run.ablation import report as reports
 
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     names = [name.strip() for name in only.split(",") if name.strip()]
@@ -135,8 +137,9 @@ def check(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hada
           profile: Annotated[str, typer.Option(help="pocket, solo or record.")] = "record",
           runner: RunnerOption = None, as_json: JsonOption = False) -> None:
     """Look at a submission without training it: schema, lock, parameters, estimated size. No GPU, no data."""
-    from harness import command_check, verdict
-    from harness.progress import Progress
+    from harness.base.progress import Progress
+    from harness.commands import check as command_check
+    from harness.verdict import decide
 
     with Progress() as progress:
         checked = command_check.check_submission(submission, profile, runner, progress)
@@ -145,7 +148,7 @@ def check(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hada
     else:
         for key, value in checked.items():
             print(f"{key:20} {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    raise typer.Exit({"pass": verdict.EXIT_VALID, "fail": verdict.EXIT_LIMIT, "unknown": verdict.EXIT_INCONCLUSIVE}[
+    raise typer.Exit({"pass": decide.EXIT_VALID, "fail": decide.EXIT_LIMIT, "unknown": decide.EXIT_INCONCLUSIVE}[
         checked["size"]])
 
 
@@ -158,8 +161,9 @@ def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under run
             witness_lanes: LanesOption = False,
             as_json: JsonOption = False) -> None:
     """Score the packed artifacts of a run again, in the runner and image of the run, and compare the ledgers."""
-    from harness import command_rescore, witness as witnesses
-    from harness.progress import Progress
+    from harness.base.progress import Progress
+    from harness.commands import rescore as command_rescore
+    from harness.run import certify as witnesses
 
     with Progress() as progress:
         compared = command_rescore.rescore(run_dir, data, _numbers(seeds), progress,
@@ -186,8 +190,9 @@ def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/exampl
 
     pgolf score --contestant "python docs/examples/order2.py" --tokens val.bin --tokenizer tokenizer.model --runner local
     """
-    from harness import command_score, witness as witnesses
-    from harness.progress import Progress
+    from harness.base.progress import Progress
+    from harness.commands import score as command_score
+    from harness.run import certify as witnesses
 
     request = witnesses.Request(witness, witness_chunks, witness_lanes) if witness else None
     with Progress() as progress:
@@ -205,7 +210,7 @@ def compare(first: Annotated[Path, typer.Argument(help="A run folder, or one see
 
     pgolf compare runs/naive-baseline/pocket-0123456789ab runs/lowrank-q-qat/pocket-ba9876543210
     """
-    from harness import compare as compares
+    from harness.verdict import compare as compares
 
     compared = compares.compare(first, second)
     print(json.dumps(compared, indent=1) if as_json else compares.describe(compared))
@@ -215,12 +220,13 @@ def compare(first: Annotated[Path, typer.Argument(help="A run folder, or one see
 def report(run_dir: Annotated[Path, typer.Argument(help="A run folder, or a verdict.json.")],
            as_json: JsonOption = False) -> None:
     """Show the verdict of a run again, and write its report.md and report.html anew."""
-    from harness import report as reports, rundir, verdict
+    from harness.run import folder as rundir
+    from harness.verdict import decide, report as reports
 
     folder = rundir.RunFolder(run_dir.parent if run_dir.name == "verdict.json" else run_dir)
     judged = reports.rewrite(folder)
     _present(judged, as_json)
-    raise typer.Exit(verdict.exit_code(judged))
+    raise typer.Exit(decide.exit_code(judged))
 
 
 @app.command()
@@ -232,7 +238,7 @@ def export(run_dir: Annotated[Path, typer.Argument(help="The folder of a finishe
 
     pgolf export runs/hadamard-ve128/pocket-0123456789ab --author "A. Person" --github-id aperson
     """
-    from harness import export as exports
+    from harness.verdict import export as exports
 
     print(exports.export(run_dir, out, author, github_id))
     missing = [option for option, value in (("--author", author), ("--github-id", github_id)) if not value]
@@ -254,7 +260,8 @@ def audit(paths: Annotated[list[Path], typer.Argument(help="Record folders, or a
 
     pgolf audit records/ --page audit.html
     """
-    from harness.audit import cache as caches, command, many
+    from harness.audit import cache as caches, many
+    from harness.commands import audit as command
 
     kept = None if fresh else cache or caches.folder()
     raise typer.Exit(command.run(paths, "json" if as_json else form, page, workers=workers, kept=kept,
@@ -275,7 +282,7 @@ def explain(rule: Annotated[str, typer.Argument(help="A rule's id, as findings n
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """What this machine can do: engine, images, GPUs, memory, disk, and what to do about what is missing."""
-    from harness import doctor as doctors
+    from harness.commands import doctor as doctors
 
     facts = doctors.examine()
     print(json.dumps(facts, indent=1) if as_json else doctors.describe(facts))
@@ -284,7 +291,7 @@ def doctor(as_json: JsonOption = False) -> None:
 @app.command()
 def clean() -> None:
     """Remove what dead runs left in the container engine, and cached wheels. Datasets, images and runs are kept."""
-    from harness import doctor as doctors
+    from harness.commands import doctor as doctors
 
     print(doctors.clean())
 
@@ -298,7 +305,7 @@ def schema(of: Annotated[Literal["manifest", "record"], typer.Argument(help="man
 
         print(json.dumps(record.schema(), indent=1))
         return
-    from harness import manifest
+    from harness.run import submission as manifest
 
     print(json.dumps(manifest.schema(), indent=1))
 
@@ -314,7 +321,7 @@ def _numbers(text: str) -> list[int]:
 def _present(judged: dict[str, Any], as_json: bool) -> None:
     from rich.console import Console
 
-    from harness import report as reports
+    from harness.verdict import report as reports
 
     if as_json:
         print(json.dumps(judged, indent=1))

@@ -12,8 +12,8 @@ import docker.errors
 import pytest
 import requests
 
-from harness import image
 from harness.runners.base import TURNS_OF_SPIN
+from harness.runners.images import build
 
 os.environ.setdefault("GOMP_SPINCOUNT", str(TURNS_OF_SPIN))  # before anything imports torch
 
@@ -51,5 +51,5 @@ def engine() -> Iterator[docker.DockerClient]:
 @pytest.fixture(scope="session")
 def cpu_image(engine: docker.DockerClient) -> str:
     """The id of the CPU image for today's lock; skips where it is not built."""
-    found = image.find(engine, "cpu")
+    found = build.find(engine, "cpu")
     return found or _no_engine("the CPU image is not built: pgolf image build cpu")

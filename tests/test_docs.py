@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from harness import manifest
 from harness.audit import record
+from harness.base.paths import ROOT
 from harness.edition import PROFILES
-from harness.paths import ROOT
-from harness.rules import RULES
+from harness.run import submission
+from harness.verdict.rules import RULES
 
 
 def document(name: str) -> str:
@@ -19,7 +19,7 @@ def document(name: str) -> str:
 
 
 def test_the_published_schema_is_the_one_that_manifests_are_read_by() -> None:
-    assert json.loads(document("manifest.schema.json")) == manifest.schema()
+    assert json.loads(document("manifest.schema.json")) == submission.schema()
 
 
 def test_the_published_schema_of_a_record_is_the_one_that_records_are_read_into() -> None:
@@ -28,7 +28,7 @@ def test_the_published_schema_of_a_record_is_the_one_that_records_are_read_into(
 
 def test_every_key_of_a_manifest_has_its_line() -> None:
     keys = re.findall(r"^\| `(\w+)` \|", document("manifest.md"), re.MULTILINE)
-    assert sorted(keys) == sorted(manifest.schema()["properties"])
+    assert sorted(keys) == sorted(submission.schema()["properties"])
 
 
 def test_every_rule_has_its_line_and_no_other_has() -> None:

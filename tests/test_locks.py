@@ -11,7 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from harness.images import pins
+from harness.runners.images import pins
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = [ROOT / name for name in ("requirements.lock", "torch.lock", "torch-cuda.lock",

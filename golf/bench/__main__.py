@@ -1,10 +1,10 @@
 """`just bench`: golf's training beside the challenge's starting script, at one shape, on this machine's CPU.
 
 Contestants: the script; golf with the script's techniques (the same model, optimizers and batches, another program);
-golf with the best recipe of that size. All take turns (golf/bench/turns.py) for the same seconds of their own clocks,
+golf with the best recipe of that size. All take turns (golf/bench/interleaved.py) for the same seconds of their own clocks,
 in bfloat16 where the machine has it natively, compiled where a C++ compiler is there and --compile says so. Each rate
 is shown beside the bound that this machine's own matrix rate sets (golf/bench/work.py), each result as bits per byte
-of the same text (golf/bench/yardstick.py). Without the script, or with another version of it, it is skipped.
+of the same text (golf/bench/evaluation.py). Without the script, or with another version of it, it is skipped.
 
     just bench --data DIR --script train_gpt.py [--json]
 
@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from golf import dist
-from golf.bench import contestants, script, turns, work, yardstick
+from golf.bench import contestants, evaluation, interleaved, script, work
 from golf.bench.contestants import Course
-from golf.bench.turns import Contestant, to_stderr
-from golf.config import load
-from golf.schema import Config
+from golf.bench.interleaved import Contestant, to_stderr
+from golf.recipe.config import load
+from golf.recipe.schema import Config
+from golf.runtime import dist
 
 SHAPE = """
 model: {layers: 4, width: 256, heads: 4, kv_heads: 2, mlp_hidden: 512}
@@ -85,17 +85,17 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def row(contestant: Contestant, config: Config, options: argparse.Namespace, course: Course, text: yardstick.Text,
+def row(contestant: Contestant, config: Config, options: argparse.Namespace, course: Course, text: evaluation.Text,
         rate: work.Rate) -> dict[str, Any]:  # fmt: skip
     """What is reported of one contestant."""
     last, limit = contestant.reports[-1], work.bound(config, course.vocab_size, rate)
     assert last.weights is not None
-    nats_N = yardstick.row_nats(last.weights, config, course.vocab_size, text)
+    nats_N = evaluation.row_nats(last.weights, config, course.vocab_size, text)
     return {
         "name": contestant.name, "parameters": sum(array.size for array in last.weights.values()),
         "batch_tokens": contestant.batch_tokens, "seconds": last.seconds, "steps": last.steps,
         "tokens_per_second": contestant.rate, "bound": limit, "utilisation": contestant.rate / limit,
-        "bits_per_byte": yardstick.bits_per_byte(nats_N, text),
+        "bits_per_byte": evaluation.bits_per_byte(nats_N, text),
     }  # fmt: skip
 
 
@@ -121,9 +121,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     rates = {each: work.matrix_rate(model, model.plan, each, device, configs[SAME].hardware.micro_tokens)
              for each in dict.fromkeys((torch.float32, dtype))}  # fmt: skip
     to_stderr("matrix products measured; contestants are being built")
-    turns.race(field, options.turn, to_stderr)
+    interleaved.race(field, options.turn, to_stderr)
     tokens = np.concatenate([tokens for _, tokens in contestants.shards(files(options.data, "val"))])[: options.val_tokens]
-    text = yardstick.text(tokens, tokenizer, configs[SAME].train.seq_len)
+    text = evaluation.text(tokens, tokenizer, configs[SAME].train.seq_len)
     rows = [row(each, configs[each.name], options, ours, text, rates[dtype]) for each in field]
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, torch {torch.__version__}",
@@ -132,7 +132,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "matrix_gflops": {str(d).removeprefix("torch."): rate.flops_per_second / 1e9 for d, rate in rates.items()},
         "validation": {"tokens": len(text.tokens) - 1, "bytes": int(text.bytes.sum())},
         "contestants": rows, "skipped": skipped,
-        "ratio": dict(zip(("median", "low", "high"), turns.ratio(field[1], field[0]), strict=True)) if not skipped else None,
+        "ratio": dict(zip(("median", "low", "high"), interleaved.ratio(field[1], field[0]), strict=True))
+                 if not skipped else None,
     }  # fmt: skip
 
 

@@ -19,21 +19,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from golf import data, dist
-from golf.adapt import Adaptation, Chunk
 from golf.bench import work
-from golf.config import load
-from golf.dist import Ranks
+from golf.inference.adapt import Adaptation, Chunk
+from golf.inference.predict import Predictor
+from golf.inference.windows import Tail
 from golf.model import kernels
 from golf.model.gpt import GPT
 from golf.model.init import initialise
 from golf.model.kernels import ATTENTION
 from golf.optim.schedule import Moment
-from golf.phases import Phase
-from golf.predict import Predictor
-from golf.schema import Config
-from golf.trainer import Trainer
-from golf.windows import Tail
+from golf.recipe.config import load
+from golf.recipe.schema import Config
+from golf.runtime import dist
+from golf.runtime.dist import Ranks
+from golf.training import loader as data
+from golf.training.phases import Phase
+from golf.training.trainer import Trainer
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 """Largest error of an attention kernel against float32, as a share of the largest number."""

@@ -33,14 +33,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from golf import dist
-from golf.bench import checks, contestants, subjects, weighing, yardstick
+from golf.bench import checks, compression, contestants, evaluation, subjects
 from golf.bench.__main__ import answer, files, vocab_size
+from golf.bench.compression import Interval, Weighed, paired
 from golf.bench.contestants import Course
+from golf.bench.evaluation import Text
+from golf.bench.interleaved import to_stderr
 from golf.bench.subjects import Subject, Trained
-from golf.bench.turns import to_stderr
-from golf.bench.weighing import Interval, Weighed, paired
-from golf.bench.yardstick import Text
+from golf.runtime import dist
 
 FULL_PRECISION = {"train": {"qat_bits": 0}}
 SHARED = {"model": {"layers": 4, "loop_layers": [0, 1, 2, 3], "loop_passes": 2}, **FULL_PRECISION}
@@ -85,7 +85,7 @@ class Bench:
         key = _key(subject, quant)
         if key not in self.packed:
             to_stderr(f"{subject.name}: packing with {quant}")
-            self.packed[key] = weighing.weigh(self.trained(subject), self.course.vocab_size, **quant)
+            self.packed[key] = compression.weigh(self.trained(subject), self.course.vocab_size, **quant)
         return self.packed[key]
 
     def unpacked_nats(self, subject: Subject) -> np.ndarray:
@@ -98,7 +98,7 @@ class Bench:
 
     def _nats(self, key: tuple[str, str], own: Trained, weights: dict[str, Tensor]) -> np.ndarray:
         if key not in self.scored:
-            self.scored[key] = weighing.nats(weights, own.config, self.course.vocab_size, self.text)
+            self.scored[key] = compression.nats(weights, own.config, self.course.vocab_size, self.text)
         return self.scored[key]
 
 
@@ -219,9 +219,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     tokenizer = options.data / "tokenizer.model"
     course = Course(files(options.data, "train"), tokenizer, vocab_size(tokenizer), 0.0, options.threads, compiled=False)
     tokens = np.concatenate([part for _, part in contestants.shards(files(options.data, "val"))])[: options.val_tokens]
-    text = yardstick.text(tokens, tokenizer, ROTATED.config().train.seq_len)
+    text = evaluation.text(tokens, tokenizer, ROTATED.config().train.seq_len)
     bench = Bench(course, options.steps, options.work, text)
-    scored = {subject.name: yardstick.bits_per_byte(bench.unpacked_nats(subject), text)
+    scored = {subject.name: evaluation.bits_per_byte(bench.unpacked_nats(subject), text)
               for subject in (ROTATED, QUANTISED, PLAIN, LAYERS_SHARED)}  # fmt: skip
     claims = [claim for test in TESTS for claim in test(bench)]
     return {
@@ -231,7 +231,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "bits_per_byte_as_trained": scored,
         "parameters": {name: sum(w.numel() for w in each.weights.values()) for name, each in bench.subjects.items()},
         "claims": [claim._asdict() for claim in claims],
-        "portraits": {name: weighing.portrait(each) for name, each in bench.subjects.items()},
+        "portraits": {name: compression.portrait(each) for name, each in bench.subjects.items()},
     }  # fmt: skip
 
 

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from golf import data, dist
 from golf.bench import script, work
-from golf.bench.turns import Turns, Weights
-from golf.dist import Ranks
+from golf.bench.interleaved import Turns, Weights
 from golf.optim.schedule import Moment
-from golf.schema import Config
-from golf.trainer import Trainer
+from golf.recipe.schema import Config
+from golf.runtime import dist
+from golf.runtime.dist import Ranks
+from golf.training import loader as data
+from golf.training.trainer import Trainer
 
 WARM_UP_STEPS = 2
 SEED = 1337

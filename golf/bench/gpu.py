@@ -29,11 +29,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from golf.bench import checks, contestants, script, turns
+from golf.bench import checks, contestants, interleaved, script
 from golf.bench.checks import Passed, Place
 from golf.bench.contestants import Course
-from golf.bench.turns import Contestant, to_stderr
-from golf.config import load
+from golf.bench.interleaved import Contestant, to_stderr
+from golf.recipe.config import load
 
 SECONDS = 520.0
 """For all checks together: nine minutes less what starting and stopping take."""
@@ -111,8 +111,8 @@ def race(text: str, folder: Path) -> list[Passed]:
         Contestant("starting script", config.train.batch_tokens, contestants.train_script, (text, config, course, "cuda")),
         Contestant("golf, same model", config.train.batch_tokens, contestants.train_golf, (config, course, "cuda")),
     ]
-    turns.race(field, RACE_SECONDS / 5, to_stderr)
-    median, low, high = turns.ratio(field[1], field[0])
+    interleaved.race(field, RACE_SECONDS / 5, to_stderr)
+    median, low, high = interleaved.ratio(field[1], field[0])
     rows = [Passed(f"training, {each.name}", f"{each.rate:,.0f} tokens/s", {"tokens_per_second": each.rate}) for each in field]
     seen = f"{median:.2f} times the script's tokens a second ({low:.2f} to {high:.2f})"
     return [*rows, Passed("golf beside the starting script", seen, {"ratio": median, "low": low, "high": high})]

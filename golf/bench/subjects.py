@@ -2,7 +2,7 @@
 
 A subject is a submission's recipe for `record` with the few changes that let a small machine train it: smaller batches of
 shorter rows, horizons as fractions of the run, and the statistics that the tests want. Every subject sees the same
-batches in the same order. What is finished lies in a folder of its own as a checkpoint (golf/checkpoint.py) and is
+batches in the same order. What is finished lies in a folder of its own as a checkpoint (golf/training/checkpoint.py) and is
 not trained again; an interrupted training goes on from its last saved state.
 
 Not covered: bits per byte as the judge counts them, clocks and seeds: one training each, so that differences between
@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import yaml
 from torch import Tensor
 
-from golf import calibrate, checkpoint, data, dist
 from golf.bench import contestants
 from golf.bench.contestants import SEED, Course
-from golf.clocks import StepClock
-from golf.config import Config, load, parse, training_digest
 from golf.quant.stats import TensorStats
-from golf.trainer import Trainer
+from golf.recipe.config import Config, load, parse, training_digest
+from golf.runtime import dist
+from golf.training import calibrate, checkpoint, loader as data
+from golf.training.clocks import StepClock
+from golf.training.trainer import Trainer
 
 SUBMISSIONS = Path(__file__).parents[2] / "submissions"
 SMALL = {

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from golf.model.gpt import GPT
+from golf.model.layer_order import Plan
 from golf.model.layers import Linear
-from golf.model.plan import Plan
-from golf.schema import Config
+from golf.recipe.schema import Config
 
 PASSES = 3
 """Products of a training step for each one of a forward pass."""

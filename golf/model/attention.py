@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from golf.model.kernels import Attend
 from golf.model.layers import Linear, Rotary, rms_norm, rotate
-from golf.schema import ModelConfig
+from golf.recipe.schema import ModelConfig
 
 
 def exclude_self(y_BTHE: Tensor, v_BTKE: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ only the last n positions are wanted: the head, and in the last visit the querie
 these alone, which for 64 of 512 positions saves most of one block. The legend of axes is in golf/model/layers.py.
 
 Source: the challenge's starting script, #586, and #1493 for depth recurrence, parallel residuals and gated skips.
-Not covered: when a training begins its recurrence (golf/train.py), cached keys, and rows of different lengths.
+Not covered: when a training begins its recurrence (golf/stages/train.py), cached keys, and rows of different lengths.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golf.model import plan as plans
+from golf.model import layer_order as plans
 from golf.model.attention import Attention
 from golf.model.inputs import BigramHash, SmearGate, ValueEmbedding
 from golf.model.kernels import ATTENTION
+from golf.model.layer_order import Plan
 from golf.model.layers import FeedForward, Linear, Rotary, Table, layer_scale, rms_norm, rotary, softcap
-from golf.model.plan import Plan
-from golf.schema import ModelConfig
+from golf.recipe.schema import ModelConfig
 
 
 class Block(nn.Module):

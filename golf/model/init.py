@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from golf.schema import ModelConfig
+from golf.recipe.schema import ModelConfig
 
 CONSTANTS = {
     "attn_scale": 1.0,

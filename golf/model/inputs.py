@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from golf.model.layers import Linear, Table
-from golf.schema import ModelConfig
+from golf.recipe.schema import ModelConfig
 
 HASH_PREVIOUS = 36_313
 HASH_CURRENT = 27_191

@@ -4,7 +4,7 @@ All take q_BTHE, k_BSKE, v_BSKE with T <= S and H a multiple of K, and return y_
 S positions: query t sees keys 0 .. S - T + t. Scores are scaled by 1 / sqrt(E).
 
 Order of choice on CUDA: FlashAttention-3 -> cuDNN -> PyTorch's plain scaled_dot_product_attention, as #586 runs it;
-elsewhere golf/model/blocks.py. A kernel that is not there is passed over with its reason in `Choice.why`, which the logs
+elsewhere golf/model/cpu_attention.py. A kernel that is not there is passed over with its reason in `Choice.why`, which the logs
 of train and score repeat; `ready` names the one that runs.
 Not covered: windows, sinks, dropout, and masks other than the causal one.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from golf.model import blocks
+from golf.model import cpu_attention
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -49,10 +49,10 @@ def attend_sdpa(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
 
 
 def attend_blocks(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
-    """golf/model/blocks.py, for CPUs; inside torch.compile, which cannot look into it, plain SDPA."""
+    """golf/model/cpu_attention.py, for CPUs; inside torch.compile, which cannot look into it, plain SDPA."""
     if torch.compiler.is_compiling():
         return attend_sdpa(q_BTHE, k_BSKE, v_BSKE)
-    return blocks.attend(q_BTHE, k_BSKE, v_BSKE)
+    return cpu_attention.attend(q_BTHE, k_BSKE, v_BSKE)
 
 
 def attend_cudnn(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:

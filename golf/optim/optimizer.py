@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from golf.optim.muon import Muon
 from golf.optim.schedule import Moment, warmdown, warmup
-from golf.schema import OptimConfig
+from golf.recipe.schema import OptimConfig
 
 CONTROL = ("resid_mix",)
 

@@ -10,7 +10,7 @@ result is never larger, and never better. An option that saves no bytes over the
 Neutral value: a budget that everything fits. Bytes: none. Source: marginal analysis (Fox, 1966), which is optimal at the
 sizes it passes through where loss is convex in bytes, as rounding error is. Not covered: filling the
 room that the last step leaves (at most the largest step of a tensor), what loss means (golf/quant/loss.py), and what a
-compressor makes of the bytes (golf/pack.py measures that).
+compressor makes of the bytes (golf/stages/pack.py measures that).
 """
 
 from __future__ import annotations

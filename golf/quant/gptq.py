@@ -10,7 +10,7 @@ better: damping and cut-off codes can make feedback lose, and so it never does.
 
 Why float64 for the factor alone: H^-1 of a nearly singular H loses too many digits in float32; the feedback itself is
 cut to whole codes anyway. Columns are summed by matrix products, so that codes may differ between kinds of processor,
-not between runs or numbers of threads as golf/pack.py calls it. Reading codes involves none of this.
+not between runs or numbers of threads as golf/stages/pack.py calls it. Reading codes involves none of this.
 
 Neutral value: not calling it. Bytes: none. Sources: arXiv:2210.17323; ordering, damping and blocks as in #1493.
 Not covered: clips that move with the feedback.

@@ -15,7 +15,7 @@ the nearest, unscaled. Bits need not be stored, because steps alone undo the gri
 
 Neutral value: bits = None stores float16, and every other default leaves its step out. Bytes: one a coded number, two a
 row and (AWQ) two a column before compression; two for every other number. Source: the order of #586 with the scales of
-AWQ before it. Not covered: which tensors and how many bits (golf/pack.py), and compression.
+AWQ before it. Not covered: which tensors and how many bits (golf/stages/pack.py), and compression.
 """
 
 from __future__ import annotations

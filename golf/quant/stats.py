@@ -7,7 +7,7 @@ ranks that saw equally many tokens, it gives the result of one process that saw 
 
 Neutral: not collecting. Bytes: none in the artifact. Source: H as in GPTQ (Frantar et al. 2022), mean |x| as in AWQ (Lin
 et al. 2023), Fisher as the mean of grad^2 over batches (#1462), row scores of #316. Not covered: which of them a
-quantiser needs, and running the batches (golf/calibrate.py).
+quantiser needs, and running the batches (golf/training/calibrate.py).
 
 Axes: R rows and C columns of a weight, N inputs of a module, flattened.
 """

@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness import rundir, strict_json
 from harness.audit.folder import Held
-from harness.errors import MachineFault
-from harness.paths import home
+from harness.base import strict_json
+from harness.base.errors import MachineFault
+from harness.base.paths import home
+from harness.run import folder as rundir
 
 
 class NotKept(MachineFault):
@@ -24,7 +25,7 @@ class NotKept(MachineFault):
 
 
 MAX_ENTRY = 1 << 22
-OUTSIDE = ("edition.py", "stats.py", "strict_json.py")
+OUTSIDE = ("edition.py", "scoring/significance.py", "base/strict_json.py")
 """Sources outside harness/audit that a finding can depend on."""
 
 

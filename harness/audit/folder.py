@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.audit.unwrap import archived, unwrapped
-from harness.errors import UsageError
+from harness.base.errors import UsageError
 
 TEXT = (".py", ".md", ".log", ".txt", ".json", ".sh", ".c", ".cpp", ".cu", ".rs", ".ipynb")
 ARCHIVE = (".pyz",)

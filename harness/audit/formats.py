@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from harness import render
 from harness.audit.rulebook import entries
+from harness.base import text as render
 
 Report = dict[str, Any]
 LEVEL = {"fail": "error", "question": "warning", "unknown": "notice"}

@@ -15,15 +15,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness import render
 from harness.audit.formats import ORDER, message, told
+from harness.base import text
 
 SCRIPT = "audit.js"
 
 
 def page(reports: Sequence[dict[str, Any]]) -> str:
     """The page for `reports`, objects as `pgolf audit --json` prints them."""
-    script = (render.TEMPLATES / SCRIPT).read_text(encoding="utf-8").strip()
+    script = (text.TEMPLATES / SCRIPT).read_text(encoding="utf-8").strip()
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rows = []
     shared = _shared([report["folder"] for report in reports])
@@ -37,7 +37,7 @@ def page(reports: Sequence[dict[str, Any]]) -> str:
                      "findings": findings, "counts": [counts[outcome] for outcome in ORDER[:3]],
                      "rules": " ".join(sorted({found["rule"] for found in findings}))})
     verdicts = Counter(row["verdict"] for row in rows)
-    return render.environment(autoescape=True).get_template("audit.html.j2").render(
+    return text.environment(autoescape=True).get_template("audit.html.j2").render(
         rows=rows, shared=shared, verdicts=sorted(verdicts.items()), script=Markup(script), allowed=allowed)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from typing import NamedTuple
 
-from harness.errors import UsageError
+from harness.base.errors import UsageError
 
 
 class Entry(NamedTuple):
@@ -155,7 +155,7 @@ NUMBERS = (
 
 def entries() -> dict[str, Entry]:
     """Every rule by its id: those of the audit, then those of a run."""
-    from harness.rules import RULES
+    from harness.verdict.rules import RULES
 
     book = {entry.id: entry for entry in (*CODE, *NUMBERS)}
     for rule in RULES:

@@ -20,12 +20,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness.bytecount import ByteTable
-from harness.data.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_atomic
-from harness.errors import UsageError
-from harness.progress import Report, no_report
-from harness.shards import BOS_ID, HEADER_BYTES, MAX_TOKENS, Tokens, count_documents, read_header, read_tokens
-from harness.strict_json import strict_json
+from harness.base.errors import UsageError
+from harness.base.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_atomic
+from harness.base.progress import Report, no_report
+from harness.base.strict_json import strict_json
+from harness.data.byte_table import ByteTable
+from harness.data.shards import BOS_ID, HEADER_BYTES, MAX_TOKENS, Tokens, count_documents, read_header, read_tokens
 
 MANIFEST = "dataset.json"
 MAX_MANIFEST_BYTES = 4 << 20

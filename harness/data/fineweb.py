@@ -20,16 +20,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.base.errors import MachineFault, UsageError
+from harness.base.files import SAFE_NAME, read_bounded
+from harness.base.paths import home
+from harness.base.progress import Report, no_report
+from harness.base.strict_json import strict_json
 from harness.data.dataset import Dataset
-from harness.data.files import SAFE_NAME, read_bounded
 from harness.data.hub import COMMIT, Repository
-from harness.data.model_file import MAX_MODEL_BYTES
+from harness.data.sentencepiece_file import MAX_MODEL_BYTES
+from harness.data.shards import HEADER_BYTES, MAX_TOKENS, read_header, read_tokens
 from harness.data.writer import TOKENIZER_NAME, finish
-from harness.errors import MachineFault, UsageError
-from harness.paths import home
-from harness.progress import Report, no_report
-from harness.shards import HEADER_BYTES, MAX_TOKENS, read_header, read_tokens
-from harness.strict_json import strict_json
 
 ROOT = "datasets"  # the folder of the repository that holds manifest.json, datasets/ and tokenizers/
 MAX_MANIFEST_BYTES = 1 << 20

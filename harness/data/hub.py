@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.data.files import BLOCK_BYTES, file_size, sha256_of
-from harness.errors import HarnessError, MachineFault, UsageError
+from harness.base.errors import HarnessError, MachineFault, UsageError
+from harness.base.files import BLOCK_BYTES, file_size, sha256_of
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")

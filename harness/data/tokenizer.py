@@ -4,7 +4,7 @@ The settings are those stored in the official models (trainer_spec of fineweb_10
 0.999, digits split, byte fallback, no dummy prefix, nmt_nfkc, ids pad 0, bos 1, eos 2, unk 3. With one thread and the
 sentences in a fixed order the trainer is deterministic: the same text gives the same file, byte for byte.
 
-SentencePiece is C++. It only ever sees a model that harness/data/model_file.py has read without complaint, and only
+SentencePiece is C++. It only ever sees a model that harness/data/sentencepiece_file.py has read without complaint, and only
 here, where datasets are made; the judge counts bytes without it.
 
 Not covered: the encoder's choice among equal merges in other versions of the library (hashes catch it, see pocket.py).
@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.bytecount import check_countable
-from harness.data.files import read_bounded
-from harness.data.model_file import MAX_MODEL_BYTES, SPACE, ModelFile, parse_model
-from harness.errors import UsageError
-from harness.shards import BOS_ID, Tokens
+from harness.base.errors import UsageError
+from harness.base.files import read_bounded
+from harness.data.byte_table import check_countable
+from harness.data.sentencepiece_file import MAX_MODEL_BYTES, SPACE, ModelFile, parse_model
+from harness.data.shards import BOS_ID, Tokens
 
 MAX_LINE_BYTES = 1 << 20  # the library's own default leaves out lines above 4,192 bytes without a word
 QUIET = 2  # errors only

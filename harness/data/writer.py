@@ -15,15 +15,15 @@ from typing import IO, Any
 
 import numpy as np
 
-from harness.bytecount import ByteTable
+from harness.base.errors import MachineFault, UsageError
+from harness.base.files import file_size, sha256_of
+from harness.base.progress import Report, no_report
 from harness.data import compressors
+from harness.data.byte_table import ByteTable
 from harness.data.dataset import write_manifest
-from harness.data.files import file_size, sha256_of
-from harness.data.model_file import read_model
-from harness.data.text import document_texts
-from harness.errors import MachineFault, UsageError
-from harness.progress import Report, no_report
-from harness.shards import Tokens, count_documents, header, read_tokens
+from harness.data.detokenise import document_texts
+from harness.data.sentencepiece_file import read_model
+from harness.data.shards import Tokens, count_documents, header, read_tokens
 
 SHARD_TOKENS = 100_000_000  # the official export's
 TOKENIZER_NAME = "tokenizer.model"

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, Self
 
+from harness.base.errors import MachineFault, Violation
 from harness.edition import Limits
-from harness.errors import MachineFault, Violation
-from harness.wire import Listener
+from harness.protocol.wire import Listener
 
 COOPERATIVE = "cooperative: a channel outside the socket was not excluded"
 """What a runner that isolates nothing leaves open: a contestant in reach of the machine's files can read the text by itself."""

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from harness.errors import Violation
-from harness.frames import quote
+from harness.base.errors import Violation
+from harness.protocol.frames import quote
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 MAX_DEPTH = 4

@@ -27,12 +27,12 @@ import requests
 from docker.models.containers import Container
 from docker.types import DeviceRequest, Mount
 
+from harness.base.errors import HarnessError, MachineFault, Violation
 from harness.edition import Limits
-from harness.errors import HarnessError, MachineFault, Violation
 from harness.runners.base import LogPump, StageSpec, Staging, environment
-from harness.runners.clearing import SCRIPT
+from harness.runners.clear_caches import SCRIPT
 from harness.runners.collect import collect, walk_tar
-from harness.runners.owner import Owner, is_dead
+from harness.runners.owner_lock import Owner, is_dead
 
 USER = "10001:10001"
 LABEL = "pgolf.owner"

@@ -19,11 +19,11 @@ from typing import Self
 
 import psutil
 
+from harness.base.errors import Violation
 from harness.edition import Limits
-from harness.errors import Violation
 from harness.runners.base import LogPump, StageSpec, Staging, environment
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
-from harness.runners.family import Family
+from harness.runners.process_tree import Family
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MEASURE_SECONDS = 0.5

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from golf.config import Config, load
-from golf.describe import TECHNIQUES, Technique, without
 from golf.model.gpt import GPT
 from golf.model.init import initialise
+from golf.recipe.config import Config, load
+from golf.stages.describe import TECHNIQUES, Technique, without
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBMISSION = ROOT / "submissions" / "hadamard-ve128" / "config.yaml"

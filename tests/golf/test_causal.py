@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from golf.config import load
 from golf.model.inputs import bigram_rows
+from golf.recipe.config import load
 from tests.golf.recipes import FULL, MODEL_TECHNIQUES, V, config_without, lively, some_ids
 
 CONFIGS = {"all": load(FULL)} | {f"without {t.name}": config_without(t.name) for t in MODEL_TECHNIQUES}

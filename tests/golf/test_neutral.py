@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from golf.config import load
-from golf.describe import TECHNIQUES, is_on, without
 from golf.model.gpt import GPT
 from golf.model.layers import rotary
+from golf.recipe.config import load
+from golf.stages.describe import TECHNIQUES, is_on, without
 from tests.golf.recipes import FULL, MODEL_TECHNIQUES, V, config_without, lively, named, some_ids
 
 State = dict[str, torch.Tensor]

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from harness import stages
-from harness.bytecount import ByteTable
+from harness.data.byte_table import ByteTable
 from harness.data.dataset import Dataset, write_manifest
+from harness.data.shards import write_tokens
 from harness.edition import Limits
-from harness.rundir import SeedFolder
+from harness.run import stages
+from harness.run.folder import SeedFolder
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
 from harness.runners.local import LocalRunner
-from harness.shards import write_tokens
 
 VOCABULARY = 300
 HONEST = Path(__file__).parent / "contestants" / "honest.py"

@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness import asking, documents, metric, referee
-from harness.bytecount import ByteTable
-from harness.certificate import coins, floor
-from harness.certificate.certificate import Certificate, certify
+from harness.base.errors import Violation
+from harness.data.byte_table import ByteTable
 from harness.edition import PROFILES
-from harness.errors import Violation
-from harness.frames import Hello, ScoreReady
-from harness.rules import conditions
-from harness.wire import Connection
+from harness.protocol import conversation, probe
+from harness.protocol.frames import Hello, ScoreReady
+from harness.protocol.wire import Connection
+from harness.scoring import bpb, low_bpb_documents
+from harness.scoring.certificate import reference_model, sampling
+from harness.scoring.certificate.certificate import Certificate, certify
+from harness.verdict.rules import conditions
 from tests.harness.contestants import mutants, siblings
 from tests.harness.peers import Peer, soon, talking
 
@@ -64,23 +65,23 @@ class Bench:
     def __init__(self) -> None:
         self.tokens_T = text()
         mutants.Paid.heart = self.tokens_T
-        self.prices_T = floor.prices(self.tokens_T, VOCAB)
+        self.prices_T = reference_model.prices(self.tokens_T, VOCAB)
         self.limits = replace(PROFILES["pocket"], chunk_tokens=mutants.Largest.chunk_tokens)
         self.known: dict[tuple[str, int], tuple[Any, Any, list[Any]]] = {}
 
-    def scored(self, model: Any) -> referee.Scored:
+    def scored(self, model: Any) -> conversation.Scored:
         with self._contestant(model, "scorer", 0) as (connection, ready):
-            return referee.score(connection, ready, self.tokens_T, VOCAB, self.limits, lambda done: None)
+            return conversation.score(connection, ready, self.tokens_T, VOCAB, self.limits, lambda done: None)
 
-    def asked(self, model: Any, scored: referee.Scored, asked_P: Any, number: int) -> asking.Asked:
+    def asked(self, model: Any, scored: conversation.Scored, asked_P: Any, number: int) -> probe.Asked:
         with self._contestant(model, "witness", number) as (connection, ready):
             patience = getattr(model, "patience", 10.0)
-            return asking.ask(connection, ready, self.tokens_T, scored, VOCAB, asked_P, patience, soon(120))
+            return probe.ask(connection, ready, self.tokens_T, scored, VOCAB, asked_P, patience, soon(120))
 
     def _contestant(self, model: Any, role: str, number: int) -> Any:
         return _Opened(lambda size: model(size, role, number), role, model.chunk_tokens)
 
-    def answers(self, model: Any, scored: referee.Scored, asked_P: Any, number: int) -> asking.Asked:
+    def answers(self, model: Any, scored: conversation.Scored, asked_P: Any, number: int) -> probe.Asked:
         """By the socket, or for a model whose rows are the example's from what the example answered over the socket."""
         if any(getattr(model, name) != getattr(mutants.Honest, name) for name in ("row", "see", "learn", "chunk_tokens")):
             return self.asked(model, scored, asked_P, number)
@@ -91,12 +92,12 @@ class Bench:
         nats_T, sums_T, borders = self.known["example", 0]
         before = {border.position: border.before_nats for border in scored.borders}
         passed = [border._replace(scorer_nats=before[border.position]) for border in borders if border.position <= asked_P[-1]]
-        return asking.Asked(asking.Answers(nats_T[asked_P - 1], sums_T[asked_P - 1]), passed, None)
+        return probe.Asked(probe.Answers(nats_T[asked_P - 1], sums_T[asked_P - 1]), passed, None)
 
-    def certificate(self, model: Any, scored: referee.Scored, look: int) -> tuple[Certificate, float]:
+    def certificate(self, model: Any, scored: conversation.Scored, look: int) -> tuple[Certificate, float]:
         """The certificate of one look, and the mean unearned gain where it can be known."""
-        claimed = coins.Scored(self.tokens_T, scored.nats_T, self.prices_T, 3 * (TOKENS - 1), scored.chunk_tokens)
-        plan = coins.draw(SEED, claimed, PROBES if look == 1 else TOKENS, look=look)
+        claimed = sampling.Scored(self.tokens_T, scored.nats_T, self.prices_T, 3 * (TOKENS - 1), scored.chunk_tokens)
+        plan = sampling.draw(SEED, claimed, PROBES if look == 1 else TOKENS, look=look)
         first = self.answers(model, scored, plan.asked_P, 1)
         second = self.answers(model, scored, plan.asked_P, 2) if model.draws else first
         made = certify(claimed, plan, first.answers, second.answers, borders=first.borders, adapts=True)
@@ -137,8 +138,8 @@ def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
     made, gained = bench.certificate(model, scored, 1)
     if made.wants_second_look:
         made, gained = bench.certificate(model, scored, 2)
-    measured = metric.measure(bench.tokens_T, scored.nats_T, TABLE)
-    cheap = documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)
+    measured = bpb.measure(bench.tokens_T, scored.nats_T, TABLE)
+    cheap = low_bpb_documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)
     failed = [c for c in made.conditions if c.outcome == "fail"]
     left = [c for c in made.conditions if c.outcome == "unknown"]
     if failed:

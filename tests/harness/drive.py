@@ -9,21 +9,23 @@ import json
 import sys
 from pathlib import Path
 
-from harness import cli, command_ablate, command_run, verdict
-from harness.progress import Progress
+from harness import cli
+from harness.base.progress import Progress
+from harness.commands import ablate, run
+from harness.verdict import decide
 
 
 def drive() -> None:
     what, submission, dataset, runs, runner, package = sys.argv[1:7]
     with Progress() as progress:
         if what == "ablate":
-            found = command_ablate.ablate(Path(submission), "pocket", [1, 2], 3, [], None, Path(dataset), runner, Path(runs),
+            found = ablate.ablate(Path(submission), "pocket", [1, 2], 3, [], None, Path(dataset), runner, Path(runs),
                                           "pgolf ablate", progress, Path(package))
         else:
-            found = command_run.run_submission(Path(submission), "pocket", None, Path(dataset), runner, Path(runs), False,
+            found = run.run_submission(Path(submission), "pocket", None, Path(dataset), runner, Path(runs), False,
                                                progress, Path(package))
     print(json.dumps(found))
-    raise SystemExit(found["exit_code"] if what == "ablate" else verdict.exit_code(found))
+    raise SystemExit(found["exit_code"] if what == "ablate" else decide.exit_code(found))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from harness.wire import Connection
+from harness.protocol.wire import Connection
 
 SOON = 10.0
 """Seconds that no test here comes near; a hang fails instead of hanging."""

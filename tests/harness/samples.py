@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.data.dataset import Dataset
-from harness.data.docs import prepare
-from harness.data.model_file import Kind
+from harness.data.jsonl import prepare
+from harness.data.sentencepiece_file import Kind
 from harness.data.tokenizer import train_tokenizer
 
 TRAIN = [f"Document {number} speaks of the river, the old bridge and {number * 7} boats.\nIt ends here."

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import bundle
-from harness.paths import ROOT
+from harness.base.paths import ROOT
+from harness.run import bundle
 
 MAX_LINES = 400
-FAMILIES = (("model",), ("optim",), ("quant",), ("codec",), ("entropy",), ("windows", "predict"), ("adapt",))
+FAMILIES = (("model",), ("optim",), ("quant",), ("storage/codec",), ("storage/entropy",),
+            ("inference/windows", "inference/predict"), ("inference/adapt",))
 """Parts of the contestant that do not know each other; train, pack, score and the entry point join them."""
 RUNS_A_SCRIPT = "golf/bench/script.py"
 """Executes the challenge's own script, whose hash it has checked, and is no part of what is submitted."""
@@ -70,10 +71,10 @@ def test_neither_package_imports_tests_or_a_tool_for_tests() -> None:
 
 def test_the_families_of_the_contestant_do_not_know_each_other() -> None:
     for family in FAMILIES:
-        others = {f"golf.{part}" for other in FAMILIES if other != family for part in other}
+        others = {f"golf/{part}".replace("/", ".") for other in FAMILIES if other != family for part in other}
         for path in (path for part in family for path in sources(f"golf/{part}")):
-            known = {".".join(name.split(".")[:2]) for name in imports(path)}
-            assert not known & others, f"{path.relative_to(ROOT)} knows {known & others}"
+            known = [name for name in imports(path) if any(name == other or name.startswith(f"{other}.") for other in others)]
+            assert not known, f"{path.relative_to(ROOT)} knows {known}"
 
 
 HEAVY = {"torch", "scipy", "docker", "sentencepiece", "huggingface_hub", "numpy", "pydantic", "jinja2"}
@@ -81,7 +82,7 @@ HEAVY = {"torch", "scipy", "docker", "sentencepiece", "huggingface_hub", "numpy"
 
 def test_what_is_submitted_holds_the_stages_and_no_benchmark() -> None:
     modules = bundle.build(ROOT / "golf").modules
-    assert {"golf/train.py", "golf/pack.py", "golf/score.py", "golf/describe.py"} <= set(modules)
+    assert {"golf/stages/train.py", "golf/stages/pack.py", "golf/stages/score.py", "golf/stages/describe.py"} <= set(modules)
     assert not [name for name in modules if name.startswith("golf/bench")]
 
 
@@ -90,7 +91,7 @@ def test_importing_the_judge_costs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("statement", ["import harness.cli",
-                                       "import harness.verdict, harness.report, harness.manifest"])
+                                       "import harness.verdict.decide, harness.verdict.report, harness.run.submission"])
 def test_the_command_line_loads_no_torch_no_scipy_and_no_engine_until_they_are_needed(tmp_path: Path,
                                                                                       statement: str) -> None:
     assert not loaded(statement, tmp_path) & {"torch", "scipy", "docker", "sentencepiece", "huggingface_hub", "golf"}
@@ -103,7 +104,7 @@ def test_no_module_of_the_judge_loads_torch_or_the_contestant_by_any_way(tmp_pat
 
 
 def test_importing_writes_nothing_and_says_nothing(tmp_path: Path) -> None:
-    code = "import harness.cli, harness.run, harness.setup, harness.runners.docker"
+    code = "import harness.cli, harness.run.seeds, harness.run.preflight, harness.runners.docker"
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-B", "-W", "error", "-c", code], cwd=tmp_path, capture_output=True,
                           text=True, check=True, env=environment)

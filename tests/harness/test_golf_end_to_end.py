@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness import cli, edition, image
+from harness import cli, edition
 from harness.data.dataset import Dataset
-
-from .conftest import pyz
+from harness.runners.images import build
+from tests.harness.conftest import pyz
 
 RECIPE = """
 model: {layers: 4, width: 64, heads: 2, kv_heads: 1, mlp_hidden: 128, rope_dims: 16, ln_scale: true, xsa_last: 2,
@@ -41,7 +41,7 @@ def submission(tmp_path: Path) -> Path:
     folder = tmp_path / "small"
     folder.mkdir()
     (folder / "config.yaml").write_text(RECIPE)
-    locks = {name: f"sha256:{image.lock_sha256(name)}" for name in ("cpu", "cuda")}
+    locks = {name: f"sha256:{build.lock_sha256(name)}" for name in ("cpu", "cuda")}
     (folder / "manifest.yaml").write_text(
         "schema: 1\nname: small\ntitle: t\nauthors: [a]\nsource: s\ntrack: A\ndataset: sp1024\nseeds: [1, 2]\n"
         f"image: {json.dumps(locks)}\nclaim: {{dataset: other, bpb: {{1: 4.0}}}}\n"

@@ -26,7 +26,7 @@ def recomputed(record: Record, texts: Texts) -> Iterator[Finding]:
                "no bytes per token" if ratio is None else "fewer than two different scores")
         yield unknown("significance", f"not computed: {why}", "seeds with their scores, and the baseline's")
         return
-    from harness.stats import welch  # scipy loads late
+    from harness.scoring.significance import welch  # scipy loads late
 
     values = [bpb.value for bpb in scores.values()]
     tests = [welch(values, [baseline.value] * 2, rule, sum(ratio) / 2) for rule in SIGNIFICANCE]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.audit.record.facts import Claim, Number, Stated, Word
-from harness.strict_json import strict_json
+from harness.base.strict_json import strict_json
 
 BPB = ("val_bpb", "mean_val_bpb", "val_bpb_mean", "mean_bpb", "val_bpb_exact", "three_seed_mean_bpb", "val_bpb_3seed_mean", "bpb")
 NATS = ("val_loss", "mean_val_loss", "val_loss_mean", "val_loss_nats", "mean_val_loss_nats")

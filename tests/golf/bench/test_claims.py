@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from golf import arrays
-from golf.bench import claims, subjects, weighing, work
+from golf.bench import claims, compression, subjects, work
 from golf.bench.claims import LAYERS_SHARED, PLAIN, QUANTISED, ROTATED, Bench
+from golf.bench.compression import Interval, paired
 from golf.bench.contestants import Course
+from golf.bench.evaluation import Text
 from golf.bench.subjects import Trained
-from golf.bench.weighing import Interval, paired
-from golf.bench.yardstick import Text
+from golf.storage import arrays
 
 V = 64
 TINY = {
@@ -101,7 +101,7 @@ def test_the_payload_is_what_the_compressor_gets(bench):
     """Noise does not compress, so that int8 codes of 8 bits take about the bytes of the payload."""
     own, random = bench.trained(SUBJECT), torch.Generator().manual_seed(1)
     noise = {name: torch.randn(weight.shape, generator=random) for name, weight in own.weights.items()}
-    packed = weighing.weigh(Trained(own.config, noise, own.stats), V, bits=8)
+    packed = compression.weigh(Trained(own.config, noise, own.stats), V, bits=8)
     assert 0.95 < packed.ratio < 1.3
 
 
@@ -124,7 +124,7 @@ def test_a_portrait_tells_a_heavy_tail_from_a_normal_one_and_what_lies_under_the
     weights = {name: 0.1 * torch.randn(weight.shape, generator=random) for name, weight in own.weights.items()}
     name = "blocks.1.mlp.up.weight"
     weights[name][:, 0] *= 40
-    found = weighing.portrait(Trained(own.config, weights, own.stats))
+    found = compression.portrait(Trained(own.config, weights, own.stats))
     assert found["blocks.0.mlp.up.weight"]["kurtosis"] == pytest.approx(3, abs=0.5)
     assert found[name]["kurtosis"] > 10 > found[name]["kurtosis_rotated"]
     assert found["blocks.0.mlp.up.weight"]["rows_under_floor"] == 1.0 > found[name]["rows_under_floor"]
@@ -148,8 +148,8 @@ def test_every_claim_on_packing_is_tested_on_small_subjects(course, tmp_path, mo
 
 def test_what_was_packed_or_scored_once_is_not_done_again(bench, monkeypatch):
     first, packed = bench.nats(SUBJECT, bits=4), bench.weigh(SUBJECT, bits=4)
-    monkeypatch.setattr(weighing, "weigh", lambda *_, **__: pytest.fail("packed again"))
-    monkeypatch.setattr(weighing, "nats", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(compression, "weigh", lambda *_, **__: pytest.fail("packed again"))
+    monkeypatch.setattr(compression, "nats", lambda *_: pytest.fail("scored again"))
     assert bench.nats(SUBJECT, bits=4) is first
     assert bench.weigh(SUBJECT, bits=4) is packed
 

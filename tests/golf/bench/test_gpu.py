@@ -15,8 +15,8 @@ import torch
 from golf.bench import checks, gpu
 from golf.bench.checks import Failed, Passed, Place
 from golf.bench.gpu import Check, Row
-from golf.config import load
 from golf.model.kernels import ATTENTION
+from golf.recipe.config import load
 
 PLACE = Place(torch.device("cpu"), torch.float32, compiled=False, steps=2, warm_up=1, attention_shape=(1, 160, 4, 2, 8))
 V = 64

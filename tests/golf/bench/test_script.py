@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from golf.bench import contestants, script
-from golf.config import load
+from golf.recipe.config import load
 
 
 def standing_in() -> str:

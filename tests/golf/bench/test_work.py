@@ -6,9 +6,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from golf.bench import work
-from golf.config import load
 from golf.model.gpt import GPT
 from golf.model.init import initialise
+from golf.recipe.config import load
 
 SMALL = "model: {layers: 4, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48}\n"
 RICH = """

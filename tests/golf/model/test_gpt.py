@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from golf.config import load
 from golf.model.gpt import GPT
 from golf.model.init import initial, initialise
-from golf.schema import ModelConfig
+from golf.recipe.config import load
+from golf.recipe.schema import ModelConfig
 from tests.golf.recipes import FULL, MODEL_TECHNIQUES, ROOT, V, config_without, lively, some_ids
 
 CONFIGS = {"all": load(FULL)} | {f"without {t.name}": config_without(t.name) for t in MODEL_TECHNIQUES}

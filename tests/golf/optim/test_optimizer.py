@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from golf.config import load
 from golf.optim.ema import Ema
 from golf.optim.optimizer import Optimizer, route
 from golf.optim.schedule import Moment, average_decay, reached, warmdown, warmup
-from golf.schema import OptimConfig
+from golf.recipe.config import load
+from golf.recipe.schema import OptimConfig
 from tests.golf.recipes import FULL, SUBMISSION, config_without, lively
 
 

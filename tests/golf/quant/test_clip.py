@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from golf import entropy
 from golf.quant import grid
 from golf.quant.clip import QUANTILES, Reach, clip, importance
 from golf.quant.loss import loss
+from golf.storage import entropy
 from tests.golf.quant.samples import WEIGHTS, gaussian
 
 

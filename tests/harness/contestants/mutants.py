@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.certificate import floor
-from harness.paths import ROOT
+from harness.base.paths import ROOT
+from harness.scoring.certificate import reference_model
 
 spec = importlib.util.spec_from_file_location("order2", ROOT / "docs" / "examples" / "order2.py")
 assert spec is not None and spec.loader is not None
@@ -99,7 +99,7 @@ def hinted(model: Any, nats_T: Any, tokens: Any) -> Any:
 
 def to_the_judge(model: Any, nats_T: Any, tokens: Any) -> Any:
     """Peeks, but only down to what the judge's own n-gram pays."""
-    return np.minimum(nats_T, -np.log(floor.prices(model.text[-len(tokens):].astype(np.uint16), model.vocab_size)))
+    return np.minimum(nats_T, -np.log(reference_model.prices(model.text[-len(tokens):].astype(np.uint16), model.vocab_size)))
 
 
 class Twice(Honest):

@@ -1,0 +1,1 @@
+"""Recipes: the fields, their ranges and defaults, and the strict reader."""

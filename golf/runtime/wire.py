@@ -1,0 +1,210 @@
+"""The contestant's end of the protocol: frames, payloads and descriptors over one Unix stream socket. Knows no model.
+
+A frame is one JSON object on a line; where it has a key `bytes`, so many raw bytes follow. Descriptors travel as
+SCM_RIGHTS on the first byte of a frame and are queued in order, a frame takes as many as its `shards` announce.
+
+Rank 0 alone talks. With several processes rank 0 passes every frame that it receives, with payload and descriptors,
+on to the others (`peers`), each over a socket pair of its own; on the others `send` does nothing. So a stage is the
+same code on every rank. Not covered: deadlines, which are the judge's business.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from golf.runtime import strictjson
+
+PROTOCOL = 1
+MAX_LINE = 65_536
+MAX_DESCRIPTORS = 200
+SECONDS_BETWEEN_PROGRESS = 0.11
+MAX_PROGRESS_TEXT = 200
+
+
+class WireError(ValueError):
+    """The other side said something that the protocol does not allow here."""
+
+
+class Closed(ConnectionError):
+    """The judge ended the stage by closing the socket, which it may do at any time."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One received frame: its JSON object, its payload and its descriptors, which are the receiver's to close."""
+
+    fields: dict[str, Any]
+    payload: bytes = b""
+    descriptors: tuple[int, ...] = ()
+
+    @property
+    def op(self) -> str:
+        """What the frame is."""
+        return self.fields["op"]
+
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
+        """A field of exactly the type `kind` (a float may come as an integer); WireError where it is not."""
+        value = self.fields.get(key, default)
+        if kind is float and type(value) is int:
+            return float(value)
+        if type(value) is not kind:
+            raise WireError(f"frame {self.op}: {key} should be {kind.__name__}, not {value!r:.80}")
+        return value
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the judge says at the start of a stage. Paths are absolute and taken from here, never assumed."""
+
+    stage: str
+    seed: int
+    profile: str
+    vocab_size: int
+    tokenizer: Path
+    config: Path
+    out: Path
+    limits: dict[str, Any]
+    checkpoint: Path | None = None
+    """pack: the folder that train left."""
+    artifact: Path | None = None
+    """score: the file that pack left."""
+    role: str = ""
+    """score: scorer or witness."""
+    tokens: int = 0
+    """score: length of the stream."""
+
+    @classmethod
+    def from_frame(cls, frame: Frame, stage: str) -> Setup:
+        """Strict reading of a `setup` frame; WireError names what is missing."""
+        path = {key: Path(frame.get(key, str)) for key in ("tokenizer", "config", "out")}
+        extra: dict[str, Any] = {}
+        if stage == "pack":
+            extra = {"checkpoint": Path(frame.get("checkpoint", str))}
+        if stage == "score":
+            extra = {"artifact": Path(frame.get("artifact", str)), "role": frame.get("role", str),
+                     "tokens": frame.get("tokens", int)}
+        return cls(stage=stage, seed=frame.get("seed", int), profile=frame.get("profile", str),
+                   vocab_size=frame.get("vocab_size", int), limits=frame.get("limits", dict), **path, **extra)
+
+
+@dataclass
+class Wire:
+    """A connected socket. `peers` are ranks that hear what this one hears; a mute wire sends nothing."""
+
+    socket: socket.socket
+    peers: tuple[socket.socket, ...] = ()
+    mute: bool = False
+    clock: Callable[[], float] = time.monotonic
+    _buffer: bytearray = field(default_factory=bytearray)
+    _queue: list[int] = field(default_factory=list)
+    _last_progress: float = float("-inf")
+
+    @classmethod
+    def connect(cls, path: str) -> Wire:
+        """Connect to the judge's socket."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(path)
+        return cls(connection)
+
+    def close(self) -> None:
+        """Close the socket and the pairs to the other ranks."""
+        for each in (self.socket, *self.peers):
+            each.close()
+
+    def send(self, op: str, payload: bytes | memoryview = b"", **fields: Any) -> None:
+        """One frame; `bytes` is added where there is a payload. Raises Closed when the judge has left."""
+        if self.mute:
+            return
+        if len(payload):
+            fields["bytes"] = len(payload)
+        line = strictjson.dumps({"op": op, **fields}) + b"\n"
+        if len(line) > MAX_LINE:
+            raise WireError(f"frame {op} of {len(line)} bytes; a line has at most {MAX_LINE}")
+        try:
+            self.socket.sendall(line)
+            if len(payload):  # an empty send would fail where the judge leaves right after this line
+                self.socket.sendall(payload)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise Closed(f"the judge left before {op} was sent") from error
+
+    def progress(self, fraction: float, text: str) -> None:
+        """A progress frame, dropped where the last one was sent less than a tenth of a second ago."""
+        now = self.clock()
+        if now - self._last_progress >= SECONDS_BETWEEN_PROGRESS:
+            self._last_progress = now
+            self.send("progress", fraction=min(max(fraction, 0.0), 1.0), text=text[:MAX_PROGRESS_TEXT])
+
+    def receive(self, *expected: str, most: int = 0) -> Frame:
+        """The next frame, which must be one of `expected` with at most `most` bytes of payload.
+
+        Raises WireError for anything else and Closed when the judge closes the socket.
+        """
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) >= MAX_LINE:
+                raise WireError(f"a line of more than {MAX_LINE} bytes")
+            self._fill()
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        fields = strictjson.loads(line, max_bytes=MAX_LINE)
+        if type(fields) is not dict or type(fields.get("op")) is not str or fields["op"] not in expected:
+            raise WireError(f"expected {' or '.join(expected)}, the judge sent {line[:120]!r}")
+        n_bytes = fields.get("bytes", 0)
+        if type(n_bytes) is not int or not 0 <= n_bytes <= most:
+            raise WireError(f"frame {fields['op']} with {n_bytes!r:.40} bytes; at most {most} are read here")
+        while len(self._buffer) < n_bytes:
+            self._fill()
+        payload = bytes(self._buffer[:n_bytes])
+        del self._buffer[:n_bytes]
+        wanted = len(fields["shards"]) if type(fields.get("shards")) is list else 0
+        if wanted > len(self._queue):
+            raise WireError(f"frame {fields['op']} announces {wanted} shards and brings {len(self._queue)} descriptors")
+        frame = Frame(fields, payload, tuple(self._queue[:wanted]))
+        del self._queue[:wanted]
+        self._pass_on(line + payload, frame.descriptors)
+        return frame
+
+    def descriptors(self) -> list[int]:
+        """Take the descriptors that came outside of any `shards`."""
+        taken, self._queue = self._queue, []
+        return taken
+
+    def _fill(self) -> None:
+        room = MAX_DESCRIPTORS * 4
+        data, ancillary, flags, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(room), socket.MSG_CMSG_CLOEXEC)
+        for level, kind, body in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(body) - len(body) % 4
+                self._queue += memoryview(body[:whole]).cast("i").tolist()
+        if flags & socket.MSG_CTRUNC:
+            raise WireError(f"more than {MAX_DESCRIPTORS} descriptors came at once")
+        if not data:
+            raise Closed("the judge closed the socket")
+        self._buffer += data
+
+    def _pass_on(self, message: bytes, descriptors: tuple[int, ...]) -> None:
+        for peer in self.peers:
+            send_with_descriptors(peer, message, descriptors)
+
+
+def send_with_descriptors(connection: socket.socket, message: bytes, descriptors: tuple[int, ...]) -> None:
+    """A whole message, its descriptors on the first byte.
+
+    Nothing more is sent once it is out: a receiver may close as soon as it has all, and then even an empty write fails
+    (seen as a broken pipe in one start of several ranks out of ten).
+    """
+    sent = socket.send_fds(connection, [message], list(descriptors)) if descriptors else 0
+    if sent < len(message):
+        connection.sendall(message[sent:])
+
+
+def open_stage(environment: Mapping[str, str]) -> tuple[Wire, Frame]:
+    """Connect as the environment says, say hello, and receive `setup`: (wire, setup frame)."""
+    stage = environment["PGOLF_STAGE"]
+    wire = Wire.connect(environment["PGOLF_SOCKET"])
+    wire.send("hello", protocol=PROTOCOL, stage=stage)
+    return wire, wire.receive("setup")

@@ -1,0 +1,163 @@
+"""Stage describe: what the judge may know of a recipe without understanding it, and without any data.
+
+`parameters` is a count over the model built without memory; `techniques` are the names of what is on; `variants` hold
+one recipe text for each of them, with that technique alone switched off; `estimated_bytes` is an estimate of the
+counted size (code, recipe, artifact), see `estimated_artifact_bytes`.
+
+TECHNIQUES is the list of everything that can be switched: the tests of neutrality and causality walk it as well.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import yaml
+
+from golf.quant.grid import largest_code
+from golf.quant.recipe import Recipe
+from golf.recipe.config import MAX_CHARACTERS, Config, as_tree, load, parse
+from golf.runtime.dist import Ranks
+from golf.runtime.program import code_bytes
+from golf.runtime.wire import Setup, Wire
+from golf.stages.pack import recipes_of
+from golf.training.checkpoint import Shapes, shapes_of
+
+
+class Technique(NamedTuple):
+    """A name and the fields (section.field) that switch it off, with their neutral values."""
+
+    name: str
+    neutral: dict[str, Any]
+
+
+TECHNIQUES = (
+    Technique("softcap", {"model.softcap": 0.0}),
+    Technique("partial-rope", {"model.rope_dims": 0}),
+    Technique("unet-skips", {"model.skips": False}),
+    Technique("skip-gates", {"model.skip_gates": False}),
+    Technique("parallel-residuals", {"model.parallel_last": 0}),
+    Technique("depth-recurrence", {"model.loop_layers": []}),
+    Technique("leaky-relu", {"model.mlp_slope": 0.0}),
+    Technique("low-rank-q", {"model.q_rank": 0}),
+    Technique("ln-scale", {"model.ln_scale": False}),
+    Technique("xsa", {"model.xsa_last": 0}),
+    Technique("attention-gate", {"model.attn_gate": False}),
+    Technique("smear-gate", {"model.smear": False}),
+    Technique("bigram-hash", {"model.bigram_buckets": 0}),
+    Technique("value-embedding", {"model.ve_dim": 0, "model.ve_layers": []}),
+    Technique("orthogonal-init", {"model.init": "default"}),
+    Technique("overtone-init", {"model.overtone": False}),
+    Technique("phase-mix", {"model.phase_mix": False}),
+    Technique("muon-decay", {"optim.muon_decay": 0.0}),
+    Technique("muon-equalise", {"optim.muon_equalise": False}),
+    Technique("adam-decay", {"optim.embed_decay": 0.0, "optim.scalar_decay": 0.0}),
+    Technique("momentum-warmup", {"optim.muon_momentum_warmup": 0}),
+    Technique("gradient-clip", {"optim.clip": 0.0}),
+    Technique("warmdown", {"optim.warmdown": 0}),
+    Technique("ema", {"optim.ema_decay": 0.0, "optim.ema_fraction": 0.0}),
+    Technique("shuffled-loader", {"train.loader": "stream"}),
+    Technique("qat", {"train.qat_bits": 0}),
+    Technique("int-grid", {"quant.bits": None}),
+    Technique("layer-bits", {"quant.embed_bits": 0, "quant.attn_bits": 0, "quant.up_bits": 0, "quant.down_bits": 0}),
+    Technique("row-bits", {"quant.row_bits": False}),
+    Technique("bit-allocation", {"quant.allocate": False}),
+    Technique("awq", {"quant.awq": False}),
+    Technique("hadamard", {"quant.rotate": False}),
+    Technique("clip-range", {"quant.clip": "max"}),
+    Technique("fisher-clip", {"quant.fisher": False}),
+    Technique("scale-floor", {"quant.floor": False}),
+    Technique("gptq", {"quant.gptq": False}),
+    Technique("entropy-coder", {"quant.entropy": False}),
+    Technique("byte-shuffle", {"quant.shuffle": 1}),
+    Technique("test-time-training", {"adapt.epochs": 0}),
+    Technique("bias-descent", {"adapt.bias_lr": 0.0}),
+)
+GRID = next(technique for technique in TECHNIQUES if technique.name == "int-grid")
+FIRST_CHANGED = {"quant": "pack", "score": "score", "adapt": "score"}
+"""The first stage whose outcome a section decides; training for those not named."""
+
+
+def is_on(technique: Technique, config: Config) -> bool:
+    """Whether any of the technique's fields differs from its neutral value."""
+    tree = as_tree(config)
+    values = {path: tree[path.split(".")[0]][path.split(".")[1]] for path in technique.neutral}
+    return any(values[path] != neutral for path, neutral in technique.neutral.items())
+
+
+def first_changed(technique: Technique) -> str:
+    """The first stage that comes out differently without the technique: train, pack or score."""
+    stages = {FIRST_CHANGED.get(path.split(".")[0], "train") for path in technique.neutral}
+    return min(stages, key=("train", "pack", "score").index)
+
+
+def without(technique: Technique, text: str) -> str:
+    """The recipe's text with one technique neutral in the base and in every profile; comments are lost."""
+    tree = parse(text)
+    layers = [tree, *tree.get("profiles", {}).values()]
+    for path, neutral in technique.neutral.items():
+        section, key = path.split(".")
+        for layer in layers:
+            layer.get(section, {}).pop(key, None)
+        tree.setdefault(section, {})[key] = neutral
+    return yaml.safe_dump(tree, sort_keys=False)
+
+
+FLOOR_SAVES = 0.84
+"""Bits a number that the row-scale floor saves of weights kept small by decay. #586's artifact of 15,567,435 bytes holds
+26,935,296 numbers on a 6-bit grid at 4.54 bits each beside its scales and float16 tensors; without the floor they would
+have about 5.38. Without decay (the naive baseline's log: 7.42 bits on 8) rows reach beyond 1 and the floor saves nothing."""
+COMPRESSORS_WASTE = 1.02
+"""What a general compressor takes beside the symbols' entropy (#1493's log: 15,975,300 bytes; 1.02 times its bound)."""
+
+
+def bits_a_number(how: Recipe, columns: int, decayed: bool) -> float:
+    """Entropy in bits of one number of a normally distributed row of `columns` numbers on the grid of a recipe."""
+    assert how.bits is not None
+    normal, largest = NormalDist(), largest_code(how.bits)
+    reach = how.reach.sigmas if how.reach.method == "sigma" else normal.inv_cdf(1 - 1 / (2 * columns))
+    step = reach / largest
+    shares = [normal.cdf((code + 0.5) * step) - normal.cdf((code - 0.5) * step) for code in range(-largest, largest + 1)]
+    entropy = -sum(share * math.log2(share) for share in shares if share > 0)
+    return entropy - FLOOR_SAVES * (how.reach.floor and decayed)
+
+
+def estimated_artifact_bytes(config: Config, shapes: Shapes, most: int) -> int:
+    """Bytes of the artifact, guessed from shapes: 2 for each number and scale in float16, the entropy of a normal row for each
+    on the grid. Where bits are allocated, at most `most`. Short trainings may differ by a fifth."""
+    coded = half = 0.0
+    for name, how in recipes_of(config, shapes).items():
+        n_numbers = math.prod(shapes[name])
+        if how.bits is None:
+            half += 2 * n_numbers
+        else:
+            coded += n_numbers * bits_a_number(how, shapes[name][1], config.optim.muon_decay > 0) / 8
+            half += 2 * shapes[name][0] + 2 * shapes[name][1] * how.awq
+    total = coded * (1 if config.quant.entropy else COMPRESSORS_WASTE) + half
+    return round(min(total, config.quant.target_bytes or most) if config.quant.allocate else total)
+
+
+def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
+    """The stage: `ready`, then `description` and its variants at once."""
+    with open(setup.config, encoding="utf-8") as recipe:
+        text = recipe.read(MAX_CHARACTERS + 1)
+    shapes = shapes_of(config, setup.vocab_size)
+    around = code_bytes() + len(text.encode())
+    on = [technique for technique in TECHNIQUES if is_on(technique, config)]
+    variants = [{"name": f"without {each.name}", "config": without(each, text), "changes": first_changed(each)}
+                for each in on]
+    for variant in variants:
+        variant["unquantised"] = without(GRID, variant["config"])
+        load(variant["config"], setup.profile), load(variant["unquantised"], setup.profile)
+    wire.send("ready")
+    wire.send(
+        "description",
+        parameters=sum(map(math.prod, shapes.values())),
+        techniques=[each.name for each in on],
+        estimated_bytes=around + estimated_artifact_bytes(config, shapes, setup.limits["counted_bytes"] - around),
+        unquantised=without(GRID, text),
+        more=bool(variants),
+    )
+    for variant in variants:  # one a frame: together they are longer than a frame may be
+        wire.send("variants", variants=[variant], more=variant is not variants[-1])

@@ -1,0 +1,1 @@
+"""Arrays in files: the container, compressors, and entropy coding."""

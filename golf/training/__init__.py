@@ -1,0 +1,1 @@
+"""The training run: batches, one step, clocks, statistics of the trained weights, checkpoint."""

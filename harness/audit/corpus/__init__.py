@@ -1,0 +1,1 @@
+"""The audit measured on all public record folders. Only documents and people use it."""

@@ -1,0 +1,77 @@
+"""`pgolf image build|verify|lock`: the command-line end of harness/runners/images/build.py. It decides nothing by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="cpu or cuda")]
+
+
+def _talk(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+@app.command()
+def build(
+    name: Name = "cpu",
+    base: Annotated[Path | None, typer.Option(
+        help="Root filesystem, a folder or tar, instead of the pinned base: "
+             "debootstrap --variant=minbase --include=python3 bookworm DIR")] = None,
+    wheels: Annotated[Path | None, typer.Option(help="Folder of wheels, instead of downloading them.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build even if the image is there.")] = False,
+) -> None:
+    """Build an image from its lock, without network and by hash; prints its id.
+
+    Example: pgolf image build cpu --base ./rootfs
+    """
+    from harness.runners.images import build as image  # late: `pgolf --help` needs no engine library
+
+    typer.echo(image.build(name, base, wheels, force=force, log=_talk))
+
+
+@app.command()
+def verify(name: Name = "cpu") -> None:
+    """Ask a built image whether its packages import and are the locked ones.
+
+    Example: pgolf image verify cpu
+    """
+    from harness.runners.images import build as image
+
+    with image.engine() as client:
+        found = image.verify(client, name)
+    typer.echo(f"{found.image}  Python {found.python}")
+    for package, version in found.versions.items():
+        typer.echo(f"  {package} {version}")
+
+
+@app.command()
+def lock(name: Name = "cpu") -> None:
+    """Fill in hashes that are not known yet (needs the internet), then print the pins and the lock's hash.
+
+    Example: pgolf image lock cuda
+    """
+    from harness.base.errors import MachineFault
+    from harness.runners.images import pins, wheels
+
+    fault = None
+    for wheel in pins.load(name).wheels:
+        if wheel.sha256 is None:
+            _talk(f"downloading {wheel.url}")
+            try:
+                wheels.fill_in(pins.folder(name) / "pins.yaml", wheel)
+            except MachineFault as error:
+                fault = error
+    pinned = pins.load(name)
+    typer.echo(f"base     {pinned.base.pinned} ({pinned.base.status})")
+    typer.echo(f"packages {len(pins.read_lock(pins.folder(name) / 'requirements.lock'))} by hash")
+    for wheel in pinned.wheels:
+        typer.echo(f"wheel    {wheel.file} sha256 {wheel.sha256 or 'unknown'} ({wheel.status})")
+    typer.echo(f"lock     sha256:{pins.lock_sha256(name)}")
+    _talk("a manifest names the lock's hash; another lock is another environment")
+    if fault:
+        raise fault

@@ -1,0 +1,162 @@
+"""A dataset of anybody's documents: two JSONL files, `{"text": "..."}` a line, and a tokenizer that exists already.
+
+Inputs are streamed, a line at a time, so their length costs time and no memory. A document that stands in both files is
+refused by the hash of its text as the tokenizer normalises it, with both line numbers: training on validation text is
+the oldest error there is (#2127: 80 % of the validation documents). Documents without text are kept as a lone BOS, so
+that a stream made from decoded documents equals the stream they came from.
+
+`val_tokens` cuts the validation stream after that many tokens, inside a document if it falls so: a prefix of
+the official validation split remains exactly its first ids.
+
+Not covered: near-duplicates; a document twice in the same file; keys other than `text`, which are ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.base.errors import UsageError
+from harness.base.files import file_size, read_bounded, write_atomic
+from harness.base.progress import Report, no_report
+from harness.base.strict_json import strict_json
+from harness.data.dataset import Dataset
+from harness.data.sentencepiece_file import MAX_MODEL_BYTES
+from harness.data.tokenizer import Encoder
+from harness.data.writer import SHARD_TOKENS, TOKENIZER_NAME, ShardWriter, finish, new_folder
+
+MAX_LINE_BYTES = 64 << 20
+MAX_VALIDATION_DOCUMENTS = 5_000_000  # their hashes are held in memory, 0.1 KB each; the official split has 50,000
+
+
+class Document(NamedTuple):
+    """A line's text and where the next line begins (bytes, for the progress bar)."""
+
+    line: int
+    text: str
+    end: int
+
+
+def _text_of(content: bytes) -> str:
+    record = strict_json(content)
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+        raise ValueError('expected an object with a string under "text"')
+    text: str = record["text"]
+    text.encode("utf-8")  # half a surrogate pair is no character
+    return text
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """The documents of a JSONL file, in order, blank lines apart; what is wrong is named with its line."""
+    file_size(path)
+    end = 0
+    with open(path, "rb") as file:
+        line = 0
+        while content := file.readline(MAX_LINE_BYTES + 1):
+            line += 1
+            end += len(content)
+            if len(content) > MAX_LINE_BYTES:
+                raise UsageError(f"{path}: line {line:,}: more than {MAX_LINE_BYTES:,} bytes",
+                                 hint="one document a line; split longer ones")
+            if not content.strip():
+                continue
+            try:
+                yield Document(line, _text_of(content), end)
+            except (UnicodeDecodeError, UnicodeEncodeError) as error:
+                raise UsageError(f"{path}: line {line:,}: not valid Unicode: {error.reason}",
+                                 hint="write the file as UTF-8, and half surrogate pairs not at all") from None
+            except ValueError as error:
+                raise UsageError(f"{path}: line {line:,}: {error}", hint='expected {"text": "..."} a line') from None
+
+
+class _Overlap:
+    """Remembers the validation documents by hash and refuses a train document among them."""
+
+    def __init__(self, encoder: Encoder, validation: Path, train: Path) -> None:
+        self._encoder, self._validation, self._train = encoder, validation, train
+        self._lines: dict[bytes, int] = {}
+
+    def _digest(self, text: str) -> bytes | None:
+        normal = self._encoder.normalise(text).strip()
+        return hashlib.sha256(normal.encode("utf-8")).digest()[:16] if normal else None
+
+    def remember(self, document: Document) -> None:
+        """Note a validation document; one without text is in nobody's way."""
+        digest = self._digest(document.text)
+        if digest is not None:
+            self._lines.setdefault(digest, document.line)
+        if len(self._lines) > MAX_VALIDATION_DOCUMENTS:
+            raise UsageError(f"{self._validation}: more than {MAX_VALIDATION_DOCUMENTS:,} documents",
+                             hint="validation sets are small; are the two files swapped?")
+
+    def refuse(self, document: Document) -> None:
+        """Raise if this train document is a validation document too."""
+        digest = self._digest(document.text)
+        if digest is not None and digest in self._lines:
+            raise UsageError(
+                f"{self._train}: line {document.line:,} is the document of line {self._lines[digest]:,} in "
+                f"{self._validation}: {document.text[:60]!r}",
+                hint="a validation document must not be trained on: remove it from the train file")
+
+
+def _watched(documents: Iterator[Document], n_bytes: int, low: float, high: float, what: str,
+             progress: Report) -> Iterator[Document]:
+    for document in documents:
+        yield document
+        progress(low + (high - low) * document.end / max(n_bytes, 1), what)
+
+
+def _write_validation(encoder: Encoder, documents: Iterator[Document], overlap: _Overlap, writer: ShardWriter,
+                      val_tokens: int | None, path: Path) -> None:
+    """Write the validation stream up to `val_tokens`; every document is remembered, also those behind the cut."""
+    def texts() -> Iterator[str]:
+        for document in documents:
+            overlap.remember(document)
+            if val_tokens is None or writer.tokens < val_tokens:
+                yield document.text
+
+    for tokens_T in encoder.encode(texts()):
+        left = len(tokens_T) if val_tokens is None else val_tokens - writer.tokens
+        writer.add(tokens_T[:left])
+    writer.close()
+    if val_tokens is not None and writer.tokens < val_tokens:
+        raise UsageError(f"{path}: {writer.tokens:,} tokens, expected at least the {val_tokens:,} of --val-tokens",
+                         hint="ask for fewer, or leave the option out")
+    if writer.tokens == 0:
+        raise UsageError(f"{path}: no documents", hint='expected {"text": "..."} a line')
+
+
+def prepare(folder: Path, train: Path, validation: Path, tokenizer: Path, *, val_tokens: int | None = None,
+            name: str = "docs", shard_tokens: int = SHARD_TOKENS, progress: Report = no_report) -> Dataset:
+    """Make a dataset in `folder` out of two JSONL files and a .model file."""
+    if val_tokens is not None and val_tokens < 2:
+        raise UsageError(f"--val-tokens {val_tokens}: expected at least 2", hint="the first token is not scored")
+    encoder = Encoder.from_file(tokenizer)
+    overlap = _Overlap(encoder, validation, train)
+    with new_folder(folder.absolute()) as partial:
+        write_atomic(partial / TOKENIZER_NAME, read_bounded(tokenizer, MAX_MODEL_BYTES))
+        val_bytes, train_bytes = file_size(validation), file_size(train)
+        border = 0.9 * val_bytes / max(val_bytes + train_bytes, 1)
+        val_writer = ShardWriter(partial, "val", shard_tokens)
+        documents = _watched(read_documents(validation), val_bytes, 0.0, border, "validation", progress)
+        _write_validation(encoder, documents, overlap, val_writer, val_tokens, validation)
+        train_writer = ShardWriter(partial, "train", shard_tokens)
+
+        def train_texts() -> Iterator[str]:
+            for document in _watched(read_documents(train), train_bytes, border, 0.9, "train", progress):
+                overlap.refuse(document)
+                yield document.text
+
+        for tokens_T in encoder.encode(train_texts()):
+            train_writer.add(tokens_T)
+        train_writer.close()
+        if train_writer.tokens == 0:
+            raise UsageError(f"{train}: no documents", hint='expected {"text": "..."} a line')
+        source: dict[str, str | int] = {"text": "own documents"}
+        if val_tokens is not None:
+            source["validation_cut_after_tokens"] = val_tokens
+        finish(partial, name, train_writer.paths, val_writer.paths, source,
+               progress=lambda share, what: progress(0.9 + 0.1 * share, what))
+    return Dataset.open(folder)

@@ -1,1 +1,0 @@
-"""The parts behind harness/image.py: pins and locks, wheels, root filesystems."""

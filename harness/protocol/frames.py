@@ -1,0 +1,177 @@
+"""The frames of the protocol as strict types.
+
+A frame is one JSON object on one line, at most 65,536 bytes with its newline (docs/protocol.md), read by strict_json.py
+and refused here where it nests deeply or holds half a character. Types are exact: `true` is not 1. Unknown keys are
+ignored, as the protocol says. Not covered: turns and clocks (wire.py, referee.py).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.base.errors import Violation
+from harness.base.strict_json import strict_json
+
+MAX_LINE = 65_536
+MAX_DEPTH = 8
+QUOTED = 120
+"""How much of a contestant's own text is ever quoted as evidence."""
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Version1 = Annotated[int, Field(ge=1, le=1)]
+"""Not Literal[1], which takes `true` and 1.0 for 1."""
+Name = Annotated[str, Field(pattern=r"^[ -~]{1,100}$")]
+"""Printable ASCII: names of a contestant are shown on terminals."""
+
+
+class Frame(BaseModel):
+    """What every message from a contestant has."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    op: str
+
+
+class Hello(Frame):
+    op: Literal["hello"]
+    protocol: Version1
+    stage: str
+
+
+class Ready(Frame):
+    op: Literal["ready"]
+    attention: Name | None = None
+    """Name of the attention kernel that runs, shown as a claim."""
+    world: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Processes that compute, shown as a claim."""
+
+
+class ScoreReady(Ready):
+    chunk_tokens: Annotated[int, Field(ge=1)]
+    adapts: bool
+    context: Annotated[int, Field(ge=1, lt=2**53)] | None
+
+
+class Variant(BaseModel):
+    """A recipe with one technique switched off."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    name: Name
+    config: str
+    unquantised: str | None = None
+    """The same recipe with weights left as trained."""
+    changes: Literal["train", "pack", "score"] = "train"
+    """The first stage whose outcome differs from the recipe's own; a claim."""
+
+
+class Variants(Frame):
+    """What did not fit the frame before it."""
+
+    op: Literal["variants"]
+    variants: list[Variant]
+    more: bool = False
+
+
+class Description(Frame):
+    op: Literal["description"]
+    parameters: Count
+    techniques: list[Name]
+    estimated_bytes: Count
+    unquantised: str | None = None
+    """The recipe's own text with weights left as trained."""
+    variants: list[Variant] = []
+    more: bool = False
+    """Whether `variants` frames follow."""
+
+
+class Trained(Frame):
+    op: Literal["trained"]
+    steps: Count
+    tokens: Count
+
+
+class Packed(Frame):
+    op: Literal["packed"]
+
+
+class Nats(Frame):
+    op: Literal["nats"]
+    chunk: Count
+    n_bytes: Count = Field(alias="bytes")
+
+
+class Adapted(Frame):
+    op: Literal["adapted"]
+    chunk: Count
+    n_bytes: Count = Field(alias="bytes")
+
+
+class Progress(Frame):
+    op: Literal["progress"]
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    text: Annotated[str, Field(max_length=1000)] = ""
+
+
+def quote(raw: bytes | str) -> str:
+    """A contestant's own text made safe to print: ASCII, escaped, cut to QUOTED characters."""
+    text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
+    escaped = text.encode("unicode_escape").decode("ascii")
+    return escaped if len(escaped) <= QUOTED else escaped[:QUOTED] + "..."
+
+
+def _depth(line: bytes) -> int:
+    """Deepest nesting of brackets outside strings, counted before the parser can recurse."""
+    deepest = depth = 0
+    in_string = escaped = False
+    for byte in line:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def parse_object(line: bytes) -> dict[str, Any]:
+    """One JSON object from one line. Raises ValueError that says what is wrong with it."""
+    if _depth(line) > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    data = strict_json(line)
+    if not isinstance(data, dict):
+        raise ValueError(f"expected an object, found {type(data).__name__}")
+    json.dumps(data, ensure_ascii=False).encode("utf-8")  # a lone surrogate cannot be encoded
+    return data
+
+
+def parse(line: bytes, expected: tuple[type[Frame], ...]) -> Frame:
+    """The frame on `line`, which must be one of `expected` by its `op`.
+
+    Raises Violation `protocol` that names what was expected and quotes what came.
+    """
+    by_op = {kind.model_fields["op"].annotation.__args__[0]: kind for kind in expected}  # type: ignore[union-attr]
+    wanted = " or ".join(sorted(by_op))
+    try:
+        data = parse_object(line)
+        kind = by_op.get(data["op"]) if isinstance(data.get("op"), str) else None
+        if kind is None:
+            raise ValueError(f"op {quote(str(data.get('op')))!r} is out of turn")
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise Violation("protocol", f"expected {wanted}: key {quote(key)!r}: {first['msg']}; came {quote(line)}",
+                        hint="docs/protocol.md lists the keys of every frame") from error
+    except ValueError as error:
+        raise Violation("protocol", f"expected {wanted}: {quote(str(error))}; came {quote(line)}",
+                        hint="docs/protocol.md lists the frames of every stage in order") from error

@@ -1,0 +1,117 @@
+"""What is unfinished of an ablation, pair by pair: the base of every seed first, since the variants start from it.
+
+Every finished pair is a file, so an interrupted ablation goes on with the pair that was under way. Not covered: what
+the results mean (table.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.base.errors import MachineFault, UsageError, Violation
+from harness.base.progress import Progress
+from harness.protocol.frames import Description
+from harness.run import describe as description, folder as rundir, stages
+from harness.run.ablation import pairs
+from harness.run.ablation.pairs import Measured
+from harness.run.ablation.study import BASE, Arm, Study, StudyFolder, arms_of, begin, begun
+from harness.runners.base import Runner
+
+
+class Pair(NamedTuple):
+    arm: Arm
+    seed: int
+
+
+class Ablated(NamedTuple):
+    """What is known after one call, and what stopped it early, if anything."""
+
+    description: Description
+    arms: list[Arm]
+    steps: int
+    results: dict[tuple[str, int], Measured]
+    """By variant and seed; finished ones only."""
+    fault: MachineFault | None
+    interrupted: bool
+
+
+def describe(study: Study, folder: StudyFolder, runner: Runner, progress: Progress) -> Description:
+    """What the contestant says of the recipe, asked once a folder. Raises UsageError for one that it cannot read."""
+    if (earlier := begun(study, folder)) is not None:
+        return earlier
+    plan = study.plan
+    with progress.stage("describe") as report:
+        described = description.ask(plan.submission, plan.bundle.pyz, plan.profile, plan.limits, plan.dataset.vocab_size,
+                                    runner, report)
+    begin(study, folder, described)
+    return described
+
+
+def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progress: Progress) -> int:
+    """The steps of every training: those asked for, or as many as the base makes under the profile's own train clock.
+
+    Counted once a folder, on the first seed. Raises UsageError when that training fails.
+    """
+    if study.steps is not None:
+        return study.steps
+    if folder.steps.exists():
+        return int(rundir.read_json(folder.steps)["steps"])
+    plan, place = study.plan, rundir.SeedFolder(folder.path / "counting-steps")
+    rundir.write_bytes(place.code, plan.bundle.pyz)
+    rundir.write_bytes(place.config, plan.submission.config)
+    job = stages.Job(runner, study.clock, plan.profile, plan.submission.manifest.track, place.code, place.config,
+                     plan.dataset.tokenizer, plan.dataset.vocab_size, f"ablation-{plan.submission.manifest.name}")
+    try:
+        with progress.stage(f"count the steps of {study.clock.train_seconds:g} s") as report:
+            trained = stages.train(job, seed, place, plan.dataset, report)
+    except Violation as violation:
+        raise UsageError(f"steps could not be counted: {violation.message}", hint="--steps names their number") from violation
+    if not trained.claims["steps"]:
+        raise UsageError("the contestant counted no step", hint="--steps names their number")
+    rundir.write_json(folder.steps, {"steps": trained.claims["steps"], "seed": seed, "train_seconds": trained.seconds})
+    shutil.rmtree(place.checkpoint)
+    return int(trained.claims["steps"])
+
+
+def run(study: Study, folder: StudyFolder, seeds: Sequence[int], only: Sequence[str], runner: Runner,
+        progress: Progress) -> Ablated:
+    """Measures what is unfinished. The folder must be locked by the caller."""
+    described = describe(study, folder, runner, progress)
+    arms = arms_of(study.plan.submission.config, described, only)
+    steps = steps_of(study, folder, seeds[0], runner, progress)
+    asked = [Pair(arm, seed) for arm in arms for seed in seeds]
+    results = {(pair.arm.name, pair.seed): found for pair in asked
+               if (found := pairs.load(folder, pair.arm, pair.seed, steps)) is not None}
+    todo = [pair for pair in asked if (pair.arm.name, pair.seed) not in results]
+    known = Ablated(described, arms, steps, results, None, False)
+    if not todo:
+        progress.say(f"nothing to do: {folder.path} holds every pair")
+    try:
+        for index, pair in enumerate(todo):
+            wait = left(list(results.values()), todo[index:])
+            title = f"[{len(results) + 1}/{len(asked)}{wait}] {pair.arm.name}, seed {pair.seed}"
+            with progress.stage(title) as report:
+                found = pairs.measure(study, folder, pair.arm, pair.seed, steps, described.parameters,
+                                      results.get((BASE, pair.seed)), runner, report)
+            results[pair.arm.name, pair.seed] = found
+            if found.message is not None:
+                progress.say(f"{pair.arm.name}, seed {pair.seed}, {found.stage}: {found.message}")
+    except MachineFault as fault:
+        return known._replace(fault=fault)
+    except OSError as error:
+        return known._replace(fault=MachineFault(str(error), hint="check disk space and permissions"))
+    except KeyboardInterrupt:
+        return known._replace(interrupted=True)
+    return known
+
+
+def left(done: Sequence[Measured], todo: Sequence[Pair]) -> str:
+    """The time that is left, from what finished pairs of the same kind took; empty before any did."""
+    seconds = {kind: [each.wall_seconds for each in done if each.changes == kind] for kind in ("train", "pack", "score")}
+    every = [value for values in seconds.values() for value in values]
+    if not every:
+        return ""
+    expected = sum(sum(took) / len(took) for pair in todo for took in [seconds[pair.arm.changes] or every])
+    return f", {expected / 60:.0f} min left" if expected >= 60 else f", {expected:.0f} s left"

@@ -1,0 +1,107 @@
+"""How an ablation looks: ablation.json, a table for the terminal, ablation.md, ablation.html with its dot plots.
+
+Not covered: what the numbers are (table.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.base.text import NARROWEST, cell, environment, plain
+from harness.run import folder as rundir
+from harness.run.ablation.study import BASE, StudyFolder
+from harness.run.ablation.table import COLUMNS, COMPARED
+from harness.verdict import plots
+
+HEADINGS = ["variant", "differs from", "seeds", *(heading for column in COLUMNS for heading in
+                                                  (column.heading, *(["to base"] if column.difference else [])))]
+
+
+def headline(ablation: dict[str, Any]) -> str:
+    """What was compared, on what, how long."""
+    seeds = ", ".join(map(str, ablation["seeds"]))
+    some = f"the first {ablation['val_tokens']:,} tokens" if ablation["val_tokens"] else "all tokens"
+    return (f"{ablation['submission']}, profile {ablation['profile']}: each technique switched off in turn, {ablation['steps']} "
+            f"steps each ({ablation['steps_from']}), seeds {seeds}, scored on {some} of {ablation['dataset']['name']}, "
+            f"{ablation['runner']} runner")
+
+
+def notes(ablation: dict[str, Any]) -> list[str]:
+    """What a reader must know of the numbers, and everything that is missing from them."""
+    lines = ["means with 95 % intervals over seeds, differences paired by seed (variant less base)",
+             f"ratio: {ablation['ratio_is']}", f"step time: {ablation['step_is']}; load average around the trainings: "
+             f"{cell(ablation['load'] and '{:.1f} to {:.1f}'.format(*ablation['load']))} on {ablation['host']['cores']} cores",
+             f"clocks {ablation['clocks']} times the profile's, so that only steps are matched",
+             "a variant that first differs in pack or score reuses the base's training, and one in pack its score before packing"]
+    if ablation["stopped"]:
+        lines.append(f"stopped early: {ablation['stopped']}")
+    for row in ablation["rows"]:
+        lines += [f"{row['variant']}, seed {failed['seed']}: failed in {failed['stage']}: {failed['message']}"
+                  for failed in row["failed"]]
+        if row["unfinished"]:
+            lines.append(f"{row['variant']}: seeds {', '.join(map(str, row['unfinished']))} are unfinished")
+        if row["over_cap"]:
+            lines.append(f"{row['variant']}: over the cap of {ablation['cap']:,} counted bytes with seeds "
+                         f"{', '.join(map(str, row['over_cap']))}")
+    return lines
+
+
+def cells(row: dict[str, Any], seeds: int) -> list[str]:
+    """One row under HEADINGS."""
+    shown = [row["variant"], cell(row["changes"]), f"{len(row['scored'])}/{seeds}"]
+    for column in COLUMNS:
+        shown.append(_interval(row["values"][column.key], column.form))
+        if column.difference:
+            shown.append(_interval(row["differences"] and row["differences"][column.key], column.difference))
+    return shown
+
+
+def _interval(found: dict[str, Any] | None, form: str) -> str:
+    """Mean, and half the interval's width where there is one."""
+    if found is None:
+        return cell(None)
+    if found["ci95"] is None:
+        return form.format(found["mean"])
+    half = (found["ci95"][1] - found["ci95"][0]) / 2
+    return f"{form.format(found['mean'])} ± {form.replace('+', '').format(half)}"
+
+
+def _context(ablation: dict[str, Any]) -> dict[str, Any]:
+    shown = [(column, plots.dots(ablation["rows"], column.key, str(column.difference))) for column in COMPARED]
+    return {"a": ablation, "headline": headline(ablation), "notes": notes(ablation), "columns": HEADINGS,
+            "rows": [cells(row, len(ablation["seeds"])) for row in ablation["rows"]],
+            "plots": [{"heading": column.heading, **plot} for column, plot in shown if plot]}
+
+
+def markdown(ablation: dict[str, Any]) -> str:
+    return environment(autoescape=False).get_template("ablation.md.j2").render(_context(ablation))
+
+
+def page(ablation: dict[str, Any]) -> str:
+    """One HTML file with inline plots; nothing is loaded from anywhere."""
+    return environment(autoescape=True).get_template("ablation.html.j2").render(_context(ablation))
+
+
+def write(ablation: dict[str, Any], folder: StudyFolder) -> None:
+    """ablation.json, ablation.md, ablation.html."""
+    rundir.write_json(folder.table, ablation)
+    rundir.write_bytes(folder.report, markdown(ablation).encode())
+    rundir.write_bytes(folder.page, page(ablation).encode())
+
+
+def show(ablation: dict[str, Any], console: Console) -> None:
+    """The table on a terminal, or as plain text where stdout is none."""
+    if not console.is_terminal:
+        console.width = max(console.width, 2 * NARROWEST)
+    console.print(Text(plain(headline(ablation)), "bold"), soft_wrap=True)
+    table = Table(*HEADINGS)
+    for row in ablation["rows"]:
+        style = "red" if row["failed"] else "bold" if row["variant"] == BASE else ""
+        table.add_row(*(Text(plain(text)) for text in cells(row, len(ablation["seeds"]))), style=style)
+    console.print(table)
+    for note in notes(ablation):
+        console.print(Text(plain(note.replace("\n", "; "))), soft_wrap=True)

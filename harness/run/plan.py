@@ -1,0 +1,144 @@
+"""What will be run, decided before the first seed: everything that two equal runs must share, hashed into a folder name.
+
+The hash covers the code bundle, the recipe, the manifest without its prose, the image lock and the runner, the dataset
+and the edition's numbers; not the seeds, and never a name alone (a cache keyed by name returns the old verdict
+for changed code). Not covered: the host, whose facts are kept beside every number instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.base.errors import UsageError
+from harness.data.dataset import Dataset
+from harness.edition import EDITION, PROFILES, Limits
+from harness.protocol.frames import Description
+from harness.run import bundle, folder as rundir
+from harness.run.submission import Submission
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: a submission, a profile, a dataset, a runner."""
+
+    submission: Submission
+    profile: str
+    limits: Limits
+    dataset: Dataset
+    bundle: bundle.Bundle
+    runner: str
+    image: str | None
+    image_lock: str | None
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-ready: what plan.json records. `identity` is what the hash covers."""
+        manifest = self.submission.manifest
+        identity = {"code": self.bundle.sha256, "config": hashlib.sha256(self.submission.config).hexdigest(),
+                    "manifest": manifest.digest(), "image_lock": self.image_lock, "runner": self.runner,
+                    "dataset": self.dataset.sha256, "edition": EDITION, "profile": self.profile,
+                    "limits": self.limits.public()}
+        return {"schema": 1, "submission": manifest.name, "track": manifest.track, "identity": identity,
+                "image": self.image, "dataset": {"name": self.dataset.name, "folder": str(self.dataset.folder)},
+                "code_modules": list(self.bundle.modules)}
+
+    @property
+    def hash12(self) -> str:
+        text = json.dumps(self.facts()["identity"], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def folder(self, runs: Path) -> rundir.RunFolder:
+        return rundir.RunFolder(runs / self.submission.manifest.name / f"{self.profile}-{self.hash12}")
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Identity(_Stored):
+    """The part of a stored plan that a rescoring must meet again."""
+
+    code: str
+    config: str
+    runner: Literal["docker", "local"]
+    dataset: str
+    profile: str
+    limits: Limits
+
+
+class Located(_Stored):
+    name: str
+    folder: Path
+
+
+class StoredPlan(_Stored):
+    """plan.json of a run that was begun, perhaps by somebody else."""
+
+    submission: str
+    track: Literal["A", "B"]
+    identity: Identity
+    image: str | None
+    dataset: Located
+
+
+def read(folder: rundir.RunFolder) -> StoredPlan:
+    """The plan of a run folder. Raises UsageError when the file is missing, damaged or no plan."""
+    try:
+        return StoredPlan.model_validate(rundir.read_json(folder.plan))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise UsageError(f"{folder.plan}: {place}: {first['msg']}", hint="is this the folder of a run?") from error
+
+
+def refuse_changed(plan: StoredPlan, folder: rundir.SeedFolder) -> None:
+    """Code and recipe of a seed must be those of the plan. Raises UsageError naming the file."""
+    config = hashlib.sha256(folder.config.read_bytes()).hexdigest()
+    for path, found, expected in ((folder.code, bundle.digest_of(folder.code), plan.identity.code),
+                                  (folder.config, config, plan.identity.config)):
+        if found != expected:
+            raise UsageError(f"{path}: is not what the run was made with", hint="the file was changed after the run")
+
+
+def limits_of(profile: str, train_seconds: float | None = None) -> Limits:
+    """The edition's limits for a profile, under a shorter train clock where one is given.
+
+    Raises UsageError for an unknown profile and for a clock that is not shorter.
+    """
+    if profile not in PROFILES:
+        raise UsageError(f"unknown profile {profile!r}", hint=f"one of {', '.join(PROFILES)}")
+    limits = PROFILES[profile]
+    if train_seconds is None:
+        return limits
+    if not 0 < train_seconds <= limits.train_seconds:
+        raise UsageError(f"--train-seconds {train_seconds:g}: the train clock of profile {profile} is {limits.train_seconds:g} s "
+                         "and can only be shortened", hint="another profile has another clock")
+    return limits.with_train_clock(train_seconds)
+
+
+def begun(plan: Plan, folder: rundir.RunFolder) -> bool:
+    """Whether the folder holds this run's plan already.
+
+    Raises UsageError when its image differs: numbers of two environments must not meet in one verdict.
+    """
+    if not folder.plan.exists():
+        return False
+    facts, earlier = plan.facts(), rundir.read_json(folder.plan)
+    if earlier.get("image") != facts["image"]:
+        raise UsageError(f"{folder.path}: was begun with image {earlier.get('image')}, now it is {facts['image']}",
+                         hint="remove the run folder, or build the image that it was begun with")
+    if earlier.get("identity") != facts["identity"]:
+        raise UsageError(f"{folder.plan}: does not describe this run", hint="the file was changed; remove the folder")
+    return True
+
+
+def write(plan: Plan, folder: rundir.RunFolder, described: Description) -> None:
+    """Records the plan and what the contestant says of its recipe."""
+    claims = {"parameters": described.parameters, "techniques": described.techniques,
+              "estimated_bytes": described.estimated_bytes}
+    rundir.write_json(folder.plan, {**plan.facts(), "claims": claims})

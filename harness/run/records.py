@@ -1,0 +1,116 @@
+"""run.json: what happened to one seed, attempt by attempt, as measured from outside.
+
+Every attempt of every stage is kept, failed and interrupted ones too: a contestant that crashes when its score is poor
+must not be able to hide the attempt. An attempt is written down before it starts, so `kill -9` leaves it
+behind as interrupted. Not covered: what follows from it (rules/, verdict.py).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.base.errors import UsageError
+from harness.run import folder
+
+StageName = Literal["train", "pack", "score", "witness"]
+STAGES: tuple[StageName, ...] = ("train", "pack", "score")
+"""What a score needs; `witness` follows where one is asked, and changes no score."""
+Outcome = Literal["done", "failed", "over_limit", "interrupted", "machine"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Attempt(_Record):
+    """One attempt at one stage. Seconds are the judge's own."""
+
+    stage: StageName
+    outcome: Outcome = "interrupted"
+    started_at: str
+    setup_seconds: float | None = None
+    seconds: float | None = None
+    """What the stage's clock counts; null when it never started or never ended."""
+    wall_seconds: float | None = None
+    rule: str | None = None
+    message: str | None = None
+    claims: dict[str, Any] = {}
+    """What the contestant says of itself; never evidence."""
+    facts: dict[str, Any] = {}
+    """Results of the stage as the judge measured them."""
+    host: dict[str, Any] = {}
+
+
+class SeedRecord(_Record):
+    """run.json"""
+
+    schema_version: Literal[1] = 1
+    seed: int
+    attempts: list[Attempt] = []
+
+    def done(self, stage: StageName) -> Attempt | None:
+        """The attempt that finished a stage, if one did."""
+        return next((a for a in reversed(self.attempts) if a.stage == stage and a.outcome == "done"), None)
+
+    def left(self, stages: Sequence[StageName]) -> list[StageName]:
+        """Those still to be done: none where the contestant ended the seed. Machine faults end nothing."""
+        return [] if self.violation() else [stage for stage in stages if self.done(stage) is None]
+
+    def violation(self) -> Attempt | None:
+        return next((a for a in self.attempts if a.outcome in ("failed", "over_limit")), None)
+
+    def outcome(self) -> Literal["scored", "failed", "over_limit", "interrupted", "machine"]:
+        """The seed's outcome as verdict.json reports it."""
+        if self.done("score") is not None:
+            return "scored"
+        last = self.violation() or (self.attempts[-1] if self.attempts else None)
+        if last is None or last.outcome == "done" or last.outcome == "interrupted":
+            return "interrupted"
+        return last.outcome
+
+
+def now() -> str:
+    """UTC, for people; durations are never computed from it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def load(path: Path, seed: int) -> SeedRecord:
+    """The seed's record, new when there is none."""
+    if not path.exists():
+        return SeedRecord(seed=seed)
+    try:
+        record = SeedRecord.model_validate(folder.read_json(path))
+    except ValidationError as error:
+        raise UsageError(f"{path}: {error.errors(include_url=False)[0]['msg']}",
+                         hint="remove the seed's folder to run it again") from error
+    if record.seed != seed:  # a folder copied under another name would count one seed twice
+        raise UsageError(f"{path}: is the record of seed {record.seed}, not of seed {seed}",
+                         hint="remove the seed's folder to run it again")
+    return record
+
+
+def save(path: Path, record: SeedRecord) -> None:
+    folder.write_json(path, record.model_dump(mode="json"))
+
+
+class Events:
+    """events.jsonl: a line an event, with the wall clock and the monotonic one in seconds; for people and plots."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open("a", encoding="utf-8")
+
+    def add(self, event: str, **facts: Any) -> None:
+        line = {"at": now(), "monotonic": round(time.monotonic(), 3), "event": event, **facts}
+        self.file.write(json.dumps(line, allow_nan=False) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()

@@ -1,0 +1,171 @@
+"""manifest.yaml: who submits what, under which rules, with which claim. Read by the harness only.
+
+The schema is strict on purpose: of 43 public submission.json files only 24 name their seeds and 18 their code bytes, so
+every field is either required or has one meaning when absent. `schema()` is published as docs/manifest.schema.json.
+Not covered: config.yaml, which only the contestant understands.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.base import strict_yaml
+from harness.base.errors import UsageError
+from harness.edition import EDITION, ProfileName
+from harness.protocol.frames import quote
+
+Text = Annotated[str, Field(min_length=1, max_length=400)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Bpb = Annotated[float, Field(gt=0, le=32)]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", max_length=200)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Claim(_Strict):
+    """What the submitter says the score is: bits per byte on the official validation text, by seed."""
+
+    dataset: Text = Field(description="the text it was measured on, e.g. fineweb-sp1024")
+    profile: ProfileName = "record"
+    bpb: dict[Seed, Bpb] = Field(min_length=1, description="bits per byte by seed")
+
+
+class Baseline(_Strict):
+    """The score to beat: bits per byte by seed on a named text; compared only with runs on that text and profile."""
+
+    name: Text
+    source: Text
+    dataset: Text
+    profile: ProfileName = "record"
+    bpb: dict[Seed, Bpb] = Field(min_length=2, description="bits per byte by seed")
+
+
+class Image(_Strict):
+    """The hash of each image's lock (`pgolf image lock NAME` prints it): another environment is another submission."""
+
+    cpu: Digest
+    cuda: Digest
+
+
+class Manifest(_Strict):
+    """One submission. Unknown keys are errors."""
+
+    schema_version: Annotated[int, Field(ge=1, le=1)] = Field(alias="schema", description="version of this layout")
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$", description="equals the folder's name")]
+    title: Text
+    authors: list[Text] = Field(min_length=1, max_length=20)
+    source: Text = Field(description="where the idea comes from: pull request, paper")
+    parents: list[Text] = Field(default=[], max_length=50, description="what it builds on")
+    edition: Literal["official-2026-05"] = EDITION  # type: ignore[assignment]
+    track: Literal["A", "B"] = Field(description="A: fixed predictor; B: learns from text already scored")
+    dataset: Literal["sp1024", "sp8192"] = Field(description="variant of the official text for record and solo")
+    seeds: list[Seed] = Field(min_length=1, max_length=32)
+    config: RelativePath = Field("config.yaml", description="the recipe, inside the submission's folder")
+    image: Image
+    claim: Claim | None = Field(None, description="the submitter's own score; absent where none was stated")
+    baseline: Baseline | None = None
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("seeds must be distinct")
+        return seeds
+
+    def digest(self) -> str:
+        """sha256 (hex) of what a run depends on: everything but prose and the list of seeds."""
+        data = self.model_dump(mode="json", include={"schema_version", "name", "edition", "track", "dataset", "image"})
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+class Submission:
+    """A folder with manifest.yaml and the recipe it names."""
+
+    def __init__(self, folder: Path, manifest: Manifest, config: bytes) -> None:
+        self.folder, self.manifest, self.config = folder, manifest, config
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of manifest.yaml."""
+    return Manifest.model_json_schema()
+
+
+def load(folder: Path) -> Submission:
+    """The submission in `folder`. Raises UsageError naming the key, the place, what was expected, and a guess."""
+    if not folder.is_dir():
+        near = difflib.get_close_matches(folder.name, _siblings(folder), n=1)
+        guess = f"did you mean {folder.parent / near[0]}?" if near else "submissions live under submissions/"
+        raise UsageError(f"{folder}: no such submission", hint=guess)
+    path = folder / "manifest.yaml"
+    data = strict_yaml.load(path)
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected a mapping, found {type(data).__name__}", hint="see docs/manifest.md")
+    try:
+        manifest = Manifest.model_validate(data)
+    except ValidationError as error:
+        raise _explain(path, error) from error
+    if manifest.name != folder.resolve().name:
+        raise UsageError(f"{path}: name is {manifest.name!r}, the folder is called {folder.resolve().name!r}",
+                         hint="make the two equal")
+    return Submission(folder, manifest, _read_config(folder, manifest.config))
+
+
+def _siblings(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
+
+
+def _read_config(folder: Path, name: str) -> bytes:
+    """The recipe's bytes, refusing a path that leaves the folder by `..` or by a link."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UsageError(f"{folder / 'manifest.yaml'}: config: {name!r} leads out of the submission's folder",
+                         hint="keep the recipe beside its manifest")
+    if not path.is_file():
+        raise UsageError(f"{path}: no such recipe", hint="manifest.yaml names it under `config`")
+    if path.stat().st_size > strict_yaml.MAX_BYTES:
+        raise UsageError(f"{path}: larger than {strict_yaml.MAX_BYTES} bytes", hint="the recipe counts in the 16 MB")
+    return path.read_bytes()
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Keys that the schema knows at a place such as ('claim', 'bpbb')."""
+    model: Any = Manifest
+    for part in location[:-1]:
+        field = next((f for key, f in model.model_fields.items() if part in (key, f.alias)), None)
+        found = _models(field.annotation) if field is not None else []
+        if not found:
+            return []
+        model = found[0]
+    return [field.alias or key for key, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    options = getattr(annotation, "__args__", (annotation,))
+    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
+
+
+def _explain(path: Path, error: ValidationError) -> UsageError:
+    """The first problem as a sentence, the others counted."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    where = quote(".".join(str(part) for part in first["loc"]))
+    hint = "see docs/manifest.md for every key"
+    if first["type"] == "extra_forbidden":
+        message = f"{path}: {where}: unknown key"
+        near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"]), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(_known_keys(first['loc']))}"
+    elif first["type"] == "missing":
+        message = f"{path}: {where}: required key is missing"
+    else:
+        message = f"{path}: {where}: {first['msg']}, found {str(first['input'])[:80]!r}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return UsageError(message + more, hint=hint)

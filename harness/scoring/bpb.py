@@ -1,0 +1,52 @@
+"""Bits per byte: the one place where nats become the score.
+
+bpb = (sum of nats / ln 2) / (sum of bytes), sums in float64 over every token but the first (docs/rules.md, Bits per byte). Bytes
+are counted by our own table (bytecount.py) from the tokenizer, never taken from the contestant. A document runs from
+its BOS up to the next one; the nats of a BOS belong to the document that it opens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.base.errors import UsageError
+from harness.data.byte_table import ByteTable
+from harness.data.shards import BOS_ID
+
+
+class Metric(NamedTuple):
+    """A score and the parts it is made of; arrays run over documents (D)."""
+
+    bpb: float
+    nats_per_token: float
+    scored_tokens: int
+    scored_bytes: int
+    starts_D: npt.NDArray[np.int64]
+    bits_D: npt.NDArray[np.float64]
+    bytes_D: npt.NDArray[np.int64]
+
+
+def document_starts(tokens_T: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
+    """Positions where documents begin; the stream's own beginning is one, BOS or not."""
+    starts = np.flatnonzero(tokens_T == BOS_ID).astype(np.int64)
+    return starts if len(starts) and starts[0] == 0 else np.concatenate([np.zeros(1, np.int64), starts])
+
+
+def measure(tokens_T: npt.NDArray[np.uint16], nats_T: npt.NDArray[np.float32], table: ByteTable) -> Metric:
+    """The score of nats_T on tokens_T. The first token is neither scored nor counted."""
+    assert len(tokens_T) == len(nats_T) > 1, f"{len(tokens_T)} tokens, {len(nats_T)} numbers"
+    bits_T = nats_T.astype(np.float64) / math.log(2)
+    bytes_T = table.count(tokens_T, None)
+    bits_T[0], bytes_T[0] = 0.0, 0
+    starts_D = document_starts(tokens_T)
+    bits_D, bytes_D = np.add.reduceat(bits_T, starts_D), np.add.reduceat(bytes_T, starts_D)
+    n_bytes = int(bytes_T.sum())
+    if n_bytes == 0:
+        raise UsageError("the validation text has no bytes to score", hint="it holds nothing but document borders")
+    bits = math.fsum(bits_D)  # exact over documents; a sum of 62 million in this way takes seconds
+    return Metric(bits / n_bytes, bits * math.log(2) / (len(tokens_T) - 1), len(tokens_T) - 1, n_bytes,
+                  starts_D, bits_D, bytes_D)

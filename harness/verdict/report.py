@@ -1,0 +1,171 @@
+"""How a verdict looks: a table for the terminal, report.md, report.html with its plots.
+
+Renders verdict.json and the per-document numbers; no decision is taken here. Text that a contestant or submitter wrote
+is escaped. Not covered: what the numbers are (verdict.py).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+
+import jinja2
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.base.errors import UsageError
+from harness.base.text import NARROWEST, cell, environment, plain, plain_lines
+from harness.run import folder as rundir
+from harness.run.folder import RunFolder
+from harness.verdict import plots
+
+STYLE = {"valid": "bold green", "invalid": "bold red", "inconclusive": "bold yellow", "pass": "green", "fail": "red",
+         "unknown": "yellow"}
+
+
+def headline(verdict: dict[str, Any]) -> str:
+    """The verdict in a sentence: decision, profile, score, spread, seeds, and what the text was."""
+    rows = verdict["seeds"]
+    scored = [row for row in rows if row["bpb"] is not None]
+    score = "no score"
+    if scored:
+        spread = "" if verdict["sd_bpb"] is None else f" (sd {verdict['sd_bpb']:.4f})"
+        score = f"{verdict['mean_bpb']:.4f} bits per byte{spread}, {len(scored)} of {len(rows)} seeds"
+    seconds = verdict["shortened_train_seconds"]
+    clock = "" if seconds is None else f", train clock shortened to {seconds:g} s"
+    return (f"{verdict['verdict'].upper()} in profile {verdict['profile']}: {verdict['submission']}, {score}, on "
+            f"{verdict['dataset']['name']}, {verdict['runner']} runner{clock}{not_shown(verdict)}")
+
+
+def not_shown(verdict: dict[str, Any]) -> str:
+    """What a reader must not take for proven: conditions with an unknown finding."""
+    unknown = [found for found in verdict["findings"] if found["outcome"] == "unknown"]
+    open_conditions = {found["condition"] for found in unknown if found["condition"]}
+    return f"; not shown: {', '.join(sorted(open_conditions))}" if open_conditions else ""
+
+
+SEED_COLUMNS = (("seed", "seed", "{}"), ("outcome", "outcome", "{}"), ("bpb", "bits/byte", "{:.4f}"),
+                ("nats_per_token", "nats/token", "{:.4f}"), ("train_seconds", "train s", "{:.2f}"),
+                ("pack_seconds", "pack s", "{:.2f}"), ("score_seconds", "score s", "{:.2f}"),
+                ("artifact_bytes", "artifact", "{:,}"), ("counted_bytes", "counted", "{:,}"))
+"""Key in verdict.json, heading, format."""
+
+
+def seed_table(verdict: dict[str, Any]) -> list[list[str]]:
+    """Rows of SEED_COLUMNS as text."""
+    return [[cell(row[key], form) for key, _, form in SEED_COLUMNS] for row in verdict["seeds"]]
+
+
+CERTIFICATE_COLUMNS = (("G_bpb", "G, bits/byte", "{:.4f}"), ("n_probes", "probes", "{:,}"),
+                       ("asked", "asked", "{:,}"), ("unanswered", "no answer", "{:,}"), ("covered_share", "covered", "{:.1%}"),
+                       ("largest_gain_nats", "largest", "{:.1e}"), ("noise_nats", "noise", "{:.1e}"),
+                       ("G_bpb_with_8_times", "G at 8x", "{:.4f}"),
+                       ("probes_for_target", "for 0.0005", "{:,}"))
+"""Key in a seed's certificate, heading, format."""
+CERTIFICATES = "certificates: at most G is unearned; largest gain and noise in nats; probes that would reach G = 0.0005"
+
+
+def certificate_table(verdict: dict[str, Any]) -> list[list[str]]:
+    """A row for each seed that has a certificate: the seed, then CERTIFICATE_COLUMNS as text."""
+    return [[str(row["seed"]), *(cell(row["certificate"][key], form) for key, _, form in CERTIFICATE_COLUMNS)]
+            for row in verdict["seeds"] if row.get("certificate")]
+
+
+def guarantees(verdict: dict[str, Any]) -> list[str]:
+    """What the certificates say, a sentence a seed, with the chance to meet what is rare; and why a seed has none."""
+    lines = []
+    for row in verdict["seeds"]:
+        if (made := row.get("certificate")) is not None:
+            met = ", ".join(f"{float(share):.1%} of the tokens: {chances['met']:.1%}"
+                            for share, chances in made["detection"].items())
+            lines.append(f"Seed {row['seed']}: {made['guarantee']} Chance that a probe meets a gain taken at {met}.")
+        elif row.get("unasked"):
+            lines.append(f"Seed {row['seed']}: no certificate: {row['unasked']}")
+    return lines
+
+
+def markdown(verdict: dict[str, Any]) -> str:
+    return environment(autoescape=False).get_template("report.md.j2").render(_context(verdict))
+
+
+def page(verdict: dict[str, Any], folder: RunFolder) -> str:
+    """The report as one HTML file with inline plots; nothing is loaded from anywhere."""
+    context = _context(verdict)
+    context |= {"histograms": plots.histograms(verdict, folder), "curves": plots.curves(verdict, folder),
+                "gains": plots.gains(verdict, folder)}
+    return environment(autoescape=True).get_template("report.html.j2").render(context)
+
+
+def write(verdict: dict[str, Any], folder: RunFolder) -> None:
+    """verdict.json, report.md, report.html."""
+    rundir.write_json(folder.verdict, verdict)
+    rundir.write_bytes(folder.report, markdown(verdict).encode())
+    rundir.write_bytes(folder.page, page(verdict, folder).encode())
+
+
+def rewrite(folder: RunFolder) -> dict[str, Any]:
+    """verdict.json of a finished run, which may be anybody's, and its reports written anew.
+
+    Raises UsageError for a file that is no verdict of this version.
+    """
+    try:
+        judged = rundir.read_json(folder.verdict)
+        if judged["verdict"] not in STYLE or judged["schema"] != 1:
+            raise ValueError("not a verdict of schema 1")
+        write(judged, folder)
+        show(judged, Console(file=io.StringIO()))  # whatever cannot be shown is refused here, not half-way
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile,
+            jinja2.TemplateError) as error:
+        raise UsageError(f"{folder.verdict}: cannot be shown ({type(error).__name__}: {str(error)[:200]})",
+                         hint="`pgolf run` writes it again from the run's own records") from error
+    return dict(judged)
+
+
+def show(verdict: dict[str, Any], console: Console) -> None:
+    """The verdict on a terminal, or as plain text where stdout is none."""
+    if not console.is_terminal:
+        console.width = max(console.width, NARROWEST)
+    console.print(Text(plain(headline(verdict)), STYLE[verdict["verdict"]]), soft_wrap=True)
+    seeds = Table(*(heading for _, heading, _ in SEED_COLUMNS))
+    for row in seed_table(verdict):
+        seeds.add_row(*(Text(plain(text)) for text in row))
+    console.print(seeds)
+    for row in verdict["seeds"]:
+        if row["reason"]:
+            console.print(Text(plain_lines(f"seed {row['seed']}: {row['reason']}")), soft_wrap=True)
+    if certificates := certificate_table(verdict):
+        table = Table("seed", *(heading for _, heading, _ in CERTIFICATE_COLUMNS), title=CERTIFICATES, title_justify="left")
+        for certificate in certificates:
+            table.add_row(*(Text(plain(text)) for text in certificate))
+        console.print(table)
+    findings = Table("rule", "", "outcome", "evidence")
+    for found in verdict["findings"]:
+        words = (found["rule"], found["condition"] or "", found["outcome"], found["evidence"])
+        rule, condition, outcome, evidence = (Text(plain(word)) for word in words)
+        outcome.stylize(STYLE[found["outcome"]])
+        findings.add_row(rule, condition, outcome, evidence)
+    console.print(findings)
+    console.print(Text(plain_lines("\n".join(_comparison(verdict)))), soft_wrap=True)
+
+
+def _comparison(verdict: dict[str, Any]) -> list[str]:
+    """Lines below the tables: compressors on the same text, and the significance test."""
+    lines = [f"{name} on the same text: {value:.3f} bits per byte" for name, value in verdict["compressors"].items()]
+    baseline = verdict["baseline"]
+    if baseline and baseline["tests"]:
+        for extra, tests in (("", baseline["tests"]), (", with all that is not certified counted against it",
+                                                       baseline.get("tests_with_G") or [])):
+            lines += [f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']}){extra}: "
+                      f"p = {test['p']:.2g}, {'yes' if test['better'] else 'no'} at {test['p_below']}" for test in tests]
+    elif baseline:
+        lines.append(f"baseline {baseline['name']}: {baseline['reason']}")
+    return lines
+
+
+def _context(verdict: dict[str, Any]) -> dict[str, Any]:
+    return {"v": verdict, "headline": headline(verdict), "columns": [heading for _, heading, _ in SEED_COLUMNS],
+            "rows": seed_table(verdict), "comparison": _comparison(verdict),
+            "certificate_columns": ["seed", *(heading for _, heading, _ in CERTIFICATE_COLUMNS)],
+            "certificates": certificate_table(verdict), "guarantees": guarantees(verdict)}

@@ -1,0 +1,89 @@
+"""What a rule is: an id, the condition it bears on, where it comes from, and a check from evidence to a finding.
+
+A check looks only at what the judge measured. A finding says pass, fail or unknown, the numbers and places that decide
+it, and what it does not cover. Not covered: what follows from all findings together (verdict.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from harness.edition import PROFILES, Limits
+from harness.run.records import SeedRecord, StageName
+from harness.run.submission import Manifest
+
+Outcome = Literal["pass", "fail", "unknown"]
+
+
+class Evidence(NamedTuple):
+    """All that checks may look at."""
+
+    manifest: Manifest
+    profile: str
+    limits: Limits
+    seeds: list[SeedRecord]
+    """Of the seeds that were asked for."""
+    code_bytes: int
+    config_bytes: int
+    dataset: str
+    dataset_sha256: str
+    runner: str
+    isolated: bool
+    isolation: str
+    image: str | None
+    image_lock: str | None
+    set_aside: tuple[int, ...] = ()
+    """Seeds of which `--again` set an earlier run aside."""
+
+    @property
+    def shortened(self) -> float | None:
+        """The train clock in seconds where it is shorter than the profile's; None where it is the profile's own."""
+        seconds = self.limits.train_seconds
+        return seconds if seconds < PROFILES[self.profile].train_seconds else None
+
+
+class Judged(NamedTuple):
+    """What a check found."""
+
+    outcome: Outcome
+    evidence: str
+    limit: bool = False
+    """Whether a limit was exceeded: decides between exit codes 4 and 1."""
+
+
+class Rule(NamedTuple):
+    """One rule of the edition."""
+
+    id: str
+    condition: str | None
+    """C1..C4 of #1017, or null."""
+    source: str
+    not_covered: str
+    check: Callable[[Evidence], Judged]
+    decides_records: bool = False
+    """Whether `unknown` keeps a run of profile `record` from a verdict."""
+
+
+def finding(rule: Rule, evidence: Evidence) -> dict[str, Any]:
+    """The rule's finding as verdict.json holds it."""
+    judged = rule.check(evidence)
+    return {"rule": rule.id, "condition": rule.condition, "outcome": judged.outcome, "evidence": judged.evidence,
+            "not_covered": rule.not_covered, "source": rule.source, "limit": judged.limit}
+
+
+def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> Judged | None:
+    """The failures that the referee recorded under `rule_ids`, as one judgement; None where there are none."""
+    found = [(record.seed, attempt) for record in evidence.seeds for attempt in record.attempts
+             if attempt.outcome in ("failed", "over_limit") and attempt.rule in rule_ids]
+    if not found:
+        return None
+    lines = [f"seed {seed}, {attempt.stage}: {(attempt.message or '').splitlines()[0]}" for seed, attempt in found]
+    return Judged("fail", "; ".join(lines), any(attempt.outcome == "over_limit" for _, attempt in found))
+
+
+def ended_early(evidence: Evidence, stage: StageName, what: str) -> str:
+    """`what` of a stage that were interrupted or that the machine ended, as the end of a sentence; empty for none."""
+    count = sum(attempt.stage == stage and attempt.outcome in ("interrupted", "machine")
+                for record in evidence.seeds for attempt in record.attempts)
+    return f"; {count} {what} that were interrupted or met a machine fault are listed in run.json" if count else ""

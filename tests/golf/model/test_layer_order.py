@@ -1,0 +1,74 @@
+"""The plan of visits: the published wirings, and that the stack comes out empty."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from golf.model.gpt import GPT
+from golf.model.layer_order import Visit, n_skips, order, visits
+from golf.recipe.config import load
+
+
+def test_eleven_layers_have_five_savers_and_five_takers_and_the_last_takes_nothing():
+    plan = visits(tuple(range(11)), skips=True)
+    assert [v.layer for v in plan if v.save] == [0, 1, 2, 3, 4]
+    assert [v.skip for v in plan] == [None] * 5 + [0, 1, 2, 3, 4, None]
+
+
+def test_the_baseline_has_four_skips():
+    assert n_skips(visits(tuple(range(9)), skips=True)) == 4
+
+
+@pytest.mark.parametrize("n", range(1, 14))
+def test_every_saved_output_is_taken_once_last_in_first_out(n):
+    stack, pairs = [], []
+    for visit in visits(tuple(range(n)), skips=True):
+        if visit.skip is not None:
+            pairs.append((stack.pop(), visit.layer))
+        if visit.save:
+            stack.append(visit.layer)
+    assert stack == []
+    assert all(giver + taker == 2 * (n // 2) - 1 for giver, taker in pairs)
+
+
+def test_without_skips_the_plan_is_the_order_and_layers_may_repeat():
+    assert visits((0, 1, 1, 2), skips=False) == (Visit(0), Visit(1), Visit(1), Visit(2))
+
+
+def test_depth_recurrence_has_the_published_order():
+    plan = visits(order(11, (3, 4, 5), 2), skips=True)
+    encoder, decoder = plan[:8], plan[8:]
+    assert [v.layer for v in encoder] == [0, 1, 2, 3, 4, 5, 3, 4]
+    assert [v.layer for v in decoder] == [5, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert all(v.save and v.skip is None for v in encoder)
+    assert [v.skip for v in decoder] == [0, 1, 2, 3, 4, 5, 6, 7, None]
+    assert not any(v.save for v in decoder)
+
+
+def test_an_earlier_record_looped_through_two_layers():
+    """#1394: encoder 0 1 2 3 4 5 4, decoder 5 4 5 6 .. 10."""
+    plan = visits(order(11, (4, 5), 2), skips=True)
+    assert [v.layer for v in plan if v.save] == [0, 1, 2, 3, 4, 5, 4]
+    assert [v.layer for v in plan if not v.save] == [5, 4, 5, 6, 7, 8, 9, 10]
+
+
+def test_before_recurrence_each_layer_runs_once_with_the_first_skip_rows():
+    with torch.device("meta"):
+        model = GPT(load("model: {layers: 11, loop_layers: [3, 4, 5]}").model, 1024)
+    assert [v.layer for v in model.first_plan] == list(range(11))
+    assert [v.skip for v in model.first_plan if v.skip is not None] == [0, 1, 2, 3, 4]
+    assert model.skip_weights.shape == (8, 512)
+
+
+@pytest.mark.parametrize("loop", [(0,), (0, 1, 2), (2,), (0, 1)])
+def test_a_loop_at_either_end_runs_its_layers_again_in_place(loop):
+    found = order(3, loop, 2)
+    assert sorted(found) == sorted([*range(3), *loop, *loop])
+    assert found[: loop[0]] == tuple(range(loop[0]))
+    assert found[loop[0] : loop[0] + 3 * len(loop)] == 3 * loop
+
+
+@pytest.mark.parametrize(("loop", "passes"), [((), 2), ((1, 2), 0)])
+def test_no_loop_and_no_passes_are_the_plain_order(loop, passes):
+    assert order(4, loop, passes) == (0, 1, 2, 3)

@@ -1,0 +1,102 @@
+"""A judge for tests of golf alone: starts the program as the harness would and plays the other end of a stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[3]
+LIMITS = {"train_seconds": 60, "counted_bytes": 16_000_000, "checkpoint_bytes": 1 << 30, "chunk_tokens": 262_144}
+
+
+def write_shard(path: Path, tokens: np.ndarray) -> Path:
+    """Tokens in the challenge's shard format."""
+    header = np.zeros(256, "<i4")
+    header[:3] = 20_240_520, 1, len(tokens)
+    path.write_bytes(header.tobytes() + np.asarray(tokens).astype("<u2").tobytes())
+    return path
+
+
+class Judge:
+    """One end of one stage."""
+
+    def __init__(self, connection: socket.socket, stage: str, setup: dict[str, Any]) -> None:
+        self.socket, self.file, self.progress = connection, connection.makefile("rb"), []
+        hello, _ = self.hear()
+        assert hello == {"op": "hello", "protocol": 1, "stage": stage}
+        self.say({"op": "setup", **setup})
+
+    def say(self, frame: dict[str, Any], payload: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+        line = json.dumps(frame | ({"bytes": len(payload)} if payload else {})).encode() + b"\n"
+        socket.send_fds(self.socket, [line], list(descriptors)) if descriptors else self.socket.sendall(line)
+        if payload:  # an empty send would fail where the contestant leaves right after this line
+            self.socket.sendall(payload)
+
+    def hear(self) -> tuple[dict[str, Any], bytes]:
+        """The next frame that is no progress, and its payload."""
+        while True:
+            line = self.file.readline()
+            assert line.endswith(b"\n"), "the contestant left"
+            frame = json.loads(line)
+            if frame["op"] != "progress":
+                return frame, self.file.read(frame.get("bytes", 0))
+            self.progress.append(frame)
+
+    def train(self, shards: Sequence[Path], seconds: float, **extra: Any) -> tuple[dict[str, Any], float]:
+        """The train stage from `ready` on: the `trained` frame, and the seconds that it took; `extra` fields of `train`."""
+        assert self.hear()[0]["op"] == "ready"
+        descriptors = [os.open(path, os.O_RDONLY) for path in shards]
+        names = [{"name": path.stem, "tokens": (path.stat().st_size - 1024) // 2} for path in shards]
+        began = time.monotonic()
+        for i, (name, descriptor) in enumerate(zip(names, descriptors, strict=True)):  # one frame each, on purpose
+            more = {"more": True} if i < len(names) - 1 else {}
+            self.say({"op": "train", "shards": [name], "seconds": seconds, **extra, **more}, descriptors=[descriptor])
+            os.close(descriptor)
+        return self.hear()[0], time.monotonic() - began
+
+
+def play(stage: str, setup: dict[str, Any], game: Callable[[Judge], Any], threads: int = 1) -> Any:
+    """Run `python -m golf` for one stage against `game`; it must exit with 0. Returns what `game` returns."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{folder}/judge"
+        listener.bind(path)
+        listener.listen(1)
+        listener.settimeout(60)
+        environment = {"PGOLF_SOCKET": path, "PGOLF_STAGE": stage, "PATH": os.environ["PATH"], "HOME": folder,
+                       "TMPDIR": folder, "LANG": "C.UTF-8", "OMP_NUM_THREADS": str(threads)}  # fmt: skip
+        log = Path(folder) / "log"
+        with open(log, "wb") as output, subprocess.Popen(
+            [sys.executable, "-m", "golf"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        ) as contestant:
+            try:
+                connection, _ = listener.accept()
+                connection.settimeout(120)
+                with connection:
+                    judge = Judge(connection, stage, setup)
+                    result = game(judge)
+                    judge.file.close()
+                    status = contestant.wait(60)
+            except BaseException as error:
+                contestant.kill()
+                error.add_note(log.read_text(errors="replace")[-3000:])
+                raise
+        assert status == 0, log.read_text(errors="replace")[-3000:]
+        return result
+
+
+def setup_frame(folder: Path, config: str, **extra: Any) -> dict[str, Any]:
+    """A `setup` frame's fields with a recipe and an output folder below `folder`."""
+    (folder / "config.yaml").write_text(config)
+    (folder / "out").mkdir(exist_ok=True)
+    return {"seed": 7, "profile": "record", "vocab_size": 97, "tokenizer": str(folder / "none.model"),
+            "config": str(folder / "config.yaml"), "out": str(folder / "out"), "limits": LIMITS, **extra}  # fmt: skip

@@ -1,0 +1,332 @@
+"""Training: it learns, repeats bit for bit, ends in time, goes through its phases, and can be continued."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from golf.optim.schedule import Moment
+from golf.recipe.config import load, resolved, training_digest
+from golf.runtime.dist import Ranks
+from golf.runtime.wire import Setup, Wire, WireError
+from golf.stages import train
+from golf.storage import arrays
+from golf.training import calibrate, checkpoint, loader as data, phases
+from golf.training.clocks import StepClock, WallClock
+from golf.training.phases import Phase
+from golf.training.trainer import Trainer
+from tests.golf.recipes import FULL, V
+from tests.golf.stages.judge_stub import Judge, setup_frame, write_shard
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+MOST = 1 << 24
+PERIODIC = np.tile(np.arange(1, 24), 300)
+CONFIG = load(FULL)
+COMPILED = """
+model: {layers: 3, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48, loop_layers: [1], loop_passes: 1}
+train: {seq_len: 16, batch_tokens: 256, loop_start: 0.5, qat_bits: 2, qat_start: 0.2, warmup_steps: 1}
+stats: {hessian_batches: 1, fisher_batches: 1}
+hardware: {precision: float32}
+"""
+EXACT = FULL + "hardware: {precision: float32}\n"
+
+
+def periodic_shards(folder: Path) -> list[Path]:
+    """Tokens that repeat with a period: anything that learns gets them right. Two shards, cut in the middle."""
+    folder.mkdir(exist_ok=True)
+    parts = enumerate((PERIODIC[:1001], PERIODIC[1001:]))
+    return [write_shard(folder / f"train_{i:06d}.bin", part) for i, part in parts]
+
+
+def loader_of(config, tokens: np.ndarray = PERIODIC) -> data.Loader:
+    return data.LOADERS[config.train.loader]([("s", tokens)], V, range(8), config.train.seq_len)
+
+
+def left_by(out: Path) -> dict[str, np.ndarray]:
+    """Every array of the checkpoint."""
+    folder = out / "checkpoint"
+    return {**arrays.read(folder / checkpoint.WEIGHTS_FILE)[1], **arrays.read(folder / checkpoint.STATISTICS_FILE)[1]}
+
+
+def run_here(folder: Path, text: str, seconds: float = 60, seed: int = 7, **extra) -> tuple[dict, float, Judge]:
+    """The stage in this process against a judge in a thread: (trained frame, seconds, judge)."""
+    folder.mkdir(exist_ok=True)
+    ours, theirs = socket.socketpair()
+    fields = setup_frame(folder, text)
+    setup = Setup("train", seed, "record", V, Path("none"), Path(fields["config"]), Path(fields["out"]), {})
+    wire, found = Wire(ours), []
+
+    def judge_side():
+        judge = Judge(theirs, "train", {})
+        found.extend([*judge.train(periodic_shards(folder / "shards"), seconds, **extra), judge])
+
+    thread = threading.Thread(target=judge_side)
+    thread.start()
+    wire.send("hello", protocol=1, stage="train")
+    wire.receive("setup")
+    train.run(wire, setup, load(text), ALONE)
+    thread.join(60)
+    found[2].file.close()
+    ours.close()
+    theirs.close()
+    return tuple(found)
+
+
+def test_a_short_run_leaves_what_pack_needs(tmp_path, capsys):
+    trained, _, judge = run_here(tmp_path, FULL)
+    assert trained == {"op": "trained", "steps": 4, "tokens": 4 * 256}
+    header, weights = arrays.read(tmp_path / "out" / "checkpoint" / checkpoint.WEIGHTS_FILE)
+    facts = {"seed": 7, "vocab_size": V, "steps": 4}
+    assert header == {"kind": checkpoint.WEIGHTS_KIND, "recipe_sha256": training_digest(CONFIG), **facts}
+    assert set(weights) == set(checkpoint.read_weights(tmp_path / "out" / "checkpoint", CONFIG, V, MOST))
+    stats = checkpoint.read_statistics(tmp_path / "out" / "checkpoint", CONFIG, V, MOST)
+    assert (stats["blocks.4.mlp.down.weight"].hessian_CC.diagonal() > 0).any()
+    assert all(one.fisher_RC.sum() > 0 and one.row_score_R.sum() > 0 for one in stats.values())
+    assert (tmp_path / "out" / "config.resolved.yaml").read_text() == resolved(CONFIG)
+    assert judge.progress
+    assert all(0 <= frame["fraction"] <= 1 for frame in judge.progress)
+    log = capsys.readouterr().out
+    assert "step      1  from here on: every layer once, full precision (at 0.0000" in log
+    assert "step      2  from here on: every layer once, quantisation-aware (at 0.2500" in log
+    assert "step      3  from here on: depth recurrence, quantisation-aware (at 0.5000" in log
+    assert f"statistics of {len(stats)} tensors took" in log
+
+
+def test_the_same_seed_and_steps_give_the_same_checkpoint_bit_for_bit(tmp_path):
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        run_here(tmp_path / name, FULL, seed=seed)
+    a, b, c = (left_by(tmp_path / name / "out") for name in "abc")
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+    assert not np.array_equal(a["tok_emb.weight"], c["tok_emb.weight"])
+
+
+def test_the_warm_up_leaves_no_trace(tmp_path):
+    longer = FULL.replace("warmup_steps: 1", "warmup_steps: 3")
+    for name, text in (("a", FULL), ("b", longer)):
+        run_here(tmp_path / name, text)
+    a, b = (left_by(tmp_path / name / "out") for name in "ab")
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_number_of_steps_in_the_frame_counts_for_more_than_the_recipe_and_the_clock(tmp_path):
+    trained, _, _ = run_here(tmp_path / "more", FULL, seconds=0.01, steps=6)
+    assert trained["steps"] == 6
+    trained, _, _ = run_here(tmp_path / "clock", FULL.replace("steps: 4, ", ""), seconds=0.01, steps=2)
+    assert trained["steps"] == 2
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, True, "4"])
+def test_a_number_of_steps_that_is_none_is_refused(steps):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Wire(theirs).send("train", shards=[], seconds=1.0, steps=steps)
+        with pytest.raises(WireError, match="steps should be"):
+            train.receive_work(Wire(ours))
+
+
+def test_the_loss_of_a_periodic_text_falls_towards_zero():
+    trainer = Trainer(load(FULL.replace("ema_fraction: 0.2", "").replace("qat_bits: 6, ", "")), V, 0, ALONE)
+    tokens = torch.arange(1, 24).repeat(20)
+    batch = data.Batch(tokens[:256].view(16, 16), tokens[1:257].view(16, 16))
+    losses = [trainer.step(batch, Moment(step, step / 60)).item() for step in range(60)]
+    assert losses[0] == pytest.approx(np.log(V), rel=0.05)
+    assert losses[-1] < 0.5
+
+
+def markov_text(n: int) -> np.ndarray:
+    """Tokens of a skewed order-1 source: each is followed by one of four, with unequal odds."""
+    random = np.random.default_rng(0)
+    follow, odds = random.integers(1, V, (V, 4)), np.array([0.6, 0.2, 0.15, 0.05])
+    tokens, choices = np.ones(n, dtype=np.int64), random.choice(4, n, p=odds)
+    for i in range(1, n):
+        tokens[i] = follow[tokens[i - 1], choices[i]]
+    return tokens
+
+
+def test_the_loss_of_new_text_falls_below_its_unigram_entropy():
+    text = markov_text(60_000)
+    share = np.bincount(text, minlength=V) / len(text)
+    entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
+    config = load(FULL.replace("batch_tokens: 256", "batch_tokens: 512"))
+    trainer, loader = Trainer(config, V, 0, ALONE), loader_of(config, text)
+    losses = [trainer.step(loader.batch(512), Moment(step, step / 40)).item() for step in range(40)]  # no row twice
+    assert np.mean(losses[-8:]) < entropy - 0.5
+
+
+@pytest.mark.parametrize("micro_tokens", [16, 100, 256])
+def test_cutting_a_batch_into_passes_changes_nothing_but_rounding(micro_tokens):
+    gradients = []
+    for most in (1 << 20, micro_tokens):
+        trainer = Trainer(load(FULL + f"hardware: {{precision: float32, micro_tokens: {most}}}"), V, 0, ALONE)
+        trainer.backward(data.made_up(0, range(8), 256, 16, V))
+        gradients.append([p.grad for p in trainer.parameters.values()])
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
+
+
+def test_phases_follow_their_horizons_and_never_go_back():
+    moments = [Moment(step, step / 20) for step in range(21)]
+    seen = [phases.at(now, CONFIG) for now in moments]
+    assert seen == [Phase(False, False)] * 5 + [Phase(False, True)] * 5 + [Phase(True, True)] * 11
+    assert set(seen) <= set(phases.every(CONFIG))
+    plain = load("train: {loop_start: 0.5}")
+    assert phases.every(plain) == [Phase(False, False)] == [phases.at(Moment(9, 1.0), plain)]
+    always = load(FULL.replace("loop_start: 0.5", "loop_start: 0").replace("qat_start: 0.25", "qat_start: 0"))
+    assert phases.every(always) == [Phase(True, True)] == [phases.at(Moment(0, 0.0), always)]
+
+
+def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
+    """The trap of #315, #374 and #414: a flag on the class was folded into the first trace, and nothing was rounded."""
+    torch._dynamo.reset()
+    trainer = Trainer(load(COMPILED), V, 0, ALONE)
+    plain = trainer.model
+    with torch.no_grad():
+        for p in trainer.parameters.values():
+            p += 0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+    trainer.forward = torch.compile(plain, backend="eager", dynamic=False)
+    batch, found = data.made_up(0, range(8), 256, 16, V), []
+    for phase in (Phase(False, False), Phase(False, True), Phase(True, True), Phase(True, False), Phase(False, False)):
+        trainer.enter(phase)
+        plain.zero_grad()
+        loss = trainer.backward(batch)
+        gradient = plain.blocks[0].mlp.up.weight.grad.clone()
+        expected = torch.nn.functional.cross_entropy(
+            plain(batch.ids_BT, plan=trainer.plan).flatten(0, 1), batch.targets_BT.flatten()
+        )
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+        found.append((loss.item(), gradient))
+    losses = [loss for loss, _ in found]
+    assert len({round(loss, 4) for loss in losses[:4]}) == 4
+    assert losses[4] == losses[0]
+    assert torch.equal(found[4][1], found[0][1])
+
+
+def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path):
+    torch._dynamo.reset()
+    trainer, graphs = Trainer(load(COMPILED), V, 0, ALONE), []
+
+    def compiled(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    trainer.forward = torch.compile(trainer.model, backend=compiled, dynamic=False)
+    train.warm_up(trainer, tmp_path)
+    n_graphs = len(graphs)
+    assert n_graphs >= 4
+    for step in range(6):
+        trainer.step(data.made_up(step, range(8), 256, 16, V), Moment(step, step / 6))
+    trainer.finish()
+    calibrate.measure(trainer, (data.made_up(step, range(8), 256, 16, V) for step in range(2)))
+    assert len(graphs) == n_graphs
+
+
+def test_quantised_steps_learn_the_weights_beneath_the_grid():
+    trainer = Trainer(load(FULL.replace("qat_bits: 6", "qat_bits: 2").replace("qat_start: 0.25", "qat_start: 0")), V, 0, ALONE)
+    weight = trainer.parameters["blocks.2.mlp.up.weight"]
+    before = weight.detach().clone()
+    trainer.step(data.made_up(0, range(8), 256, 16, V), Moment(0, 0.0))
+    trainer.step(data.made_up(1, range(8), 256, 16, V), Moment(1, 0.1))
+    moved = (weight - before).abs()
+    assert (moved > 0).float().mean() > 0.9
+    assert len(weight.detach()[0].unique()) > 4
+
+
+def test_statistics_are_of_the_average_with_recurrence_and_without_the_grid():
+    trainer, loader = Trainer(load(EXACT), V, 0, ALONE), loader_of(CONFIG)
+    for step in range(4):
+        trainer.step(loader.batch(256), Moment(step, step / 4))
+    average = {name: tensor.clone() for name, tensor in trainer.ema.state().items()}
+    trainer.finish()
+    assert all(torch.equal(p, average[name]) for name, p in trainer.parameters.items())
+    batches = [loader.batch(256) for _ in range(4)]
+    stats = calibrate.measure(trainer, iter(batches))
+    assert all(p.grad is None for p in trainer.parameters.values())
+    measured = {name: {ending for ending, field in checkpoint.ENDINGS.items() if getattr(one, field) is not None}
+                for name, one in stats.items()}  # fmt: skip
+    assert measured == {name: set(asked) for name, asked in checkpoint.statistics_of(CONFIG, V).items()}
+    seen = []
+    up = trainer.model.blocks[1].mlp.up
+    hook = up.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().flatten(0, 1)))
+    for batch in batches[:2]:
+        trainer.model(batch.ids_BT)
+    hook.remove()
+    assert len(seen) == 4  # layer 1 is visited twice
+    x_NC = torch.cat(seen)
+    torch.testing.assert_close(stats["blocks.1.mlp.up.weight"].hessian_CC, x_NC.mT @ x_NC / len(x_NC), atol=1e-5, rtol=1e-4)
+    squares = []
+    for batch in batches[2:]:
+        trainer.model.zero_grad()
+        logits_BTV = trainer.model(batch.ids_BT)
+        torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), batch.targets_BT.flatten()).backward()
+        squares.append(up.weight.grad.square())
+    torch.testing.assert_close(stats["blocks.1.mlp.up.weight"].fisher_RC, sum(squares) / 2, atol=1e-9, rtol=1e-3)
+
+
+def test_row_scores_are_measured_every_so_many_steps():
+    trainer = Trainer(CONFIG, V, 0, ALONE)
+    for step in range(5):
+        trainer.step(data.made_up(step, range(8), 256, 16, V), Moment(step, step / 5))
+    assert trainer.rows.count == 3  # steps 0, 2 and 4
+
+
+def test_training_that_is_stopped_and_continued_is_training_that_never_stopped(tmp_path):
+    whole, first, second = (Trainer(CONFIG, V, seed, ALONE) for seed in (7, 7, 7))
+    loader = loader_of(CONFIG)
+    for step in range(8):
+        whole.step(loader.batch(256), Moment(step, step / 8))
+    loader = loader_of(CONFIG)
+    for step in range(4):
+        first.step(loader.batch(256), Moment(step, step / 8))
+    first.write(tmp_path / "state.arrays", 4)
+    loader = loader_of(CONFIG)
+    done = second.read(tmp_path / "state.arrays")
+    for _ in range(done):
+        loader.skip(256)
+    for step in range(done, 8):
+        second.step(loader.batch(256), Moment(step, step / 8))
+    expected, found = whole.state(), second.state()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not torch.equal(found["weight:tok_emb.weight"], first.state()["weight:tok_emb.weight"])
+
+
+def test_a_state_of_another_training_is_refused(tmp_path):
+    Trainer(CONFIG, V, 7, ALONE).write(tmp_path / "state.arrays", 4)
+    for text, seed in ((FULL, 8), (FULL.replace("q_rank: 6", "q_rank: 5"), 7)):
+        with pytest.raises(ValueError, match="not the state of this training"):
+            Trainer(load(text), V, seed, ALONE).read(tmp_path / "state.arrays")
+
+
+def test_a_judged_run_sends_trained_before_its_limit(tmp_path):
+    trained, seconds, _ = run_here(tmp_path, FULL.replace("steps: 4, log_every: 2", "log_every: 9"), 4.0)
+    assert trained["steps"] > 4
+    assert seconds < 4.0
+
+
+def test_the_reserve_leaves_room_for_statistics_and_saving():
+    assert train.Reserve(measuring=10, saving=1).seconds == pytest.approx(15 + 2 + 0.3)
+
+
+def test_the_wall_clock_stops_before_a_step_that_would_not_fit():
+    seconds = [100.0]
+    clock = WallClock(10.0, read=lambda: seconds[0])
+    step = 0
+    while not clock.over(step):
+        assert clock.now(step).fraction == pytest.approx(0.3 * step)
+        seconds[0] += 3.0
+        step += 1
+    assert step == 3
+
+
+def test_a_clock_with_no_time_at_all_is_over_before_the_first_step():
+    assert WallClock(-1.0).over(0)
+
+
+def test_the_step_clock_counts_steps():
+    clock = StepClock(4)
+    assert [clock.over(step) for step in (0, 3, 4)] == [False, False, True]
+    assert clock.now(1).fraction == 0.25

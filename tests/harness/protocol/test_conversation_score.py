@@ -1,0 +1,265 @@
+"""Stage score over a real socketpair: a lawful pass commits every number once, and each way of breaking it is named."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.base.errors import Violation
+from harness.edition import PROFILES
+from harness.protocol import conversation as referee, ledger
+from harness.protocol.frames import ScoreReady
+from tests.harness.peers import SOON, Peer, conversation
+
+V = 8
+"""Vocabulary of the scripted contestant."""
+LIMITS = replace(PROFILES["pocket"], score_seconds=SOON)
+TOKENS_T = (np.arange(10, dtype=np.uint16) * 3) % V
+UNIFORM = np.float32(math.log(V))
+Answer = Callable[[int, np.ndarray], np.ndarray]
+
+
+def uniform(start: int, tokens_T: np.ndarray) -> np.ndarray:
+    """Honest numbers of a model that knows nothing, x_0's among them."""
+    nats_T = np.full(len(tokens_T), UNIFORM)
+    if start == 0:
+        nats_T[0] = 0
+    return nats_T
+
+
+ROW_V = np.full(V, -UNIFORM)
+
+
+def scorer(numbers: Answer = uniform, row_V: np.ndarray = ROW_V, adapts: bool = False,
+           heard: list[dict[str, Any]] | None = None, total: int = len(TOKENS_T),
+           chunk_shift: int = 0) -> Callable[[Peer], None]:
+    """A contestant's script for stage score, made from the honest one by its arguments."""
+    def script(peer: Peer) -> None:
+        row = row_V.astype("<f4").tobytes()
+        while (frame := peer.hear())["op"] != "bye":
+            if heard is not None:
+                heard.append(frame)
+            if frame["op"] == "adapt":
+                peer.say(row, op="adapted", chunk=frame["chunk"], bytes=len(row))
+                continue
+            tokens_T = np.frombuffer(frame["payload"], "<u2")
+            last = frame["start"] + len(tokens_T) == total
+            answer = numbers(frame["start"], tokens_T).astype("<f4").tobytes() + (b"" if adapts or last else row)
+            peer.say(answer, op="nats", chunk=frame["chunk"] + chunk_shift, bytes=len(answer))
+        if heard is not None:
+            heard.append(frame)
+    return script
+
+
+def ready(chunk_tokens: int = 4, adapts: bool = False) -> ScoreReady:
+    return ScoreReady(op="ready", chunk_tokens=chunk_tokens, adapts=adapts, context=None)
+
+
+def judged(script: Callable[[Peer], None], frame: ScoreReady | None = None, tokens_T: np.ndarray = TOKENS_T,
+           limits: Any = LIMITS, progress: Callable[[int], None] = lambda done: None) -> referee.Scored:
+    with conversation(script) as judge:
+        return referee.score(judge, frame or ready(), tokens_T, V, limits, progress)
+
+
+def broken(script: Callable[[Peer], None], match: str, frame: ScoreReady | None = None, **named: Any) -> Violation:
+    """The violation that `script` is."""
+    with pytest.raises(Violation, match=match) as caught:
+        judged(script, frame, **named)
+    assert caught.value.message.isascii()
+    return caught.value
+
+
+# --- score: the lawful pass ------------------------------------------------------------------------------------------
+
+def test_a_pass_without_adaptation_reveals_every_token_once_in_order_and_commits_every_number() -> None:
+    heard: list[dict[str, Any]] = []
+    done: list[int] = []
+    scored = judged(scorer(heard=heard), progress=done.append)
+    assert [(f["op"], f.get("chunk"), f.get("start")) for f in heard] == [
+        ("score", 0, 0), ("score", 1, 4), ("score", 2, 8), ("bye", None, None)]
+    assert b"".join(f["payload"] for f in heard) == TOKENS_T.astype("<u2").tobytes()
+    assert scored.nats_T.tolist() == [0.0] + [float(UNIFORM)] * 9
+    assert scored.ledger_sha256 == ledger.replay(TOKENS_T, scored.nats_T, 4)
+    assert (scored.chunk_tokens, scored.adapts, scored.context) == (4, False, None)
+    assert done == [4, 8, 10]
+    assert 0 < scored.seconds < SOON
+
+
+def test_a_pass_with_adaptation_tells_to_learn_only_after_the_commit_and_never_after_the_last_chunk() -> None:
+    heard: list[dict[str, Any]] = []
+    scored = judged(scorer(heard=heard, adapts=True), ready(adapts=True))
+    assert [(f["op"], f.get("chunk")) for f in heard] == [
+        ("score", 0), ("adapt", 0), ("score", 1), ("adapt", 1), ("score", 2), ("bye", None)]
+    assert scored.ledger_sha256 == judged(scorer()).ledger_sha256, "the ledger holds tokens and numbers only"
+    assert [border.position for border in scored.borders] == [4, 8]
+
+
+@pytest.mark.parametrize(("tokens", "chunk", "chunks"), [(10, 10, 1), (10, 11, 1), (10, 5, 2), (10, 1, 10), (11, 5, 3),
+                                                         (2, 1, 2)])
+def test_nothing_is_cut_off_whatever_the_chunk(tokens: int, chunk: int, chunks: int) -> None:
+    stream_T = np.arange(tokens, dtype=np.uint16) % V
+    scored = judged(scorer(total=tokens), ready(chunk), stream_T)
+    assert len(scored.nats_T) == tokens
+    assert len(scored.borders) == chunks - 1
+
+
+def test_the_border_row_is_compared_with_the_number_that_follows() -> None:
+    logits_V = np.linspace(0, 3, V)
+    row_V = (logits_V - np.log(np.exp(logits_V).sum())).astype(np.float32)
+
+    def honest(start: int, tokens_T: np.ndarray) -> np.ndarray:
+        nats_T = uniform(start, tokens_T)
+        if start:
+            nats_T[0] = -row_V[tokens_T[0]]
+        return nats_T
+
+    for border in judged(scorer(honest, row_V)).borders:
+        assert border.before_nats == border.after_nats == float(-row_V[TOKENS_T[border.position]])
+        assert abs(border.logsumexp) < 1e-6
+
+
+def test_a_row_that_does_not_sum_to_one_and_a_number_that_changed_are_kept_as_evidence() -> None:
+    def eager(start: int, tokens_T: np.ndarray) -> np.ndarray:
+        return uniform(start, tokens_T) * 0.5
+
+    for border in judged(scorer(eager, ROW_V + np.float32(0.25))).borders:
+        assert border.logsumexp == pytest.approx(0.25, abs=1e-6)
+        assert border.before_nats == pytest.approx(float(UNIFORM) - 0.25)
+        assert border.after_nats == pytest.approx(float(UNIFORM) * 0.5)
+
+
+def test_a_contestant_that_leaves_before_bye_has_been_scored_all_the_same() -> None:
+    def script(peer: Peer) -> None:
+        frame = peer.hear()
+        peer.say(uniform(0, TOKENS_T).tobytes(), op="nats", chunk=frame["chunk"], bytes=40)
+        peer.socket.close()
+
+    assert len(judged(script, ready(10)).nats_T) == 10
+
+
+def test_a_contestant_that_answers_without_reading_cannot_hang_or_crash_the_judge_at_bye() -> None:
+    stream_T = np.zeros(60_000, np.uint16)  # unread, they fill the socket beyond what it calls writable
+
+    def script(peer: Peer) -> None:
+        peer.say(uniform(0, stream_T).tobytes(), op="nats", chunk=0, bytes=4 * len(stream_T))
+        time.sleep(referee.BYE_SECONDS + 0.5)
+
+    begun = time.monotonic()
+    assert len(judged(script, ready(60_000), stream_T).nats_T) == len(stream_T)
+    assert referee.BYE_SECONDS <= time.monotonic() - begun < SOON, "it was the wait for bye that ran out"
+
+
+# --- score: every way of breaking it ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (-1e-6, "-1e-06")])
+@pytest.mark.parametrize("position", [1, 6, 9])
+def test_a_number_that_is_not_finite_or_negative_is_named_with_its_token(value: float, shown: str,
+                                                                         position: int) -> None:
+    def numbers(start: int, tokens_T: np.ndarray) -> np.ndarray:
+        nats_T = uniform(start, tokens_T)
+        if start <= position < start + len(nats_T):
+            nats_T[position - start] = value
+        return nats_T
+
+    violation = broken(scorer(numbers), f"token {position}: expected a finite number >= 0, came .*{shown}")
+    assert (violation.rule, violation.limit) == ("protocol", False)
+
+
+def test_the_first_tokens_number_must_be_zero() -> None:
+    broken(scorer(lambda start, tokens_T: np.full(len(tokens_T), UNIFORM)), "token 0: expected 0, came")
+
+
+@pytest.mark.parametrize("difference", [-1, 1, V])
+def test_a_wrong_count_of_numbers_is_refused(difference: int) -> None:
+    def numbers(start: int, tokens_T: np.ndarray) -> np.ndarray:
+        return np.zeros(len(tokens_T) + difference)
+
+    broken(scorer(numbers), "nats of chunk 0: expected a payload of 48 bytes, the frame declares")
+
+
+def test_a_border_row_after_the_last_chunk_is_refused() -> None:
+    broken(scorer(total=1000), "nats of chunk 2: expected a payload of 8 bytes, the frame declares 40")
+
+
+def test_a_missing_border_row_is_refused() -> None:
+    broken(scorer(adapts=True), "nats of chunk 0: expected a payload of 48 bytes, the frame declares 16")
+
+
+@pytest.mark.parametrize("adapts", [False, True])
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_an_answer_for_another_chunk_is_refused(adapts: bool, shift: int) -> None:
+    match = "key 'chunk'" if shift < 0 else "expected the answer for chunk 0, came one for chunk 1"
+    broken(scorer(adapts=adapts, chunk_shift=shift), match, ready(adapts=adapts))
+
+
+def test_adapted_for_another_chunk_is_refused() -> None:
+    def script(peer: Peer) -> None:
+        peer.hear()
+        peer.say(uniform(0, TOKENS_T[:4]).tobytes(), op="nats", chunk=0, bytes=16)
+        peer.hear()
+        peer.say(ROW_V.tobytes(), op="adapted", chunk=1, bytes=4 * V)
+
+    broken(script, "expected the answer for chunk 0, came one for chunk 1", ready(adapts=True))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("adapts", [False, True])
+@pytest.mark.parametrize("place", [int(TOKENS_T[4]), (int(TOKENS_T[4]) + 1) % V])
+def test_a_border_row_holds_finite_numbers_only_since_evidence_must_be_writable(value: float, adapts: bool,
+                                                                                place: int) -> None:
+    row_V = ROW_V.copy()
+    row_V[place] = value
+    match = f"border row before token 4: expected finite numbers, came .* for id {place}"
+    broken(scorer(row_V=row_V, adapts=adapts), match, ready(adapts=adapts))
+
+
+def test_a_chunk_above_the_editions_cap_is_refused_before_a_token_is_shown() -> None:
+    heard: list[dict[str, Any]] = []
+    broken(scorer(heard=heard), "chunk_tokens 262145, at most 262144", ready(262_145))
+    broken(scorer(heard=heard), "at most 262144", ready(10**19))
+    assert heard == []
+
+
+def test_scoring_past_its_clock_is_a_limit_exceeded_however_far_it_came() -> None:
+    def slow(start: int, tokens_T: np.ndarray) -> np.ndarray:
+        time.sleep(0.3)
+        return uniform(start, tokens_T)
+
+    violation = broken(scorer(slow), "scoring did not end within 0.5 s", limits=replace(LIMITS, score_seconds=0.5))
+    assert (violation.rule, violation.limit) == ("score-clock", True)
+
+
+@pytest.mark.parametrize("adapts", [False, True])
+def test_a_contestant_that_closes_the_socket_in_the_middle_has_left(adapts: bool) -> None:
+    def leaving(start: int, tokens_T: np.ndarray) -> np.ndarray:
+        if start:
+            raise EOFError
+        return uniform(start, tokens_T)
+
+    def script(peer: Peer) -> None:
+        try:
+            scorer(leaving, adapts=adapts)(peer)
+        finally:
+            peer.socket.close()
+
+    broken(script, "closed the socket", ready(adapts=adapts))
+
+
+def test_a_contestant_that_says_adapted_unasked_is_out_of_turn() -> None:
+    def script(peer: Peer) -> None:
+        peer.hear()
+        peer.say(ROW_V.tobytes(), op="adapted", chunk=0, bytes=4 * V)
+
+    broken(script, "expected nats or progress")
+
+
+def test_evidence_of_a_border_is_the_same_through_json() -> None:
+    borders = [border._asdict() for border in judged(scorer()).borders]
+    assert json.loads(json.dumps(borders, allow_nan=False)) == borders

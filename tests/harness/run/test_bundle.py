@@ -1,0 +1,152 @@
+"""code.pyz: exactly the import closure, the same bytes every time, and a clear refusal of what cannot be bundled."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from harness.base.errors import UsageError
+from harness.base.paths import ROOT
+from harness.run import bundle
+
+FILES = {
+    "__init__.py": '"""A contestant."""\n',
+    "__main__.py": """
+        import golf.train
+        from golf.model import layers
+        def main():
+            from golf.late import inside_a_function
+            print("ran", golf.train.STEPS, layers.WIDTH, inside_a_function)
+            return 7
+        """,
+    "train.py": "import json\nimport golf.optim.muon as muon\nSTEPS = muon.STEPS\n",
+    "late.py": "inside_a_function = True\n",
+    "unused.py": "raise RuntimeError('never imported')\n",
+    "model/__init__.py": "",
+    "model/layers.py": "from golf.config import WIDTH\n",
+    "model/orphan.py": "",
+    "config.py": "WIDTH = 64\n",
+    "optim/__init__.py": "",
+    "optim/muon.py": "STEPS = 3\n",
+}
+CLOSURE = {"golf/__init__.py", "golf/__main__.py", "golf/train.py", "golf/late.py", "golf/model/__init__.py",
+           "golf/model/layers.py", "golf/config.py", "golf/optim/__init__.py", "golf/optim/muon.py"}
+
+
+def package(folder: Path, **changes: str | None) -> Path:
+    """A package `golf` in `folder`; `changes` replaces files (its path with ___ for /) or removes them."""
+    files = FILES | {f"{name.replace('___', '/')}.py": text for name, text in changes.items()}
+    for name, text in files.items():
+        path = folder / "golf" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            path.write_text(textwrap.dedent(text))
+    return folder / "golf"
+
+
+def names(built: bundle.Bundle) -> list[str]:
+    return zipfile.ZipFile(io.BytesIO(built.pyz)).namelist()
+
+
+def test_the_bundle_is_the_import_closure_of_the_entry_point_and_nothing_else(tmp_path: Path) -> None:
+    built = bundle.build(package(tmp_path))
+    assert set(built.modules) == CLOSURE
+    assert set(names(built)) == CLOSURE | {"__main__.py"}
+
+
+def test_sources_are_counted_verbatim(tmp_path: Path) -> None:
+    folder = package(tmp_path, config="WIDTH = 64\n# a comment counts too\r\n")
+    archive = zipfile.ZipFile(io.BytesIO(bundle.build(folder).pyz))
+    for name in CLOSURE:
+        assert archive.read(name) == (tmp_path / name).read_bytes()
+
+
+def test_the_bundle_runs_its_entry_point_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "code.pyz").write_bytes(bundle.build(package(tmp_path / "source")).pyz)
+    done = subprocess.run([sys.executable, "-I", tmp_path / "code.pyz"], cwd="/", capture_output=True, text=True,
+                          check=False)
+    assert (done.stdout, done.returncode) == ("ran 3 64 True\n", 7), done.stderr
+
+
+def test_place_time_and_permissions_of_the_sources_do_not_change_a_byte(tmp_path: Path) -> None:
+    first = package(tmp_path / "here")
+    second = package(tmp_path / "elsewhere" / "deeper")
+    for path in second.rglob("*.py"):
+        os.utime(path, (1, 1))
+        path.chmod(0o600)
+    (second / "__pycache__").mkdir()
+    (second / "__pycache__" / "train.cpython-311.pyc").write_bytes(b"\0")
+    assert bundle.build(first) == bundle.build(second)
+
+
+def test_another_process_in_another_folder_builds_the_same_bytes(tmp_path: Path) -> None:
+    folder = package(tmp_path)
+    code = ("import hashlib, sys; from pathlib import Path; from harness.run import bundle;"
+            "print(hashlib.sha256(bundle.build(Path(sys.argv[1])).pyz).hexdigest())")
+    here = hashlib.sha256(bundle.build(folder).pyz).hexdigest()
+    for seed, cwd, path in (("1", "/", folder), ("2", tmp_path, Path("golf"))):
+        done = subprocess.run([sys.executable, "-c", code, path], cwd=cwd, capture_output=True, text=True, check=True,
+                              env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)})
+        assert done.stdout.strip() == here
+
+
+def test_the_digest_follows_every_change_of_a_source_in_the_closure_and_no_other(tmp_path: Path) -> None:
+    plain = bundle.build(package(tmp_path / "a")).sha256
+    assert bundle.build(package(tmp_path / "b", unused="changed = 1\n")).sha256 == plain
+    changed = {bundle.build(package(tmp_path / name, **{name: FILES[f"{name.replace('___', '/')}.py"] + "#\n"})).sha256
+               for name in ("late", "config", "optim___muon")}
+    assert len(changed | {plain}) == 4
+
+
+def test_moving_text_from_one_file_to_the_next_changes_the_digest(tmp_path: Path) -> None:
+    one = bundle.build(package(tmp_path / "a", config="WIDTH = 64\nA = 1\n", late="inside_a_function = True\n"))
+    two = bundle.build(package(tmp_path / "b", config="WIDTH = 64\n", late="A = 1\ninside_a_function = True\n"))
+    assert one.sha256 != two.sha256
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"config": "WIDTH = (\n"}, r"config.py:1: '\(' was never closed"),
+    ({"config": "WIDTH = 64\n  oops\n"}, "config.py:2: unexpected indent"),
+    ({"train": "import golf.missing\n"}, "train.py: imports golf.missing, which is not there"),
+    ({"train": "from golf.model.missing import x\n"}, "train.py: imports golf.model.missing, which is not there"),
+    ({"train": "import golf.model.missing\n"}, "train.py: imports golf.model.missing, which is not there"),
+    ({"train": "from golf.nowhere import x\n"}, "imports golf.nowhere"),
+    ({"config": None}, "layers.py: imports golf.config, which is not there"),
+    ({"train": "from . import config\n"}, "train.py:1: relative import"),
+    ({"train": "from .config import WIDTH\n"}, "train.py:1: relative import"),
+    ({"__main__": None}, "no module golf.__main__"),
+    ({"__init__": None}, "no module golf"),
+])
+def test_what_cannot_be_bundled_is_refused_with_file_and_place(tmp_path: Path, changes: dict[str, str | None],
+                                                               message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        bundle.build(package(tmp_path, **changes))
+    assert caught.value.hint
+
+
+def test_a_name_inside_a_module_is_not_taken_for_a_missing_file(tmp_path: Path) -> None:
+    folder = package(tmp_path, train="from golf.config import WIDTH as STEPS\nfrom golf import config\n")
+    assert "golf/config.py" in bundle.build(folder).modules
+
+
+def test_of_a_folder_and_a_file_of_one_name_the_bundle_takes_the_one_that_python_runs(tmp_path: Path) -> None:
+    folder = package(tmp_path, model="raise RuntimeError('never run')\n")
+    assert set(bundle.build(folder).modules) == CLOSURE
+
+
+def test_the_real_bundle_holds_only_the_contestants_package_and_no_tests_and_no_judge() -> None:
+    built = bundle.build(ROOT / "golf")
+    assert all(name.startswith("golf/") and name.endswith(".py") for name in built.modules)
+    assert not [name for name in names(built) if "test" in name or "harness" in name]
+    imported = b"".join(zipfile.ZipFile(io.BytesIO(built.pyz)).read(name) for name in names(built))
+    assert b"import harness" not in imported
+    assert b"from harness" not in imported
+    assert "golf/stages/train.py" in built.modules

@@ -1,0 +1,128 @@
+"""Images in a real engine: what the built one can and cannot do, and bases that will not do."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import docker
+import pytest
+
+from harness.base.errors import UsageError
+from harness.base.paths import ROOT
+from harness.runners.images import build, rootfs
+from harness.runners.images.pins import Requirement
+
+LOOK = """
+import importlib.util, json, os, socket, sys
+import torch
+answer = {"uid": os.getuid(), "torch": torch.__version__, "product": float((torch.ones(3, 2) @ torch.ones(2, 3)).sum())}
+answer["ours"] = [name for name in ("harness", "golf", "pgolf") if importlib.util.find_spec(name)]
+try:
+    socket.create_connection(("192.0.2.1", 80), timeout=2)
+    answer["network"] = "open"
+except OSError as error:
+    answer["network"] = error.strerror
+answer["interfaces"] = [name for _, name in socket.if_nameindex()]
+print(json.dumps(answer))
+"""
+
+
+def test_the_image_computes_as_nobody_without_network_and_holds_nothing_of_ours(
+        engine: docker.DockerClient, cpu_image: str) -> None:
+    said = engine.containers.run(cpu_image, ["python3", "-c", LOOK], network_mode="none", read_only=True, remove=True)
+    answer = json.loads(said)
+    assert answer["uid"] != 0
+    assert answer["torch"].startswith("2.13.0+cpu")
+    assert answer["product"] == 18.0
+    assert answer["ours"] == []
+    assert answer["interfaces"] == ["lo"]
+    assert answer["network"] != "open"
+
+
+def test_the_wheels_and_the_lock_are_not_left_in_the_image(engine: docker.DockerClient, cpu_image: str) -> None:
+    script = "find / -xdev \\( -name '*.whl' -o -name 'requirements.lock' -o -name '*.pyz' \\) 2>/dev/null; ls -A /tmp"
+    assert engine.containers.run(cpu_image, ["sh", "-c", script], network_mode="none", user="root", remove=True) == b""
+
+
+def test_the_image_verifies_against_its_lock(engine: docker.DockerClient, cpu_image: str) -> None:
+    found = build.verify(engine, "cpu")
+    assert found.image == cpu_image
+    assert {"torch", "numpy", "sentencepiece", "zstandard", "pyyaml"} <= found.versions.keys()
+
+
+def test_an_image_is_found_by_its_lock_only(engine: docker.DockerClient, cpu_image: str, tmp_path: Path) -> None:
+    (tmp_path / "images" / "cpu").mkdir(parents=True)
+    for name in ("Dockerfile", "images/cpu/pins.yaml", "images/cpu/requirements.lock", "images/cpu/requirements.in"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    assert build.find(engine, "cpu", tmp_path) == cpu_image
+    with (tmp_path / "images/cpu/requirements.lock").open("a", encoding="utf-8") as file:
+        file.write("# another lock\n")
+    assert build.find(engine, "cpu", tmp_path) is None
+
+
+def test_another_image_under_the_lock_s_name_does_not_verify(engine: docker.DockerClient, cpu_image: str) -> None:
+    without = engine.containers.create(cpu_image, ["sh", "-c", "rm -r /usr/local/lib/python3*/*-packages/zstandard*"],
+                                       user="root", network_mode="none")
+    try:
+        without.start()
+        without.wait()
+        changed = without.commit(changes="LABEL pgolf.lock=forged")
+    finally:
+        without.remove(force=True)
+    try:
+        with pytest.raises(UsageError, match="zstandard") as caught:
+            build.verify(engine, "cpu", changed.id)
+        assert "pgolf image build cpu" in caught.value.hint
+    finally:
+        engine.images.remove(changed.id, force=True)
+
+
+def test_a_build_that_fails_leaves_no_image_behind(engine: docker.DockerClient, cpu_image: str, tmp_path: Path) -> None:
+    broken = tmp_path / "nothing-1.0-py3-none-any.whl"
+    broken.write_bytes(b"not a wheel")
+    lock, said = "0" * 64, list[str]()
+    with pytest.raises(UsageError, match="could not be built"):
+        build._run_builder(engine, "cpu", lock, cpu_image, [broken],
+                           [Requirement("nothing", "1.0", "", frozenset([lock]))], said.append)
+    assert any(line.startswith("Step ") for line in said), "the builder's words are handed on"
+    assert not engine.images.list(filters={"label": f"{build.LABEL}={lock}"})
+    assert not engine.images.list(filters={"dangling": True, "label": "pgolf.stage=packages"})
+
+
+def test_a_base_without_python_and_without_apt_is_refused_with_the_command_to_make_one(
+        engine: docker.DockerClient, tmp_path: Path) -> None:
+    path = tmp_path / "base.tar"
+    with tarfile.open(path, "w") as tar:
+        member = tarfile.TarInfo("etc/hostname")
+        member.size = 1
+        tar.addfile(member, io.BytesIO(b"x"))
+    with pytest.raises(UsageError, match="no python3") as caught:
+        rootfs.import_base(engine, path, print)
+    assert "debootstrap --variant=minbase --include=python3 bookworm" in caught.value.hint
+    assert not engine.containers.list(all=True, filters={"label": "pgolf.purpose=image"}), "no container is left"
+
+
+def test_a_base_that_is_no_root_filesystem_is_refused(engine: docker.DockerClient, tmp_path: Path) -> None:
+    path = tmp_path / "base.tar"
+    path.write_bytes(b"\x1f\x8b not a tar")
+    with pytest.raises(UsageError, match="cannot import"):
+        rootfs.import_base(engine, path, print)
+    with pytest.raises(UsageError, match="neither a folder nor a tar"):
+        rootfs.import_base(engine, tmp_path / "absent", print)
+
+
+def test_a_root_filesystem_is_packed_without_what_the_engine_mounts(tmp_path: Path) -> None:
+    for name in ("etc/hostname", "proc/1/status", "var/cache/apt/archives/a.deb", "usr/bin/python3"):
+        path = tmp_path / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x", encoding="utf-8")
+    packed = io.BytesIO()
+    rootfs.pack(tmp_path / "root", packed)
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as tar:
+        names = set(tar.getnames())
+    assert {"./etc/hostname", "./usr/bin/python3", "./proc", "./var/cache/apt"} <= names
+    assert not {"./proc/1/status", "./var/cache/apt/archives/a.deb"} & names

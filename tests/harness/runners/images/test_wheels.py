@@ -1,0 +1,108 @@
+"""Wheels for an image: chosen by name, Python, platform and hash; a wrong one is named, never used."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from harness.base.errors import MachineFault, UsageError
+from harness.runners.images.pins import Requirement
+from harness.runners.images.wheels import Interpreter, downloaded, from_folder
+
+BOOKWORM = Interpreter((3, 11), "x86_64", (2, 36))
+
+
+def wheel(folder: Path, name: str, version: str = "1.0", tag: str = "py3-none-any") -> Path:
+    """A wheel that pip accepts, with nothing in it."""
+    folder.mkdir(exist_ok=True)
+    path, info = folder / f"{name}-{version}-{tag}.whl", f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def pinned(path: Path, version: str = "1.0") -> Requirement:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Requirement(path.name.split("-")[0], version, "", frozenset([digest]))
+
+
+def test_a_folder_gives_the_wheels_that_the_lock_names_and_no_others(tmp_path: Path) -> None:
+    wanted, _ = wheel(tmp_path, "wanted"), wheel(tmp_path, "other")
+    assert from_folder(tmp_path, [pinned(wanted)], BOOKWORM) == [wanted]
+
+
+def test_a_wheel_with_a_wrong_hash_is_refused_with_both_hashes(tmp_path: Path) -> None:
+    path = wheel(tmp_path, "wanted")
+    requirement = pinned(path)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(UsageError) as caught:
+        from_folder(tmp_path, [requirement], BOOKWORM)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in str(caught.value)
+    assert next(iter(requirement.sha256s)) in str(caught.value)
+    assert path.name in str(caught.value)
+
+
+def test_all_missing_wheels_are_named_at_once_with_a_command(tmp_path: Path) -> None:
+    present = wheel(tmp_path, "present")
+    absent = [Requirement(name, "2.0", "", frozenset(["0" * 64])) for name in ("one", "two")]
+    with pytest.raises(UsageError, match=r"one==2\.0, two==2\.0") as caught:
+        from_folder(tmp_path, [pinned(present), *absent], BOOKWORM)
+    assert "--python-version 3.11" in caught.value.hint
+
+
+@pytest.mark.parametrize("tag", ["cp312-cp312-manylinux_2_28_x86_64", "cp311-cp311-manylinux_2_28_aarch64",
+                                 "cp311-cp311-manylinux_2_39_x86_64", "cp311-cp311-macosx_14_0_arm64"])
+def test_a_wheel_for_another_machine_counts_as_missing(tmp_path: Path, tag: str) -> None:
+    path = wheel(tmp_path, "wanted", tag=tag)
+    with pytest.raises(UsageError, match=r"no wheel for Python 3\.11 on x86_64"):
+        from_folder(tmp_path, [pinned(path)], BOOKWORM)
+
+
+def test_the_cpu_build_of_a_version_satisfies_the_pin_of_that_version(tmp_path: Path) -> None:
+    path = wheel(tmp_path, "torch", "2.13.0+cpu", "cp311-cp311-manylinux_2_28_x86_64")
+    assert from_folder(tmp_path, [pinned(path, "2.13.0")], BOOKWORM) == [path]
+
+
+def test_a_pre_release_that_is_pinned_is_found(tmp_path: Path) -> None:
+    version = "3.0.0b1+20251229.cu128torch291cxx11abitrue.58fe37"
+    path = wheel(tmp_path, "flash_attn_3", version, "cp39-abi3-linux_x86_64")
+    requirement = pinned(path, version)._replace(name="flash-attn-3")
+    assert from_folder(tmp_path, [requirement], BOOKWORM) == [path]
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes wheels from instead of an index, and a cache of our own."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
+    return folder
+
+
+def test_a_download_goes_on_where_it_was_and_takes_nothing_twice(index: Path) -> None:
+    first, second = wheel(index, "first"), wheel(index, "second")
+    needed, said = [pinned(first), pinned(second)], list[str]()
+    second = second.rename(index / "hidden")
+    with pytest.raises(MachineFault, match=r"second==1\.0"):
+        downloaded("cpu", "f" * 64, needed, BOOKWORM, [], said.append)
+    second.rename(index / "second-1.0-py3-none-any.whl")
+    first.unlink()  # it is in the cache by now
+    files = downloaded("cpu", "f" * 64, needed, BOOKWORM, [], said.append)
+    assert [path.name.split("-")[0] for path in files] == ["first", "second"]
+    assert [line.split(":")[0] for line in said] == ["wheel 1/2", "wheel 2/2", "wheel 2/2"]
+
+
+def test_a_download_with_a_wrong_hash_never_reaches_the_cache(index: Path, tmp_path: Path) -> None:
+    path = wheel(index, "wanted")
+    requirement = pinned(path)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(MachineFault, match="wanted"):
+        downloaded("cpu", "f" * 64, [requirement], BOOKWORM, [], print)
+    assert not list((tmp_path / "home").rglob("*.whl"))

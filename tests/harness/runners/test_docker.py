@@ -1,0 +1,220 @@
+"""The engine's side of the docker runner: nothing is left after kill -9, a living run is left alone, an engine may die."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from harness.base.errors import MachineFault, Violation
+from harness.run import stages
+from harness.runners import docker as docker_runner
+from harness.runners.docker import LABEL, DockerRunner, DockerStage, reap
+from harness.runners.owner_lock import Owner, is_dead
+from tests.harness.conftest import QUICK, Bench
+
+ROOT = Path(__file__).resolve().parents[3]
+
+HANG = """
+import sys, time
+from pathlib import Path
+import docker
+from harness.runners.base import StageSpec
+from harness.runners.docker import DockerRunner
+from tests.harness.conftest import QUICK, pyz
+code = Path(sys.argv[2]); code.write_bytes(pyz("import time\\ntime.sleep(600)\\n"))
+runner = DockerRunner(docker.from_env(), sys.argv[1])
+runner.start(StageSpec("hang", "train", {"code.pyz": code}, QUICK, code.with_name("log"), 1 << 20))
+print(runner.owner.path, flush=True)
+time.sleep(600)
+"""
+
+
+def owned(engine: docker.DockerClient, owner: str) -> tuple[int, int]:
+    """Containers and volumes that carry an owner's label."""
+    mine = {"label": f"{LABEL}={owner}"}
+    return len(engine.containers.list(all=True, filters=mine)), len(engine.volumes.list(filters=mine))
+
+
+def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
+        engine: docker.DockerClient, cpu_image: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PGOLF_HOME": str(tmp_path)}
+    processes = [subprocess.Popen([sys.executable, "-c", HANG, cpu_image, str(tmp_path / f"code{i}.pyz")], cwd=ROOT,
+                                  env=environment, stdout=subprocess.PIPE, text=True) for i in range(2)]
+    owners = [process.stdout.readline().strip() for process in processes if process.stdout]
+    try:
+        assert [owned(engine, owner) for owner in owners] == [(2, 1), (2, 1)]
+        processes[0].send_signal(signal.SIGKILL)
+        processes[0].wait()
+        assert reap(engine) == 3
+        assert [owned(engine, owner) for owner in owners] == [(0, 0), (2, 1)]
+        assert not Path(owners[0]).exists()
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+        reap(engine)
+    assert owned(engine, owners[1]) == (0, 0)
+
+
+def test_an_owner_is_dead_only_when_its_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOLF_HOME", str(tmp_path))
+    owner = Owner()
+    assert not is_dead(owner.path)
+    assert not is_dead(tmp_path / "another machine's.lock")
+    owner.release()
+    code = "from harness.runners.owner_lock import Owner; import os; print(Owner().path, flush=True); os.kill(os.getpid(), 9)"
+    died = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert is_dead(Path(died.stdout.strip()))
+
+
+class Proxy:
+    """A socket in front of the engine's, which can be cut: to the harness the engine is gone."""
+
+    def __init__(self, path: Path, target: str) -> None:
+        self.target, self.peers = target, list[socket.socket]()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self.target)
+                self.peers += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+        except OSError:
+            return
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while piece := source.recv(1 << 16):
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def cut(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for peer in self.peers:
+            try:
+                peer.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            peer.close()
+
+
+def test_an_engine_that_dies_in_the_middle_is_the_machines_fault_and_is_tidied_later(
+        engine: docker.DockerClient, cpu_image: str, bench: Bench, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
+    proxy = Proxy(tmp_path / "engine.sock", "/var/run/docker.sock")
+    runner = DockerRunner(docker.DockerClient(base_url=f"unix://{tmp_path}/engine.sock", timeout=10), cpu_image)
+    job = bench.job(runner, "import time\ndef before_trained(wire, setup):\n    time.sleep(600)\n")
+    threading.Timer(2.5, proxy.cut).start()
+    begun = time.monotonic()
+    with pytest.raises(MachineFault, match="engine"):
+        bench.train(job)
+    assert time.monotonic() - begun < 30
+    owner = str(runner.owner.path)
+    assert owned(engine, owner) != (0, 0)
+    runner.close()
+    assert is_dead(Path(owner)), "nobody could tell whose they are"
+    reap(engine)
+    assert owned(engine, owner) == (0, 0)
+
+
+def test_a_refused_archive_is_closed_and_leaves_nothing(engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    owner = str(runner.owner.path)
+    large = "\ndef before_trained(wire, setup):\n    open(setup['out'] + '/a', 'wb').truncate(1 << 45)\n"
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Violation, match="more than 8388608 bytes"):
+            bench.train(bench.job(runner, large))
+        assert owned(engine, owner) == (0, 0)
+    finally:
+        runner.close()
+    assert time.monotonic() - begun < 30
+    assert not Path(owner).exists()
+
+
+def test_what_a_stage_could_not_remove_is_removed_when_the_runner_closes(
+        engine: docker.DockerClient, cpu_image: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    monkeypatch.setattr(DockerStage, "_remove", lambda stage: stage.staging.remove())
+    monkeypatch.setattr("harness.runners.docker.STOP_SECONDS", 0.1)
+    bench.train(bench.job(runner))
+    owner = str(runner.owner.path)
+    assert owned(engine, owner) == (2, 1)
+    runner.close()
+    assert owned(engine, owner) == (0, 0)
+
+
+def test_describe_needs_no_data_and_no_clock(engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        told: Any = stages.describe(bench.job(runner), bench.folder.log("describe"), lambda fraction, text: None)
+    finally:
+        runner.close()
+    assert (told.parameters, told.estimated_bytes) == (0, 2048)
+
+
+def test_code_compiled_into_the_scratch_can_be_loaded(engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
+    loader = ("\ndef before_trained(wire, setup):\n    import ctypes, glob, shutil\n"
+              "    library = glob.glob('/lib/*/libm.so.6')[0]\n"
+              "    ctypes.CDLL(shutil.copy(library, os.environ['TMPDIR'] + '/compiled.so'))\n")
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        bench.train(bench.job(runner, loader))
+    finally:
+        runner.close()
+
+
+def test_a_contestant_that_ends_while_it_is_frozen_is_no_fault_of_the_machine(
+        engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
+    leaving = ("_send = Wire.send\ndef send(self, payload=b'', **frame):\n    _send(self, payload, **frame)\n"
+               "    if frame['op'] == 'packed':\n        time.sleep(PAUSE)\n        os._exit(0)\nWire.send = send\n")
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        for pause in (0.0, 0.002, 0.005, 0.01, 0.02):  # a pause that meets the end of the container half-way
+            bench.pack(bench.job(runner, f"import time\nPAUSE = {pause}\n{leaving}"))
+            assert bench.folder.artifact.read_bytes() == b"w" * 2048
+    finally:
+        runner.close()
+
+
+def test_between_scorer_and_witness_every_file_of_the_image_is_let_go(engine: docker.DockerClient, cpu_image: str) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        said = runner.clear_channels(QUICK)
+        assert re.fullmatch(r"[\d,]{5,} files of the image let go from the page cache", said), said
+        assert engine.containers.list(all=True, filters={"label": f"pgolf.owner={runner.owner.path}"}) == []
+    finally:
+        runner.close()
+
+
+def test_a_clearing_that_fails_is_a_fault_of_the_machine(engine: docker.DockerClient, cpu_image: str,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_runner, "SCRIPT", "raise SystemExit(3)")
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        with pytest.raises(MachineFault, match="exit code 3"):
+            runner.clear_channels(QUICK)
+    finally:
+        runner.close()

@@ -1,0 +1,147 @@
+"""The local runner against a contestant that runs away from it: by forking, by depth, by filling what is not looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.base.errors import MachineFault, UsageError, Violation
+from harness.runners import base, local
+from harness.runners.base import LogPump, remove_tree
+from harness.runners.local import LocalRunner
+from tests.harness.conftest import QUICK, Bench
+
+CHAIN = """
+import time
+def before_trained(wire, setup):
+    if os.fork() == 0:
+        os.close(1); os.close(2); wire.socket.close()
+        count = 0
+        while True:
+            if SETSID and os.getpid() != os.getsid(0):
+                os.setsid()
+            count += 1
+            with open(MARK, "w") as file:
+                file.write(str(count))
+            if os.fork():
+                os._exit(0)
+    while not os.path.exists(MARK) or open(MARK).read() in ("", "1"):
+        time.sleep(0.01)
+"""
+DEEP = """
+import time
+def before_trained(wire, setup):
+    os.chdir(FOLDER)
+    for level in range(1500):
+        os.mkdir("d")
+        os.chdir("d")
+    time.sleep(PAUSE)
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where stages keep their private folders; short, for the socket."""
+    folder = tmp_path / "t"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("new_session", [False, True])
+def test_a_process_that_forks_and_exits_for_ever_does_not_outlive_its_stage(
+        bench: Bench, tmp_path: Path, new_session: bool) -> None:
+    mark = tmp_path / "mark"
+    bench.train(bench.job(LocalRunner(), CHAIN.replace("MARK", repr(str(mark))).replace("SETSID", str(new_session))))
+    count = mark.read_text()
+    time.sleep(0.3)
+    assert mark.read_text() == count
+
+
+def test_folders_deeper_than_the_judge_can_recurse_are_a_violation_not_a_crash(bench: Bench, temporary: Path) -> None:
+    deep = DEEP.replace("FOLDER", "setup['out']").replace("PAUSE", "5")
+    with pytest.raises(Violation, match="levels of folders") as caught:
+        bench.train(bench.job(LocalRunner(), deep))
+    assert caught.value.rule == "output"
+    assert not list(temporary.iterdir())
+
+
+def test_a_scratch_of_any_depth_is_removed(bench: Bench, temporary: Path) -> None:
+    job = bench.job(LocalRunner(), DEEP.replace("FOLDER", "os.environ['HOME']").replace("PAUSE", "0"))
+    with contextlib.suppress(Violation):  # on a slow machine the depth is noticed first
+        bench.train(job)
+    assert not list(temporary.iterdir())
+
+
+def test_removing_a_tree_opens_what_was_shut_and_follows_no_link(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    (tmp_path / "tree" / "shut" / "inner").mkdir(parents=True)
+    kept.mkdir(mode=0o755)
+    (kept / "file").write_text("x")
+    (tmp_path / "tree" / "link").symlink_to(kept)
+    (tmp_path / "tree" / "shut").chmod(0)
+    remove_tree(tmp_path / "tree")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (kept / "file").read_text() == "x"
+
+
+def test_filling_the_scratch_is_over_the_limit(bench: Bench) -> None:
+    filler = ("import time\ndef before_trained(wire, setup):\n    for i in range(4):\n"
+              "        with open(os.environ['HOME'] + f'/f{i}', 'wb') as file:\n            file.write(bytes(4 << 20))\n"
+              "    time.sleep(60)\n")
+    with pytest.raises(Violation, match="in HOME of stage train") as caught:
+        bench.train(bench.job(LocalRunner(), filler))
+    assert (caught.value.rule, caught.value.limit) == ("output", True)
+
+
+def test_a_stage_that_cannot_begin_leaves_nothing(bench: Bench, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bench.job(LocalRunner())
+    monkeypatch.setattr(base, "_copy_readable", _full_disk)
+    with pytest.raises(OSError, match="No space"):
+        bench.train(job)
+    assert not list(temporary.iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(local, "LogPump", _full_disk)
+    with pytest.raises(OSError, match="No space"):
+        bench.train(job)
+    assert not list(temporary.iterdir())
+
+
+def _full_disk(*what: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_temporary_folder_too_long_for_a_socket_is_left_empty(
+        bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(UsageError, match="socket path"):
+        bench.train(bench.job(LocalRunner()))
+    assert not list(folder.iterdir())
+
+
+def test_a_log_that_cannot_be_written_is_the_machines_fault(tmp_path: Path) -> None:
+    pump = LogPump(io.BytesIO(b"x" * 10), tmp_path / "log", 100)
+    (tmp_path / "log").symlink_to("/dev/full")
+    pump.start()
+    pump.join(5)
+    with pytest.raises(MachineFault, match="log cannot be written"):
+        pump.check()
+
+
+def test_many_files_in_the_output_are_over_the_limit_while_the_stage_runs(bench: Bench) -> None:
+    few = dataclasses.replace(QUICK, out_files=20)
+    many = ("import time\ndef before_trained(wire, setup):\n    for i in range(200):\n"
+            "        open(setup['out'] + f'/f{i}', 'wb').close()\n    time.sleep(60)\n")
+    with pytest.raises(Violation, match="more than 80 files") as caught:
+        bench.train(bench.job(LocalRunner(), many, few))
+    assert caught.value.limit

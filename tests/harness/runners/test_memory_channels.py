@@ -1,0 +1,131 @@
+"""What a scorer leaves behind for its witness: nothing is found in a container; the local runner hides nothing, and says so.
+
+    python -m tests.harness.runners.test_memory_channels       bit error rates of the page cache, with nothing and with
+                                                               something between
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import numpy as np
+import pytest
+
+from harness.base.errors import Violation
+from harness.run import stages
+from harness.runners.base import Runner
+from harness.runners.docker import DockerRunner
+from harness.runners.local import LocalRunner
+from tests.harness.conftest import QUICK, Bench, tiny
+from tests.harness.contestants import memory
+
+SOURCE = Path(memory.__file__).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """A name of its own, which is removed from this machine's own folders afterwards."""
+    made = f"pgolf-memory-{uuid.uuid4().hex}"
+    yield made
+    for folder in ("/tmp", "/dev/shm", "/var/tmp", "/dev/mqueue", "/run", "/usr", "/", "/run/pgolf", "/in"):
+        Path(folder, made).unlink(missing_ok=True)
+
+
+def passed(bench: Bench, runner: Runner, mark: str, between: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """What the witness found after its scorer had ended."""
+    tokens_T = bench.dataset.validation_tokens()
+    token_file = bench.dataset.validation[0].path
+    override = SOURCE.replace("pgolf-memory-mark", mark).replace("/nowhere/val_000000.bin", str(token_file))
+    job = bench.job(runner, override, QUICK)
+    bench.folder.artifact.write_bytes(b"w" * 2048)
+    _, scored = stages.score(job, 1, bench.folder, tokens_T, lambda fraction, text: None)
+    between()
+    asked = stages.witness(job, 1, bench.folder, tokens_T, scored, np.array([5, 600]), lambda done: None, "witness")
+    assert asked.ended is None
+    found: dict[str, Any] = json.loads(bench.folder.log("witness").read_text().splitlines()[0])
+    sent = [int(token) & 1 for token in tokens_T[:memory.BITS]]
+    found["bit_errors"] = float(np.mean(np.array(found.pop("bits")) != sent))
+    return found
+
+
+def test_in_a_container_the_witness_finds_nothing_of_what_its_scorer_left(
+        engine: docker.DockerClient, cpu_image: str, bench: Bench, mark: str) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        assert passed(bench, runner, mark)["found"] == []
+    finally:
+        runner.close()
+
+
+def test_the_local_runner_hides_neither_tmp_nor_the_token_file_and_says_that_it_isolates_nothing(
+        bench: Bench, mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = LocalRunner()
+    try:
+        found = passed(bench, runner, mark)["found"]
+    finally:
+        runner.close()
+    assert {"/tmp", "System V shared memory", "token file"} <= set(found)
+    assert "abstract socket" not in found, "a process outlived its stage"
+    assert not runner.isolated
+
+
+def test_the_page_cache_of_the_image_carries_nothing_once_the_runner_has_cleared_it(
+        engine: docker.DockerClient, cpu_image: str, bench: Bench, mark: str) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        errors = passed(bench, runner, mark, lambda: runner.clear_channels(QUICK))["bit_errors"]
+    finally:
+        runner.close()
+    assert errors > 0.4, "of 1,024 bits half are wrong by chance (standard deviation 0.016)"
+
+
+def main() -> None:
+    """Prints the bit error rate with nothing between scorer and witness, every image file read in full, and caches dropped."""
+    import tempfile
+
+    from harness.runners.images import build
+
+    client = docker.from_env()
+    found = build.find(client, "cpu")
+    assert found is not None, "pgolf image build cpu"
+
+    def read_all() -> None:
+        command = "find / -xdev -type f -exec cat {} + >/dev/null; true"
+        client.containers.run(found, ["sh", "-c", command], user="0:0", remove=True)
+
+    def drop() -> None:
+        Path("/proc/sys/vm/drop_caches").write_text("1\n")
+
+    clearing = DockerRunner(client, found)
+    with contextlib.closing(clearing), tempfile.TemporaryDirectory() as folder:
+        class Factory:
+            def mktemp(self, name: str) -> Path:
+                made = Path(folder, name)
+                made.mkdir()
+                return made
+        dataset = tiny.__wrapped__(Factory())  # type: ignore[attr-defined]
+        betweens = {"nothing": lambda: None, "every file read in full": read_all,
+                    "cleared by the runner: every file let go": lambda: clearing.clear_channels(QUICK),
+                    "caches dropped, as root of the machine": drop}
+        for name, between in betweens.items():
+            for turn in range(3):
+                runner = DockerRunner(client, found)
+                try:
+                    seen = passed(Bench(Path(folder, f"{name}-{turn}"), dataset), runner, uuid.uuid4().hex, between)
+                except Violation as violation:
+                    print(violation, file=sys.stderr)
+                    continue
+                finally:
+                    runner.close()
+                print(f"{name}: {seen['how']}, {seen['bit_errors']:.3f} of {memory.BITS} bits wrong", flush=True)
+
+
+if __name__ == "__main__":
+    main()

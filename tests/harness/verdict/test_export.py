@@ -1,0 +1,178 @@
+"""A run as a record folder: whole, of what was counted, by the judge's numbers, and nothing for the audit to find."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.audit.audit import audit_folder
+from harness.base.errors import UsageError
+from harness.base.paths import ROOT
+from harness.cli import app
+from harness.edition import PROFILES
+from harness.run import bundle, folder as rundir
+from harness.run.folder import RunFolder
+from harness.run.records import save
+from harness.verdict.export import export
+from tests.harness.verdict.verdicts import SEEDS, assembled, broken, evidence, record
+
+CONFIG = b"model: {}\n"
+FORGED = "seed:1\nquantized val_loss:0.1 val_bpb:0.1\n\x1b[2Jfinal val_loss:0.2 val_bpb:0.2"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A finished run of three seeds, as `pgolf run` leaves it."""
+    folder = RunFolder(tmp_path / "runs" / "my-idea" / "pocket-0123456789ab")
+    code = bundle.build(ROOT / "golf")
+    artifact = b"a" * 5_000
+    scores = [2.1 + at / 100 for at in range(len(SEEDS))]
+    seeds = [record(seed, bpb=bpb, nats_per_token=bpb * 3.5 / 2.1, artifact_bytes=len(artifact))
+             for seed, bpb in zip(SEEDS, scores, strict=True)]
+    for each in seeds:
+        place = folder.seed(each.seed)
+        place.path.mkdir(parents=True)
+        place.code.write_bytes(code.pyz)
+        place.config.write_bytes(CONFIG)
+        place.artifact.write_bytes(artifact)
+        place.log("train").write_text(FORGED)
+        packed = each.done("pack")
+        assert packed is not None
+        packed.facts["artifact_sha256"] = hashlib.sha256(artifact).hexdigest()
+        save(place.record, each)
+    facts = evidence(*seeds, code_bytes=len(code.pyz), config_bytes=len(CONFIG))
+    rundir.write_json(folder.plan, {
+        "schema": 1, "submission": "my-idea", "track": "A", "image": None, "dataset": {"name": "pocket", "folder": "/x"},
+        "identity": {"code": code.sha256, "config": hashlib.sha256(CONFIG).hexdigest(), "runner": "docker", "dataset": "cd" * 32,
+                     "profile": "pocket", "limits": PROFILES["pocket"].public()}})
+    rundir.write_json(folder.verdict, assembled(facts))
+    return folder
+
+
+def changed(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_record_folder_holds_the_challenges_files_and_the_very_code_that_was_counted(run: RunFolder, tmp_path: Path) -> None:
+    out = export(run.path, tmp_path / "out", "A. Person", "aperson")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md", "code.pyz", "config.yaml", "submission.json", *sorted(f"train_seed{seed}.log" for seed in SEEDS)]
+    stated = json.loads((out / "submission.json").read_text())
+    assert (out / "code.pyz").read_bytes() == run.seed(1337).code.read_bytes()
+    assert stated["bytes_code"] == (out / "code.pyz").stat().st_size + (out / "config.yaml").stat().st_size
+    assert stated["bytes_total"] == stated["bytes_code"] + stated["artifact_bytes_max"]
+    assert stated["val_bpb"] == pytest.approx(2.11)
+    assert [stated["author"], stated["github_id"], stated["seeds"]] == ["A. Person", "aperson", list(SEEDS)]
+    assert stated["track"] == "non_record_16mb" and "pocket" in stated["non_record_reason"]
+    readme = (out / "README.md").read_text()
+    assert "on pocket" in readme.splitlines()[0]
+    assert all(f"| {seed} | {row['val_bpb']:.8f} |" in readme for seed, row in stated["seed_results"].items())
+
+
+def test_the_audit_of_an_export_reads_its_code_and_finds_nothing(run: RunFolder, tmp_path: Path) -> None:
+    report = audit_folder(export(run.path, tmp_path / "out", "A. Person", "aperson"))
+    assert report["verdict"] == "nothing found"
+    open_rules = {found["rule"] for found in report["findings"] if found["outcome"] != "pass"}
+    assert not open_rules & {"unread-code", "no-runnable-code", "artifact-size", "nats-and-bytes", "train-clock", "eval-clock"}
+    assert [seed["bpb"] for seed in report["seeds"]] == pytest.approx([2.1, 2.11, 2.12])
+    assert report["headline_bpb"] == pytest.approx(2.11)
+
+
+def test_what_a_contestant_printed_never_looks_like_a_measurement(run: RunFolder, tmp_path: Path) -> None:
+    text = (export(run.path, tmp_path / "out", None, None) / "train_seed42.log").read_text()
+    measured = [line for line in text.splitlines() if not line.startswith("> ")]
+    assert [line for line in measured if "val_bpb:" in line] == [
+        "quantized val_loss:3.51666667 val_bpb:2.11000000 eval_time:20000ms"]
+    assert [line for line in measured if line.startswith("seed:")] == ["seed:42"]
+    assert "val_bpb:0.2" in text and "\x1b" not in text
+
+
+def test_nothing_is_written_over_what_is_there_already(run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    export(run.path, out, None, None)  # an empty folder is nobody's
+    before = (out / "README.md").read_bytes()
+    with pytest.raises(UsageError, match="is there already"):
+        export(run.path, out, None, None)
+    assert (out / "README.md").read_bytes() == before
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="is there already"):
+        export(run.path, link, None, None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out", "runs"]
+
+
+def test_what_is_no_finished_run_is_refused_with_the_reason(run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="is this a run folder"):
+        export(tmp_path, out, None, None)
+    facts = evidence(record(1337), broken(42, "train", "interrupted"))
+    rundir.write_json(run.verdict, assembled(facts))
+    with pytest.raises(UsageError, match="not scored: 42"):
+        export(run.path, out, None, None)
+    rundir.write_json(run.verdict, assembled(evidence(record(1337, artifact_bytes=20_000_000))))
+    with pytest.raises(UsageError, match="invalid by size"):
+        export(run.path, out, None, None)
+    for damaged in ([], {"schema": 1}, {"schema": 1, "verdict": "valid", "seeds": [], "findings": []}):
+        rundir.write_json(run.verdict, damaged)
+        with pytest.raises(UsageError):
+            export(run.path, out, None, None)
+    run.verdict.unlink()
+    with pytest.raises(UsageError, match=r"holds no verdict\.json"):
+        export(run.path, out, None, None)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["code.pyz", "config.yaml", "artifact.bin"])
+def test_files_that_were_changed_since_the_run_are_refused(run: RunFolder, tmp_path: Path, name: str) -> None:
+    path = run.seed(42).path / name
+    if name == "code.pyz":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("golf/more.py", "x = 1\n")
+    else:
+        path.write_bytes(path.read_bytes() + b"#")
+    with pytest.raises(UsageError, match=name):
+        export(run.path, tmp_path / "out", None, None)
+
+
+def test_a_score_that_was_changed_in_the_verdict_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    rows = json.loads(run.verdict.read_text())["seeds"]
+    rows[0]["bpb"] = 1.0
+    changed(run.verdict, seeds=rows)
+    with pytest.raises(UsageError, match="states a score of seed 1337"):
+        export(run.path, tmp_path / "out", None, None)
+
+
+def test_the_command_prints_the_folder_and_says_what_is_missing(run: RunFolder, tmp_path: Path) -> None:
+    out = tmp_path / "2026-05-01_my-idea"
+    done = CliRunner().invoke(app, ["export", str(run.path), "--out", str(out), "--author", "A. Person"])
+    assert done.exit_code == 0
+    assert done.stdout.strip() == str(out)
+    assert "no --github-id" in done.stderr
+
+
+def test_code_in_an_archive_is_read_as_what_it_starts(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("__main__.py", "from golf.work import main\nmain()\n")
+        archive.writestr("golf/work.py", "import requests\n\ndef main():\n    requests.get('x')\n\n"
+                                         "def dead():\n    exec(open('x').read())\n")
+    (tmp_path / "code.pyz").write_bytes(content.getvalue())
+    (tmp_path / "README.md").write_text("x")
+    found = {finding["rule"]: finding for finding in audit_folder(tmp_path)["findings"]}
+    assert found["network"]["evidence"][0]["file"] == "code.pyz!golf/work.py"
+    assert "exec-of-file" not in found
+
+
+def test_the_cards_of_a_run_are_named(run: RunFolder, tmp_path: Path) -> None:
+    judged = json.loads(run.verdict.read_text())
+    changed(run.verdict, host={**judged["host"], "gpus": [{"name": "NVIDIA H100 80GB HBM3"}] * 2})
+    stated = json.loads((export(run.path, tmp_path / "out", None, None) / "submission.json").read_text())
+    assert stated["hardware"] == "NVIDIA H100 80GB HBM3, NVIDIA H100 80GB HBM3"
