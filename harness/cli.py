@@ -53,13 +53,13 @@ def run(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hadama
 
     pgolf run submissions/hadamard-ve128 --seeds 1337 --runner local
     """
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
     from harness.commands import run as command_run
     from harness.run import certify as witnesses
     from harness.verdict import decide
 
-    request = witnesses.request_of(profile, witness, witness_chunks, witness_lanes)
-    with Progress() as progress:
+    request = witnesses.witness_request(profile, witness, witness_chunks, witness_lanes)
+    with ProgressDisplay() as progress:
         judged = command_run.run_submission(submission, profile, _numbers(seeds), data, runner, runs, again, progress,
                                             train_seconds=train_seconds, request=request)
     _present(judged, as_json)
@@ -83,12 +83,12 @@ def run_all(submissions: Annotated[list[Path] | None, typer.Argument(help="Defau
     """
     from rich.console import Console
 
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
     from harness.commands import all
     from harness.run import certify as witnesses
 
-    request = witnesses.request_of(profile, witness)
-    with Progress() as progress:
+    request = witnesses.witness_request(profile, witness)
+    with ProgressDisplay() as progress:
         matrix = all.run_all(submissions or [], profile, runner, one_seed, train_seconds, data, runs, progress,
                                      request=request)
     if as_json:
@@ -115,13 +115,13 @@ def ablate(submission: Annotated[Path, typer.Argument(help="e.g. submissions/had
     """
     from rich.console import Console
 
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
     from harness.commands import ablate as command_ablate
     from harness.run.ablation import report as reports
 
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     names = [name.strip() for name in only.split(",") if name.strip()]
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         table = command_ablate.ablate(submission, profile, _numbers(seeds), steps, names, val_tokens, data, runner, runs,
                                       command, progress)
     if as_json:
@@ -137,11 +137,11 @@ def check(submission: Annotated[Path, typer.Argument(help="e.g. submissions/hada
           profile: Annotated[str, typer.Option(help="pocket, solo or record.")] = "record",
           runner: RunnerOption = None, as_json: JsonOption = False) -> None:
     """Look at a submission without training it: schema, lock, parameters, estimated size. No GPU, no data."""
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
     from harness.commands import check as command_check
     from harness.verdict import decide
 
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         checked = command_check.check_submission(submission, profile, runner, progress)
     if as_json:
         print(json.dumps(checked, indent=1))
@@ -161,13 +161,13 @@ def rescore(run_dir: Annotated[Path, typer.Argument(help="A run folder under run
             witness_lanes: LanesOption = False,
             as_json: JsonOption = False) -> None:
     """Score the packed artifacts of a run again, in the runner and image of the run, and compare the ledgers."""
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
     from harness.commands import rescore as command_rescore
     from harness.run import certify as witnesses
 
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         compared = command_rescore.rescore(run_dir, data, _numbers(seeds), progress,
-                                           witnesses.Request(witness, witness_chunks, witness_lanes) if witness else None)
+                                           witnesses.WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None)
     command_rescore.show(compared, as_json)
     raise typer.Exit(compared["exit_code"])
 
@@ -190,13 +190,13 @@ def score(contestant: Annotated[str, typer.Option(help='e.g. "python docs/exampl
 
     pgolf score --contestant "python docs/examples/order2.py" --tokens val.bin --tokenizer tokenizer.model --runner local
     """
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
     from harness.commands import score as command_score
     from harness.run import certify as witnesses
 
-    request = witnesses.Request(witness, witness_chunks, witness_lanes) if witness else None
-    with Progress() as progress:
-        judged = command_score.score(command_score.Asked(contestant, tokens, tokenizer, artifact, config, profile,
+    request = witnesses.WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None
+    with ProgressDisplay() as progress:
+        judged = command_score.score(command_score.ScoreRequest(contestant, tokens, tokenizer, artifact, config, profile,
                                                          score_seconds, request), runner, runs, progress)
     print(json.dumps(judged, indent=1) if as_json else command_score.describe(judged))
     raise typer.Exit(judged["exit_code"])

@@ -12,10 +12,10 @@ import docker.errors
 import pytest
 import requests
 
-from harness.runners.base import TURNS_OF_SPIN
+from harness.runners.base import SPIN_COUNT
 from harness.runners.images import build
 
-os.environ.setdefault("GOMP_SPINCOUNT", str(TURNS_OF_SPIN))  # before anything imports torch
+os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))  # before anything imports torch
 
 ROOT = Path(__file__).resolve().parents[1]
 

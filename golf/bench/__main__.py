@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from golf.bench import contestants, evaluation, interleaved, script, work
-from golf.bench.contestants import Course
+from golf.bench.contestants import BenchConfig
 from golf.bench.interleaved import Contestant, to_stderr
 from golf.recipe.config import load
 from golf.recipe.schema import Config
@@ -85,7 +85,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def row(contestant: Contestant, config: Config, options: argparse.Namespace, course: Course, text: evaluation.Text,
+def row(contestant: Contestant, config: Config, options: argparse.Namespace, course: BenchConfig, text: evaluation.Text,
         rate: work.Rate) -> dict[str, Any]:  # fmt: skip
     """What is reported of one contestant."""
     last, limit = contestant.reports[-1], work.bound(config, course.vocab_size, rate)
@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     train, tokenizer = files(options.data, "train"), options.data / "tokenizer.model"
     vocab = vocab_size(tokenizer)
     configs = {SCRIPT: load(SHAPE), SAME: load(SHAPE), OWN: load(BEST)}
-    ours, theirs = (Course(train, tokenizer, vocab, options.seconds, options.threads, compiled)
+    ours, theirs = (BenchConfig(train, tokenizer, vocab, options.seconds, options.threads, compiled)
                     for compiled in (options.compile == "all", options.compile != "none"))  # fmt: skip
     field = [Contestant(name, configs[name].train.batch_tokens, contestants.train_golf, (configs[name], ours))
              for name in (SAME, OWN)]  # fmt: skip

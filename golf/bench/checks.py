@@ -22,12 +22,12 @@ from torch import Tensor
 from golf.bench import work
 from golf.inference.adapt import Adaptation, Chunk
 from golf.inference.predict import Predictor
-from golf.inference.windows import Tail
+from golf.inference.windows import TokenBuffer
 from golf.model import kernels
 from golf.model.gpt import GPT
 from golf.model.init import initialise
 from golf.model.kernels import ATTENTION
-from golf.optim.schedule import Moment
+from golf.optim.schedule import TrainingProgress
 from golf.recipe.config import load
 from golf.recipe.schema import Config
 from golf.runtime import dist
@@ -164,7 +164,7 @@ def step_seconds(trainers: Sequence[Trainer], place: Place, batch_tokens: int) -
         for trainer, batch, seconds in zip(trainers, batches, found, strict=True):
             work.synchronise(place.device)
             began = time.perf_counter()
-            trainer.update(batch, Moment(step, 0.5))
+            trainer.update(batch, TrainingProgress(step, 0.5))
             work.synchronise(place.device)
             seconds.append(time.perf_counter() - began)
     return [seconds[place.warm_up :] for seconds in found]
@@ -250,7 +250,7 @@ def sliding(name: str, config: Config, vocab_size: int, batches: int, place: Pla
     predictor = Predictor(model, window=cfg.window, stride=cfg.stride, batch=cfg.batch_windows, device=place.device, full=full)
     start = -(-cfg.window // cfg.stride) * cfg.stride
     count = batches * cfg.batch_windows * cfg.stride
-    tail = Tail(0, tokens(vocab_size, start + count))
+    tail = TokenBuffer(0, tokens(vocab_size, start + count))
 
     def score(stop: int) -> np.ndarray:
         return predictor.nats(tail, start, stop)

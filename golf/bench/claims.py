@@ -35,8 +35,8 @@ from torch import Tensor
 
 from golf.bench import checks, compression, contestants, evaluation, subjects
 from golf.bench.__main__ import answer, files, vocab_size
-from golf.bench.compression import Interval, Weighed, paired
-from golf.bench.contestants import Course
+from golf.bench.compression import CompressionResult, Interval, paired
+from golf.bench.contestants import BenchConfig
 from golf.bench.evaluation import Text
 from golf.bench.interleaved import to_stderr
 from golf.bench.subjects import Subject, Trained
@@ -68,10 +68,10 @@ class Claim(NamedTuple):
 class Bench:
     """The subjects, trained as they are asked for, the ways in which they were packed, and the text."""
 
-    def __init__(self, course: Course, steps: int, folder: Path, text: Text) -> None:
+    def __init__(self, course: BenchConfig, steps: int, folder: Path, text: Text) -> None:
         self.course, self.steps, self.folder, self.text = course, steps, folder, text
         self.subjects: dict[str, Trained] = {}
-        self.packed: dict[tuple[str, str], Weighed] = {}
+        self.packed: dict[tuple[str, str], CompressionResult] = {}
         self.scored: dict[tuple[str, str], np.ndarray] = {}
 
     def trained(self, subject: Subject) -> Trained:
@@ -80,12 +80,12 @@ class Bench:
             self.subjects[subject.name] = subjects.trained(subject, self.steps, self.course, self.folder, to_stderr)
         return self.subjects[subject.name]
 
-    def weigh(self, subject: Subject, **quant: Any) -> Weighed:
+    def weigh(self, subject: Subject, **quant: Any) -> CompressionResult:
         """A subject packed with these fields in place of its own, once."""
         key = _key(subject, quant)
         if key not in self.packed:
             to_stderr(f"{subject.name}: packing with {quant}")
-            self.packed[key] = compression.weigh(self.trained(subject), self.course.vocab_size, **quant)
+            self.packed[key] = compression.measure_compression(self.trained(subject), self.course.vocab_size, **quant)
         return self.packed[key]
 
     def unpacked_nats(self, subject: Subject) -> np.ndarray:
@@ -217,7 +217,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     dist.keep_freed_memory()
     torch.set_num_threads(options.threads)
     tokenizer = options.data / "tokenizer.model"
-    course = Course(files(options.data, "train"), tokenizer, vocab_size(tokenizer), 0.0, options.threads, compiled=False)
+    course = BenchConfig(files(options.data, "train"), tokenizer, vocab_size(tokenizer), 0.0, options.threads, compiled=False)
     tokens = np.concatenate([part for _, part in contestants.shards(files(options.data, "val"))])[: options.val_tokens]
     text = evaluation.text(tokens, tokenizer, ROTATED.config().train.seq_len)
     bench = Bench(course, options.steps, options.work, text)
@@ -231,7 +231,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "bits_per_byte_as_trained": scored,
         "parameters": {name: sum(w.numel() for w in each.weights.values()) for name, each in bench.subjects.items()},
         "claims": [claim._asdict() for claim in claims],
-        "portraits": {name: compression.portrait(each) for name, each in bench.subjects.items()},
+        "portraits": {name: compression.describe_tensor(each) for name, each in bench.subjects.items()},
     }  # fmt: skip
 
 

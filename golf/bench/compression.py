@@ -21,7 +21,7 @@ from golf.bench import evaluation
 from golf.bench.evaluation import Text
 from golf.bench.subjects import MOST_BYTES, Trained
 from golf.quant import rotate
-from golf.quant.clip import Reach
+from golf.quant.clip import ClipMethod
 from golf.quant.recipe import Recipe, encode
 from golf.recipe.config import Config
 from golf.stages import pack
@@ -31,7 +31,7 @@ NORMAL_95 = 1.96
 """Half width of a 95 % interval in standard errors: rows are many."""
 
 
-class Weighed(NamedTuple):
+class CompressionResult(NamedTuple):
     """A packed model, and its weights read back."""
 
     n_bytes: int
@@ -71,7 +71,7 @@ def paired(difference_N: np.ndarray, text: Text) -> Interval:
     return Interval(float(difference_N.sum()) / unit, NORMAL_95 * spread / unit)
 
 
-def weigh(subject: Trained, vocab_size: int, **quant: Any) -> Weighed:
+def measure_compression(subject: Trained, vocab_size: int, **quant: Any) -> CompressionResult:
     """Pack with these fields of `quant` in place of the subject's own, and read back."""
     config = replace(subject.config, quant=replace(subject.config.quant, **quant))
     data = pack.to_artifact(subject.weights, subject.stats, config, MOST_BYTES)
@@ -83,7 +83,7 @@ def weigh(subject: Trained, vocab_size: int, **quant: Any) -> Weighed:
     payload = 2 * sum(weight.numel() for weight in weights.values()) - n_coded + steps
     moved = sum(_square(weights[name] - subject.weights[name]) for name in coded)
     size = sum(_square(subject.weights[name]) for name in coded)
-    return Weighed(len(data), payload, moved / size if size else 0.0, weights)
+    return CompressionResult(len(data), payload, moved / size if size else 0.0, weights)
 
 
 def nats(weights: dict[str, Tensor], config: Config, vocab_size: int, text: Text) -> np.ndarray:
@@ -101,7 +101,7 @@ def _kurtosis(weight_RC: Tensor) -> float:
     return float(away.pow(4).mean() / away.square().mean().square().clamp(min=1e-300))
 
 
-def portrait(subject: Trained) -> dict[str, dict[str, Any]]:
+def describe_tensor(subject: Trained) -> dict[str, dict[str, Any]]:
     """Of each matrix on the grid, by name: size, standard deviation, kurtosis and reach as trained and rotated, the share of
     rows that lies under the floor, and bits a number at 6 bits with and without floor and rotation (Shannon)."""
     found: dict[str, dict[str, Any]] = {}
@@ -125,5 +125,5 @@ def portrait(subject: Trained) -> dict[str, dict[str, Any]]:
 
 @torch.no_grad()
 def _bits(name: str, weight_RC: Tensor, turned: bool, floor: bool) -> float:
-    stored = encode(name, weight_RC, Recipe(6, Reach(floor=floor), rotate=turned))
+    stored = encode(name, weight_RC, Recipe(6, ClipMethod(floor=floor), rotate=turned))
     return 8 * entropy.shannon_bytes(stored.values.numpy()) / weight_RC.numel()

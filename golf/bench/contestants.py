@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from golf.bench import script, work
 from golf.bench.interleaved import Turns, Weights
-from golf.optim.schedule import Moment
+from golf.optim.schedule import TrainingProgress
 from golf.recipe.schema import Config
 from golf.runtime import dist
 from golf.runtime.dist import Ranks
@@ -33,7 +33,7 @@ WARM_UP_STEPS = 2
 SEED = 1337
 
 
-class Course(NamedTuple):
+class BenchConfig(NamedTuple):
     """What all contestants share."""
 
     train: list[Path]
@@ -60,7 +60,7 @@ def _numpy(tensors: Mapping[str, Tensor]) -> Weights:
     return {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
 
 
-def train_golf(pipe: Connection, config: Config, course: Course, device: str = "cpu") -> None:
+def train_golf(pipe: Connection, config: Config, course: BenchConfig, device: str = "cpu") -> None:
     """A contestant's work: golf on one process of `threads` threads."""
     dist.keep_freed_memory()
     torch.set_num_threads(course.threads)
@@ -70,14 +70,14 @@ def train_golf(pipe: Connection, config: Config, course: Course, device: str = "
     cfg, turns = config.train, Turns(pipe, partial(work.synchronise, trainer.ranks.device))
     start = {name: tensor.clone() for name, tensor in trainer.state().items()}
     for step in range(WARM_UP_STEPS):
-        batch = data.made_up(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, course.vocab_size)
-        trainer.step(batch, Moment(step, 0.0))
+        batch = data.synthetic(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, course.vocab_size)
+        trainer.step(batch, TrainingProgress(step, 0.0))
     trainer.restore(start)
     loader = data.LOADERS[cfg.loader](shards(course.train), course.vocab_size, trainer.logical, cfg.seq_len)
     step = 0
     while turns.perf_counter() < course.seconds:
         turns.gate()
-        trainer.step(loader.batch(cfg.batch_tokens), Moment(step, min(turns.perf_counter() / course.seconds, 1.0)))
+        trainer.step(loader.batch(cfg.batch_tokens), TrainingProgress(step, min(turns.perf_counter() / course.seconds, 1.0)))
         step += 1
     trainer.finish()
     turns.finish(step, _numpy(trainer.parameters))
@@ -108,7 +108,7 @@ def script_settings(config: Config, vocab_size: int, tokenizer: Path, folder: Pa
     return {name: str(number) for name, number in numbers.items()}
 
 
-def train_script(pipe: Connection, text: str, config: Config, course: Course, device: str = "cpu") -> None:
+def train_script(pipe: Connection, text: str, config: Config, course: BenchConfig, device: str = "cpu") -> None:
     """A contestant's work: the script at the shape of `config`, in a folder of its own."""
     dist.keep_freed_memory()
     torch.set_num_threads(course.threads)

@@ -31,7 +31,7 @@ import torch
 
 from golf.bench import checks, contestants, interleaved, script
 from golf.bench.checks import Passed, Place
-from golf.bench.contestants import Course
+from golf.bench.contestants import BenchConfig
 from golf.bench.interleaved import Contestant, to_stderr
 from golf.recipe.config import load
 
@@ -106,7 +106,7 @@ def results(listed: Sequence[Check], seconds: float) -> list[Row]:
 def race(text: str, folder: Path) -> list[Passed]:
     """The starting script and golf in turns, the same model and batch, on this card."""
     config, train, tokenizer = load(RACE_SHAPE), sorted(folder.glob("train_*.bin")), folder / "tokenizer.model"
-    course = Course(train, tokenizer, 1024, RACE_SECONDS, torch.get_num_threads(), compiled=True)
+    course = BenchConfig(train, tokenizer, 1024, RACE_SECONDS, torch.get_num_threads(), compiled=True)
     field = [
         Contestant("starting script", config.train.batch_tokens, contestants.train_script, (text, config, course, "cuda")),
         Contestant("golf, same model", config.train.batch_tokens, contestants.train_golf, (config, course, "cuda")),

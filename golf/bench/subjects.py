@@ -20,7 +20,7 @@ import yaml
 from torch import Tensor
 
 from golf.bench import contestants
-from golf.bench.contestants import SEED, Course
+from golf.bench.contestants import SEED, BenchConfig
 from golf.quant.stats import TensorStats
 from golf.recipe.config import Config, load, parse, training_digest
 from golf.runtime import dist
@@ -71,7 +71,7 @@ def _batches(loader: data.Loader, config: Config) -> Iterator[data.Batch]:
         yield loader.batch(config.train.batch_tokens)
 
 
-def train(subject: Subject, steps: int, course: Course, folder: Path, say: Callable[[str], None]) -> None:
+def train(subject: Subject, steps: int, course: BenchConfig, folder: Path, say: Callable[[str], None]) -> None:
     """Train a subject into its folder, from the last state that lies there."""
     config, state = subject.config(), folder / "state.arrays"
     trainer = Trainer(config, course.vocab_size, SEED, dist.join())
@@ -96,7 +96,7 @@ def train(subject: Subject, steps: int, course: Course, folder: Path, say: Calla
     state.unlink(missing_ok=True)
 
 
-def trained(subject: Subject, steps: int, course: Course, folder: Path, say: Callable[[str], None]) -> Trained:
+def trained(subject: Subject, steps: int, course: BenchConfig, folder: Path, say: Callable[[str], None]) -> Trained:
     """A subject after its training, which is done here unless it was before: recipe and steps name its folder."""
     config, steps = subject.config(), subject.times * steps
     own = folder / f"{subject.name}-{training_digest(config)[:12]}-{steps}"

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from golf.inference import windows
-from golf.inference.windows import Tail, Window
+from golf.inference.windows import TokenBuffer, Window
 
 Forward = Callable[..., Tensor]
 Watch = Callable[[Tensor, Tensor, Tensor], None]
@@ -73,7 +73,7 @@ class Predictor:
     @torch.inference_mode()
     def nats(
         self,
-        tail: Tail,
+        tail: TokenBuffer,
         start: int,
         stop: int,
         progress: Callable[[float], None] = quiet,
@@ -108,12 +108,12 @@ class Predictor:
             nats = np.concatenate([np.zeros(1, np.float32), nats])
         return np.abs(nats[start - first : stop - first])  # abs: a certain prediction costs 0, not -0
 
-    def row(self, tail: Tail) -> np.ndarray:
+    def row(self, tail: TokenBuffer) -> np.ndarray:
         """Natural-log probabilities_V (float32) of the next token, given all revealed ones (at least one)."""
         return self.rows([tail])[0]
 
     @torch.inference_mode()
-    def rows(self, tails: list[Tail]) -> np.ndarray:
+    def rows(self, tails: list[TokenBuffer]) -> np.ndarray:
         """`row` for several streams, each ending where its prediction is asked for: float32, k x V, k >= 1."""
         asked = [windows.target_window(tail.stop, self.window, self.stride) for tail in tails]
         alike: dict[tuple[int, int], list[int]] = {}

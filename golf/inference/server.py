@@ -20,7 +20,7 @@ import torch
 from golf.inference import windows
 from golf.inference.adapt import Adaptation, Chunk
 from golf.inference.predict import Predictor
-from golf.inference.windows import Tail
+from golf.inference.windows import TokenBuffer
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Frame, Wire, WireError
 
@@ -37,7 +37,7 @@ class Server:
     n_tokens: int
     chunk_tokens: int
     keep: int
-    tail: Tail = field(default_factory=Tail)
+    tail: TokenBuffer = field(default_factory=TokenBuffer)
     adapted: int = 0
     """Chunks that were learned from."""
 
@@ -89,7 +89,7 @@ class Server:
         part = self.predictor.nats(self.tail, low, high, progress, watch)
         return self.joined(part, low - start, stop - start)
 
-    def rows(self, tails: Sequence[Tail]) -> np.ndarray:
+    def rows(self, tails: Sequence[TokenBuffer]) -> np.ndarray:
         """Rows for many contexts, shared over the ranks: float32, k x V."""
         rank, world = self.ranks.rank, self.ranks.world
         low, high = len(tails) * rank // world, len(tails) * (rank + 1) // world

@@ -71,7 +71,7 @@ def share(start: int, stop: int, stride: int, rank: int, world: int) -> tuple[in
 
 
 @dataclass
-class Tail:
+class TokenBuffer:
     """The end of the revealed stream: `tokens` are those at positions start .. stop - 1, and no more than needed."""
 
     start: int = 0

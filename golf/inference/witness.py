@@ -13,13 +13,13 @@ import numpy as np
 
 from golf.inference import windows
 from golf.inference.server import Server
-from golf.inference.windows import Tail
+from golf.inference.windows import TokenBuffer
 from golf.runtime.wire import Frame, WireError
 
 MOST_LANE_BYTES = 1 << 26
 
 
-def lanes(server: Server, frame: Frame) -> list[Tail]:
+def lanes(server: Server, frame: Frame) -> list[TokenBuffer]:
     """A `lanes` frame -> its contexts. starts[i] is the stream position of context i's first token."""
     starts, lengths = frame.get("starts", list), frame.get("lengths", list)
     if len(starts) != len(lengths) or not starts or any(type(n) is not int or n < 0 for n in starts + lengths):
@@ -30,7 +30,7 @@ def lanes(server: Server, frame: Frame) -> list[Tail]:
     if len(tokens) and int(tokens.max()) >= server.vocab_size:
         raise WireError("frame lanes: a token beyond the vocabulary")
     ends = np.cumsum(lengths)
-    tails = [Tail(start, tokens[end - n : end]) for start, n, end in zip(starts, lengths, ends, strict=True)]
+    tails = [TokenBuffer(start, tokens[end - n : end]) for start, n, end in zip(starts, lengths, ends, strict=True)]
     for tail in tails:
         if not 1 <= tail.stop < server.n_tokens:
             raise WireError(f"frame lanes: token {tail.stop} of {server.n_tokens} is not predicted")

@@ -66,8 +66,8 @@ class GPT(nn.Module):
     ) -> None:
         super().__init__()
         self.cfg, self.dtype, self.attention = cfg, dtype, attention
-        self.plan = plans.visits(plans.order(cfg.layers, cfg.loop_layers, cfg.loop_passes), cfg.skips)
-        self.first_plan = plans.visits(plans.order(cfg.layers), cfg.skips)
+        self.plan = plans.layer_steps(plans.order(cfg.layers, cfg.loop_layers, cfg.loop_passes), cfg.skips)
+        self.first_plan = plans.layer_steps(plans.order(cfg.layers), cfg.skips)
         self.tok_emb = Table(vocab_size, cfg.width)
         if cfg.bigram_buckets:
             self.bigram = BigramHash(cfg.bigram_buckets, cfg.bigram_dim, cfg.width)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Visit(NamedTuple):
+class LayerStep(NamedTuple):
     """One step of the trunk."""
 
     layer: int
@@ -30,7 +30,7 @@ class Visit(NamedTuple):
     """Row of the skip weights with which the top of the stack is mixed in before the layer; None mixes in nothing."""
 
 
-Plan = tuple[Visit, ...]
+Plan = tuple[LayerStep, ...]
 
 
 def order(layers: int, loop: tuple[int, ...] = (), passes: int = 0) -> tuple[int, ...]:
@@ -39,11 +39,11 @@ def order(layers: int, loop: tuple[int, ...] = (), passes: int = 0) -> tuple[int
     return (*range(end), *loop * passes, *range(end, layers))
 
 
-def visits(order: tuple[int, ...], skips: bool) -> Plan:
+def layer_steps(order: tuple[int, ...], skips: bool) -> Plan:
     """Layers in the order of their visits -> plan. With skips, n // 2 visits save and as many later ones take."""
     half = len(order) // 2 if skips else 0
     return tuple(
-        Visit(layer, save=step < half, skip=step - half if half <= step < 2 * half else None)
+        LayerStep(layer, save=step < half, skip=step - half if half <= step < 2 * half else None)
         for step, layer in enumerate(order)
     )
 

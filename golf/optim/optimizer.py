@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from golf.optim.muon import Muon
-from golf.optim.schedule import Moment, warmdown, warmup
+from golf.optim.schedule import TrainingProgress, warmdown, warmup
 from golf.recipe.schema import OptimConfig
 
 CONTROL = ("resid_mix",)
@@ -71,7 +71,7 @@ class Optimizer:
         return buffers | {f"{self.names[parameter]}:{key}": tensor
                           for parameter, state in self.adam.state.items() for key, tensor in state.items()}
 
-    def step(self, now: Moment) -> None:
+    def step(self, now: TrainingProgress) -> None:
         """Clip, update every parameter with the rates of this moment, and clear the gradients."""
         cfg = self.cfg
         rate = warmdown(now, cfg.warmdown, cfg.warmdown_shape)

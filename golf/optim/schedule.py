@@ -13,7 +13,7 @@ from typing import NamedTuple
 Horizon = int | float
 
 
-class Moment(NamedTuple):
+class TrainingProgress(NamedTuple):
     """Where the run stands at the start of a step."""
 
     step: int
@@ -33,26 +33,26 @@ SHAPES: dict[str, Callable[[float], float]] = {
 }
 
 
-def warmdown(now: Moment, horizon: Horizon, shape: str) -> float:
+def warmdown(now: TrainingProgress, horizon: Horizon, shape: str) -> float:
     """Multiplier of all learning rates: 1 until the last `horizon` of the run, then down to 0 at its end."""
     share = horizon if isinstance(horizon, float) else horizon / now.expected_steps
     remaining = 1 - now.fraction
     return 1.0 if share <= 0 or remaining > share else SHAPES[shape](max(remaining, 0.0) / share)
 
 
-def warmup(now: Moment, horizon: Horizon, start: float, end: float) -> float:
+def warmup(now: TrainingProgress, horizon: Horizon, start: float, end: float) -> float:
     """Linear from `start` to `end` over the first `horizon` of the run, `end` afterwards."""
     passed = now.fraction if isinstance(horizon, float) else now.step
     done = min(passed / horizon, 1.0) if horizon else 1.0
     return start + (end - start) * done
 
 
-def reached(now: Moment, horizon: Horizon) -> bool:
+def reached(now: TrainingProgress, horizon: Horizon) -> bool:
     """Whether the first `horizon` of the run is over; stays true from then on."""
     return (now.fraction if isinstance(horizon, float) else now.step) >= horizon
 
 
-def average_decay(now: Moment, decay: float, fraction: float) -> float:
+def average_decay(now: TrainingProgress, decay: float, fraction: float) -> float:
     """Decay of the weight average: `decay`, or with `fraction` > 0 one that reaches back that share of the run."""
     if fraction <= 0:
         return decay

@@ -37,7 +37,7 @@ from golf.quant.loss import loss
 QUANTILES = (0.999, 0.9995, 0.9999, 0.99999, 1.0)
 
 
-class Reach(NamedTuple):
+class ClipMethod(NamedTuple):
     """How far a grid reaches: the method, its number, and the floor. The defaults cut nothing."""
 
     method: str = "max"
@@ -68,21 +68,21 @@ def _quantiles(weight_RC: Tensor, shares: tuple[float, ...]) -> list[Tensor]:
     return [at(share) for share in shares]
 
 
-def _max(weight_RC: Tensor, bits: grid.Bits, reach: Reach, fisher_RC: Tensor | None) -> Tensor:
+def _max(weight_RC: Tensor, bits: grid.Bits, reach: ClipMethod, fisher_RC: Tensor | None) -> Tensor:
     return weight_RC.abs().amax(dim=1)
 
 
-def _by_quantile(weight_RC: Tensor, bits: grid.Bits, reach: Reach, fisher_RC: Tensor | None) -> Tensor:
+def _by_quantile(weight_RC: Tensor, bits: grid.Bits, reach: ClipMethod, fisher_RC: Tensor | None) -> Tensor:
     clip_R, largest_R = _quantiles(weight_RC, (reach.quantile, 1.0))
     return clip_R if fisher_RC is None else torch.lerp(clip_R, largest_R, importance(fisher_RC))
 
 
-def _by_sigma(weight_RC: Tensor, bits: grid.Bits, reach: Reach, fisher_RC: Tensor | None) -> Tensor:
+def _by_sigma(weight_RC: Tensor, bits: grid.Bits, reach: ClipMethod, fisher_RC: Tensor | None) -> Tensor:
     clip_R = reach.sigmas * weight_RC.std(dim=1, correction=min(1, weight_RC.shape[1] - 1))
     return clip_R if fisher_RC is None else clip_R * (1 + importance(fisher_RC))
 
 
-def _search(weight_RC: Tensor, bits: grid.Bits, reach: Reach, fisher_RC: Tensor | None) -> Tensor:
+def _search(weight_RC: Tensor, bits: grid.Bits, reach: ClipMethod, fisher_RC: Tensor | None) -> Tensor:
     def error(clip_R: Tensor) -> float:
         coded = grid.quantise(weight_RC, grid.row_steps(reach.floored(clip_R), bits), bits)
         return loss(grid.dequantise(coded) - weight_RC, fisher_RC=fisher_RC)
@@ -90,7 +90,7 @@ def _search(weight_RC: Tensor, bits: grid.Bits, reach: Reach, fisher_RC: Tensor 
     return min(reversed(_quantiles(weight_RC, QUANTILES)), key=error)  # of equals the farthest
 
 
-CLIPS: dict[str, Callable[[Tensor, grid.Bits, Reach, Tensor | None], Tensor]] = {
+CLIPS: dict[str, Callable[[Tensor, grid.Bits, ClipMethod, Tensor | None], Tensor]] = {
     "max": _max,
     "quantile": _by_quantile,
     "sigma": _by_sigma,
@@ -98,7 +98,7 @@ CLIPS: dict[str, Callable[[Tensor, grid.Bits, Reach, Tensor | None], Tensor]] = 
 }
 
 
-def clip(weight_RC: Tensor, bits: grid.Bits, reach: Reach, fisher_RC: Tensor | None = None) -> Tensor:
+def clip(weight_RC: Tensor, bits: grid.Bits, reach: ClipMethod, fisher_RC: Tensor | None = None) -> Tensor:
     """clip_R of a matrix (float32). `fisher_RC` belongs to W as it is given here: scaled and rotated like it.
 
     Raises KeyError for an unknown method."""

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from golf.quant import awq, clip, gptq, grid, rotate, rows
-from golf.quant.clip import Reach
+from golf.quant.clip import ClipMethod
 from golf.quant.stats import TensorStats
 
 
@@ -34,7 +34,7 @@ class Recipe(NamedTuple):
     """What to do with one tensor. The defaults do nothing but halve the bytes."""
 
     bits: int | None = None
-    reach: Reach = Reach()
+    reach: ClipMethod = ClipMethod()
     rotate: bool = False
     awq: bool = False
     gptq: bool = False
@@ -58,13 +58,13 @@ def _half(name: str, weight: Tensor) -> Tensor:
     return half
 
 
-def _there(weight_RC: Tensor, scale_C: Tensor | None, how: Recipe) -> Tensor:
+def _transform(weight_RC: Tensor, scale_C: Tensor | None, how: Recipe) -> Tensor:
     """W -> V, float32."""
     weight_RC = weight_RC.float() if scale_C is None else weight_RC.float() * scale_C.float()
     return rotate.rotate(weight_RC) if how.rotate else weight_RC
 
 
-def _back(stored: Stored, how: Recipe) -> Tensor:
+def _inverse_transform(stored: Stored, how: Recipe) -> Tensor:
     """Codes -> W': elementwise products and additions only, the same bits on every machine."""
     assert stored.step_R is not None
     turned_RC = grid.dequantise(grid.Coded(stored.values, stored.step_R))
@@ -72,12 +72,12 @@ def _back(stored: Stored, how: Recipe) -> Tensor:
     return weight_RC if stored.scale_C is None else weight_RC / stored.scale_C.float()
 
 
-def _fisher_there(fisher_RC: Tensor, scale_C: Tensor | None, how: Recipe) -> Tensor:
+def _transform_fisher(fisher_RC: Tensor, scale_C: Tensor | None, how: Recipe) -> Tensor:
     fisher_RC = fisher_RC if scale_C is None else fisher_RC / scale_C.float().square()
     return rotate.rotate_diagonal(fisher_RC) if how.rotate else fisher_RC
 
 
-def _hessian_there(hessian_CC: Tensor, scale_C: Tensor | None, how: Recipe) -> Tensor:
+def _transform_hessian(hessian_CC: Tensor, scale_C: Tensor | None, how: Recipe) -> Tensor:
     if scale_C is not None:
         inverse_C = 1 / scale_C.float()
         hessian_CC = hessian_CC * inverse_C * inverse_C[:, None]
@@ -91,12 +91,12 @@ def _row_bits(how: Recipe, stats: TensorStats) -> grid.Bits:
 
 def _coded(weight_RC: Tensor, scale_C: Tensor | None, how: Recipe, stats: TensorStats) -> Stored:
     """Everything after the choice of scales."""
-    turned_RC, bits = _there(weight_RC, scale_C, how), _row_bits(how, stats)
+    turned_RC, bits = _transform(weight_RC, scale_C, how), _row_bits(how, stats)
     use_fisher = how.fisher and stats.fisher_RC is not None
-    fisher_RC = _fisher_there(stats.fisher_RC, scale_C, how) if use_fisher else None
+    fisher_RC = _transform_fisher(stats.fisher_RC, scale_C, how) if use_fisher else None
     step_R = grid.row_steps(clip.clip(turned_RC, bits, how.reach, fisher_RC), bits)
     if how.gptq and stats.hessian_CC is not None:
-        coded = gptq.quantise(turned_RC, step_R, bits, _hessian_there(stats.hessian_CC, scale_C, how))
+        coded = gptq.quantise(turned_RC, step_R, bits, _transform_hessian(stats.hessian_CC, scale_C, how))
     else:
         coded = grid.quantise(turned_RC, step_R, bits)
     return Stored(coded.codes_RC, coded.step_R, scale_C)
@@ -112,7 +112,7 @@ def encode(name: str, weight: Tensor, how: Recipe, stats: TensorStats | None = N
     try:
         if how.awq and stats.hessian_CC is not None and stats.activation_C is not None:
             scale_C = awq.search(weight, stats.activation_C, stats.hessian_CC,
-                                 lambda scale_C: _back(_coded(weight, scale_C, plain, stats), how))
+                                 lambda scale_C: _inverse_transform(_coded(weight, scale_C, plain, stats), how))
         return _coded(weight, scale_C, how, stats)
     except ValueError as error:
         raise ValueError(f"tensor {name}: {error}") from error
@@ -120,4 +120,4 @@ def encode(name: str, weight: Tensor, how: Recipe, stats: TensorStats | None = N
 
 def decode(stored: Stored, how: Recipe) -> Tensor:
     """What is stored of one tensor -> float32 values: the inverse of `encode` but for the rounding."""
-    return stored.values.float() if stored.step_R is None else _back(stored, how)
+    return stored.values.float() if stored.step_R is None else _inverse_transform(stored, how)

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from golf.model.gpt import GPT
 from golf.quant import bits, grid, recipe
-from golf.quant.clip import Reach
+from golf.quant.clip import ClipMethod
 from golf.quant.loss import loss
 from golf.quant.recipe import Recipe, Stored
 from golf.quant.stats import TensorStats
@@ -69,7 +69,7 @@ def recipe_of(config: Config, name: str, shape: tuple[int, ...]) -> Recipe:
     coded = quant.bits is not None and asked != 16 and len(shape) == 2 and math.prod(shape) > quant.fp16_limit
     if not coded:
         return Recipe()
-    reach = Reach(quant.clip, quant.quantile, quant.embed_sigmas if kind == "embed" else quant.sigmas, quant.floor)
+    reach = ClipMethod(quant.clip, quant.quantile, quant.embed_sigmas if kind == "embed" else quant.sigmas, quant.floor)
     return Recipe(asked, reach, quant.rotate, quant.awq, quant.gptq, quant.fisher, quant.row_bits)
 
 
@@ -85,7 +85,7 @@ class Packed(NamedTuple):
     coded: entropy.Coded | None
 
 
-def _pour(stored: dict[str, Stored], config: Config) -> Packed:
+def _serialise(stored: dict[str, Stored], config: Config) -> Packed:
     """What is stored of each tensor -> the artifact. Codes lie together and before fp16: alike compresses alike."""
     codes, coded = {name: each.values.numpy() for name, each in stored.items() if each.step_R is not None}, None
     if config.quant.entropy and codes:
@@ -150,7 +150,7 @@ class _Packing:
         budget, tried, sizes, best = float(max_bytes), list[dict[str, bits.Option]](), list[int](), None
         while len(tried) < ROUNDS and (chosen := bits.allocate(options, max(budget - rest, least))) not in tried:
             estimate, given = rest + sum(each.n_bytes for each in chosen.values()), {n: o.bits for n, o in chosen.items()}
-            packed = _pour(self.stored(given), self.config)
+            packed = _serialise(self.stored(given), self.config)
             tried, sizes = [*tried, chosen], [*sizes, len(packed.data)]
             say(f"allocation {len(tried)}: about {estimate:,.0f} bytes, packed {sizes[-1]:,}, limit {max_bytes:,}")
             if sizes[-1] <= max_bytes and (best is None or estimate > best[0]):
@@ -203,7 +203,7 @@ def to_artifact(weights: dict[str, Tensor], stats: dict[str, TensorStats], confi
             packed, given = packing.fit(max_bytes, say)
         else:
             given = {name: packing.asked[name].bits or 0 for name in packing.coded}
-            packed = _pour(packing.stored(given), config)
+            packed = _serialise(packing.stored(given), config)
         packing.tell(packed, given, say)
     return packed.data
 

@@ -20,7 +20,7 @@ from golf.inference import witness
 from golf.inference.adapt import Adaptation
 from golf.inference.predict import Predictor
 from golf.inference.server import Server
-from golf.inference.windows import Tail
+from golf.inference.windows import TokenBuffer
 from golf.model import kernels
 from golf.model.gpt import GPT
 from golf.recipe.config import Config
@@ -90,7 +90,7 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
     predictor = Predictor(forward, window=score.window, stride=score.stride, batch=score.batch_windows,
                           device=ranks.device, full=full if cuda else None)  # fmt: skip
     made_up = np.arange(max(chunk_tokens, 2 * score.window), dtype=np.int64) % setup.vocab_size
-    a_batch = Tail(0, made_up[: 2 * score.window])
+    a_batch = TokenBuffer(0, made_up[: 2 * score.window])
     predictor.nats(a_batch, score.window, 2 * score.window, watch=adaptation.watch if adaptation else None)
     predictor.rows([a_batch] * score.batch_windows)
     if adaptation is not None:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from golf.optim.schedule import Moment, warmdown
+from golf.optim.schedule import TrainingProgress, warmdown
 from golf.recipe.config import Config, resolved, training_digest
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Setup, Wire, WireError
@@ -70,12 +70,12 @@ def warm_up(trainer: Trainer, folder: Path) -> Reserve:
     before = {name: tensor.detach().clone() for name, tensor in trainer.state().items()}
 
     def made_up(step: int, batch_tokens: int) -> data.Batch:
-        return data.made_up(step, trainer.logical, batch_tokens, train.seq_len, trainer.vocab_size)
+        return data.synthetic(step, trainer.logical, batch_tokens, train.seq_len, trainer.vocab_size)
 
     for phase in phases.every(config):
         trainer.enter(phase)
         for step in range(train.warmup_steps):
-            trainer.update(made_up(step, train.batch_tokens), Moment(step, step / train.warmup_steps)).item()
+            trainer.update(made_up(step, train.batch_tokens), TrainingProgress(step, step / train.warmup_steps)).item()
     trainer.finish()
     stats, measuring = calibrate.rehearse(trainer, made_up(0, config.calibration_tokens))
     began = time.monotonic()
@@ -108,7 +108,7 @@ def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int
     began, step, loss = time.monotonic(), 0, None
     phase: Phase | None = None
     while not ranks.from_first(clock.over(step)):
-        now = Moment(step, ranks.from_first(clock.now(step).fraction))
+        now = TrainingProgress(step, ranks.from_first(clock.now(step).fraction))
         earlier, loss = loss, trainer.step(loader.batch(cfg.train.batch_tokens), now)
         if trainer.phase != phase:
             phase = trainer.phase

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from golf.optim.schedule import Moment
+from golf.optim.schedule import TrainingProgress
 
 STEPS_REMEMBERED = 4
 
@@ -22,9 +22,9 @@ class StepClock:
 
     steps: int
 
-    def now(self, step: int) -> Moment:
+    def now(self, step: int) -> TrainingProgress:
         """Where the run stands."""
-        return Moment(step, step / self.steps)
+        return TrainingProgress(step, step / self.steps)
 
     def over(self, step: int) -> bool:
         """Whether all steps are done."""
@@ -43,11 +43,11 @@ class WallClock:
     def __post_init__(self) -> None:
         self.start = self.read()
 
-    def now(self, step: int) -> Moment:
+    def now(self, step: int) -> TrainingProgress:
         """Where the run stands; called once at the start of each step."""
         moment = self.read()
         self.begun = [*self.begun[-STEPS_REMEMBERED:], moment]
-        return Moment(step, min((moment - self.start) / self.seconds, 1.0))
+        return TrainingProgress(step, min((moment - self.start) / self.seconds, 1.0))
 
     def over(self, step: int) -> bool:
         """Whether the slowest of the last steps would not fit into what is left."""

@@ -193,7 +193,7 @@ Loader = Stream | Shuffled
 LOADERS: dict[str, Callable[[Shards, int, range, int], Loader]] = {"stream": Stream, "shuffled": Shuffled}
 
 
-def made_up(step: int, ranks: range, batch_tokens: int, seq_len: int, vocab_size: int) -> Batch:
+def synthetic(step: int, ranks: range, batch_tokens: int, seq_len: int, vocab_size: int) -> Batch:
     """Random tokens in the shape of a loader's batch, for warming up before any training byte exists."""
     random = torch.Generator().manual_seed(step)
     shape = (len(ranks) * batch_tokens // LOGICAL_RANKS // seq_len, seq_len)

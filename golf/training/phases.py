@@ -12,7 +12,7 @@ from __future__ import annotations
 from itertools import product
 from typing import NamedTuple
 
-from golf.optim.schedule import Moment, reached
+from golf.optim.schedule import TrainingProgress, reached
 from golf.recipe.schema import Config
 
 
@@ -29,7 +29,7 @@ class Phase(NamedTuple):
                 f"{'quantisation-aware' if self.quantised else 'full precision'}")  # fmt: skip
 
 
-def at(now: Moment, config: Config) -> Phase:
+def at(now: TrainingProgress, config: Config) -> Phase:
     """The phase at a moment."""
     train = config.train
     return Phase(bool(config.model.loop_layers) and reached(now, train.loop_start),
@@ -39,6 +39,6 @@ def at(now: Moment, config: Config) -> Phase:
 def every(config: Config) -> list[Phase]:
     """All phases that a run may be in: those between its first and its last, since it is not known here which of two
     horizons, one in steps and one a fraction, comes first."""
-    first, last = at(Moment(0, 0.0), config), Phase(bool(config.model.loop_layers), config.train.qat_bits > 0)
+    first, last = at(TrainingProgress(0, 0.0), config), Phase(bool(config.model.loop_layers), config.train.qat_bits > 0)
     between = [sorted({a, b}) for a, b in zip(first, last, strict=True)]
     return [Phase(*flags) for flags in product(*between)]

@@ -22,7 +22,7 @@ from golf.model.init import initialise
 from golf.model.layers import Linear
 from golf.optim.ema import Ema
 from golf.optim.optimizer import Optimizer
-from golf.optim.schedule import Moment, average_decay
+from golf.optim.schedule import TrainingProgress, average_decay
 from golf.quant.grid import fake_quantise
 from golf.quant.stats import RowScores
 from golf.recipe.config import Config, training_digest
@@ -58,7 +58,7 @@ class Trainer:
         self.rows = RowScores(self.matrices.items()) if config.stats.row_score_every else None
         # Made once: a compiled graph is kept for this very object, and another one would be compiled for again.
         self.grid = partial(fake_quantise, bits=config.train.qat_bits)
-        self.enter(phases.at(Moment(0, 0.0), config))
+        self.enter(phases.at(TrainingProgress(0, 0.0), config))
 
     def enter(self, phase: Phase) -> None:
         """Train in a phase from here on."""
@@ -69,7 +69,7 @@ class Trainer:
         self.plan = self.model.plan if phase.looped else self.model.first_plan
         self.phase = phase
 
-    def step(self, batch: loader.Batch, now: Moment) -> Tensor:
+    def step(self, batch: loader.Batch, now: TrainingProgress) -> Tensor:
         """One update of everything, in the phase of this moment; returns this process's mean loss in nats, on its
         device, still being computed."""
         phase = phases.at(now, self.config)
@@ -77,7 +77,7 @@ class Trainer:
             self.enter(phase)
         return self.update(batch, now)
 
-    def update(self, batch: loader.Batch, now: Moment) -> Tensor:
+    def update(self, batch: loader.Batch, now: TrainingProgress) -> Tensor:
         """`step` in the phase that was entered last."""
         cfg = self.config.optim
         loss = self.backward(batch)

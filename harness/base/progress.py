@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress as Bars, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-Report = Callable[[float, str], None]
+ProgressCallback = Callable[[float, str], None]
 """Called with the fraction done (0..1) and a short text."""
 
 
-def no_report(fraction: float, text: str) -> None:
+def no_progress(fraction: float, text: str) -> None:
     """For callers who watch nothing."""
 
 
-class Progress:
+class ProgressDisplay:
     """Bars and messages of one command; to be used as a context."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Progress:
                          TextColumn("{task.fields[note]}", markup=False), console=self.console,
                          disable=not self.watched)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressDisplay:
         self.bars.start()
         return self
 
@@ -39,7 +39,7 @@ class Progress:
         self.bars.stop()
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[Report]:
+    def stage(self, title: str) -> Iterator[ProgressCallback]:
         """A bar that takes (fraction in 0..1, short text); what a contestant wrote is shown without markup."""
         task = self.bars.add_task(escape(title), total=1.0, note="")
         if not self.watched:

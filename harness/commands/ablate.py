@@ -12,12 +12,12 @@ from typing import Any
 from harness.base import host
 from harness.base.errors import MachineFault, UsageError
 from harness.base.paths import ROOT
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.data.dataset import Dataset
 from harness.run import bundle, plan as plans, preflight, submission as manifest
 from harness.run.ablation import loop, report
-from harness.run.ablation.loop import Ablated
-from harness.run.ablation.study import GENEROUS, Study, StudyFolder, generous
+from harness.run.ablation.loop import AblationResults
+from harness.run.ablation.study import GENEROUS, Study, StudyFolder, with_generous_clocks
 from harness.run.ablation.table import RATIO_IS, STEP_IS, rows
 from harness.run.plan import Plan
 from harness.run.preflight import RunnerName
@@ -28,14 +28,14 @@ SCHEMA = 1
 
 
 def ablate(folder: Path, profile: str, seeds: Sequence[int], steps: int | None, only: Sequence[str], val_tokens: int | None,
-           data: Path | None, wanted: RunnerName | None, runs: Path, command: str, progress: Progress,
+           data: Path | None, wanted: RunnerName | None, runs: Path, command: str, progress: ProgressDisplay,
            package: Path = ROOT / "golf") -> dict[str, Any]:
     """Measures what is unfinished of the ablation; returns ablation.json's content, which is written too.
 
     `seeds` are any numbers, the manifest's where none are given; `package` is the contestant's code.
     """
     submission = manifest.load(folder)
-    clock = plans.limits_of(profile)
+    clock = plans.profile_limits(profile)
     if any(not 0 <= seed < 2**32 for seed in seeds):
         raise UsageError(f"--seeds {', '.join(map(str, seeds))}: each from 0 to {2**32 - 1}", hint="--seeds 1337,42")
     asked = list(dict.fromkeys(seeds)) or submission.manifest.seeds
@@ -43,7 +43,7 @@ def ablate(folder: Path, profile: str, seeds: Sequence[int], steps: int | None, 
     _refuse_lengths(dataset, steps, val_tokens)
     ground = preflight.choose_runner(wanted, submission.manifest, clock, progress)
     try:
-        plan = Plan(submission, profile, generous(clock), dataset, bundle.build(package), ground.runner.name,
+        plan = Plan(submission, profile, with_generous_clocks(clock), dataset, bundle.build(package), ground.runner.name,
                     ground.runner.image, ground.image_lock)
         study = Study(plan, clock, steps, val_tokens)
         place = study.folder(runs)
@@ -66,7 +66,7 @@ def _refuse_lengths(dataset: Dataset, steps: int | None, val_tokens: int | None)
                          hint="leave it out to score all of them")
 
 
-def _table(study: Study, place: StudyFolder, seeds: list[int], known: Ablated, runner: Runner,
+def _table(study: Study, place: StudyFolder, seeds: list[int], known: AblationResults, runner: Runner,
            command: str) -> dict[str, Any]:
     plan, results = study.plan, list(known.results.values())
     loads = [load for each in results if each.load is not None for load in each.load]
@@ -87,7 +87,7 @@ def _table(study: Study, place: StudyFolder, seeds: list[int], known: Ablated, r
         "pairs": [each.model_dump(mode="json") for each in results], "run_dir": str(place.path)}
 
 
-def _exit_code(known: Ablated, asked: int) -> int:
+def _exit_code(known: AblationResults, asked: int) -> int:
     """As of a verdict (docs/rules.md): machine, interrupted, limit, failure, all measured."""
     outcomes = {each.outcome for each in known.results.values()}
     if known.fault is not None:

@@ -16,11 +16,11 @@ from rich.text import Text
 
 from harness.base.errors import HarnessError, MachineFault, UsageError
 from harness.base.paths import ROOT
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.base.text import NARROWEST, cell, plain
 from harness.commands import run
 from harness.run import submission
-from harness.run.certify import Request
+from harness.run.certify import WitnessRequest
 from harness.run.preflight import RunnerName
 from harness.runners import docker as docker_runner
 from harness.verdict import decide
@@ -33,8 +33,8 @@ EXITS_BY_RANK = (UsageError.exit_code, decide.EXIT_MACHINE, decide.EXIT_INTERRUP
 
 
 def run_all(folders: Sequence[Path], profile: str, wanted: RunnerName | None, one_seed: bool, train_seconds: float | None,
-            data: Path | None, runs: Path, progress: Progress, package: Path = ROOT / "golf",
-            request: Request | None = None) -> dict[str, Any]:
+            data: Path | None, runs: Path, progress: ProgressDisplay, package: Path = ROOT / "golf",
+            request: WitnessRequest | None = None) -> dict[str, Any]:
     """Runs each submission on the runner that was asked for, or on both; docker is skipped where no engine answers.
 
     `one_seed` takes the first of each manifest's. Finished runs are not run again.
@@ -70,7 +70,7 @@ def worst(codes: Sequence[int]) -> int:
 
 
 def _one(folder: Path, profile: str, runner: RunnerName, one_seed: bool, train_seconds: float | None, data: Path | None,
-         runs: Path, progress: Progress, package: Path, request: Request | None) -> dict[str, Any]:
+         runs: Path, progress: ProgressDisplay, package: Path, request: WitnessRequest | None) -> dict[str, Any]:
     """One run as a row; whatever ends it early is told there."""
     begun = time.monotonic()
     try:

@@ -45,7 +45,7 @@ def made_up(n_tokens: int, vocab_size: int, seed: int = 0) -> Tokens:
     return tokens_T
 
 
-def judged(tokens_T: Tokens, vocab_size: int) -> tuple[conversation.Scored, float, float]:
+def judged(tokens_T: Tokens, vocab_size: int) -> tuple[conversation.ScoringPass, float, float]:
     """One pass: the outcome, and CPU seconds of the judge and of the contestant."""
     limits = replace(PROFILES["pocket"], score_seconds=3600)
     with tempfile.TemporaryDirectory() as folder:
@@ -84,8 +84,8 @@ def measure(n_tokens: int, vocab_size: int) -> list[tuple[str, float]]:
     timed("metric, by document", lambda: bpb.measure(tokens_T, scored.nats_T, table))
     timed("ledger checked again (rescore)", lambda: ledger.replay(tokens_T, scored.nats_T, scored.chunk_tokens))
     prices: list[sampling.Floats] = []
-    timed("certificate: the judge's prices", lambda: prices.append(reference_model.prices(tokens_T, vocab_size)))
-    text = sampling.Scored(tokens_T, scored.nats_T, prices[0], 3 * n_tokens, scored.chunk_tokens)
+    timed("certificate: the judge's prices", lambda: prices.append(reference_model.probabilities(tokens_T, vocab_size)))
+    text = sampling.ReportedScore(tokens_T, scored.nats_T, prices[0], 3 * n_tokens, scored.chunk_tokens)
     timed("certificate: coins and plan", lambda: sampling.draw(bytes(32), text, min(PROBES, n_tokens // 2)))
     return rows
 

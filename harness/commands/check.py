@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.paths import ROOT
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.data import fineweb, pocket
 from harness.edition import PROFILES
 from harness.run import bundle, describe, plan as plans, preflight, submission as manifest
@@ -20,20 +20,20 @@ NEAR_THE_CAP = 0.03
 """Within this share of the cap an estimate decides nothing."""
 
 
-def check_submission(folder: Path, profile: str, wanted: RunnerName | None, progress: Progress) -> dict[str, Any]:
+def check_submission(folder: Path, profile: str, wanted: RunnerName | None, progress: ProgressDisplay) -> dict[str, Any]:
     """Manifest, lock, recipe, parameter count and size estimate, without data or GPU, in seconds.
 
     The estimate is the contestant's own and decides nothing within 3 % of the cap: it is `unknown` there.
     """
     submission = manifest.load(folder)
-    limits = plans.limits_of(profile)
+    limits = plans.profile_limits(profile)
     anywhere = PROFILES["pocket"]  # describing needs no GPU
     ground = preflight.choose_runner(wanted, submission.manifest, anywhere, progress)
     code_bundle = bundle.build(ROOT / "golf")
     vocabulary = fineweb.VARIANTS[submission.manifest.dataset].vocab_size if profile != "pocket" else pocket.VOCAB_SIZE
     try:
         with progress.stage("describe") as report:
-            described = describe.ask(submission, code_bundle.pyz, profile, anywhere, vocabulary, ground.runner, report)
+            described = describe.describe_submission(submission, code_bundle.pyz, profile, anywhere, vocabulary, ground.runner, report)
     finally:
         ground.runner.close()
     counted = described.estimated_bytes

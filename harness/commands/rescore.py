@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from harness.base.errors import MachineFault, UsageError, Violation
-from harness.base.progress import Progress, Report
+from harness.base.progress import ProgressCallback, ProgressDisplay
 from harness.data.dataset import Dataset
 from harness.protocol import conversation
 from harness.run import certify, folder as rundir, plan as plans, records, stages
-from harness.run.certify import Request
+from harness.run.certify import WitnessRequest
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import StoredPlan
 from harness.runners import docker as docker_runner
@@ -33,8 +33,8 @@ NOISE_BPB = 1e-3
 """Largest difference that GPU kernels are allowed between two scorings."""
 
 
-def rescore(run_dir: Path, data: Path | None, seeds: Sequence[int], progress: Progress,
-            request: Request | None = None) -> dict[str, Any]:
+def rescore(run_dir: Path, data: Path | None, seeds: Sequence[int], progress: ProgressDisplay,
+            request: WitnessRequest | None = None) -> dict[str, Any]:
     """Scores every packed seed of a run again, and asks a witness about the new scores where there is a `request`.
 
     Returns rows with both ledgers; writes rescore.log, and what a witness says into a folder of its own, numbered.
@@ -75,8 +75,8 @@ def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> int:
     return decide.EXIT_INCONCLUSIVE if unasked or "unknown" in outcomes else decide.EXIT_VALID
 
 
-def _certify(job: stages.Job, seed: int, folder: SeedFolder, dataset: Dataset, scored: conversation.Scored, n_bytes: int,
-             request: Request, report: Report) -> dict[str, Any]:
+def _certify(job: stages.StageJob, seed: int, folder: SeedFolder, dataset: Dataset, scored: conversation.ScoringPass, n_bytes: int,
+             request: WitnessRequest, report: ProgressCallback) -> dict[str, Any]:
     """A certificate with coins of its own, kept beside those made before it; how many there are is said."""
     taken = [int(path.name.removeprefix("rescored-")) for path in folder.path.glob("rescored-*")
              if path.name.removeprefix("rescored-").isdigit()]
@@ -117,15 +117,15 @@ def _scored(folder: RunFolder, seeds: Sequence[int]) -> list[tuple[SeedFolder, r
 
 
 def _rescore_seed(plan: StoredPlan, folder: SeedFolder, record: records.SeedRecord, dataset: Dataset, runner: Runner,
-                  report: Report) -> tuple[dict[str, Any], stages.Job, conversation.Scored]:
-    plans.refuse_changed(plan, folder)
-    stages.refuse_changed_artifact(folder, record)
+                  report: ProgressCallback) -> tuple[dict[str, Any], stages.StageJob, conversation.ScoringPass]:
+    plans.require_unchanged(plan, folder)
+    stages.require_packed_artifact(folder, record)
     earlier = record.done("score")
     assert earlier is not None
     expected = earlier.facts["ledger_sha256"]
     tokens_T = dataset.validation_tokens()
     stored_T = stages.stored_nats(folder, dataset, earlier.claims["chunk_tokens"], expected)
-    job = stages.Job(runner, plan.identity.limits, plan.identity.profile, plan.track, folder.code, folder.config,
+    job = stages.StageJob(runner, plan.identity.limits, plan.identity.profile, plan.track, folder.code, folder.config,
                      dataset.tokenizer, dataset.vocab_size, f"rescore-{plan.submission}")
     try:
         result, scored = stages.score(job, record.seed, folder, tokens_T, report, tag="rescore")

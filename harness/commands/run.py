@@ -14,9 +14,9 @@ from typing import Any
 from harness.base import host
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.run import bundle, describe, folder as rundir, plan as plans, preflight, seeds as run, submission as manifest
-from harness.run.certify import Request, begun_in
+from harness.run.certify import WitnessRequest, load_state
 from harness.run.folder import RunFolder
 from harness.run.plan import Plan
 from harness.run.preflight import RunnerName
@@ -28,8 +28,8 @@ from harness.verdict.rules import Evidence
 
 
 def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data: Path | None, wanted: RunnerName | None,
-                   runs: Path, again: bool, progress: Progress, package: Path = ROOT / "golf",
-                   train_seconds: float | None = None, request: Request | None = None) -> dict[str, Any]:
+                   runs: Path, again: bool, progress: ProgressDisplay, package: Path = ROOT / "golf",
+                   train_seconds: float | None = None, request: WitnessRequest | None = None) -> dict[str, Any]:
     """Trains, packs, scores and judges what is unfinished; returns verdict.json's content, which is written too.
 
     `package` is the contestant's code, a folder called golf; `train_seconds` shortens the profile's train clock; `request`: what
@@ -38,7 +38,7 @@ def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data
     """
     begun = time.monotonic()
     submission = manifest.load(folder)
-    limits = plans.limits_of(profile, train_seconds)
+    limits = plans.profile_limits(profile, train_seconds)
     asked = _seeds(submission, seeds)
     dataset = preflight.choose_dataset(data, profile, submission.manifest.dataset, progress)
     ground = preflight.choose_runner(wanted, submission.manifest, limits, progress)
@@ -49,8 +49,8 @@ def run_submission(folder: Path, profile: str, seeds: Sequence[int] | None, data
         place = plan.folder(runs)
         with place.locked():
             if again:
-                _set_aside(place, asked, progress)
-            if not plans.begun(plan, place):
+                _archive(place, asked, progress)
+            if not plans.is_begun(plan, place):
                 _describe(plan, place, runner, progress)
             ran = run.run_seeds(plan, place, asked, runner, progress, request)
             if ran.fault is not None:
@@ -79,24 +79,24 @@ def _seeds(submission: Submission, seeds: Sequence[int] | None) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def _describe(plan: Plan, place: RunFolder, runner: Runner, progress: Progress) -> None:
+def _describe(plan: Plan, place: RunFolder, runner: Runner, progress: ProgressDisplay) -> None:
     """Asks what the recipe is, once for each run folder: a recipe that cannot be read must not cost every seed."""
     with progress.stage("describe") as report:
-        described = describe.ask(plan.submission, plan.bundle.pyz, plan.profile, plan.limits, plan.dataset.vocab_size,
+        described = describe.describe_submission(plan.submission, plan.bundle.pyz, plan.profile, plan.limits, plan.dataset.vocab_size,
                                     runner, report)
     plans.write(plan, place, described)
 
 
-def _say_other_request(place: RunFolder, seeds: Sequence[int], request: Request | None, progress: Progress) -> None:
+def _say_other_request(place: RunFolder, seeds: Sequence[int], request: WitnessRequest | None, progress: ProgressDisplay) -> None:
     """A witness that was begun keeps its coins and its number: who asks for another is told where to."""
     for seed in seeds:
-        begun = begun_in(place.seed(seed))
+        begun = load_state(place.seed(seed))
         if request is not None and begun is not None and begun.request() != request:
             progress.say(f"seed {seed}: the witness begun with {begun.probes:,} probes stands; `pgolf rescore {place.path} "
                          f"--witness {request.probes}` asks another")
 
 
-def _set_aside(place: RunFolder, seeds: Sequence[int], progress: Progress) -> None:
+def _archive(place: RunFolder, seeds: Sequence[int], progress: ProgressDisplay) -> None:
     """Keeps what earlier runs of these seeds left, under a new name: nothing is lost, nothing is overwritten."""
     for seed in seeds:
         source = place.seed(seed).path

@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 from harness.base import host
 from harness.base.errors import MachineFault, UsageError, Violation
 from harness.base.files import sha256_of
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.data.byte_table import ByteTable
 from harness.data.sentencepiece_file import read_model
 from harness.data.shards import Tokens, read_tokens
 from harness.edition import EDITION, Limits
 from harness.run import certify, folder as rundir, plan as plans, records, stages
-from harness.run.certify import Request
+from harness.run.certify import WitnessRequest
 from harness.run.folder import SeedFolder
 from harness.run.preflight import RunnerName
 from harness.run.records import Attempt, SeedRecord
-from harness.run.stages import Contestant, Job
+from harness.run.stages import Contestant, StageJob
 from harness.run.submission import Manifest
 from harness.runners import docker as docker_runner
 from harness.runners.base import Runner
@@ -44,7 +44,7 @@ SEED = 1337
 MILLION = 1_000_000
 
 
-class Asked(NamedTuple):
+class ScoreRequest(NamedTuple):
     """The command line: a contestant, what it is given, and by whose limits."""
 
     contestant: str
@@ -54,12 +54,12 @@ class Asked(NamedTuple):
     config: Path | None
     profile: str
     score_seconds: float | None
-    request: Request | None = None
+    request: WitnessRequest | None = None
 
 
-def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progress) -> dict[str, Any]:
+def score(asked: ScoreRequest, wanted: RunnerName | None, runs: Path, progress: ProgressDisplay) -> dict[str, Any]:
     """One judged pass; returns score.json's content, which is written too. Raises UsageError for files of no use."""
-    limits = plans.limits_of(asked.profile)
+    limits = plans.profile_limits(asked.profile)
     if asked.score_seconds is not None:
         if not asked.score_seconds > 0:
             raise UsageError(f"--score-seconds {asked.score_seconds:g}: expected more than 0", hint="it is a clock, in seconds")
@@ -80,9 +80,9 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
             folder = SeedFolder(place)
             rundir.write_bytes(folder.artifact, asked.artifact.read_bytes() if asked.artifact else b"")
             rundir.write_bytes(folder.config, asked.config.read_bytes() if asked.config else b"{}\n")
-            job = Job(runner, limits, asked.profile, "B", folder.code, folder.config, asked.tokenizer, len(table.base_V),
+            job = StageJob(runner, limits, asked.profile, "B", folder.code, folder.config, asked.tokenizer, len(table.base_V),
                       place.name, contestant)
-            earlier = _set_aside(place)
+            earlier = _archive(place)
             found = _judge(job, folder, tokens_T, table, asked.request, progress)
             judged = {"schema": decide.SCHEMA, "edition": EDITION, **identity, "isolation": runner.isolation,
                       "host": host.facts(), **found, "earlier": earlier, "run_dir": str(place)}
@@ -94,7 +94,7 @@ def score(asked: Asked, wanted: RunnerName | None, runs: Path, progress: Progres
         runner.close()
 
 
-def _identity(asked: Asked, contestant: Contestant) -> dict[str, Any]:
+def _identity(asked: ScoreRequest, contestant: Contestant) -> dict[str, Any]:
     """Who is judged on what, whatever the limits and the runner: all attempts at it lie in one folder, and list one another."""
     given = {"artifact": asked.artifact, "config": asked.config}
     for name, path in given.items():
@@ -142,7 +142,7 @@ def _on_machine(path: Path, contained: bool) -> bool:
     return not contained and path.name.startswith("python") and os.access(path, os.X_OK)
 
 
-def _runner(wanted: RunnerName | None, limits: Limits, progress: Progress) -> Runner:
+def _runner(wanted: RunnerName | None, limits: Limits, progress: ProgressDisplay) -> Runner:
     client = None if wanted == "local" else docker_runner.connect()
     if client is None:
         if wanted == "docker":
@@ -156,7 +156,7 @@ def _runner(wanted: RunnerName | None, limits: Limits, progress: Progress) -> Ru
     return docker_runner.DockerRunner(client, found)
 
 
-def _set_aside(place: Path) -> list[str]:
+def _archive(place: Path) -> list[str]:
     """Keeps earlier verdicts of the same contestant, and looks that were begun and not ended, so that trying again until the
     coins fall well stays visible."""
     kept = [place / "score.json", place / "witness.json", *place.glob("witness-[0-9].npz"), *place.glob("witness-?-strict.npz"),
@@ -169,8 +169,8 @@ def _set_aside(place: Path) -> list[str]:
     return sorted(path.name for path in place.glob("*.earlier-*.json"))
 
 
-def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, request: Request | None,
-           progress: Progress) -> dict[str, Any]:
+def _judge(job: StageJob, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, request: WitnessRequest | None,
+           progress: ProgressDisplay) -> dict[str, Any]:
     """The pass, its findings, and what judging cost. Machine faults are raised on."""
     attempt = Attempt(stage="score", started_at=records.now())
     n_scored, attempts = len(tokens_T) - 1, [attempt]
@@ -180,7 +180,7 @@ def _judge(job: Job, folder: SeedFolder, tokens_T: Tokens, table: ByteTable, req
             result, scored = stages.score(job, SEED, folder, tokens_T, report)
         measured = bpb.measure(tokens_T, scored.nats_T, table)
         attempt.outcome, attempt.setup_seconds, attempt.seconds = "done", result.setup_seconds, result.seconds
-        attempt.claims, attempt.facts = result.claims, {**result.facts, **stages.keep_measured(folder, measured, scored)}
+        attempt.claims, attempt.facts = result.claims, {**result.facts, **stages.store_metric(folder, measured, scored)}
     except Violation as violation:
         attempt.outcome = "over_limit" if violation.limit else "failed"
         attempt.rule, attempt.message = violation.rule, str(violation)

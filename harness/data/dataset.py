@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from harness.base.errors import UsageError
 from harness.base.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_atomic
-from harness.base.progress import Report, no_report
+from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
 from harness.data.byte_table import ByteTable
 from harness.data.shards import BOS_ID, HEADER_BYTES, MAX_TOKENS, Tokens, count_documents, read_header, read_tokens
@@ -194,7 +194,7 @@ class Dataset:
         tokens_T.flags.writeable = False
         return tokens_T
 
-    def verify(self, report: Report = no_report) -> None:
+    def verify(self, report: ProgressCallback = no_progress) -> None:
         """Check all hashes, headers, ids, document counts and the byte total; what is wrong is a UsageError."""
         work = sum(shard.n_bytes for shard in (*self.train, *self.validation)) or 1
         _expect(self.tokenizer, "sha256", self.tokenizer_sha256, sha256_of(self.tokenizer))

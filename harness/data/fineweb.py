@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.base.errors import MachineFault, UsageError
 from harness.base.files import SAFE_NAME, read_bounded
 from harness.base.paths import home
-from harness.base.progress import Report, no_report
+from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
 from harness.data.dataset import Dataset
 from harness.data.hub import COMMIT, Repository
@@ -112,7 +112,7 @@ def _stats(repository: Repository, variant: Variant, folder: Path) -> _Stats:
 
 
 def _fetch_shard(repository: Repository, variant: Variant, remote: str, target: Path, downloads: Path,
-                 count: str, share: tuple[float, float], progress: Report) -> None:
+                 count: str, share: tuple[float, float], progress: ProgressCallback) -> None:
     """Bring one shard to `target`, checked; one that is there already was checked before it got that name."""
     low, high = share
     if target.exists():
@@ -144,7 +144,7 @@ def _check_validation(variant: Variant, validation: list[Path]) -> None:
             hint="this is not the official validation split (another build of the data?): use another --revision")
 
 
-def _fill(staging: Path, variant: Variant, repository: Repository, shards: int | None, progress: Report) -> None:
+def _fill(staging: Path, variant: Variant, repository: Repository, shards: int | None, progress: ProgressCallback) -> None:
     downloads = staging / "download"
     stats = _stats(repository, variant, downloads)
     wanted = stats.files_train if shards is None else shards
@@ -174,7 +174,7 @@ def _fill(staging: Path, variant: Variant, repository: Repository, shards: int |
 
 
 def prepare(variant: Variant, folder: Path | None = None, *, shards: int | None = None, revision: str | None = None,
-            endpoint: str | None = None, progress: Report = no_report) -> Dataset:
+            endpoint: str | None = None, progress: ProgressCallback = no_progress) -> Dataset:
     """Fetch `shards` train shards (default: all) and the whole validation split into `folder`."""
     folder = (folder or default_folder(variant)).absolute()
     if folder.exists() or folder.is_symlink():

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from harness.base.errors import UsageError
 from harness.base.files import file_size, read_bounded, write_atomic
-from harness.base.progress import Report, no_report
+from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
 from harness.data.dataset import Dataset
 from harness.data.sentencepiece_file import MAX_MODEL_BYTES
@@ -102,7 +102,7 @@ class _Overlap:
 
 
 def _watched(documents: Iterator[Document], n_bytes: int, low: float, high: float, what: str,
-             progress: Report) -> Iterator[Document]:
+             progress: ProgressCallback) -> Iterator[Document]:
     for document in documents:
         yield document
         progress(low + (high - low) * document.end / max(n_bytes, 1), what)
@@ -129,7 +129,7 @@ def _write_validation(encoder: Encoder, documents: Iterator[Document], overlap: 
 
 
 def prepare(folder: Path, train: Path, validation: Path, tokenizer: Path, *, val_tokens: int | None = None,
-            name: str = "docs", shard_tokens: int = SHARD_TOKENS, progress: Report = no_report) -> Dataset:
+            name: str = "docs", shard_tokens: int = SHARD_TOKENS, progress: ProgressCallback = no_progress) -> Dataset:
     """Make a dataset in `folder` out of two JSONL files and a .model file."""
     if val_tokens is not None and val_tokens < 2:
         raise UsageError(f"--val-tokens {val_tokens}: expected at least 2", hint="the first token is not scored")

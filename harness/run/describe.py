@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from harness.base.errors import UsageError, Violation
-from harness.base.progress import Report
+from harness.base.progress import ProgressCallback
 from harness.edition import Limits
 from harness.protocol.frames import Description, quote
 from harness.run import stages
@@ -18,8 +18,8 @@ from harness.run.submission import Submission
 from harness.runners.base import Runner
 
 
-def ask(submission: Submission, code: bytes, profile: str, limits: Limits, vocab_size: int, runner: Runner,
-        report: Report) -> Description:
+def describe_submission(submission: Submission, code: bytes, profile: str, limits: Limits, vocab_size: int, runner: Runner,
+        report: ProgressCallback) -> Description:
     """What the program `code` says of the submission's recipe.
 
     Raises UsageError, whose hint is the contestant's last words, when it says nothing of use.
@@ -29,7 +29,7 @@ def ask(submission: Submission, code: bytes, profile: str, limits: Limits, vocab
         code_path.write_bytes(code)
         config.write_bytes(submission.config)
         tokenizer = config  # a file that is there: describing reads no tokenizer
-        job = stages.Job(runner, limits, profile, submission.manifest.track, code_path, config, tokenizer, vocab_size,
+        job = stages.StageJob(runner, limits, profile, submission.manifest.track, code_path, config, tokenizer, vocab_size,
                          f"describe-{submission.manifest.name}")
         try:
             return stages.describe(job, log, report)

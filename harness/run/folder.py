@@ -106,9 +106,9 @@ class SeedFolder:
         folder.artifact = self.artifact
         return folder
 
-    def answers(self, look: int | str) -> Path:
+    def responses(self, round_number: int | str) -> Path:
         """What the witnesses of a look said; `<look>-strict` beside lanes."""
-        return self.path / f"witness-{look}.npz"
+        return self.path / f"witness-{round_number}.npz"
 
     def incoming(self, stage: str) -> Path:
         """Where /out of a stage lands before its parts go to their places."""

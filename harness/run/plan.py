@@ -96,7 +96,7 @@ def read(folder: rundir.RunFolder) -> StoredPlan:
         raise UsageError(f"{folder.plan}: {place}: {first['msg']}", hint="is this the folder of a run?") from error
 
 
-def refuse_changed(plan: StoredPlan, folder: rundir.SeedFolder) -> None:
+def require_unchanged(plan: StoredPlan, folder: rundir.SeedFolder) -> None:
     """Code and recipe of a seed must be those of the plan. Raises UsageError naming the file."""
     config = hashlib.sha256(folder.config.read_bytes()).hexdigest()
     for path, found, expected in ((folder.code, bundle.digest_of(folder.code), plan.identity.code),
@@ -105,7 +105,7 @@ def refuse_changed(plan: StoredPlan, folder: rundir.SeedFolder) -> None:
             raise UsageError(f"{path}: is not what the run was made with", hint="the file was changed after the run")
 
 
-def limits_of(profile: str, train_seconds: float | None = None) -> Limits:
+def profile_limits(profile: str, train_seconds: float | None = None) -> Limits:
     """The edition's limits for a profile, under a shorter train clock where one is given.
 
     Raises UsageError for an unknown profile and for a clock that is not shorter.
@@ -121,7 +121,7 @@ def limits_of(profile: str, train_seconds: float | None = None) -> Limits:
     return limits.with_train_clock(train_seconds)
 
 
-def begun(plan: Plan, folder: rundir.RunFolder) -> bool:
+def is_begun(plan: Plan, folder: rundir.RunFolder) -> bool:
     """Whether the folder holds this run's plan already.
 
     Raises UsageError when its image differs: numbers of two environments must not meet in one verdict.

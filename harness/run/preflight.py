@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from harness.base.errors import MachineFault, UsageError
 from harness.base.host import gpus
 from harness.base.paths import home
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.data import pocket
 from harness.data.dataset import Dataset
 from harness.edition import Limits
@@ -25,14 +25,14 @@ from harness.runners.local import LocalRunner
 RunnerName = Literal["docker", "local"]
 
 
-class Ground(NamedTuple):
+class Preflight(NamedTuple):
     """A runner, and the lock of the image that it uses."""
 
     runner: Runner
     image_lock: str | None
 
 
-def choose_dataset(data: Path | None, profile: str, variant: str, progress: Progress) -> Dataset:
+def choose_dataset(data: Path | None, profile: str, variant: str, progress: ProgressDisplay) -> Dataset:
     """The dataset of a run, checked against its own hashes.
 
     Raises UsageError when there is none, with the command that makes it.
@@ -57,7 +57,7 @@ def choose_dataset(data: Path | None, profile: str, variant: str, progress: Prog
     return dataset
 
 
-def choose_runner(wanted: RunnerName | None, manifest: Manifest, limits: Limits, progress: Progress) -> Ground:
+def choose_runner(wanted: RunnerName | None, manifest: Manifest, limits: Limits, progress: ProgressDisplay) -> Preflight:
     """The runner that was asked for, or docker where an engine answers, or local.
 
     Raises MachineFault when docker was asked for and no engine answers, UsageError for a lock that is not the
@@ -73,7 +73,7 @@ def choose_runner(wanted: RunnerName | None, manifest: Manifest, limits: Limits,
             raise MachineFault("no container engine answers", hint="start it (dockerd), or say --runner local")
         progress.say("no container engine: the local runner limits the contestant but does not isolate it"
                      if wanted is None else "local runner: isolation none, as asked")
-        return Ground(LocalRunner(), None)
+        return Preflight(LocalRunner(), None)
     name = "cuda" if limits.gpus else "cpu"
     lock = require_lock(manifest, name)
     image_id = build.find(client, name)
@@ -83,7 +83,7 @@ def choose_runner(wanted: RunnerName | None, manifest: Manifest, limits: Limits,
     runner = docker_runner.DockerRunner(client, image_id)
     if runner.reaped:
         progress.say(f"removed {runner.reaped} containers and volumes that a dead run had left")
-    return Ground(runner, lock)
+    return Preflight(runner, lock)
 
 
 def require_lock(manifest: Manifest, name: str) -> str:

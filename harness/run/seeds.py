@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from harness.base import host
 from harness.base.errors import MachineFault, Violation
-from harness.base.progress import Progress, Report
+from harness.base.progress import ProgressCallback, ProgressDisplay
 from harness.run import certify, folder as rundir, records, stages
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import Plan
@@ -20,7 +20,7 @@ from harness.run.records import STAGES, Attempt, Events, SeedRecord, StageName
 from harness.runners.base import Runner
 
 
-class Ran(NamedTuple):
+class RunOutcome(NamedTuple):
     """What one call did: stage attempts made, their wall seconds, and what stopped it early, if anything."""
 
     attempts: int
@@ -29,8 +29,8 @@ class Ran(NamedTuple):
     interrupted: bool
 
 
-def run_seeds(plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, progress: Progress,
-              asked: certify.Request | None = None) -> Ran:
+def run_seeds(plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, progress: ProgressDisplay,
+              asked: certify.WitnessRequest | None = None) -> RunOutcome:
     """Runs what is unfinished of `seeds`, and asks a witness where one is `asked` for. The caller holds the folder's lock."""
     attempts, seconds = 0, 0.0
     try:
@@ -39,20 +39,20 @@ def run_seeds(plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runne
                 attempts += 1
                 seconds += attempt.wall_seconds or 0.0
     except MachineFault as fault:
-        return Ran(attempts + 1, seconds, fault, False)
+        return RunOutcome(attempts + 1, seconds, fault, False)
     except KeyboardInterrupt:
-        return Ran(attempts + 1, seconds, None, True)
-    return Ran(attempts, seconds, None, False)
+        return RunOutcome(attempts + 1, seconds, None, True)
+    return RunOutcome(attempts, seconds, None, False)
 
 
-def job_of(plan: Plan, folder: SeedFolder, runner: Runner) -> stages.Job:
+def job_of(plan: Plan, folder: SeedFolder, runner: Runner) -> stages.StageJob:
     """The parts of a plan that stages need; code and recipe are read from the seed's own folder."""
-    return stages.Job(runner, plan.limits, plan.profile, plan.submission.manifest.track, folder.code, folder.config,
+    return stages.StageJob(runner, plan.limits, plan.profile, plan.submission.manifest.track, folder.code, folder.config,
                       plan.dataset.tokenizer, plan.dataset.vocab_size, f"{plan.submission.manifest.name}-{plan.hash12}")
 
 
-def _run_seed(plan: Plan, folder: SeedFolder, seed: int, runner: Runner, progress: Progress,
-              asked: certify.Request | None) -> Iterator[Attempt]:
+def _run_seed(plan: Plan, folder: SeedFolder, seed: int, runner: Runner, progress: ProgressDisplay,
+              asked: certify.WitnessRequest | None) -> Iterator[Attempt]:
     """Yields each attempt made, in order, until the seed is settled."""
     record = records.load(folder.record, seed)
     left = record.left(STAGES if asked is None else (*STAGES, "witness"))
@@ -67,8 +67,8 @@ def _run_seed(plan: Plan, folder: SeedFolder, seed: int, runner: Runner, progres
             return
 
 
-def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner, progress: Progress,
-             asked: certify.Request | None) -> Attempt:
+def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner, progress: ProgressDisplay,
+             asked: certify.WitnessRequest | None) -> Attempt:
     """One attempt, on record from before it starts until its end. Machine faults and interrupts are raised on."""
     attempt = Attempt(stage=stage, started_at=records.now(), host=host.facts())
     record.attempts.append(attempt)
@@ -104,28 +104,28 @@ def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
     return attempt
 
 
-def _perform(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner, report: Report,
-             asked: certify.Request | None) -> stages.Result:
+def _perform(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner, report: ProgressCallback,
+             asked: certify.WitnessRequest | None) -> stages.StageResult:
     job = job_of(plan, folder, runner)
     if stage == "train":
         return stages.train(job, record.seed, folder, plan.dataset, report)
     if stage == "pack":
         return stages.pack(job, record.seed, folder, report)
-    stages.refuse_changed_artifact(folder, record)
+    stages.require_packed_artifact(folder, record)
     if stage == "witness":
         assert asked is not None
         return _ask_witness(plan, folder, record, job, report, asked)
     result, scored = stages.score(job, record.seed, folder, plan.dataset.validation_tokens(), report)
-    return result._replace(facts={**result.facts, **stages.keep_score(folder, plan.dataset, scored)})
+    return result._replace(facts={**result.facts, **stages.store_score(folder, plan.dataset, scored)})
 
 
-def _ask_witness(plan: Plan, folder: SeedFolder, record: SeedRecord, job: stages.Job, report: Report,
-                 asked: certify.Request) -> stages.Result:
+def _ask_witness(plan: Plan, folder: SeedFolder, record: SeedRecord, job: stages.StageJob, report: ProgressCallback,
+                 asked: certify.WitnessRequest) -> stages.StageResult:
     begun, done = time.monotonic(), record.done("score")
     assert done is not None
     facts = certify.certify_score(job, record.seed, folder, plan.dataset.validation_tokens(),
                                   stages.stored_score(folder, plan.dataset, done), done.facts["scored_bytes"], asked, report)
-    return stages.Result(None, round(time.monotonic() - begun, 3), {}, facts)
+    return stages.StageResult(None, round(time.monotonic() - begun, 3), {}, facts)
 
 
 def seed_records(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:

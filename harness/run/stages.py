@@ -19,20 +19,20 @@ import numpy as np
 
 from harness.base.errors import UsageError, Violation
 from harness.base.files import sha256_of
-from harness.base.progress import Report, no_report
+from harness.base.progress import ProgressCallback, no_progress
 from harness.data.dataset import Dataset
 from harness.data.shards import Tokens
 from harness.edition import Limits
 from harness.protocol import conversation, ledger, probe
 from harness.protocol.frames import Description, Progress, Ready, ScoreReady
-from harness.protocol.wire import Connection, Left
+from harness.protocol.wire import Connection, ContestantLeft
 from harness.run import folder as rundir
 from harness.run.folder import SeedFolder
 from harness.run.records import Attempt, SeedRecord
 from harness.runners.base import Runner, Stage, StageSpec
 from harness.scoring import bpb, low_bpb_documents
 
-MOMENT_SECONDS = 2.0
+EXIT_SECONDS = 2.0
 """How long a contestant that broke off is waited for, so that its end can say why."""
 RESOLVED_BYTES = 1 << 20
 ANSWER_FACTOR, LEAST_ANSWER_SECONDS = 1.5, 15.0
@@ -50,7 +50,7 @@ class Contestant(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Job:
+class StageJob:
     """What all stages of a run share."""
 
     runner: Runner
@@ -66,7 +66,7 @@ class Job:
     """A program from elsewhere (`pgolf score`); None: the code bundle."""
 
 
-class Result(NamedTuple):
+class StageResult(NamedTuple):
     """Seconds by the judge's clocks, claims of the contestant, facts measured by the judge."""
 
     setup_seconds: float | None
@@ -76,7 +76,7 @@ class Result(NamedTuple):
 
 
 @contextmanager
-def _running(job: Job, stage: str, log: Path, inputs: dict[str, Path], out_bytes: int) -> Iterator[Stage]:
+def _running(job: StageJob, stage: str, log: Path, inputs: dict[str, Path], out_bytes: int) -> Iterator[Stage]:
     """The stage's process; a broken socket is explained by how the process ended, where that is known."""
     contestant = job.contestant or Contestant(None, ("code.pyz",), {"code.pyz": job.code})
     spec = StageSpec(job.run_id, stage, {**contestant.files, "config.yaml": job.config, "tokenizer.model": job.tokenizer,
@@ -84,20 +84,20 @@ def _running(job: Job, stage: str, log: Path, inputs: dict[str, Path], out_bytes
     with job.runner.start(spec) as running:
         try:
             yield running
-        except Left:
+        except ContestantLeft:
             _explain_end(running)
             raise
 
 
 def _explain_end(running: Stage) -> None:
     """Raises the reason when the contestant has ended by itself (memory, full disk, exit code) within a moment."""
-    deadline = time.monotonic() + MOMENT_SECONDS
+    deadline = time.monotonic() + EXIT_SECONDS
     while time.monotonic() < deadline:
         running.watch()
         time.sleep(0.1)
 
 
-def _open(job: Job, running: Stage, stage: str, seed: int, report: Report, ready: type[Ready] = Ready,
+def _open(job: StageJob, running: Stage, stage: str, seed: int, report: ProgressCallback, ready: type[Ready] = Ready,
           **extra: Any) -> tuple[Connection, Any, float]:
     setup = {"seed": seed, "profile": job.profile, "vocab_size": job.vocab_size, "limits": job.limits.public(),
              "tokenizer": running.inside("tokenizer.model"), "config": running.inside("config.yaml"),
@@ -113,14 +113,14 @@ def _open(job: Job, running: Stage, stage: str, seed: int, report: Report, ready
     return connection, frame, seconds
 
 
-def describe(job: Job, log: Path, report: Report) -> Description:
+def describe(job: StageJob, log: Path, report: ProgressCallback) -> Description:
     """What golf says of the recipe; no data, no clock but the setup's."""
     with _running(job, "describe", log, {}, job.limits.counted_bytes) as running:
         connection, _, _ = _open(job, running, "describe", 0, report)
         return conversation.describe(connection, job.limits.setup_seconds)
 
 
-def train(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Report, steps: int | None = None) -> Result:
+def train(job: StageJob, seed: int, folder: SeedFolder, dataset: Dataset, report: ProgressCallback, steps: int | None = None) -> StageResult:
     """Leaves checkpoint/ and config.resolved.yaml. Exactly `steps` steps where they are given, else what the clock allows."""
     with _running(job, "train", folder.log("train"), {}, job.limits.checkpoint_bytes) as running:
         connection, ready, setup_seconds = _open(job, running, "train", seed, report)
@@ -137,7 +137,7 @@ def train(job: Job, seed: int, folder: SeedFolder, dataset: Dataset, report: Rep
     (incoming / "checkpoint").rename(folder.checkpoint)
     shutil.rmtree(incoming)
     n_bytes = sum(path.stat().st_size for path in folder.checkpoint.rglob("*") if path.is_file())
-    return Result(setup_seconds, seconds, {"steps": trained.steps, "tokens": trained.tokens,
+    return StageResult(setup_seconds, seconds, {"steps": trained.steps, "tokens": trained.tokens,
                                            "attention": ready.attention, "world": ready.world},
                   {"checkpoint_bytes": n_bytes})
 
@@ -150,7 +150,7 @@ def _keep_text(source: Path, target: Path) -> None:
     source.rename(target)
 
 
-def pack(job: Job, seed: int, folder: SeedFolder, report: Report) -> Result:
+def pack(job: StageJob, seed: int, folder: SeedFolder, report: ProgressCallback) -> StageResult:
     """Leaves artifact.bin."""
     cap = job.limits.checkpoint_bytes
     with _running(job, "pack", folder.log("pack"), {"checkpoint": folder.checkpoint}, cap) as running:
@@ -164,11 +164,11 @@ def pack(job: Job, seed: int, folder: SeedFolder, report: Report) -> Result:
         raise Violation("output", "pack left no artifact.bin in /out", hint="docs/protocol.md, stage pack")
     (incoming / "artifact.bin").replace(folder.artifact)
     shutil.rmtree(incoming)
-    return Result(setup_seconds, seconds, {}, {"artifact_bytes": folder.artifact.stat().st_size,
+    return StageResult(setup_seconds, seconds, {}, {"artifact_bytes": folder.artifact.stat().st_size,
                                                "artifact_sha256": sha256_of(folder.artifact)})
 
 
-def refuse_changed_artifact(folder: SeedFolder, record: SeedRecord) -> None:
+def require_packed_artifact(folder: SeedFolder, record: SeedRecord) -> None:
     """What is scored must be what was packed and counted. Raises UsageError for an artifact that was changed since."""
     packed = record.done("pack")
     if packed is None or sha256_of(folder.artifact) != packed.facts["artifact_sha256"]:
@@ -176,8 +176,8 @@ def refuse_changed_artifact(folder: SeedFolder, record: SeedRecord) -> None:
                          hint="the file was changed after the stage; --again runs the seed anew")
 
 
-def score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, report: Report,
-          tag: str = "score") -> tuple[Result, conversation.Scored]:
+def score(job: StageJob, seed: int, folder: SeedFolder, tokens_T: Tokens, report: ProgressCallback,
+          tag: str = "score") -> tuple[StageResult, conversation.ScoringPass]:
     """One pass over tokens_T. Nothing is written but the log; `keep_score` writes the rest."""
     with _running(job, "score", folder.log(tag), {"artifact.bin": folder.artifact}, job.limits.counted_bytes) as running:
         connection, ready, setup_seconds = _open(
@@ -189,17 +189,17 @@ def score(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, report: Rep
         connection.on_progress = lambda progress: None  # the judge counts what was committed
         scored = conversation.score(connection, ready, tokens_T, job.vocab_size, job.limits,
                                lambda done: report(done / len(tokens_T), f"{done:,} tokens"))
-        running.wait(MOMENT_SECONDS)
+        running.wait(EXIT_SECONDS)
     declared = {"chunk_tokens": ready.chunk_tokens, "adapts": ready.adapts, "context": ready.context,
                 "attention": ready.attention, "world": ready.world}
-    borders = [border._asdict() for border in scored.borders]
-    return Result(setup_seconds, scored.seconds, declared, {"ledger_sha256": scored.ledger_sha256,
+    boundaries = [boundary._asdict() for boundary in scored.boundaries]
+    return StageResult(setup_seconds, scored.seconds, declared, {"ledger_sha256": scored.ledger_sha256,
                                                             "adapt_seconds": round(scored.adapt_seconds, 3),
-                                                            "borders": borders}), scored
+                                                            "borders": boundaries}), scored
 
 
-def witness(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: conversation.Scored, asked_P: np.ndarray[Any, Any],
-            progress: Callable[[int], None], tag: str, ask: Callable[..., probe.Asked] = probe.ask) -> probe.Asked:
+def witness(job: StageJob, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: conversation.ScoringPass, asked_P: np.ndarray[Any, Any],
+            progress: Callable[[int], None], tag: str, ask: Callable[..., probe.ProbeResult] = probe.probe) -> probe.ProbeResult:
     """A fresh copy of the scorer, asked for its rows at asked_P. Its log is the only thing written.
 
     Its time is the scorer's own, lest it think longer and so hide a gain: ANSWER_FACTOR of what a chunk took on average for
@@ -208,7 +208,7 @@ def witness(job: Job, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: c
     `ask` is asking.ask or lanes.ask.
     """
     with _running(job, "score", folder.log(tag), {"artifact.bin": folder.artifact}, job.limits.counted_bytes) as running:
-        connection, ready, _ = _open(job, running, "score", seed, no_report, ScoreReady, artifact=running.inside("artifact.bin"),
+        connection, ready, _ = _open(job, running, "score", seed, no_progress, ScoreReady, artifact=running.inside("artifact.bin"),
                                      role="witness", tokens=len(tokens_T))
         chunks = -(-len(tokens_T) // scored.chunk_tokens)
         answer_seconds = max(LEAST_ANSWER_SECONDS, ANSWER_FACTOR * scored.seconds / chunks)
@@ -228,12 +228,12 @@ def witness_seconds(score_seconds: float, chunks: int, rows: int) -> float:
     return max(LEAST_WHOLE_SECONDS, WHOLE_FACTOR * score_seconds, ROW_SHARE * score_seconds / chunks * rows)
 
 
-def keep_score(folder: SeedFolder, dataset: Dataset, scored: conversation.Scored) -> dict[str, Any]:
+def store_score(folder: SeedFolder, dataset: Dataset, scored: conversation.ScoringPass) -> dict[str, Any]:
     """Writes nats.f32 and docs.npz; returns the metric as JSON-ready facts."""
-    return keep_measured(folder, bpb.measure(dataset.validation_tokens(), scored.nats_T, dataset.byte_table()), scored)
+    return store_metric(folder, bpb.measure(dataset.validation_tokens(), scored.nats_T, dataset.byte_table()), scored)
 
 
-def keep_measured(folder: SeedFolder, measured: bpb.Metric, scored: conversation.Scored) -> dict[str, Any]:
+def store_metric(folder: SeedFolder, measured: bpb.Metric, scored: conversation.ScoringPass) -> dict[str, Any]:
     """The same for a text that no dataset holds."""
     rundir.write_bytes(folder.nats, scored.nats_T.astype("<f4").tobytes())
     partial = folder.documents.with_suffix(".partial.npz")
@@ -244,13 +244,13 @@ def keep_measured(folder: SeedFolder, measured: bpb.Metric, scored: conversation
             "documents": low_bpb_documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)}
 
 
-def stored_score(folder: SeedFolder, dataset: Dataset, done: Attempt) -> conversation.Scored:
+def stored_score(folder: SeedFolder, dataset: Dataset, done: Attempt) -> conversation.ScoringPass:
     """The pass of a finished run, as it was when its ledger closed. Raises UsageError where nats.f32 was changed since."""
     facts, claims = done.facts, done.claims
     nats_T = stored_nats(folder, dataset, claims["chunk_tokens"], facts["ledger_sha256"])
     assert done.seconds is not None
-    return conversation.Scored(nats_T, facts["ledger_sha256"], done.seconds, claims["chunk_tokens"], claims["adapts"],
-                          claims["context"], [conversation.Border(**border) for border in facts["borders"]],
+    return conversation.ScoringPass(nats_T, facts["ledger_sha256"], done.seconds, claims["chunk_tokens"], claims["adapts"],
+                          claims["context"], [conversation.ChunkBoundary(**boundary) for boundary in facts["borders"]],
                           facts.get("adapt_seconds", 0.0))
 
 

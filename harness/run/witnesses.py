@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.base.errors import Violation
-from harness.base.progress import Report
+from harness.base.progress import ProgressCallback
 from harness.data.shards import Tokens
 from harness.protocol import batched_probe, conversation, probe
 from harness.protocol.batched_probe import Positions
 from harness.run import stages
 from harness.run.folder import SeedFolder
-from harness.run.stages import Job
+from harness.run.stages import StageJob
 from harness.scoring.certificate import sampling
-from harness.scoring.certificate.responses import Answers, Border
+from harness.scoring.certificate.responses import BoundaryPair, Responses
 
 LANES_NATS = 0.05
 """Rows that differ by more are not the same predictor's: bfloat16 in another batch brings 0.02."""
@@ -31,98 +31,98 @@ EXACT_NATS = 1e-3
 """Where no answer is further from its claim, there is no noise that a second witness could measure."""
 
 
-class Heard(NamedTuple):
+class RoundResponses(NamedTuple):
     """What the witnesses of a look say: the first's answers, a second's where one was needed; beside lanes what strict prefixes
     brought (`alone`, None where they could not be asked) and how the two compare."""
 
-    answers: list[Answers]
-    borders: list[Border]
-    alone: Heard | None = None
+    responses: list[Responses]
+    boundaries: list[BoundaryPair]
+    alone: RoundResponses | None = None
     compared: dict[str, Any] | None = None
 
 
 @dataclass
-class Voice:
+class WitnessSession:
     """Asks fresh witnesses, and keeps how each of a look's ended and how long it took."""
 
-    job: Job
+    job: StageJob
     seed: int
     folder: SeedFolder
     tokens_T: Tokens
-    scored: conversation.Scored
-    report: Report
-    look: int = 0
+    scored: conversation.ScoringPass
+    report: ProgressCallback
+    round_number: int = 0
     cleared: str = ""
     """What the runner did before the last of them."""
     asked: int = 0
     ended: list[str | None] = field(default_factory=list)
-    took: list[probe.Took] = field(default_factory=list)
+    timing: list[probe.Timing] = field(default_factory=list)
 
-    def begin_look(self) -> None:
-        self.look, self.asked, self.ended, self.took = self.look + 1, 0, [], []
+    def begin_round(self) -> None:
+        self.round_number, self.asked, self.ended, self.timing = self.round_number + 1, 0, [], []
 
-    def ask(self, positions_P: Positions, ask: Callable[..., probe.Asked] = probe.ask) -> probe.Asked | None:
+    def ask(self, positions_P: Positions, ask: Callable[..., probe.ProbeResult] = probe.probe) -> probe.ProbeResult | None:
         """A fresh witness's answers; None where it cannot be asked, and the last of `ended` says why."""
         self.asked += 1
         number = self.asked
 
         def telling(done: int) -> None:
-            text = f"witness {number}, look {self.look}: {done:,} of {len(positions_P):,} rows"
+            text = f"witness {number}, look {self.round_number}: {done:,} of {len(positions_P):,} rows"
             self.report(done / max(len(positions_P), 1), text)
 
         self.cleared = self.job.runner.clear_channels(self.job.limits)
         try:
             asked = stages.witness(self.job, self.seed, self.folder, self.tokens_T, self.scored, positions_P, telling,
-                                   f"witness-{self.look}{number}", ask)
+                                   f"witness-{self.round_number}{number}", ask)
         except Violation as violation:
             self.ended.append(violation.message)
             return None
         self.ended.append(asked.ended)
-        self.took.append(asked.took)
+        self.timing.append(asked.timing)
         return asked
 
 
-def hear(voice: Voice, plan: sampling.Plan) -> Heard:
+def query(session: WitnessSession, plan: sampling.SamplingPlan) -> RoundResponses:
     """What witnesses say to strict prefixes: one, and a second where some answer of the first is not the claim itself."""
-    first = voice.ask(plan.asked_P)
+    first = session.ask(plan.asked_P)
     if first is None:
-        return Heard([], [])
-    second = None if _exact(voice.scored, plan, first) else voice.ask(plan.asked_P)
-    return Heard([each.answers for each in (first, second) if each is not None], first.borders)
+        return RoundResponses([], [])
+    second = None if _exact(session.scored, plan, first) else session.ask(plan.asked_P)
+    return RoundResponses([each.responses for each in (first, second) if each is not None], first.boundaries)
 
 
-def hear_lanes(voice: Voice, plan: sampling.Plan, strict: sampling.Plan) -> Heard:
+def query_batched(session: WitnessSession, plan: sampling.SamplingPlan, strict: sampling.SamplingPlan) -> RoundResponses:
     """Two witnesses for all questions of both plans, by lanes, joined as one; then strict prefixes for those of `strict`."""
-    assert voice.scored.context is not None, "lanes need a declared context"
-    borders_P = np.array([border.position for border in voice.scored.borders if border.position < plan.covered], np.int64)
+    assert session.scored.context is not None, "lanes need a declared context"
+    borders_P = np.array([boundary.position for boundary in session.scored.boundaries if boundary.position < plan.covered], np.int64)
     every_P = np.unique(np.concatenate([plan.asked_P, strict.asked_P, borders_P]))
-    parts = [(part_P, voice.ask(part_P, batched_probe.ask)) for part_P in batched_probe.stretches(every_P, voice.scored.context)]
-    heard = [(part_P, asked) for part_P, asked in parts if asked is not None]
-    if not heard:
-        return Heard([], [])
-    together = _joined(every_P, heard)
-    answers = [_picked(together, every_P, plan.asked_P)]
-    borders = sorted(border for _, part in heard for border in part.borders)
-    alone = hear(voice, strict)
-    if not alone.answers:
-        return Heard(answers, borders)
-    return Heard(answers, borders, alone, _compare(_picked(together, every_P, strict.asked_P), alone.answers[0]))
+    parts = [(part_P, session.ask(part_P, batched_probe.probe_batched)) for part_P in batched_probe.stretches(every_P, session.scored.context)]
+    answered = [(part_P, asked) for part_P, asked in parts if asked is not None]
+    if not answered:
+        return RoundResponses([], [])
+    together = _join(every_P, answered)
+    responses = [_select(together, every_P, plan.asked_P)]
+    boundaries = sorted(boundary for _, part in answered for boundary in part.boundaries)
+    alone = query(session, strict)
+    if not alone.responses:
+        return RoundResponses(responses, boundaries)
+    return RoundResponses(responses, boundaries, alone, _compare(_select(together, every_P, strict.asked_P), alone.responses[0]))
 
 
-def _joined(every_P: Positions, parts: list[tuple[Positions, probe.Asked]]) -> Answers:
+def _join(every_P: Positions, parts: list[tuple[Positions, probe.ProbeResult]]) -> Responses:
     nats_P, sums_P = np.full(len(every_P), np.inf), np.full(len(every_P), np.nan)
     for part_P, asked in parts:
         at_P = np.searchsorted(every_P, part_P)
-        nats_P[at_P], sums_P[at_P] = asked.answers.nats_P, asked.answers.logsumexp_P
-    return Answers(nats_P, sums_P)
+        nats_P[at_P], sums_P[at_P] = asked.responses.nats_P, asked.responses.logsumexp_P
+    return Responses(nats_P, sums_P)
 
 
-def _picked(answers: Answers, every_P: Positions, wanted_P: Positions) -> Answers:
+def _select(responses: Responses, every_P: Positions, wanted_P: Positions) -> Responses:
     at_P = np.searchsorted(every_P, wanted_P)
-    return Answers(answers.nats_P[at_P], answers.logsumexp_P[at_P])
+    return Responses(responses.nats_P[at_P], responses.logsumexp_P[at_P])
 
 
-def _compare(together: Answers, alone: Answers) -> dict[str, Any]:
+def _compare(together: Responses, alone: Responses) -> dict[str, Any]:
     """Whether lanes and strict prefixes brought the same rows, as far as the true tokens' numbers tell."""
     both_P = together.answered_P & alone.answered_P
     apart = float(np.abs(together.nats_P - alone.nats_P)[both_P].max(initial=0.0))
@@ -132,7 +132,7 @@ def _compare(together: Answers, alone: Answers) -> dict[str, Any]:
     return {"largest_difference_nats": apart, "in_one_way_only": lost, "agree": apart <= LANES_NATS and not lost, "text": text}
 
 
-def _exact(scored: conversation.Scored, plan: sampling.Plan, asked: probe.Asked) -> bool:
+def _exact(scored: conversation.ScoringPass, plan: sampling.SamplingPlan, asked: probe.ProbeResult) -> bool:
     """Whether every question was answered by the claim itself."""
-    apart_P = np.abs(asked.answers.charged_P() - scored.nats_T[plan.asked_P])
+    apart_P = np.abs(asked.responses.charged_P() - scored.nats_T[plan.asked_P])
     return bool((apart_P <= EXACT_NATS).all())

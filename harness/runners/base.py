@@ -109,7 +109,7 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
-TURNS_OF_SPIN = 1000
+SPIN_COUNT = 1000
 """How long an OpenMP thread spins for its next piece of work before it gives its core back. GNU's own 300,000 is no faster on a
 free machine, and up to 60 times slower where other processes share the cores (docs/measured.md)."""
 
@@ -117,7 +117,7 @@ free machine, and up to 60 times slower where other processes share the cores (d
 def environment(spec: StageSpec, socket: str, scratch: str, cores: int) -> dict[str, str]:
     """All variables that a contestant is given, besides PATH."""
     return {"PGOLF_SOCKET": socket, "PGOLF_STAGE": spec.stage, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8",
-            "OMP_NUM_THREADS": str(cores), "GOMP_SPINCOUNT": str(TURNS_OF_SPIN),
+            "OMP_NUM_THREADS": str(cores), "GOMP_SPINCOUNT": str(SPIN_COUNT),
             "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(spec.gpus)))}
 
 

@@ -23,7 +23,7 @@ from harness.protocol.frames import quote
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 MAX_DEPTH = 4
 BLOCK = 1 << 20
-CONTESTANTS_DOING = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENXIO, errno.EINVAL}
+CONTESTANT_ERRORS = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENXIO, errno.EINVAL}
 """Why opening a listed file may fail because of what was done to it; any other reason is the machine's."""
 
 
@@ -85,7 +85,7 @@ def _copy(entry: Entry, target: Path) -> None:
     try:
         source = entry.open()
     except OSError as error:
-        if error.errno not in CONTESTANTS_DOING:
+        if error.errno not in CONTESTANT_ERRORS:
             raise
         raise _output(f"a file that cannot be read: {quote(entry.path)} ({error.strerror})") from error
     with source, target.open("xb") as file:

@@ -32,7 +32,7 @@ from harness.edition import Limits
 from harness.runners.base import LogPump, StageSpec, Staging, environment
 from harness.runners.clear_caches import SCRIPT
 from harness.runners.collect import collect, walk_tar
-from harness.runners.owner_lock import Owner, is_dead
+from harness.runners.owner_lock import OwnerLock, is_dead
 
 USER = "10001:10001"
 LABEL = "pgolf.owner"
@@ -73,7 +73,7 @@ class DockerRunner:
 
     def __init__(self, client: docker.DockerClient, image: str) -> None:
         self.client, self.image = client, image
-        self.owner = Owner()
+        self.owner = OwnerLock()
         self.reaped = reap(client)
 
     def start(self, spec: StageSpec) -> DockerStage:
@@ -157,7 +157,7 @@ def _quietly(remove: Callable[..., Any], *what: str, **options: bool) -> None:
 class DockerStage:
     """One contestant in its container, the volume for its /out, and the idle container that holds the volume."""
 
-    def __init__(self, client: docker.DockerClient, image: str, owner: Owner, spec: StageSpec) -> None:
+    def __init__(self, client: docker.DockerClient, image: str, owner: OwnerLock, spec: StageSpec) -> None:
         self.client, self.spec, self.image = client, spec, image
         self.staging = Staging(spec)
         self.listener = self.staging.listener

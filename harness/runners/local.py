@@ -23,7 +23,7 @@ from harness.base.errors import Violation
 from harness.edition import Limits
 from harness.runners.base import LogPump, StageSpec, Staging, environment
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
-from harness.runners.process_tree import Family
+from harness.runners.process_tree import ProcessTree
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MEASURE_SECONDS = 0.5
@@ -63,7 +63,7 @@ class LocalStage:
         self.out_folder, self.home = self.staging.root / "out", self.staging.root / "home"
         self.out = str(self.out_folder)
         self.measured = 0.0
-        self.family = Family()
+        self.family = ProcessTree()
         try:
             self._begin()
         except BaseException:  # nobody else would end what has begun

@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.base.paths import home
 
 
-class Owner:
+class OwnerLock:
     """Held for the life of a runner."""
 
     def __init__(self) -> None:

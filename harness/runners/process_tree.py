@@ -15,12 +15,12 @@ from collections.abc import Iterator
 
 import psutil
 
-EMPTY_LOOKS = 50
+EMPTY_SCANS = 50
 """A chain of forks is missed by one look in a few, so by dozens in a row never."""
 GONE = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 
-class Family:
+class ProcessTree:
     """Every descendant of this process but those it had before."""
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class Family:
     def end(self, main: int, seconds: float) -> bool:
         """Kills all, for at most `seconds`; whether none is left. `main`: the pid that somebody else waits for."""
         deadline, empty = time.monotonic() + seconds, 0
-        while empty < EMPTY_LOOKS and time.monotonic() < deadline:
+        while empty < EMPTY_SCANS and time.monotonic() < deadline:
             found = self._kill(main)
             empty = 0 if found else empty + 1
             if not found:
                 time.sleep(0.001)
-        return empty >= EMPTY_LOOKS
+        return empty >= EMPTY_SCANS
 
     def _kill(self, main: int) -> bool:
         """One look: whether anything but ended processes was there. Nothing slow comes between finding and killing."""

@@ -99,8 +99,8 @@ def _seeds(folder: RunFolder, plan: StoredPlan, judged: dict[str, Any]) -> list[
         place = folder.seed(row["seed"])
         try:
             record = records.load(place.record, row["seed"])
-            plans.refuse_changed(plan, place)
-            stages.refuse_changed_artifact(place, record)
+            plans.require_unchanged(plan, place)
+            stages.require_packed_artifact(place, record)
         except (OSError, ValidationError) as error:
             raise UsageError(f"{place.path}: cannot be read ({error})", hint="is the run folder whole?") from error
         scored = record.done("score")

@@ -59,7 +59,7 @@ def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
     """
     plots = []
     for row in verdict["seeds"]:
-        path = folder.seed(row["seed"]).answers(int(row["certificate"]["look"]) if row.get("certificate") else 0)
+        path = folder.seed(row["seed"]).responses(int(row["certificate"]["look"]) if row.get("certificate") else 0)
         if not path.exists():
             continue
         position_P, paid_P, claim_P = rundir.read_arrays(path, "position", "witness_1", "claim")

@@ -97,20 +97,20 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder.config.write_text("{}\n")
 
-    def job(self, runner: Runner, override: str = "", limits: Limits = QUICK, track: str = "A") -> stages.Job:
+    def job(self, runner: Runner, override: str = "", limits: Limits = QUICK, track: str = "A") -> stages.StageJob:
         self.folder.code.write_bytes(pyz(override))
-        return stages.Job(runner, limits, "pocket", track, self.folder.code, self.folder.config, self.dataset.tokenizer,
+        return stages.StageJob(runner, limits, "pocket", track, self.folder.code, self.folder.config, self.dataset.tokenizer,
                           self.dataset.vocab_size, "test")
 
-    def train(self, job: stages.Job) -> stages.Result:
+    def train(self, job: stages.StageJob) -> stages.StageResult:
         return stages.train(job, 1, self.folder, self.dataset, lambda fraction, text: None)
 
-    def pack(self, job: stages.Job) -> stages.Result:
+    def pack(self, job: stages.StageJob) -> stages.StageResult:
         self.folder.checkpoint.mkdir(exist_ok=True)
         (self.folder.checkpoint / "weights").write_bytes(b"w" * 2048)
         return stages.pack(job, 1, self.folder, lambda fraction, text: None)
 
-    def score(self, job: stages.Job) -> stages.Result:
+    def score(self, job: stages.StageJob) -> stages.StageResult:
         self.folder.artifact.write_bytes(b"w" * 2048)
         return stages.score(job, 1, self.folder, self.dataset.validation_tokens(), lambda fraction, text: None)[0]
 

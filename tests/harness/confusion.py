@@ -27,6 +27,7 @@ from harness.protocol.wire import Connection
 from harness.scoring import bpb, low_bpb_documents
 from harness.scoring.certificate import reference_model, sampling
 from harness.scoring.certificate.certificate import Certificate, certify
+from harness.scoring.certificate.responses import Responses
 from harness.verdict.rules import conditions
 from tests.harness.contestants import mutants, siblings
 from tests.harness.peers import Peer, soon, talking
@@ -65,42 +66,42 @@ class Bench:
     def __init__(self) -> None:
         self.tokens_T = text()
         mutants.Paid.heart = self.tokens_T
-        self.prices_T = reference_model.prices(self.tokens_T, VOCAB)
+        self.reference_T = reference_model.probabilities(self.tokens_T, VOCAB)
         self.limits = replace(PROFILES["pocket"], chunk_tokens=mutants.Largest.chunk_tokens)
         self.known: dict[tuple[str, int], tuple[Any, Any, list[Any]]] = {}
 
-    def scored(self, model: Any) -> conversation.Scored:
+    def scored(self, model: Any) -> conversation.ScoringPass:
         with self._contestant(model, "scorer", 0) as (connection, ready):
             return conversation.score(connection, ready, self.tokens_T, VOCAB, self.limits, lambda done: None)
 
-    def asked(self, model: Any, scored: conversation.Scored, asked_P: Any, number: int) -> probe.Asked:
+    def asked(self, model: Any, scored: conversation.ScoringPass, asked_P: Any, number: int) -> probe.ProbeResult:
         with self._contestant(model, "witness", number) as (connection, ready):
             patience = getattr(model, "patience", 10.0)
-            return probe.ask(connection, ready, self.tokens_T, scored, VOCAB, asked_P, patience, soon(120))
+            return probe.probe(connection, ready, self.tokens_T, scored, VOCAB, asked_P, patience, soon(120))
 
     def _contestant(self, model: Any, role: str, number: int) -> Any:
         return _Opened(lambda size: model(size, role, number), role, model.chunk_tokens)
 
-    def answers(self, model: Any, scored: conversation.Scored, asked_P: Any, number: int) -> probe.Asked:
+    def responses(self, model: Any, scored: conversation.ScoringPass, asked_P: Any, number: int) -> probe.ProbeResult:
         """By the socket, or for a model whose rows are the example's from what the example answered over the socket."""
         if any(getattr(model, name) != getattr(mutants.Honest, name) for name in ("row", "see", "learn", "chunk_tokens")):
             return self.asked(model, scored, asked_P, number)
         if ("example", 0) not in self.known:
             plain = self.scored(mutants.Honest)
             every = self.asked(mutants.Honest, plain, np.arange(1, TOKENS), 0)
-            self.known["example", 0] = (every.answers.nats_P, every.answers.logsumexp_P, every.borders)
-        nats_T, sums_T, borders = self.known["example", 0]
-        before = {border.position: border.before_nats for border in scored.borders}
-        passed = [border._replace(scorer_nats=before[border.position]) for border in borders if border.position <= asked_P[-1]]
-        return probe.Asked(probe.Answers(nats_T[asked_P - 1], sums_T[asked_P - 1]), passed, None)
+            self.known["example", 0] = (every.responses.nats_P, every.responses.logsumexp_P, every.boundaries)
+        nats_T, sums_T, boundaries = self.known["example", 0]
+        before = {boundary.position: boundary.before_nats for boundary in scored.boundaries}
+        passed = [boundary._replace(scorer_nats=before[boundary.position]) for boundary in boundaries if boundary.position <= asked_P[-1]]
+        return probe.ProbeResult(Responses(nats_T[asked_P - 1], sums_T[asked_P - 1]), passed, None)
 
-    def certificate(self, model: Any, scored: conversation.Scored, look: int) -> tuple[Certificate, float]:
+    def certificate(self, model: Any, scored: conversation.ScoringPass, round_number: int) -> tuple[Certificate, float]:
         """The certificate of one look, and the mean unearned gain where it can be known."""
-        claimed = sampling.Scored(self.tokens_T, scored.nats_T, self.prices_T, 3 * (TOKENS - 1), scored.chunk_tokens)
-        plan = sampling.draw(SEED, claimed, PROBES if look == 1 else TOKENS, look=look)
-        first = self.answers(model, scored, plan.asked_P, 1)
-        second = self.answers(model, scored, plan.asked_P, 2) if model.draws else first
-        made = certify(claimed, plan, first.answers, second.answers, borders=first.borders, adapts=True)
+        reported = sampling.ReportedScore(self.tokens_T, scored.nats_T, self.reference_T, 3 * (TOKENS - 1), scored.chunk_tokens)
+        plan = sampling.draw(SEED, reported, PROBES if round_number == 1 else TOKENS, round_number=round_number)
+        first = self.responses(model, scored, plan.asked_P, 1)
+        second = self.responses(model, scored, plan.asked_P, 2) if model.draws else first
+        made = certify(reported, plan, first.responses, second.responses, boundaries=first.boundaries, adapts=True)
         return made, made.mean_gain_nats
 
 
@@ -134,9 +135,9 @@ def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
         scored = bench.scored(model)
     except Violation as violation:
         return Row(name, honest, "refused", "referee", None, None, violation.message)
-    borders = conditions.judge_borders([border._asdict() for border in scored.borders])
+    boundaries = conditions.check_boundaries([boundary._asdict() for boundary in scored.boundaries])
     made, gained = bench.certificate(model, scored, 1)
-    if made.wants_second_look:
+    if made.wants_second_round:
         made, gained = bench.certificate(model, scored, 2)
     measured = bpb.measure(bench.tokens_T, scored.nats_T, TABLE)
     cheap = low_bpb_documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)
@@ -144,8 +145,8 @@ def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
     left = [c for c in made.conditions if c.outcome == "unknown"]
     if failed:
         found, by, evidence = "accused", failed[0].condition, failed[0].evidence
-    elif borders.outcome == "fail":
-        found, by, evidence = "accused", "border rows", borders.evidence
+    elif boundaries.outcome == "fail":
+        found, by, evidence = "accused", "border rows", boundaries.evidence
     elif cheap["outcome"] != "pass":
         found, by, evidence = "reported", "documents", cheap["text"]
     elif left:

@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 from harness import cli
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.commands import ablate, run
 from harness.verdict import decide
 
 
 def drive() -> None:
     what, submission, dataset, runs, runner, package = sys.argv[1:7]
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         if what == "ablate":
             found = ablate.ablate(Path(submission), "pocket", [1, 2], 3, [], None, Path(dataset), runner, Path(runs),
                                           "pgolf ablate", progress, Path(package))

@@ -72,7 +72,7 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
     assert (outcomes["causal"], outcomes["score-first"], outcomes["single-pass"]) == (shown,) * 3
     for seed in judged["seeds"]:
         assert seed["certificate"]["largest_gain_nats"] < 1e-5
-        assert [look["witnesses"] for look in seed["certificate"]["looks"]] == [1], "numbers that repeat need no second witness"
+        assert [each["witnesses"] for each in seed["certificate"]["looks"]] == [1], "numbers that repeat need no second witness"
     run_dir = Path(judged["run_dir"])
     assert (run_dir / "report.md").read_text().startswith("# small: valid")
     again = invoke("rescore", run_dir, "--json")

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.base.errors import MachineFault, UsageError, Violation
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.protocol.frames import Description
 from harness.run import describe as description, folder as rundir, stages
 from harness.run.ablation import pairs
-from harness.run.ablation.pairs import Measured
-from harness.run.ablation.study import BASE, Arm, Study, StudyFolder, arms_of, begin, begun
+from harness.run.ablation.pairs import PairResult
+from harness.run.ablation.study import BASE, Arm, Study, StudyFolder, arms_of, begin, is_begun
 from harness.runners.base import Runner
 
 
@@ -25,31 +25,31 @@ class Pair(NamedTuple):
     seed: int
 
 
-class Ablated(NamedTuple):
+class AblationResults(NamedTuple):
     """What is known after one call, and what stopped it early, if anything."""
 
     description: Description
     arms: list[Arm]
     steps: int
-    results: dict[tuple[str, int], Measured]
+    results: dict[tuple[str, int], PairResult]
     """By variant and seed; finished ones only."""
     fault: MachineFault | None
     interrupted: bool
 
 
-def describe(study: Study, folder: StudyFolder, runner: Runner, progress: Progress) -> Description:
+def describe(study: Study, folder: StudyFolder, runner: Runner, progress: ProgressDisplay) -> Description:
     """What the contestant says of the recipe, asked once a folder. Raises UsageError for one that it cannot read."""
-    if (earlier := begun(study, folder)) is not None:
+    if (earlier := is_begun(study, folder)) is not None:
         return earlier
     plan = study.plan
     with progress.stage("describe") as report:
-        described = description.ask(plan.submission, plan.bundle.pyz, plan.profile, plan.limits, plan.dataset.vocab_size,
+        described = description.describe_submission(plan.submission, plan.bundle.pyz, plan.profile, plan.limits, plan.dataset.vocab_size,
                                     runner, report)
     begin(study, folder, described)
     return described
 
 
-def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progress: Progress) -> int:
+def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progress: ProgressDisplay) -> int:
     """The steps of every training: those asked for, or as many as the base makes under the profile's own train clock.
 
     Counted once a folder, on the first seed. Raises UsageError when that training fails.
@@ -61,7 +61,7 @@ def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progr
     plan, place = study.plan, rundir.SeedFolder(folder.path / "counting-steps")
     rundir.write_bytes(place.code, plan.bundle.pyz)
     rundir.write_bytes(place.config, plan.submission.config)
-    job = stages.Job(runner, study.clock, plan.profile, plan.submission.manifest.track, place.code, place.config,
+    job = stages.StageJob(runner, study.clock, plan.profile, plan.submission.manifest.track, place.code, place.config,
                      plan.dataset.tokenizer, plan.dataset.vocab_size, f"ablation-{plan.submission.manifest.name}")
     try:
         with progress.stage(f"count the steps of {study.clock.train_seconds:g} s") as report:
@@ -76,7 +76,7 @@ def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progr
 
 
 def run(study: Study, folder: StudyFolder, seeds: Sequence[int], only: Sequence[str], runner: Runner,
-        progress: Progress) -> Ablated:
+        progress: ProgressDisplay) -> AblationResults:
     """Measures what is unfinished. The folder must be locked by the caller."""
     described = describe(study, folder, runner, progress)
     arms = arms_of(study.plan.submission.config, described, only)
@@ -85,12 +85,12 @@ def run(study: Study, folder: StudyFolder, seeds: Sequence[int], only: Sequence[
     results = {(pair.arm.name, pair.seed): found for pair in asked
                if (found := pairs.load(folder, pair.arm, pair.seed, steps)) is not None}
     todo = [pair for pair in asked if (pair.arm.name, pair.seed) not in results]
-    known = Ablated(described, arms, steps, results, None, False)
+    known = AblationResults(described, arms, steps, results, None, False)
     if not todo:
         progress.say(f"nothing to do: {folder.path} holds every pair")
     try:
         for index, pair in enumerate(todo):
-            wait = left(list(results.values()), todo[index:])
+            wait = remaining(list(results.values()), todo[index:])
             title = f"[{len(results) + 1}/{len(asked)}{wait}] {pair.arm.name}, seed {pair.seed}"
             with progress.stage(title) as report:
                 found = pairs.measure(study, folder, pair.arm, pair.seed, steps, described.parameters,
@@ -107,11 +107,11 @@ def run(study: Study, folder: StudyFolder, seeds: Sequence[int], only: Sequence[
     return known
 
 
-def left(done: Sequence[Measured], todo: Sequence[Pair]) -> str:
+def remaining(done: Sequence[PairResult], todo: Sequence[Pair]) -> str:
     """The time that is left, from what finished pairs of the same kind took; empty before any did."""
     seconds = {kind: [each.wall_seconds for each in done if each.changes == kind] for kind in ("train", "pack", "score")}
     every = [value for values in seconds.values() for value in values]
     if not every:
         return ""
-    expected = sum(sum(took) / len(took) for pair in todo for took in [seconds[pair.arm.changes] or every])
+    expected = sum(sum(timing) / len(timing) for pair in todo for timing in [seconds[pair.arm.changes] or every])
     return f", {expected / 60:.0f} min left" if expected >= 60 else f", {expected:.0f} s left"

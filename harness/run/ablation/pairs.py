@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.base.errors import UsageError, Violation
-from harness.base.progress import Report
+from harness.base.progress import ProgressCallback
 from harness.run import folder as rundir, stages
 from harness.run.ablation.study import BASE, Arm, PairFolder, Study, StudyFolder
 from harness.run.folder import SeedFolder
@@ -25,7 +25,7 @@ from harness.runners.base import Runner
 from harness.scoring import bpb as metric
 
 
-class Measured(BaseModel):
+class PairResult(BaseModel):
     """result.json. Seconds and bytes are the judge's own; null where a thing was not come to, or not measured here."""
 
     model_config = ConfigDict(extra="forbid")
@@ -57,7 +57,7 @@ class Measured(BaseModel):
     wall_seconds: float = 0.0
 
 
-def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> Measured | None:
+def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> PairResult | None:
     """The finished result of a pair; None where there is none.
 
     Raises UsageError for one of another pair or of other steps: only like is compared with like.
@@ -66,7 +66,7 @@ def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> Measured | Non
     if not path.exists():
         return None
     try:
-        found = Measured.model_validate(rundir.read_json(path))
+        found = PairResult.model_validate(rundir.read_json(path))
     except ValidationError as error:
         raise UsageError(f"{path}: {error.errors(include_url=False)[0]['msg']}", hint="remove the file to measure it again"
                          ) from error
@@ -76,14 +76,14 @@ def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> Measured | Non
     return found
 
 
-def measure(study: Study, folder: StudyFolder, arm: Arm, seed: int, steps: int, parameters: int, base: Measured | None,
-            runner: Runner, report: Report) -> Measured:
+def measure(study: Study, folder: StudyFolder, arm: Arm, seed: int, steps: int, parameters: int, base: PairResult | None,
+            runner: Runner, report: ProgressCallback) -> PairResult:
     """Measures a pair and writes its result. `base` is the base's result of the same seed, None for the base itself;
     `parameters` is the base's number of them."""
     place, started = folder.pair(arm, seed), time.monotonic()
     if place.path.exists():  # what an interrupted attempt left
         shutil.rmtree(place.path)
-    found = Measured(variant=arm.name, seed=seed, steps=steps, changes=arm.changes, parameters=parameters)
+    found = PairResult(variant=arm.name, seed=seed, steps=steps, changes=arm.changes, parameters=parameters)
     work = _Work(study, place, arm, found, runner, report)
     try:
         if arm.changes == "train":
@@ -115,10 +115,10 @@ def _tidy(arm: Arm, place: PairFolder) -> None:
 class _Work:
     """The stages of one pair; each names itself in the result before it begins."""
 
-    def __init__(self, study: Study, place: PairFolder, arm: Arm, found: Measured, runner: Runner, report: Report) -> None:
+    def __init__(self, study: Study, place: PairFolder, arm: Arm, found: PairResult, runner: Runner, report: ProgressCallback) -> None:
         self.study, self.place, self.arm, self.found = study, place, arm, found
         plan = study.plan
-        self.job = stages.Job(runner, plan.limits, plan.profile, plan.submission.manifest.track, place.code, place.config,
+        self.job = stages.StageJob(runner, plan.limits, plan.profile, plan.submission.manifest.track, place.code, place.config,
                               plan.dataset.tokenizer, plan.dataset.vocab_size, f"ablation-{plan.submission.manifest.name}")
         self.report_to = report
         rundir.write_bytes(place.code, plan.bundle.pyz)
@@ -138,7 +138,7 @@ class _Work:
         trained = stages.train(self.job, self.found.seed, self.place, self.study.plan.dataset, self.report, self.found.steps)
         self.found.train_seconds, self.found.load = trained.seconds, (before, os.getloadavg()[0])
 
-    def take_training(self, folder: StudyFolder, base: Measured | None) -> None:
+    def take_training(self, folder: StudyFolder, base: PairResult | None) -> None:
         """Points at the base's checkpoint of the same seed. Raises Violation when its training failed."""
         self.found.stage = "train"
         if base is None or base.train_seconds is None:
@@ -173,7 +173,7 @@ class _Work:
         _, measured = self._score(job, beside)
         found.unquantised_bpb, found.unquantised_bytes = measured.bpb, packed.facts["artifact_bytes"]
 
-    def _score(self, job: stages.Job, place: SeedFolder) -> tuple[float, metric.Metric]:
+    def _score(self, job: stages.StageJob, place: SeedFolder) -> tuple[float, metric.Metric]:
         """Seconds, and bits per byte of what `place` holds."""
         result, scored = stages.score(job, self.found.seed, place, self.tokens_T, self.report)
         return result.seconds, metric.measure(self.tokens_T, scored.nats_T, self.study.plan.dataset.byte_table())

@@ -73,7 +73,7 @@ def _encoded(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
 
 
-def generous(limits: Limits) -> Limits:
+def with_generous_clocks(limits: Limits) -> Limits:
     """The profile's limits with clocks that an ablation does not meet."""
     return replace(limits, train_seconds=GENEROUS * limits.train_seconds, pack_seconds=GENEROUS * limits.pack_seconds,
                    score_seconds=GENEROUS * limits.score_seconds)
@@ -129,7 +129,7 @@ class StudyFolder(RunFolder):
         return PairFolder(self.path / arm.slug / f"seed-{seed}")
 
 
-class _Begun(BaseModel):
+class _StoredStudy(BaseModel):
     """study.json"""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -144,7 +144,7 @@ def begin(study: Study, folder: StudyFolder, described: Description) -> None:
                                      "description": described.model_dump(mode="json")})
 
 
-def begun(study: Study, folder: StudyFolder) -> Description | None:
+def is_begun(study: Study, folder: StudyFolder) -> Description | None:
     """The description of an ablation that was begun here; None where none was.
 
     Raises UsageError for another image, and for a file that is damaged or was changed.
@@ -152,7 +152,7 @@ def begun(study: Study, folder: StudyFolder) -> Description | None:
     if not folder.study.exists():
         return None
     try:
-        earlier = _Begun.model_validate(rundir.read_json(folder.study))
+        earlier = _StoredStudy.model_validate(rundir.read_json(folder.study))
     except ValidationError as error:
         raise UsageError(f"{folder.study}: {error.errors(include_url=False)[0]['msg']}", hint="remove the folder") from error
     if earlier.image != study.plan.image:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from harness.run.ablation.pairs import Measured
+from harness.run.ablation.pairs import PairResult
 from harness.run.ablation.study import BASE, Arm
 from harness.scoring import significance
 
@@ -39,7 +39,7 @@ COLUMNS = (Column("before", "bpb before packing", "{:.4f}", None),
 COMPARED = tuple(column for column in COLUMNS if column.difference is not None)
 
 
-def values(found: Measured) -> dict[str, float | None]:
+def values(found: PairResult) -> dict[str, float | None]:
     """The columns of one result; null where a thing is not to be had."""
     gap = None if found.bpb is None or found.unquantised_bpb is None else found.bpb - found.unquantised_bpb
     known = found.artifact_bytes and found.parameters is not None
@@ -56,20 +56,20 @@ def interval(numbers: Sequence[float]) -> dict[str, Any] | None:
     return {"mean": summary.mean, "ci95": summary.ci95 and list(summary.ci95), "n": len(numbers)}
 
 
-def differences(variant: Mapping[int, Measured], base: Mapping[int, Measured], key: str) -> list[float]:
+def differences(variant: Mapping[int, PairResult], base: Mapping[int, PairResult], key: str) -> list[float]:
     """Variant less base, for every seed of which both have the number."""
     pairs = [(values(variant[seed])[key], values(base[seed])[key]) for seed in variant if seed in base]
     return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
 
 
-def rows(arms: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[str, int], Measured],
+def rows(arms: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[str, int], PairResult],
          cap: int) -> list[dict[str, Any]]:
     """A row an arm, the base's first; `cap` is the edition's number of counted bytes."""
     by_arm = {arm.name: {seed: results[arm.name, seed] for seed in seeds if (arm.name, seed) in results} for arm in arms}
     return [_row(arm, seeds, by_arm[arm.name], by_arm[BASE], cap) for arm in arms]
 
 
-def _row(arm: Arm, seeds: Sequence[int], found: Mapping[int, Measured], base: Mapping[int, Measured],
+def _row(arm: Arm, seeds: Sequence[int], found: Mapping[int, PairResult], base: Mapping[int, PairResult],
          cap: int) -> dict[str, Any]:
     measured = {column.key: [value for each in found.values() if (value := values(each)[column.key]) is not None]
                 for column in COLUMNS}

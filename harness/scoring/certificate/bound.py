@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.scoring.certificate.sampling import Floats, Plan, floored
+from harness.scoring.certificate.sampling import Floats, SamplingPlan, mixed
 
 THETAS = ((0.96, 0.99), (0.01, 0.5), (0.01, 0.25), (0.01, 0.1), (0.01, 0.03))
 """(weight, share of the largest lawful theta); the weights sum to 1. The first alone decides where noise is small."""
@@ -33,17 +33,17 @@ class Bound(NamedTuple):
     mean_gain: float    # unbiased estimate of mean d, for comparison; not a bound
 
 
-def gains(plan: Plan, nats_P: Floats) -> Floats:
+def gains(plan: SamplingPlan, nats_P: Floats) -> Floats:
     """d at the asked tokens, nats. nats_P: what the witness's row costs at each, +inf where it gave none that counts,
     which is then charged the largest gain."""
-    return np.minimum(floored(nats_P, plan.price_P, plan.eps) - plan.floored_P, plan.largest_P)
+    return np.minimum(mixed(nats_P, plan.reference_P, plan.eps) - plan.mixed_P, plan.largest_P)
 
 
-def bound(plan: Plan, d_P: Floats, alpha: float | None = None) -> Bound:
+def bound(plan: SamplingPlan, d_P: Floats, alpha: float | None = None) -> Bound:
     """The bound from d at the asked tokens, of which only those chosen by a coin count."""
     scale = 1 / plan.n_scored
     certain = float(d_P[plan.pi_P == 1].sum())  # no coin decided there: the sum is known
-    ratio_C = (d_P / plan.pi_P)[plan.coin_P & (plan.pi_P < 1)]
+    ratio_C = (d_P / plan.pi_P)[plan.selected_P & (plan.pi_P < 1)]
     sampled = 0.0
     if plan.theta_max > 0:
         sampled = largest_sum([(weight, factor * plan.theta_max) for weight, factor in THETAS], ratio_C,
@@ -65,7 +65,7 @@ def largest_sum(thetas: list[tuple[float, float]], ratio_C: Floats, alpha: float
     return high
 
 
-def expected(mean_floor_gap: float, n_probes: float, alpha: float, eps: float) -> float:
+def expected(mean_reference_gap: float, n_probes: float, alpha: float, eps: float) -> float:
     """G in nats a token of a program that repeats itself exactly. mean_floor_gap: mean of -ln b - c."""
     weight, factor = THETAS[0]
-    return -math.log1p(-eps) + (-math.log(alpha * weight)) * (mean_floor_gap - math.log(eps)) / (factor * n_probes)
+    return -math.log1p(-eps) + (-math.log(alpha * weight)) * (mean_reference_gap - math.log(eps)) / (factor * n_probes)

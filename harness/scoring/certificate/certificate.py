@@ -17,16 +17,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.scoring.certificate import bound as bounds, detection as accuse
+from harness.scoring.certificate import bound as bounds, detection
 from harness.scoring.certificate.detection import Gains, Outcome, Test
-from harness.scoring.certificate.responses import Answers, Border
-from harness.scoring.certificate.sampling import ALPHAS, Plan, Scored, share
+from harness.scoring.certificate.responses import BoundaryPair, Responses
+from harness.scoring.certificate.sampling import ALPHAS, ReportedScore, SamplingPlan, mixture_share
 
 DECISIVE_NATS = 0.1
 """A bound above this says too little to be called a pass, nats a token; 512 probes of an exact program reach it."""
 TARGET_BPB = 0.0005
-SECOND_LOOK = 8
+SECOND_ROUND_FACTOR = 8
 PROVING_SPIKES = 16         # none against: binomial p at LEVEL
+PUBLIC_KEYS = {"round_number": "look"}
+"""Keys of verdict.json whose names are older than the code's."""
 BY_GAINS = ("mean", "sign", "spikes", "suspects")
 """Tests that more probes can decide."""
 
@@ -48,7 +50,7 @@ class Certificate:
     G_bpb: float
     G_covered_nats: float
     alpha: float
-    look: int
+    round_number: int
     n_probes: int
     asked: int
     unanswered: int
@@ -66,24 +68,24 @@ class Certificate:
     guarantee: str
 
     @property
-    def accused(self) -> bool:
+    def failed(self) -> bool:
         return any(condition.outcome == "fail" for condition in self.conditions)
 
     @property
-    def wants_second_look(self) -> bool:
+    def wants_second_round(self) -> bool:
         """Something lies beyond the noise that more probes can explain or prove."""
-        return self.look == 1 and not self.accused and any(
+        return self.round_number == 1 and not self.failed and any(
             test.outcome == "unknown" and test.name in BY_GAINS for test in self.tests)
 
     def public(self) -> dict[str, Any]:
         """As verdict.json shows it: plain JSON types, no NaN, no infinity."""
-        shown = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        shown = {PUBLIC_KEYS.get(field.name, field.name): getattr(self, field.name) for field in dataclasses.fields(self)}
         shown["tests"] = [test._asdict() for test in self.tests]
         shown["conditions"] = [condition._asdict() for condition in self.conditions]
-        return {**shown, "wants_second_look": self.wants_second_look, "target_bpb": TARGET_BPB}
+        return {**shown, "wants_second_look": self.wants_second_round, "target_bpb": TARGET_BPB}
 
 
-def certify(scored: Scored, plan: Plan, first: Answers, second: Answers | None = None, *, borders: list[Border] | None = None,
+def certify(scored: ReportedScore, plan: SamplingPlan, first: Responses, second: Responses | None = None, *, boundaries: list[BoundaryPair] | None = None,
             adapts: bool = False, lanes: bool = False) -> Certificate:
     """The certificate of one seed. Answers stand in the order of plan.asked_P; a second witness was asked the same.
 
@@ -96,67 +98,67 @@ def certify(scored: Scored, plan: Plan, first: Answers, second: Answers | None =
     nats_per_bit = scored.n_scored / (math.log(2) * scored.n_bytes)
     covered_share = (plan.covered - 1) / plan.n_scored
     covered_nats = found.mixture + found.sampling / covered_share
-    claims_P = scored.nats_T[plan.asked_P].astype(np.float64)
+    reported_P = scored.nats_T[plan.asked_P].astype(np.float64)
     twice_P = first.answered_P if second is None else first.answered_P & second.answered_P
-    asked = _gains(plan, claims_P, first, second, first.answered_P & plan.coin_P, scored.chunk_tokens, adapts)
-    proved = _gains(plan, claims_P, first, second, twice_P & plan.coin_P, scored.chunk_tokens, adapts)
-    suspects = _gains(plan, claims_P, first, second, first.answered_P & ~plan.coin_P, scored.chunk_tokens, adapts)
+    asked = _gains(plan, reported_P, first, second, first.answered_P & plan.selected_P, scored.chunk_tokens, adapts)
+    proved = _gains(plan, reported_P, first, second, twice_P & plan.selected_P, scored.chunk_tokens, adapts)
+    outliers = _gains(plan, reported_P, first, second, first.answered_P & ~plan.selected_P, scored.chunk_tokens, adapts)
     sums_P = first.logsumexp_P if second is None else np.concatenate([first.logsumexp_P, second.logsumexp_P])
-    tests = _tests(asked, proved, suspects, borders or [], sums_P)
+    tests = _tests(asked, proved, outliers, boundaries or [], sums_P)
     lost = int((~first.answered_P).sum())
     largest = int(np.argmax(asked.d1_P)) if len(asked.d1_P) else None
-    plain = bounds.gains(plan, claims_P)
+    plain = bounds.gains(plan, reported_P)
     excess = max(0.0, found.total - bounds.bound(plan, plain).total)
-    gap = _floor_gap(scored)
+    gap = _reference_gap(scored)
     return Certificate(
-        G_nats=found.total, G_bpb=found.total * nats_per_bit, G_covered_nats=covered_nats, alpha=plan.alpha, look=plan.look,
-        n_probes=int(plan.coin_P.sum()), asked=len(plan.asked_P), unanswered=lost,
+        G_nats=found.total, G_bpb=found.total * nats_per_bit, G_covered_nats=covered_nats, alpha=plan.alpha, round_number=plan.round_number,
+        n_probes=int(plan.selected_P.sum()), asked=len(plan.asked_P), unanswered=lost,
         covered_share=covered_share,
         parts_nats={"mixture": found.mixture, "sampling": found.sampling, "uncovered": found.uncovered},
         mean_gain_nats=found.mean_gain,
         largest_gain_nats=float(min(asked.d1_P[largest], 1e3)) if largest is not None else 0.0,
         largest_gain_position=int(asked.positions_P[largest]) if largest is not None else None,
-        detection={f"{share:g}": _detection(share, int(plan.coin_P.sum())) for share in (0.01, 0.001)},
+        detection={f"{share:g}": _detection(share, int(plan.selected_P.sum())) for share in (0.01, 0.001)},
         probes_for_target=_probes_for(TARGET_BPB / nats_per_bit - excess, gap, plan.n_scored),
-        G_bpb_with_8_times=(_expected(gap, min(SECOND_LOOK * math.ceil(plan.n_expected), plan.n_scored)) + excess) * nats_per_bit,
-        noise_nats=accuse.scale_of(asked.repeat_P) if second else None, tests=tests,
+        G_bpb_with_8_times=(_expected(gap, min(SECOND_ROUND_FACTOR * math.ceil(plan.n_expected), plan.n_scored)) + excess) * nats_per_bit,
+        noise_nats=detection.scale_of(asked.repeat_P) if second else None, tests=tests,
         conditions=_conditions(tests, plan, found.total, covered_nats, lost, scored.chunk_tokens),
         guarantee=_guarantee(scored, plan, found.total * nats_per_bit, covered_share, lanes))
 
 
-def _gains(plan: Plan, claims_P: Any, first: Answers, second: Answers | None, which_P: Any, chunk_tokens: int,
+def _gains(plan: SamplingPlan, reported_P: Any, first: Responses, second: Responses | None, which_P: Any, chunk_tokens: int,
            adapts: bool) -> Gains:
-    d1_P = np.minimum(first.nats_P[which_P], 1e3) - claims_P[which_P]
+    d1_P = np.minimum(first.nats_P[which_P], 1e3) - reported_P[which_P]
     d2_P = d1_P
     if second is not None:  # where it kept silent it explains nothing
-        d2_P = np.where(second.answered_P, np.minimum(second.charged_P(), 1e3) - claims_P, 0.0)[which_P]
+        d2_P = np.where(second.answered_P, np.minimum(second.charged_P(), 1e3) - reported_P, 0.0)[which_P]
         d2_P = np.where(second.answered_P[which_P], d2_P, d1_P)
     positions_P = plan.asked_P[which_P]
-    return Gains(positions_P, d1_P, d2_P, accuse.blocks(positions_P, chunk_tokens, adapts), adapts,
+    return Gains(positions_P, d1_P, d2_P, detection.blocks(positions_P, chunk_tokens, adapts), adapts,
                  second is not None)
 
 
-def _tests(asked: Gains, proved: Gains, suspects: Gains, borders: list[Border], sums_P: Any) -> tuple[Test, ...]:
+def _tests(asked: Gains, proved: Gains, outliers: Gains, boundaries: list[BoundaryPair], sums_P: Any) -> tuple[Test, ...]:
     """All tests over what the first witness answered. An accusation is withheld where what both answered (`proved`) does not
     bring it, since one witness's own noise cannot be told from a gain, and where the scorer's blind rows are not the witness's.
     """
-    rows, border = accuse.row_test(sums_P), accuse.border_test(borders, asked)
+    rows, boundary = detection.row_test(sums_P), detection.boundary_test(boundaries, asked)
     if not len(asked.d1_P):
-        return rows, border
-    tests = [accuse.mean_test(asked, borders), accuse.sign_test(asked), accuse.spike_test(asked)]
+        return rows, boundary
+    tests = [detection.mean_test(asked, boundaries), detection.sign_test(asked), detection.spike_test(asked)]
     if not proved.twice or len(proved.d1_P) < len(asked.d1_P):
-        both = [accuse.mean_test(proved, borders), accuse.sign_test(proved), accuse.spike_test(proved)] if (
+        both = [detection.mean_test(proved, boundaries), detection.sign_test(proved), detection.spike_test(proved)] if (
             proved.twice and len(proved.d1_P)) else []
         tests = [test if test.outcome != "fail" or (both and both[at].outcome == "fail") else
                  test._replace(outcome="unknown", text=test.text + "; withheld: no second witness said the same")
                  for at, test in enumerate(tests)]
-    if 2 * border.numbers["apart"] > max(border.numbers["borders"], 1):
+    if 2 * boundary.numbers["apart"] > max(boundary.numbers["borders"], 1):
         tests = [test._replace(outcome="unknown", text=test.text + "; withheld: the scorer's blind rows are not the witness's")
                  if test.outcome == "fail" else test for test in tests]
-    return (*tests, accuse.suspect_test(suspects, accuse.spike_size(asked)), border, accuse.spread_test(asked), rows)
+    return (*tests, detection.outlier_test(outliers, detection.spike_size(asked)), boundary, detection.spread_test(asked), rows)
 
 
-def _conditions(tests: tuple[Test, ...], plan: Plan, total_nats: float, covered_nats: float, lost: int, chunk_tokens: int
+def _conditions(tests: tuple[Test, ...], plan: SamplingPlan, total_nats: float, covered_nats: float, lost: int, chunk_tokens: int
                 ) -> tuple[Condition, ...]:
     by_name = {test.name: test for test in tests}
     about_gains = [test for test in tests if test.name != "rows"]
@@ -188,10 +190,10 @@ def _conditions(tests: tuple[Test, ...], plan: Plan, total_nats: float, covered_
     )
 
 
-def _remedy(open_names: set[str], plan: Plan) -> str:
+def _remedy(open_names: set[str], plan: SamplingPlan) -> str:
     """What would decide an open outcome."""
-    if plan.look == 1 and open_names & set(BY_GAINS):
-        return f"; a second look at {SECOND_LOOK * math.ceil(plan.n_expected):,} probes would decide it"
+    if plan.round_number == 1 and open_names & set(BY_GAINS):
+        return f"; a second look at {SECOND_ROUND_FACTOR * math.ceil(plan.n_expected):,} probes would decide it"
     if open_names & {"borders", "spread"}:
         return "; a witness that computes as the scorer did (docs/protocol.md) would decide it"
     return "; a program whose numbers repeat exactly would decide it"
@@ -205,12 +207,12 @@ def _detection(share: float, n_probes: int) -> dict[str, float]:
     return {"met": float(met.sf(0)), "proved": float(met.sf(PROVING_SPIKES - 1))}
 
 
-def _floor_gap(scored: Scored) -> float:
-    return float((-np.log(scored.prices_T[1:]) - scored.nats_T[1:]).mean())
+def _reference_gap(scored: ReportedScore) -> float:
+    return float((-np.log(scored.reference_T[1:]) - scored.nats_T[1:]).mean())
 
 
 def _expected(gap: float, n_probes: float) -> float:
-    return bounds.expected(gap, n_probes, ALPHAS[0], share(math.ceil(n_probes)))
+    return bounds.expected(gap, n_probes, ALPHAS[0], mixture_share(math.ceil(n_probes)))
 
 
 def _probes_for(target_nats: float, gap: float, n_scored: int) -> int | None:
@@ -224,7 +226,7 @@ def _probes_for(target_nats: float, gap: float, n_scored: int) -> int | None:
     return low
 
 
-def _guarantee(scored: Scored, plan: Plan, g_bpb: float, covered_share: float, lanes: bool) -> str:
+def _guarantee(scored: ReportedScore, plan: SamplingPlan, g_bpb: float, covered_share: float, lanes: bool) -> str:
     seen, whoever, assumed = "shown only the text before it", "whatever the program does, ", ""
     if lanes:
         seen, whoever = "shown contexts that never hold it, many at once", ""
@@ -232,7 +234,7 @@ def _guarantee(scored: Scored, plan: Plan, g_bpb: float, covered_share: float, l
     reach = "" if covered_share == 1 else (f" The witness covered {covered_share:.1%} of the text; every token beyond counts as "
                                            "if all it could gain were gained.")
     return (
-        f"After the score was fixed, the judge drew {int(plan.coin_P.sum()):,} of {plan.n_scored:,} tokens by its own coins. At "
+        f"After the score was fixed, the judge drew {int(plan.selected_P.sum()):,} of {plan.n_scored:,} tokens by its own coins. At "
         f"each, a fresh copy of this code and artifact, {seen}, committed its full distribution first. With "
         f"{1 - sum(ALPHAS):.0%} confidence over these coins, {whoever}a causal, normalised, single-pass "
         f"predictor built from this code and artifact (mixed with a share {plan.eps:.2g} of the judge's own n-gram) scores at "

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness.scoring.certificate.responses import Border
+from harness.scoring.certificate.responses import BoundaryPair
 from harness.scoring.certificate.sampling import Floats
 
 Outcome = Literal["pass", "fail", "unknown"]
@@ -27,8 +27,8 @@ LEVEL = 2.0 ** -16
 ROW_TOLERANCE = 1e-3        # |logsumexp| of a row; float32 logits stay below 1e-4
 OFFSET_NATS = 1e-3          # a mean below this accuses nobody, G charges it: a fifth of the challenge's margin
 SPIKE_NATS = 1.0
-BORDER_NATS = 0.05          # no arithmetic noise explains more (bf16 rows differ by 0.02)
-STRAY_BORDERS = 0.1
+BOUNDARY_NATS = 0.05          # no arithmetic noise explains more (bf16 rows differ by 0.02)
+STRAY_BOUNDARIES = 0.1
 SPREAD_NATS = 0.05
 MANY_BLOCKS = 1024
 LARGEST_NATS = 8.0          # one gain counts for no more in a mean
@@ -97,7 +97,7 @@ def student(values: Floats) -> float:
     return max(float(stats.t.sf(values.mean() / error, len(values) - 1)) if error > 0 else 0.0, 0.5 ** len(values))
 
 
-def mean_test(gains: Gains, borders: list[Border]) -> Test:
+def mean_test(gains: Gains, boundaries: list[BoundaryPair]) -> Test:
     """Is the mean gain above what arithmetic can do? By blocks, each d clipped so that no single one decides.
 
     It fails where four views of it agree: the clipped mean by its own spread, the means of the blocks, the plain mean (noise
@@ -124,7 +124,7 @@ def mean_test(gains: Gains, borders: list[Border]) -> Test:
 
     p_shown, p_within, p_between = beyond(shown), beyond(offset), student(x_B - offset)
     p_plain = student(np.bincount(gains.blocks_P, d_P) / count_B - shown)
-    p_blind = student(against_blind(gains, borders, clip) - offset) if gains.adapts else 0.0
+    p_blind = student(against_blind(gains, boundaries, clip) - offset) if gains.adapts else 0.0
     numbers = {"mean_nats": mean, "offset_nats": offset, "shown_nats": shown, "error_nats": error, "p_within": p_within,
                "p_shown": p_shown, "p_between": p_between, "p_plain": p_plain, "p_blind": p_blind if gains.adapts else None,
                "blocks": len(x_B)}
@@ -142,13 +142,13 @@ def mean_test(gains: Gains, borders: list[Border]) -> Test:
     return Test("mean", "pass", text, numbers)
 
 
-def against_blind(gains: Gains, borders: list[Border], clip: float) -> Floats:
+def against_blind(gains: Gains, boundaries: list[BoundaryPair], clip: float) -> Floats:
     """For each chunk, the mean clipped gain of its probes less that of the blind row at its border, nats. Both come from one
     state of the program: where scorer and witness adapted apart, as far as it may be, both show it alike."""
-    if not borders or not len(gains.d1_P):
+    if not boundaries or not len(gains.d1_P):
         return np.zeros(0)
-    starts = np.array([border.position for border in borders])
-    blind = np.array([min(border.witness_nats, LARGEST_NATS) - min(border.scorer_nats, LARGEST_NATS) for border in borders])
+    starts = np.array([boundary.position for boundary in boundaries])
+    blind = np.array([min(boundary.witness_nats, LARGEST_NATS) - min(boundary.scorer_nats, LARGEST_NATS) for boundary in boundaries])
     chunk_P = np.searchsorted(starts, gains.positions_P, side="right") - 1
     inside = chunk_P >= 0
     count_C = np.bincount(chunk_P[inside], minlength=len(starts))
@@ -234,7 +234,7 @@ def spike_test(gains: Gains) -> Test:
     return Test("spikes", "pass", text, numbers)
 
 
-def suspect_test(gains: Gains, size: float) -> Test:
+def outlier_test(gains: Gains, size: float) -> Test:
     """Tokens that cost suspiciously little beside the judge's own price: they never convict, they ask for a second look."""
     up_P = np.minimum(gains.d1_P, gains.d2_P) > size
     where = [int(position) for position in gains.positions_P[up_P][:8]]
@@ -245,18 +245,18 @@ def suspect_test(gains: Gains, size: float) -> Test:
                 f"cost the witness over {size:.2f} nats more, the first at {', '.join(map(str, where))}", numbers)
 
 
-def border_test(borders: list[Border], gains: Gains) -> Test:
+def boundary_test(boundaries: list[BoundaryPair], gains: Gains) -> Test:
     """The scorer's blind rows are a free control: where more than one in ten of the witness's differ by more than the same
     question asked twice does, it is not the program that scored."""
-    allowed = BORDER_NATS + (float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0)
-    apart = [border for border in borders if not abs(border.witness_nats - border.scorer_nats) <= allowed]
-    worst = max((abs(border.witness_nats - border.scorer_nats) for border in borders), default=0.0)
-    numbers = {"borders": len(borders), "apart": len(apart), "allowed_nats": allowed, "largest_nats": min(worst, 1e3),
-               "positions": [border.position for border in apart[:8]]}
-    if len(apart) > STRAY_BORDERS * len(borders):
-        return Test("borders", "unknown", f"at {len(apart)} of {len(borders)} borders the witness's row is up to {worst:.3f} "
+    allowed = BOUNDARY_NATS + (float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0)
+    apart = [boundary for boundary in boundaries if not abs(boundary.witness_nats - boundary.scorer_nats) <= allowed]
+    worst = max((abs(boundary.witness_nats - boundary.scorer_nats) for boundary in boundaries), default=0.0)
+    numbers = {"borders": len(boundaries), "apart": len(apart), "allowed_nats": allowed, "largest_nats": min(worst, 1e3),
+               "positions": [boundary.position for boundary in apart[:8]]}
+    if len(apart) > STRAY_BOUNDARIES * len(boundaries):
+        return Test("borders", "unknown", f"at {len(apart)} of {len(boundaries)} borders the witness's row is up to {worst:.3f} "
                     "nats off the scorer's blind one: the witness is not the program that scored", numbers)
-    return Test("borders", "pass", f"{len(borders) - len(apart)} of {len(borders)} blind rows of the scorer match the witness's "
+    return Test("borders", "pass", f"{len(boundaries) - len(apart)} of {len(boundaries)} blind rows of the scorer match the witness's "
                 f"(largest difference {worst:.1e} nats)", numbers)
 
 

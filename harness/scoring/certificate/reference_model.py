@@ -19,7 +19,7 @@ DISCOUNT = 0.75
 ORDER = 2
 
 
-def prices(tokens_T: npt.NDArray[np.uint16], vocab_size: int, order: int = ORDER) -> npt.NDArray[np.float64]:
+def probabilities(tokens_T: npt.NDArray[np.uint16], vocab_size: int, order: int = ORDER) -> npt.NDArray[np.float64]:
     """b_T: the probability of each token of the stream given those before it; b_0 is 1 / vocab_size.
 
     Every number lies in (0, 1], and over all tokens that could stand at a place they sum to 1. `order` is the number of

@@ -12,7 +12,7 @@ from harness.scoring.certificate.sampling import Floats
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class Responses:
     """One witness over a plan's asked_P, in their order.
 
     nats_P: -ln of the true token's probability under its row, renormalised in float64 (+inf where that is 0).
@@ -36,7 +36,7 @@ class Answers:
         return np.where(self.answered_P, self.nats_P, np.inf)
 
 
-class Border(NamedTuple):
+class BoundaryPair(NamedTuple):
     """The first token of a chunk: what the scorer's row and the witness's row, both given blind, cost there, in nats."""
 
     position: int

@@ -23,14 +23,14 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 BLOCK_TOKENS = 1 << 20
-WEIGHT_FLOOR = 0.25
-SUSPECTS_PER_PROBE = 0.25
+LEAST_WEIGHT_SHARE = 0.25
+OUTLIERS_PER_PROBE = 0.25
 ALPHAS = (0.008, 0.002)
 """Share of the 1 % that the first and the second look may err by."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
+class ReportedScore:
     """What the ledger holds of one seed, with the judge's prices. Token 0 is given, not scored.
 
     tokens_T; nats_T as claimed; prices_T = floor.prices(tokens_T); n_bytes of the scored text; chunk_tokens as declared.
@@ -38,7 +38,7 @@ class Scored:
 
     tokens_T: npt.NDArray[np.uint16]
     nats_T: npt.NDArray[np.floating]
-    prices_T: Floats
+    reference_T: Floats
     n_bytes: int
     chunk_tokens: int
 
@@ -48,22 +48,22 @@ class Scored:
 
 
 @dataclasses.dataclass(frozen=True)
-class Design:
+class SamplingDesign:
     """Everything about a draw but the coins: pi_T, largest_T (U_t) and floored_T (c^_t) in nats, suspects (positions)."""
 
-    scored: Scored
-    look: int
+    scored: ReportedScore
+    round_number: int
     eps: float
     covered: int
     pi_T: Floats
     largest_T: Floats
-    floored_T: Floats
+    mixed_T: Floats
     theta_max: float
-    suspects: npt.NDArray[np.int64]
+    outliers: npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """A draw: the positions to ask, in order, and what the bound needs at each; nothing else of the text's length.
 
     asked_P holds coins and suspects together; coin_P says which of them the coins chose. pi_P, largest_P (U_t, nats),
@@ -72,23 +72,23 @@ class Plan:
     can reach.
     """
 
-    look: int
+    round_number: int
     eps: float
     covered: int
     n_scored: int
     asked_P: npt.NDArray[np.int64]
-    coin_P: npt.NDArray[np.bool_]
+    selected_P: npt.NDArray[np.bool_]
     pi_P: Floats
     largest_P: Floats
-    floored_P: Floats
-    price_P: Floats
+    mixed_P: Floats
+    reference_P: Floats
     theta_max: float
     n_expected: float
     uncovered_nats: float
 
     @property
     def alpha(self) -> float:
-        return ALPHAS[self.look - 1]
+        return ALPHAS[self.round_number - 1]
 
 
 def uniforms(seed: bytes, n_tokens: int) -> Floats:
@@ -102,7 +102,7 @@ def uniforms(seed: bytes, n_tokens: int) -> Floats:
     return u_T
 
 
-def prefix(seed: bytes, scored: Scored, chunks: int) -> int:
+def draw_prefix(seed: bytes, scored: ReportedScore, chunks: int) -> int:
     """Where a witness that covers at most `chunks` chunks stops, in tokens: after half of them or more, by the seed, so that
     nobody knows before the score was fixed how far it comes (but for one chunk, which has no half)."""
     whole = -(-len(scored.tokens_T) // scored.chunk_tokens)
@@ -114,50 +114,50 @@ def prefix(seed: bytes, scored: Scored, chunks: int) -> int:
     return max((least + drawn % (most - least + 1)) * scored.chunk_tokens, 2)
 
 
-def share(n_probes: int, look: int = 1) -> float:
+def mixture_share(n_probes: int, round_number: int = 1) -> float:
     """eps: the judge's share of the mixture. ln(1/alpha) / N minimises what an honest program is charged (bound.py)."""
-    return min(0.5, -math.log(ALPHAS[look - 1]) / n_probes)
+    return min(0.5, -math.log(ALPHAS[round_number - 1]) / n_probes)
 
 
-def floored(nats_T: npt.NDArray[np.floating], prices_T: Floats, eps: float) -> Floats:
+def mixed(nats_T: npt.NDArray[np.floating], reference_T: Floats, eps: float) -> Floats:
     """-ln((1 - eps) exp(-nats) + eps b): the cost in nats under the mixture; +inf nats (no answer) leaves the floor alone."""
-    floored_T: Floats = -np.logaddexp(math.log1p(-eps) - nats_T.astype(np.float64), math.log(eps) + np.log(prices_T))
-    return floored_T
+    mixed_T: Floats = -np.logaddexp(math.log1p(-eps) - nats_T.astype(np.float64), math.log(eps) + np.log(reference_T))
+    return mixed_T
 
 
-def design(scored: Scored, n_probes: int, *, look: int = 1, covered: int | None = None) -> Design:
+def design(scored: ReportedScore, n_probes: int, *, round_number: int = 1, covered: int | None = None) -> SamplingDesign:
     """Inclusion probabilities for n_probes tokens on average. `covered` bounds a witness that stops early: tokens from
     that position on are never asked, and are charged whole."""
     n_tokens = len(scored.tokens_T)
     covered = n_tokens if covered is None else min(covered, n_tokens)
     assert covered > 1 and n_probes > 0, f"{n_probes} probes among {covered} tokens"
-    eps = share(n_probes, look)
-    floored_T = floored(scored.nats_T, scored.prices_T, eps)
-    largest_T = np.maximum(-math.log(eps) - np.log(scored.prices_T) - floored_T, 0.0)
+    eps = mixture_share(n_probes, round_number)
+    mixed_T = mixed(scored.nats_T, scored.reference_T, eps)
+    largest_T = np.maximum(-math.log(eps) - np.log(scored.reference_T) - mixed_T, 0.0)
     inside = slice(1, covered)
     pi_T = np.zeros(n_tokens)
-    pi_T[inside], theta_max = inclusion(np.maximum(largest_T[inside], WEIGHT_FLOOR * largest_T[inside].mean()), n_probes)
-    suspects = np.zeros(0, np.int64)
-    if n_suspects := min(int(SUSPECTS_PER_PROBE * n_probes), covered - 1):
-        surprise_T = -np.log(scored.prices_T[inside]) - scored.nats_T[inside]
-        suspects = 1 + np.argpartition(-surprise_T, n_suspects - 1)[:n_suspects]
-    return Design(scored, look, eps, covered, pi_T, largest_T, floored_T, theta_max, suspects)
+    pi_T[inside], theta_max = inclusion(np.maximum(largest_T[inside], LEAST_WEIGHT_SHARE * largest_T[inside].mean()), n_probes)
+    outliers = np.zeros(0, np.int64)
+    if n_outliers := min(int(OUTLIERS_PER_PROBE * n_probes), covered - 1):
+        surprise_T = -np.log(scored.reference_T[inside]) - scored.nats_T[inside]
+        outliers = 1 + np.argpartition(-surprise_T, n_outliers - 1)[:n_outliers]
+    return SamplingDesign(scored, round_number, eps, covered, pi_T, largest_T, mixed_T, theta_max, outliers)
 
 
-def toss(chosen: Design, u_T: Floats) -> Plan:
+def select(chosen: SamplingDesign, u_T: Floats) -> SamplingPlan:
     """The plan that these coins make of a design."""
-    coin_T = u_T < chosen.pi_T
-    asked_T = coin_T.copy()
-    asked_T[chosen.suspects] = True
+    selected_T = u_T < chosen.pi_T
+    asked_T = selected_T.copy()
+    asked_T[chosen.outliers] = True
     asked_P, inside = np.flatnonzero(asked_T), slice(1, chosen.covered)
-    return Plan(chosen.look, chosen.eps, chosen.covered, chosen.scored.n_scored, asked_P, coin_T[asked_P],
-                chosen.pi_T[asked_P], chosen.largest_T[asked_P], chosen.floored_T[asked_P], chosen.scored.prices_T[asked_P],
+    return SamplingPlan(chosen.round_number, chosen.eps, chosen.covered, chosen.scored.n_scored, asked_P, selected_T[asked_P],
+                chosen.pi_T[asked_P], chosen.largest_T[asked_P], chosen.mixed_T[asked_P], chosen.scored.reference_T[asked_P],
                 chosen.theta_max, float(chosen.pi_T[inside].sum()), float(chosen.largest_T[chosen.covered:].sum()))
 
 
-def draw(seed: bytes, scored: Scored, n_probes: int, *, look: int = 1, covered: int | None = None) -> Plan:
+def draw(seed: bytes, scored: ReportedScore, n_probes: int, *, round_number: int = 1, covered: int | None = None) -> SamplingPlan:
     """The plan of a seed. A larger n_probes of the same seed asks nearly a superset: the same u_T against higher pi_T."""
-    return toss(design(scored, n_probes, look=look, covered=covered), uniforms(seed, len(scored.tokens_T)))
+    return select(design(scored, n_probes, round_number=round_number, covered=covered), uniforms(seed, len(scored.tokens_T)))
 
 
 def inclusion(weight_T: Floats, n_probes: float) -> tuple[Floats, float]:

@@ -43,7 +43,7 @@ class Evidence(NamedTuple):
         return seconds if seconds < PROFILES[self.profile].train_seconds else None
 
 
-class Judged(NamedTuple):
+class CheckResult(NamedTuple):
     """What a check found."""
 
     outcome: Outcome
@@ -60,7 +60,7 @@ class Rule(NamedTuple):
     """C1..C4 of #1017, or null."""
     source: str
     not_covered: str
-    check: Callable[[Evidence], Judged]
+    check: Callable[[Evidence], CheckResult]
     decides_records: bool = False
     """Whether `unknown` keeps a run of profile `record` from a verdict."""
 
@@ -72,14 +72,14 @@ def finding(rule: Rule, evidence: Evidence) -> dict[str, Any]:
             "not_covered": rule.not_covered, "source": rule.source, "limit": judged.limit}
 
 
-def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> Judged | None:
+def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> CheckResult | None:
     """The failures that the referee recorded under `rule_ids`, as one judgement; None where there are none."""
     found = [(record.seed, attempt) for record in evidence.seeds for attempt in record.attempts
              if attempt.outcome in ("failed", "over_limit") and attempt.rule in rule_ids]
     if not found:
         return None
     lines = [f"seed {seed}, {attempt.stage}: {(attempt.message or '').splitlines()[0]}" for seed, attempt in found]
-    return Judged("fail", "; ".join(lines), any(attempt.outcome == "over_limit" for _, attempt in found))
+    return CheckResult("fail", "; ".join(lines), any(attempt.outcome == "over_limit" for _, attempt in found))
 
 
 def ended_early(evidence: Evidence, stage: StageName, what: str) -> str:

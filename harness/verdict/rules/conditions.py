@@ -12,15 +12,15 @@ from typing import Any
 from harness.edition import SIGNIFICANCE
 from harness.run.records import Attempt
 from harness.runners.base import COOPERATIVE
-from harness.verdict.rules.base import Evidence, Judged, Rule, ended_early, violated
+from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
 
 ROW_TOLERANCE = 1e-3
 """Largest |logsumexp| of a border row; float32 logits stay below 1e-4 (docs/protocol.md)."""
-BORDER_TOLERANCE = 1e-3
+BOUNDARY_TOLERANCE = 1e-3
 """Largest honest difference, in nats, between a token's number and the row given before it was shown, same shapes."""
-BORDER_BREACH = 0.05
+BOUNDARY_BREACH = 0.05
 """Beyond this no arithmetic noise explains the difference (bf16 rows differ by 0.02), unless MANY_BORDERS show such noise."""
-BORDER_GAP = 0.2
+BOUNDARY_GAP = 0.2
 """Beyond this none of any number is noise: noise of 0.0125 reached 0.13 at most in measurements."""
 RECORD_NATS = next(test.margin_nats for test in SIGNIFICANCE if test.name == "readme")
 """A record must clear its margin with all that is not certified counted against it, so that may not be more than the margin."""
@@ -32,7 +32,7 @@ def _scored(evidence: Evidence) -> list[Attempt]:
     return [attempt for record in evidence.seeds if (attempt := record.done("score")) is not None]
 
 
-def certified(evidence: Evidence, name: str) -> Judged | None:
+def certified(evidence: Evidence, name: str) -> CheckResult | None:
     """What the witnesses of all scored seeds say of one condition together; None where none was asked.
 
     Raises nothing: a seed whose witness could not be asked, or was not, leaves the condition unknown.
@@ -48,13 +48,13 @@ def certified(evidence: Evidence, name: str) -> Judged | None:
         if outcome == "unknown" and unasked:
             told.append(f"no witness was asked about seeds {', '.join(unasked)}")
         if told:
-            return Judged(outcome, "; ".join(told))
+            return CheckResult(outcome, "; ".join(told))
     if name == "C2":
-        return Judged("pass", "; ".join(f"seed {seed}: {condition['evidence']}" for seed, condition in found.items()))
+        return CheckResult("pass", "; ".join(f"seed {seed}: {condition['evidence']}" for seed, condition in found.items()))
     return _bounded(evidence, {seed: facts["certificate"] for seed, facts in asked.items()})
 
 
-def _bounded(evidence: Evidence, made: dict[int, dict[str, Any]]) -> Judged:
+def _bounded(evidence: Evidence, made: dict[int, dict[str, Any]]) -> CheckResult:
     """A condition that every seed's certificate shows, with the bounds that it rests on."""
     bounds = {seed: each["G_bpb"] for seed, each in made.items()}
     text = (f"with 99 % confidence at most {max(bounds.values()):.4f} bits per byte are unearned (seeds "
@@ -64,11 +64,11 @@ def _bounded(evidence: Evidence, made: dict[int, dict[str, Any]]) -> Judged:
     if strict:
         text += f", if a row depends on its own context alone; {max(strict):.4f} by strict prefixes, which assume nothing of it"
     if not evidence.isolated:
-        return Judged("unknown", f"{COOPERATIVE}; but for that, {text}")
+        return CheckResult("unknown", f"{COOPERATIVE}; but for that, {text}")
     if evidence.profile == "record" and max(each["G_nats"] for each in made.values()) > RECORD_NATS:
-        return Judged("unknown", f"{text}: more than the {RECORD_NATS:g} nats a token that a record must be better by; more "
+        return CheckResult("unknown", f"{text}: more than the {RECORD_NATS:g} nats a token that a record must be better by; more "
                       "probes would decide it")
-    return Judged("pass", text)
+    return CheckResult("pass", text)
 
 
 def _condition(facts: dict[str, Any], name: str) -> dict[str, Any]:
@@ -86,50 +86,50 @@ def witness_cut_off(evidence: Evidence) -> str | None:
     return f"the witness of seed {cut[0]} was cut off: the same command goes on with it, with the same coins" if cut else None
 
 
-def _causal(evidence: Evidence) -> Judged:
-    return certified(evidence, "C1") or Judged("unknown", witness_cut_off(evidence) or (
+def _causal(evidence: Evidence) -> CheckResult:
+    return certified(evidence, "C1") or CheckResult("unknown", witness_cut_off(evidence) or (
         "no witness was asked: whether a number used its own token, or later ones of its chunk, was not probed"))
 
 
-def _normalised(evidence: Evidence) -> Judged:
-    rows = [border["logsumexp"] for attempt in _scored(evidence) for border in attempt.facts["borders"]]
+def _normalised(evidence: Evidence) -> CheckResult:
+    rows = [boundary["logsumexp"] for attempt in _scored(evidence) for boundary in attempt.facts["borders"]]
     worst = max(rows, key=abs, default=0.0)
     if abs(worst) > ROW_TOLERANCE:
-        return Judged("fail", f"a border row sums to exp({worst:.2e}) instead of 1 (tolerance {ROW_TOLERANCE:g} nats)")
+        return CheckResult("fail", f"a border row sums to exp({worst:.2e}) instead of 1 (tolerance {ROW_TOLERANCE:g} nats)")
     if (found := certified(evidence, "C2")) is not None:
         return found
     if not rows:
-        return Judged("unknown", "no border row was given, and no witness was asked")
-    return Judged("unknown", f"{len(rows)} border rows sum to 1 (largest |logsumexp| {abs(worst):.1e}); no witness was asked "
+        return CheckResult("unknown", "no border row was given, and no witness was asked")
+    return CheckResult("unknown", f"{len(rows)} border rows sum to 1 (largest |logsumexp| {abs(worst):.1e}); no witness was asked "
                   "for the tokens between them")
 
 
-def _borders(evidence: Evidence) -> Judged:
-    return judge_borders([border for attempt in _scored(evidence) for border in attempt.facts["borders"]])
+def _boundaries(evidence: Evidence) -> CheckResult:
+    return check_boundaries([boundary for attempt in _scored(evidence) for boundary in attempt.facts["borders"]])
 
 
-def judge_borders(borders: list[dict[str, Any]]) -> Judged:
+def check_boundaries(boundaries: list[dict[str, Any]]) -> CheckResult:
     """Is what was said of each chunk's first token the same before and after it was shown? Borders as in run.json."""
-    if not borders:
-        return Judged("unknown", "no chunk border was scored")
-    worst = max(borders, key=lambda border: abs(border["before_nats"] - border["after_nats"]))
+    if not boundaries:
+        return CheckResult("unknown", "no chunk border was scored")
+    worst = max(boundaries, key=lambda boundary: abs(boundary["before_nats"] - boundary["after_nats"]))
     difference = worst["before_nats"] - worst["after_nats"]
-    text = (f"{len(borders)} borders: largest difference {difference:+.2e} nats, at token {worst['position']} "
+    text = (f"{len(boundaries)} borders: largest difference {difference:+.2e} nats, at token {worst['position']} "
             f"({worst['before_nats']:.6f} before it was shown, {worst['after_nats']:.6f} after)")
-    if abs(difference) <= BORDER_TOLERANCE:
-        return Judged("pass", text)
-    sizes = [abs(border["before_nats"] - border["after_nats"]) for border in borders]
-    noise = 1.4826 * BORDER_SPREADS * statistics.median(sizes) if len(borders) >= MANY_BORDERS else 0.0
-    torn = abs(difference) > max(BORDER_BREACH, min(noise, BORDER_GAP))
-    return Judged("fail" if torn else "unknown", text)
+    if abs(difference) <= BOUNDARY_TOLERANCE:
+        return CheckResult("pass", text)
+    sizes = [abs(boundary["before_nats"] - boundary["after_nats"]) for boundary in boundaries]
+    noise = 1.4826 * BORDER_SPREADS * statistics.median(sizes) if len(boundaries) >= MANY_BORDERS else 0.0
+    torn = abs(difference) > max(BOUNDARY_BREACH, min(noise, BOUNDARY_GAP))
+    return CheckResult("fail" if torn else "unknown", text)
 
 
-def _score_first(evidence: Evidence) -> Judged:
+def _score_first(evidence: Evidence) -> CheckResult:
     if (failed := violated(evidence, ("track",))) is not None:
         return failed
     done = _scored(evidence)
     if not done:
-        return Judged("unknown", "no seed was scored")
+        return CheckResult("unknown", "no seed was scored")
     learned = [len(attempt.facts["borders"]) for attempt in done if attempt.claims["adapts"]]
     how = f"`adapt` was never sent (track {evidence.manifest.track})"
     if learned:
@@ -140,30 +140,30 @@ def _score_first(evidence: Evidence) -> Judged:
                         f"seeds{some}")
 
 
-def _single_pass(evidence: Evidence) -> Judged:
+def _single_pass(evidence: Evidence) -> CheckResult:
     done = _scored(evidence)
     if not done:
-        return Judged("unknown", "no seed was scored")
+        return CheckResult("unknown", "no seed was scored")
     return _with_inside(evidence, "C4", f"{done[0].facts['scored_tokens']:,} tokens revealed once, in order, each answered once"
                         + ended_early(evidence, "score", "scoring attempts") + ended_early(evidence, "witness", "witnesses"))
 
 
-def _with_inside(evidence: Evidence, name: str, order: str) -> Judged:
+def _with_inside(evidence: Evidence, name: str, order: str) -> CheckResult:
     """What the order of messages shows between chunks, and where a witness was asked, what it says of their inside."""
     inside = certified(evidence, name)
     if inside is None:
-        return Judged("pass", order) if evidence.isolated else Judged("unknown", f"{COOPERATIVE}; but for that, {order}")
+        return CheckResult("pass", order) if evidence.isolated else CheckResult("unknown", f"{COOPERATIVE}; but for that, {order}")
     shown = "what the certificates bound, as under `causal`" if inside.outcome == "pass" else inside.evidence
     return inside._replace(evidence=f"between chunks: {order}; inside one: {shown}")
 
 
-def _documents(evidence: Evidence) -> Judged:
+def _documents(evidence: Evidence) -> CheckResult:
     scans = {record.seed: scan for record in evidence.seeds
              if (done := record.done("score")) is not None and (scan := done.facts.get("documents")) is not None}
     if not scans:
-        return Judged("unknown", "no seed was scanned document by document")
+        return CheckResult("unknown", "no seed was scanned document by document")
     odd = [f"seed {seed}: {scan['text']}" for seed, scan in scans.items() if scan["outcome"] != "pass"]
-    return Judged("unknown", "; ".join(odd)) if odd else Judged("pass", next(iter(scans.values()))["text"])
+    return CheckResult("unknown", "; ".join(odd)) if odd else CheckResult("pass", next(iter(scans.values()))["text"])
 
 
 RULES = (
@@ -172,7 +172,7 @@ RULES = (
          decides_records=True),
     Rule("normalised", "C2", "#1017 C2, #886, #1147", "rows that were not asked for, but for the bound", _normalised,
          decides_records=True),
-    Rule("border-rows", "C1", "docs/protocol.md", "tokens between the borders", _borders, decides_records=True),
+    Rule("border-rows", "C1", "docs/protocol.md", "tokens between the borders", _boundaries, decides_records=True),
     Rule("score-first", "C3", "#1017 C3, #402, #1376", "what a program does inside one chunk, but for the bound", _score_first),
     Rule("documents", None, "#168, #262, #275", "text that was learned by heart and paid for little by little", _documents),
     Rule("single-pass", "C4", "#1017 C4, #573, #846", "runs made elsewhere and not reported", _single_pass),

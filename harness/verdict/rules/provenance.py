@@ -3,75 +3,75 @@
 from __future__ import annotations
 
 from harness.edition import OFFICIAL_GPU, OFFICIAL_GPUS
-from harness.verdict.rules.base import Evidence, Judged, Rule, ended_early, violated
+from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
 
 CLAIM_TOLERANCE_BPB = 0.004
 """Largest cross-machine shift seen among honest re-runs: 0.0037 (#1177 of #1120)."""
 
 
-def _seeds(evidence: Evidence) -> Judged:
+def _seeds(evidence: Evidence) -> CheckResult:
     scored = [record.seed for record in evidence.seeds if record.outcome() == "scored"]
     missing = [str(seed) for seed in evidence.manifest.seeds if seed not in scored]
     if missing:
-        return Judged("unknown", f"seeds {', '.join(missing)} of the manifest were not scored in this run")
+        return CheckResult("unknown", f"seeds {', '.join(missing)} of the manifest were not scored in this run")
     if evidence.set_aside:
-        return Judged("unknown", f"seeds {', '.join(map(str, evidence.set_aside))} were run before: `--again` set earlier "
+        return CheckResult("unknown", f"seeds {', '.join(map(str, evidence.set_aside))} were run before: `--again` set earlier "
                       "runs of them aside, in this run's folder")
-    return Judged("pass", f"all {len(evidence.manifest.seeds)} seeds of the manifest were scored, none replaced"
+    return CheckResult("pass", f"all {len(evidence.manifest.seeds)} seeds of the manifest were scored, none replaced"
                   + ended_early(evidence, "train", "training attempts"))
 
 
-def _conduct(evidence: Evidence) -> Judged:
+def _conduct(evidence: Evidence) -> CheckResult:
     if (failed := violated(evidence, ("protocol", "contestant"))) is not None:
         return failed
     if not any(record.done("train") for record in evidence.seeds):
-        return Judged("unknown", "no stage was gone through")
-    return Judged("pass", "every frame in turn, every number lawful, no stage left before its last frame")
+        return CheckResult("unknown", "no stage was gone through")
+    return CheckResult("pass", "every frame in turn, every number lawful, no stage left before its last frame")
 
 
-def _hardware(evidence: Evidence) -> Judged:
+def _hardware(evidence: Evidence) -> CheckResult:
     trained = [attempt for record in evidence.seeds if (attempt := record.done("train")) is not None]
     found = {", ".join(gpu["name"] for gpu in attempt.host.get("gpus", [])) or "no GPU" for attempt in trained}
     official = bool(trained) and all(
         sum(OFFICIAL_GPU in gpu["name"] for gpu in attempt.host.get("gpus", [])) == OFFICIAL_GPUS for attempt in trained)
     names = "; ".join(sorted(found)) or "no seed was trained"
-    return Judged("pass" if official else "unknown", f"trained on {names}; official is {OFFICIAL_GPUS} x {OFFICIAL_GPU}")
+    return CheckResult("pass" if official else "unknown", f"trained on {names}; official is {OFFICIAL_GPUS} x {OFFICIAL_GPU}")
 
 
-def _environment(evidence: Evidence) -> Judged:
+def _environment(evidence: Evidence) -> CheckResult:
     if evidence.image is None:
-        return Judged("unknown", "no image: the packages of this machine's own environment")
-    return Judged("pass", f"image {evidence.image} built from lock {evidence.image_lock}, which the manifest names")
+        return CheckResult("unknown", "no image: the packages of this machine's own environment")
+    return CheckResult("pass", f"image {evidence.image} built from lock {evidence.image_lock}, which the manifest names")
 
 
-def _isolation(evidence: Evidence) -> Judged:
-    return Judged("pass" if evidence.isolated else "unknown", f"isolation: {evidence.isolation}")
+def _isolation(evidence: Evidence) -> CheckResult:
+    return CheckResult("pass" if evidence.isolated else "unknown", f"isolation: {evidence.isolation}")
 
 
-def _data(evidence: Evidence) -> Judged:
+def _data(evidence: Evidence) -> CheckResult:
     if not evidence.isolated:
-        return Judged("unknown", "the local runner hands over no validation text in train and pack, but cannot hide it")
-    return Judged("pass", f"dataset {evidence.dataset} ({evidence.dataset_sha256[:12]}): no validation text in train or "
+        return CheckResult("unknown", "the local runner hands over no validation text in train and pack, but cannot hide it")
+    return CheckResult("pass", f"dataset {evidence.dataset} ({evidence.dataset_sha256[:12]}): no validation text in train or "
                   "pack, no training text in pack or score, no network")
 
 
-def _claim(evidence: Evidence) -> Judged:
+def _claim(evidence: Evidence) -> CheckResult:
     claim = evidence.manifest.claim
     if claim is None:
-        return Judged("unknown", "the manifest claims no score")
+        return CheckResult("unknown", "the manifest claims no score")
     if (claim.dataset, claim.profile) != (evidence.dataset, evidence.profile):
-        return Judged("unknown", f"the claim is about {claim.dataset}, profile {claim.profile}; this run is {evidence.dataset}, "
+        return CheckResult("unknown", f"the claim is about {claim.dataset}, profile {claim.profile}; this run is {evidence.dataset}, "
                       f"profile {evidence.profile}")
     if evidence.shortened is not None:
-        return Judged("unknown", f"trained under a clock of {evidence.shortened:g} s, which the claim is not about")
+        return CheckResult("unknown", f"trained under a clock of {evidence.shortened:g} s, which the claim is not about")
     measured = {r.seed: a.facts["bpb"] for r in evidence.seeds if (a := r.done("score")) is not None}
     worse = {seed: measured[seed] - bpb for seed, bpb in claim.bpb.items()
              if seed in measured and measured[seed] - bpb > CLAIM_TOLERANCE_BPB}
     compared = sorted(set(measured) & set(claim.bpb))
     if not compared:
-        return Judged("unknown", "none of the claimed seeds was scored")
+        return CheckResult("unknown", "none of the claimed seeds was scored")
     text = "; ".join(f"seed {seed}: {claim.bpb[seed]:.4f} claimed, {measured[seed]:.4f} measured" for seed in compared)
-    return Judged("fail" if worse else "pass", text)
+    return CheckResult("fail" if worse else "pass", text)
 
 
 RULES = (

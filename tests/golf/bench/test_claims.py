@@ -11,7 +11,7 @@ import torch
 from golf.bench import claims, compression, subjects, work
 from golf.bench.claims import LAYERS_SHARED, PLAIN, QUANTISED, ROTATED, Bench
 from golf.bench.compression import Interval, paired
-from golf.bench.contestants import Course
+from golf.bench.contestants import BenchConfig
 from golf.bench.evaluation import Text
 from golf.bench.subjects import Trained
 from golf.storage import arrays
@@ -35,7 +35,7 @@ def course(tmp_path):
     header[:3] = 20240520, 1, len(tokens)
     path = tmp_path / "train_000000.bin"
     path.write_bytes(header.tobytes() + tokens.tobytes())
-    return Course([path], tmp_path / "none.model", V, 0.0, 1, compiled=False)
+    return BenchConfig([path], tmp_path / "none.model", V, 0.0, 1, compiled=False)
 
 
 def quiet(line: str) -> None:
@@ -101,7 +101,7 @@ def test_the_payload_is_what_the_compressor_gets(bench):
     """Noise does not compress, so that int8 codes of 8 bits take about the bytes of the payload."""
     own, random = bench.trained(SUBJECT), torch.Generator().manual_seed(1)
     noise = {name: torch.randn(weight.shape, generator=random) for name, weight in own.weights.items()}
-    packed = compression.weigh(Trained(own.config, noise, own.stats), V, bits=8)
+    packed = compression.measure_compression(Trained(own.config, noise, own.stats), V, bits=8)
     assert 0.95 < packed.ratio < 1.3
 
 
@@ -124,7 +124,7 @@ def test_a_portrait_tells_a_heavy_tail_from_a_normal_one_and_what_lies_under_the
     weights = {name: 0.1 * torch.randn(weight.shape, generator=random) for name, weight in own.weights.items()}
     name = "blocks.1.mlp.up.weight"
     weights[name][:, 0] *= 40
-    found = compression.portrait(Trained(own.config, weights, own.stats))
+    found = compression.describe_tensor(Trained(own.config, weights, own.stats))
     assert found["blocks.0.mlp.up.weight"]["kurtosis"] == pytest.approx(3, abs=0.5)
     assert found[name]["kurtosis"] > 10 > found[name]["kurtosis_rotated"]
     assert found["blocks.0.mlp.up.weight"]["rows_under_floor"] == 1.0 > found[name]["rows_under_floor"]

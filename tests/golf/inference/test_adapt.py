@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from golf.inference.adapt import NO_TARGET, Adaptation, BiasDescent, Chunk, WeightDescent, rate, sequences
 from golf.inference.predict import Predictor
-from golf.inference.windows import Tail
+from golf.inference.windows import TokenBuffer
 from golf.recipe.config import Config, load
 from golf.recipe.schema import AdaptConfig, ModelConfig
 from golf.runtime.dist import Ranks
@@ -178,7 +178,7 @@ def scored_and_learned(tokens: np.ndarray, cfg: AdaptConfig, config: Config = CO
                             ranks=ALONE, micro_tokens=1 << 16)  # fmt: skip
     predictor = Predictor(adaptation.biased(model), window=score.window, stride=score.stride, batch=score.batch_windows,
                           full=adaptation.biased(forward))  # fmt: skip
-    tail, means = Tail(0, tokens), []
+    tail, means = TokenBuffer(0, tokens), []
     for chunk in chunks(tokens):
         start = chunk.number * CHUNK
         means.append(float(predictor.nats(tail, start, start + len(chunk.tokens), watch=adaptation.watch).mean()))

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from golf.inference import windows
 from golf.inference.predict import Predictor
-from golf.inference.windows import Tail
+from golf.inference.windows import TokenBuffer
 
 V = 11
 SHAPES = st.integers(1, 9).flatmap(lambda s: st.tuples(st.integers(s, 40), st.just(s)))
@@ -39,7 +39,7 @@ def predictor(window: int, stride: int, batch: int = 4) -> Predictor:
 
 
 def score_all(p: Predictor, tokens: np.ndarray, chunk: int) -> np.ndarray:
-    tail, parts = Tail(), []
+    tail, parts = TokenBuffer(), []
     for start in range(0, len(tokens), chunk):
         tail.reveal(tokens[start : start + chunk], keep=p.window)
         parts.append(p.nats(tail, start, tail.stop))
@@ -69,7 +69,7 @@ def test_one_row_and_many_lanes_are_what_score_gives(shape, n, seed):
     nats = score_all(p, tokens, n)
     tails = []
     for t in range(1, n):
-        tail = Tail(max(0, t - window), tokens[max(0, t - window) : t])
+        tail = TokenBuffer(max(0, t - window), tokens[max(0, t - window) : t])
         np.testing.assert_allclose(p.row(tail), by_the_rule(tokens, t, window, stride), atol=2e-6)
         tails.append(tail)
     if tails:
@@ -112,7 +112,7 @@ def test_the_ranks_share_the_targets_in_whole_blocks_and_leave_none_out(shape, s
         assert low == high or high == stop or high % stride == 0
     p = predictor(window, stride)
     tokens = stream(stop or 1)
-    tail = Tail(0, tokens)
+    tail = TokenBuffer(0, tokens)
     whole = p.nats(tail, start, stop)
     shared = np.concatenate([p.nats(tail, low, high) for low, high in parts])
     np.testing.assert_allclose(whole, shared, atol=2e-6)
@@ -121,13 +121,13 @@ def test_the_ranks_share_the_targets_in_whole_blocks_and_leave_none_out(shape, s
 def test_a_tail_keeps_what_a_window_needs_and_forgets_the_rest():
     p = predictor(16, 4)
     tokens = stream(200)
-    tail = Tail()
+    tail = TokenBuffer()
     for start in range(0, 200, 7):
         tail.reveal(tokens[start : start + 7], keep=p.window)
         assert len(tail.tokens) <= 16 + 7
         np.testing.assert_allclose(p.row(tail), by_the_rule(np.append(tokens, 0), tail.stop, 16, 4), atol=2e-6)
     with pytest.raises(ValueError, match="tokens kept begin at"):
-        p.row(Tail(190, tokens[190:]))
+        p.row(TokenBuffer(190, tokens[190:]))
     with pytest.raises(ValueError, match="lie outside"):
         p.nats(tail, 0, 10)
 
@@ -135,11 +135,11 @@ def test_a_tail_keeps_what_a_window_needs_and_forgets_the_rest():
 def test_later_tokens_of_the_chunk_do_not_reach_a_prediction():
     p = predictor(16, 4)
     tokens = stream(100)
-    nats = p.nats(Tail(0, tokens), 0, 100)
+    nats = p.nats(TokenBuffer(0, tokens), 0, 100)
     for t in (1, 3, 4, 50, 63, 64, 99):
         changed = tokens.copy()
         changed[t:] = (changed[t:] + 1) % V
-        again = p.nats(Tail(0, changed), 0, 100)
+        again = p.nats(TokenBuffer(0, changed), 0, 100)
         np.testing.assert_array_equal(nats[:t], again[:t])
 
 
@@ -151,7 +151,7 @@ def test_who_watches_sees_each_target_asked_for_once_and_its_prediction(shape, s
     def watch(log_p_BSV, truth_BS, scored_BS):
         seen.append(-log_p_BSV.gather(2, truth_BS[:, :, None])[:, :, 0][scored_BS])
 
-    tail = Tail(0, stream(start + n))
+    tail = TokenBuffer(0, stream(start + n))
     nats = p.nats(tail, start, start + n, watch=watch)
     np.testing.assert_array_equal(nats, p.nats(tail, start, start + n))
     expected = nats[1:] if start == 0 else nats  # x_0 is not predicted
@@ -161,4 +161,4 @@ def test_who_watches_sees_each_target_asked_for_once_and_its_prediction(shape, s
 def test_a_model_that_gives_other_than_float32_logits_of_the_targets_is_an_error():
     p = Predictor(lambda ids, last: toy(ids, last).to(torch.bfloat16), window=8, stride=2, batch=2)
     with pytest.raises(ValueError, match="float32 logits of the last 2"):
-        p.nats(Tail(0, stream(30)), 8, 30)
+        p.nats(TokenBuffer(0, stream(30)), 8, 30)

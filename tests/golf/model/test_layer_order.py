@@ -6,24 +6,24 @@ import pytest
 import torch
 
 from golf.model.gpt import GPT
-from golf.model.layer_order import Visit, n_skips, order, visits
+from golf.model.layer_order import LayerStep, layer_steps, n_skips, order
 from golf.recipe.config import load
 
 
 def test_eleven_layers_have_five_savers_and_five_takers_and_the_last_takes_nothing():
-    plan = visits(tuple(range(11)), skips=True)
+    plan = layer_steps(tuple(range(11)), skips=True)
     assert [v.layer for v in plan if v.save] == [0, 1, 2, 3, 4]
     assert [v.skip for v in plan] == [None] * 5 + [0, 1, 2, 3, 4, None]
 
 
 def test_the_baseline_has_four_skips():
-    assert n_skips(visits(tuple(range(9)), skips=True)) == 4
+    assert n_skips(layer_steps(tuple(range(9)), skips=True)) == 4
 
 
 @pytest.mark.parametrize("n", range(1, 14))
 def test_every_saved_output_is_taken_once_last_in_first_out(n):
     stack, pairs = [], []
-    for visit in visits(tuple(range(n)), skips=True):
+    for visit in layer_steps(tuple(range(n)), skips=True):
         if visit.skip is not None:
             pairs.append((stack.pop(), visit.layer))
         if visit.save:
@@ -33,11 +33,11 @@ def test_every_saved_output_is_taken_once_last_in_first_out(n):
 
 
 def test_without_skips_the_plan_is_the_order_and_layers_may_repeat():
-    assert visits((0, 1, 1, 2), skips=False) == (Visit(0), Visit(1), Visit(1), Visit(2))
+    assert layer_steps((0, 1, 1, 2), skips=False) == (LayerStep(0), LayerStep(1), LayerStep(1), LayerStep(2))
 
 
 def test_depth_recurrence_has_the_published_order():
-    plan = visits(order(11, (3, 4, 5), 2), skips=True)
+    plan = layer_steps(order(11, (3, 4, 5), 2), skips=True)
     encoder, decoder = plan[:8], plan[8:]
     assert [v.layer for v in encoder] == [0, 1, 2, 3, 4, 5, 3, 4]
     assert [v.layer for v in decoder] == [5, 3, 4, 5, 6, 7, 8, 9, 10]
@@ -48,7 +48,7 @@ def test_depth_recurrence_has_the_published_order():
 
 def test_an_earlier_record_looped_through_two_layers():
     """#1394: encoder 0 1 2 3 4 5 4, decoder 5 4 5 6 .. 10."""
-    plan = visits(order(11, (4, 5), 2), skips=True)
+    plan = layer_steps(order(11, (4, 5), 2), skips=True)
     assert [v.layer for v in plan if v.save] == [0, 1, 2, 3, 4, 5, 4]
     assert [v.layer for v in plan if not v.save] == [5, 4, 5, 6, 7, 8, 9, 10]
 

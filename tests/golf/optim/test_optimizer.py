@@ -10,7 +10,7 @@ from torch import nn
 
 from golf.optim.ema import Ema
 from golf.optim.optimizer import Optimizer, route
-from golf.optim.schedule import Moment, average_decay, reached, warmdown, warmup
+from golf.optim.schedule import TrainingProgress, average_decay, reached, warmdown, warmup
 from golf.recipe.config import load
 from golf.recipe.schema import OptimConfig
 from tests.golf.recipes import FULL, SUBMISSION, config_without, lively
@@ -36,7 +36,7 @@ def test_parameters_go_where_586_sends_them(name, group):
     assert route(name, dict(lively(load(FULL)).named_parameters())[name]) == group
 
 
-def step_once(cfg: OptimConfig, now: Moment, scale: float = 1.0) -> dict[str, torch.Tensor]:
+def step_once(cfg: OptimConfig, now: TrainingProgress, scale: float = 1.0) -> dict[str, torch.Tensor]:
     model = lively(load(FULL))
     optimizer = Optimizer(model.named_parameters(), cfg)
     for i, p in enumerate(model.parameters()):
@@ -48,18 +48,18 @@ def step_once(cfg: OptimConfig, now: Moment, scale: float = 1.0) -> dict[str, to
 
 def test_at_the_end_of_the_warmdown_nothing_moves():
     cfg = OptimConfig(warmdown=0.5, muon_decay=0.1, embed_decay=0.1, scalar_decay=0.1)
-    for name, p in step_once(cfg, Moment(100, 1.0)).items():
+    for name, p in step_once(cfg, TrainingProgress(100, 1.0)).items():
         assert torch.equal(p, lively(load(FULL)).get_parameter(name))
 
 
 def test_a_clip_that_is_never_reached_is_neutral():
-    free, wide = (step_once(OptimConfig(clip=clip, warmdown=0), Moment(3, 0.1)) for clip in (0.0, 1e9))
+    free, wide = (step_once(OptimConfig(clip=clip, warmdown=0), TrainingProgress(3, 0.1)) for clip in (0.0, 1e9))
     assert all(torch.equal(free[name], wide[name]) for name in free)
 
 
 @pytest.mark.parametrize("name", ["muon-decay", "adam-decay"])
 def test_decay_off_leaves_the_other_optimizer_alone(name):
-    full, off = (step_once(c.optim, Moment(3, 0.1)) for c in (load(FULL), config_without(name)))
+    full, off = (step_once(c.optim, TrainingProgress(3, 0.1)) for c in (load(FULL), config_without(name)))
     owner = {"muon-decay": ("muon",), "adam-decay": ("embed", "scalar")}[name]
     for key, p in full.items():
         assert torch.equal(p, off[key]) is (route(key, p) not in owner)
@@ -68,7 +68,7 @@ def test_decay_off_leaves_the_other_optimizer_alone(name):
 @pytest.mark.parametrize(("field", "owner"), [("muon_decay", "muon"), ("embed_decay", "embed"), ("scalar_decay", "scalar")])
 def test_each_decay_shrinks_its_own_group_by_its_own_rate(field, owner):
     rate = {"muon_lr": 0.5, "embed_lr": 0.25, "scalar_lr": 0.125}
-    plain, decayed = (step_once(OptimConfig(warmdown=0, **rate, **{field: value}), Moment(3, 0.1)) for value in (0.0, 0.1))
+    plain, decayed = (step_once(OptimConfig(warmdown=0, **rate, **{field: value}), TrainingProgress(3, 0.1)) for value in (0.0, 0.1))
     for name, start in lively(load(FULL)).named_parameters():
         shrunk = 0.1 * rate[f"{owner}_lr"] * start if route(name, start) == owner else torch.zeros_like(start)
         torch.testing.assert_close(plain[name] - decayed[name], shrunk, atol=1e-6, rtol=1e-4)
@@ -87,21 +87,21 @@ def test_a_state_put_back_continues_as_if_nothing_had_happened():
                     tensor.copy_(saved[name])
             for i, p in enumerate(model.parameters()):
                 p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * step + i))
-            optimizer.step(Moment(step, step / 4))
+            optimizer.step(TrainingProgress(step, step / 4))
         found.append(list(model.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_a_horizon_is_reached_once_and_for_good():
-    steps = [reached(Moment(step, step / 10), 3) for step in range(10)]
-    shares = [reached(Moment(step, step / 10), 0.3) for step in range(10)]
+    steps = [reached(TrainingProgress(step, step / 10), 3) for step in range(10)]
+    shares = [reached(TrainingProgress(step, step / 10), 0.3) for step in range(10)]
     assert steps == shares == [False] * 3 + [True] * 7
-    assert reached(Moment(0, 0.0), 0)
-    assert reached(Moment(0, 0.0), 0.0)
+    assert reached(TrainingProgress(0, 0.0), 0)
+    assert reached(TrainingProgress(0, 0.0), 0.0)
 
 
 def test_a_warmdown_of_3500_steps_covers_the_last_3500_of_8100():
-    rate = [warmdown(Moment(step, step / 8100), 3500, "cosine") for step in range(1, 8101)]
+    rate = [warmdown(TrainingProgress(step, step / 8100), 3500, "cosine") for step in range(1, 8101)]
     assert rate[4599 - 1] == 1.0
     assert rate[4700 - 1] < 1.0
     assert rate[6350 - 1] == pytest.approx(0.5)
@@ -110,26 +110,26 @@ def test_a_warmdown_of_3500_steps_covers_the_last_3500_of_8100():
 
 
 def test_horizons_in_steps_and_in_fractions_agree():
-    now = Moment(600, 0.75)
+    now = TrainingProgress(600, 0.75)
     assert warmdown(now, 400, "linear") == pytest.approx(warmdown(now, 0.5, "linear")) == pytest.approx(0.5)
     assert warmup(now, 800, 0.8, 0.9) == pytest.approx(warmup(now, 1.0, 0.8, 0.9)) == pytest.approx(0.875)
     assert average_decay(now, 0.0, 0.05) == pytest.approx(1 - 1 / 40)
 
 
 def test_neutral_schedules_are_constant():
-    for now in (Moment(0, 0.0), Moment(1, 0.001), Moment(500, 1.0)):
+    for now in (TrainingProgress(0, 0.0), TrainingProgress(1, 0.001), TrainingProgress(500, 1.0)):
         assert warmdown(now, 0, "linear") == 1.0
         assert warmup(now, 0, 0.8, 0.9) == 0.9
 
 
 def test_the_first_step_is_at_full_rate_whatever_the_horizon():
-    assert warmdown(Moment(0, 0.0), 3500, "cosine") == 1.0
-    assert average_decay(Moment(0, 0.0), 0.0, 0.1) == 0.0
+    assert warmdown(TrainingProgress(0, 0.0), 3500, "cosine") == 1.0
+    assert average_decay(TrainingProgress(0, 0.0), 0.0, 0.1) == 0.0
 
 
 def test_the_profiles_keep_the_reach_of_the_records_average():
     solo = load(SUBMISSION.read_text(), "solo").optim
-    assert average_decay(Moment(4050, 0.5), 0, solo.ema_fraction) == pytest.approx(0.997, abs=1e-4)
+    assert average_decay(TrainingProgress(4050, 0.5), 0, solo.ema_fraction) == pytest.approx(0.997, abs=1e-4)
 
 
 def test_the_average_is_the_sum_it_claims_to_be():

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from golf.quant import grid
-from golf.quant.clip import QUANTILES, Reach, clip, importance
+from golf.quant.clip import QUANTILES, ClipMethod, clip, importance
 from golf.quant.loss import loss
 from golf.storage import entropy
 from tests.golf.quant.samples import WEIGHTS, gaussian
@@ -23,7 +23,7 @@ def squared_error(weight_RC, clip_R, bits, fisher_RC=None) -> float:
 @settings(deadline=None, max_examples=50)
 @given(weight_RC=WEIGHTS, share=st.floats(0.5, 1))
 def test_the_quantile_is_that_of_torch(weight_RC, share):
-    ours = clip(weight_RC, 6, Reach("quantile", quantile=share))
+    ours = clip(weight_RC, 6, ClipMethod("quantile", quantile=share))
     theirs = torch.quantile(weight_RC.abs(), share, dim=1)
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-3)
 
@@ -31,15 +31,15 @@ def test_the_quantile_is_that_of_torch(weight_RC, share):
 def test_the_quantile_of_one_is_the_maximum_and_both_cut_nothing():
     weight_RC = gaussian(8, 100)
     largest_R = weight_RC.abs().amax(dim=1)
-    assert torch.equal(clip(weight_RC, 6, Reach()), largest_R)
-    assert torch.equal(clip(weight_RC, 6, Reach("quantile", quantile=1.0)), largest_R)
+    assert torch.equal(clip(weight_RC, 6, ClipMethod()), largest_R)
+    assert torch.equal(clip(weight_RC, 6, ClipMethod("quantile", quantile=1.0)), largest_R)
 
 
 @pytest.mark.parametrize(("sigmas", "bits"), [(12.85, 6), (20.0, 8), (6.0, 6)])
 def test_with_a_clip_of_k_sigmas_the_entropy_is_bits_less_log2_k_plus_a_constant(sigmas, bits):
     # #1394: for normal rows H = log2(sqrt(2 pi e) R / k), R about 2^(bits - 1). The formula holds for steps below sigma.
     weight_RC = 0.37 * gaussian(256, 512)
-    clip_R = clip(weight_RC, bits, Reach("sigma", sigmas=sigmas))
+    clip_R = clip(weight_RC, bits, ClipMethod("sigma", sigmas=sigmas))
     codes_RC = grid.quantise(weight_RC, grid.row_steps(clip_R, bits), bits).codes_RC
     found = 8 * entropy.shannon_bytes(codes_RC.numpy()) / codes_RC.numel()
     assert found == pytest.approx(0.5 * math.log2(2 * math.pi * math.e) + math.log2(grid.largest_code(bits) / sigmas), abs=0.03)
@@ -49,7 +49,7 @@ def test_with_a_clip_of_k_sigmas_the_entropy_is_bits_less_log2_k_plus_a_constant
 def test_the_floor_costs_small_rows_their_bits_and_large_rows_nothing():
     small, large = 0.05 * gaussian(4, 64), 5 * gaussian(4, 64)
     for weight_RC, changes in ((small, True), (large, False)):
-        free_R, floored_R = (grid.row_steps(clip(weight_RC, 6, Reach(floor=on)), 6) for on in (False, True))
+        free_R, floored_R = (grid.row_steps(clip(weight_RC, 6, ClipMethod(floor=on)), 6) for on in (False, True))
         assert torch.equal(free_R, floored_R) is not changes
         if changes:
             assert (floored_R == torch.tensor(1 / 31, dtype=torch.float16)).all()
@@ -61,9 +61,9 @@ def test_the_floor_costs_small_rows_their_bits_and_large_rows_nothing():
 def test_the_search_finds_the_least_error_of_its_quantiles(seed, bits, weighted):
     weight_RC = gaussian(6, 3000, seed) ** 3
     fisher_RC = gaussian(6, 3000, seed + 1).square() if weighted else None
-    errors = [squared_error(weight_RC, clip(weight_RC, bits, Reach("quantile", quantile=share)), bits, fisher_RC)
+    errors = [squared_error(weight_RC, clip(weight_RC, bits, ClipMethod("quantile", quantile=share)), bits, fisher_RC)
               for share in QUANTILES]  # fmt: skip
-    found_R = clip(weight_RC, bits, Reach("search"), fisher_RC)
+    found_R = clip(weight_RC, bits, ClipMethod("search"), fisher_RC)
     assert squared_error(weight_RC, found_R, bits, fisher_RC) == min(errors)
 
 
@@ -72,7 +72,7 @@ def test_an_important_outlier_is_kept_and_an_unimportant_one_is_cut():
     weight_RC[:, 7] = 100.0
     fisher_RC = torch.ones_like(weight_RC)
     fisher_RC[:, 7] = 1e-6
-    cut_R, kept_R = (clip(weight_RC, 4, Reach("search"), f) for f in (fisher_RC, 1 / fisher_RC))
+    cut_R, kept_R = (clip(weight_RC, 4, ClipMethod("search"), f) for f in (fisher_RC, 1 / fisher_RC))
     assert (kept_R == 100).all() and (cut_R < 10).all()
 
 
@@ -80,16 +80,16 @@ def test_important_rows_reach_further_by_sigma_and_by_quantile_but_never_beyond_
     weight_RC, fisher_RC = gaussian(2, 1000), torch.ones(2, 1000)
     fisher_RC[0] = 1e-6
     assert importance(fisher_RC).tolist() == pytest.approx([1e-3, 1.0])
-    for reach, factor in ((Reach("sigma", sigmas=4.0), 2.0), (Reach("quantile", quantile=0.9), None)):
+    for reach, factor in ((ClipMethod("sigma", sigmas=4.0), 2.0), (ClipMethod("quantile", quantile=0.9), None)):
         plain_R, fisher_R = clip(weight_RC, 6, reach), clip(weight_RC, 6, reach, fisher_RC)
         assert plain_R[0] <= fisher_R[0] < 1.01 * plain_R[0] and fisher_R[1] > 1.5 * plain_R[1]
         assert fisher_R[1] == pytest.approx(factor * plain_R[1] if factor else weight_RC[1].abs().max())
-    assert torch.equal(clip(weight_RC, 6, Reach(), fisher_RC), clip(weight_RC, 6, Reach()))
+    assert torch.equal(clip(weight_RC, 6, ClipMethod(), fisher_RC), clip(weight_RC, 6, ClipMethod()))
 
 
 def test_a_fisher_diagonal_of_zeros_makes_nothing_important():
     weight_RC, zeros_RC = gaussian(2, 10), torch.zeros(2, 10)
     assert torch.equal(importance(zeros_RC), torch.zeros(2))
     for method in ("max", "quantile", "sigma"):
-        assert torch.equal(clip(weight_RC, 6, Reach(method), zeros_RC), clip(weight_RC, 6, Reach(method)))
-    assert torch.equal(clip(weight_RC, 6, Reach("search"), zeros_RC), clip(weight_RC, 6, Reach()))
+        assert torch.equal(clip(weight_RC, 6, ClipMethod(method), zeros_RC), clip(weight_RC, 6, ClipMethod(method)))
+    assert torch.equal(clip(weight_RC, 6, ClipMethod("search"), zeros_RC), clip(weight_RC, 6, ClipMethod()))

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from golf.quant import gptq, grid
-from golf.quant.clip import Reach, clip
+from golf.quant.clip import ClipMethod, clip
 from golf.quant.loss import output_error
 from tests.golf.quant.samples import gaussian, hessian
 
-CUT_NOTHING = Reach()
+CUT_NOTHING = ClipMethod()
 
 
-def steps(weight_RC: torch.Tensor, bits: grid.Bits, reach: Reach = CUT_NOTHING) -> torch.Tensor:
+def steps(weight_RC: torch.Tensor, bits: grid.Bits, reach: ClipMethod = CUT_NOTHING) -> torch.Tensor:
     return grid.row_steps(clip(weight_RC, bits, reach), bits)
 
 
@@ -29,7 +29,7 @@ def error(coded: grid.Coded, weight_RC: torch.Tensor, hessian_CC: torch.Tensor) 
 def test_feedback_is_never_worse_than_rounding_on_its_own_objective(seed, rows, columns, tokens, bits, method, dead):
     weight_RC, hessian_CC = gaussian(rows, columns, seed), hessian(columns, tokens, seed)
     hessian_CC[:dead], hessian_CC[:, :dead] = 0, 0
-    step_R = steps(weight_RC, bits, Reach(method, quantile=0.8, sigmas=2.0)).clamp(min=1e-3)
+    step_R = steps(weight_RC, bits, ClipMethod(method, quantile=0.8, sigmas=2.0)).clamp(min=1e-3)
     coded, plain = gptq.quantise(weight_RC, step_R, bits, hessian_CC), grid.quantise(weight_RC, step_R, bits)
     assert error(coded, weight_RC, hessian_CC) <= error(plain, weight_RC, hessian_CC)
     assert coded.codes_RC.abs().max() <= grid.largest_code(bits) and torch.equal(coded.step_R, step_R)

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from golf.quant import grid, recipe
-from golf.quant.clip import Reach
+from golf.quant.clip import ClipMethod
 from golf.quant.loss import loss, output_error
 from golf.quant.recipe import Recipe
 from golf.quant.stats import TensorStats
 from tests.golf.quant.samples import WEIGHTS, gaussian, inputs
 
-EVERYTHING = Recipe(bits=5, reach=Reach("sigma", sigmas=4.0, floor=True), rotate=True, awq=True, gptq=True, fisher=True,
+EVERYTHING = Recipe(bits=5, reach=ClipMethod("sigma", sigmas=4.0, floor=True), rotate=True, awq=True, gptq=True, fisher=True,
                     row_bits=True)
 
 
@@ -31,7 +31,7 @@ def back(weight: torch.Tensor, how: Recipe, stats: TensorStats | None = None) ->
 @given(
     weight_RC=WEIGHTS,
     how=st.tuples(st.none() | st.sampled_from(list(grid.BITS)), *[st.booleans()] * 3).map(
-        lambda drawn: Recipe(drawn[0], Reach(floor=drawn[1]), rotate=drawn[2], row_bits=drawn[3])
+        lambda drawn: Recipe(drawn[0], ClipMethod(floor=drawn[1]), rotate=drawn[2], row_bits=drawn[3])
     ),
 )
 def test_every_recipe_gives_a_tensor_back_within_its_rounding(weight_RC, how):
@@ -52,14 +52,14 @@ def test_every_recipe_gives_a_tensor_back_within_its_rounding(weight_RC, how):
 @given(seed=st.integers(0, 1000), rotate=st.booleans(), gptq=st.booleans())
 def test_eight_bits_with_every_technique_lose_next_to_nothing(seed, rotate, gptq):
     weight_RC, stats = gaussian(8, 96, seed), stats_of(8, 96, seed)
-    how = EVERYTHING._replace(bits=8, rotate=rotate, gptq=gptq, row_bits=False, reach=Reach("search"))
+    how = EVERYTHING._replace(bits=8, rotate=rotate, gptq=gptq, row_bits=False, reach=ClipMethod("search"))
     error = output_error(back(weight_RC, how, stats) - weight_RC, stats.hessian_CC)
     assert error < 3e-4 * output_error(weight_RC, stats.hessian_CC)
 
 
 @pytest.mark.parametrize("change", [{"rotate": False}, {"awq": False}, {"gptq": False}, {"fisher": False},
-                                    {"row_bits": False}, {"reach": Reach("search", floor=True)},
-                                    {"reach": Reach("sigma", sigmas=4.0)}])  # fmt: skip
+                                    {"row_bits": False}, {"reach": ClipMethod("search", floor=True)},
+                                    {"reach": ClipMethod("sigma", sigmas=4.0)}])  # fmt: skip
 def test_each_technique_changes_what_is_stored(change):
     weight_RC, stats = 0.05 * gaussian(24, 96) ** 3, stats_of(24, 96)
     with_it, without = (recipe.encode("w", weight_RC, how, stats) for how in (EVERYTHING, EVERYTHING._replace(**change)))
@@ -91,7 +91,7 @@ def test_bits_none_is_neutral_for_all_other_options():
 
 
 def test_statistics_that_no_technique_asks_for_change_nothing():
-    weight_RC, how = gaussian(30, 96), Recipe(bits=5, rotate=True, reach=Reach("search"))
+    weight_RC, how = gaussian(30, 96), Recipe(bits=5, rotate=True, reach=ClipMethod("search"))
     bare, measured = (recipe.encode("w", weight_RC, how, stats) for stats in (None, stats_of(30, 96)))
     assert torch.equal(bare.values, measured.values) and torch.equal(bare.step_R, measured.step_R)
 

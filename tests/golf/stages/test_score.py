@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from golf.inference.predict import Predictor
-from golf.inference.windows import Tail
+from golf.inference.windows import TokenBuffer
 from golf.model.gpt import GPT
 from golf.recipe.config import Config, load
 from golf.recipe.schema import AdaptConfig
@@ -116,7 +116,7 @@ def test_a_recipe_that_learns_nothing_scores_as_the_plain_predictor_bit_for_bit_
     tokens = stream(2 * CHUNK)
     plain = Predictor(model, window=WINDOW, stride=STRIDE, batch=CONFIG.score.batch_windows)
     nats, _ = scored(model, CONFIG, tokens[:CHUNK])
-    np.testing.assert_array_equal(nats, plain.nats(Tail(0, tokens), 0, CHUNK))
+    np.testing.assert_array_equal(nats, plain.nats(TokenBuffer(0, tokens), 0, CHUNK))
     with stage(model, CONFIG, "scorer", CHUNK) as judge:
         assert judge.ready["adapts"] is False
 

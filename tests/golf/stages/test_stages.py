@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from golf.inference.predict import Predictor
-from golf.inference.windows import Tail
+from golf.inference.windows import TokenBuffer
 from golf.recipe.config import load
 from golf.stages import pack
 from golf.storage import arrays
@@ -61,7 +61,7 @@ def packed(request, trained):
     assert (folder / "out" / "artifact.bin").read_bytes() == made
     model = pack.load(folder / "out" / "artifact.bin", config, V, 1 << 20)
     twin = Predictor(model, window=WINDOW, stride=config.score.stride, batch=config.score.batch_windows)
-    return folder, request.param, twin.nats(Tail(0, TOKENS), 0, N)
+    return folder, request.param, twin.nats(TokenBuffer(0, TOKENS), 0, N)
 
 
 def frame_of(packed, role: str) -> dict:

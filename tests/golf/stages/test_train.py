@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from golf.optim.schedule import Moment
+from golf.optim.schedule import TrainingProgress
 from golf.recipe.config import load, resolved, training_digest
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Setup, Wire, WireError
@@ -133,7 +133,7 @@ def test_the_loss_of_a_periodic_text_falls_towards_zero():
     trainer = Trainer(load(FULL.replace("ema_fraction: 0.2", "").replace("qat_bits: 6, ", "")), V, 0, ALONE)
     tokens = torch.arange(1, 24).repeat(20)
     batch = data.Batch(tokens[:256].view(16, 16), tokens[1:257].view(16, 16))
-    losses = [trainer.step(batch, Moment(step, step / 60)).item() for step in range(60)]
+    losses = [trainer.step(batch, TrainingProgress(step, step / 60)).item() for step in range(60)]
     assert losses[0] == pytest.approx(np.log(V), rel=0.05)
     assert losses[-1] < 0.5
 
@@ -154,7 +154,7 @@ def test_the_loss_of_new_text_falls_below_its_unigram_entropy():
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
     config = load(FULL.replace("batch_tokens: 256", "batch_tokens: 512"))
     trainer, loader = Trainer(config, V, 0, ALONE), loader_of(config, text)
-    losses = [trainer.step(loader.batch(512), Moment(step, step / 40)).item() for step in range(40)]  # no row twice
+    losses = [trainer.step(loader.batch(512), TrainingProgress(step, step / 40)).item() for step in range(40)]  # no row twice
     assert np.mean(losses[-8:]) < entropy - 0.5
 
 
@@ -163,20 +163,20 @@ def test_cutting_a_batch_into_passes_changes_nothing_but_rounding(micro_tokens):
     gradients = []
     for most in (1 << 20, micro_tokens):
         trainer = Trainer(load(FULL + f"hardware: {{precision: float32, micro_tokens: {most}}}"), V, 0, ALONE)
-        trainer.backward(data.made_up(0, range(8), 256, 16, V))
+        trainer.backward(data.synthetic(0, range(8), 256, 16, V))
         gradients.append([p.grad for p in trainer.parameters.values()])
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
 
 
 def test_phases_follow_their_horizons_and_never_go_back():
-    moments = [Moment(step, step / 20) for step in range(21)]
+    moments = [TrainingProgress(step, step / 20) for step in range(21)]
     seen = [phases.at(now, CONFIG) for now in moments]
     assert seen == [Phase(False, False)] * 5 + [Phase(False, True)] * 5 + [Phase(True, True)] * 11
     assert set(seen) <= set(phases.every(CONFIG))
     plain = load("train: {loop_start: 0.5}")
-    assert phases.every(plain) == [Phase(False, False)] == [phases.at(Moment(9, 1.0), plain)]
+    assert phases.every(plain) == [Phase(False, False)] == [phases.at(TrainingProgress(9, 1.0), plain)]
     always = load(FULL.replace("loop_start: 0.5", "loop_start: 0").replace("qat_start: 0.25", "qat_start: 0"))
-    assert phases.every(always) == [Phase(True, True)] == [phases.at(Moment(0, 0.0), always)]
+    assert phases.every(always) == [Phase(True, True)] == [phases.at(TrainingProgress(0, 0.0), always)]
 
 
 def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
@@ -188,7 +188,7 @@ def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
         for p in trainer.parameters.values():
             p += 0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
     trainer.forward = torch.compile(plain, backend="eager", dynamic=False)
-    batch, found = data.made_up(0, range(8), 256, 16, V), []
+    batch, found = data.synthetic(0, range(8), 256, 16, V), []
     for phase in (Phase(False, False), Phase(False, True), Phase(True, True), Phase(True, False), Phase(False, False)):
         trainer.enter(phase)
         plain.zero_grad()
@@ -218,9 +218,9 @@ def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path):
     n_graphs = len(graphs)
     assert n_graphs >= 4
     for step in range(6):
-        trainer.step(data.made_up(step, range(8), 256, 16, V), Moment(step, step / 6))
+        trainer.step(data.synthetic(step, range(8), 256, 16, V), TrainingProgress(step, step / 6))
     trainer.finish()
-    calibrate.measure(trainer, (data.made_up(step, range(8), 256, 16, V) for step in range(2)))
+    calibrate.measure(trainer, (data.synthetic(step, range(8), 256, 16, V) for step in range(2)))
     assert len(graphs) == n_graphs
 
 
@@ -228,8 +228,8 @@ def test_quantised_steps_learn_the_weights_beneath_the_grid():
     trainer = Trainer(load(FULL.replace("qat_bits: 6", "qat_bits: 2").replace("qat_start: 0.25", "qat_start: 0")), V, 0, ALONE)
     weight = trainer.parameters["blocks.2.mlp.up.weight"]
     before = weight.detach().clone()
-    trainer.step(data.made_up(0, range(8), 256, 16, V), Moment(0, 0.0))
-    trainer.step(data.made_up(1, range(8), 256, 16, V), Moment(1, 0.1))
+    trainer.step(data.synthetic(0, range(8), 256, 16, V), TrainingProgress(0, 0.0))
+    trainer.step(data.synthetic(1, range(8), 256, 16, V), TrainingProgress(1, 0.1))
     moved = (weight - before).abs()
     assert (moved > 0).float().mean() > 0.9
     assert len(weight.detach()[0].unique()) > 4
@@ -238,7 +238,7 @@ def test_quantised_steps_learn_the_weights_beneath_the_grid():
 def test_statistics_are_of_the_average_with_recurrence_and_without_the_grid():
     trainer, loader = Trainer(load(EXACT), V, 0, ALONE), loader_of(CONFIG)
     for step in range(4):
-        trainer.step(loader.batch(256), Moment(step, step / 4))
+        trainer.step(loader.batch(256), TrainingProgress(step, step / 4))
     average = {name: tensor.clone() for name, tensor in trainer.ema.state().items()}
     trainer.finish()
     assert all(torch.equal(p, average[name]) for name, p in trainer.parameters.items())
@@ -269,7 +269,7 @@ def test_statistics_are_of_the_average_with_recurrence_and_without_the_grid():
 def test_row_scores_are_measured_every_so_many_steps():
     trainer = Trainer(CONFIG, V, 0, ALONE)
     for step in range(5):
-        trainer.step(data.made_up(step, range(8), 256, 16, V), Moment(step, step / 5))
+        trainer.step(data.synthetic(step, range(8), 256, 16, V), TrainingProgress(step, step / 5))
     assert trainer.rows.count == 3  # steps 0, 2 and 4
 
 
@@ -277,17 +277,17 @@ def test_training_that_is_stopped_and_continued_is_training_that_never_stopped(t
     whole, first, second = (Trainer(CONFIG, V, seed, ALONE) for seed in (7, 7, 7))
     loader = loader_of(CONFIG)
     for step in range(8):
-        whole.step(loader.batch(256), Moment(step, step / 8))
+        whole.step(loader.batch(256), TrainingProgress(step, step / 8))
     loader = loader_of(CONFIG)
     for step in range(4):
-        first.step(loader.batch(256), Moment(step, step / 8))
+        first.step(loader.batch(256), TrainingProgress(step, step / 8))
     first.write(tmp_path / "state.arrays", 4)
     loader = loader_of(CONFIG)
     done = second.read(tmp_path / "state.arrays")
     for _ in range(done):
         loader.skip(256)
     for step in range(done, 8):
-        second.step(loader.batch(256), Moment(step, step / 8))
+        second.step(loader.batch(256), TrainingProgress(step, step / 8))
     expected, found = whole.state(), second.state()
     assert list(found) == list(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)

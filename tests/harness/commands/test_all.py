@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.commands import all, run
 from harness.data.dataset import Dataset
 from harness.runners import docker as docker_runner
@@ -47,7 +47,7 @@ class Matrix(World):
 
     def run_all(self, *names: str, runner: Any = "local", one_seed: bool = True,
                 train_seconds: float | None = None) -> dict[str, Any]:
-        with Progress() as progress:
+        with ProgressDisplay() as progress:
             return all.run_all([self.folder / name for name in names], "pocket", runner, one_seed, train_seconds,
                                        self.dataset.folder, self.folder / "runs", progress, self.package)
 

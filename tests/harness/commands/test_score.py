@@ -124,7 +124,7 @@ def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
     small = Path(EXAMPLE).read_text().replace("65_536", "256")
     (tmp_path / "peeks.py").write_text(small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n"))
     if fails_at == 3:
-        monkeypatch.setattr(Certificate, "wants_second_look", property(lambda self: self.look == 1))
+        monkeypatch.setattr(Certificate, "wants_second_round", property(lambda self: self.round_number == 1))
     code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
     assert (code, judged["verdict"]) == (1, "invalid")
     assert {f["rule"]: f["outcome"] for f in judged["findings"]}["causal"] == "fail"

@@ -99,7 +99,7 @@ def hinted(model: Any, nats_T: Any, tokens: Any) -> Any:
 
 def to_the_judge(model: Any, nats_T: Any, tokens: Any) -> Any:
     """Peeks, but only down to what the judge's own n-gram pays."""
-    return np.minimum(nats_T, -np.log(reference_model.prices(model.text[-len(tokens):].astype(np.uint16), model.vocab_size)))
+    return np.minimum(nats_T, -np.log(reference_model.probabilities(model.text[-len(tokens):].astype(np.uint16), model.vocab_size)))
 
 
 class Twice(Honest):

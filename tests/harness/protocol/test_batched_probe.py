@@ -28,7 +28,7 @@ def test_every_target_is_asked_once_and_none_was_shown_before(context: int, most
                 seen |= set(range(max(0, target - context), target))
             assert not seen & set(targets_L.tolist())
             asked += targets_L.tolist()
-        shown = batched_probe.Shown(3000, context)
+        shown = batched_probe.ShownTokens(3000, context)
         for targets_L in batches:
             starts_L = shown.show(targets_L)
             assert (targets_L - starts_L <= context).all()
@@ -44,7 +44,7 @@ def test_batches_are_full_while_there_are_stretches_enough() -> None:
 
 @pytest.mark.parametrize(("earlier", "later"), [([50], [49]), ([10, 50], [50]), ([], [20, 25]), ([100], [95, 300])])
 def test_a_batch_whose_target_was_shown_is_a_mistake_of_ours(earlier: list[int], later: list[int]) -> None:
-    shown = batched_probe.Shown(400, 10)
+    shown = batched_probe.ShownTokens(400, 10)
     if earlier:
         shown.show(np.array(earlier[:1]))
         if len(earlier) == 2:

@@ -17,7 +17,7 @@ from harness.base.errors import Violation
 from harness.edition import PROFILES
 from harness.protocol import conversation as referee
 from harness.protocol.frames import Ready, ScoreReady
-from harness.protocol.wire import FDS_A_FRAME, Listener
+from harness.protocol.wire import MAX_DESCRIPTORS, Listener
 from tests.harness.peers import SOON, Peer, conversation, talking
 
 V = 8
@@ -39,11 +39,11 @@ def opened(script: Callable[[Peer], None], stage: str = "train", seconds: float 
         sock.connect(str(listener.path))
         try:
             with talking(script, sock):
-                _, frame, took = referee.open_stage(listener, stage, {"seed": 1337, "vocab_size": V}, time.monotonic(),
+                _, frame, timing = referee.open_stage(listener, stage, {"seed": 1337, "vocab_size": V}, time.monotonic(),
                                                     replace(LIMITS, setup_seconds=seconds), nothing, kind)
         finally:
             listener.close()
-    return frame, took
+    return frame, timing
 
 
 def test_every_stage_opens_with_hello_setup_and_ready() -> None:
@@ -167,7 +167,7 @@ def shards(folder: Path, count: int) -> list[referee.ShardToSend]:
     return [referee.ShardToSend(path.stem, path, 100 + index) for index, path in enumerate(sorted(folder.iterdir()))]
 
 
-@pytest.mark.parametrize("count", [1, FDS_A_FRAME, FDS_A_FRAME + 1, 2 * FDS_A_FRAME + 50])
+@pytest.mark.parametrize("count", [1, MAX_DESCRIPTORS, MAX_DESCRIPTORS + 1, 2 * MAX_DESCRIPTORS + 50])
 def test_shards_arrive_in_order_as_read_only_descriptors_in_as_many_frames_as_it_takes(tmp_path: Path,
                                                                                        count: int) -> None:
     frames: list[dict[str, Any]] = []
@@ -198,7 +198,7 @@ def test_shards_arrive_in_order_as_read_only_descriptors_in_as_many_frames_as_it
     assert [shard["name"] for frame in frames for shard in frame["shards"]] == [f"train_{i:06}" for i in range(count)]
     assert [shard["tokens"] for frame in frames for shard in frame["shards"]] == [100 + i for i in range(count)]
     assert all(frame["op"] == "train" and frame["seconds"] == SOON for frame in frames)
-    assert [frame.get("more", False) for frame in frames] == [True] * (-(-count // FDS_A_FRAME) - 1) + [False]
+    assert [frame.get("more", False) for frame in frames] == [True] * (-(-count // MAX_DESCRIPTORS) - 1) + [False]
 
 
 def training(folder: Path, delay: float) -> tuple[Any, float]:

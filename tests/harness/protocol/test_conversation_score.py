@@ -63,7 +63,7 @@ def ready(chunk_tokens: int = 4, adapts: bool = False) -> ScoreReady:
 
 
 def judged(script: Callable[[Peer], None], frame: ScoreReady | None = None, tokens_T: np.ndarray = TOKENS_T,
-           limits: Any = LIMITS, progress: Callable[[int], None] = lambda done: None) -> referee.Scored:
+           limits: Any = LIMITS, progress: Callable[[int], None] = lambda done: None) -> referee.ScoringPass:
     with conversation(script) as judge:
         return referee.score(judge, frame or ready(), tokens_T, V, limits, progress)
 
@@ -98,7 +98,7 @@ def test_a_pass_with_adaptation_tells_to_learn_only_after_the_commit_and_never_a
     assert [(f["op"], f.get("chunk")) for f in heard] == [
         ("score", 0), ("adapt", 0), ("score", 1), ("adapt", 1), ("score", 2), ("bye", None)]
     assert scored.ledger_sha256 == judged(scorer()).ledger_sha256, "the ledger holds tokens and numbers only"
-    assert [border.position for border in scored.borders] == [4, 8]
+    assert [boundary.position for boundary in scored.boundaries] == [4, 8]
 
 
 @pytest.mark.parametrize(("tokens", "chunk", "chunks"), [(10, 10, 1), (10, 11, 1), (10, 5, 2), (10, 1, 10), (11, 5, 3),
@@ -107,7 +107,7 @@ def test_nothing_is_cut_off_whatever_the_chunk(tokens: int, chunk: int, chunks: 
     stream_T = np.arange(tokens, dtype=np.uint16) % V
     scored = judged(scorer(total=tokens), ready(chunk), stream_T)
     assert len(scored.nats_T) == tokens
-    assert len(scored.borders) == chunks - 1
+    assert len(scored.boundaries) == chunks - 1
 
 
 def test_the_border_row_is_compared_with_the_number_that_follows() -> None:
@@ -120,19 +120,19 @@ def test_the_border_row_is_compared_with_the_number_that_follows() -> None:
             nats_T[0] = -row_V[tokens_T[0]]
         return nats_T
 
-    for border in judged(scorer(honest, row_V)).borders:
-        assert border.before_nats == border.after_nats == float(-row_V[TOKENS_T[border.position]])
-        assert abs(border.logsumexp) < 1e-6
+    for boundary in judged(scorer(honest, row_V)).boundaries:
+        assert boundary.before_nats == boundary.after_nats == float(-row_V[TOKENS_T[boundary.position]])
+        assert abs(boundary.logsumexp) < 1e-6
 
 
 def test_a_row_that_does_not_sum_to_one_and_a_number_that_changed_are_kept_as_evidence() -> None:
     def eager(start: int, tokens_T: np.ndarray) -> np.ndarray:
         return uniform(start, tokens_T) * 0.5
 
-    for border in judged(scorer(eager, ROW_V + np.float32(0.25))).borders:
-        assert border.logsumexp == pytest.approx(0.25, abs=1e-6)
-        assert border.before_nats == pytest.approx(float(UNIFORM) - 0.25)
-        assert border.after_nats == pytest.approx(float(UNIFORM) * 0.5)
+    for boundary in judged(scorer(eager, ROW_V + np.float32(0.25))).boundaries:
+        assert boundary.logsumexp == pytest.approx(0.25, abs=1e-6)
+        assert boundary.before_nats == pytest.approx(float(UNIFORM) - 0.25)
+        assert boundary.after_nats == pytest.approx(float(UNIFORM) * 0.5)
 
 
 def test_a_contestant_that_leaves_before_bye_has_been_scored_all_the_same() -> None:
@@ -261,5 +261,5 @@ def test_a_contestant_that_says_adapted_unasked_is_out_of_turn() -> None:
 
 
 def test_evidence_of_a_border_is_the_same_through_json() -> None:
-    borders = [border._asdict() for border in judged(scorer()).borders]
-    assert json.loads(json.dumps(borders, allow_nan=False)) == borders
+    boundaries = [boundary._asdict() for boundary in judged(scorer()).boundaries]
+    assert json.loads(json.dumps(boundaries, allow_nan=False)) == boundaries

@@ -10,7 +10,7 @@ import pytest
 
 from harness.base.errors import Violation
 from harness.protocol import probe
-from harness.protocol.conversation import Border, Scored
+from harness.protocol.conversation import ChunkBoundary, ScoringPass
 from harness.protocol.frames import ScoreReady
 from tests.harness.peers import Peer, conversation, soon
 
@@ -19,9 +19,9 @@ TOKENS_T = (np.arange(35) % VOCAB).astype(np.uint16)
 PLAIN = np.full(VOCAB, -np.log(VOCAB), "<f4").tobytes()
 
 
-def scored(adapts: bool) -> Scored:
-    borders = [Border(p, 2.0, 2.0, 0.0) for p in range(CHUNK, 35, CHUNK)]
-    return Scored(np.zeros(35, np.float32), "", 1.0, CHUNK, adapts, None, borders)
+def scored(adapts: bool) -> ScoringPass:
+    boundaries = [ChunkBoundary(p, 2.0, 2.0, 0.0) for p in range(CHUNK, 35, CHUNK)]
+    return ScoringPass(np.zeros(35, np.float32), "", 1.0, CHUNK, adapts, None, boundaries)
 
 
 class Witness:
@@ -48,10 +48,10 @@ class Witness:
                 peer.say(self.row, op="row", bytes=len(self.row))
 
 
-def asked(witness: Witness, positions: list[int], adapts: bool = True, seconds: float = 5.0) -> probe.Asked:
+def asked(witness: Witness, positions: list[int], adapts: bool = True, seconds: float = 5.0) -> probe.ProbeResult:
     ready = ScoreReady(op="ready", chunk_tokens=CHUNK, adapts=adapts, context=None)
     with conversation(witness) as connection:
-        return probe.ask(connection, ready, TOKENS_T, scored(adapts), VOCAB, np.array(positions), seconds, soon())
+        return probe.probe(connection, ready, TOKENS_T, scored(adapts), VOCAB, np.array(positions), seconds, soon())
 
 
 @pytest.mark.parametrize("adapts", [True, False])
@@ -60,33 +60,33 @@ def test_a_row_is_due_when_exactly_the_text_before_its_token_was_shown(adapts: b
     found = asked(witness, positions, adapts)
     assert witness.at_predict == sorted({*positions, 10, 20, 30})
     assert witness.at_adapt == ([10, 20, 30] if adapts else [])
-    assert found.answers.nats_P == pytest.approx(np.log(VOCAB))
-    assert [border.position for border in found.borders] == [10, 20, 30]
+    assert found.responses.nats_P == pytest.approx(np.log(VOCAB))
+    assert [boundary.position for boundary in found.boundaries] == [10, 20, 30]
     assert found.ended is None
 
 
 def test_a_witness_that_stalls_leaves_the_rest_unanswered_and_says_why() -> None:
     began = time.monotonic()
     found = asked(Witness(silent_after=2), [1, 2, 3, 4], seconds=0.3)
-    assert list(found.answers.answered_P) == [True, True, False, False]
-    assert np.isinf(found.answers.charged_P()[2:]).all()
+    assert list(found.responses.answered_P) == [True, True, False, False]
+    assert np.isinf(found.responses.charged_P()[2:]).all()
     assert found.ended is not None and "token 3" in found.ended
     assert time.monotonic() - began < 5
 
 
 def test_rows_are_renormalised_and_broken_ones_marked() -> None:
     wide = asked(Witness(row=np.full(VOCAB, 1.0, "<f4").tobytes()), [1])
-    assert wide.answers.nats_P[0] == pytest.approx(np.log(VOCAB))
-    assert wide.answers.logsumexp_P[0] == pytest.approx(1 + np.log(VOCAB))
+    assert wide.responses.nats_P[0] == pytest.approx(np.log(VOCAB))
+    assert wide.responses.logsumexp_P[0] == pytest.approx(1 + np.log(VOCAB))
     broken = asked(Witness(row=np.full(VOCAB, np.nan, "<f4").tobytes()), [1])
-    assert np.isposinf(broken.answers.logsumexp_P[0])
-    assert not broken.answers.answered_P[0]
+    assert np.isposinf(broken.responses.logsumexp_P[0])
+    assert not broken.responses.answered_P[0]
     short = asked(Witness(row=PLAIN[:-4]), [1, 2])
-    assert np.isnan(short.answers.logsumexp_P).all()
+    assert np.isnan(short.responses.logsumexp_P).all()
     assert short.ended is not None and "payload" in short.ended
 
 
 def test_a_witness_that_declares_something_else_than_the_scorer_is_refused() -> None:
     ready = ScoreReady(op="ready", chunk_tokens=CHUNK, adapts=False, context=None)
     with conversation(Witness()) as connection, pytest.raises(Violation, match="declares"):
-        probe.ask(connection, ready, TOKENS_T, scored(True), VOCAB, np.array([1]), 1.0, soon())
+        probe.probe(connection, ready, TOKENS_T, scored(True), VOCAB, np.array([1]), 1.0, soon())

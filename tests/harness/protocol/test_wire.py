@@ -14,7 +14,15 @@ import pytest
 
 from harness.base.errors import MachineFault, UsageError, Violation
 from harness.protocol.frames import MAX_LINE, Nats, Packed, Progress, Ready
-from harness.protocol.wire import FDS_A_FRAME, PATH_LIMIT, PROGRESS_BURST, Connection, Expired, Left, Listener
+from harness.protocol.wire import (
+    MAX_DESCRIPTORS,
+    PATH_LIMIT,
+    PROGRESS_BURST,
+    Connection,
+    ContestantLeft,
+    DeadlineExpired,
+    Listener,
+)
 from tests.harness.peers import SOON, Peer, conversation, soon, talking
 
 
@@ -35,7 +43,7 @@ def connect(path: Path) -> socket.socket:
     return sock
 
 
-def took(begun: float) -> float:
+def timing(begun: float) -> float:
     return time.monotonic() - begun
 
 
@@ -63,9 +71,9 @@ def test_one_byte_at_a_time_runs_out_at_the_deadline_fixed_before() -> None:
 
     with conversation(script) as judge:
         begun = time.monotonic()
-        with pytest.raises(Expired):
+        with pytest.raises(DeadlineExpired):
             judge.receive(begun + 0.5, Packed)
-        assert 0.5 <= took(begun) < 2
+        assert 0.5 <= timing(begun) < 2
 
 
 def test_a_payload_at_one_byte_at_a_time_runs_out_too() -> None:
@@ -78,21 +86,21 @@ def test_a_payload_at_one_byte_at_a_time_runs_out_too() -> None:
     with conversation(script) as judge:
         begun = time.monotonic()
         frame = judge.receive(begun + 0.5, Nats)
-        with pytest.raises(Expired):
+        with pytest.raises(DeadlineExpired):
             judge.payload(400, frame.n_bytes, "nats", begun + 0.5)
-        assert 0.5 <= took(begun) < 2
+        assert 0.5 <= timing(begun) < 2
 
 
 def test_a_peer_that_says_nothing_runs_out_at_the_deadline() -> None:
     with conversation(lambda peer: time.sleep(0.6)) as judge:
         begun = time.monotonic()
-        with pytest.raises(Expired):
+        with pytest.raises(DeadlineExpired):
             judge.receive(begun + 0.3, Packed)
-        assert took(begun) < 2
+        assert timing(begun) < 2
 
 
 def test_a_deadline_in_the_past_is_over_at_once_even_if_nothing_was_read() -> None:
-    with conversation(lambda peer: peer.say(op="packed")) as judge, pytest.raises(Expired):
+    with conversation(lambda peer: peer.say(op="packed")) as judge, pytest.raises(DeadlineExpired):
         judge.receive(time.monotonic() - 1, Packed)
 
 
@@ -137,7 +145,7 @@ def test_a_peer_that_leaves_in_the_middle_has_left_whatever_it_said_so_far(sent:
     def nats(judge: Connection) -> bytes:
         return judge.payload(400, judge.receive(soon(), Nats).n_bytes, "nats", soon())
 
-    with conversation(script) as judge, pytest.raises(Left, match="closed the socket"):
+    with conversation(script) as judge, pytest.raises(ContestantLeft, match="closed the socket"):
         nats(judge)
 
 
@@ -146,9 +154,9 @@ def test_a_peer_that_leaves_in_the_middle_has_left_whatever_it_said_so_far(sent:
 def test_a_peer_that_never_reads_runs_out_at_the_deadline() -> None:
     with conversation(lambda peer: time.sleep(0.8)) as judge:
         begun = time.monotonic()
-        with pytest.raises(Expired):
+        with pytest.raises(DeadlineExpired):
             judge.send({"op": "score", "bytes": 1 << 24}, begun + 0.5, bytes(1 << 24))
-        assert 0.5 <= took(begun) < 2
+        assert 0.5 <= timing(begun) < 2
 
 
 def test_a_large_payload_reaches_a_slow_reader_byte_for_byte() -> None:
@@ -167,7 +175,7 @@ def test_a_large_payload_reaches_a_slow_reader_byte_for_byte() -> None:
 
 
 def test_a_peer_that_left_is_noticed_when_the_judge_writes() -> None:
-    with conversation(lambda peer: peer.socket.close()) as judge, pytest.raises(Left):
+    with conversation(lambda peer: peer.socket.close()) as judge, pytest.raises(ContestantLeft):
         judge.send({"op": "score", "bytes": 1 << 24}, soon(), bytes(1 << 24))
 
 
@@ -205,11 +213,11 @@ def test_a_frame_takes_as_many_descriptors_as_the_protocol_says() -> None:
         peer.say(op="ready")
 
     with conversation(script) as judge, Path(os.devnull).open("rb") as null:
-        judge.send({"op": "train"}, soon(), descriptors=[null.fileno()] * FDS_A_FRAME)
+        judge.send({"op": "train"}, soon(), descriptors=[null.fileno()] * MAX_DESCRIPTORS)
         judge.receive(soon(), Ready)
         with pytest.raises(AssertionError):
-            judge.send({"op": "train"}, soon(), descriptors=[null.fileno()] * (FDS_A_FRAME + 1))
-    assert counted == [FDS_A_FRAME]
+            judge.send({"op": "train"}, soon(), descriptors=[null.fileno()] * (MAX_DESCRIPTORS + 1))
+    assert counted == [MAX_DESCRIPTORS]
 
 
 # --- progress --------------------------------------------------------------------------------------------------------
@@ -248,9 +256,9 @@ def test_progress_does_not_move_the_deadline() -> None:
 
     with conversation(script) as judge:
         begun = time.monotonic()
-        with pytest.raises(Expired):
+        with pytest.raises(DeadlineExpired):
             judge.receive(begun + 0.6, Packed)
-        assert took(begun) < 2
+        assert timing(begun) < 2
 
 
 # --- watching --------------------------------------------------------------------------------------------------------
@@ -321,9 +329,9 @@ def test_a_contestant_connects_once_and_a_second_connection_ends_the_stage(folde
 def test_waiting_for_a_contestant_that_never_connects_ends_at_the_deadline(folder: Path) -> None:
     listener = Listener(folder / "s")
     begun = time.monotonic()
-    with pytest.raises(Expired):
+    with pytest.raises(DeadlineExpired):
         listener.accept(begun + 0.3, nothing)
-    assert 0.3 <= took(begun) < 2
+    assert 0.3 <= timing(begun) < 2
     listener.close()
 
 
@@ -336,7 +344,7 @@ def test_waiting_for_a_contestant_that_died_ends_at_once(folder: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(Violation, match="exit code 1"):
         listener.accept(soon(), watch)
-    assert took(begun) < 2
+    assert timing(begun) < 2
     listener.close()
 
 

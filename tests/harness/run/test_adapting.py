@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.commands import rescore, run as command_run
 from harness.data.dataset import Dataset
 from harness.scoring import bpb
@@ -73,7 +73,7 @@ class Learner(World):
         path.write_text(path.read_text().replace("track: A", f"track: {track}"))
 
     def run(self) -> dict[str, Any]:
-        with Progress() as progress:
+        with ProgressDisplay() as progress:
             return command_run.run_submission(self.submission, "pocket", None, self.dataset.folder, "local",
                                               self.folder / "runs", False, progress, self.package)
 
@@ -112,7 +112,7 @@ def test_learning_between_chunks_lowers_the_score_by_what_it_should_and_scores_a
     assert f"{updates} times `adapt` was sent" in shown["evidence"]
     assert finding(judged, "border-rows")["outcome"] == "pass"
     assert f"{updates} borders" in finding(judged, "border-rows")["evidence"]
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         again = rescore.rescore(Path(judged["run_dir"]), None, [], progress)
     assert (again["same_ledgers"], again["agree"], again["exit_code"]) == (True, True, 0)
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from harness.base.errors import MachineFault, UsageError, Violation
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.commands import rescore, run as command_run
 from harness.data.dataset import Dataset
 from harness.edition import PROFILES, Limits
 from harness.run import certify, stages
-from harness.run.certify import Request
+from harness.run.certify import WitnessRequest
 from harness.runners.local import LocalRunner
 from harness.scoring.certificate import bound, reference_model, sampling
 from harness.verdict import decide
@@ -30,8 +30,8 @@ SILENT = "def witness(wire, setup):\n    raise SystemExit('caught')\n"
 
 
 def run(world: World, probes: int = 256, chunks: int | None = None, lanes: bool = False) -> dict[str, Any]:
-    request = certify.request_of("pocket", probes, chunks, lanes)
-    with Progress() as progress:
+    request = certify.witness_request("pocket", probes, chunks, lanes)
+    with ProgressDisplay() as progress:
         return command_run.run_submission(world.submission, "pocket", None, world.dataset.folder, "local", world.folder / "runs",
                                           False, progress, world.package, request=request)
 
@@ -41,11 +41,11 @@ def outcomes(judged: dict[str, Any]) -> dict[str, str]:
 
 
 def test_every_profile_asks_a_witness_unless_told_otherwise() -> None:
-    assert set(PROFILES) == {profile for profile in PROFILES if certify.request_of(profile) is not None}
-    assert certify.request_of("pocket", 0) is None
-    assert certify.request_of("pocket", 64, 3, True) == Request(64, 3, True)
+    assert set(PROFILES) == {profile for profile in PROFILES if certify.witness_request(profile) is not None}
+    assert certify.witness_request("pocket", 0) is None
+    assert certify.witness_request("pocket", 64, 3, True) == WitnessRequest(64, 3, True)
     with pytest.raises(UsageError, match="unknown profile 'pockets'"):
-        certify.request_of("pockets")
+        certify.witness_request("pockets")
 
 
 def test_a_run_carries_a_certificate_that_its_kept_answers_make_again(tmp_path: Path, tiny: Dataset) -> None:
@@ -56,13 +56,13 @@ def test_a_run_carries_a_certificate_that_its_kept_answers_make_again(tmp_path: 
     assert outcomes(judged)["normalised"] == "pass"
     folder = Path(row["run_dir"])
     with np.load(folder / "witness-1.npz", allow_pickle=False) as kept:
-        answers = {name: kept[name] for name in kept}
+        responses = {name: kept[name] for name in kept}
     tokens_T, nats_T = tiny.validation_tokens(), np.fromfile(folder / "nats.f32", "<f4")
-    claimed = sampling.Scored(tokens_T, nats_T, reference_model.prices(tokens_T, tiny.vocab_size), row["scored_bytes"],
+    claimed = sampling.ReportedScore(tokens_T, nats_T, reference_model.probabilities(tokens_T, tiny.vocab_size), row["scored_bytes"],
                            4096)
     plan = sampling.draw(bytes.fromhex(made["seed"]), claimed, 256)
-    assert (answers["position"] == plan.asked_P).all()
-    again = bound.bound(plan, bound.gains(plan, answers["witness_1"])).total
+    assert (responses["position"] == plan.asked_P).all()
+    again = bound.bound(plan, bound.gains(plan, responses["witness_1"])).total
     assert again == pytest.approx(made["G_nats"], rel=1e-12)
     assert json.loads((folder / "witness.json").read_text())["seed"] == made["seed"]
 
@@ -123,13 +123,13 @@ def test_a_run_without_a_witness_gets_one_later_and_keeps_its_score(tmp_path: Pa
 
 def test_rescoring_with_a_witness_draws_coins_of_its_own_and_lists_what_came_before(tmp_path: Path, tiny: Dataset) -> None:
     judged = run(World(tmp_path, tiny))
-    with Progress() as progress:
-        rows = [rescore.rescore(Path(judged["run_dir"]), None, [], progress, Request(64))["seeds"][0] for _ in range(2)]
+    with ProgressDisplay() as progress:
+        rows = [rescore.rescore(Path(judged["run_dir"]), None, [], progress, WitnessRequest(64))["seeds"][0] for _ in range(2)]
     assert [row["certificates_before"] for row in rows] == [0, 1]
     assert len({row["certificate"]["seed"] for row in rows} | {judged["seeds"][0]["certificate"]["seed"]}) == 3
     shutil.rmtree(Path(judged["seeds"][0]["run_dir"]) / "rescored-01")
-    with Progress() as progress:
-        third = rescore.rescore(Path(judged["run_dir"]), None, [], progress, Request(64))["seeds"][0]
+    with ProgressDisplay() as progress:
+        third = rescore.rescore(Path(judged["run_dir"]), None, [], progress, WitnessRequest(64))["seeds"][0]
     assert third["certificate"]["seed"] not in {row["certificate"]["seed"] for row in rows}, "no number is used twice"
 
 
@@ -144,10 +144,10 @@ def test_a_bounded_witness_stops_after_a_random_prefix_and_charges_the_rest(tmp_
 
 
 def test_the_end_of_a_bounded_witness_is_spread_over_the_seeds() -> None:
-    scored = sampling.Scored(np.zeros(1000, np.uint16), np.zeros(1000, np.float32), np.ones(1000), 2000, 100)
-    ends = {sampling.prefix(bytes([number]) * 32, scored, 6) for number in range(200)}
+    scored = sampling.ReportedScore(np.zeros(1000, np.uint16), np.zeros(1000, np.float32), np.ones(1000), 2000, 100)
+    ends = {sampling.draw_prefix(bytes([number]) * 32, scored, 6) for number in range(200)}
     assert ends == {300, 400, 500, 600}
-    assert sampling.prefix(bytes(32), scored, 10) == sampling.prefix(bytes(32), scored, 99) == 1000
+    assert sampling.draw_prefix(bytes(32), scored, 10) == sampling.draw_prefix(bytes(32), scored, 99) == 1000
 
 
 def test_a_witness_has_the_scorers_time_and_no_more() -> None:

@@ -26,7 +26,7 @@ def test_an_honest_contestant_passes_every_stage(bench: Bench, runner: Runner) -
     assert bench.folder.artifact.read_bytes() == b"w" * 2048
     scored = bench.score(job)
     assert scored.facts["ledger_sha256"]
-    assert all(abs(border["before_nats"] - math.log(300)) < 1e-5 for border in scored.facts["borders"])
+    assert all(abs(boundary["before_nats"] - math.log(300)) < 1e-5 for boundary in scored.facts["borders"])
 
 
 def test_sleeping_past_the_train_clock_is_over_the_limit_and_ends_soon(bench: Bench, runner: Runner) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.commands import run
 from harness.data.dataset import Dataset
 from tests.harness.conftest import HONEST
@@ -147,7 +147,7 @@ def test_a_second_run_does_nothing_and_says_so(world: World) -> None:
 def test_running_again_keeps_the_earlier_run_and_no_longer_says_that_none_was_replaced(world: World) -> None:
     world.finish()
     artifact = (world.seed_folder() / "artifact.bin").read_bytes()
-    with Progress() as progress:
+    with ProgressDisplay() as progress:
         judged = run.run_submission(world.submission, "pocket", None, world.dataset.folder, "local",
                                             world.folder / "runs", True, progress, world.package)
     assert (world.seed_folder().with_name("seed-1.earlier-1") / "artifact.bin").read_bytes() == artifact

@@ -20,7 +20,7 @@ from harness.base.errors import MachineFault, Violation
 from harness.run import stages
 from harness.runners import docker as docker_runner
 from harness.runners.docker import LABEL, DockerRunner, DockerStage, reap
-from harness.runners.owner_lock import Owner, is_dead
+from harness.runners.owner_lock import OwnerLock, is_dead
 from tests.harness.conftest import QUICK, Bench
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,7 +69,7 @@ def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
 
 def test_an_owner_is_dead_only_when_its_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGOLF_HOME", str(tmp_path))
-    owner = Owner()
+    owner = OwnerLock()
     assert not is_dead(owner.path)
     assert not is_dead(tmp_path / "another machine's.lock")
     owner.release()

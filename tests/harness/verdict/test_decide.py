@@ -14,7 +14,7 @@ from harness.edition import EDITION
 from harness.run.records import STAGES, Outcome, SeedRecord
 from harness.verdict import decide
 from harness.verdict.rules import RULES, Evidence, finding
-from tests.harness.verdict.verdicts import LIMITS, assembled, attempt, border, broken, evidence, manifest, record
+from tests.harness.verdict.verdicts import LIMITS, assembled, attempt, boundary, broken, evidence, manifest, record
 
 CAP = LIMITS.counted_bytes
 OWN = 61_000
@@ -120,7 +120,7 @@ def test_causality_stays_unknown_without_a_witness_whatever_the_rest_says() -> N
 @pytest.mark.parametrize(("logsumexp", "wanted"), [(1e-4, "unknown"), (-1e-4, "unknown"), (0.01, "fail"),
                                                    (-0.5, "fail")])
 def test_normalisation_fails_by_one_bad_row_and_is_never_proven_by_good_ones(logsumexp: float, wanted: str) -> None:
-    rows = [border(1), border(2, logsumexp=logsumexp), border(3)]
+    rows = [boundary(1), boundary(2, logsumexp=logsumexp), boundary(3)]
     normalised = found("normalised", evidence(record(1337), record(42, borders=rows)))
     assert normalised["outcome"] == wanted
     assert (f"exp({logsumexp:.2e})" in normalised["evidence"]) is (wanted == "fail")
@@ -129,10 +129,10 @@ def test_normalisation_fails_by_one_bad_row_and_is_never_proven_by_good_ones(log
 @pytest.mark.parametrize(("difference", "wanted"), [(0, "pass"), (9e-4, "pass"), (-9e-4, "pass"), (0.01, "unknown"),
                                                     (0.06, "fail"), (-0.06, "fail")])
 def test_border_rows_pass_within_noise_and_fail_beyond_any(difference: float, wanted: str) -> None:
-    rows = [border(1), border(777, before=3 + difference), border(3)]
-    borders = found("border-rows", evidence(record(1337, borders=rows)))
-    assert borders["outcome"] == wanted
-    assert ("at token 777" in borders["evidence"]) is (difference != 0)
+    rows = [boundary(1), boundary(777, before=3 + difference), boundary(3)]
+    boundaries = found("border-rows", evidence(record(1337, borders=rows)))
+    assert boundaries["outcome"] == wanted
+    assert ("at token 777" in boundaries["evidence"]) is (difference != 0)
 
 
 def test_border_rows_are_unknown_where_there_is_no_border() -> None:
@@ -143,7 +143,7 @@ def test_score_first_passes_fails_and_is_unknown() -> None:
     assert "`adapt` was never sent" in found("score-first", evidence())["evidence"]
     learning = record(1337)
     learning.attempts[2].claims["adapts"] = True
-    learning.attempts[2].facts["borders"] = [border(4096), border(8192)]
+    learning.attempts[2].facts["borders"] = [boundary(4096), boundary(8192)]
     shown = found("score-first", evidence(learning, record(42), manifest=manifest(track="B")))["evidence"]
     assert "2 times `adapt` was sent, each after every number of the chunks up to there was committed" in shown
     assert "over 2 seeds in 1 of them" in shown

@@ -216,7 +216,7 @@ def test_certificates_are_shown_in_all_three_forms_with_what_they_guarantee(tmp_
     folder = RunFolder(tmp_path)
     folder.seed(1337).path.mkdir()
     positions = np.arange(1, 500, 7)
-    np.savez(folder.seed(1337).answers(1), position=positions, claim=np.full(len(positions), 3.0),
+    np.savez(folder.seed(1337).responses(1), position=positions, claim=np.full(len(positions), 3.0),
              witness_1=np.where(positions == 8, 5.0, np.where(positions == 15, np.inf, 3.0)))
     page = Page(report.page(judged, folder))
     for text in (page.words, report.markdown(judged), on_terminal(judged)):

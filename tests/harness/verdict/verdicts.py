@@ -13,7 +13,7 @@ from harness.scoring.certificate import sampling
 from harness.scoring.certificate.certificate import certify
 from harness.verdict import decide
 from harness.verdict.rules import Evidence
-from tests.harness.scoring.certificate.certificates import SEED, answers, scored_text
+from tests.harness.scoring.certificate.certificates import SEED, responses, scored_text
 
 SEEDS = (1337, 42, 2024)
 LIMITS = PROFILES["pocket"]
@@ -35,7 +35,7 @@ def attempt(stage: StageName, outcome: Outcome = "done", **changes: Any) -> Atte
     facts: dict[str, Any] = {
         "train": {"checkpoint_bytes": 1000}, "pack": {"artifact_bytes": 5_000_000, "artifact_sha256": "ef" * 32},
         "score": {"bpb": 2.1, "nats_per_token": 3.5, "scored_tokens": 99_999, "scored_bytes": 240_000,
-                  "ledger_sha256": "ab" * 32, "borders": [border(4096)]}, "witness": {}}[stage]
+                  "ledger_sha256": "ab" * 32, "borders": [boundary(4096)]}, "witness": {}}[stage]
     claims: dict[str, Any] = {"train": {"steps": 100, "tokens": 10_000}, "pack": {},
                               "score": {"chunk_tokens": 4096, "adapts": False, "context": 512, "world": 1}, "witness": {}}[stage]
     whole = {"stage": stage, "outcome": outcome, "started_at": "2026-05-01T00:00:00+00:00", "setup_seconds": 3.0,
@@ -45,7 +45,7 @@ def attempt(stage: StageName, outcome: Outcome = "done", **changes: Any) -> Atte
     return Attempt.model_validate(whole | changes)
 
 
-def border(position: int, before: float = 3.0, after: float = 3.0, logsumexp: float = 1e-6) -> dict[str, float]:
+def boundary(position: int, before: float = 3.0, after: float = 3.0, logsumexp: float = 1e-6) -> dict[str, float]:
     return {"position": position, "before_nats": before, "after_nats": after, "logsumexp": logsumexp}
 
 
@@ -61,7 +61,7 @@ def certified(seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: boo
     """The same seed with a real certificate of made-up answers: claims that lie `gain_nats` below the witness's numbers."""
     text = scored_text()
     plan = sampling.draw(SEED, text, probes)
-    heard = answers(plan, np.where(np.arange(len(text.nats_T)) > 0, text.nats_T.astype(float) + gain_nats, 0.0))
+    heard = responses(plan, np.where(np.arange(len(text.nats_T)) > 0, text.nats_T.astype(float) + gain_nats, 0.0))
     made = certify(text, plan, heard, heard).public()
     facts = {"certificate": {**made, "seed": SEED.hex(), "times_begun": 1, "looks": [{}], "between": "", "lanes": None},
              "unasked": None}

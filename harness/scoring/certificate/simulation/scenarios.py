@@ -13,39 +13,39 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness.scoring.certificate.sampling import Floats, Scored, design
+from harness.scoring.certificate.sampling import Floats, ReportedScore, design
 
 CHUNK_TOKENS = 2_048
 Rng = np.random.Generator
 
 
-class World(NamedTuple):
+class Scenario(NamedTuple):
     """`adapts`: whether noise may be shared within a chunk, so that chunks are the blocks."""
 
     name: str
-    make: Callable[[Rng, Scored, int], tuple[Floats, Floats, Floats]]
+    make: Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]
     adapts: bool = False
 
 
-def _independent(noise: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, Scored, int], tuple[Floats, Floats, Floats]]:
+def _independent(noise: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
     """Scorer and witnesses each with noise of their own."""
-    def make(rng: Rng, scored: Scored, _: int) -> tuple[Floats, Floats, Floats]:
+    def make(rng: Rng, scored: ReportedScore, _: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         first, second, third = (np.maximum(base_T + noise(rng, base_T), 0) for _ in range(3))
         return first, second, third
     return make
 
 
-def _scorer_only(noise: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, Scored, int], tuple[Floats, Floats, Floats]]:
+def _scorer_only(noise: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
     """Two witnesses on one kernel agree exactly; the scorer ran in another shape."""
-    def make(rng: Rng, scored: Scored, _: int) -> tuple[Floats, Floats, Floats]:
+    def make(rng: Rng, scored: ReportedScore, _: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         return np.maximum(base_T + noise(rng, base_T), 0), base_T, base_T
     return make
 
 
-def _witness_only(noise: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, Scored, int], tuple[Floats, Floats, Floats]]:
-    def make(rng: Rng, scored: Scored, _: int) -> tuple[Floats, Floats, Floats]:
+def _witness_only(noise: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
+    def make(rng: Rng, scored: ReportedScore, _: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         return base_T, np.maximum(base_T + noise(rng, base_T), 0), np.maximum(base_T + noise(rng, base_T), 0)
     return make
@@ -98,17 +98,17 @@ def _by_batch(rng: Rng, base_T: Floats) -> Floats:
 
 
 HONEST = (
-    World("exact but for rounding", _independent(_rounding)),
-    World("bf16 numbers, rows sum to 1", _independent(_bf16)),
-    World("heavy tails (Student, 2 df)", _independent(_heavy)),
-    World("glitches of 2 nats, 0.1 %", _independent(_glitches)),
-    World("rare weaker fallback, 0.2 %", _independent(_fallback)),
-    World("dropout left on", _independent(_dropout)),
-    World("scorer in other batches, witnesses agree", _scorer_only(_by_batch)),
-    World("witnesses noisier than scorer", _witness_only(_dropout)),
-    World("adaptation, noise shared by chunk", _independent(_by_chunk), adapts=True),
-    World("adaptation, witnesses agree", _scorer_only(_by_chunk), adapts=True),
-    World("adaptation, drifting", _independent(_drift(3e-4)), adapts=True),
+    Scenario("exact but for rounding", _independent(_rounding)),
+    Scenario("bf16 numbers, rows sum to 1", _independent(_bf16)),
+    Scenario("heavy tails (Student, 2 df)", _independent(_heavy)),
+    Scenario("glitches of 2 nats, 0.1 %", _independent(_glitches)),
+    Scenario("rare weaker fallback, 0.2 %", _independent(_fallback)),
+    Scenario("dropout left on", _independent(_dropout)),
+    Scenario("scorer in other batches, witnesses agree", _scorer_only(_by_batch)),
+    Scenario("witnesses noisier than scorer", _witness_only(_dropout)),
+    Scenario("adaptation, noise shared by chunk", _independent(_by_chunk), adapts=True),
+    Scenario("adaptation, witnesses agree", _scorer_only(_by_chunk), adapts=True),
+    Scenario("adaptation, drifting", _independent(_drift(3e-4)), adapts=True),
 )
 
 
@@ -130,24 +130,24 @@ def _skewed_the_other_way(rng: Rng, base_T: Floats) -> Floats:
 
 
 HELD_OUT = (
-    World("drift of a third", _independent(_drift(1e-4)), adapts=True),
-    World("drift of three times", _independent(_drift(1e-3)), adapts=True),
-    World("drift in the scorer, witnesses agree", _scorer_only(_drift(3e-4)), adapts=True),
-    World("three times that drift, witnesses agree", _scorer_only(_drift(1e-3)), adapts=True),
-    World("correlated between chunks, witnesses agree", _scorer_only(_regressing), adapts=True),
-    World("skewed, scorer and witnesses alike", _independent(_skewed)),
-    World("seldom cheaper, scorer and witnesses alike", _independent(_skewed_the_other_way)),
-    World("skewed, witnesses only", _witness_only(_skewed)),
-    World("seldom cheaper, witnesses only", _witness_only(_skewed_the_other_way)),
-    World("skewed, scorer only, witnesses agree", _scorer_only(_skewed)),
-    World("seldom cheaper, scorer only, witnesses agree", _scorer_only(_skewed_the_other_way)),
+    Scenario("drift of a third", _independent(_drift(1e-4)), adapts=True),
+    Scenario("drift of three times", _independent(_drift(1e-3)), adapts=True),
+    Scenario("drift in the scorer, witnesses agree", _scorer_only(_drift(3e-4)), adapts=True),
+    Scenario("three times that drift, witnesses agree", _scorer_only(_drift(1e-3)), adapts=True),
+    Scenario("correlated between chunks, witnesses agree", _scorer_only(_regressing), adapts=True),
+    Scenario("skewed, scorer and witnesses alike", _independent(_skewed)),
+    Scenario("seldom cheaper, scorer and witnesses alike", _independent(_skewed_the_other_way)),
+    Scenario("skewed, witnesses only", _witness_only(_skewed)),
+    Scenario("seldom cheaper, witnesses only", _witness_only(_skewed_the_other_way)),
+    Scenario("skewed, scorer only, witnesses agree", _scorer_only(_skewed)),
+    Scenario("seldom cheaper, scorer only, witnesses agree", _scorer_only(_skewed_the_other_way)),
 )
 """Honest programs on which no test was tuned, until they were accused; all but the first two break symmetry or independence."""
 
 
-def _cheat(change: Callable[[Rng, Scored, Floats, int], Floats], noise: float = 1e-6
-           ) -> Callable[[Rng, Scored, int], tuple[Floats, Floats, Floats]]:
-    def make(rng: Rng, scored: Scored, n_probes: int) -> tuple[Floats, Floats, Floats]:
+def _cheat(change: Callable[[Rng, ReportedScore, Floats, int], Floats], noise: float = 1e-6
+           ) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
+    def make(rng: Rng, scored: ReportedScore, n_probes: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         noisy = [np.maximum(base_T + rng.normal(0, noise, len(base_T)), 0) for _ in range(3)]
         claims_T = np.maximum(change(rng, scored, noisy[0], n_probes), 0)
@@ -171,9 +171,9 @@ def _some_of_dearest(rng: Rng, base_T: Floats, expected: float) -> npt.NDArray[n
     return _dearest(base_T, 0.01) & (rng.random(len(base_T)) < expected / (0.01 * len(base_T)))
 
 
-def _gamble(expected_hits: float) -> Callable[[Rng, Scored, int], tuple[Floats, Floats, Floats]]:
+def _gamble(expected_hits: float) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
     """The dearest gamble against the bound: claim 0 where the coins fall `expected_hits` times on average, refuse there."""
-    def make(rng: Rng, scored: Scored, n_probes: int) -> tuple[Floats, Floats, Floats]:
+    def make(rng: Rng, scored: ReportedScore, n_probes: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         order = rng.permutation(len(base_T) - 1) + 1
         claims_T = base_T.copy()
@@ -189,29 +189,29 @@ def _gamble(expected_hits: float) -> Callable[[Rng, Scored, int], tuple[Floats, 
 
 
 CHEATS = (
-    World("peek everywhere", _cheat(lambda rng, s, c, n: _peek(rng, c, np.ones(len(c), bool)))),
-    World("peek at 1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.01))),
-    World("peek at 0.1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.001))),
-    World("peek at the dearest 0.1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, _dearest(c, 0.001)))),
-    World("0.9 nat on 0.4 %", _cheat(lambda rng, s, c, n: c - 0.9 * (rng.random(len(c)) < 0.004))),
-    World("0.3 nat on 0.1 %", _cheat(lambda rng, s, c, n: c - 0.3 * (rng.random(len(c)) < 0.001))),
-    World("shift of 0.004 nats", _cheat(lambda rng, s, c, n: c - 0.004)),
-    World("the same in noise of 0.0125", _cheat(lambda rng, s, c, n: c - 0.004, noise=0.0125)),
-    World("shift of 0.001 nats", _cheat(lambda rng, s, c, n: c - 0.001)),
-    World("half the nats, last 20 % of the text",
+    Scenario("peek everywhere", _cheat(lambda rng, s, c, n: _peek(rng, c, np.ones(len(c), bool)))),
+    Scenario("peek at 1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.01))),
+    Scenario("peek at 0.1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.001))),
+    Scenario("peek at the dearest 0.1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, _dearest(c, 0.001)))),
+    Scenario("0.9 nat on 0.4 %", _cheat(lambda rng, s, c, n: c - 0.9 * (rng.random(len(c)) < 0.004))),
+    Scenario("0.3 nat on 0.1 %", _cheat(lambda rng, s, c, n: c - 0.3 * (rng.random(len(c)) < 0.001))),
+    Scenario("shift of 0.004 nats", _cheat(lambda rng, s, c, n: c - 0.004)),
+    Scenario("the same in noise of 0.0125", _cheat(lambda rng, s, c, n: c - 0.004, noise=0.0125)),
+    Scenario("shift of 0.001 nats", _cheat(lambda rng, s, c, n: c - 0.001)),
+    Scenario("half the nats, last 20 % of the text",
           _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) > 0.8 * len(c), 0.5 * c, c))),
-    World("peek down to the judge's price, dearest 5 %", _cheat(
-        lambda rng, s, c, n: np.where(_dearest(c, 0.05), np.minimum(c, -np.log(s.prices_T)), c))),
-    World("one document in 50", _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) // 1000 % 50 == 7, 0.5 * c, c))),
-    World("adapting: shift of 0.004 nats", _cheat(lambda rng, s, c, n: c - 0.004), adapts=True),
-    World("adapting: the same in noise of 0.0125", _cheat(lambda rng, s, c, n: c - 0.004, noise=0.0125), adapts=True),
-    World("adapting: peek at 1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.01)), adapts=True),
+    Scenario("peek down to the judge's price, dearest 5 %", _cheat(
+        lambda rng, s, c, n: np.where(_dearest(c, 0.05), np.minimum(c, -np.log(s.reference_T)), c))),
+    Scenario("one document in 50", _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) // 1000 % 50 == 7, 0.5 * c, c))),
+    Scenario("adapting: shift of 0.004 nats", _cheat(lambda rng, s, c, n: c - 0.004), adapts=True),
+    Scenario("adapting: the same in noise of 0.0125", _cheat(lambda rng, s, c, n: c - 0.004, noise=0.0125), adapts=True),
+    Scenario("adapting: peek at 1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.01)), adapts=True),
 )
 
 
-def gambles(hits: float) -> tuple[World, World]:
+def gambles(hits: float) -> tuple[Scenario, Scenario]:
     """Programs that bet on not being asked: so few gains that a uniform draw would meet `hits` of them, or exactly this
     one that many, and nothing to lose where it is met."""
-    return (World("peek among the dearest 1 %",
+    return (Scenario("peek among the dearest 1 %",
                   _cheat(lambda rng, s, c, n: _peek(rng, c, _some_of_dearest(rng, c, hits * len(c) / n)))),
-            World("claim 0 and refuse", _gamble(hits)))
+            Scenario("claim 0 and refuse", _gamble(hits)))

@@ -24,11 +24,11 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.scoring.certificate import bound as bounds, reference_model, sampling
-from harness.scoring.certificate.certificate import SECOND_LOOK, Certificate, certify
-from harness.scoring.certificate.responses import Answers, Border
-from harness.scoring.certificate.sampling import ALPHAS, Floats, Scored
+from harness.scoring.certificate.certificate import SECOND_ROUND_FACTOR, Certificate, certify
+from harness.scoring.certificate.responses import BoundaryPair, Responses
+from harness.scoring.certificate.sampling import ALPHAS, Floats, ReportedScore
 from harness.scoring.certificate.simulation.figure import Series, chart
-from harness.scoring.certificate.simulation.scenarios import CHEATS, CHUNK_TOKENS, HELD_OUT, HONEST, World, gambles
+from harness.scoring.certificate.simulation.scenarios import CHEATS, CHUNK_TOKENS, HELD_OUT, HONEST, Scenario, gambles
 
 PROBES = (512, 4_096, 32_768)
 Z = 2.41  # a normal's one-sided 99.2 %
@@ -36,7 +36,7 @@ HITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 FALSE_ALARM_TOKENS = 60_000
 
 
-def load(seed_dir: Path, dataset: Path, n_tokens: int) -> Scored:
+def load(seed_dir: Path, dataset: Path, n_tokens: int) -> ReportedScore:
     """The first n_tokens of a scored seed, with the judge's prices."""
     from harness.data.dataset import Dataset
 
@@ -44,28 +44,28 @@ def load(seed_dir: Path, dataset: Path, n_tokens: int) -> Scored:
     tokens_T = np.array(opened.validation_tokens()[:n_tokens])
     nats_T = np.fromfile(seed_dir / "nats.f32", "<f4")[:len(tokens_T)]
     n_bytes = int(opened.byte_table().count(tokens_T, None)[1:].sum())
-    return Scored(tokens_T, nats_T, reference_model.prices(tokens_T, opened.vocab_size), n_bytes, CHUNK_TOKENS)
+    return ReportedScore(tokens_T, nats_T, reference_model.probabilities(tokens_T, opened.vocab_size), n_bytes, CHUNK_TOKENS)
 
 
-def look(rng: np.random.Generator, scored: Scored, chosen: sampling.Design, u_T: Floats, witnesses: tuple[Floats, Floats],
+def certify_round(rng: np.random.Generator, scored: ReportedScore, chosen: sampling.SamplingDesign, u_T: Floats, witnesses: tuple[Floats, Floats],
          adapts: bool) -> Certificate:
     """One certificate: the coins fall, both witnesses answer from the numbers made up for them."""
-    plan = sampling.toss(chosen, u_T)
-    first, second = (Answers(np.where(np.isfinite(h_T[plan.asked_P]), h_T[plan.asked_P], 0.0),
+    plan = sampling.select(chosen, u_T)
+    first, second = (Responses(np.where(np.isfinite(h_T[plan.asked_P]), h_T[plan.asked_P], 0.0),
                              np.where(np.isfinite(h_T[plan.asked_P]), 0.0, np.nan)) for h_T in witnesses)
     claims_T, (first_T, _) = scored.nats_T, witnesses
-    borders = [Border(t, float(claims_T[t]), float(first_T[t])) for t in range(CHUNK_TOKENS, plan.asked_P[-1] + 1, CHUNK_TOKENS)]
-    return certify(scored, plan, first, second, borders=borders, adapts=adapts)
+    boundaries = [BoundaryPair(t, float(claims_T[t]), float(first_T[t])) for t in range(CHUNK_TOKENS, plan.asked_P[-1] + 1, CHUNK_TOKENS)]
+    return certify(scored, plan, first, second, boundaries=boundaries, adapts=adapts)
 
 
-def certificates(rng: np.random.Generator, scored: Scored, world: World, n_probes: int) -> list[Certificate]:
+def certificates(rng: np.random.Generator, scored: ReportedScore, world: Scenario, n_probes: int) -> list[Certificate]:
     """The first look, and the second where the first asks for it."""
     claims_T, *witnesses = world.make(rng, scored, n_probes)
-    claimed, u_T = dataclasses.replace(scored, nats_T=claims_T), rng.random(len(claims_T))
+    reported, u_T = dataclasses.replace(scored, nats_T=claims_T), rng.random(len(claims_T))
     pair = (witnesses[0], witnesses[1])
-    found = [look(rng, claimed, sampling.design(claimed, n_probes), u_T, pair, world.adapts)]
-    if found[0].wants_second_look and SECOND_LOOK * n_probes <= scored.n_scored:
-        found.append(look(rng, claimed, sampling.design(claimed, SECOND_LOOK * n_probes, look=2), u_T, pair, world.adapts))
+    found = [certify_round(rng, reported, sampling.design(reported, n_probes), u_T, pair, world.adapts)]
+    if found[0].wants_second_round and SECOND_ROUND_FACTOR * n_probes <= scored.n_scored:
+        found.append(certify_round(rng, reported, sampling.design(reported, SECOND_ROUND_FACTOR * n_probes, round_number=2), u_T, pair, world.adapts))
     return found
 
 
@@ -78,21 +78,21 @@ class Covered(NamedTuple):
     normal_share: float   # the same for a normal interval of the same level over a uniform draw
 
 
-def covered(rng: np.random.Generator, scored: Scored, world: World, n_probes: int, draws: int) -> Covered:
+def covered(rng: np.random.Generator, scored: ReportedScore, world: Scenario, n_probes: int, draws: int) -> Covered:
     """How often the bound on mean d holds. The judge's share of the mixture, known, is left out: it would only help."""
     claims_T, first_T, _ = world.make(rng, scored, n_probes)
     chosen = sampling.design(dataclasses.replace(scored, nats_T=claims_T), n_probes)
-    d_T = np.minimum(sampling.floored(first_T, scored.prices_T, chosen.eps) - chosen.floored_T, chosen.largest_T)
+    d_T = np.minimum(sampling.mixed(first_T, scored.reference_T, chosen.eps) - chosen.mixed_T, chosen.largest_T)
     gained, found, normal = float(d_T[1:].mean()), np.empty(draws), 0
     for i in range(draws):
-        plan = sampling.toss(chosen, rng.random(len(d_T)))
+        plan = sampling.select(chosen, rng.random(len(d_T)))
         found[i] = bounds.bound(plan, d_T[plan.asked_P]).sampling
         sample = d_T[rng.integers(1, len(d_T), n_probes)]
         normal += bool(sample.mean() + Z * sample.std() / math.sqrt(n_probes) >= gained - 1e-9)
     return Covered(gained, float(found.mean()), float((found >= gained).mean()), normal / draws)
 
 
-def power(rng: np.random.Generator, scored: Scored, worlds: Iterable[World], probes: Iterable[int], draws: int,
+def power(rng: np.random.Generator, scored: ReportedScore, worlds: Iterable[Scenario], probes: Iterable[int], draws: int,
           talk: Callable[[str], None]) -> dict[str, list[tuple[int, float, float]]]:
     """For each program (N, share proved, share left open) over first and second looks together."""
     found: dict[str, list[tuple[int, float, float]]] = {}
@@ -104,18 +104,18 @@ def power(rng: np.random.Generator, scored: Scored, worlds: Iterable[World], pro
     return found
 
 
-def outcomes(rng: np.random.Generator, scored: Scored, world: World, n_probes: int, draws: int) -> Counter[str]:
+def outcomes(rng: np.random.Generator, scored: ReportedScore, world: Scenario, n_probes: int, draws: int) -> Counter[str]:
     """C1 of the last look, over independent draws of the program's noise and of the coins."""
     counts: Counter[str] = Counter()
     for _ in range(draws):
         looks = certificates(rng, scored, world, n_probes)
-        counts["fail" if any(each.accused for each in looks) else looks[-1].conditions[0].outcome] += 1
+        counts["fail" if any(each.failed for each in looks) else looks[-1].conditions[0].outcome] += 1
         counts["second"] += len(looks) > 1
         counts["G"] += round(1e9 * min(each.G_nats for each in looks))
     return counts
 
 
-def false_alarms(rng: np.random.Generator, scored: Scored, worlds: Iterable[World], draws: int,
+def false_alarms(rng: np.random.Generator, scored: ReportedScore, worlds: Iterable[Scenario], draws: int,
                  talk: Callable[[str], None]) -> list[list[str]]:
     """Rows (noise, then for each N: certificates, accused, left open, mean G) for honest programs."""
     rows = []
@@ -132,20 +132,20 @@ def false_alarms(rng: np.random.Generator, scored: Scored, worlds: Iterable[Worl
     return rows
 
 
-def designs(scored: Scored) -> list[list[str]]:
+def designs(scored: ReportedScore) -> list[list[str]]:
     """Rows (N, G in nats of an exact program by: a uniform draw, the proposal before it was improved, this; and in bpb)."""
     rows = []
     target = -math.log(ALPHAS[0])
-    bigram_T = reference_model.prices(scored.tokens_T, int(scored.tokens_T.max()) + 1, order=1)
+    bigram_T = reference_model.probabilities(scored.tokens_T, int(scored.tokens_T.max()) + 1, order=1)
     for n_probes in (*PROBES, 262_144):
         if n_probes >= scored.n_scored:
             continue
         eps = 4 / n_probes
-        largest_T = -math.log(eps) - np.log(bigram_T) - sampling.floored(scored.nats_T, bigram_T, eps)
+        largest_T = -math.log(eps) - np.log(bigram_T) - sampling.mixed(scored.nats_T, bigram_T, eps)
         uniform = -math.log1p(-eps) + target * float(largest_T[1:].max()) / (0.9 * n_probes)
         weight_T = np.maximum(largest_T[1:], largest_T[1:].mean() / 4)
         before = -math.log1p(-eps) + target * float(weight_T.mean()) / (0.9 * n_probes)
-        plan = sampling.toss(sampling.design(scored, n_probes), np.ones(len(scored.tokens_T)))
+        plan = sampling.select(sampling.design(scored, n_probes), np.ones(len(scored.tokens_T)))
         now = bounds.bound(plan, np.zeros(len(plan.asked_P))).total
         rows.append([f"{n_probes:,}", f"{uniform:.5f}", f"{before:.5f}", f"{now:.5f}",
                      f"{now * scored.n_scored / math.log(2) / scored.n_bytes:.5f}"])
@@ -157,9 +157,9 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
-def _part(scored: Scored, part: slice) -> Scored:
+def _part(scored: ReportedScore, part: slice) -> ReportedScore:
     tokens_T = scored.tokens_T[part]
-    return Scored(tokens_T, scored.nats_T[part], scored.prices_T[part],
+    return ReportedScore(tokens_T, scored.nats_T[part], scored.reference_T[part],
                   round(scored.n_bytes * len(tokens_T) / len(scored.tokens_T)), scored.chunk_tokens)
 
 
@@ -185,10 +185,10 @@ def main() -> None:
         print(table(["noise", *each], false_alarms(rng, scored, (*HONEST, *HELD_OUT), asked.draws, talk)))
         return
     scored = load(asked.seed_folder, asked.dataset, asked.tokens)
-    gap = float((-np.log(scored.prices_T[1:]) - scored.nats_T[1:]).mean())
-    claimed = float(scored.nats_T[1:].mean())
-    print(f"{scored.n_scored:,} tokens of {scored.n_bytes / scored.n_scored:.2f} bytes, claimed {claimed:.3f} nats, the judge's "
-          f"own price {claimed + gap:.3f}\n")
+    gap = float((-np.log(scored.reference_T[1:]) - scored.nats_T[1:]).mean())
+    reported = float(scored.nats_T[1:].mean())
+    print(f"{scored.n_scored:,} tokens of {scored.n_bytes / scored.n_scored:.2f} bytes, claimed {reported:.3f} nats, the judge's "
+          f"own price {reported + gap:.3f}\n")
     print("### G of a program that repeats itself exactly\n")
     print(table(["N", "uniform draw", "the proposal", "this", "this, bpb"], designs(scored)), "\n", flush=True)
 

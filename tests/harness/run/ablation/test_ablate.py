@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from harness import cli
 from harness.base.errors import MachineFault, UsageError
-from harness.base.progress import Progress
+from harness.base.progress import ProgressDisplay
 from harness.commands import ablate as command_ablate
 from harness.data.dataset import Dataset
 from harness.protocol.frames import Description
@@ -116,7 +116,7 @@ class Bench(World):
 
     def ablate(self, seeds: tuple[int, ...] = (1, 2), steps: int | None = 3, only: tuple[str, ...] = (),
                val_tokens: int | None = None) -> dict[str, Any]:
-        with Progress() as progress:
+        with ProgressDisplay() as progress:
             return command_ablate.ablate(self.submission, "pocket", seeds, steps, only, val_tokens, self.dataset.folder,
                                          "local", self.folder / "runs", "pgolf ablate", progress, self.package)
 

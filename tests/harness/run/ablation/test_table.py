@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from harness.run.ablation import report
-from harness.run.ablation.loop import Pair, left
-from harness.run.ablation.pairs import Measured
+from harness.run.ablation.loop import Pair, remaining
+from harness.run.ablation.pairs import PairResult
 from harness.run.ablation.study import BASE, Arm
 from harness.run.ablation.table import differences, interval, rows, values
 from harness.verdict import plots
@@ -23,18 +23,18 @@ ARMS = [Arm(BASE, b"", b"", "train"), WIDE, GRID]
 SEEDS = (1, 2, 3)
 
 
-def result(arm: Arm, seed: int, bpb: float | None = 2.0, **changes: Any) -> Measured:
+def result(arm: Arm, seed: int, bpb: float | None = 2.0, **changes: Any) -> PairResult:
     whole = {"variant": arm.name, "seed": seed, "steps": 100, "changes": arm.changes, "bpb": bpb, "unquantised_bpb": 1.9,
              "artifact_bytes": 1000, "counted_bytes": 1500, "parameters": 2000, "scored_tokens": 10,
              "train_seconds": 50.0 if arm.changes == "train" else None}
-    return Measured.model_validate(whole | changes)
+    return PairResult.model_validate(whole | changes)
 
 
-def by_pair(*results: Measured) -> dict[tuple[str, int], Measured]:
+def by_pair(*results: PairResult) -> dict[tuple[str, int], PairResult]:
     return {(each.variant, each.seed): each for each in results}
 
 
-def failed(arm: Arm, seed: int, message: str = "token 0: expected a finite number") -> Measured:
+def failed(arm: Arm, seed: int, message: str = "token 0: expected a finite number") -> PairResult:
     return result(arm, seed, None, outcome="failed", stage="score", message=message)
 
 
@@ -45,7 +45,7 @@ def test_the_columns_of_one_result() -> None:
     assert found == {"before": 1.9, "after": 2.0, "gap": pytest.approx(0.1), "bytes": 1000, "ratio": 4.0, "step_seconds": 0.5}
     reused = values(result(GRID, 1, unquantised_bpb=None))
     assert (reused["gap"], reused["step_seconds"]) == (None, None)
-    assert set(values(Measured(variant="x", seed=1, steps=1, changes="train")).values()) == {None}
+    assert set(values(PairResult(variant="x", seed=1, steps=1, changes="train")).values()) == {None}
 
 
 def test_differences_are_paired_by_seed_so_that_what_seeds_share_cancels() -> None:
@@ -77,9 +77,9 @@ def test_every_arm_has_a_row_that_tells_what_failed_what_is_unfinished_and_what_
 
 def test_the_time_left_is_what_pairs_of_the_same_kind_took() -> None:
     done = [result(ARMS[0], 1, wall_seconds=60.0), result(ARMS[0], 2, wall_seconds=80.0)]
-    assert left([], [Pair(WIDE, 1)]) == ""
-    assert left(done, [Pair(WIDE, 1), Pair(WIDE, 2)]) == ", 2 min left"
-    assert left([*done, result(GRID, 1, wall_seconds=5.0)], [Pair(GRID, 2), Pair(GRID, 3)]) == ", 10 s left"
+    assert remaining([], [Pair(WIDE, 1)]) == ""
+    assert remaining(done, [Pair(WIDE, 1), Pair(WIDE, 2)]) == ", 2 min left"
+    assert remaining([*done, result(GRID, 1, wall_seconds=5.0)], [Pair(GRID, 2), Pair(GRID, 3)]) == ", 10 s left"
 
 
 # --- report ----------------------------------------------------------------------------------------------------------

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from harness.scoring.certificate import reference_model
-from harness.scoring.certificate.responses import Answers
-from harness.scoring.certificate.sampling import Floats, Plan, Scored
+from harness.scoring.certificate.responses import Responses
+from harness.scoring.certificate.sampling import Floats, ReportedScore, SamplingPlan
 
 SEED = bytes(range(32))
 VOCAB = 64
 
 
-def scored_text(n_tokens: int = 20_000, seed: int = 0, chunk_tokens: int = 256) -> Scored:
+def scored_text(n_tokens: int = 20_000, seed: int = 0, chunk_tokens: int = 256) -> ReportedScore:
     """A text with structure to learn (a noisy walk over the vocabulary) and an honest, legal predictor's nats on it: the
     judge's own n-gram of a longer context, a little sharpened by knowing the walk."""
     rng = np.random.default_rng(seed)
@@ -21,10 +21,10 @@ def scored_text(n_tokens: int = 20_000, seed: int = 0, chunk_tokens: int = 256) 
     p_T = 0.4 / VOCAB + 0.6 * (np.diff(tokens_T.astype(int), prepend=0) % VOCAB == 1)
     nats_T = -np.log(p_T).astype(np.float32)
     nats_T[0] = 0
-    return Scored(tokens_T, nats_T, reference_model.prices(tokens_T, VOCAB), 2 * n_tokens, chunk_tokens)
+    return ReportedScore(tokens_T, nats_T, reference_model.probabilities(tokens_T, VOCAB), 2 * n_tokens, chunk_tokens)
 
 
-def answers(plan: Plan, nats_T: Floats) -> Answers:
+def responses(plan: SamplingPlan, nats_T: Floats) -> Responses:
     """The answers of a witness whose number at each token is known; NaN: it stays silent there."""
     nats_P = nats_T[plan.asked_P].astype(np.float64)
-    return Answers(np.nan_to_num(nats_P, posinf=np.inf), np.where(np.isnan(nats_P), np.nan, 1e-6))
+    return Responses(np.nan_to_num(nats_P, posinf=np.inf), np.where(np.isnan(nats_P), np.nan, 1e-6))

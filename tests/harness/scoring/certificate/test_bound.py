@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from harness.scoring.certificate.bound import THETAS, bound, expected, gains, largest_sum
-from harness.scoring.certificate.sampling import Floats, Scored, design, draw, share, toss
+from harness.scoring.certificate.sampling import Floats, ReportedScore, design, draw, mixture_share, select
 from tests.harness.scoring.certificate.certificates import SEED, scored_text
 
 ALPHA = 0.2  # large, so that a bound that fails too often is seen to in a text of ten tokens
 
 
-def failure(scored: Scored, n_probes: float, d_of: Callable[[tuple[bool, ...], float], float]) -> float:
+def failure(scored: ReportedScore, n_probes: float, d_of: Callable[[tuple[bool, ...], float], float]) -> float:
     """The exact probability that the bound is below the sum of d. d_of(coins so far, largest gain) -> d of the next token."""
     chosen = design(scored, n_probes)  # type: ignore[arg-type]
     failed = 0.0
@@ -26,7 +26,7 @@ def failure(scored: Scored, n_probes: float, d_of: Callable[[tuple[bool, ...], f
         pi = chosen.pi_T[1:]
         chance = float(np.prod(np.where(fallen, pi, 1 - pi)))
         d_T = np.array([0.0, *(d_of(fallen[:t], chosen.largest_T[t + 1]) for t in range(len(fallen)))])
-        plan = toss(chosen, np.array([1.0, *(0.0 if heads else 1.0 for heads in fallen)]))
+        plan = select(chosen, np.array([1.0, *(0.0 if heads else 1.0 for heads in fallen)]))
         found = bound(plan, d_T[plan.asked_P], ALPHA).sampling * scored.n_scored
         failed += chance * (found < d_T.sum() - 1e-9)
     return failed
@@ -57,8 +57,8 @@ def test_over_all_the_coins_the_product_is_on_average_what_the_proof_says() -> N
     d_T, theta = 0.8 * chosen.largest_T, 0.9 * chosen.theta_max
     average = 0.0
     for fallen in itertools.product((False, True), repeat=scored.n_scored):
-        plan = toss(chosen, np.array([1.0, *(0.0 if heads else 1.0 for heads in fallen)]))
-        ratio_C = (d_T[plan.asked_P] / plan.pi_P)[plan.coin_P]
+        plan = select(chosen, np.array([1.0, *(0.0 if heads else 1.0 for heads in fallen)]))
+        ratio_C = (d_T[plan.asked_P] / plan.pi_P)[plan.selected_P]
         product = math.exp(-math.log(ALPHA) - theta * largest_sum([(1.0, theta)], ratio_C, ALPHA))
         average += product * float(np.prod(np.where(fallen, chosen.pi_T[1:], 1 - chosen.pi_T[1:])))
     assert average == pytest.approx(math.prod(1 - theta * d_T[1:]), rel=1e-9)
@@ -68,7 +68,7 @@ def test_the_bound_is_as_small_as_one_can_be_a_bold_program_escapes_nearly_as_of
     """The gains that the bound still allows a program in which none was found go unseen about once in 1 / alpha draws."""
     scored = scored_text(2_000)
     chosen = design(scored, 20)
-    plan = toss(chosen, np.ones(2_000))
+    plan = select(chosen, np.ones(2_000))
     allowed = bound(plan, np.zeros(len(plan.asked_P)), ALPHA).sampling * scored.n_scored
     order = np.argsort(-chosen.largest_T)
     taken = order[chosen.largest_T[order].cumsum() <= allowed]
@@ -93,15 +93,15 @@ def test_a_gain_found_raises_the_bound_and_a_loss_lowers_it() -> None:
     plan = draw(SEED, scored_text(), 300)
     nothing = np.zeros(len(plan.asked_P))
     middle = bound(plan, nothing)
-    assert bound(plan, np.where(plan.coin_P, 0.5, 0)).total > middle.total > bound(plan, np.where(plan.coin_P, -0.5, 0)).total
-    assert bound(plan, np.where(plan.coin_P, 0, 0.5)).total == middle.total, "suspects do not count"
+    assert bound(plan, np.where(plan.selected_P, 0.5, 0)).total > middle.total > bound(plan, np.where(plan.selected_P, -0.5, 0)).total
+    assert bound(plan, np.where(plan.selected_P, 0, 0.5)).total == middle.total, "suspects do not count"
     assert middle.total == pytest.approx(middle.mixture + middle.sampling + middle.uncovered)
 
 
 def test_a_mixture_of_thetas_serves_noise_better_than_any_one_and_costs_an_exact_program_next_to_nothing() -> None:
     scored = scored_text(60_000)
     plan = draw(SEED, scored, 20_000)
-    ratio_C = plan.coin_P.nonzero()[0]
+    ratio_C = plan.selected_P.nonzero()[0]
     noise = np.random.default_rng(0).normal(0, 1.0, len(ratio_C)) / plan.pi_P[ratio_C]
     thetas = [(weight, factor * plan.theta_max) for weight, factor in THETAS]
     alone = [(1.0, thetas[0][1])]
@@ -120,15 +120,15 @@ def test_the_bound_on_the_sum_solves_its_equation(ratios: Floats) -> None:
 
 def test_the_formula_for_an_exact_program_is_what_the_bound_gives_it() -> None:
     scored = scored_text(40_000)
-    gap = float((-np.log(scored.prices_T) - scored.nats_T)[1:].mean())
+    gap = float((-np.log(scored.reference_T) - scored.nats_T)[1:].mean())
     for n_probes in (512, 4_096):
         plan = draw(SEED, scored, n_probes)
         found = bound(plan, np.zeros(len(plan.asked_P))).total
-        assert found == pytest.approx(expected(gap, n_probes, plan.alpha, share(n_probes)), rel=0.1)
+        assert found == pytest.approx(expected(gap, n_probes, plan.alpha, mixture_share(n_probes)), rel=0.1)
 
 
 def test_the_share_of_the_judge_is_the_one_that_makes_the_bound_smallest() -> None:
-    shares = [share(4_096) * factor for factor in (0.25, 0.5, 1, 2, 4)]
+    shares = [mixture_share(4_096) * factor for factor in (0.25, 0.5, 1, 2, 4)]
     charged = [expected(1.5, 4_096, 0.008, eps) for eps in shares]
     assert charged.index(min(charged)) == 2
 

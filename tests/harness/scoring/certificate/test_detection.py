@@ -12,9 +12,9 @@ import pytest
 from harness.scoring.certificate import detection
 from harness.scoring.certificate.certificate import Certificate, certify
 from harness.scoring.certificate.detection import Gains
-from harness.scoring.certificate.responses import Answers, Border
+from harness.scoring.certificate.responses import BoundaryPair, Responses
 from harness.scoring.certificate.sampling import Floats, draw
-from tests.harness.scoring.certificate.certificates import SEED, answers, scored_text
+from tests.harness.scoring.certificate.certificates import SEED, responses, scored_text
 
 N_PROBES = 4_000
 TEXT = scored_text()
@@ -40,19 +40,19 @@ def peeks(share: float, nats: float, n: int = N_PROBES) -> Floats:
     return nats * (np.random.default_rng(9).random(n) < share)
 
 
-def blind(d: float | Floats, n: int = 200, chunk: int = 100) -> list[Border]:
+def blind(d: float | Floats, n: int = 200, chunk: int = 100) -> list[BoundaryPair]:
     d_B = np.broadcast_to(d, n)
-    return [Border(chunk * (i + 1), 2.0, 2.0 + float(d_B[i])) for i in range(n)]
+    return [BoundaryPair(chunk * (i + 1), 2.0, 2.0 + float(d_B[i])) for i in range(n)]
 
 
 def certificate(claims_T: Floats, first_T: Floats | None = None, second_T: Floats | None = None, *, n_probes: int = N_PROBES,
-                borders: list[Border] | None = None, adapts: bool = False, one_witness: bool = False) -> Certificate:
+                boundaries: list[BoundaryPair] | None = None, adapts: bool = False, one_witness: bool = False) -> Certificate:
     """Of a scorer that claims, and of witnesses that answer, these numbers; honest ones by default."""
     scored = dataclasses.replace(TEXT, nats_T=claims_T)
     plan = draw(SEED, scored, n_probes)
-    first = answers(plan, BASE_T if first_T is None else first_T)
-    second = None if one_witness else answers(plan, BASE_T if second_T is None else second_T)
-    return certify(scored, plan, first, second, borders=borders, adapts=adapts)
+    first = responses(plan, BASE_T if first_T is None else first_T)
+    second = None if one_witness else responses(plan, BASE_T if second_T is None else second_T)
+    return certify(scored, plan, first, second, boundaries=boundaries, adapts=adapts)
 
 
 def outcome(made: Certificate, test: str) -> str:
@@ -64,8 +64,8 @@ def outcome(made: Certificate, test: str) -> str:
 def test_every_test_passes_an_exact_program() -> None:
     exact = gains(np.zeros(N_PROBES), np.zeros(N_PROBES))
     tests = [detection.mean_test(exact, []), detection.sign_test(exact), detection.spike_test(exact),
-             detection.suspect_test(exact, 1.0),
-             detection.spread_test(exact), detection.border_test(blind(0.0), exact), detection.row_test(np.zeros(10))]
+             detection.outlier_test(exact, 1.0),
+             detection.spread_test(exact), detection.boundary_test(blind(0.0), exact), detection.row_test(np.zeros(10))]
     assert {test.name: test.outcome for test in tests} == dict.fromkeys(
         ("mean", "sign", "spikes", "suspects", "spread", "borders", "rows"), "pass")
 
@@ -105,8 +105,8 @@ def test_a_program_that_adapts_is_not_accused_of_a_shift_that_its_blind_rows_sha
 def test_blind_rows_are_set_against_the_probes_of_their_own_chunk() -> None:
     three = Gains(np.array([5, 105, 110, 250]), np.array([9.0, 1, 3, 5]), np.array([9.0, 1, 3, 5]), np.array([0, 1, 1, 2]),
                   True, True)
-    borders = [Border(100, 1.0, 1.5), Border(200, 1.0, 1.0), Border(300, 1.0, 9.0)]
-    assert detection.against_blind(three, borders, 10.0).tolist() == [2 - 0.5, 5 - 0]
+    boundaries = [BoundaryPair(100, 1.0, 1.5), BoundaryPair(200, 1.0, 1.0), BoundaryPair(300, 1.0, 9.0)]
+    assert detection.against_blind(three, boundaries, 10.0).tolist() == [2 - 0.5, 5 - 0]
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.02])
@@ -148,17 +148,17 @@ def test_losses_as_large_as_the_gains_make_them_noise() -> None:
 
 
 def test_suspects_never_convict() -> None:
-    found = detection.suspect_test(gains(np.full(50, 5.0)), 1.0)
+    found = detection.outlier_test(gains(np.full(50, 5.0)), 1.0)
     assert (found.outcome, found.numbers["up"], len(found.numbers["positions"])) == ("unknown", 50, 8)
 
 
 def test_blind_rows_that_differ_mean_another_program_unless_they_are_strays_or_noise() -> None:
     exact, noisy = gains(np.zeros(N_PROBES), np.zeros(N_PROBES)), gains(noise(1, 0.3), noise(2, 0.3))
-    assert detection.border_test(blind(0.3), exact).outcome == "unknown"
-    assert detection.border_test(blind(np.array([0.3] * 10 + [0.0] * 90), 100), exact).outcome == "pass"
-    assert detection.border_test(blind(0.9), noisy).outcome == "pass"
-    assert detection.border_test([Border(100, 2.0, np.inf)], exact).outcome == "unknown", "a row that did not come"
-    assert detection.border_test([], exact).outcome == "pass"
+    assert detection.boundary_test(blind(0.3), exact).outcome == "unknown"
+    assert detection.boundary_test(blind(np.array([0.3] * 10 + [0.0] * 90), 100), exact).outcome == "pass"
+    assert detection.boundary_test(blind(0.9), noisy).outcome == "pass"
+    assert detection.boundary_test([BoundaryPair(100, 2.0, np.inf)], exact).outcome == "unknown", "a row that did not come"
+    assert detection.boundary_test([], exact).outcome == "pass"
 
 
 def test_a_witness_that_matches_on_average_and_not_token_by_token_is_not_the_program_that_scored() -> None:
@@ -185,9 +185,9 @@ def test_tests_of_too_few_probes_say_nothing() -> None:
 # The certificate as a whole
 
 def test_an_exact_program_passes_all_four_conditions() -> None:
-    made = certificate(BASE_T, borders=[Border(t, 2.0, 2.0) for t in range(256, 19_000, 256)])
+    made = certificate(BASE_T, boundaries=[BoundaryPair(t, 2.0, 2.0) for t in range(256, 19_000, 256)])
     assert [condition.outcome for condition in made.conditions] == ["pass"] * 4
-    assert not made.wants_second_look and not made.accused
+    assert not made.wants_second_round and not made.failed
 
 
 @pytest.mark.parametrize(("cheat", "test"), [
@@ -205,7 +205,7 @@ def test_too_few_peeks_for_proof_ask_for_a_second_look_and_say_so() -> None:
     claims_T = BASE_T.copy()
     claims_T[np.flatnonzero(BASE_T > 3)[::150]] = 0.01
     made = certificate(claims_T, n_probes=1_000)
-    assert made.conditions[0].outcome == "unknown" and made.wants_second_look
+    assert made.conditions[0].outcome == "unknown" and made.wants_second_round
     assert "a second look at 8,000 probes would decide it" in made.conditions[0].evidence
 
 
@@ -241,17 +241,17 @@ def test_one_witness_alone_accuses_nobody_and_passes_no_cheat() -> None:
     cheat_T = np.where(np.arange(len(BASE_T)) % 50 == 0, 0.01, BASE_T)
     silent_T = np.full(len(BASE_T), np.nan)
     for made in (certificate(cheat_T, None, silent_T), certificate(cheat_T, one_witness=True)):
-        assert (made.accused, made.conditions[0].outcome, made.wants_second_look) == (False, "unknown", True)
+        assert (made.failed, made.conditions[0].outcome, made.wants_second_round) == (False, "unknown", True)
         assert "withheld: no second witness said the same" in made.conditions[0].evidence
-    assert certificate(cheat_T).accused
-    assert not certificate(BASE_T, None, silent_T).accused
+    assert certificate(cheat_T).failed
+    assert not certificate(BASE_T, None, silent_T).failed
 
 
 def test_an_honest_program_whose_only_witness_stumbles_is_not_accused() -> None:
     rng = np.random.default_rng(7)
     for _ in range(10):
         stumbles_T = BASE_T + 2 * (rng.random(len(BASE_T)) < 0.006)
-        assert not certificate(BASE_T, stumbles_T, one_witness=True).accused
+        assert not certificate(BASE_T, stumbles_T, one_witness=True).failed
 
 
 def test_a_second_witness_never_lowers_g() -> None:
@@ -260,24 +260,24 @@ def test_a_second_witness_never_lowers_g() -> None:
 
 
 def test_an_accusation_is_withheld_where_most_blind_rows_are_not_the_witnesses() -> None:
-    off = [Border(t, 2.0, 2.5) for t in range(256, 19_000, 256)]
-    made = certificate(BASE_T - 0.01, borders=off)
-    assert (outcome(made, "mean"), made.accused, made.conditions[0].outcome) == ("unknown", False, "unknown")
-    few = [Border(t, 2.0, 2.5 if t < 2_000 else 2.0) for t in range(256, 19_000, 256)]
-    assert certificate(BASE_T - 0.01, borders=few).accused, "a few of them withhold nothing"
+    off = [BoundaryPair(t, 2.0, 2.5) for t in range(256, 19_000, 256)]
+    made = certificate(BASE_T - 0.01, boundaries=off)
+    assert (outcome(made, "mean"), made.failed, made.conditions[0].outcome) == ("unknown", False, "unknown")
+    few = [BoundaryPair(t, 2.0, 2.5 if t < 2_000 else 2.0) for t in range(256, 19_000, 256)]
+    assert certificate(BASE_T - 0.01, boundaries=few).failed, "a few of them withhold nothing"
 
 
 def test_an_honest_witness_that_learned_nothing_is_not_proof_against_its_scorer() -> None:
     worse_T = BASE_T + np.random.default_rng(1).gamma(1.0, 0.8, len(BASE_T))
-    off = [Border(t, 2.0, float(2.0 + worse_T[t] - BASE_T[t])) for t in range(256, 19_000, 256)]
-    made = certificate(BASE_T, worse_T, worse_T, borders=off, adapts=True)
-    assert (made.accused, made.conditions[0].outcome) == (False, "unknown")
+    off = [BoundaryPair(t, 2.0, float(2.0 + worse_T[t] - BASE_T[t])) for t in range(256, 19_000, 256)]
+    made = certificate(BASE_T, worse_T, worse_T, boundaries=off, adapts=True)
+    assert (made.failed, made.conditions[0].outcome) == (False, "unknown")
 
 
 def test_rows_off_in_the_second_witness_alone_are_found() -> None:
     plan = draw(SEED, TEXT, 500)
-    good = answers(plan, BASE_T)
-    off = Answers(good.nats_P, good.logsumexp_P + 0.002)
+    good = responses(plan, BASE_T)
+    off = Responses(good.nats_P, good.logsumexp_P + 0.002)
     assert certify(TEXT, plan, good, off).conditions[1].outcome == "fail"
 
 
@@ -287,7 +287,7 @@ def test_rows_off_in_the_second_witness_alone_are_found() -> None:
     np.full(len(BASE_T), np.inf), np.full(len(BASE_T), np.nan), np.zeros(len(BASE_T)), np.full(len(BASE_T), 1e300)])
 @pytest.mark.filterwarnings("error")
 def test_whatever_is_claimed_and_answered_the_certificate_is_plain_json(claims_T: Floats, first_T: Floats) -> None:
-    made = certificate(claims_T, first_T, first_T, n_probes=300, borders=[Border(256, 2.0, np.inf)])
+    made = certificate(claims_T, first_T, first_T, n_probes=300, boundaries=[BoundaryPair(256, 2.0, np.inf)])
     shown = json.loads(json.dumps(made.public(), allow_nan=False))
     assert shown["conditions"][0]["condition"] == "C1"
 
@@ -310,15 +310,15 @@ def test_the_outcome_does_not_depend_on_which_token_is_called_which() -> None:
 def test_which_witness_came_first_changes_no_accusation_by_itself() -> None:
     cheat_T = np.where(np.arange(len(BASE_T)) % 40 == 0, 0.01, BASE_T)
     a_T, b_T = (np.maximum(BASE_T + noise(seed, 0.05, len(BASE_T)), 0) for seed in (1, 2))
-    assert certificate(cheat_T, a_T, b_T).accused == certificate(cheat_T, b_T, a_T).accused is True
+    assert certificate(cheat_T, a_T, b_T).failed == certificate(cheat_T, b_T, a_T).failed is True
 
 
 def test_answers_to_another_number_of_questions_are_refused() -> None:
     plan = draw(SEED, TEXT, 100)
     with pytest.raises(AssertionError, match="answers to"):
-        certify(TEXT, plan, Answers(np.zeros(3), np.zeros(3)))
+        certify(TEXT, plan, Responses(np.zeros(3), np.zeros(3)))
     with pytest.raises(AssertionError, match="something else"):
-        certify(TEXT, plan, answers(plan, BASE_T), Answers(np.zeros(3), np.zeros(3)))
+        certify(TEXT, plan, responses(plan, BASE_T), Responses(np.zeros(3), np.zeros(3)))
 
 
 def test_the_guarantee_names_the_numbers_it_rests_on() -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from harness.scoring.certificate.reference_model import DISCOUNT, prices
+from harness.scoring.certificate.reference_model import DISCOUNT, probabilities
 
 Tokens = npt.NDArray[np.uint16]
 VOCAB = 5
@@ -33,13 +33,13 @@ def plain(tokens_T: Tokens, vocab_size: int, order: int) -> list[float]:
 @given(tokens_T=streams)
 @settings(max_examples=60, deadline=None)
 def test_ranks_within_groups_give_what_a_loop_over_tokens_gives(order: int, tokens_T: Tokens) -> None:
-    assert prices(tokens_T, VOCAB, order) == pytest.approx(plain(tokens_T, VOCAB, order), rel=1e-12)
+    assert probabilities(tokens_T, VOCAB, order) == pytest.approx(plain(tokens_T, VOCAB, order), rel=1e-12)
 
 
 @given(tokens_T=streams)
 @settings(max_examples=60, deadline=None)
 def test_over_every_token_that_could_come_next_the_prices_sum_to_one(tokens_T: Tokens) -> None:
-    following = [prices(np.append(tokens_T, np.uint16(token)), VOCAB)[-1] for token in range(VOCAB)]
+    following = [probabilities(np.append(tokens_T, np.uint16(token)), VOCAB)[-1] for token in range(VOCAB)]
     assert sum(following) == pytest.approx(1, rel=1e-12)
     assert min(following) > 0
 
@@ -47,15 +47,15 @@ def test_over_every_token_that_could_come_next_the_prices_sum_to_one(tokens_T: T
 @given(tokens_T=streams, more_T=streams)
 @settings(max_examples=60, deadline=None)
 def test_no_price_depends_on_what_comes_later(tokens_T: Tokens, more_T: Tokens) -> None:
-    longer = prices(np.concatenate([tokens_T, more_T]), VOCAB)
-    assert longer[:len(tokens_T)].tolist() == prices(tokens_T, VOCAB).tolist()
+    longer = probabilities(np.concatenate([tokens_T, more_T]), VOCAB)
+    assert longer[:len(tokens_T)].tolist() == probabilities(tokens_T, VOCAB).tolist()
 
 
 def test_a_long_text_of_a_large_vocabulary_is_priced_as_by_the_loop() -> None:
     tokens_T = np.random.default_rng(3).zipf(1.3, 600).clip(max=8191).astype(np.uint16)
-    assert prices(tokens_T, 8192) == pytest.approx(plain(tokens_T, 8192, 2), rel=1e-12)
+    assert probabilities(tokens_T, 8192) == pytest.approx(plain(tokens_T, 8192, 2), rel=1e-12)
 
 
 def test_an_id_beyond_the_vocabulary_is_refused() -> None:
     with pytest.raises(AssertionError, match="token 7 of a vocabulary of 5"):
-        prices(np.array([1, 7], np.uint16), VOCAB)
+        probabilities(np.array([1, 7], np.uint16), VOCAB)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from harness.scoring.certificate import sampling
-from harness.scoring.certificate.sampling import BLOCK_TOKENS, WEIGHT_FLOOR, design, draw, floored, inclusion, uniforms
+from harness.scoring.certificate.sampling import BLOCK_TOKENS, LEAST_WEIGHT_SHARE, design, draw, inclusion, mixed, uniforms
 from tests.harness.scoring.certificate.certificates import SEED, scored_text
 
 weights = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30).map(np.array)
@@ -35,29 +35,29 @@ def test_inclusion_is_in_proportion_to_the_weight_until_it_is_certain(weight_T: 
 
 def test_no_row_can_cost_more_than_the_largest_gain_that_is_charged() -> None:
     chosen = design(scored_text(), 500)
-    ceiling_T = floored(np.full(len(chosen.pi_T), np.inf), chosen.scored.prices_T, chosen.eps) - chosen.floored_T
+    ceiling_T = mixed(np.full(len(chosen.pi_T), np.inf), chosen.scored.reference_T, chosen.eps) - chosen.mixed_T
     assert chosen.largest_T[1:] == pytest.approx(ceiling_T[1:], abs=1e-9)
     assert (1 / chosen.theta_max >= chosen.largest_T[1:] / chosen.pi_T[1:] - 1e-9).all()
 
 
 def test_half_the_plans_probability_goes_where_half_of_what_can_be_gained_is() -> None:
     chosen = design(scored_text(), 500)
-    weight_T = np.maximum(chosen.largest_T[1:], WEIGHT_FLOOR * chosen.largest_T[1:].mean())
+    weight_T = np.maximum(chosen.largest_T[1:], LEAST_WEIGHT_SHARE * chosen.largest_T[1:].mean())
     assert chosen.pi_T[1:] / weight_T == pytest.approx(np.full(len(weight_T), chosen.theta_max))
     assert chosen.pi_T[0] == 0
 
 
 def test_the_number_asked_is_near_the_number_wanted_and_the_first_token_never_is() -> None:
     scored = scored_text()
-    counts = [int(draw(bytes([i]) * 32, scored, 400).coin_P.sum()) for i in range(30)]
+    counts = [int(draw(bytes([i]) * 32, scored, 400).selected_P.sum()) for i in range(30)]
     assert abs(np.mean(counts) - 400) < 20
     assert all(0 not in draw(bytes([i]) * 32, scored, 400).asked_P for i in range(5))
 
 
 def test_a_second_look_asks_again_all_that_the_first_one_asked() -> None:
     scored = scored_text()
-    first, second = draw(SEED, scored, 200), draw(SEED, scored, 1_600, look=2)
-    assert set(first.asked_P[first.coin_P]) <= set(second.asked_P[second.coin_P])
+    first, second = draw(SEED, scored, 200), draw(SEED, scored, 1_600, round_number=2)
+    assert set(first.asked_P[first.selected_P]) <= set(second.asked_P[second.selected_P])
     assert (first.alpha, second.alpha) == (0.008, 0.002)
 
 
@@ -72,7 +72,7 @@ def test_a_bounded_witness_is_asked_nothing_beyond_its_reach_and_all_of_that_is_
 def test_the_tokens_whose_claim_is_furthest_below_the_judges_price_are_asked_whatever_the_coins_say() -> None:
     scored = scored_text()
     nats_T = scored.nats_T.copy()
-    dear = np.argsort(scored.prices_T)[:20]
+    dear = np.argsort(scored.reference_T)[:20]
     nats_T[dear] = 0.01
     for seed in (b"a" * 32, b"b" * 32):
         plan = draw(seed, dataclasses.replace(scored, nats_T=nats_T), 200)
