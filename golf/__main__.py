@@ -1,8 +1,7 @@
 """The contestant's entry: connect, say hello, read `setup`, and run the stage on one or several processes.
 
-The judge starts it once, with PGOLF_SOCKET and PGOLF_STAGE in the environment. Where several processes are wanted it
-starts itself again under torchrun (golf/runtime/dist.py) and waits for them.
-"""
+The judge starts it once, with PGOLF_SOCKET and PGOLF_STAGE in the environment. Where several processes are
+wanted it starts itself again under torchrun (golf/runtime/dist.py) and waits for them."""
 
 from __future__ import annotations
 

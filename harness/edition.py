@@ -1,8 +1,7 @@
 """The numbers of a rules edition, per profile: clocks, sizes, and what a machine must grant or withhold.
 
-One table, so that a reviewer sees every limit at once (docs/rules.md explains them and gives their sources). A limit
-lives here or nowhere. Not covered: what is done when one is exceeded (referee, rules/).
-"""
+One table, so that a reviewer sees every limit at once (docs/rules.md explains them and gives their sources).
+A limit lives here or nowhere. Not covered: what is done when one is exceeded (referee, rules/)."""
 
 from __future__ import annotations
 
@@ -26,7 +25,8 @@ class Limits:
     train_seconds: float
     """`train` sent to `trained` received, checkpoint written (R2)."""
     pack_seconds: float
-    """`ready` to `packed`; reported, not counted (#1868: quantisation mathematics is outside the train clock)."""
+    """`ready` to `packed`; reported, not counted (#1868: quantisation mathematics is outside the train
+    clock)."""
     score_seconds: float
     """First chunk revealed to the last commit (R3)."""
     memory_bytes: int
@@ -34,7 +34,8 @@ class Limits:
     gpus: int
     """GPUs a stage may see; 0 hides them all."""
     grace_seconds: float = 0.5
-    """A train stop this late is accepted: 1,505 public logs overshoot by a median of 0.026 s, 95 % by 0.148 s."""
+    """A train stop this late is accepted: 1,505 public logs overshoot by a median of 0.026 s, 95 % by 0.148
+    s."""
     counted_bytes: int = 16 * MB
     """code.pyz + config.yaml + artifact.bin, decimal megabytes (R1)."""
     checkpoint_bytes: int = 4 * GiB
@@ -62,15 +63,36 @@ class Limits:
 
 
 PROFILES: dict[str, Limits] = {
-    "record": Limits(900, 600, 900, 600, memory_bytes=512 * GiB, gpus=8, shm_bytes=16 * GiB, pids=8192,
-                     checkpoint_bytes=16 * GiB, scratch_bytes=16 * GiB),
-    "solo": Limits(900, 600, 900, 3600, memory_bytes=64 * GiB, gpus=1, shm_bytes=8 * GiB, pids=2048,
-                   checkpoint_bytes=8 * GiB, scratch_bytes=8 * GiB),
+    "record": Limits(
+        900,
+        600,
+        900,
+        600,
+        memory_bytes=512 * GiB,
+        gpus=8,
+        shm_bytes=16 * GiB,
+        pids=8192,
+        checkpoint_bytes=16 * GiB,
+        scratch_bytes=16 * GiB,
+    ),
+    "solo": Limits(
+        900,
+        600,
+        900,
+        3600,
+        memory_bytes=64 * GiB,
+        gpus=1,
+        shm_bytes=8 * GiB,
+        pids=2048,
+        checkpoint_bytes=8 * GiB,
+        scratch_bytes=8 * GiB,
+    ),
     "pocket": Limits(120, 45, 60, 60, memory_bytes=6 * GiB, gpus=0, checkpoint_bytes=1 * GiB),
 }
 
 PROBES = {"record": 32_768, "solo": 8_192, "pocket": 4_096}
-"""Probes of the witness, on average, where the command names no number (docs/certificate.md: what more would buy)."""
+"""Probes of the witness, on average, where the command names no number (docs/certificate.md: what more would
+buy)."""
 
 OFFICIAL_GPU, OFFICIAL_GPUS = "NVIDIA H100 80GB HBM3", 8
 """Name of the SXM card as the driver reports it, and how many."""
@@ -78,7 +100,8 @@ OFFICIAL_GPU, OFFICIAL_GPUS = "NVIDIA H100 80GB HBM3", 8
 
 @dataclass(frozen=True)
 class Significance:
-    """A rule profile for 'better than the baseline': one-sided Welch test with a margin (docs/rules.md, Better than)."""
+    """A rule profile for 'better than the baseline': one-sided Welch test with a margin (docs/rules.md,
+    Better than)."""
 
     name: str
     p_below: float

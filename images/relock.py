@@ -1,6 +1,8 @@
-"""Make every lock file again from pyproject.toml and images/*/requirements.in: `.venv/bin/python images/relock.py`.
+"""Make every lock file again from pyproject.toml and images/*/requirements.in: `.venv/bin/python
+images/relock.py`.
 
-Needs `uv` (pip install uv) and the package index; takes seconds, downloads metadata only. Five files come out:
+Needs `uv` (pip install uv) and the package index; takes seconds, downloads metadata only. Five files come
+out:
 
     requirements.lock               what the project needs everywhere, its tools and its build backend, but torch
     torch.lock                      torch alone: the index's builds and the CPU builds of images/torch-cpu-builds.yaml
@@ -8,10 +10,10 @@ Needs `uv` (pip install uv) and the package index; takes seconds, downloads meta
     images/cpu/requirements.lock    the CPU image: the same versions as above, CPU builds of torch only
     images/cuda/requirements.lock   the CUDA image, for linux x86_64 and Python 3.12
 
-One hashed lock cannot hold both kinds of torch, because their requirements differ; hence the split. Versions already
-locked stay unless `--upgrade` is given. No index, host or path is written, so any mirror will do: hashes decide.
-Not covered: hashes of files which the index does not hold (images/torch-cpu-builds.yaml, images/cuda/pins.yaml).
-"""
+One hashed lock cannot hold both kinds of torch, because their requirements differ; hence the split. Versions
+already locked stay unless `--upgrade` is given. No index, host or path is written, so any mirror will do:
+hashes decide. Not covered: hashes of files which the index does not hold (images/torch-cpu-builds.yaml,
+images/cuda/pins.yaml)."""
 
 from __future__ import annotations
 
@@ -46,12 +48,22 @@ class Pin(NamedTuple):
 
 
 def environments() -> list[dict[str, str]]:
-    """Every kind of machine that the project promises to install on; constriction has no wheel for ARM Linux."""
+    """Every kind of machine that the project promises to install on; constriction has no wheel for ARM
+    Linux."""
     kinds = [("linux", "Linux", "x86_64"), ("darwin", "Darwin", "arm64")]
-    return [{"sys_platform": platform, "platform_system": system, "platform_machine": machine, "os_name": "posix",
-             "python_version": python, "python_full_version": f"{python}.0",
-             "platform_python_implementation": "CPython", "implementation_name": "cpython"}
-            for (platform, system, machine), python in itertools.product(kinds, ("3.11", "3.12", "3.13", "3.14"))]
+    return [
+        {
+            "sys_platform": platform,
+            "platform_system": system,
+            "platform_machine": machine,
+            "os_name": "posix",
+            "python_version": python,
+            "python_full_version": f"{python}.0",
+            "platform_python_implementation": "CPython",
+            "implementation_name": "cpython",
+        }
+        for (platform, system, machine), python in itertools.product(kinds, ("3.11", "3.12", "3.13", "3.14"))
+    ]
 
 
 def parse(text: str) -> list[Pin]:
@@ -70,10 +82,24 @@ def parse(text: str) -> list[Pin]:
 
 def compile_pins(*arguments: str) -> list[Pin]:
     """Run `uv pip compile` with hashes; the machine's own index settings for pip do not reach it."""
-    command = ["uv", "pip", "compile", "--quiet", "--generate-hashes", "--no-annotate", "--no-header",
-               *arguments]
-    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True,
-                           env={key: value for key, value in os.environ.items() if not key.startswith("UV_FIND")})
+    command = [
+        "uv",
+        "pip",
+        "compile",
+        "--quiet",
+        "--generate-hashes",
+        "--no-annotate",
+        "--no-header",
+        *arguments,
+    ]
+    found = subprocess.run(
+        command,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={key: value for key, value in os.environ.items() if not key.startswith("UV_FIND")},
+    )
     return parse(found.stdout)
 
 
@@ -89,8 +115,12 @@ def write(path: str, pins: list[Pin], what: str, source: str = "pyproject.toml")
 
 
 def locked(*paths: str) -> list[Pin]:
-    return [pin for path in paths if (ROOT / path).exists()
-            for pin in parse((ROOT / path).read_text(encoding="utf-8").split("\n", 1)[1])]
+    return [
+        pin
+        for path in paths
+        if (ROOT / path).exists()
+        for pin in parse((ROOT / path).read_text(encoding="utf-8").split("\n", 1)[1])
+    ]
 
 
 def constraints(folder: str, pins: list[Pin]) -> list[str]:
@@ -102,25 +132,48 @@ def constraints(folder: str, pins: list[Pin]) -> list[str]:
 
 def lock_project(folder: str) -> None:
     known = [] if "--upgrade" in sys.argv else locked("requirements.lock", "torch-cuda.lock")
-    pins = compile_pins("pyproject.toml", "--group", "dev", "--universal", "--fork-strategy", "fewest",
-                        "--python-version", "3.11", *constraints(folder, known))
+    pins = compile_pins(
+        "pyproject.toml",
+        "--group",
+        "dev",
+        "--universal",
+        "--fork-strategy",
+        "fewest",
+        "--python-version",
+        "3.11",
+        *constraints(folder, known),
+    )
     torch = [pin._replace(hashes=(*pin.hashes, *cpu_hashes())) for pin in pins if pin.name == "torch"]
     write("torch.lock", torch, "Every build of torch; install with --no-deps.")
-    write("torch-cuda.lock", [pin for pin in pins if CUDA_ONLY.match(pin.name)], "Only for torch's CUDA build.")
-    write("requirements.lock", [pin for pin in pins if pin.name != "torch" and not CUDA_ONLY.match(pin.name)],
-          "Everything but torch.")
+    write(
+        "torch-cuda.lock", [pin for pin in pins if CUDA_ONLY.match(pin.name)], "Only for torch's CUDA build."
+    )
+    write(
+        "requirements.lock",
+        [pin for pin in pins if pin.name != "torch" and not CUDA_ONLY.match(pin.name)],
+        "Everything but torch.",
+    )
 
 
 def lock_images(folder: str) -> None:
     main = constraints(folder, locked("requirements.lock"))
-    for name, options in {"cpu": ["--universal", "--fork-strategy", "fewest", "--python-version", "3.11"],
-                          "cuda": ["--python-platform", "x86_64-manylinux_2_28", "--python-version", "3.12"]}.items():
+    for name, options in {
+        "cpu": ["--universal", "--fork-strategy", "fewest", "--python-version", "3.11"],
+        "cuda": ["--python-platform", "x86_64-manylinux_2_28", "--python-version", "3.12"],
+    }.items():
         pins = compile_pins(f"images/{name}/requirements.in", *main, *options)
         if name == "cpu":
-            pins = [pin._replace(hashes=cpu_hashes()) if pin.name == "torch" else pin
-                    for pin in pins if not CUDA_ONLY.match(pin.name)]
-        write(f"images/{name}/requirements.lock", pins, f"The packages of the {name} image.",
-              f"images/{name}/requirements.in")
+            pins = [
+                pin._replace(hashes=cpu_hashes()) if pin.name == "torch" else pin
+                for pin in pins
+                if not CUDA_ONLY.match(pin.name)
+            ]
+        write(
+            f"images/{name}/requirements.lock",
+            pins,
+            f"The packages of the {name} image.",
+            f"images/{name}/requirements.in",
+        )
 
 
 if __name__ == "__main__":

@@ -32,13 +32,31 @@ def test_every_key_of_a_manifest_has_its_line() -> None:
 
 
 def test_every_rule_has_its_line_and_no_other_has() -> None:
-    rows = re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|", document("rules.md").split("| rule | condition |")[1], re.MULTILINE)
-    assert sorted(name.strip("`") for row in rows for name in row.split(", ")) == sorted(rule.id for rule in RULES)
+    rows = re.findall(
+        r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|",
+        document("rules.md").split("| rule | condition |")[1],
+        re.MULTILINE,
+    )
+    assert sorted(name.strip("`") for row in rows for name in row.split(", ")) == sorted(
+        rule.id for rule in RULES
+    )
 
 
-@pytest.mark.parametrize(("line", "field"), [("train", "train_seconds"), ("pack", "pack_seconds"), ("score", "score_seconds"),
-                                             ("GPUs", "gpus"), ("processes", "pids")])
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("train", "train_seconds"),
+        ("pack", "pack_seconds"),
+        ("score", "score_seconds"),
+        ("GPUs", "gpus"),
+        ("processes", "pids"),
+    ],
+)
 def test_the_limits_are_those_of_the_edition(line: str, field: str) -> None:
-    row = next(row for row in document("rules.md").splitlines() if row.startswith(f"| {line} |") and row.count("|") == 6)
+    row = next(
+        row
+        for row in document("rules.md").splitlines()
+        if row.startswith(f"| {line} |") and row.count("|") == 6
+    )
     shown = [float(cell.strip().removesuffix(" s").replace(",", "")) for cell in row.split("|")[3:6]]
     assert shown == [getattr(PROFILES[profile], field) for profile in ("record", "solo", "pocket")]

@@ -14,12 +14,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("Justfile", "pyproject.toml", "requirements.lock", "torch.lock", "torch-cuda.lock")
-RECIPE = re.compile(r"^(?P<help># [^\n]+)\n(?P<attributes>(?:\[[a-z-]+\]\n)*)(?P<name>\w+)(?P<arguments>[^:=\n]*):"
-                    r"(?P<needs>[^=\n]*)\n(?P<body>(?:    [^\n]*\n)+)", re.MULTILINE)
+RECIPE = re.compile(
+    r"^(?P<help># [^\n]+)\n(?P<attributes>(?:\[[a-z-]+\]\n)*)(?P<name>\w+)(?P<arguments>[^:=\n]*):"
+    r"(?P<needs>[^=\n]*)\n(?P<body>(?:    [^\n]*\n)+)",
+    re.MULTILINE,
+)
 
 
 def recipes() -> dict[str, re.Match[str]]:
-    return {match["name"]: match for match in RECIPE.finditer((ROOT / "Justfile").read_text(encoding="utf-8"))}
+    return {
+        match["name"]: match for match in RECIPE.finditer((ROOT / "Justfile").read_text(encoding="utf-8"))
+    }
 
 
 @functools.cache
@@ -29,13 +34,25 @@ def program() -> str:
     if found is None:
         pytest.skip("just is not installed (pip install rust-just)")
     ask = "where:\n    @echo {{ just_executable() }}\n"
-    return subprocess.run([found, "--justfile", "/dev/stdin", "--working-directory", "/", "where"], input=ask,
-                          text=True, capture_output=True, check=True).stdout.strip()
+    return subprocess.run(
+        [found, "--justfile", "/dev/stdin", "--working-directory", "/", "where"],
+        input=ask,
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout.strip()
 
 
 def just(folder: Path, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program(), *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
-                          env={**os.environ, "PATH": path or os.environ["PATH"]})
+    return subprocess.run(
+        [program(), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PATH": path or os.environ["PATH"]},
+    )
 
 
 @pytest.fixture
@@ -57,7 +74,8 @@ def finished(checkout: Path, script: str) -> None:
 
 
 def test_every_public_recipe_has_help_sets_up_and_is_one_line() -> None:
-    """All but `gpu` set up first: that one runs where nothing can be installed, with whatever torch is there."""
+    """All but `gpu` set up first: that one runs where nothing can be installed, with whatever torch is
+    there."""
     found = recipes()
     names = re.findall(r"^(\w+)[^:=\n]*:(?!=)", (ROOT / "Justfile").read_text(encoding="utf-8"), re.MULTILINE)
     public = [name for name in names if name not in ("default", "_setup")]
@@ -66,8 +84,11 @@ def test_every_public_recipe_has_help_sets_up_and_is_one_line() -> None:
         recipe = found[name]
         assert recipe["body"].count("\n") == 1, f"{name} is longer than a line"
         assert ("_setup" in recipe["needs"]) == (name != "gpu")
-        door = r"python=\.venv/bin/python; .* \$python -m golf\.bench\.gpu" if name == "gpu" else \
-            r"\.venv/bin/(pgolf|python -m (pytest|golf\.bench)|ruff)"
+        door = (
+            r"python=\.venv/bin/python; .* \$python -m golf\.bench\.gpu"
+            if name == "gpu"
+            else r"\.venv/bin/(pgolf|python -m (pytest|golf\.bench)|ruff)"
+        )
         assert re.match(rf"    @{door}(?!\w)", recipe["body"]), recipe["body"]
 
 
@@ -87,7 +108,11 @@ def test_a_finished_setup_does_nothing_and_says_nothing(checkout: Path) -> None:
 def test_arguments_exit_code_and_stdout_are_those_of_pgolf(checkout: Path) -> None:
     finished(checkout, """printf '<%s>' "$@"; exit 4""")
     done = just(checkout, "run", "a folder/with spaces", "--json", "$HOME")
-    assert (done.returncode, done.stdout, done.stderr) == (4, "<run><a folder/with spaces><--json><$HOME>", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        4,
+        "<run><a folder/with spaces><--json><$HOME>",
+        "",
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in NEEDED if name != "Justfile"])

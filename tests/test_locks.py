@@ -14,8 +14,16 @@ from packaging.specifiers import SpecifierSet
 from harness.runners.images import pins
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = [ROOT / name for name in ("requirements.lock", "torch.lock", "torch-cuda.lock",
-                                  "images/cpu/requirements.lock", "images/cuda/requirements.lock")]
+LOCKS = [
+    ROOT / name
+    for name in (
+        "requirements.lock",
+        "torch.lock",
+        "torch-cuda.lock",
+        "images/cpu/requirements.lock",
+        "images/cuda/requirements.lock",
+    )
+]
 
 
 def versions(path: Path) -> dict[str, str]:
@@ -39,11 +47,16 @@ def test_a_lock_names_no_host_no_index_and_no_path(path: Path) -> None:
 def test_what_pyproject_asks_for_is_locked_at_a_version_that_it_allows() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     locked = versions(ROOT / "requirements.lock") | versions(ROOT / "torch.lock")
-    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"],
-              *project["build-system"]["requires"]]
+    wanted = [
+        *project["project"]["dependencies"],
+        *project["dependency-groups"]["dev"],
+        *project["build-system"]["requires"],
+    ]
     for text in wanted:
         requirement = Requirement(text)
-        assert locked[requirement.name] in requirement.specifier, f"{text} is locked at {locked[requirement.name]}"
+        assert locked[requirement.name] in requirement.specifier, (
+            f"{text} is locked at {locked[requirement.name]}"
+        )
 
 
 def test_the_cpu_image_has_the_versions_of_the_project() -> None:

@@ -1,12 +1,13 @@
-"""A whole contestant without torch: an adaptive mixture of orders 0 to 2 that learns only at `adapt` (docs/protocol.md).
+"""A whole contestant without torch: an adaptive mixture of orders 0 to 2 that learns only at `adapt`
+(docs/protocol.md).
 
     pgolf score --contestant "python docs/examples/order2.py" --tokens val.bin --tokenizer tokenizer.model
 
     P_0(x) = (n(x) + 1/2) / (t + V/2)        P_k(x) = (n(ctx x) + s(ctx) P_k-1(x)) / (n(ctx) + s(ctx))
 
-with counts n over the text learned so far and s(ctx) the number of different tokens seen after ctx (Witten and Bell
-1991): every row sums to 1. A claim and a row come from the same expression, so scorer and witness agree to the last bit.
-"""
+with counts n over the text learned so far and s(ctx) the number of different tokens seen after ctx (Witten
+and Bell 1991): every row sums to 1. A claim and a row come from the same expression, so scorer and witness
+agree to the last bit."""
 
 import json
 import os
@@ -38,7 +39,8 @@ class Counts:
 
 
 class Order2:
-    """The predictor. `text` is all that was seen, with two made-up tokens before it; counts cover what was learned."""
+    """The predictor. `text` is all that was seen, with two made-up tokens before it; counts cover what was
+    learned."""
 
     def __init__(self, vocab_size):
         self.vocab_size, self.text, self.learned = vocab_size, np.zeros(2, np.int64), 2
@@ -46,16 +48,18 @@ class Order2:
         self.full, self.context, self.distinct = ([Counts(), Counts()] for _ in range(3))
 
     def see(self, tokens):
-        self.text = np.concatenate([self.text[self.learned - 2:], tokens.astype(np.int64)])  # what is learned may go
+        self.text = np.concatenate(
+            [self.text[self.learned - 2 :], tokens.astype(np.int64)]
+        )  # what is learned may go
         self.learned = 2
 
     def contexts(self, start, stop):
         """Keys of the one and the two tokens before each place."""
-        before, last = self.text[start - 2:stop - 2], self.text[start - 1:stop - 1]
+        before, last = self.text[start - 2 : stop - 2], self.text[start - 1 : stop - 1]
         return last, before * self.vocab_size + last
 
     def learn(self):
-        tokens = self.text[self.learned:]
+        tokens = self.text[self.learned :]
         self.single += np.bincount(tokens, minlength=self.vocab_size)
         for order, context in enumerate(self.contexts(self.learned, len(self.text))):
             new = self.full[order].add(context * self.vocab_size + tokens)

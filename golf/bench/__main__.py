@@ -1,16 +1,16 @@
 """`just bench`: golf's training beside the challenge's starting script, at one shape, on this machine's CPU.
 
-Contestants: the script; golf with the script's techniques (the same model, optimizers and batches, another program);
-golf with the best recipe of that size. All take turns (golf/bench/interleaved.py) for the same seconds of their own clocks,
-in bfloat16 where the machine has it natively, compiled where a C++ compiler is there and --compile says so. Each rate
-is shown beside the bound that this machine's own matrix rate sets (golf/bench/work.py), each result as bits per byte
-of the same text (golf/bench/evaluation.py). Without the script, or with another version of it, it is skipped.
+Contestants: the script; golf with the script's techniques (the same model, optimizers and batches, another
+program); golf with the best recipe of that size. All take turns (golf/bench/interleaved.py) for the same
+seconds of their own clocks, in bfloat16 where the machine has it natively, compiled where a C++ compiler is
+there and --compile says so. Each rate is shown beside the bound that this machine's own matrix rate sets
+(golf/bench/work.py), each result as bits per byte of the same text (golf/bench/evaluation.py). Without the
+script, or with another version of it, it is skipped.
 
     just bench --data DIR --script train_gpt.py [--json]
 
-DIR holds tokenizer.model, train_*.bin and val_*.bin, as `just data prepare` leaves them. The table goes to stdout,
-progress to stderr. Not covered: GPUs (golf/bench/gpu.py).
-"""
+DIR holds tokenizer.model, train_*.bin and val_*.bin, as `just data prepare` leaves them. The table goes to
+stdout, progress to stderr. Not covered: GPUs (golf/bench/gpu.py)."""
 
 from __future__ import annotations
 
@@ -76,27 +76,46 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="just bench", description=__doc__.split("\n")[0])
     parser.add_argument("--script", type=Path, help="the challenge's train_gpt.py; skipped without it")
     parser.add_argument("--data", type=Path, default=default, help=f"dataset folder (default: {default})")
-    parser.add_argument("--seconds", type=float, default=60, help="of training for each contestant (default: 60)")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="of training for each contestant (default: 60)"
+    )
     parser.add_argument("--turn", type=float, default=5, help="seconds of a turn (default: 5)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each contestant (default: all cores)")
-    parser.add_argument("--val-tokens", type=int, default=200_000, help="of validation text (default: 200,000)")
-    parser.add_argument("--compile", choices=("none", "script", "all"), default="none", help="torch.compile for whom")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="of each contestant (default: all cores)"
+    )
+    parser.add_argument(
+        "--val-tokens", type=int, default=200_000, help="of validation text (default: 200,000)"
+    )
+    parser.add_argument(
+        "--compile", choices=("none", "script", "all"), default="none", help="torch.compile for whom"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     return parser.parse_args(argv)
 
 
-def row(contestant: Contestant, config: Config, options: argparse.Namespace, course: BenchConfig, text: evaluation.Text,
-        rate: work.Rate) -> dict[str, Any]:  # fmt: skip
+def row(
+    contestant: Contestant,
+    config: Config,
+    options: argparse.Namespace,
+    course: BenchConfig,
+    text: evaluation.Text,
+    rate: work.Rate,
+) -> dict[str, Any]:
     """What is reported of one contestant."""
     last, limit = contestant.reports[-1], work.bound(config, course.vocab_size, rate)
     assert last.weights is not None
     nats_N = evaluation.row_nats(last.weights, config, course.vocab_size, text)
     return {
-        "name": contestant.name, "parameters": sum(array.size for array in last.weights.values()),
-        "batch_tokens": contestant.batch_tokens, "seconds": last.seconds, "steps": last.steps,
-        "tokens_per_second": contestant.rate, "bound": limit, "utilisation": contestant.rate / limit,
+        "name": contestant.name,
+        "parameters": sum(array.size for array in last.weights.values()),
+        "batch_tokens": contestant.batch_tokens,
+        "seconds": last.seconds,
+        "steps": last.steps,
+        "tokens_per_second": contestant.rate,
+        "bound": limit,
+        "utilisation": contestant.rate / limit,
         "bits_per_byte": evaluation.bits_per_byte(nats_N, text),
-    }  # fmt: skip
+    }
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -104,37 +123,58 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     train, tokenizer = files(options.data, "train"), options.data / "tokenizer.model"
     vocab = vocab_size(tokenizer)
     configs = {SCRIPT: load(SHAPE), SAME: load(SHAPE), OWN: load(BEST)}
-    ours, theirs = (BenchConfig(train, tokenizer, vocab, options.seconds, options.threads, compiled)
-                    for compiled in (options.compile == "all", options.compile != "none"))  # fmt: skip
-    field = [Contestant(name, configs[name].train.batch_tokens, contestants.train_golf, (configs[name], ours))
-             for name in (SAME, OWN)]  # fmt: skip
+    ours, theirs = (
+        BenchConfig(train, tokenizer, vocab, options.seconds, options.threads, compiled)
+        for compiled in (options.compile == "all", options.compile != "none")
+    )
+    field = [
+        Contestant(name, configs[name].train.batch_tokens, contestants.train_golf, (configs[name], ours))
+        for name in (SAME, OWN)
+    ]
     skipped = ""
     try:
         text_of_script = script.read(options.script)
-        field.insert(0, Contestant(SCRIPT, configs[SCRIPT].train.batch_tokens, contestants.train_script,
-                                   (text_of_script, configs[SCRIPT], theirs)))  # fmt: skip
+        field.insert(
+            0,
+            Contestant(
+                SCRIPT,
+                configs[SCRIPT].train.batch_tokens,
+                contestants.train_script,
+                (text_of_script, configs[SCRIPT], theirs),
+            ),
+        )
     except script.Skip as reason:
         skipped = str(reason)
     torch.set_num_threads(options.threads)
     device = torch.device("cpu")
     dtype, model = dist.precision(configs[SAME], device), work.model_of(configs[SAME], vocab)
-    rates = {each: work.matrix_rate(model, model.plan, each, device, configs[SAME].hardware.micro_tokens)
-             for each in dict.fromkeys((torch.float32, dtype))}  # fmt: skip
+    rates = {
+        each: work.matrix_rate(model, model.plan, each, device, configs[SAME].hardware.micro_tokens)
+        for each in dict.fromkeys((torch.float32, dtype))
+    }
     to_stderr("matrix products measured; contestants are being built")
     interleaved.race(field, options.turn, to_stderr)
-    tokens = np.concatenate([tokens for _, tokens in contestants.shards(files(options.data, "val"))])[: options.val_tokens]
+    tokens = np.concatenate([tokens for _, tokens in contestants.shards(files(options.data, "val"))])[
+        : options.val_tokens
+    ]
     text = evaluation.text(tokens, tokenizer, configs[SAME].train.seq_len)
     rows = [row(each, configs[each.name], options, ours, text, rates[dtype]) for each in field]
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, torch {torch.__version__}",
-        "dtype": str(dtype).removeprefix("torch."), "compiled": options.compile,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, torch "
+        f"{torch.__version__}",
+        "dtype": str(dtype).removeprefix("torch."),
+        "compiled": options.compile,
         "gflops_per_token": work.flops_per_token(model, model.plan, configs[SAME].train.seq_len) / 1e9,
-        "matrix_gflops": {str(d).removeprefix("torch."): rate.flops_per_second / 1e9 for d, rate in rates.items()},
+        "matrix_gflops": {
+            str(d).removeprefix("torch."): rate.flops_per_second / 1e9 for d, rate in rates.items()
+        },
         "validation": {"tokens": len(text.tokens) - 1, "bytes": int(text.bytes.sum())},
-        "contestants": rows, "skipped": skipped,
+        "contestants": rows,
+        "skipped": skipped,
         "ratio": dict(zip(("median", "low", "high"), interleaved.ratio(field[1], field[0]), strict=True))
-                 if not skipped else None,
-    }  # fmt: skip
+        if not skipped
+        else None,
+    }
 
 
 def table(found: dict[str, Any]) -> str:
@@ -149,19 +189,33 @@ def table(found: dict[str, Any]) -> str:
     ]
     for row in found["contestants"]:
         lines.append(
-            f"| {row['name']} | {row['parameters']:,} | {row['batch_tokens']:,} | {row['seconds']:.1f} | {row['steps']} "
-            f"| {row['tokens_per_second']:,.0f} | {row['bound']:,.0f} | {row['utilisation']:.0%} | {row['bits_per_byte']:.4f} |"
+            f"| {row['name']} | {row['parameters']:,} | {row['batch_tokens']:,} | {row['seconds']:.1f} | "
+            f"{row['steps']} "
+            f"| {row['tokens_per_second']:,.0f} | {row['bound']:,.0f} | {row['utilisation']:.0%} | "
+            f"{row['bits_per_byte']:.4f} |"
         )
     text = found["validation"]
-    lines += ["", f"bits per byte of {text['tokens']:,} tokens, {text['bytes']:,} bytes, in float32, rows that do not overlap"]
+    lines += [
+        "",
+        f"bits per byte of {text['tokens']:,} tokens, {text['bytes']:,} bytes, in float32, rows that do not "
+        "overlap",
+    ]
     if found["skipped"]:
         return "\n".join([*lines, f"{SCRIPT}: skipped ({found['skipped']}); nothing is claimed about it"])
     ratio = found["ratio"]
-    return "\n".join([*lines, f"{SAME} beside {SCRIPT}: {ratio['median']:.2f} times the tokens a second "
-                              f"(median of the rounds; {ratio['low']:.2f} to {ratio['high']:.2f})"])  # fmt: skip
+    return "\n".join(
+        [
+            *lines,
+            f"{SAME} beside {SCRIPT}: {ratio['median']:.2f} times the tokens a second "
+            f"(median of the rounds; {ratio['low']:.2f} to "
+            f"{ratio['high']:.2f})",
+        ]
+    )
 
 
-def answer(name: str, measure: Callable[[], dict[str, Any]], shown: Callable[[dict[str, Any]], str], as_json: bool) -> int:
+def answer(
+    name: str, measure: Callable[[], dict[str, Any]], shown: Callable[[dict[str, Any]], str], as_json: bool
+) -> int:
     """Measure and print; exit status 0, or 2 and a line on stderr for an input that cannot be used."""
     try:
         found = measure()

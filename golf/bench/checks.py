@@ -1,10 +1,9 @@
 """What is checked on a GPU, each check a function of a `Place` that returns rows for the table.
 
-A check raises `Failed` where something is wrong that can be said in a line; any other exception is a failure as well
-(golf/bench/gpu.py catches all). Every function runs on a CPU too, at the tiny sizes of tests: nothing in it names a
-device. Text is made up. Seconds projected for 8 GPUs take it that these share the work perfectly.
-Not covered: bits per byte, which need a full training.
-"""
+A check raises `Failed` where something is wrong that can be said in a line; any other exception is a failure
+as well (golf/bench/gpu.py catches all). Every function runs on a CPU too, at the tiny sizes of tests: nothing
+in it names a device. Text is made up. Seconds projected for 8 GPUs take it that these share the work
+perfectly. Not covered: bits per byte, which need a full training."""
 
 from __future__ import annotations
 
@@ -38,8 +37,15 @@ from golf.training.trainer import Trainer
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 """Largest error of an attention kernel against float32, as a share of the largest number."""
-PEAK_BFLOAT16 = {"H100 80GB HBM3": 989e12, "H100 SXM": 989e12, "H100 PCIe": 756e12, "H200": 989e12, "A100": 312e12,
-                 "L40S": 362e12, "RTX 4090": 165e12}  # fmt: skip
+PEAK_BFLOAT16 = {
+    "H100 80GB HBM3": 989e12,
+    "H100 SXM": 989e12,
+    "H100 PCIe": 756e12,
+    "H200": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "RTX 4090": 165e12,
+}
 """Dense bfloat16 operations a second, from the makers' data sheets, by a part of the card's name."""
 FULL_VALIDATION = {1024: 62_021_846, 8192: 40_540_803}
 """Tokens of the official validation split by vocabulary."""
@@ -86,11 +92,14 @@ def tokens(vocab_size: int, n: int) -> np.ndarray:
 
 
 def _attention_runs(name: str, place: Place) -> tuple[list[Tensor], list[Tensor], float]:
-    """Output and gradients of q, k, v by a kernel and by the reference on the same numbers; seconds of the kernel."""
+    """Output and gradients of q, k, v by a kernel and by the reference on the same numbers; seconds of the
+    kernel."""
     rows, length, heads, key_heads, head_dim = place.attention_shape
     random = torch.Generator().manual_seed(0)
     sizes = (heads, key_heads, key_heads, heads)
-    *inputs, dy = (torch.randn(rows, length, n, head_dim, generator=random).to(place.device, place.dtype) for n in sizes)
+    *inputs, dy = (
+        torch.randn(rows, length, n, head_dim, generator=random).to(place.device, place.dtype) for n in sizes
+    )
 
     def run(kernel: str, dtype: torch.dtype) -> list[Tensor]:
         leaves = [x.to(dtype, copy=True).requires_grad_(True) for x in inputs]
@@ -109,8 +118,13 @@ def attention(name: str, place: Place) -> list[Passed]:
         return [Passed(f"attention {name}", f"not there: {error}", {})]
     errors = [((b.float() - a).abs().max() / a.abs().max()).item() for a, b in zip(exact, found, strict=True)]
     if not max(errors) <= TOLERANCE[place.dtype]:
-        raise Failed(f"errors of y, dq, dk, dv {', '.join(f'{e:.1e}' for e in errors)} above {TOLERANCE[place.dtype]:.0e}")
-    seen = f"largest error {max(errors):.1e} of the largest number; forward and backward {seconds * 1e3:.2f} ms"
+        raise Failed(
+            f"errors of y, dq, dk, dv {', '.join(f'{e:.1e}' for e in errors)} above "
+            f"{TOLERANCE[place.dtype]:.0e}"
+        )
+    seen = (
+        f"largest error {max(errors):.1e} of the largest number; forward and backward {seconds * 1e3:.2f} ms"
+    )
     return [Passed(f"attention {name}", seen, {"error": max(errors), "seconds": seconds})]
 
 
@@ -118,12 +132,19 @@ def attention(name: str, place: Place) -> list[Passed]:
 
 
 def compiled_twin(config: Config, vocab_size: int, place: Place) -> list[Passed]:
-    """The compiled forward and its gradients against the plain one, no matrix zero: the loss, the gradient's direction."""
-    trainer = _trainer(replace(config, hardware=replace(config.hardware, micro_tokens=config.train.seq_len)), vocab_size, place)
+    """The compiled forward and its gradients against the plain one, no matrix zero: the loss, the gradient's
+    direction."""
+    trainer = _trainer(
+        replace(config, hardware=replace(config.hardware, micro_tokens=config.train.seq_len)),
+        vocab_size,
+        place,
+    )
     batch = _batch(trainer, config.train.seq_len * data.LOGICAL_RANKS)
     with torch.no_grad():
         for matrix in trainer.matrices.values():
-            matrix.add_(0.02 * torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0)).to(matrix.device))
+            matrix.add_(
+                0.02 * torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0)).to(matrix.device)
+            )
     results = []
     for forward in (trainer.model, trainer.forward):
         trainer.forward = forward
@@ -152,14 +173,19 @@ def _trainer(config: Config, vocab_size: int, place: Place) -> Trainer:
 
 def _batch(trainer: Trainer, batch_tokens: int) -> data.Batch:
     stream = tokens(trainer.vocab_size, batch_tokens + data.LOGICAL_RANKS)
-    loader = data.Stream([("tokens", stream)], trainer.vocab_size, trainer.logical, trainer.config.train.seq_len)
+    loader = data.Stream(
+        [("tokens", stream)], trainer.vocab_size, trainer.logical, trainer.config.train.seq_len
+    )
     return loader.batch(batch_tokens)
 
 
 def step_seconds(trainers: Sequence[Trainer], place: Place, batch_tokens: int) -> list[list[float]]:
-    """Wall seconds of training steps of each trainer in its present phase, after warming up: the trainers take steps in
-    turns, so that a machine whose speed drifts is the same for all."""
-    batches, found = [_batch(trainer, batch_tokens) for trainer in trainers], [list[float]() for _ in trainers]
+    """Wall seconds of training steps of each trainer in its present phase, after warming up: the trainers
+    take steps in turns, so that a machine whose speed drifts is the same for all."""
+    batches, found = (
+        [_batch(trainer, batch_tokens) for trainer in trainers],
+        [list[float]() for _ in trainers],
+    )
     for step in range(place.warm_up + place.steps):
         for trainer, batch, seconds in zip(trainers, batches, found, strict=True):
             work.synchronise(place.device)
@@ -177,7 +203,8 @@ def _phases(config: Config) -> Iterator[tuple[str, Phase]]:
 
 
 def training(name: str, config: Config, vocab_size: int, batch_tokens: int, place: Place) -> list[Passed]:
-    """Steps of one GPU's share of a batch, in each phase: tokens a second, utilisation, memory, spread of step times."""
+    """Steps of one GPU's share of a batch, in each phase: tokens a second, utilisation, memory, spread of
+    step times."""
     trainer, rows = _trainer(config, vocab_size, place), []
     for label, phase in _phases(config):
         trainer.enter(phase)
@@ -186,10 +213,17 @@ def training(name: str, config: Config, vocab_size: int, batch_tokens: int, plac
         (seconds,) = step_seconds([trainer], place, batch_tokens)
         median, top = statistics.median(seconds), peak(place.device)
         flops = work.flops_per_token(trainer.model, trainer.plan, config.train.seq_len)
-        numbers = {"tokens_per_second": batch_tokens / median, "step_seconds": median, "slowest": max(seconds),
-                   "fastest": min(seconds), "flops_per_token": flops}  # fmt: skip
-        seen = f"{numbers['tokens_per_second']:,.0f} tokens/s; step {median * 1e3:.1f} ms " \
-               f"({min(seconds) * 1e3:.1f} to {max(seconds) * 1e3:.1f}) of {batch_tokens:,} tokens"  # fmt: skip
+        numbers = {
+            "tokens_per_second": batch_tokens / median,
+            "step_seconds": median,
+            "slowest": max(seconds),
+            "fastest": min(seconds),
+            "flops_per_token": flops,
+        }
+        seen = (
+            f"{numbers['tokens_per_second']:,.0f} tokens/s; step {median * 1e3:.1f} ms "
+            f"({min(seconds) * 1e3:.1f} to {max(seconds) * 1e3:.1f}) of {batch_tokens:,} tokens"
+        )
         if place.device.type == "cuda":
             numbers["peak_bytes"] = torch.cuda.max_memory_allocated(place.device)
             seen += f"; {numbers['peak_bytes'] / 2**30:.1f} GiB"
@@ -202,8 +236,9 @@ def training(name: str, config: Config, vocab_size: int, batch_tokens: int, plac
     return rows
 
 
-def step_pairs(slow: tuple[Config, bool], fast: tuple[Config, bool], vocab_size: int, batch_tokens: int,
-                place: Place) -> tuple[list[float], list[float]]:  # fmt: skip
+def step_pairs(
+    slow: tuple[Config, bool], fast: tuple[Config, bool], vocab_size: int, batch_tokens: int, place: Place
+) -> tuple[list[float], list[float]]:
     """Seconds of steps of two (recipe, quantised) in turns: those of `slow`, those of `fast`."""
     trainers = []
     for config, quantised in (slow, fast):
@@ -213,15 +248,35 @@ def step_pairs(slow: tuple[Config, bool], fast: tuple[Config, bool], vocab_size:
     return first, second
 
 
-def overhead(name: str, with_it: Config, without: Config, vocab_size: int, batch_tokens: int, place: Place,
-             quantised: bool, claim: str) -> list[Passed]:  # fmt: skip
-    """Median step time with a technique over that without it, of steps in turns, and the range over pairs of steps."""
+def overhead(
+    name: str,
+    with_it: Config,
+    without: Config,
+    vocab_size: int,
+    batch_tokens: int,
+    place: Place,
+    quantised: bool,
+    claim: str,
+) -> list[Passed]:
+    """Median step time with a technique over that without it, of steps in turns, and the range over pairs of
+    steps."""
     first, second = step_pairs((with_it, quantised), (without, False), vocab_size, batch_tokens, place)
-    medians, ratios = [statistics.median(each) for each in (first, second)], [a / b for a, b in zip(first, second, strict=True)]
-    numbers = {"with": medians[0], "without": medians[1], "ratio": medians[0] / medians[1], "low": min(ratios),
-               "high": max(ratios)}  # fmt: skip
-    seen = (f"step {numbers['with'] * 1e3:.1f} ms with, {numbers['without'] * 1e3:.1f} ms without: {numbers['ratio'] - 1:+.1%} "
-            f"({numbers['low'] - 1:+.1%} to {numbers['high'] - 1:+.1%}; {claim})")  # fmt: skip
+    medians, ratios = (
+        [statistics.median(each) for each in (first, second)],
+        [a / b for a, b in zip(first, second, strict=True)],
+    )
+    numbers = {
+        "with": medians[0],
+        "without": medians[1],
+        "ratio": medians[0] / medians[1],
+        "low": min(ratios),
+        "high": max(ratios),
+    }
+    seen = (
+        f"step {numbers['with'] * 1e3:.1f} ms with, {numbers['without'] * 1e3:.1f} ms without: "
+        f"{numbers['ratio'] - 1:+.1%} "
+        f"({numbers['low'] - 1:+.1%} to {numbers['high'] - 1:+.1%}; {claim})"
+    )
     return [Passed(f"step time of {name}", seen, numbers)]
 
 
@@ -240,14 +295,19 @@ def _projected(vocab_size: int, rate: float) -> tuple[str, dict[str, float]]:
     if total is None:
         return "", {}
     seconds = total / rate / OFFICIAL_GPUS
-    return f"; {seconds:.0f} s for all {total:,} tokens on {OFFICIAL_GPUS} GPUs", {"projected_seconds": seconds}
+    return f"; {seconds:.0f} s for all {total:,} tokens on {OFFICIAL_GPUS} GPUs", {
+        "projected_seconds": seconds
+    }
 
 
 def sliding(name: str, config: Config, vocab_size: int, batches: int, place: Place) -> list[Passed]:
-    """Tokens a second of the sliding evaluation, over so many batches of full windows, and the whole split's seconds."""
+    """Tokens a second of the sliding evaluation, over so many batches of full windows, and the whole split's
+    seconds."""
     cfg, model = config.score, _model(config, vocab_size, place)
     full = torch.compile(model, dynamic=False) if place.compiled else None
-    predictor = Predictor(model, window=cfg.window, stride=cfg.stride, batch=cfg.batch_windows, device=place.device, full=full)
+    predictor = Predictor(
+        model, window=cfg.window, stride=cfg.stride, batch=cfg.batch_windows, device=place.device, full=full
+    )
     start = -(-cfg.window // cfg.stride) * cfg.stride
     count = batches * cfg.batch_windows * cfg.stride
     tail = TokenBuffer(0, tokens(vocab_size, start + count))
@@ -270,8 +330,16 @@ def adaptation(name: str, config: Config, vocab_size: int, place: Place) -> list
     """Tokens a second of learning from one scored chunk, all epochs of it, and the whole split's seconds."""
     model, n = _model(config, vocab_size, place), config.score.chunk_tokens
     forward = torch.compile(model, dynamic=False) if place.compiled else model
-    learners = Adaptation(forward, model.parameters(), config.adapt, vocab_size=vocab_size, n_tokens=2 * n, chunk_tokens=n,
-                          ranks=Ranks(0, 1, place.device), micro_tokens=config.hardware.micro_tokens)  # fmt: skip
+    learners = Adaptation(
+        forward,
+        model.parameters(),
+        config.adapt,
+        vocab_size=vocab_size,
+        n_tokens=2 * n,
+        chunk_tokens=n,
+        ranks=Ranks(0, 1, place.device),
+        micro_tokens=config.hardware.micro_tokens,
+    )
     text = tokens(vocab_size, 2 * n)
     learners.adapt(Chunk(0, text[:n], None))
     work.synchronise(place.device)

@@ -1,8 +1,9 @@
 """One trained model packed in one way: bytes, compression ratio, squared error, and its nats on a text.
 
-The artifact is made and read back by golf/stages/pack.py as in a run, and scored by golf/bench/evaluation.py, so that two ways to
-pack the same weights can be compared row by row of the text: `paired` gives the difference with an interval that is much
-narrower than either score's. `portrait` says in numbers what the weights of each matrix look like.
+The artifact is made and read back by golf/stages/pack.py as in a run, and scored by golf/bench/evaluation.py,
+so that two ways to pack the same weights can be compared row by row of the text: `paired` gives the
+difference with an interval that is much narrower than either score's. `portrait` says in numbers what the
+weights of each matrix look like.
 
 Not covered: what another training would give.
 """
@@ -88,7 +89,9 @@ def measure_compression(subject: Trained, vocab_size: int, **quant: Any) -> Comp
 
 def nats(weights: dict[str, Tensor], config: Config, vocab_size: int, text: Text) -> np.ndarray:
     """nats_N of each row of the text."""
-    return evaluation.row_nats({name: weight.numpy() for name, weight in weights.items()}, config, vocab_size, text)
+    return evaluation.row_nats(
+        {name: weight.numpy() for name, weight in weights.items()}, config, vocab_size, text
+    )
 
 
 def _square(weight: Tensor) -> float:
@@ -102,8 +105,9 @@ def _kurtosis(weight_RC: Tensor) -> float:
 
 
 def describe_tensor(subject: Trained) -> dict[str, dict[str, Any]]:
-    """Of each matrix on the grid, by name: size, standard deviation, kurtosis and reach as trained and rotated, the share of
-    rows that lies under the floor, and bits a number at 6 bits with and without floor and rotation (Shannon)."""
+    """Of each matrix on the grid, by name: size, standard deviation, kurtosis and reach as trained and
+    rotated, the share of rows that lies under the floor, and bits a number at 6 bits with and without floor
+    and rotation (Shannon)."""
     found: dict[str, dict[str, Any]] = {}
     shapes = {name: tuple(weight.shape) for name, weight in subject.weights.items()}
     for name, how in pack.recipes_of(subject.config, shapes).items():
@@ -112,14 +116,24 @@ def describe_tensor(subject: Trained) -> dict[str, dict[str, Any]]:
         weight_RC = subject.weights[name]
         turned_RC, std = rotate.rotate(weight_RC), float(weight_RC.std())
         found[name] = {
-            "rows": shapes[name][0], "columns": shapes[name][1], "std": std,
-            "kurtosis": _kurtosis(weight_RC), "kurtosis_rotated": _kurtosis(turned_RC),
+            "rows": shapes[name][0],
+            "columns": shapes[name][1],
+            "std": std,
+            "kurtosis": _kurtosis(weight_RC),
+            "kurtosis_rotated": _kurtosis(turned_RC),
             "reach_in_std": float(weight_RC.abs().amax(dim=1).mean()) / std,
             "reach_in_std_rotated": float(turned_RC.abs().amax(dim=1).mean()) / std,
             "rows_under_floor": float((weight_RC.abs().amax(dim=1) < 1).float().mean()),
-            "bits_a_number": {label: _bits(name, weight_RC, turned, floor) for label, turned, floor in
-                              (("plain", False, False), ("rotated", True, False), ("floor", False, True), ("both", True, True))},
-        }  # fmt: skip
+            "bits_a_number": {
+                label: _bits(name, weight_RC, turned, floor)
+                for label, turned, floor in (
+                    ("plain", False, False),
+                    ("rotated", True, False),
+                    ("floor", False, True),
+                    ("both", True, True),
+                )
+            },
+        }
     return found
 
 

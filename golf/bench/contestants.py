@@ -1,8 +1,7 @@
 """What trains in a contestant's process: golf's own Trainer, or the challenge's starting script.
 
-Both read the same shards in the same order (loader A), with the same threads, for the same seconds of their own clocks.
-Weights go back under golf's names, so that one evaluator reads both.
-"""
+Both read the same shards in the same order (loader A), with the same threads, for the same seconds of their
+own clocks. Weights go back under golf's names, so that one evaluator reads both."""
 
 from __future__ import annotations
 
@@ -50,7 +49,12 @@ def shards(paths: list[Path]) -> list[tuple[str, np.ndarray]]:
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            found.append((path.name, data.map_shard(descriptor, path.name, (path.stat().st_size - data.HEADER_BYTES) // 2)))
+            found.append(
+                (
+                    path.name,
+                    data.map_shard(descriptor, path.name, (path.stat().st_size - data.HEADER_BYTES) // 2),
+                )
+            )
         finally:
             os.close(descriptor)
     return found
@@ -77,13 +81,21 @@ def train_golf(pipe: Connection, config: Config, course: BenchConfig, device: st
     step = 0
     while turns.perf_counter() < course.seconds:
         turns.gate()
-        trainer.step(loader.batch(cfg.batch_tokens), TrainingProgress(step, min(turns.perf_counter() / course.seconds, 1.0)))
+        trainer.step(
+            loader.batch(cfg.batch_tokens),
+            TrainingProgress(step, min(turns.perf_counter() / course.seconds, 1.0)),
+        )
         step += 1
     trainer.finish()
     turns.finish(step, _numpy(trainer.parameters))
 
 
-RENAMED = ((r"attn\.c_([qkv])", r"attn.\1"), (r"attn\.proj", "attn.out"), (r"mlp\.fc", "mlp.up"), (r"mlp\.proj", "mlp.down"))
+RENAMED = (
+    (r"attn\.c_([qkv])", r"attn.\1"),
+    (r"attn\.proj", "attn.out"),
+    (r"mlp\.fc", "mlp.up"),
+    (r"mlp\.proj", "mlp.down"),
+)
 
 
 def golf_name(name: str) -> str:
@@ -93,22 +105,41 @@ def golf_name(name: str) -> str:
     return name
 
 
-def script_settings(config: Config, vocab_size: int, tokenizer: Path, folder: Path, seconds: float) -> dict[str, str]:
-    """The script's environment for the shape, batch and final descent of a recipe; ValueError where it has no such shape."""
+def script_settings(
+    config: Config, vocab_size: int, tokenizer: Path, folder: Path, seconds: float
+) -> dict[str, str]:
+    """The script's environment for the shape, batch and final descent of a recipe; ValueError where it has no
+    such shape."""
     model, train = config.model, config.train
     if model.mlp_hidden % model.width or isinstance(config.optim.warmdown, int):
-        raise ValueError("the script needs a whole multiple of the width in its feed-forward, and the race a warmdown share")
+        raise ValueError(
+            "the script needs a whole multiple of the width in its feed-forward, and the race a warmdown "
+            "share"
+        )
     numbers = {
-        "SEED": SEED, "VOCAB_SIZE": vocab_size, "NUM_LAYERS": model.layers, "MODEL_DIM": model.width,
-        "NUM_HEADS": model.heads, "NUM_KV_HEADS": model.kv_heads, "MLP_MULT": model.mlp_hidden // model.width,
-        "TRAIN_BATCH_TOKENS": train.batch_tokens, "TRAIN_SEQ_LEN": train.seq_len, "ITERATIONS": 1_000_000,
-        "MAX_WALLCLOCK_SECONDS": seconds, "WARMDOWN_ITERS": round(1000 * config.optim.warmdown),
-        "WARMUP_STEPS": WARM_UP_STEPS, "TRAIN_LOG_EVERY": 0, "DATA_PATH": folder, "TOKENIZER_PATH": tokenizer,
-    }  # fmt: skip
+        "SEED": SEED,
+        "VOCAB_SIZE": vocab_size,
+        "NUM_LAYERS": model.layers,
+        "MODEL_DIM": model.width,
+        "NUM_HEADS": model.heads,
+        "NUM_KV_HEADS": model.kv_heads,
+        "MLP_MULT": model.mlp_hidden // model.width,
+        "TRAIN_BATCH_TOKENS": train.batch_tokens,
+        "TRAIN_SEQ_LEN": train.seq_len,
+        "ITERATIONS": 1_000_000,
+        "MAX_WALLCLOCK_SECONDS": seconds,
+        "WARMDOWN_ITERS": round(1000 * config.optim.warmdown),
+        "WARMUP_STEPS": WARM_UP_STEPS,
+        "TRAIN_LOG_EVERY": 0,
+        "DATA_PATH": folder,
+        "TOKENIZER_PATH": tokenizer,
+    }
     return {name: str(number) for name, number in numbers.items()}
 
 
-def train_script(pipe: Connection, text: str, config: Config, course: BenchConfig, device: str = "cpu") -> None:
+def train_script(
+    pipe: Connection, text: str, config: Config, course: BenchConfig, device: str = "cpu"
+) -> None:
     """A contestant's work: the script at the shape of `config`, in a folder of its own."""
     dist.keep_freed_memory()
     torch.set_num_threads(course.threads)
@@ -122,7 +153,11 @@ def train_script(pipe: Connection, text: str, config: Config, course: BenchConfi
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), open(os.devnull, "w") as nowhere:
         for i, path in enumerate(course.train):
             Path(f"fineweb_train_{i:06d}.bin").symlink_to(path.resolve())
-        Path("fineweb_val_000000.bin").symlink_to(course.train[0].resolve())  # it insists on one, and never reads it here
-        settings = script_settings(config, course.vocab_size, course.tokenizer.resolve(), Path(name), course.seconds)
+        Path("fineweb_val_000000.bin").symlink_to(
+            course.train[0].resolve()
+        )  # it insists on one, and never reads it here
+        settings = script_settings(
+            config, course.vocab_size, course.tokenizer.resolve(), Path(name), course.seconds
+        )
         with contextlib.redirect_stdout(nowhere):
             script.run(source, settings, turns, deliver)

@@ -1,9 +1,10 @@
-"""One evaluator for all contestants: bits per byte of the first validation tokens, in rows that do not overlap.
+"""One evaluator for all contestants: bits per byte of the first validation tokens, in rows that do not
+overlap.
 
-Float32, every row from its own start without what came before it, as the starting script validates. Bytes by the
-rule of the challenge, from the tokenizer: a piece's UTF-8 length, and one more for a leading space unless a control
-piece precedes. Not covered: the judge's own count, sliding windows and packing (harness/, golf/stages/score.py).
-"""
+Float32, every row from its own start without what came before it, as the starting script validates. Bytes by
+the rule of the challenge, from the tokenizer: a piece's UTF-8 length, and one more for a leading space unless
+a control piece precedes. Not covered: the judge's own count, sliding windows and packing (harness/,
+golf/stages/score.py)."""
 
 from __future__ import annotations
 
@@ -38,8 +39,16 @@ def byte_counts(tokens: np.ndarray, tokenizer: Path) -> np.ndarray:
     ids = range(model.vocab_size())
     border = np.array([model.is_control(i) or model.is_unknown(i) or model.is_unused(i) for i in ids])
     leading = np.array([model.id_to_piece(i).startswith(SPACE) and not border[i] for i in ids])
-    base = np.array([0 if border[i] else 1 if model.is_byte(i) else len(model.id_to_piece(i).removeprefix(SPACE).encode())
-                     for i in ids])  # fmt: skip
+    base = np.array(
+        [
+            0
+            if border[i]
+            else 1
+            if model.is_byte(i)
+            else len(model.id_to_piece(i).removeprefix(SPACE).encode())
+            for i in ids
+        ]
+    )
     before, targets = tokens[:-1], tokens[1:]
     counts: np.ndarray = base[targets] + (leading[targets] & ~border[before])
     return counts
@@ -56,13 +65,18 @@ def text(tokens: np.ndarray, tokenizer: Path, seq_len: int) -> Text:
 
 @torch.inference_mode()
 def row_nats(weights: Weights, config: Config, vocab_size: int, measured: Text) -> np.ndarray:
-    """Score weights as the model of a recipe: nats of each row [N], float64; every parameter must be there, and no other."""
+    """Score weights as the model of a recipe: nats of each row [N], float64; every parameter must be there,
+    and no other."""
     device, seq_len = torch.device("cpu"), config.train.seq_len
     model = GPT(config.model, vocab_size, attention=kernels.choose(device, torch.float32).name)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-    ids_NT, targets_NT = (torch.from_numpy(part).view(-1, seq_len) for part in (measured.tokens[:-1], measured.tokens[1:]))
-    found = [functional.cross_entropy(model(ids_BT).mT, targets_BT, reduction="none").double().sum(dim=1)
-             for ids_BT, targets_BT in zip(ids_NT.split(ROWS), targets_NT.split(ROWS), strict=True)]  # fmt: skip
+    ids_NT, targets_NT = (
+        torch.from_numpy(part).view(-1, seq_len) for part in (measured.tokens[:-1], measured.tokens[1:])
+    )
+    found = [
+        functional.cross_entropy(model(ids_BT).mT, targets_BT, reduction="none").double().sum(dim=1)
+        for ids_BT, targets_BT in zip(ids_NT.split(ROWS), targets_NT.split(ROWS), strict=True)
+    ]
     return torch.cat(found).numpy()
 
 

@@ -1,16 +1,16 @@
-"""`just gpu`: every check that needs a GPU, in under nine minutes, without a network; a table, and JSON for --out.
+"""`just gpu`: every check that needs a GPU, in under nine minutes, without a network; a table, and JSON for
+--out.
 
-Each check (golf/bench/checks.py) runs in a process of its own with its own budget of seconds, because a kernel that
-fails may take its process with it and a compiler may not come back: then its row says FAILED and why, the others run
-all the same, and the exit status is 1. What no time is left for has failed too. Where there is no GPU nothing is
-claimed, and the exit status is 0.
+Each check (golf/bench/checks.py) runs in a process of its own with its own budget of seconds, because a
+kernel that fails may take its process with it and a compiler may not come back: then its row says FAILED and
+why, the others run all the same, and the exit status is 1. What no time is left for has failed too. Where
+there is no GPU nothing is claimed, and the exit status is 0.
 
     just gpu [--out FILE] [--script train_gpt.py --data DIR]
 
-With the challenge's starting script and a dataset folder (tokenizer.model, train_*.bin), the script and golf take turns
-at the script's own shape on the same card. Everything runs on one GPU, with that GPU's share of a batch where 8 are
-meant. Not covered: several GPUs, containers.
-"""
+With the challenge's starting script and a dataset folder (tokenizer.model, train_*.bin), the script and golf
+take turns at the script's own shape on the same card. Everything runs on one GPU, with that GPU's share of a
+batch where 8 are meant. Not covered: several GPUs, containers."""
 
 from __future__ import annotations
 
@@ -105,43 +105,108 @@ def results(listed: Sequence[Check], seconds: float) -> list[Row]:
 
 def race(text: str, folder: Path) -> list[Passed]:
     """The starting script and golf in turns, the same model and batch, on this card."""
-    config, train, tokenizer = load(RACE_SHAPE), sorted(folder.glob("train_*.bin")), folder / "tokenizer.model"
+    config, train, tokenizer = (
+        load(RACE_SHAPE),
+        sorted(folder.glob("train_*.bin")),
+        folder / "tokenizer.model",
+    )
     course = BenchConfig(train, tokenizer, 1024, RACE_SECONDS, torch.get_num_threads(), compiled=True)
     field = [
-        Contestant("starting script", config.train.batch_tokens, contestants.train_script, (text, config, course, "cuda")),
-        Contestant("golf, same model", config.train.batch_tokens, contestants.train_golf, (config, course, "cuda")),
+        Contestant(
+            "starting script",
+            config.train.batch_tokens,
+            contestants.train_script,
+            (text, config, course, "cuda"),
+        ),
+        Contestant(
+            "golf, same model", config.train.batch_tokens, contestants.train_golf, (config, course, "cuda")
+        ),
     ]
     interleaved.race(field, RACE_SECONDS / 5, to_stderr)
     median, low, high = interleaved.ratio(field[1], field[0])
-    rows = [Passed(f"training, {each.name}", f"{each.rate:,.0f} tokens/s", {"tokens_per_second": each.rate}) for each in field]
+    rows = [
+        Passed(f"training, {each.name}", f"{each.rate:,.0f} tokens/s", {"tokens_per_second": each.rate})
+        for each in field
+    ]
     seen = f"{median:.2f} times the script's tokens a second ({low:.2f} to {high:.2f})"
-    return [*rows, Passed("golf beside the starting script", seen, {"ratio": median, "low": low, "high": high})]
+    return [
+        *rows,
+        Passed("golf beside the starting script", seen, {"ratio": median, "low": low, "high": high}),
+    ]
 
 
 def all_checks(place: Place, options: argparse.Namespace) -> tuple[list[Check], str]:
     """Every check, cheap ones first, and why the script is left out where it is."""
-    hadamard, parallel, lowrank = (checks.recipe(SUBMISSIONS / name) for name in
-                                   ("hadamard-ve128", "sp8192-parres-ttt", "lowrank-q-qat"))  # fmt: skip
+    hadamard, parallel, lowrank = (
+        checks.recipe(SUBMISSIONS / name) for name in ("hadamard-ve128", "sp8192-parres-ttt", "lowrank-q-qat")
+    )
     full_rank = replace(lowrank, model=replace(lowrank.model, q_rank=0))
     plain = replace(lowrank, train=replace(lowrank.train, qat_bits=0))
     share = 524_288 // checks.OFFICIAL_GPUS
-    listed = [Check(f"attention {name}", partial(checks.attention, name, place), 40)
-              for name in ("flash3", "cudnn", "sdpa", "blocks")]  # fmt: skip
+    listed = [
+        Check(f"attention {name}", partial(checks.attention, name, place), 40)
+        for name in ("flash3", "cudnn", "sdpa", "blocks")
+    ]
     listed += [
-        Check("training hadamard-ve128", partial(checks.training, "hadamard-ve128", hadamard, 1024, share, place), 100),
-        Check("training sp8192-parres-ttt",
-              partial(checks.training, "sp8192-parres-ttt", parallel, 8192, 786_432 // checks.OFFICIAL_GPUS, place), 140),
-        Check("sliding evaluation hadamard-ve128", partial(checks.sliding, "hadamard-ve128", hadamard, 1024, 8, place), 60),
-        Check("sliding evaluation sp8192-parres-ttt", partial(checks.sliding, "sp8192-parres-ttt", parallel, 8192, 8, place), 60),
-        Check("adaptation sp8192-parres-ttt", partial(checks.adaptation, "sp8192-parres-ttt", parallel, 8192, place), 90),
-        Check("step time of quantisation-aware training",
-              partial(checks.overhead, "quantisation-aware training", lowrank, plain, 1024, share, place, True,
-                      "public: +6 %"), 120),
-        Check("step time of low-rank queries",
-              partial(checks.overhead, "low-rank queries", plain, replace(full_rank, train=plain.train), 1024, share, place,
-                      False, "public: -8 %"), 120),
+        Check(
+            "training hadamard-ve128",
+            partial(checks.training, "hadamard-ve128", hadamard, 1024, share, place),
+            100,
+        ),
+        Check(
+            "training sp8192-parres-ttt",
+            partial(
+                checks.training, "sp8192-parres-ttt", parallel, 8192, 786_432 // checks.OFFICIAL_GPUS, place
+            ),
+            140,
+        ),
+        Check(
+            "sliding evaluation hadamard-ve128",
+            partial(checks.sliding, "hadamard-ve128", hadamard, 1024, 8, place),
+            60,
+        ),
+        Check(
+            "sliding evaluation sp8192-parres-ttt",
+            partial(checks.sliding, "sp8192-parres-ttt", parallel, 8192, 8, place),
+            60,
+        ),
+        Check(
+            "adaptation sp8192-parres-ttt",
+            partial(checks.adaptation, "sp8192-parres-ttt", parallel, 8192, place),
+            90,
+        ),
+        Check(
+            "step time of quantisation-aware training",
+            partial(
+                checks.overhead,
+                "quantisation-aware training",
+                lowrank,
+                plain,
+                1024,
+                share,
+                place,
+                True,
+                "public: +6 %",
+            ),
+            120,
+        ),
+        Check(
+            "step time of low-rank queries",
+            partial(
+                checks.overhead,
+                "low-rank queries",
+                plain,
+                replace(full_rank, train=plain.train),
+                1024,
+                share,
+                place,
+                False,
+                "public: -8 %",
+            ),
+            120,
+        ),
         Check("compiled against plain", partial(checks.compiled_twin, hadamard, 1024, place), 90),
-    ]  # fmt: skip
+    ]
     try:
         text = script.read(options.script)
         if not options.data:
@@ -154,7 +219,10 @@ def all_checks(place: Place, options: argparse.Namespace) -> tuple[list[Check], 
 def table(rows: Sequence[Row]) -> str:
     """The result as lines of text."""
     lines = ["| check | | seen | s |", "|---|---|---|---|"]
-    lines += [f"| {row.name} | {'ok' if row.passed else 'FAILED'} | {row.seen} | {row.seconds:.0f} |" for row in rows]
+    lines += [
+        f"| {row.name} | {'ok' if row.passed else 'FAILED'} | {row.seen} | {row.seconds:.0f} |"
+        for row in rows
+    ]
     return "\n".join(lines)
 
 
@@ -178,7 +246,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"no GPU here (torch {torch.__version__}): nothing was checked, nothing is claimed")
         return 0
     listed, skipped = all_checks(checks.default_place(torch.device("cuda", 0)), options)
-    status = report(results(listed, SECONDS), f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}", options.out)
+    status = report(
+        results(listed, SECONDS), f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}", options.out
+    )
     if skipped:
         print(f"starting script: skipped ({skipped}); nothing is claimed about it")
     return status

@@ -1,8 +1,9 @@
 """Contestants that train in turns: each in a process of its own, one running at a time, a few seconds each.
 
-Speeds of two programs compare only if both meet the same machine, and a machine's speed drifts. So all are built and
-warmed up first, and then take short turns; the ratio of two rates is taken round by round, where drift cancels. A
-contestant's clock stands still while it waits, so all get equal seconds, and none is charged for its compilation.
+Speeds of two programs compare only if both meet the same machine, and a machine's speed drifts. So all are
+built and warmed up first, and then take short turns; the ratio of two rates is taken round by round, where
+drift cancels. A contestant's clock stands still while it waits, so all get equal seconds, and none is charged
+for its compilation.
 
 Not covered: what the contestants do (golf/bench/contestants.py).
 """
@@ -34,9 +35,12 @@ class Report(NamedTuple):
 
 
 class Turns:
-    """In a contestant's process: its clock, and the gate before each step; `settle` waits for all that a GPU was given."""
+    """In a contestant's process: its clock, and the gate before each step; `settle` waits for all that a GPU
+    was given."""
 
-    def __init__(self, pipe: Connection, settle: Callable[[], None], read: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, pipe: Connection, settle: Callable[[], None], read: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.pipe, self.settle, self.read = pipe, settle, read
         self.used, self.steps = 0.0, -1
         self.began: float | None = None

@@ -1,13 +1,15 @@
-"""The challenge's own starting script, made to run anywhere and in turns: its hash is checked, it is patched in memory.
+"""The challenge's own starting script, made to run anywhere and in turns: its hash is checked, it is patched
+in memory.
 
-The script is not part of this project: it is given by path, and only the version named by SHA256 is taken, since a
-patch of unknown text would measure something unknown. Everywhere it is stopped before each step until its turn comes,
-its clock counts its own turns only, validation and export are left out, the trained weights are handed over, and
-WARMDOWN_ITERS counts thousandths of its clock: its 1,200 steps would leave a short run no learning rate at all. On a
-CPU its device, autocast, and CUDA calls are exchanged as well. Model, batches, optimizers and schedules stay its own.
+The script is not part of this project: it is given by path, and only the version named by SHA256 is taken,
+since a patch of unknown text would measure something unknown. Everywhere it is stopped before each step until
+its turn comes, its clock counts its own turns only, validation and export are left out, the trained weights
+are handed over, and WARMDOWN_ITERS counts thousandths of its clock: its 1,200 steps would leave a short run
+no learning rate at all. On a CPU its device, autocast, and CUDA calls are exchanged as well. Model, batches,
+optimizers and schedules stay its own.
 
-Source: github.com/openai/parameter-golf, train_gpt.py. Not covered: its validation, export and several processes.
-"""
+Source: github.com/openai/parameter-golf, train_gpt.py. Not covered: its validation, export and several
+processes."""
 
 from __future__ import annotations
 
@@ -27,11 +29,28 @@ NAME = "starting_script"
 EVERYWHERE = (
     ("import time\n", "", 1),
     ('code = Path(__file__).read_text(encoding="utf-8")', 'code = ""', 1),
-    ('subprocess.run(["nvidia-smi"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False).stdout', '""', 1),
+    (
+        'subprocess.run(["nvidia-smi"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, '
+        "check=False).stdout",
+        '""',
+        1,
+    ),
     ("should_validate = last_step or", "should_validate = False and", 1),
-    ("        scale = lr_mul(step, elapsed_ms)\n", "        scale = lr_mul(step, elapsed_ms)\n        time.gate()\n", 1),
-    ("warmdown_ms = args.warmdown_iters * step_ms", "warmdown_ms = args.warmdown_iters / 1000 * max_wallclock_ms", 1),
-    ('        torch.save(base_model.state_dict(), "final_model.pt")\n', "        return deliver(base_model)\n", 1),
+    (
+        "        scale = lr_mul(step, elapsed_ms)\n",
+        "        scale = lr_mul(step, elapsed_ms)\n        time.gate()\n",
+        1,
+    ),
+    (
+        "warmdown_ms = args.warmdown_iters * step_ms",
+        "warmdown_ms = args.warmdown_iters / 1000 * max_wallclock_ms",
+        1,
+    ),
+    (
+        '        torch.save(base_model.state_dict(), "final_model.pt")\n',
+        "        return deliver(base_model)\n",
+        1,
+    ),
 )
 """(what stands there, what shall stand there, how often it stands there)."""
 
@@ -59,7 +78,8 @@ class Skip(Exception):
 
 
 class Turns(Protocol):
-    """A clock that stands still while others have their turn; it takes the place of the script's `time` module."""
+    """A clock that stands still while others have their turn; it takes the place of the script's `time`
+    module."""
 
     def perf_counter(self) -> float:
         """Seconds of all turns so far."""
@@ -92,7 +112,8 @@ def replaced(text: str, patches: tuple[tuple[str, str, int], ...]) -> str:
 
 
 def patched(text: str, *, device: str, bfloat16: bool, compiled: bool) -> str:
-    """The script for a device ("cpu" or "cuda"); bfloat16 and torch.compile are its own habits and may be left out."""
+    """The script for a device ("cpu" or "cuda"); bfloat16 and torch.compile are its own habits and may be
+    left out."""
     text = replaced(text, EVERYWHERE)
     text = replaced(text, ON_CPU) if device == "cpu" else text
     text = text if bfloat16 else replaced(text, IN_FLOAT32)
@@ -100,10 +121,11 @@ def patched(text: str, *, device: str, bfloat16: bool, compiled: bool) -> str:
 
 
 def run(text: str, settings: Mapping[str, str], turns: Turns, deliver: Callable[[nn.Module], None]) -> None:
-    """Execute patched text in this process until its iterations or its seconds are over; `deliver` gets the model.
+    """Execute patched text in this process until its iterations or its seconds are over; `deliver` gets the
+    model.
 
-    `settings` are the script's environment variables. It writes a log under the present folder and prints to stdout.
-    """
+    `settings` are the script's environment variables. It writes a log under the present folder and prints to
+    stdout."""
     os.environ.update(settings)
     module = types.ModuleType(NAME)
     sys.modules[NAME] = module

@@ -1,12 +1,14 @@
-"""The trained models that claims are tested on: each the full shape of a submission, trained for a number of steps.
+"""The trained models that claims are tested on: each the full shape of a submission, trained for a number of
+steps.
 
-A subject is a submission's recipe for `record` with the few changes that let a small machine train it: smaller batches of
-shorter rows, horizons as fractions of the run, and the statistics that the tests want. Every subject sees the same
-batches in the same order. What is finished lies in a folder of its own as a checkpoint (golf/training/checkpoint.py) and is
-not trained again; an interrupted training goes on from its last saved state.
+A subject is a submission's recipe for `record` with the few changes that let a small machine train it:
+smaller batches of shorter rows, horizons as fractions of the run, and the statistics that the tests want.
+Every subject sees the same batches in the same order. What is finished lies in a folder of its own as a
+checkpoint (golf/training/checkpoint.py) and is not trained again; an interrupted training goes on from its
+last saved state.
 
-Not covered: bits per byte as the judge counts them, clocks and seeds: one training each, so that differences between
-subjects hold for these trainings, and differences between ways to pack one subject for its weights.
+Not covered: bits per byte as the judge counts them, clocks and seeds: one training each, so that differences
+between subjects hold for these trainings, and differences between ways to pack one subject for its weights.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ MOST_BYTES = 1 << 33
 
 
 class Subject(NamedTuple):
-    """A name, the submission it comes from, the fields (section -> field -> value) that differ from SMALL, and how many
-    times the bench's steps it is trained for."""
+    """A name, the submission it comes from, the fields (section -> field -> value) that differ from SMALL,
+    and how many times the bench's steps it is trained for."""
 
     name: str
     submission: str
@@ -71,12 +73,15 @@ def _batches(loader: data.Loader, config: Config) -> Iterator[data.Batch]:
         yield loader.batch(config.train.batch_tokens)
 
 
-def train(subject: Subject, steps: int, course: BenchConfig, folder: Path, say: Callable[[str], None]) -> None:
+def train(
+    subject: Subject, steps: int, course: BenchConfig, folder: Path, say: Callable[[str], None]
+) -> None:
     """Train a subject into its folder, from the last state that lies there."""
     config, state = subject.config(), folder / "state.arrays"
     trainer = Trainer(config, course.vocab_size, SEED, dist.join())
-    loader = data.LOADERS[config.train.loader](contestants.shards(course.train), course.vocab_size, trainer.logical,
-                                               config.train.seq_len)  # fmt: skip
+    loader = data.LOADERS[config.train.loader](
+        contestants.shards(course.train), course.vocab_size, trainer.logical, config.train.seq_len
+    )
     folder.mkdir(parents=True, exist_ok=True)
     first = trainer.read(state) if state.exists() else 0
     for _ in range(first):
@@ -86,7 +91,10 @@ def train(subject: Subject, steps: int, course: BenchConfig, folder: Path, say: 
         loss = trainer.step(loader.batch(config.train.batch_tokens), clock.now(step))
         if (step + 1) % 10 == 0:
             seconds = (time.monotonic() - began) / (step + 1 - first)
-            say(f"{subject.name}: step {step + 1} of {steps}, loss {loss.item():.3f} nats, {seconds:.2f} s a step")
+            say(
+                f"{subject.name}: step {step + 1} of {steps}, loss {loss.item():.3f} nats, {seconds:.2f} s a "
+                "step"
+            )
         if (step + 1) % STEPS_BETWEEN_STATES == 0:
             trainer.write(state, step + 1)
     trainer.finish()
@@ -96,8 +104,11 @@ def train(subject: Subject, steps: int, course: BenchConfig, folder: Path, say: 
     state.unlink(missing_ok=True)
 
 
-def trained(subject: Subject, steps: int, course: BenchConfig, folder: Path, say: Callable[[str], None]) -> Trained:
-    """A subject after its training, which is done here unless it was before: recipe and steps name its folder."""
+def trained(
+    subject: Subject, steps: int, course: BenchConfig, folder: Path, say: Callable[[str], None]
+) -> Trained:
+    """A subject after its training, which is done here unless it was before: recipe and steps name its
+    folder."""
     config, steps = subject.config(), subject.times * steps
     own = folder / f"{subject.name}-{training_digest(config)[:12]}-{steps}"
     if not (own / checkpoint.WEIGHTS_FILE).exists():

@@ -1,12 +1,14 @@
-"""The products that a training step cannot do without, counted exactly, and how fast this machine does just these.
+"""The products that a training step cannot do without, counted exactly, and how fast this machine does just
+these.
 
-A multiplication and its addition count as two operations. Backwards costs two products for each of forwards: the
-gradients of the inputs and of the weights. Attention is counted causally, position t with its t keys. What is not
-a product (norms, softmax, the loss, optimizers' vectors) counts nothing, so that a rate of the products alone bounds
-the tokens a second of any program that computes this model, on this machine, in this arithmetic.
+A multiplication and its addition count as two operations. Backwards costs two products for each of forwards:
+the gradients of the inputs and of the weights. Attention is counted causally, position t with its t keys.
+What is not a product (norms, softmax, the loss, optimizers' vectors) counts nothing, so that a rate of the
+products alone bounds the tokens a second of any program that computes this model, on this machine, in this
+arithmetic.
 
-Legend: M rows (tokens), C columns in, R columns out. Not covered: memory bounds, and products that a compiler removes.
-"""
+Legend: M rows (tokens), C columns in, R columns out. Not covered: memory bounds, and products that a compiler
+removes."""
 
 from __future__ import annotations
 
@@ -59,21 +61,27 @@ def products(model: GPT, plan: Plan) -> list[Product]:
 
 def _linears(module: torch.nn.Module) -> Iterator[tuple[int, int]]:
     """(columns, rows) of every Linear inside."""
-    return ((each.weight.shape[1], each.weight.shape[0]) for each in module.modules() if isinstance(each, Linear))
+    return (
+        (each.weight.shape[1], each.weight.shape[0]) for each in module.modules() if isinstance(each, Linear)
+    )
 
 
 def attention_flops(model: GPT, plan: Plan, seq_len: int) -> float:
-    """Operations of a token's attention in a forward pass, the mean over a row of `seq_len`: scores and weighted sum."""
+    """Operations of a token's attention in a forward pass, the mean over a row of `seq_len`: scores and
+    weighted sum."""
     return len(plan) * 2 * 2 * model.cfg.width * (seq_len + 1) / 2
 
 
 def flops_per_token(model: GPT, plan: Plan, seq_len: int) -> float:
     """Operations of a token in a training step."""
-    return PASSES * (sum(each.flops for each in products(model, plan)) + attention_flops(model, plan, seq_len))
+    return PASSES * (
+        sum(each.flops for each in products(model, plan)) + attention_flops(model, plan, seq_len)
+    )
 
 
 def muon_flops(model: GPT, steps: int) -> float:
-    """Operations of Newton-Schulz in one training step, over all matrices of the blocks: 2 r^2 c + 2 r^3 + 2 r^2 c each."""
+    """Operations of Newton-Schulz in one training step, over all matrices of the blocks: 2 r^2 c + 2 r^3 + 2
+    r^2 c each."""
     shapes = [sorted(shape) for block in model.blocks for shape in _linears(block)]
     return sum(steps * (4 * r * r * c + 2 * r**3) for r, c in shapes)
 
@@ -97,18 +105,22 @@ def synchronise(device: torch.device) -> None:
 
 
 class Rate(NamedTuple):
-    """What the products of a model take, alone: seconds a token in a training step, and operations a second."""
+    """What the products of a model take, alone: seconds a token in a training step, and operations a
+    second."""
 
     seconds_per_token: float
     flops_per_second: float
 
 
 def matrix_rate(model: GPT, plan: Plan, dtype: torch.dtype, device: torch.device, tokens: int) -> Rate:
-    """Time every product of a training step at its own shape, for a pass of M = `tokens` rows: y = x W^T, dy W, dy^T x."""
+    """Time every product of a training step at its own shape, for a pass of M = `tokens` rows: y = x W^T, dy
+    W, dy^T x."""
     seconds = flops = 0.0
     for columns, rows, count in products(model, plan):
-        x_MC, w_RC, dy_MR = (torch.randn(shape, device=device).to(dtype) for shape in
-                             ((tokens, columns), (rows, columns), (tokens, rows)))  # fmt: skip
+        x_MC, w_RC, dy_MR = (
+            torch.randn(shape, device=device).to(dtype)
+            for shape in ((tokens, columns), (rows, columns), (tokens, rows))
+        )
         seconds += count * sum(best_seconds(run, device) for run in _three(x_MC, w_RC, dy_MR))
         flops += count * PASSES * 2 * tokens * columns * rows
     return Rate(seconds / tokens, flops / seconds)
@@ -121,7 +133,7 @@ def _three(x_MC: Tensor, w_RC: Tensor, dy_MR: Tensor) -> tuple[Callable[[], Tens
 def bound(config: Config, vocab_size: int, rate: Rate) -> float:
     """Most tokens a second of a program that does all products of a step at this rate, and nothing else."""
     model, train = model_of(config, vocab_size), config.train
-    step = train.batch_tokens * flops_per_token(model, model.plan, train.seq_len) + muon_flops(model, config.optim.muon_steps)
+    step = train.batch_tokens * flops_per_token(model, model.plan, train.seq_len) + muon_flops(
+        model, config.optim.muon_steps
+    )
     return train.batch_tokens / (step / rate.flops_per_second)
-
-

@@ -1,21 +1,22 @@
-"""Learning from what was scored: test-time training of the weights, and online descent of a bias of the logits.
+"""Learning from what was scored: test-time training of the weights, and online descent of a bias of the
+logits.
 
-What: after chunk c is committed the judge allows it to be learned from. `Adaptation` holds what the recipe asks for,
-and changes the predictor only there, in `adapt`, from the chunk that it is handed. The predictor stays a function of
-(weights, bias): logits' = softcapped logits + beta.
+What: after chunk c is committed the judge allows it to be learned from. `Adaptation` holds what the recipe
+asks for, and changes the predictor only there, in `adapt`, from the chunk that it is handed. The predictor
+stays a function of (weights, bias): logits' = softcapped logits + beta.
 
-Test-time training (source: #1493): SGD with momentum over all parameters, on rows of `seq_len` targets from the chunk's
-start, `epochs` times; targets that fill no row are left out; rate lr (1 + cos(pi c / max(C - 1, 1))) / 2 for chunk c
-of C; gradients clipped to a global norm; momentum kept from chunk to chunk. The loss is the mean cross-entropy of a
-step's targets in the predictor with its bias.
+Test-time training (source: #1493): SGD with momentum over all parameters, on rows of `seq_len` targets from
+the chunk's start, `epochs` times; targets that fill no row are left out; rate lr (1 + cos(pi c / max(C - 1,
+1))) / 2 for chunk c of C; gradients clipped to a global norm; momentum kept from chunk to chunk. The loss is
+the mean cross-entropy of a step's targets in the predictor with its bias.
 
-Online bias descent (source: #316, #241): one step beta -= lr g a chunk, where g is the exact gradient of the sum over
-the chunk's windows of each window's mean cross-entropy. In closed form a window contributes the mean of its predicted
-distributions less the frequencies of its targets, which `watch` sums up while the chunk is scored. Where both are on,
-the bias takes its step first: its gradient is that of the predictor that scored.
+Online bias descent (source: #316, #241): one step beta -= lr g a chunk, where g is the exact gradient of the
+sum over the chunk's windows of each window's mean cross-entropy. In closed form a window contributes the mean
+of its predicted distributions less the frequencies of its targets, which `watch` sums up while the chunk is
+scored. Where both are on, the bias takes its step first: its gradient is that of the predictor that scored.
 
-Cost: 3 plain passes an epoch; no byte of the artifact. Neutral: epochs 0, bias_lr 0. Not covered: low-rank adapters,
-resets at document borders, and tokens that are not scored yet, of which nothing here ever hears.
+Cost: 3 plain passes an epoch; no byte of the artifact. Neutral: epochs 0, bias_lr 0. Not covered: low-rank
+adapters, resets at document borders, and tokens that are not scored yet, of which nothing here ever hears.
 """
 
 from __future__ import annotations
@@ -74,11 +75,18 @@ def rate(lr: float, chunk: int, chunks: int) -> float:
 class WeightDescent:
     """Test-time training: SGD over `parameters`, which `forward(ids_BT) -> logits_BTV` reads, in place.
 
-    The ranks share the rows of a step; each gradient is that of the mean over all its targets, on every rank the same.
-    """
+    The ranks share the rows of a step; each gradient is that of the mean over all its targets, on every rank
+    the same."""
 
-    def __init__(self, forward: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter], cfg: AdaptConfig,
-                 chunks: int, ranks: Ranks, micro_tokens: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        parameters: Iterable[nn.Parameter],
+        cfg: AdaptConfig,
+        chunks: int,
+        ranks: Ranks,
+        micro_tokens: int,
+    ) -> None:
         self.forward, self.cfg, self.chunks, self.ranks = forward, cfg, chunks, ranks
         self.micro_rows = max(1, micro_tokens // cfg.seq_len)
         self.parameters = [parameter.requires_grad_(True) for parameter in parameters]
@@ -88,7 +96,8 @@ class WeightDescent:
         self.optimizer = torch.optim.SGD(self.parameters, lr=cfg.lr, momentum=cfg.momentum)
 
     def backward(self, rows: Rows) -> None:
-        """Gradients of the mean cross-entropy of the targets, over all ranks, in as few passes as memory allows."""
+        """Gradients of the mean cross-entropy of the targets, over all ranks, in as few passes as memory
+        allows."""
         rank, world, device = self.ranks.rank, self.ranks.world, self.ranks.device
         n_rows, n_targets = len(rows[0]), max(1, int((rows[1] != NO_TARGET).sum()))
         mine = slice(n_rows * rank // world, n_rows * (rank + 1) // world)
@@ -98,8 +107,12 @@ class WeightDescent:
             if not len(ids_BT):
                 continue  # fewer rows than ranks
             logits_BTV = self.forward(ids_BT.to(device))
-            nats = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.to(device).flatten(),
-                                            ignore_index=NO_TARGET, reduction="sum")  # fmt: skip
+            nats = functional.cross_entropy(
+                logits_BTV.flatten(0, 1),
+                targets_BT.to(device).flatten(),
+                ignore_index=NO_TARGET,
+                reduction="sum",
+            )
             (nats * (world / n_targets)).backward()
         self.ranks.average(self.gradients)
 
@@ -130,7 +143,8 @@ class WeightDescent:
 
 
 class BiasDescent:
-    """beta_V and the gradient of the chunk that is being scored, of which the ranks each watch a share of the windows."""
+    """beta_V and the gradient of the chunk that is being scored, of which the ranks each watch a share of the
+    windows."""
 
     def __init__(self, vocab_size: int, lr: float, ranks: Ranks) -> None:
         self.lr, self.ranks = lr, ranks
@@ -158,18 +172,30 @@ class BiasDescent:
 class Adaptation:
     """The learners of a recipe, and `biased`: any forward of the model with the bias that they learn.
 
-    `forward(ids_BT) -> logits_BTV` is the model, as it is to be trained, and `parameters` are its own. Raises ValueError
-    for chunks too short for one row.
-    """
+    `forward(ids_BT) -> logits_BTV` is the model, as it is to be trained, and `parameters` are its own. Raises
+    ValueError for chunks too short for one row."""
 
-    def __init__(self, forward: Callable[..., Tensor], parameters: Iterable[nn.Parameter], cfg: AdaptConfig, *,
-                 vocab_size: int, n_tokens: int, chunk_tokens: int, ranks: Ranks, micro_tokens: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        forward: Callable[..., Tensor],
+        parameters: Iterable[nn.Parameter],
+        cfg: AdaptConfig,
+        *,
+        vocab_size: int,
+        n_tokens: int,
+        chunk_tokens: int,
+        ranks: Ranks,
+        micro_tokens: int,
+    ) -> None:
         if cfg.epochs and cfg.seq_len > chunk_tokens:
             raise ValueError(f"adapt.seq_len {cfg.seq_len}: a chunk has only {chunk_tokens} tokens")
         self.bias = BiasDescent(vocab_size, cfg.bias_lr, ranks) if cfg.bias_lr else None
         chunks = -(-n_tokens // chunk_tokens)
-        self.training = (WeightDescent(self.biased(forward), parameters, cfg, chunks, ranks, micro_tokens)
-                         if cfg.epochs else None)  # fmt: skip
+        self.training = (
+            WeightDescent(self.biased(forward), parameters, cfg, chunks, ranks, micro_tokens)
+            if cfg.epochs
+            else None
+        )
 
     def biased(self, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """`forward` with the bias added to its logits; `forward` itself where none is learned."""

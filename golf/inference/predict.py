@@ -1,22 +1,24 @@
 """Predictions for a revealed stream: nats for a chunk, one row, or many rows; all by the same passes.
 
 What: a `Predictor` holds a model as a callable `forward(ids_BT int64, last=n) -> logits_BnV float32` and the
-window rule (golf/inference/windows.py). `nats` gives -ln p(x_t | x_<t) for the targets of a chunk, `row` the whole
-distribution of the next token, `rows` that of many contexts. Each is a window of the same inputs and the same
-length, so that the three agree up to the rounding that a batch's size brings (below 1e-5 nats in float32).
-Logits become probabilities in float32, whatever the trunk computes in: |logsumexp| of a row stays below 1e-5.
+window rule (golf/inference/windows.py). `nats` gives -ln p(x_t | x_<t) for the targets of a chunk, `row` the
+whole distribution of the next token, `rows` that of many contexts. Each is a window of the same inputs and
+the same length, so that the three agree up to the rounding that a batch's size brings (below 1e-5 nats in
+float32). Logits become probabilities in float32, whatever the trunk computes in: |logsumexp| of a row stays
+below 1e-5.
 
-Cost: W positions for each S targets, so that the useful share of the plain loop is S/W: 1/8 for window 512 and stride
-64, 1/32 for 2048. Exact scoring by this rule can save little of that. What a position becomes depends, from the first
-attention on, on where its window begins; so overlapping windows can share only embeddings and the first visit's
-projections (2 % of the products, not done), and only the last visit can leave positions out: its queries, its
-feed-forward and the head are computed for the S targets alone, which saves 9 % for `hadamard-ve128` and 11 % for
-`sp8192-parres-ttt` at window 2048, more in small models (27 % and 17 % in the pocket profile). That leaves 29 plain
-passes of the 32. Keys and values kept from earlier windows, or a larger stride, are other predictors.
+Cost: W positions for each S targets, so that the useful share of the plain loop is S/W: 1/8 for window 512
+and stride 64, 1/32 for 2048. Exact scoring by this rule can save little of that. What a position becomes
+depends, from the first attention on, on where its window begins; so overlapping windows can share only
+embeddings and the first visit's projections (2 % of the products, not done), and only the last visit can
+leave positions out: its queries, its feed-forward and the head are computed for the S targets alone, which
+saves 9 % for `hadamard-ve128` and 11 % for `sp8192-parres-ttt` at window 2048, more in small models (27 % and
+17 % in the pocket profile). That leaves 29 plain passes of the 32. Keys and values kept from earlier windows,
+or a larger stride, are other predictors.
 
-`full`, where given, is a forward for one shape only: full windows, `batch` of them, as a compiled model is fast in;
-fewer windows are filled up with zeros. Neutral: None. Not covered: learning from what was scored (golf/inference/adapt.py); the
-forwards may change between two calls, and `watch` sees what `nats` predicts.
+`full`, where given, is a forward for one shape only: full windows, `batch` of them, as a compiled model is
+fast in; fewer windows are filled up with zeros. Neutral: None. Not covered: learning from what was scored
+(golf/inference/adapt.py); the forwards may change between two calls, and `watch` sees what `nats` predicts.
 """
 
 from __future__ import annotations
@@ -81,9 +83,9 @@ class Predictor:
     ) -> np.ndarray:
         """-ln p(x_t | x_<t) for t = start .. stop - 1, float32, 0 for x_0; all of them revealed in `tail`.
 
-        `progress` hears after each batch what part is done; `watch` sees its log_p_BSV, its truth_BS, and which of
-        these are among the targets asked for (scored_BS, bool). Raises ValueError for tokens that are not kept.
-        """
+        `progress` hears after each batch what part is done; `watch` sees its log_p_BSV, its truth_BS, and
+        which of these are among the targets asked for (scored_BS, bool). Raises ValueError for tokens that
+        are not kept."""
         if not tail.start <= start <= stop <= tail.stop:
             kept = f"{tail.start}..{tail.stop - 1}"
             raise ValueError(f"targets {start}..{stop - 1} lie outside the tokens kept, {kept}")
@@ -114,7 +116,8 @@ class Predictor:
 
     @torch.inference_mode()
     def rows(self, tails: list[TokenBuffer]) -> np.ndarray:
-        """`row` for several streams, each ending where its prediction is asked for: float32, k x V, k >= 1."""
+        """`row` for several streams, each ending where its prediction is asked for: float32, k x V, k >=
+        1."""
         asked = [windows.target_window(tail.stop, self.window, self.stride) for tail in tails]
         alike: dict[tuple[int, int], list[int]] = {}
         for i, w in enumerate(asked):

@@ -1,13 +1,14 @@
-"""One score stage as both roles see it: the stream so far, its predictor, what it learned, and who else computes.
+"""One score stage as both roles see it: the stream so far, its predictor, what it learned, and who else
+computes.
 
-A stage knows only tokens that were sent to it, and keeps the last of them: a window, and in the witness's case, which
-must be able to repeat a chunk's pass when it is told to learn from it, a chunk more. With several ranks every rank
-hears every frame and computes its share of the blocks or lanes; one sum over the ranks joins them, which is exact,
-since each number is computed on one rank and zero on the others.
+A stage knows only tokens that were sent to it, and keeps the last of them: a window, and in the witness's
+case, which must be able to repeat a chunk's pass when it is told to learn from it, a chunk more. With several
+ranks every rank hears every frame and computes its share of the blocks or lanes; one sum over the ranks joins
+them, which is exact, since each number is computed on one rank and zero on the others.
 
-Where something is learned, the chunks are those that `ready` announced, and nothing may follow a chunk before `adapt`
-does: `due` says when. Not covered: who may ask what (golf/stages/score.py, golf/inference/witness.py).
-"""
+Where something is learned, the chunks are those that `ready` announced, and nothing may follow a chunk before
+`adapt` does: `due` says when. Not covered: who may ask what (golf/stages/score.py,
+golf/inference/witness.py)."""
 
 from __future__ import annotations
 
@@ -54,16 +55,20 @@ class Server:
     def reveal(self, frame: Frame) -> np.ndarray:
         """Append the tokens of a frame, and return them as uint16.
 
-        WireError unless they follow on, fit stream and vocabulary, and do not pass a border where `adapt` is due.
-        """
+        WireError unless they follow on, fit stream and vocabulary, and do not pass a border where `adapt` is
+        due."""
         start = self.tail.stop
         if frame.get("start", int) != start or len(frame.payload) % 2 or not frame.payload:
             raise WireError(f"frame {frame.op}: expected whole tokens from position {start} on")
         tokens = np.frombuffer(frame.payload, "<u2")
         if start + len(tokens) > self.n_tokens or int(tokens.max()) >= self.vocab_size:
-            raise WireError(f"frame {frame.op}: more than {self.n_tokens} tokens, or one beyond the vocabulary")
+            raise WireError(
+                f"frame {frame.op}: more than {self.n_tokens} tokens, or one beyond the vocabulary"
+            )
         if self.adaptation is not None and start + len(tokens) > self.border:
-            raise WireError(f"frame {frame.op}: tokens beyond {self.border}, where chunk {self.adapted} ends: adapt first")
+            raise WireError(
+                f"frame {frame.op}: tokens beyond {self.border}, where chunk {self.adapted} ends: adapt first"
+            )
         self.tail.reveal(tokens, self.keep)
         return tokens
 
@@ -98,7 +103,8 @@ class Server:
         return self.joined(part, low, len(tails))
 
     def adapt(self, frame: Frame) -> np.ndarray:
-        """Learn from the chunk that is due, whose pass was watched; sends `adapted` and returns its border row_V."""
+        """Learn from the chunk that is due, whose pass was watched; sends `adapted` and returns its border
+        row_V."""
         assert self.adaptation is not None
         if frame.get("chunk", int) != self.adapted:
             raise WireError(f"adapt to chunk {frame.fields['chunk']} where chunk {self.adapted} is due")

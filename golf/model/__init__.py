@@ -1,1 +1,2 @@
-"""The network: layers, attention, input features, the plan of visits, and the one forward that everything uses."""
+"""The network: layers, attention, input features, the plan of visits, and the one forward that everything
+uses."""

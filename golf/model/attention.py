@@ -1,11 +1,11 @@
 """The attention sub-layer: grouped heads, QK norm and gain, rotation, head gate, exclusive self-attention.
 
-Order (source: #586): project -> values += value embedding -> QK norm -> rotate -> gain -> attend -> head gate ->
-exclusive self-attention -> output projection. The gain is applied with the norm, which is the same and one pass less,
-since a rotation is linear. The legend of axes is in golf/model/layers.py.
+Order (source: #586): project -> values += value embedding -> QK norm -> rotate -> gain -> attend -> head gate
+-> exclusive self-attention -> output projection. The gain is applied with the norm, which is the same and one
+pass less, since a rotation is linear. The legend of axes is in golf/model/layers.py.
 
-Not covered: the attention kernel itself (golf/model/kernels.py) and the residual around it (golf/model/gpt.py).
-"""
+Not covered: the attention kernel itself (golf/model/kernels.py) and the residual around it
+(golf/model/gpt.py)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from golf.recipe.schema import ModelConfig
 def exclude_self(y_BTHE: Tensor, v_BTKE: Tensor) -> Tensor:
     """Exclusive self-attention (XSA): y minus its projection on the position's own value vector.
 
-    y_BTHE, v_BTKE -> y_BTHE, each output orthogonal to the value of its own position and head group, so that a head
-    must bring something from elsewhere. No parameters. Neutral: not applied (xsa_last = 0). Source: #374, #414, #586.
-    """
+    y_BTHE, v_BTKE -> y_BTHE, each output orthogonal to the value of its own position and head group, so that
+    a head must bring something from elsewhere. No parameters. Neutral: not applied (xsa_last = 0). Source:
+    #374, #414, #586."""
     n_rows, n_targets, n_heads, head_dim = y_BTHE.shape
     n_groups = v_BTKE.shape[2]
     y_BTKGE = y_BTHE.reshape(n_rows, n_targets, n_groups, n_heads // n_groups, head_dim)
@@ -34,12 +34,11 @@ def exclude_self(y_BTHE: Tensor, v_BTKE: Tensor) -> Tensor:
 class Attention(nn.Module):
     """x_BSD -> y_BTD for the last T positions. Cost: 2 D (D + K E) matrix parameters and H gains.
 
-    Low-rank queries: q = W_up (W_down x) through r dimensions, 2 D r numbers in place of D^2; neutral: r = 0, one full
-    matrix. Source: #215, #316.
+    Low-rank queries: q = W_up (W_down x) through r dimensions, 2 D r numbers in place of D^2; neutral: r = 0,
+    one full matrix. Source: #215, #316.
 
-    Head gate: y_h *= sigmoid(W_HD x)_h with x the block's normed input; H D parameters; neutral: off. Source: #586's
-    code (its README leaves it out).
-    """
+    Head gate: y_h *= sigmoid(W_HD x)_h with x the block's normed input; H D parameters; neutral: off. Source:
+    #586's code (its README leaves it out)."""
 
     def __init__(self, cfg: ModelConfig, layer: int, attend: Attend) -> None:
         super().__init__()

@@ -1,15 +1,15 @@
 """Causal attention for CPUs: a few plain matrix products for each block of queries, and the same backwards.
 
-PyTorch's fused CPU kernel runs its small tiles at a fraction of the machine's matrix rate, in bfloat16 backwards at less
-than a fifth of it. Here a block of 128 queries of all heads that share a key meets all keys it may see in one product;
-what lies above the diagonal inside the block is the only waste. Scores and softmax are float32; the products with the
-weights run in the stream's dtype, gradients of keys and values are summed in float32.
+PyTorch's fused CPU kernel runs its small tiles at a fraction of the machine's matrix rate, in bfloat16
+backwards at less than a fifth of it. Here a block of 128 queries of all heads that share a key meets all keys
+it may see in one product; what lies above the diagonal inside the block is the only waste. Scores and softmax
+are float32; the products with the weights run in the stream's dtype, gradients of keys and values are summed
+in float32.
 
-Axes: N = B K rows and key heads together, R = T G queries of one such pair, position by position, P the part of R in a
-block, S keys, E head width. Cost: the weights are kept for the way back, half of H T S numbers a row; a kernel that
-recomputes them, as FlashAttention does (Dao et al. 2022, whose formula for the softmax's gradient this is), needs none.
-Not covered: masks other than the causal one, dropout.
-"""
+Axes: N = B K rows and key heads together, R = T G queries of one such pair, position by position, P the part
+of R in a block, S keys, E head width. Cost: the weights are kept for the way back, half of H T S numbers a
+row; a kernel that recomputes them, as FlashAttention does (Dao et al. 2022, whose formula for the softmax's
+gradient this is), needs none. Not covered: masks other than the causal one, dropout."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def _by_position(x_NRE: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _blocks(queries: int, keys: int, group: int) -> Iterator[tuple[slice, int]]:
-    """For each block its rows of R and how many keys its last query sees; queries are the last of the keys."""
+    """For each block its rows of R and how many keys its last query sees; queries are the last of the
+    keys."""
     for start in range(0, queries, BLOCK):
         end = min(start + BLOCK, queries)
         yield slice(start * group, end * group), keys - queries + end

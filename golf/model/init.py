@@ -1,13 +1,12 @@
 """Initial values of every parameter, by name, each from its own random stream.
 
-A parameter's stream depends on the seed and its name alone, so switching a technique on or off leaves all other
-parameters as they were, and ablations compare like with like. A name that no rule covers is an error.
+A parameter's stream depends on the seed and its name alone, so switching a technique on or off leaves all
+other parameters as they were, and ablations compare like with like. A name that no rule covers is an error.
 
-Source: #586: orthogonal matrices (gain 1), output projections of both sub-layers at zero, tables N(0, 0.005). Its code
-also scales output projections by 1 / sqrt(2 L), but only those that are not zero, of which there are none: left out.
-#1493 makes only matrices of at least 64 by 64 orthogonal, which are all that its model has; ours makes smaller ones
-orthogonal too, as #586 does with the weights of its head gates.
-"""
+Source: #586: orthogonal matrices (gain 1), output projections of both sub-layers at zero, tables N(0, 0.005).
+Its code also scales output projections by 1 / sqrt(2 L), but only those that are not zero, of which there are
+none: left out. #1493 makes only matrices of at least 64 by 64 orthogonal, which are all that its model has;
+ours makes smaller ones orthogonal too, as #586 does with the weights of its head gates."""
 
 from __future__ import annotations
 
@@ -45,16 +44,18 @@ def _matrix(shape: tuple[int, int], how: str, random: torch.Generator) -> Tensor
 
 
 def overtone(table_VD: Tensor) -> Tensor:
-    """The table with its k-th singular value replaced by the largest one / sqrt(k), k = 1 .. min(V, D); same vectors.
+    """The table with its k-th singular value replaced by the largest one / sqrt(k), k = 1 .. min(V, D); same
+    vectors.
 
-    Overtone init: a spectrum that falls off like a power law, as those of trained embeddings do. Source: #316.
-    """
+    Overtone init: a spectrum that falls off like a power law, as those of trained embeddings do. Source:
+    #316."""
     left, values_K, right = torch.linalg.svd(table_VD, full_matrices=False)
     return left * (values_K[0] * torch.arange(1, len(values_K) + 1).rsqrt()) @ right
 
 
 def phase_mix(layer: int, layers: int) -> Tensor:
-    """[p, 1 - p] with p = sigmoid(3 (layer / (layers - 1) - 1/2)), mix_21: shares of the stream and of the embedding.
+    """[p, 1 - p] with p = sigmoid(3 (layer / (layers - 1) - 1/2)), mix_21: shares of the stream and of the
+    embedding.
 
     Early layers start leaning on the embedding, late ones on the stream; a single layer counts as the first.
     Neutral: off, [1, 0]. Source: #316.
@@ -71,7 +72,9 @@ def initial(name: str, shape: torch.Size, cfg: ModelConfig, seed: int) -> Tensor
     if name.endswith("q_gain"):
         return torch.full(shape, cfg.q_gain)
     if name.endswith("resid_mix"):
-        mix_21 = phase_mix(int(name.split(".")[1]), cfg.layers) if cfg.phase_mix else torch.tensor([[1.0], [0.0]])
+        mix_21 = (
+            phase_mix(int(name.split(".")[1]), cfg.layers) if cfg.phase_mix else torch.tensor([[1.0], [0.0]])
+        )
         return mix_21.expand(shape).clone()
     if name.endswith(TABLES):
         table = torch.empty(shape).normal_(0, cfg.embed_std, generator=_generator(seed, name))

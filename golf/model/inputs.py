@@ -1,8 +1,8 @@
-"""What a token knows before layer 0: its embedding, its neighbour, hashed pairs; and the shared value embedding.
+"""What a token knows before layer 0: its embedding, its neighbour, hashed pairs; and the shared value
+embedding.
 
-Each reads tokens 0 .. t for position t and none later. SmearGate and BigramHash look across document borders, as in
-#586 (later records reset them at a border). The legend of axes is in golf/model/layers.py.
-"""
+Each reads tokens 0 .. t for position t and none later. SmearGate and BigramHash look across document borders,
+as in #586 (later records reset them at a border). The legend of axes is in golf/model/layers.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ HASH_CURRENT = 27_191
 
 
 def bigram_rows(ids_BT: Tensor, buckets: int) -> Tensor:
-    """(36313 previous + 27191 current) mod buckets, the token before position 0 taken as 0: ids_BT -> rows_BT."""
+    """(36313 previous + 27191 current) mod buckets, the token before position 0 taken as 0: ids_BT ->
+    rows_BT."""
     previous_BT = functional.pad(ids_BT[:, :-1], (1, 0))
     return (HASH_PREVIOUS * previous_BT + HASH_CURRENT * ids_BT) % buckets
 
@@ -26,9 +27,8 @@ def bigram_rows(ids_BT: Tensor, buckets: int) -> Tensor:
 class BigramHash(nn.Module):
     """ids_BT -> x_BTD: a hashed table of token pairs, projected, added to the embedding before its norm.
 
-    Cost: buckets * dim + dim * D parameters (2048 * 128 + 128 * 512 in the record). Neutral: buckets = 0, no tensor.
-    Source: #586's hash, start (normal table, orthogonal projection) and absence of a scale.
-    """
+    Cost: buckets * dim + dim * D parameters (2048 * 128 + 128 * 512 in the record). Neutral: buckets = 0, no
+    tensor. Source: #586's hash, start (normal table, orthogonal projection) and absence of a scale."""
 
     def __init__(self, buckets: int, dim: int, width: int) -> None:
         super().__init__()
@@ -51,15 +51,17 @@ class SmearGate(nn.Module):
         self.gate = nn.Parameter(torch.empty(width))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return torch.lerp(x_BTD, functional.pad(x_BTD[:, :-1], (0, 0, 1, 0)), torch.sigmoid(self.gate).to(x_BTD.dtype))
+        return torch.lerp(
+            x_BTD, functional.pad(x_BTD[:, :-1], (0, 0, 1, 0)), torch.sigmoid(self.gate).to(x_BTD.dtype)
+        )
 
 
 class ValueEmbedding(nn.Module):
-    """ids_BT -> value_BTC (C = K E): one token table for several layers, added to their values times a learned scalar.
+    """ids_BT -> value_BTC (C = K E): one token table for several layers, added to their values times a
+    learned scalar.
 
-    Cost: V * dim + dim * C parameters and a scalar for each layer (0.1 at the start). Neutral: ve_dim = 0, no tensor.
-    Source: #586 (table normal, projection orthogonal).
-    """
+    Cost: V * dim + dim * C parameters and a scalar for each layer (0.1 at the start). Neutral: ve_dim = 0, no
+    tensor. Source: #586 (table normal, projection orthogonal)."""
 
     def __init__(self, cfg: ModelConfig, vocab_size: int) -> None:
         super().__init__()

@@ -1,13 +1,13 @@
-"""Causal attention kernels: one function each, chosen once for a device, recorded, and tested against each other.
+"""Causal attention kernels: one function each, chosen once for a device, recorded, and tested against each
+other.
 
-All take q_BTHE, k_BSKE, v_BSKE with T <= S and H a multiple of K, and return y_BTHE. The queries are the last T of the
-S positions: query t sees keys 0 .. S - T + t. Scores are scaled by 1 / sqrt(E).
+All take q_BTHE, k_BSKE, v_BSKE with T <= S and H a multiple of K, and return y_BTHE. The queries are the last
+T of the S positions: query t sees keys 0 .. S - T + t. Scores are scaled by 1 / sqrt(E).
 
-Order of choice on CUDA: FlashAttention-3 -> cuDNN -> PyTorch's plain scaled_dot_product_attention, as #586 runs it;
-elsewhere golf/model/cpu_attention.py. A kernel that is not there is passed over with its reason in `Choice.why`, which the logs
-of train and score repeat; `ready` names the one that runs.
-Not covered: windows, sinks, dropout, and masks other than the causal one.
-"""
+Order of choice on CUDA: FlashAttention-3 -> cuDNN -> PyTorch's plain scaled_dot_product_attention, as #586
+runs it; elsewhere golf/model/cpu_attention.py. A kernel that is not there is passed over with its reason in
+`Choice.why`, which the logs of train and score repeat; `ready` names the one that runs. Not covered: windows,
+sinks, dropout, and masks other than the causal one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def attend_sdpa(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
     q, k, v = (x.transpose(1, 2) for x in (q_BTHE, k_BSKE, v_BSKE))
     square = q.shape[2] == k.shape[2]
     mask_TS = None if square else _mask(q.shape[2], k.shape[2], q.device)
-    y_BHTE = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask_TS, is_causal=square, enable_gqa=True)
+    y_BHTE = functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask_TS, is_causal=square, enable_gqa=True
+    )
     return y_BHTE.transpose(1, 2)
 
 
@@ -56,7 +58,8 @@ def attend_blocks(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
 
 
 def attend_cudnn(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
-    """cuDNN's kernel, keys and values repeated for each query head as #586 does; fewer queries than keys go to SDPA."""
+    """cuDNN's kernel, keys and values repeated for each query head as #586 does; fewer queries than keys go
+    to SDPA."""
     if q_BTHE.shape[1] != k_BSKE.shape[1]:
         return attend_sdpa(q_BTHE, k_BSKE, v_BSKE)
     group = q_BTHE.shape[2] // k_BSKE.shape[2]

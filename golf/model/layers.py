@@ -1,11 +1,11 @@
 """Primitives of every block: linear maps, RMS norm, rotary positions, the squared feed-forward.
 
-Axes, here and in all of golf/model: B rows, T targets or queries, S keys, D width, H query heads, K key heads,
-G = H / K, E head width, F feed-forward width, V vocabulary.
+Axes, here and in all of golf/model: B rows, T targets or queries, S keys, D width, H query heads, K key
+heads, G = H / K, E head width, F feed-forward width, V vocabulary.
 
-Weights are float32 masters, cast to the stream's dtype where they are used, so that the same modules run in float32
-and in bfloat16 without autocast. Not covered: learnable norm weights and biases, which no system of the family has.
-"""
+Weights are float32 masters, cast to the stream's dtype where they are used, so that the same modules run in
+float32 and in bfloat16 without autocast. Not covered: learnable norm weights and biases, which no system of
+the family has."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ EPS = torch.finfo(torch.float32).eps
 
 
 class Linear(nn.Module):
-    """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32, empty until golf/model/init.py fills it.
+    """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32, empty until golf/model/init.py fills
+    it.
 
-    `through`, where set, is what the master weight passes on its way into the product, W_RC -> W_RC: the place of
-    quantisation-aware training. It is an attribute of the instance, which torch.compile guards: setting it makes a
-    compiled forward recompile (a flag on the class is folded into the first trace: #315, #374, #414). Neutral: None.
-    """
+    `through`, where set, is what the master weight passes on its way into the product, W_RC -> W_RC: the
+    place of quantisation-aware training. It is an attribute of the instance, which torch.compile guards:
+    setting it makes a compiled forward recompile (a flag on the class is folded into the first trace: #315,
+    #374, #414). Neutral: None."""
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__()
@@ -56,7 +57,8 @@ def _inverse_rms(x: Tensor) -> Tensor:
 
 
 class _RmsNorm(torch.autograd.Function):
-    """y = x s r with r = 1 / sqrt(mean(x^2) + eps), and dx = s r (dy - x r^2 <dy, x> / size), both in few passes."""
+    """y = x s r with r = 1 / sqrt(mean(x^2) + eps), and dx = s r (dy - x r^2 <dy, x> / size), both in few
+    passes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
@@ -76,10 +78,9 @@ class _RmsNorm(torch.autograd.Function):
 def rms_norm(x: Tensor, scale: float | Tensor = 1.0) -> Tensor:
     """x * scale / sqrt(mean(x^2) + eps) over the last axis, the mean in float32. No parameters.
 
-    A scale that is a tensor has 1 as its last size. The gradient is written out, because on a CPU each pass over the
-    stream costs as much as the arithmetic: in bfloat16 2.6 times as fast as what autograd derives, and more exact. A
-    compiler gets the definition, whose passes it fuses itself.
-    """
+    A scale that is a tensor has 1 as its last size. The gradient is written out, because on a CPU each pass
+    over the stream costs as much as the arithmetic: in bfloat16 2.6 times as fast as what autograd derives,
+    and more exact. A compiler gets the definition, whose passes it fuses itself."""
     if torch.compiler.is_compiling():
         return (x * (scale * _inverse_rms(x))).to(x.dtype)
     return _RmsNorm.apply(x, scale if isinstance(scale, Tensor) else torch.full((), scale, device=x.device))
@@ -132,14 +133,15 @@ class FeedForward(nn.Module):
 
 
 def softcap(logits: Tensor, cap: float) -> Tensor:
-    """cap * tanh(logits / cap): bounded logits, monotone. No parameters. Neutral: cap = 0, logits as they are.
+    """cap * tanh(logits / cap): bounded logits, monotone. No parameters. Neutral: cap = 0, logits as they
+    are.
 
-    Written as 2 cap sigmoid(2 logits / cap) - cap, the same function up to 2e-7 cap: a CPU computes the sigmoid six
-    times as fast.
-    """
+    Written as 2 cap sigmoid(2 logits / cap) - cap, the same function up to 2e-7 cap: a CPU computes the
+    sigmoid six times as fast."""
     return torch.sigmoid(logits * (2 / cap)).mul(2 * cap).sub_(cap) if cap else logits
 
 
 def layer_scale(layer: int, on: bool) -> float:
-    """LN scale: 1 / sqrt(layer + 1), multiplied onto the normed inputs of a block. Neutral: off, 1. Source: #374."""
+    """LN scale: 1 / sqrt(layer + 1), multiplied onto the normed inputs of a block. Neutral: off, 1. Source:
+    #374."""
     return 1 / math.sqrt(layer + 1) if on else 1.0

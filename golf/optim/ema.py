@@ -1,8 +1,7 @@
 """Exponential moving average of the weights: what is saved in place of the last step's.
 
-e <- d e + (1 - d) p after every step, in float32. Cost: one more copy of the parameters while training, no byte in the
-artifact. Neutral: off, the last weights are saved. Source: #414, #586 (d = 0.997).
-"""
+e <- d e + (1 - d) p after every step, in float32. Cost: one more copy of the parameters while training, no
+byte in the artifact. Neutral: off, the last weights are saved. Source: #414, #586 (d = 0.997)."""
 
 from __future__ import annotations
 

@@ -1,17 +1,15 @@
 """Muon: momentum, then the nearest (semi-)orthogonal matrix, as the update of a weight matrix.
 
-The orthogonal factor U V^T of G = U S V^T is approximated by five steps of an odd quintic polynomial whose slope at 0
-is steep and which does not converge: singular values end between about 0.7 and 1.2, which trains as well as exactly 1
-and needs matrix products only. Matrices of one shape are stacked and done at once; with several ranks each does its
-share of a stack and the updates are summed over the ranks.
+The orthogonal factor U V^T of G = U S V^T is approximated by five steps of an odd quintic polynomial whose
+slope at 0 is steep and which does not converge: singular values end between about 0.7 and 1.2, which trains
+as well as exactly 1 and needs matrix products only. Matrices of one shape are stacked and done at once; with
+several ranks each does its share of a stack and the updates are summed over the ranks.
 
-MuonEq-R (`equalise`): the rows of the direction get norm 1 first, so that no row of the weight is left behind by
-small gradients. Rows are those of the stored matrix, outputs. Neutral: false.
+MuonEq-R (`equalise`): the rows of the direction get norm 1 first, so that no row of the weight is left behind
+by small gradients. Rows are those of the stored matrix, outputs. Neutral: false.
 
-Source: K. Jordan's Muon (github.com/KellerJordan/Muon); the lerp variant and its decoupled decay are #586's, MuonEq-R
-is #1394's and #1493's.
-Axes: N matrices, R rows, C columns.
-"""
+Source: K. Jordan's Muon (github.com/KellerJordan/Muon); the lerp variant and its decoupled decay are #586's,
+MuonEq-R is #1394's and #1493's. Axes: N matrices, R rows, C columns."""
 
 from __future__ import annotations
 
@@ -64,10 +62,9 @@ MOMENTUM: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"nesterov": lo
 class Muon:
     """Muon over matrices, stacked by shape; owns their momentum buffers.
 
-    `dtype` is the arithmetic of the iteration; momentum and weights are float32.
-    `all_reduce` sums a tensor over the ranks in place and does nothing on one rank. Gradients must be equal on all
-    ranks before `step`, so buffers and weights stay equal as well.
-    """
+    `dtype` is the arithmetic of the iteration; momentum and weights are float32. `all_reduce` sums a tensor
+    over the ranks in place and does nothing on one rank. Gradients must be equal on all ranks before `step`,
+    so buffers and weights stay equal as well."""
 
     def __init__(
         self,

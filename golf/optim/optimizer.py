@@ -1,9 +1,9 @@
 """Which optimizer owns which parameter, and one step of all of them.
 
-Routing (source: #586): matrices inside blocks belong to Muon; the token embedding, which is the head as well, to AdamW
-with its own rate; everything else to AdamW: vectors, gains, mixes, skips, hashed and value tables, their projections.
-Every parameter is in exactly one group, which `route` guarantees by construction: it decides name by name.
-"""
+Routing (source: #586): matrices inside blocks belong to Muon; the token embedding, which is the head as well,
+to AdamW with its own rate; everything else to AdamW: vectors, gains, mixes, skips, hashed and value tables,
+their projections. Every parameter is in exactly one group, which `route` guarantees by construction: it
+decides name by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def route(name: str, parameter: Tensor) -> str:
 
 
 class Optimizer:
-    """Muon and AdamW over named parameters; see golf/optim/muon.py for `dtype`, `rank`, `world` and `all_reduce`."""
+    """Muon and AdamW over named parameters; see golf/optim/muon.py for `dtype`, `rank`, `world` and
+    `all_reduce`."""
 
     def __init__(
         self,
@@ -47,15 +48,27 @@ class Optimizer:
             self.groups[route(name, parameter)].append(parameter)
             self.names[parameter] = name
         self.muon = Muon(
-            self.groups["muon"], variant=cfg.muon_variant, decay=cfg.muon_decay, steps=cfg.muon_steps,
-            equalise=cfg.muon_equalise, dtype=dtype, rank=rank, world=world, all_reduce=all_reduce,
-        )  # fmt: skip
+            self.groups["muon"],
+            variant=cfg.muon_variant,
+            decay=cfg.muon_decay,
+            steps=cfg.muon_steps,
+            equalise=cfg.muon_equalise,
+            dtype=dtype,
+            rank=rank,
+            world=world,
+            all_reduce=all_reduce,
+        )
         self.rates = {"embed": cfg.embed_lr, "scalar": cfg.scalar_lr}
         decays = {"embed": cfg.embed_decay, "scalar": cfg.scalar_decay}
         self.adam = torch.optim.AdamW(
-            [{"params": self.groups[name], "name": name, "weight_decay": decays[name]} for name in self.rates],
-            betas=(cfg.beta1, cfg.beta2), eps=cfg.adam_eps, fused=True,
-        )  # fmt: skip
+            [
+                {"params": self.groups[name], "name": name, "weight_decay": decays[name]}
+                for name in self.rates
+            ],
+            betas=(cfg.beta1, cfg.beta2),
+            eps=cfg.adam_eps,
+            fused=True,
+        )
         for parameter in (*self.groups["embed"], *self.groups["scalar"]):
             # What AdamW would make at its first step, made now: so its state has one shape from the start.
             moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
@@ -68,8 +81,11 @@ class Optimizer:
     def state(self) -> dict[str, Tensor]:
         """Everything that a step leaves for the next one, by name: the tensors themselves."""
         buffers = {f"muon_{rows}x{columns}": buffer for (rows, columns), buffer in self.muon.buffers.items()}
-        return buffers | {f"{self.names[parameter]}:{key}": tensor
-                          for parameter, state in self.adam.state.items() for key, tensor in state.items()}
+        return buffers | {
+            f"{self.names[parameter]}:{key}": tensor
+            for parameter, state in self.adam.state.items()
+            for key, tensor in state.items()
+        }
 
     def step(self, now: TrainingProgress) -> None:
         """Clip, update every parameter with the rates of this moment, and clear the gradients."""

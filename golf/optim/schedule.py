@@ -1,7 +1,7 @@
 """Learning rate, momentum and averaging as pure functions of where the run stands.
 
-A horizon that is an integer counts steps; one that is a float is a fraction of the run. The run itself may be bounded
-by a wall clock, so the length of a step is estimated from what has passed, as the public scripts do.
+A horizon that is an integer counts steps; one that is a float is a fraction of the run. The run itself may be
+bounded by a wall clock, so the length of a step is estimated from what has passed, as the public scripts do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class TrainingProgress(NamedTuple):
 
     @property
     def expected_steps(self) -> float:
-        """Steps of the whole run, if the rest goes as the part that has passed; infinite at the very start."""
+        """Steps of the whole run, if the rest goes as the part that has passed; infinite at the very
+        start."""
         return self.step / self.fraction if self.step and self.fraction > 0 else math.inf
 
 
@@ -53,7 +54,8 @@ def reached(now: TrainingProgress, horizon: Horizon) -> bool:
 
 
 def average_decay(now: TrainingProgress, decay: float, fraction: float) -> float:
-    """Decay of the weight average: `decay`, or with `fraction` > 0 one that reaches back that share of the run."""
+    """Decay of the weight average: `decay`, or with `fraction` > 0 one that reaches back that share of the
+    run."""
     if fraction <= 0:
         return decay
     steps = fraction * now.expected_steps

@@ -9,10 +9,12 @@ What: W_RC -> clip_R (float32, not negative); numbers beyond it are cut off by t
     search     per matrix, the quantile among QUANTILES (1 is max) whose rounded matrix has the least squared error
                (GPTQ-lite, #414: its text says per row, its code is per matrix)
 
-Floor: with it clip_R is at least 1, so that a step is at least 1/R, as in #586 and its ancestors: a row of small
-numbers uses fewer than N bits. That is much of what their compressors then save, and much of their error.
+Floor: with it clip_R is at least 1, so that a step is at least 1/R, as in #586 and its ancestors: a row of
+small numbers uses fewer than N bits. That is much of what their compressors then save, and much of their
+error.
 
-With a Fisher diagonal F_RC, `importance_R` is the row's mean of sqrt(F) over the matrix's largest sqrt(F), in 0..1, and
+With a Fisher diagonal F_RC, `importance_R` is the row's mean of sqrt(F) over the matrix's largest sqrt(F), in
+0..1, and
 
     sigma      k becomes k * (1 + importance)            (#1462's range, on rows)
     quantile   the clip moves from the quantile towards the row's maximum by the share `importance`: our reading, because
@@ -57,7 +59,8 @@ def importance(fisher_RC: Tensor) -> Tensor:
 
 
 def _quantiles(weight_RC: Tensor, shares: tuple[float, ...]) -> list[Tensor]:
-    """Quantiles of |row|, as torch.quantile gives them; that would sort whole rows, where a few of the largest do."""
+    """Quantiles of |row|, as torch.quantile gives them; that would sort whole rows, where a few of the
+    largest do."""
     last = weight_RC.shape[1] - 1
     top_RC = weight_RC.abs().topk(last + 1 - int(min(shares) * last), dim=1).values
 

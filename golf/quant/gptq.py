@@ -1,20 +1,21 @@
 """Rounding with error feedback: what one column loses, the columns after it make good (GPTQ).
 
 What: given steps, columns are rounded one after another; with U the upper Cholesky factor of H^-1, the error
-e = (w - q) / U_jj of column j moves the columns that are still to come by -e U_j. Columns go in falling order of H_jj.
-Where H_jj = 0 the input never fed column j: its weights become 0, for nothing depends on them. H gets DAMPING of its
-mean diagonal added. Blocks of 128 columns only save memory traffic: the sums are the same.
+e = (w - q) / U_jj of column j moves the columns that are still to come by -e U_j. Columns go in falling order
+of H_jj. Where H_jj = 0 the input never fed column j: its weights become 0, for nothing depends on them. H
+gets DAMPING of its mean diagonal added. Blocks of 128 columns only save memory traffic: the sums are the
+same.
 
-The result is compared with plain rounding on the undamped tr(D H D^T), and plain rounding is kept unless feedback is
-better: damping and cut-off codes can make feedback lose, and so it never does.
+The result is compared with plain rounding on the undamped tr(D H D^T), and plain rounding is kept unless
+feedback is better: damping and cut-off codes can make feedback lose, and so it never does.
 
-Why float64 for the factor alone: H^-1 of a nearly singular H loses too many digits in float32; the feedback itself is
-cut to whole codes anyway. Columns are summed by matrix products, so that codes may differ between kinds of processor,
-not between runs or numbers of threads as golf/stages/pack.py calls it. Reading codes involves none of this.
+Why float64 for the factor alone: H^-1 of a nearly singular H loses too many digits in float32; the feedback
+itself is cut to whole codes anyway. Columns are summed by matrix products, so that codes may differ between
+kinds of processor, not between runs or numbers of threads as golf/stages/pack.py calls it. Reading codes
+involves none of this.
 
-Neutral value: not calling it. Bytes: none. Sources: arXiv:2210.17323; ordering, damping and blocks as in #1493.
-Not covered: clips that move with the feedback.
-"""
+Neutral value: not calling it. Bytes: none. Sources: arXiv:2210.17323; ordering, damping and blocks as in
+#1493. Not covered: clips that move with the feedback."""
 
 from __future__ import annotations
 
@@ -48,7 +49,11 @@ def _feed_back(weight_RC: Tensor, step_R: Tensor, bits: grid.Bits, upper_CC: Ten
         block = slice(start, min(start + BLOCK, columns))
         # Columns are rows here, so that each lies together in memory.
         within_BR = weight_RC[:, block].T.contiguous()
-        codes_BR, errors_BR, upper_BB = torch.empty_like(within_BR), torch.empty_like(within_BR), upper_CC[block, block]
+        codes_BR, errors_BR, upper_BB = (
+            torch.empty_like(within_BR),
+            torch.empty_like(within_BR),
+            upper_CC[block, block],
+        )
         for j in range(len(within_BR)):
             codes_BR[j] = grid.rounded(within_BR[j], step_R, largest_R)
             errors_BR[j] = (within_BR[j] - codes_BR[j] * step_R) / upper_BB[j, j]
@@ -65,7 +70,9 @@ def quantise(weight_RC: Tensor, step_R: Tensor, bits: grid.Bits, hessian_CC: Ten
     """
     columns = weight_RC.shape[1]
     if hessian_CC.shape != (columns, columns) or not (hessian_CC.diagonal() >= 0).all():
-        raise ValueError(f"a Hessian of shape {tuple(hessian_CC.shape)} is none for {columns} columns, or it is negative")
+        raise ValueError(
+            f"a Hessian of shape {tuple(hessian_CC.shape)} is none for {columns} columns, or it is negative"
+        )
     weight_RC = weight_RC.float()
     plain = grid.quantise(weight_RC, step_R, bits)
     try:

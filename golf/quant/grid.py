@@ -6,13 +6,14 @@ What: a matrix W_RC becomes whole numbers codes_RC in -R .. R, R = 2^(N-1) - 1, 
     codes  = clamp(round(W / step), -R, R)   half to even; W is divided by the step as it is stored, not as computed
     W'     = codes * step
 
-N is one number, or one for each row (FTLE, golf/quant/rows.py). The step alone undoes the rounding, so that N is not
-stored. `fake_quantise` is the same grid for quantisation-aware training: rounded going forward, the identity backward.
+N is one number, or one for each row (FTLE, golf/quant/rows.py). The step alone undoes the rounding, so that N
+is not stored. `fake_quantise` is the same grid for quantisation-aware training: rounded going forward, the
+identity backward.
 
-Neutral value: none of its own; golf/quant/recipe.py leaves a tensor alone where bits is null. Bytes: one a number
-before compression, two a row. Sources: #586 (N = 6, step max|row|/31; its -32 cannot occur, as no row reaches 31.5
-steps), #1493 (-R .. R), #316 (fake quantisation). Not covered: error feedback (golf/quant/gptq.py).
-"""
+Neutral value: none of its own; golf/quant/recipe.py leaves a tensor alone where bits is null. Bytes: one a
+number before compression, two a row. Sources: #586 (N = 6, step max|row|/31; its -32 cannot occur, as no row
+reaches 31.5 steps), #1493 (-R .. R), #316 (fake quantisation). Not covered: error feedback
+(golf/quant/gptq.py)."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def largest_code(bits: int) -> int:
 
 
 def largest_codes(bits: Bits, rows: int) -> Tensor:
-    """R of each of the rows, as float32. Raises ValueError as `largest_code` does, and for a bits_R of another length."""
+    """R of each of the rows, as float32. Raises ValueError as `largest_code` does, and for a bits_R of
+    another length."""
     bits_R = bits if isinstance(bits, Tensor) else torch.full((rows,), bits)
     if bits_R.shape != (rows,):
         raise ValueError(f"bits of shape {tuple(bits_R.shape)} for {rows} rows")
@@ -60,12 +62,14 @@ def row_steps(clip_R: Tensor, bits: Bits) -> Tensor:
 
 
 def rounded(weight_RC: Tensor, step_R1: Tensor, largest_R1: Tensor | float) -> Tensor:
-    """The one rounding rule: whole numbers of steps, half to even, cut off at the largest code; in W's dtype."""
+    """The one rounding rule: whole numbers of steps, half to even, cut off at the largest code; in W's
+    dtype."""
     return torch.round(weight_RC / step_R1).clamp(-largest_R1, largest_R1)
 
 
 def quantise(weight_RC: Tensor, step_R: Tensor, bits: Bits) -> Coded:
-    """W_RC (float32, finite) -> codes. |W - dequantise| <= step/2 wherever |W| <= R * step. Raises ValueError."""
+    """W_RC (float32, finite) -> codes. |W - dequantise| <= step/2 wherever |W| <= R * step. Raises
+    ValueError."""
     if weight_RC.ndim != 2:
         raise ValueError(f"only matrices have rows to quantise; this one has shape {tuple(weight_RC.shape)}")
     largest_R = largest_codes(bits, len(weight_RC))
@@ -79,8 +83,8 @@ def dequantise(coded: Coded) -> Tensor:
 
 
 def fake_quantise(weight_RC: Tensor, bits: int) -> Tensor:
-    """W_RC as it would be on the grid (step max|row| / R, at least 1e-8 / R), in W's dtype; the gradient passes as if
-    nothing had happened (straight-through). Source: #316."""
+    """W_RC as it would be on the grid (step max|row| / R, at least 1e-8 / R), in W's dtype; the gradient
+    passes as if nothing had happened (straight-through). Source: #316."""
     largest = largest_code(bits)
     with torch.no_grad():
         step_R1 = weight_RC.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / largest

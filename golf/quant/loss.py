@@ -7,10 +7,10 @@ What: for D_RC = W' - W
                         to second order and as far as weights do not depend on each other
     sum of D^2 / R      with neither: the mean squared change of a looked-up row, all rows being equally likely
 
-Why three: the first needs inputs, which a table that is looked up does not have; the second compares tensors of
-different layers, which the first does only as far as all outputs matter alike. Not covered: cross terms between rows.
-Source: GPTQ (arXiv:2210.17323) for the first; the second is the diagonal of the Fisher matrix in EWC (arXiv:1612.00796).
-"""
+Why three: the first needs inputs, which a table that is looked up does not have; the second compares tensors
+of different layers, which the first does only as far as all outputs matter alike. Not covered: cross terms
+between rows. Source: GPTQ (arXiv:2210.17323) for the first; the second is the diagonal of the Fisher matrix
+in EWC (arXiv:1612.00796)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The fixed order for one tensor: scale -> rotate -> clip -> round; each step in a file of its own, each left out if off.
+"""The fixed order for one tensor: scale -> rotate -> clip -> round; each step in a file of its own, each left
+out if off.
 
 What: `encode` takes a tensor to the arrays that are stored, `decode` takes them back:
 
@@ -7,16 +8,17 @@ What: `encode` takes a tensor to the arrays that are stored, `decode` takes them
                    or with error feedback (golf/quant/gptq.py), bits by row or not (golf/quant/rows.py)
     W' = codes * steps R^T diag(1/s)
 
-With D = W' - W and E the change of V, D = E R^T diag(1/s); so tr(D H D^T) = tr(E H' E^T) for H' = R^T diag(1/s) H
-diag(1/s) R, and error feedback goes by H'. Fisher's diagonal becomes F / s^2 and is rotated as a diagonal.
+With D = W' - W and E the change of V, D = E R^T diag(1/s); so tr(D H D^T) = tr(E H' E^T) for H' = R^T
+diag(1/s) H diag(1/s) R, and error feedback goes by H'. Fisher's diagonal becomes F / s^2 and is rotated as a
+diagonal.
 
-What was not measured for a tensor is not used for it: a table that is only looked up has no Hessian, and is rounded to
-the nearest, unscaled. Bits need not be stored, because steps alone undo the grid.
+What was not measured for a tensor is not used for it: a table that is only looked up has no Hessian, and is
+rounded to the nearest, unscaled. Bits need not be stored, because steps alone undo the grid.
 
-Neutral value: bits = None stores float16, and every other default leaves its step out. Bytes: one a coded number, two a
-row and (AWQ) two a column before compression; two for every other number. Source: the order of #586 with the scales of
-AWQ before it. Not covered: which tensors and how many bits (golf/stages/pack.py), and compression.
-"""
+Neutral value: bits = None stores float16, and every other default leaves its step out. Bytes: one a coded
+number, two a row and (AWQ) two a column before compression; two for every other number. Source: the order of
+#586 with the scales of AWQ before it. Not covered: which tensors and how many bits (golf/stages/pack.py), and
+compression."""
 
 from __future__ import annotations
 
@@ -43,8 +45,8 @@ class Recipe(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What is stored of one tensor: plain float16 with step_R None; or int8 codes, float16 steps and, where columns are
-    scaled, float16 scale_C."""
+    """What is stored of one tensor: plain float16 with step_R None; or int8 codes, float16 steps and, where
+    columns are scaled, float16 scale_C."""
 
     values: Tensor
     step_R: Tensor | None = None
@@ -86,7 +88,11 @@ def _transform_hessian(hessian_CC: Tensor, scale_C: Tensor | None, how: Recipe) 
 
 def _row_bits(how: Recipe, stats: TensorStats) -> grid.Bits:
     assert how.bits is not None
-    return rows.row_bits(stats.row_score_R, how.bits) if how.row_bits and stats.row_score_R is not None else how.bits
+    return (
+        rows.row_bits(stats.row_score_R, how.bits)
+        if how.row_bits and stats.row_score_R is not None
+        else how.bits
+    )
 
 
 def _coded(weight_RC: Tensor, scale_C: Tensor | None, how: Recipe, stats: TensorStats) -> Stored:
@@ -103,7 +109,8 @@ def _coded(weight_RC: Tensor, scale_C: Tensor | None, how: Recipe, stats: Tensor
 
 
 def encode(name: str, weight: Tensor, how: Recipe, stats: TensorStats | None = None) -> Stored:
-    """One tensor -> what is stored of it. ValueError names the tensor where a number is not finite or too big."""
+    """One tensor -> what is stored of it. ValueError names the tensor where a number is not finite or too
+    big."""
     if not torch.isfinite(weight).all():
         raise ValueError(f"tensor {name} holds a NaN or an infinity; nothing was stored")
     if how.bits is None:
@@ -111,8 +118,12 @@ def encode(name: str, weight: Tensor, how: Recipe, stats: TensorStats | None = N
     stats, plain, scale_C = stats or TensorStats(), how._replace(gptq=False), None
     try:
         if how.awq and stats.hessian_CC is not None and stats.activation_C is not None:
-            scale_C = awq.search(weight, stats.activation_C, stats.hessian_CC,
-                                 lambda scale_C: _inverse_transform(_coded(weight, scale_C, plain, stats), how))
+            scale_C = awq.search(
+                weight,
+                stats.activation_C,
+                stats.hessian_CC,
+                lambda scale_C: _inverse_transform(_coded(weight, scale_C, plain, stats), how),
+            )
         return _coded(weight, scale_C, how, stats)
     except ValueError as error:
         raise ValueError(f"tensor {name}: {error}") from error

@@ -1,16 +1,18 @@
 """FTLE precision: rows whose gradients were larger get more bits, rows whose were smaller fewer.
 
-What: scores score_R (mean gradient norm of each row while training) become bits_R around a target for their mean:
+What: scores score_R (mean gradient norm of each row while training) become bits_R around a target for their
+mean:
 
     share_R = (score - min) / (max - min)     1 for all where the scores are flat
     bits_R  = round(clamp(4 + 4 * share + (target - mean of that), 4, 8))
 
-The shift comes before the clamp, so that the mean is only near the target. A target below 4, which only the bit
-allocator asks for, takes the lower end of the clamp with it: our reading, as the published search goes from 8 to 5.
+The shift comes before the clamp, so that the mean is only near the target. A target below 4, which only the
+bit allocator asks for, takes the lower end of the clamp with it: our reading, as the published search goes
+from 8 to 5.
 
-Neutral value: not calling it: uniform bits, which #316 found better at 8, 7, 6 and 5. Bytes: none, since steps alone
-undo the rounding. Source: #316, named after finite-time Lyapunov exponents. Not covered: scores (golf/quant/stats.py).
-"""
+Neutral value: not calling it: uniform bits, which #316 found better at 8, 7, 6 and 5. Bytes: none, since
+steps alone undo the rounding. Source: #316, named after finite-time Lyapunov exponents. Not covered: scores
+(golf/quant/stats.py)."""
 
 from __future__ import annotations
 

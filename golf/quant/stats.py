@@ -1,13 +1,15 @@
-"""Statistics that the quantiser goes by, collected from any modules and parameters while batches run through them.
+"""Statistics that the quantiser goes by, collected from any modules and parameters while batches run through
+them.
 
-What: `InputStats` watches the inputs of modules (Hessian and mean size of the inputs of each weight), `GradientStats`
-squares gradients (Fisher diagonal), `RowScores` measures the gradient of each row (FTLE scores). All sum in float32 on
-the device of what they watch, and divide when they are asked. `tensors()` is a list in a fixed order: averaged over
-ranks that saw equally many tokens, it gives the result of one process that saw them all.
+What: `InputStats` watches the inputs of modules (Hessian and mean size of the inputs of each weight),
+`GradientStats` squares gradients (Fisher diagonal), `RowScores` measures the gradient of each row (FTLE
+scores). All sum in float32 on the device of what they watch, and divide when they are asked. `tensors()` is a
+list in a fixed order: averaged over ranks that saw equally many tokens, it gives the result of one process
+that saw them all.
 
-Neutral: not collecting. Bytes: none in the artifact. Source: H as in GPTQ (Frantar et al. 2022), mean |x| as in AWQ (Lin
-et al. 2023), Fisher as the mean of grad^2 over batches (#1462), row scores of #316. Not covered: which of them a
-quantiser needs, and running the batches (golf/training/calibrate.py).
+Neutral: not collecting. Bytes: none in the artifact. Source: H as in GPTQ (Frantar et al. 2022), mean |x| as
+in AWQ (Lin et al. 2023), Fisher as the mean of grad^2 over batches (#1462), row scores of #316. Not covered:
+which of them a quantiser needs, and running the batches (golf/training/calibrate.py).
 
 Axes: R rows and C columns of a weight, N inputs of a module, flattened.
 """
@@ -44,8 +46,8 @@ class InputMeans(NamedTuple):
 class InputStats:
     """x x^T and |x|, averaged over every input x of each module; counts while it is entered.
 
-    A module that runs several times in one forward pass, as under depth recurrence, counts each time (source: #1493).
-    """
+    A module that runs several times in one forward pass, as under depth recurrence, counts each time (source:
+    #1493)."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.modules = dict(modules)
@@ -53,7 +55,9 @@ class InputStats:
         self.counts = dict.fromkeys(self.modules, 0)
 
     def __enter__(self) -> Self:
-        self.hooks = [module.register_forward_pre_hook(self._watch(name)) for name, module in self.modules.items()]
+        self.hooks = [
+            module.register_forward_pre_hook(self._watch(name)) for name, module in self.modules.items()
+        ]
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -79,7 +83,10 @@ class InputStats:
 
     def result(self) -> dict[str, InputMeans]:
         """name -> means. Raises KeyError for a module through which nothing went."""
-        return {name: InputMeans(*(total / self.counts[name] for total in self.sums[name])) for name in self.modules}
+        return {
+            name: InputMeans(*(total / self.counts[name] for total in self.sums[name]))
+            for name in self.modules
+        }
 
 
 class GradientStats:
@@ -112,7 +119,8 @@ class GradientStats:
 
 
 class RowScores(GradientStats):
-    """The 2-norm of each row's gradient, averaged over measurements: call `add` after a backward pass. Source: #316."""
+    """The 2-norm of each row's gradient, averaged over measurements: call `add` after a backward pass.
+    Source: #316."""
 
     @staticmethod
     def of(gradient_RC: Tensor) -> Tensor:

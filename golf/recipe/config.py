@@ -1,7 +1,8 @@
-"""Reading and writing recipes: a strict YAML loader for golf/recipe/schema.py, and the resolved text that names a run.
+"""Reading and writing recipes: a strict YAML loader for golf/recipe/schema.py, and the resolved text that
+names a run.
 
-A recipe file holds what differs from the defaults and a mapping `profiles: {solo: {...}, pocket: {...}}` of overrides;
-the judge names the profile, mappings merge deep, lists and scalars are replaced.
+A recipe file holds what differs from the defaults and a mapping `profiles: {solo: {...}, pocket: {...}}` of
+overrides; the judge names the profile, mappings merge deep, lists and scalars are replaced.
 
 Not covered: the fields themselves and what they must mean together (golf/recipe/schema.py).
 """
@@ -40,14 +41,17 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def parse(text: str) -> dict[str, Any]:
-    """YAML text -> nested dict; raises ConfigError on size, anchors, aliases, tags, duplicates or a second document."""
+    """YAML text -> nested dict; raises ConfigError on size, anchors, aliases, tags, duplicates or a second
+    document."""
     need(len(text) <= MAX_CHARACTERS, f"recipe of {len(text)} characters: at most {MAX_CHARACTERS} are read")
     depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             place = f"line {event.start_mark.line + 1}"
-            need(not isinstance(event, yaml.AliasEvent) and not getattr(event, "anchor", None),
-                  f"{place}: anchors and aliases are not accepted")
+            need(
+                not isinstance(event, yaml.AliasEvent) and not getattr(event, "anchor", None),
+                f"{place}: anchors and aliases are not accepted",
+            )
             need(not getattr(event, "tag", None), f"{place}: explicit tags are not accepted")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             need(depth <= 8, f"{place}: nested deeper than 8")
@@ -72,7 +76,10 @@ def _value(value: Any, hint: Any, place: str) -> Any:
     """Check one scalar or list against its annotation, exactly: no bool as a number, no text as a float."""
     if typing.get_origin(hint) is Literal:
         options = typing.get_args(hint)
-        need(value in options and type(value) is str, f"{place}: expected one of {', '.join(options)}; got {value!r}")
+        need(
+            value in options and type(value) is str,
+            f"{place}: expected one of {', '.join(options)}; got {value!r}",
+        )
         return value
     if typing.get_origin(hint) is tuple:
         need(isinstance(value, list), f"{place}: expected a list, got {value!r}")
@@ -121,8 +128,10 @@ def load(text: str, profile: str = "record") -> Config:
 def as_tree(config: Config) -> dict[str, Any]:
     """Config -> nested dict of plain values, every field present."""
     tree = dataclasses.asdict(config)
-    return {section: {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
-            for section, fields in tree.items()}
+    return {
+        section: {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+        for section, fields in tree.items()
+    }
 
 
 def resolved(config: Config) -> str:
@@ -136,8 +145,8 @@ def digest(config: Config) -> str:
 
 
 def training_digest(config: Config) -> str:
-    """sha256 of what decides a training (TRAINED): the recipe's name in checkpoints, so that recipes which differ only
-    in what comes after training can pack the same one."""
+    """sha256 of what decides a training (TRAINED): the recipe's name in checkpoints, so that recipes which
+    differ only in what comes after training can pack the same one."""
     tree = as_tree(config)
     text = yaml.safe_dump({section: tree[section] for section in TRAINED}, sort_keys=False)
     return hashlib.sha256(text.encode()).hexdigest()

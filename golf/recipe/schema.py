@@ -1,8 +1,9 @@
-"""The recipe's fields: a tree of frozen dataclasses, each field with its neutral value, its range and its reason.
+"""The recipe's fields: a tree of frozen dataclasses, each field with its neutral value, its range and its
+reason.
 
-The defaults are the shape and optimizers of the challenge's naive baseline; a new technique is one field here, whose
-default is the value that does nothing. Ranges stand in the annotations (golf/recipe/section.py), and `check` says what fields
-must mean together.
+The defaults are the shape and optimizers of the challenge's naive baseline; a new technique is one field
+here, whose default is the value that does nothing. Ranges stand in the annotations (golf/recipe/section.py),
+and `check` says what fields must mean together.
 
 Not covered: reading and writing (golf/recipe/config.py), and what only makes sense together with the data.
 """
@@ -19,7 +20,8 @@ from golf.recipe.section import Count, Horizon, NotNegative, Positive, Range, Se
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
-    """Shape and techniques of the network; the defaults are the naive baseline (17,059,912 parameters at V = 1024)."""
+    """Shape and techniques of the network; the defaults are the naive baseline (17,059,912 parameters at V =
+    1024)."""
 
     SECTION: typing.ClassVar[str] = "model"
 
@@ -48,7 +50,8 @@ class ModelConfig(Section):
     skips: bool = True
     """U-Net skips: the first half of the visits feeds the second, last in first out. Neutral: false."""
     skip_gates: bool = False
-    """A skip is mixed in by a learned gate instead of added: (1 - g) w skip + g x; unused without skips. Neutral: false."""
+    """A skip is mixed in by a learned gate instead of added: (1 - g) w skip + g x; unused without skips.
+    Neutral: false."""
     parallel_last: Count = 0
     """Parallel residuals in the last n layers: attention and feed-forward read the same input. Neutral: 0."""
     loop_layers: tuple[int, ...] = ()
@@ -58,7 +61,8 @@ class ModelConfig(Section):
     ln_scale: bool = False
     """Multiply each block's normed inputs by 1 / sqrt(layer + 1). Neutral: false."""
     xsa_last: Count = 0
-    """Exclusive self-attention on the last n layers: outputs lose their part along their own value. Neutral: 0."""
+    """Exclusive self-attention on the last n layers: outputs lose their part along their own value. Neutral:
+    0."""
     attn_gate: bool = False
     """Each head's output times the sigmoid of a linear read of the block's input. Neutral: false."""
     smear: bool = False
@@ -72,30 +76,52 @@ class ModelConfig(Section):
     ve_layers: tuple[int, ...] = ()
     """Layers whose values receive the shared value embedding; unused while ve_dim is 0."""
     init: Literal["default", "orthogonal"] = "default"
-    """Initial matrices: uniform in +-1/sqrt(fan_in), or orthogonal with gain 1. Output projections start at zero."""
+    """Initial matrices: uniform in +-1/sqrt(fan_in), or orthogonal with gain 1. Output projections start at
+    zero."""
     embed_std: Positive = 0.005
     """Standard deviation of the initial token, bigram and value tables."""
     overtone: bool = False
-    """Overtone init: the token table's k-th singular value becomes the largest one / sqrt(k). Neutral: false."""
+    """Overtone init: the token table's k-th singular value becomes the largest one / sqrt(k). Neutral:
+    false."""
     phase_mix: bool = False
-    """Phase-mixed residual init: early layers start leaning on the embedding, late ones on the stream. Neutral: false."""
+    """Phase-mixed residual init: early layers start leaning on the embedding, late ones on the stream.
+    Neutral: false."""
 
     def check(self) -> None:
-        need(self.width % self.heads == 0, f"model.width {self.width} must be a multiple of model.heads {self.heads}")
-        need(self.heads % self.kv_heads == 0,
-             f"model.heads {self.heads} must be a multiple of model.kv_heads {self.kv_heads}")
-        need(self.head_dim % 2 == 0, f"model.width / model.heads is {self.head_dim}: rotation needs an even number")
-        need(self.rope_dims <= self.head_dim and self.rope_dims % 2 == 0,
-             f"model.rope_dims {self.rope_dims} must be even and at most the head width {self.head_dim}")
+        need(
+            self.width % self.heads == 0,
+            f"model.width {self.width} must be a multiple of model.heads {self.heads}",
+        )
+        need(
+            self.heads % self.kv_heads == 0,
+            f"model.heads {self.heads} must be a multiple of model.kv_heads {self.kv_heads}",
+        )
+        need(
+            self.head_dim % 2 == 0,
+            f"model.width / model.heads is {self.head_dim}: rotation needs an even number",
+        )
+        need(
+            self.rope_dims <= self.head_dim and self.rope_dims % 2 == 0,
+            f"model.rope_dims {self.rope_dims} must be even and at most the head width {self.head_dim}",
+        )
         need(self.q_rank < self.width, f"model.q_rank {self.q_rank} must be below model.width {self.width}")
         for name in ("xsa_last", "parallel_last"):
-            need(getattr(self, name) <= self.layers, f"model.{name} {getattr(self, name)} must be 0..{self.layers}")
+            need(
+                getattr(self, name) <= self.layers,
+                f"model.{name} {getattr(self, name)} must be 0..{self.layers}",
+            )
         need(self.ve_dim == 0 or len(self.ve_layers) > 0, "model.ve_dim needs model.ve_layers")
-        need(len(set(self.ve_layers)) == len(self.ve_layers) and all(0 <= i < self.layers for i in self.ve_layers),
-             f"model.ve_layers {list(self.ve_layers)} must be distinct layers 0..{self.layers - 1}")
+        need(
+            len(set(self.ve_layers)) == len(self.ve_layers)
+            and all(0 <= i < self.layers for i in self.ve_layers),
+            f"model.ve_layers {list(self.ve_layers)} must be distinct layers 0..{self.layers - 1}",
+        )
         neighbours = tuple(range(min(self.loop_layers, default=0), max(self.loop_layers, default=-1) + 1))
-        need(self.loop_layers == neighbours and all(0 <= i < self.layers for i in self.loop_layers),
-             f"model.loop_layers {list(self.loop_layers)} must be neighbouring layers 0..{self.layers - 1} in order")
+        need(
+            self.loop_layers == neighbours and all(0 <= i < self.layers for i in self.loop_layers),
+            f"model.loop_layers {list(self.loop_layers)} must be neighbouring layers 0..{self.layers - 1} in "
+            "order",
+        )
 
     @property
     def head_dim(self) -> int:
@@ -130,7 +156,8 @@ class OptimConfig(Section):
     embed_decay: NotNegative = 0.0
     """Decoupled weight decay of the token embedding. Neutral: 0."""
     scalar_lr: Positive = 0.04
-    """AdamW's learning rate of everything else: vectors, gains, skips, hashed and value tables, their projections."""
+    """AdamW's learning rate of everything else: vectors, gains, skips, hashed and value tables, their
+    projections."""
     scalar_decay: NotNegative = 0.0
     """Decoupled weight decay of everything else. Neutral: 0."""
     beta1: Annotated[float, Range(0, 0.999999)] = 0.9
@@ -146,9 +173,11 @@ class OptimConfig(Section):
     warmdown_shape: Literal["linear", "cosine"] = "linear"
     """Shape of the descent."""
     ema_decay: Annotated[float, Range(0, 0.999999)] = 0.0
-    """Decay of the averaged weights that are saved in place of the last ones. Neutral: 0, the last weights."""
+    """Decay of the averaged weights that are saved in place of the last ones. Neutral: 0, the last
+    weights."""
     ema_fraction: Share = 0.0
-    """Where positive, takes ema_decay's place: the average reaches back this fraction of the expected steps."""
+    """Where positive, takes ema_decay's place: the average reaches back this fraction of the expected
+    steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +191,8 @@ class TrainConfig(Section):
     seq_len: Size = 1024
     """Targets a row."""
     loader: Literal["stream", "shuffled"] = "stream"
-    """Rows from one stream in order, or drawn from all shards at random without repetition. Neutral: stream."""
+    """Rows from one stream in order, or drawn from all shards at random without repetition. Neutral:
+    stream."""
     loop_start: Horizon = 0.0
     """Horizon before depth recurrence begins; until then every layer is visited once."""
     qat_bits: Annotated[int, Range(0, 8)] = 0
@@ -170,30 +200,36 @@ class TrainConfig(Section):
     qat_start: Horizon = 0.1
     """Horizon before quantisation-aware training begins; unused while qat_bits is 0."""
     steps: Count = 0
-    """Stop after so many steps, whatever the time, so that a run repeats exactly. 0: the judge's clock decides."""
+    """Stop after so many steps, whatever the time, so that a run repeats exactly. 0: the judge's clock
+    decides."""
     warmup_steps: Count = 20
     """Steps on made-up tokens before `ready`, undone afterwards: compilation and allocation happen there."""
     log_every: Size = 50
     """Steps between two lines of the training log."""
 
     def check(self) -> None:
-        need(self.batch_tokens % (8 * self.seq_len) == 0,
-             f"train.batch_tokens {self.batch_tokens} must be a multiple of 8 * seq_len = {8 * self.seq_len}")
+        need(
+            self.batch_tokens % (8 * self.seq_len) == 0,
+            f"train.batch_tokens {self.batch_tokens} must be a multiple of 8 * seq_len = {8 * self.seq_len}",
+        )
         need(self.qat_bits != 1, "train.qat_bits must be 0 or 2..8")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatsConfig(Section):
-    """What is measured on training data, inside the train clock, for the quantiser to go by. Neutral: nothing."""
+    """What is measured on training data, inside the train clock, for the quantiser to go by. Neutral:
+    nothing."""
 
     SECTION: typing.ClassVar[str] = "stats"
 
     hessian_batches: Count = 0
-    """Batches whose inputs give each matrix its Hessian X^T X and mean |x|, after the last step. Neutral: 0."""
+    """Batches whose inputs give each matrix its Hessian X^T X and mean |x|, after the last step. Neutral:
+    0."""
     fisher_batches: Count = 0
     """Batches whose squared gradients give each weight's Fisher diagonal, after the last step. Neutral: 0."""
     batch_tokens: Count = 0
-    """Targets a calibration batch, over all 8 logical ranks; a multiple of 8 * train.seq_len. 0: as train.batch_tokens."""
+    """Targets a calibration batch, over all 8 logical ranks; a multiple of 8 * train.seq_len. 0: as
+    train.batch_tokens."""
     row_score_every: Count = 0
     """Steps between two measurements of each row's gradient norm while training (FTLE scores). Neutral: 0."""
 
@@ -215,18 +251,22 @@ class QuantConfig(Section):
     down_bits: Annotated[int, Range(0, 8)] = 0
     """Bits of the feed-forward's second matrix. Neutral: 0, as `bits`."""
     row_bits: bool = False
-    """FTLE precision: rows of a tensor differ in bits, around its own number, by their gradients. Neutral: false."""
+    """FTLE precision: rows of a tensor differ in bits, around its own number, by their gradients. Neutral:
+    false."""
     allocate: bool = False
-    """Take bits from tensors, where it hurts least a byte, until everything fits the byte limit. Neutral: false."""
+    """Take bits from tensors, where it hurts least a byte, until everything fits the byte limit. Neutral:
+    false."""
     target_bytes: Count = 0
-    """Bytes of the artifact that `allocate` must fit; 0: what the judge's limit leaves beside code and recipe."""
+    """Bytes of the artifact that `allocate` must fit; 0: what the judge's limit leaves beside code and
+    recipe."""
     awq: bool = False
-    """Activation-aware scales of the columns, searched by tr(D H D^T), divided out at load. Neutral: false."""
+    """Activation-aware scales of the columns, searched by tr(D H D^T), divided out at load. Neutral:
+    false."""
     rotate: bool = False
     """Block-diagonal Hadamard rotation of the columns before rounding, undone at load. Neutral: false."""
     clip: Literal["max", "quantile", "sigma", "search"] = "max"
-    """What a row's grid reaches up to: its largest number, a quantile, k standard deviations, or the best of several
-    quantiles by squared error (weighted by Fisher where `fisher` is on). Neutral: max."""
+    """What a row's grid reaches up to: its largest number, a quantile, k standard deviations, or the best of
+    several quantiles by squared error (weighted by Fisher where `fisher` is on). Neutral: max."""
     quantile: Annotated[float, Range(0.5, 1)] = 0.9999984
     """The quantile of |row| for clip: quantile."""
     sigmas: Positive = 12.85
@@ -234,9 +274,11 @@ class QuantConfig(Section):
     embed_sigmas: Positive = 20.0
     """k of the token embedding for clip: sigma."""
     fisher: bool = False
-    """Fisher-diagonal clip ranges: important rows reach further, and errors count by importance. Neutral: false."""
+    """Fisher-diagonal clip ranges: important rows reach further, and errors count by importance. Neutral:
+    false."""
     floor: bool = False
-    """Row scales of at least 1 / (2^(bits-1) - 1), as in public scripts: small rows use fewer bits. Neutral: false."""
+    """Row scales of at least 1 / (2^(bits-1) - 1), as in public scripts: small rows use fewer bits. Neutral:
+    false."""
     gptq: bool = False
     """Rounding with error feedback through the Hessian, instead of to the nearest. Neutral: false."""
     fp16_limit: Count = 65_535
@@ -251,7 +293,10 @@ class QuantConfig(Section):
     """The compressor's level: zstd 1..22, brotli 1..11, lzma and zlib 1..9."""
 
     def check(self) -> None:
-        need(self.embed_bits in (0, *range(2, 9), 16), f"quant.embed_bits {self.embed_bits} must be 0, 2..8 or 16")
+        need(
+            self.embed_bits in (0, *range(2, 9), 16),
+            f"quant.embed_bits {self.embed_bits} must be 0, 2..8 or 16",
+        )
         for name in ("attn_bits", "up_bits", "down_bits"):
             need(getattr(self, name) != 1, f"quant.{name} must be 0 or 2..8")
         highest = {"zstd": 22, "brotli": 11, "lzma": 9, "zlib": 9}[self.codec]
@@ -275,13 +320,17 @@ class ScoreConfig(Section):
 
     def check(self) -> None:
         need(self.stride <= self.window, f"score.stride {self.stride} must be 1..window ({self.window})")
-        need(self.chunk_tokens % self.stride == 0,
-             f"score.chunk_tokens {self.chunk_tokens} must be a positive multiple of score.stride {self.stride}")
+        need(
+            self.chunk_tokens % self.stride == 0,
+            f"score.chunk_tokens {self.chunk_tokens} must be a positive multiple of score.stride "
+            f"{self.stride}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptConfig(Section):
-    """What is learned from a chunk once its scores are committed. Neutral: nothing, and no `adapt` is asked for."""
+    """What is learned from a chunk once its scores are committed. Neutral: nothing, and no `adapt` is asked
+    for."""
 
     SECTION: typing.ClassVar[str] = "adapt"
 
@@ -313,7 +362,8 @@ class HardwareConfig(Section):
     SECTION: typing.ClassVar[str] = "hardware"
 
     ranks: int = 1
-    """Processes on a CPU: 1, 2, 4 or 8, which share its threads. On GPUs there is one for each, whatever stands here."""
+    """Processes on a CPU: 1, 2, 4 or 8, which share its threads. On GPUs there is one for each, whatever
+    stands here."""
     micro_tokens: Size = 65_536
     """Most tokens in one forward and backward pass; the rows of a process are cut to it, evenly."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -338,12 +388,20 @@ class Config:
 
     def __post_init__(self) -> None:
         quant, stats = self.quant, self.stats
-        need(stats.batch_tokens % (8 * self.train.seq_len) == 0,
-             f"stats.batch_tokens {stats.batch_tokens} must be a multiple of 8 * train.seq_len = {8 * self.train.seq_len}")
-        for name, source, on in (("gptq", "hessian_batches", quant.gptq), ("awq", "hessian_batches", quant.awq),
-                                 ("fisher", "fisher_batches", quant.fisher),
-                                 ("row_bits", "row_score_every", quant.row_bits)):
-            need(not on or getattr(stats, source) > 0, f"quant.{name} needs stats.{source}: pack sees no data")
+        need(
+            stats.batch_tokens % (8 * self.train.seq_len) == 0,
+            f"stats.batch_tokens {stats.batch_tokens} must be a multiple of 8 * train.seq_len = "
+            f"{8 * self.train.seq_len}",
+        )
+        for name, source, on in (
+            ("gptq", "hessian_batches", quant.gptq),
+            ("awq", "hessian_batches", quant.awq),
+            ("fisher", "fisher_batches", quant.fisher),
+            ("row_bits", "row_score_every", quant.row_bits),
+        ):
+            need(
+                not on or getattr(stats, source) > 0, f"quant.{name} needs stats.{source}: pack sees no data"
+            )
 
     @property
     def calibration_tokens(self) -> int:

@@ -1,7 +1,7 @@
 """What a section of the recipe is made of: annotated ranges, and the check that every instance is held to.
 
-A `Horizon` counts steps when it is an integer and is a fraction of the run when it is a float, so that a profile with
-few steps keeps the shape of a long run.
+A `Horizon` counts steps when it is an integer and is a fraction of the run when it is a float, so that a
+profile with few steps keeps the shape of a long run.
 
 Not covered: which sections and fields there are (golf/recipe/schema.py).
 """
@@ -63,8 +63,10 @@ class Section:
             for allowed in getattr(hint, "__metadata__", ()):
                 need(value is None or allowed.holds(value), f"{place} must be {allowed}, not {value}")
             if isinstance(hint, types.UnionType) and hint == Horizon:
-                need(value >= 0 and (isinstance(value, int) or value <= 1.0),
-                     f"{place} {value}: an integer counts steps, a float is a fraction of the run in 0..1")
+                need(
+                    value >= 0 and (isinstance(value, int) or value <= 1.0),
+                    f"{place} {value}: an integer counts steps, a float is a fraction of the run in 0..1",
+                )
         self.check()
 
     def check(self) -> None:

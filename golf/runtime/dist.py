@@ -1,15 +1,16 @@
-"""Processes: how many, how they start, what they share. One process is the ordinary case, and then all is a no-op.
+"""Processes: how many, how they start, what they share. One process is the ordinary case, and then all is a
+no-op.
 
-The data always belong to 8 logical ranks (golf/training/loader.py); `world` processes stand for them: one for each visible GPU
-(NCCL), or on a CPU as many as the recipe's `hardware.ranks` asks for (gloo). Two processes of one thread use two cores
-better than one of two threads, and where something else wants a core they lose a share of the speed: threads of one
-process wait for each other hundreds of times a step, and were seen to slow down tenfold.
+The data always belong to 8 logical ranks (golf/training/loader.py); `world` processes stand for them: one for
+each visible GPU (NCCL), or on a CPU as many as the recipe's `hardware.ranks` asks for (gloo). Two processes
+of one thread use two cores better than one of two threads, and where something else wants a core they lose a
+share of the speed: threads of one process wait for each other hundreds of times a step, and were seen to slow
+down tenfold.
 
-With several, the first process keeps the judge's socket just long enough to hand it over: it starts torchrun, waits
-for each rank on a Unix socket of its own, and gives rank 0 the judge's socket and one end of a socket pair for every
-other rank, and each of those its other end. There is no network; rendezvous is on 127.0.0.1.
-Not covered: several machines.
-"""
+With several, the first process keeps the judge's socket just long enough to hand it over: it starts torchrun,
+waits for each rank on a Unix socket of its own, and gives rank 0 the judge's socket and one end of a socket
+pair for every other rank, and each of those its other end. There is no network; rendezvous is on 127.0.0.1.
+Not covered: several machines."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class Ranks:
                 tensor.copy_(part.view_as(tensor))
 
     def from_first(self, number: float) -> float:
-        """Rank 0's number, on every rank: clocks are asked in one place, so that all stop at the same step."""
+        """Rank 0's number, on every rank: clocks are asked in one place, so that all stop at the same
+        step."""
         if self.world == 1:
             return number
         box = torch.tensor([number], dtype=torch.float64, device=self.device)
@@ -78,7 +80,8 @@ class Ranks:
 
 
 def wanted_world(config: Config) -> int:
-    """Processes to run: one for each visible GPU (the largest of 1, 2, 4, 8 that fits), on a CPU as the recipe says."""
+    """Processes to run: one for each visible GPU (the largest of 1, 2, 4, 8 that fits), on a CPU as the
+    recipe says."""
     gpus = torch.cuda.device_count()
     return max(n for n in (1, 2, 4, 8) if n <= gpus) if gpus else config.hardware.ranks
 
@@ -109,9 +112,8 @@ def precision(config: Config, device: torch.device) -> torch.dtype:
 def keep_freed_memory() -> None:
     """Tell glibc to reuse large freed blocks instead of returning them, which saves a tenth of a CPU step.
 
-    A step frees and asks again for the same megabytes hundreds of times; each return costs page faults. Elsewhere
-    than on glibc there is nothing to tell, and nothing changes but speed.
-    """
+    A step frees and asks again for the same megabytes hundreds of times; each return costs page faults.
+    Elsewhere than on glibc there is nothing to tell, and nothing changes but speed."""
     trim_threshold, mmap_threshold = -1, -3
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -123,8 +125,16 @@ def _command(world: int) -> list[str]:
     """torchrun on the program that runs now: a code.pyz, or the package as a module."""
     program = Path(sys.argv[0])
     target = ["--module", "golf"] if program.name == "__main__.py" else [str(program)]
-    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={world}", "--rdzv-backend=c10d",
-            "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", *target]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc-per-node={world}",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=127.0.0.1:0",
+        "--local-addr=127.0.0.1",
+        *target,
+    ]
 
 
 def _environment(path: Path, world: int) -> dict[str, str]:
@@ -134,7 +144,8 @@ def _environment(path: Path, world: int) -> dict[str, str]:
 
 
 def launch(wire: Wire, setup: Frame, world: int) -> int:
-    """Start `world` ranks, hand the judge's socket to rank 0, wait for their end; returns torchrun's exit status."""
+    """Start `world` ranks, hand the judge's socket to rank 0, wait for their end; returns torchrun's exit
+    status."""
     with tempfile.TemporaryDirectory(prefix="pgolf-") as folder:
         path = Path(folder) / "ranks"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -151,7 +162,9 @@ def launch(wire: Wire, setup: Frame, world: int) -> int:
                     torchrun.wait()
 
 
-def _hellos(listener: socket.socket, torchrun: subprocess.Popen[bytes], world: int) -> dict[int, socket.socket]:
+def _hellos(
+    listener: socket.socket, torchrun: subprocess.Popen[bytes], world: int
+) -> dict[int, socket.socket]:
     """A connection from each rank, by rank; RuntimeError where one never comes."""
     connections: dict[int, socket.socket] = {}
     for _ in range(SECONDS_TO_START // SECONDS_BETWEEN_LOOKS):
@@ -170,7 +183,9 @@ def _hellos(listener: socket.socket, torchrun: subprocess.Popen[bytes], world: i
 def _hand_over(connections: dict[int, socket.socket], wire: Wire, setup: Frame) -> None:
     pairs = {rank: socket.socketpair() for rank in range(1, len(connections))}
     message = strictjson.dumps({**setup.fields, "op": "setup"}) + b"\n"
-    send_with_descriptors(connections[0], message, (wire.socket.fileno(), *(pairs[r][0].fileno() for r in pairs)))
+    send_with_descriptors(
+        connections[0], message, (wire.socket.fileno(), *(pairs[r][0].fileno() for r in pairs))
+    )
     for rank, (_, end) in pairs.items():
         send_with_descriptors(connections[rank], message, (end.fileno(),))
     for each in (wire.socket, *connections.values(), *(end for pair in pairs.values() for end in pair)):
@@ -178,7 +193,8 @@ def _hand_over(connections: dict[int, socket.socket], wire: Wire, setup: Frame) 
 
 
 def take_over() -> tuple[Wire, Frame]:
-    """In a rank: ask the launcher for `setup` and for this rank's sockets; rank 0's wire goes to the judge."""
+    """In a rank: ask the launcher for `setup` and for this rank's sockets; rank 0's wire goes to the
+    judge."""
     rank = int(os.environ["RANK"])
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as launcher:
         launcher.connect(os.environ[RANKS_SOCKET])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def code_bytes() -> int:
-    """Size of the program that runs: the bundle itself, or the sources where it runs unbundled (then too large)."""
+    """Size of the program that runs: the bundle itself, or the sources where it runs unbundled (then too
+    large)."""
     program = Path(sys.argv[0])
     if program.suffix == ".pyz":
         return program.stat().st_size

@@ -1,14 +1,14 @@
 """Strict JSON for bytes that somebody else may have written: one reader, one writer.
 
-What: `loads` takes bytes to plain Python values, or raises ValueError; `dumps` is its canonical inverse (sorted keys,
-no spaces, so equal values are equal bytes).
+What: `loads` takes bytes to plain Python values, or raises ValueError; `dumps` is its canonical inverse
+(sorted keys, no spaces, so equal values are equal bytes).
 
-Why: the standard reader lets the last of two equal keys win, takes NaN and Infinity, turns `1` into a number of any
-length and answers deep nesting with RecursionError. Each of those has been a way to say two things at once or to stop
-a reader. Here depth, length and digits are bounded before they cost anything.
+Why: the standard reader lets the last of two equal keys win, takes NaN and Infinity, turns `1` into a number
+of any length and answers deep nesting with RecursionError. Each of those has been a way to say two things at
+once or to stop a reader. Here depth, length and digits are bounded before they cost anything.
 
-Not covered: which keys a message must have; whoever reads it checks that, with `type(x) is int`, since bool is an int.
-"""
+Not covered: which keys a message must have; whoever reads it checks that, with `type(x) is int`, since bool
+is an int."""
 
 from __future__ import annotations
 
@@ -74,14 +74,17 @@ def loads(data: bytes, *, max_bytes: int = 65_536, max_depth: int = MAX_DEPTH) -
         value = json.loads(
             text, object_pairs_hook=_pairs, parse_int=_integer, parse_float=_number, parse_constant=_constant
         )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates decode but cannot be written again
+        json.dumps(value, ensure_ascii=False).encode(
+            "utf-8"
+        )  # lone surrogates decode but cannot be written again
     except RecursionError as error:
         raise ValueError("JSON nested too deeply") from error
     return value
 
 
 def dumps(value: Any) -> bytes:
-    """Value -> canonical bytes. Raises ValueError for what `loads` would refuse (NaN) or JSON does not have."""
+    """Value -> canonical bytes. Raises ValueError for what `loads` would refuse (NaN) or JSON does not
+    have."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
         return text.encode("utf-8")

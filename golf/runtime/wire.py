@@ -1,11 +1,13 @@
-"""The contestant's end of the protocol: frames, payloads and descriptors over one Unix stream socket. Knows no model.
+"""The contestant's end of the protocol: frames, payloads and descriptors over one Unix stream socket. Knows
+no model.
 
-A frame is one JSON object on a line; where it has a key `bytes`, so many raw bytes follow. Descriptors travel as
-SCM_RIGHTS on the first byte of a frame and are queued in order, a frame takes as many as its `shards` announce.
+A frame is one JSON object on a line; where it has a key `bytes`, so many raw bytes follow. Descriptors travel
+as SCM_RIGHTS on the first byte of a frame and are queued in order, a frame takes as many as its `shards`
+announce.
 
-Rank 0 alone talks. With several processes rank 0 passes every frame that it receives, with payload and descriptors,
-on to the others (`peers`), each over a socket pair of its own; on the others `send` does nothing. So a stage is the
-same code on every rank. Not covered: deadlines, which are the judge's business.
+Rank 0 alone talks. With several processes rank 0 passes every frame that it receives, with payload and
+descriptors, on to the others (`peers`), each over a socket pair of its own; on the others `send` does
+nothing. So a stage is the same code on every rank. Not covered: deadlines, which are the judge's business.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Closed(ConnectionError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One received frame: its JSON object, its payload and its descriptors, which are the receiver's to close."""
+    """One received frame: its JSON object, its payload and its descriptors, which are the receiver's to
+    close."""
 
     fields: dict[str, Any]
     payload: bytes = b""
@@ -86,10 +89,20 @@ class Setup:
         if stage == "pack":
             extra = {"checkpoint": Path(frame.get("checkpoint", str))}
         if stage == "score":
-            extra = {"artifact": Path(frame.get("artifact", str)), "role": frame.get("role", str),
-                     "tokens": frame.get("tokens", int)}
-        return cls(stage=stage, seed=frame.get("seed", int), profile=frame.get("profile", str),
-                   vocab_size=frame.get("vocab_size", int), limits=frame.get("limits", dict), **path, **extra)
+            extra = {
+                "artifact": Path(frame.get("artifact", str)),
+                "role": frame.get("role", str),
+                "tokens": frame.get("tokens", int),
+            }
+        return cls(
+            stage=stage,
+            seed=frame.get("seed", int),
+            profile=frame.get("profile", str),
+            vocab_size=frame.get("vocab_size", int),
+            limits=frame.get("limits", dict),
+            **path,
+            **extra,
+        )
 
 
 @dataclass
@@ -162,7 +175,9 @@ class Wire:
         del self._buffer[:n_bytes]
         wanted = len(fields["shards"]) if type(fields.get("shards")) is list else 0
         if wanted > len(self._queue):
-            raise WireError(f"frame {fields['op']} announces {wanted} shards and brings {len(self._queue)} descriptors")
+            raise WireError(
+                f"frame {fields['op']} announces {wanted} shards and brings {len(self._queue)} descriptors"
+            )
         frame = Frame(fields, payload, tuple(self._queue[:wanted]))
         del self._queue[:wanted]
         self._pass_on(line + payload, frame.descriptors)
@@ -175,7 +190,9 @@ class Wire:
 
     def _fill(self) -> None:
         room = MAX_DESCRIPTORS * 4
-        data, ancillary, flags, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(room), socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = self.socket.recvmsg(
+            1 << 20, socket.CMSG_SPACE(room), socket.MSG_CMSG_CLOEXEC
+        )
         for level, kind, body in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 whole = len(body) - len(body) % 4
@@ -194,9 +211,8 @@ class Wire:
 def send_with_descriptors(connection: socket.socket, message: bytes, descriptors: tuple[int, ...]) -> None:
     """A whole message, its descriptors on the first byte.
 
-    Nothing more is sent once it is out: a receiver may close as soon as it has all, and then even an empty write fails
-    (seen as a broken pipe in one start of several ranks out of ten).
-    """
+    Nothing more is sent once it is out: a receiver may close as soon as it has all, and then even an empty
+    write fails (seen as a broken pipe in one start of several ranks out of ten)."""
     sent = socket.send_fds(connection, [message], list(descriptors)) if descriptors else 0
     if sent < len(message):
         connection.sendall(message[sent:])

@@ -1,11 +1,11 @@
 """Stage describe: what the judge may know of a recipe without understanding it, and without any data.
 
-`parameters` is a count over the model built without memory; `techniques` are the names of what is on; `variants` hold
-one recipe text for each of them, with that technique alone switched off; `estimated_bytes` is an estimate of the
-counted size (code, recipe, artifact), see `estimated_artifact_bytes`.
+`parameters` is a count over the model built without memory; `techniques` are the names of what is on;
+`variants` hold one recipe text for each of them, with that technique alone switched off; `estimated_bytes` is
+an estimate of the counted size (code, recipe, artifact), see `estimated_artifact_bytes`.
 
-TECHNIQUES is the list of everything that can be switched: the tests of neutrality and causality walk it as well.
-"""
+TECHNIQUES is the list of everything that can be switched: the tests of neutrality and causality walk it as
+well."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ TECHNIQUES = (
     Technique("shuffled-loader", {"train.loader": "stream"}),
     Technique("qat", {"train.qat_bits": 0}),
     Technique("int-grid", {"quant.bits": None}),
-    Technique("layer-bits", {"quant.embed_bits": 0, "quant.attn_bits": 0, "quant.up_bits": 0, "quant.down_bits": 0}),
+    Technique(
+        "layer-bits", {"quant.embed_bits": 0, "quant.attn_bits": 0, "quant.up_bits": 0, "quant.down_bits": 0}
+    ),
     Technique("row-bits", {"quant.row_bits": False}),
     Technique("bit-allocation", {"quant.allocate": False}),
     Technique("awq", {"quant.awq": False}),
@@ -105,27 +107,34 @@ def without(technique: Technique, text: str) -> str:
 
 
 FLOOR_SAVES = 0.84
-"""Bits a number that the row-scale floor saves of weights kept small by decay. #586's artifact of 15,567,435 bytes holds
-26,935,296 numbers on a 6-bit grid at 4.54 bits each beside its scales and float16 tensors; without the floor they would
-have about 5.38. Without decay (the naive baseline's log: 7.42 bits on 8) rows reach beyond 1 and the floor saves nothing."""
+"""Bits a number that the row-scale floor saves of weights kept small by decay. #586's artifact of 15,567,435
+bytes holds 26,935,296 numbers on a 6-bit grid at 4.54 bits each beside its scales and float16 tensors;
+without the floor they would have about 5.38. Without decay (the naive baseline's log: 7.42 bits on 8) rows
+reach beyond 1 and the floor saves nothing."""
 COMPRESSORS_WASTE = 1.02
-"""What a general compressor takes beside the symbols' entropy (#1493's log: 15,975,300 bytes; 1.02 times its bound)."""
+"""What a general compressor takes beside the symbols' entropy (#1493's log: 15,975,300 bytes; 1.02 times its
+bound)."""
 
 
 def bits_a_number(how: Recipe, columns: int, decayed: bool) -> float:
-    """Entropy in bits of one number of a normally distributed row of `columns` numbers on the grid of a recipe."""
+    """Entropy in bits of one number of a normally distributed row of `columns` numbers on the grid of a
+    recipe."""
     assert how.bits is not None
     normal, largest = NormalDist(), largest_code(how.bits)
     reach = how.reach.sigmas if how.reach.method == "sigma" else normal.inv_cdf(1 - 1 / (2 * columns))
     step = reach / largest
-    shares = [normal.cdf((code + 0.5) * step) - normal.cdf((code - 0.5) * step) for code in range(-largest, largest + 1)]
+    shares = [
+        normal.cdf((code + 0.5) * step) - normal.cdf((code - 0.5) * step)
+        for code in range(-largest, largest + 1)
+    ]
     entropy = -sum(share * math.log2(share) for share in shares if share > 0)
     return entropy - FLOOR_SAVES * (how.reach.floor and decayed)
 
 
 def estimated_artifact_bytes(config: Config, shapes: Shapes, most: int) -> int:
-    """Bytes of the artifact, guessed from shapes: 2 for each number and scale in float16, the entropy of a normal row for each
-    on the grid. Where bits are allocated, at most `most`. Short trainings may differ by a fifth."""
+    """Bytes of the artifact, guessed from shapes: 2 for each number and scale in float16, the entropy of a
+    normal row for each on the grid. Where bits are allocated, at most `most`. Short trainings may differ by a
+    fifth."""
     coded = half = 0.0
     for name, how in recipes_of(config, shapes).items():
         n_numbers = math.prod(shapes[name])
@@ -145,8 +154,10 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     shapes = shapes_of(config, setup.vocab_size)
     around = code_bytes() + len(text.encode())
     on = [technique for technique in TECHNIQUES if is_on(technique, config)]
-    variants = [{"name": f"without {each.name}", "config": without(each, text), "changes": first_changed(each)}
-                for each in on]
+    variants = [
+        {"name": f"without {each.name}", "config": without(each, text), "changes": first_changed(each)}
+        for each in on
+    ]
     for variant in variants:
         variant["unquantised"] = without(GRID, variant["config"])
         load(variant["config"], setup.profile), load(variant["unquantised"], setup.profile)
@@ -155,7 +166,8 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
         "description",
         parameters=sum(map(math.prod, shapes.values())),
         techniques=[each.name for each in on],
-        estimated_bytes=around + estimated_artifact_bytes(config, shapes, setup.limits["counted_bytes"] - around),
+        estimated_bytes=around
+        + estimated_artifact_bytes(config, shapes, setup.limits["counted_bytes"] - around),
         unquantised=without(GRID, text),
         more=bool(variants),
     )

@@ -1,9 +1,10 @@
-"""Stage score: answers the judge's `score` frames, or, as a witness, its blind questions (golf/inference/witness.py).
+"""Stage score: answers the judge's `score` frames, or, as a witness, its blind questions
+(golf/inference/witness.py).
 
-What: the scorer is shown the stream chunk by chunk and gives -ln p of every token, and before each chunk but the first
-the border row: the distribution of its first token, which is not known yet. That token's number in the next answer is
-read off the row that was sent. Where the recipe learns from scored text it says `adapts`, and changes nothing but in
-answer to `adapt`; then the border row comes with `adapted`, from what was learned.
+What: the scorer is shown the stream chunk by chunk and gives -ln p of every token, and before each chunk but
+the first the border row: the distribution of its first token, which is not known yet. That token's number in
+the next answer is read off the row that was sent. Where the recipe learns from scored text it says `adapts`,
+and changes nothing but in answer to `adapt`; then the border row comes with `adapted`, from what was learned.
 
 Not covered: what is learned, and how (golf/inference/adapt.py).
 """
@@ -35,7 +36,9 @@ def serve(server: Server) -> None:
     wire, tail = server.wire, server.tail
     border_V: np.ndarray | None = None
     chunk = 0
-    while (frame := wire.receive("adapt" if server.due else "score", "bye", most=2 * server.chunk_tokens)).op != "bye":
+    while (
+        frame := wire.receive("adapt" if server.due else "score", "bye", most=2 * server.chunk_tokens)
+    ).op != "bye":
         if frame.op == "adapt":
             border_V = server.adapt(frame)
             continue
@@ -44,7 +47,10 @@ def serve(server: Server) -> None:
         start = tail.stop
         tokens = server.reveal(frame)
         if server.adaptation is not None and tail.stop < server.border:
-            raise WireError(f"chunk {chunk} ends at {tail.stop}, but chunks to learn from have {server.chunk_tokens} tokens")
+            raise WireError(
+                f"chunk {chunk} ends at {tail.stop}, but chunks to learn from have {server.chunk_tokens} "
+                "tokens"
+            )
         nats = server.nats(start, tail.stop)
         if border_V is not None:
             nats[0] = -border_V[tokens[0]]
@@ -82,13 +88,29 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
     score, cuda = config.score, ranks.device.type == "cuda"
     chunk_tokens = min(score.chunk_tokens, setup.limits["chunk_tokens"] // score.stride * score.stride)
     compiled = torch.compile(model, dynamic=False) if cuda else model
-    adaptation = Adaptation(
-        compiled, model.parameters(), config.adapt, vocab_size=setup.vocab_size, n_tokens=setup.tokens,
-        chunk_tokens=chunk_tokens, ranks=ranks, micro_tokens=config.hardware.micro_tokens,
-    ) if config.adapt.on else None  # fmt: skip
+    adaptation = (
+        Adaptation(
+            compiled,
+            model.parameters(),
+            config.adapt,
+            vocab_size=setup.vocab_size,
+            n_tokens=setup.tokens,
+            chunk_tokens=chunk_tokens,
+            ranks=ranks,
+            micro_tokens=config.hardware.micro_tokens,
+        )
+        if config.adapt.on
+        else None
+    )
     forward, full = (adaptation.biased(each) if adaptation else each for each in (model, compiled))
-    predictor = Predictor(forward, window=score.window, stride=score.stride, batch=score.batch_windows,
-                          device=ranks.device, full=full if cuda else None)  # fmt: skip
+    predictor = Predictor(
+        forward,
+        window=score.window,
+        stride=score.stride,
+        batch=score.batch_windows,
+        device=ranks.device,
+        full=full if cuda else None,
+    )
     made_up = np.arange(max(chunk_tokens, 2 * score.window), dtype=np.int64) % setup.vocab_size
     a_batch = TokenBuffer(0, made_up[: 2 * score.window])
     predictor.nats(a_batch, score.window, 2 * score.window, watch=adaptation.watch if adaptation else None)
@@ -102,8 +124,14 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
 def answer(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: GPT) -> None:
     """`ready`, and then what the role demands."""
     server = make_server(wire, setup, config, ranks, model)
-    wire.send("ready", chunk_tokens=server.chunk_tokens, adapts=config.adapt.on, context=config.score.window,
-              world=ranks.world, attention=model.attention)  # fmt: skip
+    wire.send(
+        "ready",
+        chunk_tokens=server.chunk_tokens,
+        adapts=config.adapt.on,
+        context=config.score.window,
+        world=ranks.world,
+        attention=model.attention,
+    )
     ROLES[setup.role].serve(server)
 
 

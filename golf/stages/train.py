@@ -1,13 +1,14 @@
-"""Stage train: build, warm up on made-up tokens, then learn from the judge's shards until the clock ends; save.
+"""Stage train: build, warm up on made-up tokens, then learn from the judge's shards until the clock ends;
+save.
 
-`ready` is sent once the model is built and every kernel of every phase has run; then the state before the warm-up is
-put back. The clock is wall time, counted from the arrival of the `train` frame, less a reserve for what has to happen
-between the last step and `trained`, measured beforehand: the statistics that the recipe asks for, and saving. Or it is a
-number of steps, for runs that must repeat exactly: `train.steps` of the recipe, or `steps` of the frame, which counts
-for more.
+`ready` is sent once the model is built and every kernel of every phase has run; then the state before the
+warm-up is put back. The clock is wall time, counted from the arrival of the `train` frame, less a reserve for
+what has to happen between the last step and `trained`, measured beforehand: the statistics that the recipe
+asks for, and saving. Or it is a number of steps, for runs that must repeat exactly: `train.steps` of the
+recipe, or `steps` of the frame, which counts for more.
 
-Leaves <out>/checkpoint (golf/training/checkpoint.py) and <out>/config.resolved.yaml. Not covered: validation text, which does
-not exist here, and resuming, which golf/training/trainer.py can do and no judge asks for.
+Leaves <out>/checkpoint (golf/training/checkpoint.py) and <out>/config.resolved.yaml. Not covered: validation
+text, which does not exist here, and resuming, which golf/training/trainer.py can do and no judge asks for.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def save(folder: Path, trainer: Trainer, steps: int, stats: Statistics) -> None:
     """Write the checkpoint, on rank 0 alone."""
     if trainer.ranks.rank == 0:
         folder.mkdir(exist_ok=True)
-        checkpoint.write(folder, trainer.config, trainer.vocab_size, trainer.seed, steps, trainer.parameters, stats)
+        checkpoint.write(
+            folder, trainer.config, trainer.vocab_size, trainer.seed, steps, trainer.parameters, stats
+        )
 
 
 def warm_up(trainer: Trainer, folder: Path) -> Reserve:
@@ -75,7 +78,9 @@ def warm_up(trainer: Trainer, folder: Path) -> Reserve:
     for phase in phases.every(config):
         trainer.enter(phase)
         for step in range(train.warmup_steps):
-            trainer.update(made_up(step, train.batch_tokens), TrainingProgress(step, step / train.warmup_steps)).item()
+            trainer.update(
+                made_up(step, train.batch_tokens), TrainingProgress(step, step / train.warmup_steps)
+            ).item()
     trainer.finish()
     stats, measuring = calibrate.rehearse(trainer, made_up(0, config.calibration_tokens))
     began = time.monotonic()
@@ -102,8 +107,8 @@ def receive_work(wire: Wire) -> Work:
 
 
 def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int:
-    """Steps until the clock is over; returns how many. Prints a line for each phase and every `log_every` steps: they
-    become train.log."""
+    """Steps until the clock is over; returns how many. Prints a line for each phase and every `log_every`
+    steps: they become train.log."""
     cfg, ranks = trainer.config, trainer.ranks
     began, step, loss = time.monotonic(), 0, None
     phase: Phase | None = None
@@ -115,14 +120,18 @@ def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int
             ranks.say(f"step {step + 1:6d}  from here on: {phase} (at {now.fraction:.4f} of the run)")
         step += 1
         if earlier is not None:
-            nats = earlier.item()  # also keeps the queue of a GPU to one step, so that the clock means something
+            nats = (
+                earlier.item()
+            )  # also keeps the queue of a GPU to one step, so that the clock means something
             wire.progress(now.fraction, f"step {step}, loss {nats:.4f}")
         if step % cfg.train.log_every == 0 or step == 1:
             ranks.average([loss])
             seconds = time.monotonic() - began
             rate = warmdown(now, cfg.optim.warmdown, cfg.optim.warmdown_shape)
-            ranks.say(f"step {step:6d}  loss {loss.item():.4f} nats  {seconds:7.2f} s  "
-                      f"{step * cfg.train.batch_tokens / seconds:9.0f} tokens/s  lr x{rate:.3f}")  # fmt: skip
+            ranks.say(
+                f"step {step:6d}  loss {loss.item():.4f} nats  {seconds:7.2f} s  "
+                f"{step * cfg.train.batch_tokens / seconds:9.0f} tokens/s  lr x{rate:.3f}"
+            )
     return step
 
 
@@ -137,8 +146,11 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     trainer = Trainer(config, setup.vocab_size, setup.seed, ranks)
     folder = setup.out / "checkpoint"
     n_parameters = sum(p.numel() for p in trainer.model.parameters())
-    ranks.say(f"{n_parameters} parameters, {trainer.model.dtype}, {ranks.world} x {ranks.device}, attention "
-              f"{trainer.kernel.name} ({trainer.kernel.why}), recipe {training_digest(config)[:12]}")  # fmt: skip
+    ranks.say(
+        f"{n_parameters} parameters, {trainer.model.dtype}, {ranks.world} x {ranks.device}, attention "
+        f"{trainer.kernel.name} ({trainer.kernel.why}), recipe "
+        f"{training_digest(config)[:12]}"
+    )
     if ranks.rank == 0:
         (setup.out / "config.resolved.yaml").write_text(resolved(config), encoding="utf-8")
     reserve = warm_up(trainer, folder)
@@ -146,14 +158,20 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     work = receive_work(wire)
     steps = work.steps or config.train.steps
     clock = StepClock(steps) if steps else WallClock(work.seconds - reserve.seconds)
-    loader = data.LOADERS[config.train.loader](work.shards, setup.vocab_size, trainer.logical, config.train.seq_len)
+    loader = data.LOADERS[config.train.loader](
+        work.shards, setup.vocab_size, trainer.logical, config.train.seq_len
+    )
     done = loop(trainer, loader, clock, wire)
     began = time.monotonic()
     trainer.finish()
     stats = calibrate.measure(trainer, calibration(loader, config))
     measured = time.monotonic()
     save(folder, trainer, done, stats)
-    ranks.say(f"statistics of {len(stats)} tensors took {measured - began:.2f} s ({reserve.measuring:.2f} s in the "
-              f"warm-up), saving after {done} steps {time.monotonic() - measured:.2f} s ({reserve.saving:.2f} s); "
-              f"{reserve.seconds:.2f} s were kept for both")  # fmt: skip
+    ranks.say(
+        f"statistics of {len(stats)} tensors took {measured - began:.2f} s ({reserve.measuring:.2f} s "
+        "in the "
+        f"warm-up), saving after {done} steps {time.monotonic() - measured:.2f} s "
+        f"({reserve.saving:.2f} s); "
+        f"{reserve.seconds:.2f} s were kept for both"
+    )
     wire.send("trained", steps=done, tokens=done * config.train.batch_tokens)

@@ -4,17 +4,17 @@ Layout, little-endian:
 
     magic 8 | version u16 | header length u32 | digest 8 | header (JSON) | pad | array | pad | array ...
 
-The header is `{"arrays": [[name, dtype, [dim, ...]], ...], "header": {...}}`. Offsets are not stored: each array
-begins at the next multiple of ALIGN after the one before, so arrays cannot overlap, leave holes or run out of order,
-and there is nothing about offsets to lie about. Padding is zero, and the file ends with the last array. The digest is
-BLAKE2b over everything else, so that a cut, a flipped bit or a half-written file is an error and never other weights.
+The header is `{"arrays": [[name, dtype, [dim, ...]], ...], "header": {...}}`. Offsets are not stored: each
+array begins at the next multiple of ALIGN after the one before, so arrays cannot overlap, leave holes or run
+out of order, and there is nothing about offsets to lie about. Padding is zero, and the file ends with the
+last array. The digest is BLAKE2b over everything else, so that a cut, a flipped bit or a half-written file is
+an error and never other weights.
 
-`read` maps the file and returns read-only views. Names match NAME, dtypes come from DTYPES, and header, count, rank
-and total size are bounded before anything is allocated. A hostile file gets a ValueError.
+`read` maps the file and returns read-only views. Names match NAME, dtypes come from DTYPES, and header,
+count, rank and total size are bounded before anything is allocated. A hostile file gets a ValueError.
 
-Not covered: who wrote it (the digest has no key), a file that is changed while it is mapped, and the meaning of the
-arrays: NaN scales are refused by whoever uses scales (golf/stages/pack.py).
-"""
+Not covered: who wrote it (the digest has no key), a file that is changed while it is mapped, and the meaning
+of the arrays: NaN scales are refused by whoever uses scales (golf/stages/pack.py)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,18 @@ MAX_BYTES = 1 << 32
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,119}", re.ASCII)
 DTYPES: dict[str, np.dtype] = {
     name: np.dtype(name).newbyteorder("<")
-    for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "float16", "float32", "float64")
+    for name in (
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "uint32",
+        "int32",
+        "int64",
+        "float16",
+        "float32",
+        "float64",
+    )
 }
 
 
@@ -96,7 +107,8 @@ def _digest(prefix: bytes, *rest: bytes | memoryview) -> bytes:
 
 
 def to_bytes(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Header (JSON values) and arrays -> the file's bytes; the same input gives the same bytes. Order is kept."""
+    """Header (JSON values) and arrays -> the file's bytes; the same input gives the same bytes. Order is
+    kept."""
     entries: list[Any] = []
     bodies: list[np.ndarray] = []
     for name, array in arrays.items():
@@ -121,7 +133,8 @@ def to_bytes(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def from_bytes(data: bytes | memoryview) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The inverse of `to_bytes`: (header, {name: read-only view into `data`}). Raises ValueError for anything else."""
+    """The inverse of `to_bytes`: (header, {name: read-only view into `data`}). Raises ValueError for anything
+    else."""
     view = memoryview(data).toreadonly()
     if len(view) < _PREFIX.size:
         raise ValueError(f"no array file: {len(view)} bytes are fewer than its {_PREFIX.size} first")
@@ -146,7 +159,9 @@ def from_bytes(data: bytes | memoryview) -> tuple[dict[str, Any], dict[str, np.n
     if _digest(bare, view[_PREFIX.size :]) != digest:
         raise ValueError("the file's digest does not match its content: cut, damaged or half written")
     arrays = {
-        name: np.frombuffer(view, dtype, count=int(np.prod(shape, dtype=np.int64)), offset=offset).reshape(shape)
+        name: np.frombuffer(view, dtype, count=int(np.prod(shape, dtype=np.int64)), offset=offset).reshape(
+            shape
+        )
         for name, (offset, dtype, shape) in places.items()
     }
     return outer["header"], arrays
@@ -161,7 +176,8 @@ def _check_padding(view: memoryview, start: int, places: dict[str, tuple[int, np
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Bytes -> file that is either absent, or what it was, or complete: temporary file, fsync, rename, fsync."""
+    """Bytes -> file that is either absent, or what it was, or complete: temporary file, fsync, rename,
+    fsync."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -185,7 +201,8 @@ def write(path: Path, header: dict[str, Any], arrays: Mapping[str, np.ndarray]) 
 
 
 def open_regular(path: Path, max_bytes: int) -> tuple[int, int]:
-    """(descriptor, size) of a plain file of 1 .. max_bytes bytes; ValueError for a link, pipe, device or folder."""
+    """(descriptor, size) of a plain file of 1 .. max_bytes bytes; ValueError for a link, pipe, device or
+    folder."""
     try:
         # O_NONBLOCK, because opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -199,7 +216,8 @@ def open_regular(path: Path, max_bytes: int) -> tuple[int, int]:
 
 
 def read(path: Path, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Map `path` and return (header, {name: read-only array}). Raises ValueError naming the file and what is wrong."""
+    """Map `path` and return (header, {name: read-only array}). Raises ValueError naming the file and what is
+    wrong."""
     descriptor, n_bytes = open_regular(path, max_bytes)
     try:
         mapped = mmap.mmap(descriptor, n_bytes, access=mmap.ACCESS_READ)

@@ -1,17 +1,19 @@
-"""General compressors for the artifact's bytes, by name, with bounded decompression; and the byte shuffle before them.
+"""General compressors for the artifact's bytes, by name, with bounded decompression; and the byte shuffle
+before them.
 
-What: `CODECS[name]` is (compress(data, level), decompress(data, max_bytes)); the second gives the original, 1 to
-max_bytes long, or raises ValueError. `shuffle` brings bytes of equal significance together, `unshuffle` undoes it.
+What: `CODECS[name]` is (compress(data, level), decompress(data, max_bytes)); the second gives the original, 1
+to max_bytes long, or raises ValueError. `shuffle` brings bytes of equal significance together, `unshuffle`
+undoes it.
 
-Why bounded: forty bytes of zstd can declare, or unfold to, gigabytes. A zstd frame declares its size, which is checked
-before anything is allocated; the other three do not, so their output is taken in pieces and given up as soon as it is
-too long. A cut stream and bytes after its end are refused, so that an artifact has no room for what nobody reads.
+Why bounded: forty bytes of zstd can declare, or unfold to, gigabytes. A zstd frame declares its size, which
+is checked before anything is allocated; the other three do not, so their output is taken in pieces and given
+up as soon as it is too long. A cut stream and bytes after its end are refused, so that an artifact has no
+room for what nobody reads.
 
-Equal input gives equal bytes as long as the compressor's version stays. Neutral value: shuffle with stride 1; an
-artifact is always compressed. Sources: #586 (zstd, level 22), #1493 (byte shuffle of stride 2, brotli 11; LZMA2 without
-a container for its code), the challenge's starting script (zlib). Not covered: what to compress (golf/stages/pack.py) and
-codes of known distribution (golf/storage/entropy.py).
-"""
+Equal input gives equal bytes as long as the compressor's version stays. Neutral value: shuffle with stride 1;
+an artifact is always compressed. Sources: #586 (zstd, level 22), #1493 (byte shuffle of stride 2, brotli 11;
+LZMA2 without a container for its code), the challenge's starting script (zlib). Not covered: what to compress
+(golf/stages/pack.py) and codes of known distribution (golf/storage/entropy.py)."""
 
 from __future__ import annotations
 
@@ -44,13 +46,18 @@ def decompress_zstd(data: bytes | memoryview, max_bytes: int) -> bytes:
             raise ValueError("zstd frame declares no content")
         if declared > max_bytes:
             raise ValueError(f"zstd frame declares {declared} bytes; at most {max_bytes} are read")
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=max_bytes, allow_extra_data=False)
+        return zstandard.ZstdDecompressor().decompress(
+            data, max_output_size=max_bytes, allow_extra_data=False
+        )
     except zstandard.ZstdError as error:
         raise ValueError(f"no whole zstd frame: {error}") from error
 
 
-def _unfold(name: str, decode: Callable[[bytes | memoryview], bytes], data: bytes | memoryview, max_bytes: int) -> bytes:
-    """All that `decode` gives for the whole of `data` and then, called with nothing, until it gives nothing."""
+def _unfold(
+    name: str, decode: Callable[[bytes | memoryview], bytes], data: bytes | memoryview, max_bytes: int
+) -> bytes:
+    """All that `decode` gives for the whole of `data` and then, called with nothing, until it gives
+    nothing."""
     content = bytearray()
     try:
         piece = decode(data)
@@ -81,8 +88,12 @@ def compress_brotli(data: bytes, level: int) -> bytes:
 def decompress_brotli(data: bytes | memoryview, max_bytes: int) -> bytes:
     """The content of exactly one stream, 1 to max_bytes long. Raises ValueError for anything else."""
     decoder = brotli.Decompressor()
-    content = _unfold("brotli", lambda new: decoder.process(new, output_buffer_limit=PIECE_BYTES), data, max_bytes)
-    _need_end("brotli", decoder.is_finished(), b"")  # bytes after the stream are an error of the decoder's own
+    content = _unfold(
+        "brotli", lambda new: decoder.process(new, output_buffer_limit=PIECE_BYTES), data, max_bytes
+    )
+    _need_end(
+        "brotli", decoder.is_finished(), b""
+    )  # bytes after the stream are an error of the decoder's own
     return content
 
 
@@ -94,11 +105,15 @@ def compress_lzma(data: bytes, level: int) -> bytes:
 def decompress_lzma(data: bytes | memoryview, max_bytes: int) -> bytes:
     """The content of exactly one LZMA2 stream, 1 to max_bytes long. Raises ValueError for anything else.
 
-    The dictionary is ours to choose, no header names it: what fits `max_bytes` never points back farther than that.
-    """
+    The dictionary is ours to choose, no header names it: what fits `max_bytes` never points back farther than
+    that."""
     dictionary = min(max(max_bytes, SMALLEST_DICTIONARY), LARGEST_DICTIONARY)
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": dictionary}])
-    content = _unfold("lzma", lambda new: b"" if decoder.eof else decoder.decompress(new, PIECE_BYTES), data, max_bytes)
+    decoder = lzma.LZMADecompressor(
+        lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": dictionary}]
+    )
+    content = _unfold(
+        "lzma", lambda new: b"" if decoder.eof else decoder.decompress(new, PIECE_BYTES), data, max_bytes
+    )
     _need_end("lzma", decoder.eof, decoder.unused_data)
     return content
 
@@ -111,7 +126,9 @@ def compress_zlib(data: bytes, level: int) -> bytes:
 def decompress_zlib(data: bytes | memoryview, max_bytes: int) -> bytes:
     """The content of exactly one stream, 1 to max_bytes long. Raises ValueError for anything else."""
     decoder = zlib.decompressobj()
-    content = _unfold("zlib", lambda new: decoder.decompress(new or decoder.unconsumed_tail, PIECE_BYTES), data, max_bytes)
+    content = _unfold(
+        "zlib", lambda new: decoder.decompress(new or decoder.unconsumed_tail, PIECE_BYTES), data, max_bytes
+    )
     _need_end("zlib", decoder.eof, decoder.unused_data)
     return content
 
@@ -125,7 +142,8 @@ CODECS: dict[str, tuple[Callable[[bytes, int], bytes], Callable[[bytes | memoryv
 
 
 def shuffle(data: bytes, stride: int) -> bytes:
-    """All bytes at places 0 mod stride, then 1 mod stride, and so on; any length. Stride 1 changes nothing. Source: #1493."""
+    """All bytes at places 0 mod stride, then 1 mod stride, and so on; any length. Stride 1 changes nothing.
+    Source: #1493."""
     places = _shuffled_places(len(data), stride)
     taken = np.frombuffer(data, np.uint8)
     return b"".join(taken[place].tobytes() for place in places)

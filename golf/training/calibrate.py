@@ -1,14 +1,14 @@
-"""Statistics for the quantiser, measured on training batches between the last step and the end of the train clock.
+"""Statistics for the quantiser, measured on training batches between the last step and the end of the train
+clock.
 
-What: `stats.hessian_batches` batches through the finished model give each weight the Hessian and the mean size of its
-inputs; `stats.fisher_batches` more, with gradients, give every matrix its Fisher diagonal; row scores were collected
-while training. Hessians are averaged over the ranks, gradients before they are squared, so that any number of processes
-finds the same. `rehearse` finds out beforehand how long that takes.
+What: `stats.hessian_batches` batches through the finished model give each weight the Hessian and the mean
+size of its inputs; `stats.fisher_batches` more, with gradients, give every matrix its Fisher diagonal; row
+scores were collected while training. Hessians are averaged over the ranks, gradients before they are squared,
+so that any number of processes finds the same. `rehearse` finds out beforehand how long that takes.
 
-Cost: a forward, or a forward and a backward pass a batch. Neutral: 0 batches, nothing runs. Source: #1493 (Hessians
-inside the train clock, after the average, with recurrence on), #1462 (Fisher over 50 batches).
-Not covered: what a quantiser makes of it (golf/stages/pack.py).
-"""
+Cost: a forward, or a forward and a backward pass a batch. Neutral: 0 batches, nothing runs. Source: #1493
+(Hessians inside the train clock, after the average, with recurrence on), #1462 (Fisher over 50 batches). Not
+covered: what a quantiser makes of it (golf/stages/pack.py)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ Statistics = dict[str, TensorStats]
 
 @torch.no_grad()
 def hessians(trainer: Trainer, batches: Iterable[Batch]) -> Statistics:
-    """Inputs of every weight that multiplies one. The model runs uncompiled: a compiled graph tells no hook."""
+    """Inputs of every weight that multiplies one. The model runs uncompiled: a compiled graph tells no
+    hook."""
     with InputStats(trainer.model.inputs()) as inputs:
         for batch in batches:
             for ids_BT, _ in trainer.passes(batch):
                 trainer.model(ids_BT, plan=trainer.plan)
     trainer.ranks.average(inputs.tensors())
-    return {name: TensorStats(hessian_CC=means.hessian_CC, activation_C=means.activation_C)
-            for name, means in inputs.result().items()}  # fmt: skip
+    return {
+        name: TensorStats(hessian_CC=means.hessian_CC, activation_C=means.activation_C)
+        for name, means in inputs.result().items()
+    }
 
 
 def fisher(trainer: Trainer, batches: Iterable[Batch]) -> Statistics:
@@ -76,8 +79,8 @@ def measure(trainer: Trainer, batches: Iterator[Batch]) -> Statistics:
 
 
 def rehearse(trainer: Trainer, batch: Batch) -> tuple[Statistics, float]:
-    """Statistics in the right shape from one batch, and the seconds that `measure` will take: what a batch takes the
-    second time that it runs, for as many as there will be."""
+    """Statistics in the right shape from one batch, and the seconds that `measure` will take: what a batch
+    takes the second time that it runs, for as many as there will be."""
     parts, seconds = [], 0.0
     for run, n in wanted(trainer.config.stats):
         run(trainer, [batch])

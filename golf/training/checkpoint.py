@@ -4,15 +4,16 @@
     statistics.arrays   float32 arrays NAME:hessian, NAME:activation, NAME:fisher, NAME:row_score; absent where the
                         recipe measures nothing
 
-Both are array files (golf/storage/arrays.py) whose header holds their kind, the digest of what decides a training
-(golf/recipe/config.py: recipes that differ in later sections only may share a checkpoint), seed, vocabulary and steps.
+Both are array files (golf/storage/arrays.py) whose header holds their kind, the digest of what decides a
+training (golf/recipe/config.py: recipes that differ in later sections only may share a checkpoint), seed,
+vocabulary and steps.
 
-Measured are: Hessian and activation of every weight that multiplies an input, Fisher and row score of every matrix.
-What a quantiser needs of it is not known to training, so nothing is left out for being small.
+Measured are: Hessian and activation of every weight that multiplies an input, Fisher and row score of every
+matrix. What a quantiser needs of it is not known to training, so nothing is left out for being small.
 
-Reading is strict: exactly the arrays that the recipe's model and its `stats` section ask for, of the right type and
-shape, or ValueError. Not covered: that both files come from one run, and whether the weights are any good.
-"""
+Reading is strict: exactly the arrays that the recipe's model and its `stats` section ask for, of the right
+type and shape, or ValueError. Not covered: that both files come from one run, and whether the weights are any
+good."""
 
 from __future__ import annotations
 
@@ -32,7 +33,12 @@ WEIGHTS_FILE = "weights.arrays"
 WEIGHTS_KIND = "golf-checkpoint-2"
 STATISTICS_FILE = "statistics.arrays"
 STATISTICS_KIND = "golf-statistics-1"
-ENDINGS = {"hessian": "hessian_CC", "activation": "activation_C", "fisher": "fisher_RC", "row_score": "row_score_R"}
+ENDINGS = {
+    "hessian": "hessian_CC",
+    "activation": "activation_C",
+    "fisher": "fisher_RC",
+    "row_score": "row_score_R",
+}
 """Ending of an array's name -> field of TensorStats."""
 Shapes = dict[str, tuple[int, ...]]
 
@@ -48,7 +54,8 @@ def shapes_of(config: Config, vocab_size: int) -> Shapes:
 
 
 def statistics_of(config: Config, vocab_size: int) -> dict[str, Shapes]:
-    """Name -> {ending -> shape} of everything that the recipe measures, in the order of the model's tensors."""
+    """Name -> {ending -> shape} of everything that the recipe measures, in the order of the model's
+    tensors."""
     stats, multiplied = config.stats, _on_meta(config, vocab_size).inputs()
     found: dict[str, Shapes] = {}
     for name, shape in shapes_of(config, vocab_size).items():
@@ -67,13 +74,26 @@ def statistics_of(config: Config, vocab_size: int) -> dict[str, Shapes]:
     return found
 
 
-def write(folder: Path, config: Config, vocab_size: int, seed: int, steps: int,
-          weights: Mapping[str, Tensor], stats: Mapping[str, TensorStats]) -> None:  # fmt: skip
+def write(
+    folder: Path,
+    config: Config,
+    vocab_size: int,
+    seed: int,
+    steps: int,
+    weights: Mapping[str, Tensor],
+    stats: Mapping[str, TensorStats],
+) -> None:
     """Write both files, each atomically; the second only where `stats` holds something."""
     facts = {"recipe_sha256": training_digest(config), "seed": seed, "vocab_size": vocab_size, "steps": steps}
-    arrays.write(folder / WEIGHTS_FILE, {"kind": WEIGHTS_KIND, **facts}, {n: _array(w) for n, w in weights.items()})
-    measured = {f"{name}:{ending}": _array(tensor) for name, of_one in stats.items()
-                for ending, field in ENDINGS.items() if (tensor := getattr(of_one, field)) is not None}
+    arrays.write(
+        folder / WEIGHTS_FILE, {"kind": WEIGHTS_KIND, **facts}, {n: _array(w) for n, w in weights.items()}
+    )
+    measured = {
+        f"{name}:{ending}": _array(tensor)
+        for name, of_one in stats.items()
+        for ending, field in ENDINGS.items()
+        if (tensor := getattr(of_one, field)) is not None
+    }
     if measured:
         arrays.write(folder / STATISTICS_FILE, {"kind": STATISTICS_KIND, **facts}, measured)
 
@@ -82,18 +102,24 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().float().cpu().numpy()
 
 
-def _read(path: Path, kind: str, config: Config, vocab_size: int, expected: Shapes, max_bytes: int) -> dict[str, Tensor]:
+def _read(
+    path: Path, kind: str, config: Config, vocab_size: int, expected: Shapes, max_bytes: int
+) -> dict[str, Tensor]:
     """Exactly the expected float32 arrays, copied, in the expected order; ValueError for anything else."""
     header, content = arrays.read(path, max_bytes=max_bytes)
     if header.get("kind") != kind or set(header) != {"kind", "recipe_sha256", "seed", "vocab_size", "steps"}:
-        raise ValueError(f"{path}: kind {header.get('kind')!r:.60} with {len(header)} facts, expected {kind!r} with 5")
+        raise ValueError(
+            f"{path}: kind {header.get('kind')!r:.60} with {len(header)} facts, expected {kind!r} with 5"
+        )
     if header["recipe_sha256"] != training_digest(config):
         raise ValueError(f"{path}: was trained with another recipe than {training_digest(config)[:12]}")
     if header["vocab_size"] != vocab_size:
         raise ValueError(f"{path}: vocabulary of {header['vocab_size']!r:.20}, expected {vocab_size}")
     if set(content) != set(expected):
         missing, extra = sorted(set(expected) - set(content))[:3], sorted(set(content) - set(expected))[:3]
-        raise ValueError(f"{path}: tensors differ from the recipe's model; missing {missing}, unknown {extra}")
+        raise ValueError(
+            f"{path}: tensors differ from the recipe's model; missing {missing}, unknown {extra}"
+        )
     for name, shape in expected.items():
         if content[name].dtype != np.float32 or content[name].shape != shape:
             found = f"{content[name].dtype} {list(content[name].shape)}"
@@ -112,16 +138,19 @@ def read_weights(folder: Path, config: Config, vocab_size: int, max_bytes: int) 
 def read_statistics(folder: Path, config: Config, vocab_size: int, max_bytes: int) -> dict[str, TensorStats]:
     """Statistics by the name of their weight, exactly those that the recipe asks for, or ValueError.
 
-    All of them are finite, and none but the Hessian's numbers off its diagonal is negative. A recipe that measures
-    nothing has none, whatever lies in the folder.
-    """
+    All of them are finite, and none but the Hessian's numbers off its diagonal is negative. A recipe that
+    measures nothing has none, whatever lies in the folder."""
     wanted, path = statistics_of(config, vocab_size), folder / STATISTICS_FILE
     if not wanted:
         return {}
-    expected = {f"{name}:{ending}": shape for name, asked in wanted.items() for ending, shape in asked.items()}
+    expected = {
+        f"{name}:{ending}": shape for name, asked in wanted.items() for ending, shape in asked.items()
+    }
     content = _read(path, STATISTICS_KIND, config, vocab_size, expected, max_bytes)
     for name, tensor in content.items():
         if bool(((tensor.diagonal() if name.endswith(":hessian") else tensor) < 0).any()):
             raise ValueError(f"{path}: {name} is negative where it cannot be")
-    return {name: TensorStats(**{ENDINGS[ending]: content[f"{name}:{ending}"] for ending in asked})
-            for name, asked in wanted.items()}
+    return {
+        name: TensorStats(**{ENDINGS[ending]: content[f"{name}:{ending}"] for ending in asked})
+        for name, asked in wanted.items()
+    }

@@ -1,7 +1,7 @@
 """What ends a training: a wall clock, or a number of steps. Both say where the run stands, as a Moment.
 
-Not covered: what is kept free for the end of a run (golf/stages/train.py), and agreement between ranks, which ask rank 0's.
-"""
+Not covered: what is kept free for the end of a run (golf/stages/train.py), and agreement between ranks, which
+ask rank 0's."""
 
 from __future__ import annotations
 

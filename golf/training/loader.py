@@ -1,12 +1,12 @@
 """Training tokens from the judge's descriptors, and the two loaders: which tokens a logical rank reads next.
 
-A shard is 256 little-endian int32 (20240520, 1, number of tokens, zeros) and then uint16 tokens. A batch has rows for 8
-logical ranks, whatever the number of processes, and a loader's rows depend on the logical rank and on what was read
-before, alone: so any number of processes reads the same.
+A shard is 256 little-endian int32 (20240520, 1, number of tokens, zeros) and then uint16 tokens. A batch has
+rows for 8 logical ranks, whatever the number of processes, and a loader's rows depend on the logical rank and
+on what was read before, alone: so any number of processes reads the same.
 
-`stream`, the challenge's starting script (loader A): all shards in order make one stream that wraps around. A batch
-takes 8 spans of n + 1 tokens one after another, one for each logical rank, n being the targets of a logical rank; inputs
-are a span without its last token, targets without its first, cut into rows.
+`stream`, the challenge's starting script (loader A): all shards in order make one stream that wraps around. A
+batch takes 8 spans of n + 1 tokens one after another, one for each logical rank, n being the targets of a
+logical rank; inputs are a span without its last token, targets without its first, cut into rows.
 
 `shuffled` (loader B, source: #1493): see `Shuffled`. Not covered: document borders.
 """
@@ -44,9 +44,13 @@ def map_shard(descriptor: int, name: str, n_tokens: int) -> np.ndarray:
         found = list(map(int, numbers[:4]))
         raise ShardError(f"shard {name}: header begins {found}, expected [{MAGIC}, {VERSION}, n, 0]")
     if int(numbers[2]) != n_tokens or n_tokens < 1:
-        raise ShardError(f"shard {name}: header says {int(numbers[2])} tokens, the judge announced {n_tokens}")
+        raise ShardError(
+            f"shard {name}: header says {int(numbers[2])} tokens, the judge announced {n_tokens}"
+        )
     if n_bytes != HEADER_BYTES + 2 * n_tokens:
-        raise ShardError(f"shard {name}: {n_bytes} bytes, expected {HEADER_BYTES + 2 * n_tokens} for {n_tokens} tokens")
+        raise ShardError(
+            f"shard {name}: {n_bytes} bytes, expected {HEADER_BYTES + 2 * n_tokens} for {n_tokens} tokens"
+        )
     mapped = mmap.mmap(descriptor, n_bytes, access=mmap.ACCESS_READ)
     return np.frombuffer(mapped, dtype="<u2", offset=HEADER_BYTES)
 
@@ -114,30 +118,36 @@ class Stream:
         n = batch_tokens // LOGICAL_RANKS
         spans = np.stack([self.tokens.read(self.position + rank * (n + 1), n + 1) for rank in self.ranks])
         self.skip(batch_tokens)
-        ids, targets = (torch.from_numpy(np.ascontiguousarray(part)) for part in (spans[:, :-1], spans[:, 1:]))
+        ids, targets = (
+            torch.from_numpy(np.ascontiguousarray(part)) for part in (spans[:, :-1], spans[:, 1:])
+        )
         return Batch(ids.view(-1, self.seq_len), targets.view(-1, self.seq_len))
 
 
 def share(shards: Shards, rank: int) -> Shards:
-    """The shards of a logical rank: every eighth, or where there are fewer than 8, the rank-th eighth of each."""
+    """The shards of a logical rank: every eighth, or where there are fewer than 8, the rank-th eighth of
+    each."""
     if len(shards) >= LOGICAL_RANKS:
         return shards[rank::LOGICAL_RANKS]
     return [(name, np.array_split(tokens, LOGICAL_RANKS)[rank]) for name, tokens in shards]
 
 
 class RowOrder:
-    """The rows of one logical rank in random order, each once before any comes again: (shard, first token) of each.
+    """The rows of one logical rank in random order, each once before any comes again: (shard, first token) of
+    each.
 
-    A pass cuts each shard into rows of n + 1 tokens, one of which is shared with the next row, from a random phase
-    below n on. Drawing a shard in proportion to the rows that it has left, and one of these, is drawing a permutation
-    of all rows, which is what is done. The numbers are PCG64(rank)'s and not the run's seed's. Memory: 8 bytes a row.
-    """
+    A pass cuts each shard into rows of n + 1 tokens, one of which is shared with the next row, from a random
+    phase below n on. Drawing a shard in proportion to the rows that it has left, and one of these, is drawing
+    a permutation of all rows, which is what is done. The numbers are PCG64(rank)'s and not the run's seed's.
+    Memory: 8 bytes a row."""
 
     def __init__(self, lengths: Sequence[int], rank: int, seq_len: int) -> None:
         self.lengths, self.seq_len = np.asarray(lengths), seq_len
         self.random = np.random.Generator(np.random.PCG64(rank))
         if self.lengths.max(initial=0) <= seq_len:
-            raise ShardError(f"logical rank {rank}: its part of each shard is shorter than a row of {seq_len} + 1 tokens")
+            raise ShardError(
+                f"logical rank {rank}: its part of each shard is shorter than a row of {seq_len} + 1 tokens"
+            )
         self.order = np.empty(0, dtype=np.int64)
         self.next = 0
 
@@ -163,15 +173,18 @@ class RowOrder:
 
 
 class Shuffled:
-    """Loader B: each logical rank draws rows from its own shards, in an order of its own (`share`, `RowOrder`)."""
+    """Loader B: each logical rank draws rows from its own shards, in an order of its own (`share`,
+    `RowOrder`)."""
 
     def __init__(self, shards: Shards, vocab_size: int, ranks: range, seq_len: int) -> None:
         if not shards:
             raise ShardError("no training shards")
         self.vocab_size, self.ranks, self.seq_len = vocab_size, ranks, seq_len
         self.shares = [share(shards, rank) for rank in ranks]
-        self.orders = [RowOrder([len(tokens) for _, tokens in own], rank, seq_len)
-                       for rank, own in zip(ranks, self.shares, strict=True)]  # fmt: skip
+        self.orders = [
+            RowOrder([len(tokens) for _, tokens in own], rank, seq_len)
+            for rank, own in zip(ranks, self.shares, strict=True)
+        ]
 
     def skip(self, batch_tokens: int) -> None:
         """Go past the next batch of so many targets over all logical ranks, without reading it."""

@@ -1,10 +1,11 @@
 """Everything that learns, and one step of it: model, optimizer, average and row scores of one process.
 
-The state of a run is a flat dict of tensors by name: copied and put back it undoes a warm-up, written to a file it
-continues a run elsewhere, bit for bit (on the same machine and number of ranks; the loader has to skip what was read).
+The state of a run is a flat dict of tensors by name: copied and put back it undoes a warm-up, written to a
+file it continues a run elsewhere, bit for bit (on the same machine and number of ranks; the loader has to
+skip what was read).
 
-Not covered: data and clocks (golf/stages/train.py), and what is measured after the last step (golf/training/calibrate.py).
-"""
+Not covered: data and clocks (golf/stages/train.py), and what is measured after the last step
+(golf/training/calibrate.py)."""
 
 from __future__ import annotations
 
@@ -50,13 +51,18 @@ class Trainer:
         self.parameters = dict(self.model.named_parameters())
         self.matrices = {name: p for name, p in self.parameters.items() if p.ndim == 2}
         self.optimizer = Optimizer(
-            self.parameters.items(), config.optim,
-            dtype=dtype, rank=ranks.rank, world=ranks.world, all_reduce=ranks.all_reduce,
-        )  # fmt: skip
+            self.parameters.items(),
+            config.optim,
+            dtype=dtype,
+            rank=ranks.rank,
+            world=ranks.world,
+            all_reduce=ranks.all_reduce,
+        )
         averaging = config.optim.ema_decay > 0 or config.optim.ema_fraction > 0
         self.ema = Ema(self.parameters.items()) if averaging else None
         self.rows = RowScores(self.matrices.items()) if config.stats.row_score_every else None
-        # Made once: a compiled graph is kept for this very object, and another one would be compiled for again.
+        # Made once: a compiled graph is kept for this very object, and another one would be compiled for
+        # again.
         self.grid = partial(fake_quantise, bits=config.train.qat_bits)
         self.enter(phases.at(TrainingProgress(0, 0.0), config))
 
@@ -70,8 +76,8 @@ class Trainer:
         self.phase = phase
 
     def step(self, batch: loader.Batch, now: TrainingProgress) -> Tensor:
-        """One update of everything, in the phase of this moment; returns this process's mean loss in nats, on its
-        device, still being computed."""
+        """One update of everything, in the phase of this moment; returns this process's mean loss in nats, on
+        its device, still being computed."""
         phase = phases.at(now, self.config)
         if phase != self.phase:
             self.enter(phase)
@@ -95,7 +101,8 @@ class Trainer:
             yield loader.Batch(*(tensor.to(self.ranks.device, non_blocking=True) for tensor in part))
 
     def backward(self, batch: loader.Batch) -> Tensor:
-        """Gradients of the mean cross-entropy over all ranks; returns the mean over the rows of this process."""
+        """Gradients of the mean cross-entropy over all ranks; returns the mean over the rows of this
+        process."""
         total = torch.zeros((), device=self.ranks.device)
         for ids_BT, targets_BT in self.passes(batch):
             logits_BTV = self.forward(ids_BT, plan=self.plan)
@@ -108,7 +115,8 @@ class Trainer:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """After the last step: the average becomes the weights, and the model is what it will be when it predicts."""
+        """After the last step: the average becomes the weights, and the model is what it will be when it
+        predicts."""
         self.enter(Phase(looped=True, quantised=False))
         if self.ema:
             for name, average in self.ema.state().items():
@@ -116,25 +124,36 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a step leaves for the next one, by name: the tensors themselves."""
-        parts: dict[str, Mapping[str, Tensor]] = {"weight": self.parameters, "optimizer": self.optimizer.state()}
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "weight": self.parameters,
+            "optimizer": self.optimizer.state(),
+        }
         if self.ema:
             parts["average"] = self.ema.state()
         if self.rows:
             parts["row_score"] = dict(zip((*self.matrices, "count"), self.rows.tensors(), strict=True))
-        return {f"{part}:{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+        return {
+            f"{part}:{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()
+        }
 
     @torch.no_grad()
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Put back a copy of `state`; ValueError where it is of another run."""
         state = self.state()
-        if {name: tensor.shape for name, tensor in state.items()} != {name: saved[name].shape for name in saved}:
+        if {name: tensor.shape for name, tensor in state.items()} != {
+            name: saved[name].shape for name in saved
+        }:
             raise ValueError("the state of a training with other tensors cannot be put back")
         for name, tensor in state.items():
             tensor.copy_(saved[name])
 
     def _facts(self) -> dict[str, str | int]:
-        return {"kind": STATE_KIND, "recipe_sha256": training_digest(self.config), "seed": self.seed,
-                "vocab_size": self.vocab_size}  # fmt: skip
+        return {
+            "kind": STATE_KIND,
+            "recipe_sha256": training_digest(self.config),
+            "seed": self.seed,
+            "vocab_size": self.vocab_size,
+        }
 
     def write(self, path: Path, steps: int) -> None:
         """Write the state after so many steps to an array file."""
@@ -142,7 +161,8 @@ class Trainer:
         arrays.write(path, {**self._facts(), "steps": steps}, tensors)
 
     def read(self, path: Path) -> int:
-        """Continue from a file that `write` made for the same recipe and seed; returns the steps that were done."""
+        """Continue from a file that `write` made for the same recipe and seed; returns the steps that were
+        done."""
         header, tensors = arrays.read(path)
         steps = header.pop("steps", None)
         if header != self._facts() or type(steps) is not int:

@@ -1,9 +1,9 @@
 """Reports of folders that were audited before, by what the folders hold and by the audit's own code.
 
-A key is the hash of every byte that an audit can depend on: what was read of the folder, its name and its shelf's, the sources
-of harness/audit and the interpreter that parses. So a changed file, rule or Python asks anew, and an interrupted audit of many
-folders goes on where it stopped. Not covered: whoever can write to the cache can write reports.
-"""
+A key is the hash of every byte that an audit can depend on: what was read of the folder, its name and its
+shelf's, the sources of harness/audit and the interpreter that parses. So a changed file, rule or Python asks
+anew, and an interrupted audit of many folders goes on where it stopped. Not covered: whoever can write to the
+cache can write reports."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ def load(kept: Path, name: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     report = entry.get("report") if isinstance(entry, dict) and entry.get("key") == name else None
-    return report if isinstance(report, dict) and {"schema", "folder", "verdict", "findings", "record"} <= report.keys() else None
+    return (
+        report
+        if isinstance(report, dict) and {"schema", "folder", "verdict", "findings", "record"} <= report.keys()
+        else None
+    )
 
 
 def save(kept: Path, name: str, report: dict[str, Any]) -> None:
@@ -67,5 +71,7 @@ def save(kept: Path, name: str, report: dict[str, Any]) -> None:
     try:
         rundir.write_json(kept / name[:2] / f"{name}.json", {"key": name, "report": report})
     except OSError as error:
-        raise NotKept(f"{kept}: the audit's cache cannot be written ({error.strerror or error})",
-                      hint="check disk space and permissions, name another --cache, or do without by --fresh") from error
+        raise NotKept(
+            f"{kept}: the audit's cache cannot be written ({error.strerror or error})",
+            hint="check disk space and permissions, name another --cache, or do without by --fresh",
+        ) from error

@@ -1,8 +1,9 @@
-"""What the audit found by one rule in one folder: an outcome, the lines that decide it, and what would clear it.
+"""What the audit found by one rule in one folder: an outcome, the lines that decide it, and what would clear
+it.
 
-A finding speaks of what was published, never of a person. `fail` needs lines that leave no other reading; `question` is a
-thing that a reviewer must ask; `unknown` says why it could not be told. Not covered: what a rule is (rulebook.py).
-"""
+A finding speaks of what was published, never of a person. `fail` needs lines that leave no other reading;
+`question` is a thing that a reviewer must ask; `unknown` says why it could not be told. Not covered: what a
+rule is (rulebook.py)."""
 
 from __future__ import annotations
 
@@ -36,5 +37,11 @@ class Finding(NamedTuple):
 
     def public(self) -> dict[str, Any]:
         """The finding as `--json` prints it."""
-        return {"rule": self.rule, "condition": self.condition, "outcome": self.outcome, "message": self.message,
-                "evidence": [place._asdict() for place in self.evidence], "clears": self.clears}
+        return {
+            "rule": self.rule,
+            "condition": self.condition,
+            "outcome": self.outcome,
+            "message": self.message,
+            "evidence": [place._asdict() for place in self.evidence],
+            "clears": self.clears,
+        }

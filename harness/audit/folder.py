@@ -1,9 +1,8 @@
 """Record folders: finding them under a path, and reading one within limits.
 
-Folders are uneven: submission.json or not, train_gpt.py or another name, logs beside it or in logs/, several configurations
-in one. What a folder ships that is not read as text is kept by name, since a program may hide in it. Links, pipes and devices
-are never opened. Not covered: what the texts say.
-"""
+Folders are uneven: submission.json or not, train_gpt.py or another name, logs beside it or in logs/, several
+configurations in one. What a folder ships that is not read as text is kept by name, since a program may hide
+in it. Links, pipes and devices are never opened. Not covered: what the texts say."""
 
 from __future__ import annotations
 
@@ -18,9 +17,35 @@ from harness.base.errors import UsageError
 
 TEXT = (".py", ".md", ".log", ".txt", ".json", ".sh", ".c", ".cpp", ".cu", ".rs", ".ipynb")
 ARCHIVE = (".pyz",)
-DATA = (".model", ".vocab", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".csv", ".tsv", ".npz", ".npy", ".yaml",
-        ".yml", ".toml", ".html", ".jsonl", ".ptz", ".pt", ".bin", ".safetensors", ".cfg", ".lock", ".patch", ".diff",
-        ".gitignore", ".gitkeep")
+DATA = (
+    ".model",
+    ".vocab",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".svg",
+    ".pdf",
+    ".csv",
+    ".tsv",
+    ".npz",
+    ".npy",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".html",
+    ".jsonl",
+    ".ptz",
+    ".pt",
+    ".bin",
+    ".safetensors",
+    ".cfg",
+    ".lock",
+    ".patch",
+    ".diff",
+    ".gitignore",
+    ".gitkeep",
+)
 """Files that are no program; anything else that is not read might be one."""
 MAX_FILE = 3_000_000
 MAX_FILES = 400
@@ -66,27 +91,39 @@ def _listed(folder: Path) -> _Listed:
 def folders(path: Path) -> list[Path]:
     """The record folders under `path`, or itself where it is one. Raises UsageError where there are none."""
     if not path.is_dir():
-        raise UsageError(f"{path}: no such folder", hint="a record folder, or a checkout of the challenge's repository")
+        raise UsageError(
+            f"{path}: no such folder", hint="a record folder, or a checkout of the challenge's repository"
+        )
     found = _found(path / "records" if (path / "records").is_dir() else path, 0)
     if not found:
-        raise UsageError(f"{path}: no record folder in it", hint="one holds submission.json, a train script, a log or a README")
+        raise UsageError(
+            f"{path}: no record folder in it",
+            hint="one holds submission.json, a train script, a log or a README",
+        )
     return found
 
 
 def _found(folder: Path, depth: int) -> list[Path]:
-    """Records in the order of their names. A folder with a README alone is one where nothing below speaks for itself."""
+    """Records in the order of their names. A folder with a README alone is one where nothing below speaks for
+    itself."""
     listed = _listed(folder)
     names = [file.name for file in listed.files]
     shelf = bool(SHELF.match(folder.name))
     if not shelf and any(CLAIM.match(name) or SIGN.search(name) for name in names):
         return [folder]
-    below = [record for inner in listed.folders for record in _found(inner, depth + 1)] if depth < MAX_DEPTH else []
+    below = (
+        [record for inner in listed.folders for record in _found(inner, depth + 1)]
+        if depth < MAX_DEPTH
+        else []
+    )
     if shelf:
         return below
     described = any(README.match(name) for name in names)
     if described and not any(_speaks(record) for record in below):
         return [folder]
-    if below and all(record.parent == folder and LOGS.search(record.name) and not _speaks(record) for record in below):
+    if below and all(
+        record.parent == folder and LOGS.search(record.name) and not _speaks(record) for record in below
+    ):
         return [folder]
     return below
 
@@ -118,7 +155,8 @@ class Held(NamedTuple):
 
 
 def hold(folder: Path) -> Held:
-    """Texts and runnable archives of a folder: MAX_FILE bytes of each, MAX_FILES of them, MAX_TOTAL bytes together."""
+    """Texts and runnable archives of a folder: MAX_FILE bytes of each, MAX_FILES of them, MAX_TOTAL bytes
+    together."""
     held, total = Held({}, {}, []), 0
     waiting = [(folder, 0)]
     while waiting:
@@ -155,7 +193,8 @@ def hold(folder: Path) -> Held:
 
 
 def _data(file: Path, n_bytes: int) -> bytes | None:
-    """The file's first bytes; opened so that neither a link nor a pipe put there meanwhile is followed or waited for."""
+    """The file's first bytes; opened so that neither a link nor a pipe put there meanwhile is followed or
+    waited for."""
     try:
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as opened:

@@ -1,8 +1,8 @@
-"""Findings where reviewers already look: annotations of GitHub Actions, a short comment, SARIF 2.1.0 for code scanning.
+"""Findings where reviewers already look: annotations of GitHub Actions, a short comment, SARIF 2.1.0 for code
+scanning.
 
-A report is the object that `pgolf audit --json` prints (folder, headline, seeds, verdict, findings). What submitters wrote
-is escaped for the place it goes to. Not covered: the page (page.py).
-"""
+A report is the object that `pgolf audit --json` prints (folder, headline, seeds, verdict, findings). What
+submitters wrote is escaped for the place it goes to. Not covered: the page (page.py)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ GUIDE = "docs/audit.md"
 
 def told(report: Report) -> list[dict[str, Any]]:
     """What a reader must see: everything but passes, the gravest first."""
-    return sorted((found for found in report["findings"] if found["outcome"] != "pass"),
-                  key=lambda found: ORDER.index(found["outcome"]))
+    return sorted(
+        (found for found in report["findings"] if found["outcome"] != "pass"),
+        key=lambda found: ORDER.index(found["outcome"]),
+    )
 
 
 def pointed(report: Report) -> list[dict[str, Any]]:
-    """Of these, what is said of a place or is more than `unknown`; a fact that the folder does not state has no line to mark."""
+    """Of these, what is said of a place or is more than `unknown`; a fact that the folder does not state has
+    no line to mark."""
     return [found for found in told(report) if found["evidence"] or found["outcome"] != "unknown"]
 
 
@@ -42,14 +45,17 @@ def message(found: dict[str, Any]) -> str:
 
 
 def github(reports: Iterable[Report]) -> str:
-    """Workflow commands, one a finding, at its first line. `%`, line ends and, in properties, `:` and `,` are escaped."""
+    """Workflow commands, one a finding, at its first line. `%`, line ends and, in properties, `:` and `,` are
+    escaped."""
     lines = []
     for report in reports:
         for found in pointed(report):
             place = found["evidence"][0] if found["evidence"] else None
             file, line = shipped(place) if place else ("", None)
             where = {"file": f"{report['folder']}/{file}".rstrip("/"), "line": line, "title": found["rule"]}
-            properties = ",".join(f"{key}={_property(value)}" for key, value in where.items() if value is not None)
+            properties = ",".join(
+                f"{key}={_property(value)}" for key, value in where.items() if value is not None
+            )
             lines.append(f"::{LEVEL[found['outcome']]} {properties}::{_data(message(found))}")
     return "\n".join(lines)
 
@@ -69,11 +75,15 @@ def _property(value: object) -> str:
 
 
 def markdown(reports: Sequence[Report]) -> str:
-    """A comment of at most one screen: one line a folder, then the gravest findings; says how many are left out."""
+    """A comment of at most one screen: one line a folder, then the gravest findings; says how many are left
+    out."""
     lines = ["### pgolf audit", ""]
     for report in reports[:6]:
         bpb = report.get("headline_bpb")
-        lines.append(f"**{_shown(report['verdict'])}** · {_shown(report['folder'])}" + (f" · {bpb:.4f} bpb" if bpb else ""))
+        lines.append(
+            f"**{_shown(report['verdict'])}** · {_shown(report['folder'])}"
+            + (f" · {bpb:.4f} bpb" if bpb else "")
+        )
     if len(reports) > 6:
         lines.append(f"… and {len(reports) - 6} more folders")
     rows = [(report, found) for report in reports for found in told(report) if found["outcome"] != "unknown"]
@@ -85,13 +95,17 @@ def markdown(reports: Sequence[Report]) -> str:
         place = found["evidence"][0] if found["evidence"] else None
         where = f"{place['file']}:{place['line'] or ''}".rstrip(":") if place else ""
         text = message(found)
-        text = text if len(text) <= MAX_CELL else text[:MAX_CELL - 1] + "…"
+        text = text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
         rule = f"{_shown(found['rule'])} {found['condition'] or ''}"
         lines.append(f"| {found['outcome']} | {rule} | {_shown(where)} | {_shown(text)} |")
     left = len(rows) - room
     if left > 0:
         lines.append(f"\n{left} more: `pgolf audit --format sarif`")
-    lines += ["", "Read from what was published; nothing was run. `pgolf explain RULE` says what a rule checks and cannot see."]
+    lines += [
+        "",
+        "Read from what was published; nothing was run. `pgolf explain RULE` says what a rule checks and "
+        "cannot see.",
+    ]
     return "\n".join(lines)
 
 
@@ -101,30 +115,60 @@ def _shown(text: str) -> str:
 
 
 def sarif(reports: Iterable[Report], version: str) -> dict[str, Any]:
-    """One run of SARIF 2.1.0 with the findings that `pointed` names, each with its rule, places and a fingerprint."""
+    """One run of SARIF 2.1.0 with the findings that `pointed` names, each with its rule, places and a
+    fingerprint."""
     book = entries()
     results, used = [], dict[str, None]()
     for report in reports:
         for found in pointed(report):
             used[found["rule"]] = None
             places = [_location(report["folder"], place) for place in found["evidence"]] or [
-                _location(report["folder"], {"file": "", "line": None, "text": ""})]
-            results.append({"ruleId": found["rule"], "ruleIndex": list(used).index(found["rule"]),
-                            "level": SARIF_LEVEL[found["outcome"]], "message": {"text": message(found)},
-                            "locations": places[:1], **({"relatedLocations": places[1:]} if places[1:] else {}),
-                            "partialFingerprints": {"pgolf/v1": f"{report['folder']}:{found['rule']}:"
-                                                    + (found["evidence"][0]["text"] if found["evidence"] else "")},
-                            "properties": {"outcome": found["outcome"], "condition": found["condition"]}})
-    rules = [{"id": rule, "shortDescription": {"text": book[rule].title if rule in book else rule},
-              "help": {"text": f"{book[rule].checks}. Limits: {book[rule].limits}" if rule in book else GUIDE}} for rule in used]
-    return {"$schema": SCHEMA, "version": "2.1.0",
-            "runs": [{"tool": {"driver": {"name": "pgolf audit", "version": version, "rules": rules}},
-                      "columnKind": "unicodeCodePoints", "results": results}]}
+                _location(report["folder"], {"file": "", "line": None, "text": ""})
+            ]
+            results.append(
+                {
+                    "ruleId": found["rule"],
+                    "ruleIndex": list(used).index(found["rule"]),
+                    "level": SARIF_LEVEL[found["outcome"]],
+                    "message": {"text": message(found)},
+                    "locations": places[:1],
+                    **({"relatedLocations": places[1:]} if places[1:] else {}),
+                    "partialFingerprints": {
+                        "pgolf/v1": f"{report['folder']}:{found['rule']}:"
+                        + (found["evidence"][0]["text"] if found["evidence"] else "")
+                    },
+                    "properties": {"outcome": found["outcome"], "condition": found["condition"]},
+                }
+            )
+    rules = [
+        {
+            "id": rule,
+            "shortDescription": {"text": book[rule].title if rule in book else rule},
+            "help": {"text": f"{book[rule].checks}. Limits: {book[rule].limits}" if rule in book else GUIDE},
+        }
+        for rule in used
+    ]
+    return {
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": {"name": "pgolf audit", "version": version, "rules": rules}},
+                "columnKind": "unicodeCodePoints",
+                "results": results,
+            }
+        ],
+    }
 
 
 def _location(folder: str, place: dict[str, Any]) -> dict[str, Any]:
     file, line = shipped(place)
-    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(f"{folder}/{file}".rstrip("/"), errors="surrogateescape")}}
+    physical: dict[str, Any] = {
+        "artifactLocation": {"uri": quote(f"{folder}/{file}".rstrip("/"), errors="surrogateescape")}
+    }
     if line:
-        physical["region"] = {"startLine": line, **({"snippet": {"text": place["text"]}} if place["text"] else {})}
+        physical["region"] = {
+            "startLine": line,
+            **({"snippet": {"text": place["text"]}} if place["text"] else {}),
+        }
     return {"physicalLocation": physical}

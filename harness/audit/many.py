@@ -1,9 +1,10 @@
-"""Many folders at once: workers of their own process, each folder under a clock and a memory limit, reports in order.
+"""Many folders at once: workers of their own process, each folder under a clock and a memory limit, reports
+in order.
 
-What one folder does to its worker costs that folder alone: a worker that dies or runs over its time is replaced, and the
-folder's report says so (`not-audited`). Nothing but JSON passes between the processes. An executor of the standard library
-cannot do this: one dead worker breaks it, and it kills none. Not covered: what is asked of a folder (audit.py).
-"""
+What one folder does to its worker costs that folder alone: a worker that dies or runs over its time is
+replaced, and the folder's report says so (`not-audited`). Nothing but JSON passes between the processes. An
+executor of the standard library cannot do this: one dead worker breaks it, and it kills none. Not covered:
+what is asked of a folder (audit.py)."""
 
 from __future__ import annotations
 
@@ -75,13 +76,13 @@ def one(folder: Path, kept: Path | None) -> tuple[dict[str, Any], bool]:
     return report, False
 
 
-def many(folders: Sequence[Path], *, workers: int, kept: Path | None, seconds: float = SECONDS,
-         work: Audit = one) -> Iterator[Audited]:
+def many(
+    folders: Sequence[Path], *, workers: int, kept: Path | None, seconds: float = SECONDS, work: Audit = one
+) -> Iterator[Audited]:
     """Reports in the order of `folders`, each as soon as it and those before it are there.
 
-    `seconds` is the clock of one folder. Raises cache.NotKept where the cache in `kept` cannot be written. Stopping early stops
-    the workers.
-    """
+    `seconds` is the clock of one folder. Raises cache.NotKept where the cache in `kept` cannot be written.
+    Stopping early stops the workers."""
     waiting = deque(enumerate(folders))
     ready: dict[int, Audited] = {}
     pool: list[Worker] = []
@@ -102,7 +103,10 @@ def many(folders: Sequence[Path], *, workers: int, kept: Path | None, seconds: f
                 if connection in heard:
                     answer, lives = _answer(worker, folders[worker.at])
                 elif time.monotonic() >= worker.deadline:
-                    answer, lives = _not_audited(folders[worker.at], f"it took more than {seconds:g} s"), False
+                    answer, lives = (
+                        _not_audited(folders[worker.at], f"it took more than {seconds:g} s"),
+                        False,
+                    )
                 else:
                     continue
                 ready[worker.at], worker.at = answer, None
@@ -126,7 +130,9 @@ def _answer(worker: Worker, folder: Path) -> tuple[Audited, bool]:
         return _not_audited(folder, f"its process died (exit code {worker.process.exitcode})"), False
     if "not_kept" in said:
         raise cache.NotKept(said["not_kept"])
-    return (Audited(said["report"], said["known"]) if "report" in said else _not_audited(folder, said["reason"])), True
+    return (
+        Audited(said["report"], said["known"]) if "report" in said else _not_audited(folder, said["reason"])
+    ), True
 
 
 def _not_audited(folder: Path, reason: str) -> Audited:
@@ -134,12 +140,15 @@ def _not_audited(folder: Path, reason: str) -> Audited:
 
 
 def _serve(work: Audit, kept: Path | None, connection: Connection, parent: int) -> None:
-    """A worker: folders in, reports out, until the parent is gone. It takes no signal meant for the command."""
+    """A worker: folders in, reports out, until the parent is gone. It takes no signal meant for the
+    command."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _limit_memory()
     gc.freeze()
-    gc.disable()  # a fifth of the time would go into looking for cycles, which trees have none of; after each folder is enough
+    # a fifth of the time would go into looking for cycles, which trees have none of; after each folder is
+    # enough
+    gc.disable()
     while True:
         while not connection.poll(1.0):
             if os.getppid() != parent:
@@ -153,7 +162,9 @@ def _serve(work: Audit, kept: Path | None, connection: Connection, parent: int) 
             said = {"not_kept": str(error)}
         except MemoryError:
             said = {"reason": f"it needs more than {MEMORY_BYTES:,} bytes of memory"}
-        except Exception as error:  # a fault of ours in one folder must not cost the others; its name is in the report
+        except (
+            Exception
+        ) as error:  # a fault of ours in one folder must not cost the others; its name is in the report
             said = {"reason": f"the audit failed ({type(error).__name__}: {str(error)[:200]})"}
         connection.send_bytes(json.dumps(said).encode())
         gc.collect()

@@ -1,8 +1,8 @@
 """One HTML page for many folders: sorts by any column, filters by text and verdict, evidence a click away.
 
-The page holds everything, loads nothing, and runs one script of ours, allowed by its hash alone; what submitters wrote is
-escaped by the template engine. Not covered: what is shown (formats.py has the other forms).
-"""
+The page holds everything, loads nothing, and runs one script of ours, allowed by its hash alone; what
+submitters wrote is escaped by the template engine. Not covered: what is shown (formats.py has the other
+forms)."""
 
 from __future__ import annotations
 
@@ -32,19 +32,43 @@ def page(reports: Sequence[dict[str, Any]]) -> str:
         findings = [{**found, "said": message(found)} for found in told(report)]
         seeds = report.get("seeds") or []
         sizes = [seed["counted_bytes"] for seed in seeds if seed.get("counted_bytes")]
-        rows.append({"folder": report["folder"][len(shared):], "verdict": report["verdict"], "bpb": report.get("headline_bpb"),
-                     "kind": report.get("headline_kind"), "seeds": len(seeds), "bytes": max(sizes, default=None),
-                     "findings": findings, "counts": [counts[outcome] for outcome in ORDER[:3]],
-                     "rules": " ".join(sorted({found["rule"] for found in findings}))})
+        rows.append(
+            {
+                "folder": report["folder"][len(shared) :],
+                "verdict": report["verdict"],
+                "bpb": report.get("headline_bpb"),
+                "kind": report.get("headline_kind"),
+                "seeds": len(seeds),
+                "bytes": max(sizes, default=None),
+                "findings": findings,
+                "counts": [counts[outcome] for outcome in ORDER[:3]],
+                "rules": " ".join(sorted({found["rule"] for found in findings})),
+            }
+        )
     verdicts = Counter(row["verdict"] for row in rows)
-    return text.environment(autoescape=True).get_template("audit.html.j2").render(
-        rows=rows, shared=shared, verdicts=sorted(verdicts.items()), script=Markup(script), allowed=allowed)
+    return (
+        text.environment(autoescape=True)
+        .get_template("audit.html.j2")
+        .render(
+            rows=rows,
+            shared=shared,
+            verdicts=sorted(verdicts.items()),
+            script=Markup(script),
+            allowed=allowed,
+        )
+    )
 
 
 def _shared(folders: Sequence[str]) -> str:
     """The path that all of several folders lie below, with its last `/`; empty where there is none."""
     try:
-        whole = os.path.commonpath([os.path.dirname(folder) for folder in folders]) if len(folders) > 1 else ""
+        whole = (
+            os.path.commonpath([os.path.dirname(folder) for folder in folders]) if len(folders) > 1 else ""
+        )
     except ValueError:  # absolute ones beside relative ones
         return ""
-    return f"{whole.rstrip('/')}/" if whole and all(folder.startswith(f"{whole.rstrip('/')}/") for folder in folders) else ""
+    return (
+        f"{whole.rstrip('/')}/"
+        if whole and all(folder.startswith(f"{whole.rstrip('/')}/") for folder in folders)
+        else ""
+    )

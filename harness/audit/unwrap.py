@@ -1,10 +1,10 @@
 """Code that a script or an archive carries packed: found and unpacked without being run, within limits.
 
-Literals that decode as base 85 or base 64 and then decompress (lzma in its three containers, zlib, gzip, raw deflate, bz2,
-brotli) to text that imports or runs text, again and again for wrappers in wrappers (#1394, #1413); sources in a zip archive
-that Python can run (code.pyz of `pgolf export`). What is too large or too deep is told, not left out in silence.
-Not covered: keys computed at run time, pickles, archives in archives; promises.hidden says so of what a script runs unread.
-"""
+Literals that decode as base 85 or base 64 and then decompress (lzma in its three containers, zlib, gzip, raw
+deflate, bz2, brotli) to text that imports or runs text, again and again for wrappers in wrappers (#1394,
+#1413); sources in a zip archive that Python can run (code.pyz of `pgolf export`). What is too large or too
+deep is told, not left out in silence. Not covered: keys computed at run time, pickles, archives in archives;
+promises.hidden says so of what a script runs unread."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ OPENERS: tuple[Callable[[bytes, int], bytes], ...] = (
     lambda data, n_bytes: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=RAW).decompress(data, n_bytes),
     lambda data, n_bytes: zlib.decompressobj(47).decompress(data, n_bytes),  # zlib or gzip, by its header
     lambda data, n_bytes: zlib.decompressobj(-15).decompress(data, n_bytes),
-    lambda data, n_bytes: bz2.BZ2Decompressor().decompress(data, n_bytes), _brotli,
-    lambda data, n_bytes: data[:n_bytes])  # encoded and not compressed
+    lambda data, n_bytes: bz2.BZ2Decompressor().decompress(data, n_bytes),
+    _brotli,
+    lambda data, n_bytes: data[:n_bytes],
+)  # encoded and not compressed
 
 
 def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
@@ -62,8 +64,14 @@ def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
     if len(source) > MAX_BYTES:
         return
     try:
-        literals = [node.value for node in walk(parsed(source)) if isinstance(node, ast.Constant)
-                    and isinstance(node.value, str | bytes) and len(node.value) >= MIN_LITERAL and _dense(node.value)]
+        literals = [
+            node.value
+            for node in walk(parsed(source))
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str | bytes)
+            and len(node.value) >= MIN_LITERAL
+            and _dense(node.value)
+        ]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return  # told as unread by whoever reads the source
     longest = sorted(literals, key=len, reverse=True)[:MAX_LITERALS]
@@ -132,5 +140,13 @@ def archived(data: bytes) -> Iterator[tuple[str, str]]:
                 if left < 0:
                     raise ValueError(f"its sources are more than {MAX_BYTES:,} bytes")
                 yield member.filename, text.decode("utf-8", "replace")
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise ValueError(f"no archive that can be read ({type(error).__name__}: {error})") from error

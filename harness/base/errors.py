@@ -5,9 +5,9 @@
     ├── MachineFault          engine gone, disk full, GPU lost: not the contestant's  exit 3
     └── Violation             a contestant broke a rule or a limit: becomes a Finding, never an exit of its own
 
-What a contestant does wrong is data (`Violation` carries the rule id and evidence); what the machine does wrong never
-removes a seed from the count. Not covered: bugs of ours, which are ordinary exceptions and keep their traceback.
-"""
+What a contestant does wrong is data (`Violation` carries the rule id and evidence); what the machine does
+wrong never removes a seed from the count. Not covered: bugs of ours, which are ordinary exceptions and keep
+their traceback."""
 
 from __future__ import annotations
 
@@ -39,9 +39,8 @@ class MachineFault(HarnessError):
 class Violation(HarnessError):
     """A contestant broke a rule.
 
-    `rule` is its id in run.json (docs/protocol.md says which finding it becomes), `limit` says whether a limit (exit 4)
-    was exceeded.
-    """
+    `rule` is its id in run.json (docs/protocol.md says which finding it becomes), `limit` says whether a
+    limit (exit 4) was exceeded."""
 
     def __init__(self, rule: str, message: str, *, hint: str = "", limit: bool = False) -> None:
         super().__init__(message, hint=hint)

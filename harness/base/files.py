@@ -1,8 +1,7 @@
 """Small file duties of every dataset: hash a file, write one atomically, read one within a bound.
 
-Readers of dataset files never follow links and never read more than they announced, since a dataset folder may come
-from anybody. Not covered: a file that somebody changes after it was checked.
-"""
+Readers of dataset files never follow links and never read more than they announced, since a dataset folder
+may come from anybody. Not covered: a file that somebody changes after it was checked."""
 
 from __future__ import annotations
 
@@ -26,11 +25,14 @@ def file_size(path: Path) -> int:
     try:
         status = path.lstat()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be opened ({error.strerror})",
-                         hint="is the path right, and readable?") from None
+        raise UsageError(
+            f"{path}: cannot be opened ({error.strerror})", hint="is the path right, and readable?"
+        ) from None
     if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"{path}: expected a regular file, found something else",
-                         hint="links, folders and devices are refused: copy the file itself")
+        raise UsageError(
+            f"{path}: expected a regular file, found something else",
+            hint="links, folders and devices are refused: copy the file itself",
+        )
     return status.st_size
 
 
@@ -38,8 +40,10 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     """The whole file, or an error if it is larger than `limit_bytes`."""
     n_bytes = file_size(path)
     if n_bytes > limit_bytes:
-        raise UsageError(f"{path}: {n_bytes:,} bytes, expected at most {limit_bytes:,}",
-                         hint="this does not look like the file that was meant")
+        raise UsageError(
+            f"{path}: {n_bytes:,} bytes, expected at most {limit_bytes:,}",
+            hint="this does not look like the file that was meant",
+        )
     with open(path, "rb") as file:
         return file.read(limit_bytes)
 
@@ -55,7 +59,8 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under `path` once it is complete and on disk; on an error nothing is left behind."""
+    """A file that appears under `path` once it is complete and on disk; on an error nothing is left
+    behind."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(partial, "xb") as file:
@@ -64,8 +69,10 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise MachineFault(f"{path}: cannot be written ({error.strerror or error})",
-                           hint="is the disk full, or the folder read-only?") from error
+        raise MachineFault(
+            f"{path}: cannot be written ({error.strerror or error})",
+            hint="is the disk full, or the folder read-only?",
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
 """Facts of the machine that a number must be read with: processor, memory, GPUs, load, versions.
 
-Read, never guessed; null where a fact is not to be had. Not covered: whether the machine tells the truth about itself.
-"""
+Read, never guessed; null where a fact is not to be had. Not covered: whether the machine tells the truth
+about itself."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ SMI_SECONDS = 20
 
 def facts() -> dict[str, Any]:
     """JSON-ready facts of this host, at this moment."""
-    return {"system": platform.platform(), "python": platform.python_version(), "cpu": _cpu_model(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "memory_bytes": psutil.virtual_memory().total, "load": [round(value, 2) for value in os.getloadavg()],
-            "gpus": gpus()}
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load": [round(value, 2) for value in os.getloadavg()],
+        "gpus": gpus(),
+    }
 
 
 def gpus() -> list[dict[str, str]]:
@@ -33,8 +38,12 @@ def gpus() -> list[dict[str, str]]:
         return []
     try:
         output = subprocess.run(
-            [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"], capture_output=True,
-            text=True, timeout=SMI_SECONDS, check=True).stdout
+            [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=SMI_SECONDS,
+            check=True,
+        ).stdout
     except (subprocess.SubprocessError, OSError):
         return []
     rows = csv.reader(output.splitlines(), skipinitialspace=True)
@@ -44,5 +53,7 @@ def gpus() -> list[dict[str, str]]:
 def _cpu_model() -> str | None:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-                platform.processor() or None)
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor() or None,
+    )

@@ -1,7 +1,7 @@
 """Where things live outside a run folder: the checkout, and the cache for datasets, wheels and owners' locks.
 
-`PGOLF_HOME` moves the cache; its default is the platform's cache folder. Not covered: run folders (rundir.py).
-"""
+`PGOLF_HOME` moves the cache; its default is the platform's cache folder. Not covered: run folders
+(rundir.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Progress for people, on stderr: a bar for whatever runs; nothing but lines where stdout or stderr is no terminal.
+"""Progress for people, on stderr: a bar for whatever runs; nothing but lines where stdout or stderr is no
+terminal.
 
 stdout is for results alone. Not covered: evidence; what a contestant says of its progress is only shown.
 """
@@ -27,9 +28,15 @@ class ProgressDisplay:
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.watched = self.console.is_terminal and sys.stdout.isatty()
-        self.bars = Bars(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-                         TextColumn("{task.fields[note]}", markup=False), console=self.console,
-                         disable=not self.watched)
+        self.bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self.console,
+            disable=not self.watched,
+        )
 
     def __enter__(self) -> ProgressDisplay:
         self.bars.start()
@@ -40,7 +47,8 @@ class ProgressDisplay:
 
     @contextmanager
     def stage(self, title: str) -> Iterator[ProgressCallback]:
-        """A bar that takes (fraction in 0..1, short text); what a contestant wrote is shown without markup."""
+        """A bar that takes (fraction in 0..1, short text); what a contestant wrote is shown without
+        markup."""
         task = self.bars.add_task(escape(title), total=1.0, note="")
         if not self.watched:
             self.say(f"{title} ...")

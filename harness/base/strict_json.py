@@ -1,8 +1,8 @@
 """JSON from strangers: no key written twice, no NaN or infinity, no endless numbers.
 
-One reader for a contestant's frames, a dataset's manifest, documents and what a hub says. Not covered: the shape of
-what was read and its length, which are the caller's to check; depth, which frames.py bounds before parsing.
-"""
+One reader for a contestant's frames, a dataset's manifest, documents and what a hub says. Not covered: the
+shape of what was read and its length, which are the caller's to check; depth, which frames.py bounds before
+parsing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,12 @@ def _finite_float(text: str) -> float:
 def strict_json(content: bytes) -> Any:
     """The value in these bytes; whatever is wrong with them is a ValueError."""
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant,
-                          parse_int=_bounded_int, parse_float=_finite_float)
+        return json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_no_twins,
+            parse_constant=_no_constant,
+            parse_int=_bounded_int,
+            parse_float=_finite_float,
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -1,8 +1,8 @@
 """YAML read as hostile input: bounded size, no aliases, no duplicate keys, plain data only.
 
-Why: anchors and aliases let ten lines expand to gigabytes, duplicate keys let two readers see two documents, and tags
-can name constructors. PyYAML's safe loader already refuses the tags. Not covered: what the keys mean (manifest.py).
-"""
+Why: anchors and aliases let ten lines expand to gigabytes, duplicate keys let two readers see two documents,
+and tags can name constructors. PyYAML's safe loader already refuses the tags. Not covered: what the keys mean
+(manifest.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from harness.base.errors import UsageError
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NUMBER = 64
-"""Characters of a number: in base 60 (`1:59:59...`) a megabyte takes minutes to convert and overflows a float."""
+"""Characters of a number: in base 60 (`1:59:59...`) a megabyte takes minutes to convert and overflows a
+float."""
 
 
 def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:
@@ -24,7 +25,8 @@ def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe loader that refuses aliases, deep nesting and repeated keys while it composes, before anything is built."""
+    """Safe loader that refuses aliases, deep nesting and repeated keys while it composes, before anything is
+    built."""
 
     depth = 0
 
@@ -81,4 +83,6 @@ def load(path: Path) -> Any:
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise UsageError(f"{place}: {problem}", hint="see docs/manifest.md for the layout") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"{path}: not valid YAML ({error})", hint="see docs/manifest.md for the layout") from error
+        raise UsageError(
+            f"{path}: not valid YAML ({error})", hint="see docs/manifest.md for the layout"
+        ) from error

@@ -1,7 +1,7 @@
 """Text on its way to a reader: escapes for terminals, markdown and pages, and the templates' environment.
 
-Whatever a contestant or submitter wrote is shown, never obeyed. Not covered: what is shown (report.py, ablation/).
-"""
+Whatever a contestant or submitter wrote is shown, never obeyed. Not covered: what is shown (report.py,
+ablation/)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ def plain_lines(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text whose control, format and line-breaking characters are shown as escapes, so that no terminal obeys them."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    """Text whose control, format and line-breaking characters are shown as escapes, so that no terminal obeys
+    them."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
 
 
 def _for_page(value: Any) -> Any:
@@ -43,7 +46,9 @@ def _for_page(value: Any) -> Any:
 def _for_markdown(value: Any) -> Any:
     """What markdown shows of a value: every character that could be markup behind a backslash."""
     shown = _for_page(value)
-    return MARKDOWN.sub(r"\\\g<0>", shown) if isinstance(shown, str) and not isinstance(shown, Markup) else shown
+    return (
+        MARKDOWN.sub(r"\\\g<0>", shown) if isinstance(shown, str) and not isinstance(shown, Markup) else shown
+    )
 
 
 def _code(value: Any) -> Markup:
@@ -53,9 +58,14 @@ def _code(value: Any) -> Markup:
 
 def environment(autoescape: bool) -> jinja2.Environment:
     """Templates of pages where `autoescape` is true, of markdown where it is not. Filters: cell, code."""
-    made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=autoescape,
-                              trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-                              finalize=_for_page if autoescape else _for_markdown)
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_for_page if autoescape else _for_markdown,
+    )
     made.filters["cell"] = cell
     made.filters["code"] = _code
     return made

@@ -26,16 +26,40 @@ from harness.runners import docker as docker_runner
 from harness.verdict import decide
 from harness.verdict.report import STYLE
 
-COLUMNS = (("submission", "{}"), ("runner", "{}"), ("outcome", "{}"), ("bpb", "{:.4f}"), ("seeds", "{}"), ("seconds", "{:.0f}"))
-EXITS_BY_RANK = (UsageError.exit_code, decide.EXIT_MACHINE, decide.EXIT_INTERRUPTED, decide.EXIT_LIMIT, decide.EXIT_VIOLATION,
-                 decide.EXIT_INCONCLUSIVE, decide.EXIT_VALID)
+COLUMNS = (
+    ("submission", "{}"),
+    ("runner", "{}"),
+    ("outcome", "{}"),
+    ("bpb", "{:.4f}"),
+    ("seeds", "{}"),
+    ("seconds", "{:.0f}"),
+)
+EXITS_BY_RANK = (
+    UsageError.exit_code,
+    decide.EXIT_MACHINE,
+    decide.EXIT_INTERRUPTED,
+    decide.EXIT_LIMIT,
+    decide.EXIT_VIOLATION,
+    decide.EXIT_INCONCLUSIVE,
+    decide.EXIT_VALID,
+)
 """Worst first (docs/rules.md)."""
 
 
-def run_all(folders: Sequence[Path], profile: str, wanted: RunnerName | None, one_seed: bool, train_seconds: float | None,
-            data: Path | None, runs: Path, progress: ProgressDisplay, package: Path = ROOT / "golf",
-            request: WitnessRequest | None = None) -> dict[str, Any]:
-    """Runs each submission on the runner that was asked for, or on both; docker is skipped where no engine answers.
+def run_all(
+    folders: Sequence[Path],
+    profile: str,
+    wanted: RunnerName | None,
+    one_seed: bool,
+    train_seconds: float | None,
+    data: Path | None,
+    runs: Path,
+    progress: ProgressDisplay,
+    package: Path = ROOT / "golf",
+    request: WitnessRequest | None = None,
+) -> dict[str, Any]:
+    """Runs each submission on the runner that was asked for, or on both; docker is skipped where no engine
+    answers.
 
     `one_seed` takes the first of each manifest's. Finished runs are not run again.
     """
@@ -49,12 +73,19 @@ def run_all(folders: Sequence[Path], profile: str, wanted: RunnerName | None, on
             rows.append(_row(folder, runner, "skipped", reason="no container engine answers"))
             continue
         progress.say(f"[{number}/{len(cells)}] {folder.name}, {runner}")
-        rows.append(_one(folder, profile, runner, one_seed, train_seconds, data, runs, progress, package, request))
+        rows.append(
+            _one(folder, profile, runner, one_seed, train_seconds, data, runs, progress, package, request)
+        )
         if rows[-1]["exit_code"] == decide.EXIT_INTERRUPTED:
             rows += [_row(*left, "not begun", reason="interrupted before") for left in cells[number:]]
             break
-    return {"schema": 1, "profile": profile, "train_seconds": train_seconds, "rows": rows,
-            "exit_code": worst([row["exit_code"] for row in rows])}
+    return {
+        "schema": 1,
+        "profile": profile,
+        "train_seconds": train_seconds,
+        "rows": rows,
+        "exit_code": worst([row["exit_code"] for row in rows]),
+    }
 
 
 def _engine_answers() -> bool:
@@ -69,14 +100,25 @@ def worst(codes: Sequence[int]) -> int:
     return min(codes, key=EXITS_BY_RANK.index, default=decide.EXIT_VALID)
 
 
-def _one(folder: Path, profile: str, runner: RunnerName, one_seed: bool, train_seconds: float | None, data: Path | None,
-         runs: Path, progress: ProgressDisplay, package: Path, request: WitnessRequest | None) -> dict[str, Any]:
+def _one(
+    folder: Path,
+    profile: str,
+    runner: RunnerName,
+    one_seed: bool,
+    train_seconds: float | None,
+    data: Path | None,
+    runs: Path,
+    progress: ProgressDisplay,
+    package: Path,
+    request: WitnessRequest | None,
+) -> dict[str, Any]:
     """One run as a row; whatever ends it early is told there."""
     begun = time.monotonic()
     try:
-        seeds = submission.load(folder).manifest.seeds[:1 if one_seed else None]
-        judged = run.run_submission(folder, profile, seeds, data, runner, runs, False, progress, package, train_seconds,
-                                            request)
+        seeds = submission.load(folder).manifest.seeds[: 1 if one_seed else None]
+        judged = run.run_submission(
+            folder, profile, seeds, data, runner, runs, False, progress, package, train_seconds, request
+        )
     except HarnessError as error:
         progress.say(f"{folder.name}, {runner}: {error}")
         return _row(folder, runner, "not run", error.exit_code, str(error), time.monotonic() - begun)
@@ -84,24 +126,51 @@ def _one(folder: Path, profile: str, runner: RunnerName, one_seed: bool, train_s
         progress.say(f"{folder.name}, {runner}: {error}")
         return _row(folder, runner, "not run", MachineFault.exit_code, str(error), time.monotonic() - begun)
     except KeyboardInterrupt:
-        return _row(folder, runner, "not run", decide.EXIT_INTERRUPTED, "interrupted", time.monotonic() - begun)
+        return _row(
+            folder, runner, "not run", decide.EXIT_INTERRUPTED, "interrupted", time.monotonic() - begun
+        )
     scored = sum(seed["bpb"] is not None for seed in judged["seeds"])
-    return _row(folder, runner, judged["verdict"], decide.exit_code(judged), "; ".join(_reasons(judged)),
-                judged["harness"]["wall_seconds"]) | {"bpb": judged["mean_bpb"], "seeds": f"{scored}/{len(seeds)}",
-                                                      "run_dir": judged["run_dir"]}
+    return _row(
+        folder,
+        runner,
+        judged["verdict"],
+        decide.exit_code(judged),
+        "; ".join(_reasons(judged)),
+        judged["harness"]["wall_seconds"],
+    ) | {"bpb": judged["mean_bpb"], "seeds": f"{scored}/{len(seeds)}", "run_dir": judged["run_dir"]}
 
 
-def _row(folder: Path, runner: str, outcome: str, exit_code: int = decide.EXIT_VALID, reason: str = "",
-         seconds: float | None = None) -> dict[str, Any]:
-    return {"submission": folder.name, "runner": runner, "outcome": outcome, "bpb": None, "seeds": None, "seconds": seconds,
-            "exit_code": exit_code, "reason": reason, "run_dir": None}
+def _row(
+    folder: Path,
+    runner: str,
+    outcome: str,
+    exit_code: int = decide.EXIT_VALID,
+    reason: str = "",
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    return {
+        "submission": folder.name,
+        "runner": runner,
+        "outcome": outcome,
+        "bpb": None,
+        "seeds": None,
+        "seconds": seconds,
+        "exit_code": exit_code,
+        "reason": reason,
+        "run_dir": None,
+    }
 
 
 def _reasons(judged: dict[str, Any]) -> Iterator[str]:
     """Why a run is not valid."""
-    yield from (f"{found['rule']}: {found['evidence']}" for found in judged["findings"] if found["outcome"] == "fail")
-    yield from (f"seed {seed['seed']}: {seed['outcome']}" for seed in judged["seeds"]
-                if seed["outcome"] in ("machine", "interrupted"))
+    yield from (
+        f"{found['rule']}: {found['evidence']}" for found in judged["findings"] if found["outcome"] == "fail"
+    )
+    yield from (
+        f"seed {seed['seed']}: {seed['outcome']}"
+        for seed in judged["seeds"]
+        if seed["outcome"] in ("machine", "interrupted")
+    )
 
 
 def show(matrix: dict[str, Any], console: Console) -> None:
@@ -110,7 +179,9 @@ def show(matrix: dict[str, Any], console: Console) -> None:
         console.width = max(console.width, NARROWEST)
     table = Table(*(key for key, _ in COLUMNS))
     for row in matrix["rows"]:
-        table.add_row(*(Text(plain(cell(row[key], form))) for key, form in COLUMNS), style=STYLE.get(row["outcome"], ""))
+        table.add_row(
+            *(Text(plain(cell(row[key], form))) for key, form in COLUMNS), style=STYLE.get(row["outcome"], "")
+        )
     console.print(table)
     for row in matrix["rows"]:
         if row["reason"]:

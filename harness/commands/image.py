@@ -1,4 +1,5 @@
-"""`pgolf image build|verify|lock`: the command-line end of harness/runners/images/build.py. It decides nothing by itself."""
+"""`pgolf image build|verify|lock`: the command-line end of harness/runners/images/build.py. It decides
+nothing by itself."""
 
 from __future__ import annotations
 
@@ -19,10 +20,16 @@ def _talk(line: str) -> None:
 @app.command()
 def build(
     name: Name = "cpu",
-    base: Annotated[Path | None, typer.Option(
-        help="Root filesystem, a folder or tar, instead of the pinned base: "
-             "debootstrap --variant=minbase --include=python3 bookworm DIR")] = None,
-    wheels: Annotated[Path | None, typer.Option(help="Folder of wheels, instead of downloading them.")] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="Root filesystem, a folder or tar, instead of the pinned base: "
+            "debootstrap --variant=minbase --include=python3 bookworm DIR"
+        ),
+    ] = None,
+    wheels: Annotated[
+        Path | None, typer.Option(help="Folder of wheels, instead of downloading them.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even if the image is there.")] = False,
 ) -> None:
     """Build an image from its lock, without network and by hash; prints its id.

@@ -8,9 +8,10 @@ where for each piece of the tokenizer
     any other                  a leading U+2581 is taken off (`leading`), base = UTF-8 bytes of the rest; a U+2581
                                further in is one space, one byte, as in the decoded text
 
-So a BOS counts 0 bytes, while its nats count. On text made by the tokenizer itself the sum equals the UTF-8 length
-of the decoded text: 2,504,867 for the 902 documents of the official validation prefix in SP1024, 2,504,310 for the
-901 whole ones in SP8192 (tests/harness/data/test_byte_table.py; the table is that of #1019, used by every record).
+So a BOS counts 0 bytes, while its nats count. On text made by the tokenizer itself the sum equals the UTF-8
+length of the decoded text: 2,504,867 for the 902 documents of the official validation prefix in SP1024,
+2,504,310 for the 901 whole ones in SP8192 (tests/harness/data/test_byte_table.py; the table is that of #1019,
+used by every record).
 
 Why by the judge, from the .model file, and with these refusals - public records that got it wrong:
   #1143, #1184  27 byte pieces were given 3 bytes each: 157,319,833 instead of 151,073,604 bytes (+4.13 %). Merged,
@@ -23,10 +24,9 @@ Why by the judge, from the .model file, and with these refusals - public records
                 instead of 3.157. Here user-defined pieces of private-use characters are refused: bytes of a text
                 rewritten before tokenising need a count from the original, which this table cannot give.
 
-Not covered: what the tokenizer's normaliser did before (nmt_nfkc turns newlines into spaces: 0.99993 of the raw bytes
-on 200 documents); a space that opens a document, which is free; byte tokens that form no valid UTF-8, which count as
-they are though a decoder shows U+FFFD.
-"""
+Not covered: what the tokenizer's normaliser did before (nmt_nfkc turns newlines into spaces: 0.99993 of the
+raw bytes on 200 documents); a space that opens a document, which is free; byte tokens that form no valid
+UTF-8, which count as they are though a decoder shows U+FFFD."""
 
 from __future__ import annotations
 
@@ -64,28 +64,39 @@ def has_leading_space(piece: Piece) -> bool:
 
 def _private_use(piece: Piece) -> bool:
     return piece.kind is Kind.USER_DEFINED and any(
-        low <= ord(character) <= high for character in piece.text for low, high in PRIVATE_USE)
+        low <= ord(character) <= high for character in piece.text for low, high in PRIVATE_USE
+    )
 
 
 def check_countable(model: ModelFile, vocab_size: int, path: Path) -> None:
     """Refuse a tokenizer whose pieces do not tell the bytes of the text, or of another size than expected."""
     if len(model.pieces) != vocab_size:
-        raise UsageError(f"{path}: the tokenizer has {len(model.pieces):,} pieces, expected {vocab_size:,}",
-                         hint="vocab_size must be the tokenizer's own: is it the right .model file?")
+        raise UsageError(
+            f"{path}: the tokenizer has {len(model.pieces):,} pieces, expected {vocab_size:,}",
+            hint="vocab_size must be the tokenizer's own: is it the right .model file?",
+        )
     if len(model.pieces) <= BOS_ID or model.pieces[BOS_ID].kind is not Kind.CONTROL:
-        raise UsageError(f"{path}: id {BOS_ID} is no control piece, expected BOS there",
-                         hint="train the tokenizer with pad_id=0, bos_id=1, eos_id=2, unk_id=3")
-    spaces = [piece for piece in model.pieces if piece.text == SPACE
-              and piece.kind in (Kind.NORMAL, Kind.USER_DEFINED)]
+        raise UsageError(
+            f"{path}: id {BOS_ID} is no control piece, expected BOS there",
+            hint="train the tokenizer with pad_id=0, bos_id=1, eos_id=2, unk_id=3",
+        )
+    spaces = [
+        piece
+        for piece in model.pieces
+        if piece.text == SPACE and piece.kind in (Kind.NORMAL, Kind.USER_DEFINED)
+    ]
     if model.escapes_spaces and not spaces:
-        raise UsageError(f"{path}: the tokenizer has no piece for a lone space (U+2581)",
-                         hint="such a space becomes three byte tokens and would count 3 bytes instead of 1 (#897): "
-                              "train a tokenizer that keeps it, e.g. with U+2581 as a user-defined symbol")
+        raise UsageError(
+            f"{path}: the tokenizer has no piece for a lone space (U+2581)",
+            hint="such a space becomes three byte tokens and would count 3 bytes instead of 1 (#897): "
+            "train a tokenizer that keeps it, e.g. with U+2581 as a user-defined symbol",
+        )
     rewritten = [index for index, piece in enumerate(model.pieces) if _private_use(piece)]
     if rewritten:
-        raise UsageError(f"{path}: piece {rewritten[0]} is a private-use character, the mark of a text transform",
-                         hint="its bytes are not bytes of the original text (#1771, #2138); "
-                              "use a tokenizer of plain text")
+        raise UsageError(
+            f"{path}: piece {rewritten[0]} is a private-use character, the mark of a text transform",
+            hint="its bytes are not bytes of the original text (#1771, #2138); use a tokenizer of plain text",
+        )
 
 
 @dataclass(frozen=True)
@@ -99,9 +110,11 @@ class ByteTable:
     @classmethod
     def from_model(cls, model: ModelFile) -> ByteTable:
         """The table as the pieces are, without the refusals of `from_tokenizer`."""
-        return cls(np.array([base_bytes(piece) for piece in model.pieces], dtype=np.int64),
-                   np.array([has_leading_space(piece) for piece in model.pieces], dtype=np.bool_),
-                   np.array([is_boundary(piece) for piece in model.pieces], dtype=np.bool_))
+        return cls(
+            np.array([base_bytes(piece) for piece in model.pieces], dtype=np.int64),
+            np.array([has_leading_space(piece) for piece in model.pieces], dtype=np.bool_),
+            np.array([is_boundary(piece) for piece in model.pieces], dtype=np.bool_),
+        )
 
     @classmethod
     def from_tokenizer(cls, path: Path, vocab_size: int) -> ByteTable:
@@ -111,7 +124,8 @@ class ByteTable:
         return cls.from_model(model)
 
     def count(self, tokens_T: Tokens, previous: int | None) -> NDArray[np.int64]:
-        """Bytes of each token. tokens_T uint16; `previous` is the id before the first, None at a stream's start."""
+        """Bytes of each token. tokens_T uint16; `previous` is the id before the first, None at a stream's
+        start."""
         n_bytes_T = self.base_V[tokens_T]
         leading_T = self.leading_V[tokens_T]
         if len(tokens_T) == 0:
@@ -126,7 +140,7 @@ class ByteTable:
         """Bytes of a whole stream, in blocks, so that a shard of any length stays out of memory."""
         total = 0
         for start in range(0, len(tokens_T), block_tokens):
-            block_T = tokens_T[start:start + block_tokens]
+            block_T = tokens_T[start : start + block_tokens]
             total += int(self.count(block_T, previous).sum())
             previous = int(block_T[-1])
         return total

@@ -1,10 +1,12 @@
-"""What ordinary compressors reach on the validation text: the figures that every bits-per-byte is shown beside.
+"""What ordinary compressors reach on the validation text: the figures that every bits-per-byte is shown
+beside.
 
-The text is the decoded documents joined by one space, compressed as one stream: `xz -9e` by lzma, `bz2 -9` by bz2, bits
-of the compressed file over bytes of the text. On the whole official validation prefix: 2.557 and 2.528.
+The text is the decoded documents joined by one space, compressed as one stream: `xz -9e` by lzma, `bz2 -9` by
+bz2, bits of the compressed file over bytes of the text. On the whole official validation prefix: 2.557 and
+2.528.
 
-Rounded to three decimals, since versions of liblzma may differ in a few bytes. Not covered: the decoder's size.
-"""
+Rounded to three decimals, since versions of liblzma may differ in a few bytes. Not covered: the decoder's
+size."""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ def bits_per_byte(documents: Iterable[bytes]) -> dict[str, float]:
     """{"xz -9e": bpb, "bz2 -9": bpb} of the documents joined by one space; empty for a text of no bytes."""
     coders: dict[str, lzma.LZMACompressor | bz2.BZ2Compressor] = {
         "xz -9e": lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME),
-        "bz2 -9": bz2.BZ2Compressor(9)}
+        "bz2 -9": bz2.BZ2Compressor(9),
+    }
     compressed = dict.fromkeys(coders, 0)
     n_bytes = 0
     for index, document in enumerate(documents):
@@ -29,5 +32,7 @@ def bits_per_byte(documents: Iterable[bytes]) -> dict[str, float]:
             compressed[name] += len(coder.compress(block))
     if n_bytes == 0:
         return {}
-    return {name: round(8 * (compressed[name] + len(coder.flush())) / n_bytes, DECIMALS)
-            for name, coder in coders.items()}
+    return {
+        name: round(8 * (compressed[name] + len(coder.flush())) / n_bytes, DECIMALS)
+        for name, coder in coders.items()
+    }

@@ -1,9 +1,9 @@
 """A dataset folder, opened strictly: `dataset.json`, a tokenizer and token shards, all in one flat folder.
 
-`Dataset.open` reads the manifest within bounds, allows nothing but plain file names in that folder, and looks at
-the length of every file. `Dataset.verify` does the slow part: every hash, header, id and the byte total. The folder
-may come from anybody, so a name such as ../../etc/passwd, a key written twice or a number with a million digits is
-an error with a place.
+`Dataset.open` reads the manifest within bounds, allows nothing but plain file names in that folder, and looks
+at the length of every file. `Dataset.verify` does the slow part: every hash, header, id and the byte total.
+The folder may come from anybody, so a name such as ../../etc/passwd, a key written twice or a number with a
+million digits is an error with a place.
 
 Not covered: whether the text is the text that the name promises; `source` is free and unproven.
 """
@@ -25,7 +25,15 @@ from harness.base.files import SAFE_NAME, file_size, read_bounded, sha256_of, wr
 from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
 from harness.data.byte_table import ByteTable
-from harness.data.shards import BOS_ID, HEADER_BYTES, MAX_TOKENS, Tokens, count_documents, read_header, read_tokens
+from harness.data.shards import (
+    BOS_ID,
+    HEADER_BYTES,
+    MAX_TOKENS,
+    Tokens,
+    count_documents,
+    read_header,
+    read_tokens,
+)
 
 MANIFEST = "dataset.json"
 MAX_MANIFEST_BYTES = 4 << 20
@@ -46,7 +54,7 @@ def _positive(number: float) -> float:
 
 FileName = Annotated[str, AfterValidator(_safe_name)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, le=10 ** 15)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class _Strict(BaseModel):
@@ -70,8 +78,9 @@ class ShardEntry(FileEntry):
     @model_validator(mode="after")
     def _length_fits(self) -> ShardEntry:
         if self.n_bytes != HEADER_BYTES + 2 * self.tokens:
-            raise ValueError(f"n_bytes is {self.n_bytes}, but {self.tokens} tokens make "
-                             f"{HEADER_BYTES + 2 * self.tokens}")
+            raise ValueError(
+                f"n_bytes is {self.n_bytes}, but {self.tokens} tokens make {HEADER_BYTES + 2 * self.tokens}"
+            )
         return self
 
 
@@ -105,8 +114,9 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UsageError(f"{path}: {place}: {first['msg']}, found {first['input']!r:.80}{more}",
-                         hint=hint) from None
+        raise UsageError(
+            f"{path}: {place}: {first['msg']}, found {first['input']!r:.80}{more}", hint=hint
+        ) from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}", hint=hint) from None
 
@@ -131,8 +141,10 @@ class Shard:
 
 
 def _shards(folder: Path, entries: list[ShardEntry]) -> tuple[Shard, ...]:
-    return tuple(Shard(folder / entry.file, entry.tokens, entry.documents, entry.n_bytes, entry.sha256)
-                 for entry in entries)
+    return tuple(
+        Shard(folder / entry.file, entry.tokens, entry.documents, entry.n_bytes, entry.sha256)
+        for entry in entries
+    )
 
 
 @dataclass(frozen=True)
@@ -157,21 +169,32 @@ class Dataset:
         folder = Path(folder).absolute()
         path = folder / MANIFEST
         if not path.exists():
-            raise UsageError(f"{folder}: no dataset here ({MANIFEST} is missing)",
-                             hint="make one with `pgolf data prepare pocket`, or see `pgolf data prepare --help`")
+            raise UsageError(
+                f"{folder}: no dataset here ({MANIFEST} is missing)",
+                hint="make one with `pgolf data prepare pocket`, or see `pgolf data prepare --help`",
+            )
         content = read_bounded(path, MAX_MANIFEST_BYTES)
         manifest = parse_manifest(content, path)
         for entry in (manifest.tokenizer, *manifest.train, *manifest.validation):
             n_bytes = file_size(folder / entry.file)
             if n_bytes != entry.n_bytes:
-                raise UsageError(f"{folder / entry.file}: expected {entry.n_bytes:,} bytes, found {n_bytes:,}",
-                                 hint="the file was cut short or replaced: prepare the dataset again")
+                raise UsageError(
+                    f"{folder / entry.file}: expected {entry.n_bytes:,} bytes, found {n_bytes:,}",
+                    hint="the file was cut short or replaced: prepare the dataset again",
+                )
         return cls(
-            folder=folder, sha256=hashlib.sha256(content).hexdigest(), name=manifest.name,
-            vocab_size=manifest.vocab_size, tokenizer=folder / manifest.tokenizer.file,
-            tokenizer_sha256=manifest.tokenizer.sha256, train=_shards(folder, manifest.train),
-            validation=_shards(folder, manifest.validation), validation_bytes=manifest.validation_bytes,
-            compressors=dict(manifest.compressors), source=dict(manifest.source))
+            folder=folder,
+            sha256=hashlib.sha256(content).hexdigest(),
+            name=manifest.name,
+            vocab_size=manifest.vocab_size,
+            tokenizer=folder / manifest.tokenizer.file,
+            tokenizer_sha256=manifest.tokenizer.sha256,
+            train=_shards(folder, manifest.train),
+            validation=_shards(folder, manifest.validation),
+            validation_bytes=manifest.validation_bytes,
+            compressors=dict(manifest.compressors),
+            source=dict(manifest.source),
+        )
 
     @property
     def validation_tokens_total(self) -> int:
@@ -195,7 +218,8 @@ class Dataset:
         return tokens_T
 
     def verify(self, report: ProgressCallback = no_progress) -> None:
-        """Check all hashes, headers, ids, document counts and the byte total; what is wrong is a UsageError."""
+        """Check all hashes, headers, ids, document counts and the byte total; what is wrong is a
+        UsageError."""
         work = sum(shard.n_bytes for shard in (*self.train, *self.validation)) or 1
         _expect(self.tokenizer, "sha256", self.tokenizer_sha256, sha256_of(self.tokenizer))
         table = self.byte_table()
@@ -205,8 +229,10 @@ class Dataset:
             tokens_T = _verified(shard, self.vocab_size)
             if shard in self.validation and shard.tokens:
                 if previous is None and int(tokens_T[0]) != BOS_ID:
-                    raise UsageError(f"{shard.path}: the first id is {int(tokens_T[0])}, expected BOS ({BOS_ID})",
-                                     hint="documents begin with BOS: prepare the dataset again")
+                    raise UsageError(
+                        f"{shard.path}: the first id is {int(tokens_T[0])}, expected BOS ({BOS_ID})",
+                        hint="documents begin with BOS: prepare the dataset again",
+                    )
                 n_bytes += table.total(tokens_T, previous)
                 previous = int(tokens_T[-1])
             done += shard.n_bytes
@@ -216,8 +242,10 @@ class Dataset:
 
 def _expect(path: Path, what: str, expected: str, found: str) -> None:
     if expected != found:
-        raise UsageError(f"{path}: {what}: expected {expected}, found {found}",
-                         hint="the dataset was changed or damaged after it was made: prepare it again")
+        raise UsageError(
+            f"{path}: {what}: expected {expected}, found {found}",
+            hint="the dataset was changed or damaged after it was made: prepare it again",
+        )
 
 
 def _verified(shard: Shard, vocab_size: int) -> Tokens:

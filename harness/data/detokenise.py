@@ -1,8 +1,8 @@
 """The text behind a token stream, as bytes, one document at a time.
 
-Written straight from the pieces, so a document cut inside a character keeps the bytes that are there, and the number of
-bytes is exactly what the byte table counts. Not covered: marks of the normaliser's losses; see harness/data/byte_table.py.
-"""
+Written straight from the pieces, so a document cut inside a character keeps the bytes that are there, and the
+number of bytes is exactly what the byte table counts. Not covered: marks of the normaliser's losses; see
+harness/data/byte_table.py."""
 
 from __future__ import annotations
 

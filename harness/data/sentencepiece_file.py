@@ -1,7 +1,8 @@
-"""A SentencePiece .model file read by hand: its pieces, and the few settings that decide how text comes out of it.
+"""A SentencePiece .model file read by hand: its pieces, and the few settings that decide how text comes out
+of it.
 
-The file is one protocol-buffer message; what we need of it takes a hundred lines to read. So the judge never gives a
-stranger's tokenizer to a C++ parser: a hostile file meets bounds and plain Python, and the byte table
+The file is one protocol-buffer message; what we need of it takes a hundred lines to read. So the judge never
+gives a stranger's tokenizer to a C++ parser: a hostile file meets bounds and plain Python, and the byte table
 (harness/data/byte_table.py) owes nothing to the library whose text it is compared with in the tests.
 
 Numbers of the fields: sentencepiece_model.proto of github.com/google/sentencepiece. Not covered: scores, the
@@ -101,7 +102,7 @@ def _fields(message: bytes) -> Iterator[Field]:
             raise _Broken(f"wire type {wire} at byte {at:,}")
         if length > len(message) - at:
             raise _Broken(f"a field of {length:,} bytes at byte {at:,} runs past the end")
-        yield number, message[at:at + length]
+        yield number, message[at : at + length]
         at += length
 
 
@@ -139,7 +140,8 @@ def _piece(message: bytes, index: int) -> Piece:
 
 
 def _settings(message: bytes) -> dict[int, bytes]:
-    """The three sub-messages of settings; each at most once, so that nobody has to know how two would merge."""
+    """The three sub-messages of settings; each at most once, so that nobody has to know how two would
+    merge."""
     settings: dict[int, bytes] = {}
     for field, value in _fields(message):
         if field in (TRAINER, NORMALIZER, DENORMALIZER):
@@ -172,12 +174,19 @@ def parse_model(message: bytes) -> ModelFile:
         settings = _settings(message)
         trainer = settings.get(TRAINER, b"")
         if _flag(trainer, WHITESPACE_AS_SUFFIX, default=False):
-            raise _Broken("it writes spaces behind words (treat_whitespace_as_suffix), expected in front of them")
+            raise _Broken(
+                "it writes spaces behind words (treat_whitespace_as_suffix), expected in front of them"
+            )
         for field, value in _fields(settings.get(DENORMALIZER, b"")):
             if field == CHARSMAP and value:
-                raise _Broken("it rewrites text when decoding (denormalizer_spec): pieces do not tell its bytes")
-        return ModelFile(_pieces(message), _flag(trainer, BYTE_FALLBACK, default=False),
-                         _flag(settings.get(NORMALIZER, b""), ESCAPE_WHITESPACES, default=True))
+                raise _Broken(
+                    "it rewrites text when decoding (denormalizer_spec): pieces do not tell its bytes"
+                )
+        return ModelFile(
+            _pieces(message),
+            _flag(trainer, BYTE_FALLBACK, default=False),
+            _flag(settings.get(NORMALIZER, b""), ESCAPE_WHITESPACES, default=True),
+        )
     except _Broken as error:
         raise ValueError(str(error)) from None
 
@@ -187,5 +196,7 @@ def read_model(path: Path) -> ModelFile:
     try:
         return parse_model(read_bounded(path, MAX_MODEL_BYTES))
     except ValueError as error:
-        raise UsageError(f"{path}: not a SentencePiece model that can be used: {error}",
-                         hint="expected a .model file as SentencePiece's trainer writes it") from None
+        raise UsageError(
+            f"{path}: not a SentencePiece model that can be used: {error}",
+            hint="expected a .model file as SentencePiece's trainer writes it",
+        ) from None

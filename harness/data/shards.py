@@ -3,15 +3,16 @@
     256 int32   magic 20240520, version 1, number of tokens n, then zeros        (1,024 bytes)
     n   uint16  token ids                                                        (2n bytes)
 
-All little-endian. Documents follow one another, each opens with BOS (id 1), none is closed by an EOS; a shard may
-begin and end within a document.
+All little-endian. Documents follow one another, each opens with BOS (id 1), none is closed by an EOS; a shard
+may begin and end within a document.
 
-Why strict: the metric is a quotient of sums over these ids. A file cut short by a broken download scores fewer
-tokens, and an id beyond the vocabulary indexes past every table; both have to be errors here, not numbers later.
-Every message names the file, the byte offset, what was expected, what was found, and what to do.
+Why strict: the metric is a quotient of sums over these ids. A file cut short by a broken download scores
+fewer tokens, and an id beyond the vocabulary indexes past every table; both have to be errors here, not
+numbers later. Every message names the file, the byte offset, what was expected, what was found, and what to
+do.
 
-Not covered: whether the ids are the right ones (`Dataset.verify` compares hashes); a file that changes while mapped.
-"""
+Not covered: whether the ids are the right ones (`Dataset.verify` compares hashes); a file that changes while
+mapped."""
 
 from __future__ import annotations
 
@@ -51,37 +52,72 @@ def read_header(path: Path) -> int:
     """Number of tokens in a shard whose header and length are right."""
     n_bytes = file_size(path)
     if n_bytes < HEADER_BYTES:
-        raise _refuse(path, n_bytes, "end of file", f"a header of {HEADER_BYTES:,} bytes",
-                      f"{n_bytes:,} bytes", "the file was cut short, or is no token shard: fetch or prepare it again")
+        raise _refuse(
+            path,
+            n_bytes,
+            "end of file",
+            f"a header of {HEADER_BYTES:,} bytes",
+            f"{n_bytes:,} bytes",
+            "the file was cut short, or is no token shard: fetch or prepare it again",
+        )
     with open(path, "rb") as file:
         ints = np.frombuffer(file.read(HEADER_BYTES), dtype="<i4")
     for index, name, expected in ((0, "magic", MAGIC), (1, "version", VERSION)):
         if int(ints[index]) != expected:
-            raise _refuse(path, 4 * index, f"shard {name}", expected, int(ints[index]),
-                          "this is no token shard of the challenge: prepare the dataset again")
+            raise _refuse(
+                path,
+                4 * index,
+                f"shard {name}",
+                expected,
+                int(ints[index]),
+                "this is no token shard of the challenge: prepare the dataset again",
+            )
     n_tokens = int(ints[2])
     if not 0 <= n_tokens <= MAX_TOKENS:
-        raise _refuse(path, 8, "number of tokens", f"0 to {MAX_TOKENS:,}", f"{n_tokens:,}",
-                      "the header is damaged: fetch or prepare the file again")
+        raise _refuse(
+            path,
+            8,
+            "number of tokens",
+            f"0 to {MAX_TOKENS:,}",
+            f"{n_tokens:,}",
+            "the header is damaged: fetch or prepare the file again",
+        )
     if ints[3:].any():
         index = 3 + int(np.flatnonzero(ints[3:])[0])
-        raise _refuse(path, 4 * index, "rest of the header", "zeros", int(ints[index]),
-                      "another format, or a damaged header: prepare the dataset again")
+        raise _refuse(
+            path,
+            4 * index,
+            "rest of the header",
+            "zeros",
+            int(ints[index]),
+            "another format, or a damaged header: prepare the dataset again",
+        )
     if n_bytes != HEADER_BYTES + 2 * n_tokens:
-        raise _refuse(path, min(n_bytes, HEADER_BYTES + 2 * n_tokens), "end of file",
-                      f"{HEADER_BYTES + 2 * n_tokens:,} bytes for {n_tokens:,} tokens", f"{n_bytes:,} bytes",
-                      "the file was cut short or added to: fetch or prepare it again")
+        raise _refuse(
+            path,
+            min(n_bytes, HEADER_BYTES + 2 * n_tokens),
+            "end of file",
+            f"{HEADER_BYTES + 2 * n_tokens:,} bytes for {n_tokens:,} tokens",
+            f"{n_bytes:,} bytes",
+            "the file was cut short or added to: fetch or prepare it again",
+        )
     return n_tokens
 
 
 def check_ids(tokens_T: Tokens, vocab_size: int, path: Path) -> None:
     """Every id is below `vocab_size`; the first that is not is named."""
     for start in range(0, len(tokens_T), CHECK_TOKENS):
-        block = tokens_T[start:start + CHECK_TOKENS]
+        block = tokens_T[start : start + CHECK_TOKENS]
         if int(block.max()) >= vocab_size:
             index = start + int(np.argmax(block >= vocab_size))
-            raise _refuse(path, HEADER_BYTES + 2 * index, f"token {index:,}", f"an id below {vocab_size:,}",
-                          int(tokens_T[index]), "the shard was made with another tokenizer than this dataset's")
+            raise _refuse(
+                path,
+                HEADER_BYTES + 2 * index,
+                f"token {index:,}",
+                f"an id below {vocab_size:,}",
+                int(tokens_T[index]),
+                "the shard was made with another tokenizer than this dataset's",
+            )
 
 
 def read_tokens(path: Path, vocab_size: int) -> Tokens:
@@ -99,7 +135,9 @@ def read_tokens(path: Path, vocab_size: int) -> Tokens:
 def write_tokens(path: Path, tokens_T: Tokens) -> None:
     """Write one shard, all of it or nothing. tokens_T: uint16, T tokens."""
     if tokens_T.dtype != np.uint16 or tokens_T.ndim != 1:
-        raise ValueError(f"expected uint16 in one dimension, found {tokens_T.dtype} of shape {tokens_T.shape}")
+        raise ValueError(
+            f"expected uint16 in one dimension, found {tokens_T.dtype} of shape {tokens_T.shape}"
+        )
     with atomic_file(path) as file:
         file.write(header(len(tokens_T)))
         file.write(np.ascontiguousarray(tokens_T, dtype="<u2").data)
@@ -107,5 +145,7 @@ def write_tokens(path: Path, tokens_T: Tokens) -> None:
 
 def count_documents(tokens_T: Tokens) -> int:
     """How many documents open in these tokens: one for each BOS."""
-    return sum(int(np.count_nonzero(tokens_T[start:start + CHECK_TOKENS] == BOS_ID))
-               for start in range(0, len(tokens_T), CHECK_TOKENS))
+    return sum(
+        int(np.count_nonzero(tokens_T[start : start + CHECK_TOKENS] == BOS_ID))
+        for start in range(0, len(tokens_T), CHECK_TOKENS)
+    )

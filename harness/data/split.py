@@ -1,8 +1,9 @@
-"""Splitting documents into train and validation by a hash of their text, and finding a document on both sides.
+"""Splitting documents into train and validation by a hash of their text, and finding a document on both
+sides.
 
-A split by hash depends on nothing but the text itself: no seed, no order, no other document. The incident behind it: a
-preparation script whose default put 80 % of the validation documents into training (#2127), unseen until counts of
-shards were compared.
+A split by hash depends on nothing but the text itself: no seed, no order, no other document. The incident
+behind it: a preparation script whose default put 80 % of the validation documents into training (#2127),
+unseen until counts of shards were compared.
 
 Not covered: near-duplicates; two texts that differ by a comma are two documents.
 """
@@ -24,7 +25,8 @@ def is_validation(text: str, one_in: int) -> bool:
 
 
 def nearest_cut(n_tokens: Sequence[int], target: int) -> int:
-    """How many documents of these lengths, from the first on, come nearest to `target` tokens; at least one."""
+    """How many documents of these lengths, from the first on, come nearest to `target` tokens; at least
+    one."""
     best, best_distance, total = 1, None, 0
     for count, length in enumerate(n_tokens, start=1):
         total += length

@@ -1,14 +1,15 @@
 """Training a SentencePiece tokenizer the same way every time, and turning documents into ids with one.
 
-The settings are those stored in the official models (trainer_spec of fineweb_1024_bpe.model): BPE, character coverage
-0.999, digits split, byte fallback, no dummy prefix, nmt_nfkc, ids pad 0, bos 1, eos 2, unk 3. With one thread and the
-sentences in a fixed order the trainer is deterministic: the same text gives the same file, byte for byte.
+The settings are those stored in the official models (trainer_spec of fineweb_1024_bpe.model): BPE, character
+coverage 0.999, digits split, byte fallback, no dummy prefix, nmt_nfkc, ids pad 0, bos 1, eos 2, unk 3. With
+one thread and the sentences in a fixed order the trainer is deterministic: the same text gives the same file,
+byte for byte.
 
-SentencePiece is C++. It only ever sees a model that harness/data/sentencepiece_file.py has read without complaint, and only
-here, where datasets are made; the judge counts bytes without it.
+SentencePiece is C++. It only ever sees a model that harness/data/sentencepiece_file.py has read without
+complaint, and only here, where datasets are made; the judge counts bytes without it.
 
-Not covered: the encoder's choice among equal merges in other versions of the library (hashes catch it, see pocket.py).
-"""
+Not covered: the encoder's choice among equal merges in other versions of the library (hashes catch it, see
+pocket.py)."""
 
 from __future__ import annotations
 
@@ -51,10 +52,24 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> bytes:
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=lines_of(texts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
-        character_coverage=0.999, split_digits=True, byte_fallback=True, add_dummy_prefix=False,
-        normalization_rule_name="nmt_nfkc", hard_vocab_limit=False, pad_id=0, bos_id=BOS_ID, eos_id=2, unk_id=3,
-        num_threads=1, max_sentence_length=MAX_LINE_BYTES, minloglevel=QUIET)
+        sentence_iterator=lines_of(texts),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        character_coverage=0.999,
+        split_digits=True,
+        byte_fallback=True,
+        add_dummy_prefix=False,
+        normalization_rule_name="nmt_nfkc",
+        hard_vocab_limit=False,
+        pad_id=0,
+        bos_id=BOS_ID,
+        eos_id=2,
+        unk_id=3,
+        num_threads=1,
+        max_sentence_length=MAX_LINE_BYTES,
+        minloglevel=QUIET,
+    )
     return model.getvalue()
 
 
@@ -69,14 +84,20 @@ class Encoder:
             self._processor: Any = sentencepiece.SentencePieceProcessor()
             self._processor.LoadFromSerializedProto(content)
         except (ValueError, RuntimeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: not a SentencePiece model that can be used: {error}",
-                             hint="expected a .model file as SentencePiece's trainer writes it") from None
+            raise UsageError(
+                f"{path}: not a SentencePiece model that can be used: {error}",
+                hint="expected a .model file as SentencePiece's trainer writes it",
+            ) from None
         self.vocab_size = len(self.model.pieces)
         check_countable(self.model, self.vocab_size, path)
         if not self.model.byte_fallback:
-            raise UsageError(f"{path}: the tokenizer has no byte fallback: text without a piece becomes the unknown id",
-                             hint="such text would count no bytes (#123): train it with byte_fallback")
-        self._threads = min(os.cpu_count() or 1, 8)  # over documents, so their number changes nothing in the result
+            raise UsageError(
+                f"{path}: the tokenizer has no byte fallback: text without a piece becomes the unknown id",
+                hint="such text would count no bytes (#123): train it with byte_fallback",
+            )
+        self._threads = min(
+            os.cpu_count() or 1, 8
+        )  # over documents, so their number changes nothing in the result
 
     @classmethod
     def from_file(cls, path: Path) -> Encoder:

@@ -1,8 +1,9 @@
-"""Writing a dataset: token streams into shards of bounded size, and a folder that appears only once it is whole.
+"""Writing a dataset: token streams into shards of bounded size, and a folder that appears only once it is
+whole.
 
 Documents follow one another without regard to the shards' borders, as in the official export; memory holds
-one document, whatever the stream's length. Not covered: what the documents are (pocket.py, docs.py, fineweb.py).
-"""
+one document, whatever the stream's length. Not covered: what the documents are (pocket.py, docs.py,
+fineweb.py)."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ TOKENIZER_NAME = "tokenizer.model"
 
 
 class ShardWriter:
-    """Appends documents to `<prefix>_000000.bin`, `<prefix>_000001.bin`, ... of `shard_tokens` tokens each."""
+    """Appends documents to `<prefix>_000000.bin`, `<prefix>_000001.bin`, ... of `shard_tokens` tokens
+    each."""
 
     def __init__(self, folder: Path, prefix: str, shard_tokens: int = SHARD_TOKENS) -> None:
         self.paths: list[Path] = []
@@ -45,11 +47,11 @@ class ShardWriter:
             if self._file is None:
                 self._open()
             assert self._file is not None
-            part_T = tokens_T[:self._shard_tokens - self._in_shard]
+            part_T = tokens_T[: self._shard_tokens - self._in_shard]
             self._file.write(np.ascontiguousarray(part_T, dtype="<u2").data)
             self._in_shard += len(part_T)
             self.tokens += len(part_T)
-            tokens_T = tokens_T[len(part_T):]
+            tokens_T = tokens_T[len(part_T) :]
             if self._in_shard == self._shard_tokens:
                 self.close()
 
@@ -83,8 +85,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield partial
         partial.rename(folder)
     except OSError as error:
-        raise MachineFault(f"{folder}: cannot be written ({error.strerror or error})",
-                           hint="is the disk full, or the folder read-only?") from error
+        raise MachineFault(
+            f"{folder}: cannot be written ({error.strerror or error})",
+            hint="is the disk full, or the folder read-only?",
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -100,12 +104,19 @@ def shard_entry(path: Path, vocab_size: int) -> dict[str, Any]:
     return file_entry(path) | {"tokens": len(tokens_T), "documents": count_documents(tokens_T)}
 
 
-def finish(folder: Path, name: str, train: list[Path], validation: list[Path], source: dict[str, Any],
-           compressed: dict[str, float] | None = None, progress: ProgressCallback = no_progress) -> str:
+def finish(
+    folder: Path,
+    name: str,
+    train: list[Path],
+    validation: list[Path],
+    source: dict[str, Any],
+    compressed: dict[str, float] | None = None,
+    progress: ProgressCallback = no_progress,
+) -> str:
     """Check, hash and count what lies in `folder`, and write dataset.json; returns its SHA-256.
 
-    `compressed` gives the compressors' figures where they are known already; otherwise they are measured here.
-    """
+    `compressed` gives the compressors' figures where they are known already; otherwise they are measured
+    here."""
     tokenizer = folder / TOKENIZER_NAME
     model = read_model(tokenizer)
     vocab_size = len(model.pieces)
@@ -119,8 +130,17 @@ def finish(folder: Path, name: str, train: list[Path], validation: list[Path], s
     progress(1.0, "xz and bzip2 on the validation text")
     if compressed is None:
         compressed = compressors.bits_per_byte(document_texts(model, tokens_T))
-    return write_manifest(folder, {
-        "schema": 1, "name": name, "vocab_size": vocab_size, "tokenizer": file_entry(tokenizer),
-        "train": [entries[path] for path in train], "validation": [entries[path] for path in validation],
-        "validation_bytes": table.total(tokens_T), "source": source, "compressors": compressed})
-
+    return write_manifest(
+        folder,
+        {
+            "schema": 1,
+            "name": name,
+            "vocab_size": vocab_size,
+            "tokenizer": file_entry(tokenizer),
+            "train": [entries[path] for path in train],
+            "validation": [entries[path] for path in validation],
+            "validation_bytes": table.total(tokens_T),
+            "source": source,
+            "compressors": compressed,
+        },
+    )

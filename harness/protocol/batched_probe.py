@@ -1,20 +1,19 @@
 """Asking a witness many tokens at once: `lanes`, for contestants that declare a context and do not adapt.
 
-A lane is the context of one target: the tokens before it, as many as the contestant says it looks at. Which lanes may be
-asked, and when, so that nobody ever holds a target before its row is due:
+A lane is the context of one target: the tokens before it, as many as the contestant says it looks at. Which
+lanes may be asked, and when, so that nobody ever holds a target before its row is due:
 
     cut the text into stretches as long as the context; one witness is asked the targets of the even stretches, another,
     fresh, those of the odd ones
     within a stretch targets are asked in rising order, one a batch; the lanes of a batch come from different stretches
 
-A context reaches back over its own stretch and the one before it at most. So it can hold a target of its own witness only
-from its own stretch and lower, and those were asked before. `show` checks this over again for every batch that is sent, by
-marking what was shown, and is the only way to send one.
+A context reaches back over its own stretch and the one before it at most. So it can hold a target of its own
+witness only from its own stretch and lower, and those were asked before. `show` checks this over again for
+every batch that is sent, by marking what was shown, and is the only way to send one.
 
-Unlike `predict` this shows text from after a target beside its own context (other lanes'), so a bound made of it assumes
-that a row depends on its own lane alone; witness.py compares some rows with those of strict prefixes.
-Not covered: contestants that adapt, since their lanes would belong to different chunks.
-"""
+Unlike `predict` this shows text from after a target beside its own context (other lanes'), so a bound made of
+it assumes that a row depends on its own lane alone; witness.py compares some rows with those of strict
+prefixes. Not covered: contestants that adapt, since their lanes would belong to different chunks."""
 
 from __future__ import annotations
 
@@ -50,8 +49,11 @@ def stretches(positions_P: Positions, context: int) -> tuple[Positions, Position
 
 
 def batches(positions_P: Positions, context: int, most: int = MAX_CONTEXTS) -> Iterator[Positions]:
-    """The targets of one witness (rising) as batches: the next of each of at most `most` stretches, until all are asked."""
-    waiting = iter(np.split(positions_P, 1 + np.flatnonzero(np.diff(positions_P // context))) if len(positions_P) else [])
+    """The targets of one witness (rising) as batches: the next of each of at most `most` stretches, until all
+    are asked."""
+    waiting = iter(
+        np.split(positions_P, 1 + np.flatnonzero(np.diff(positions_P // context))) if len(positions_P) else []
+    )
     lanes = [list(part[::-1]) for part in islice(waiting, most)]
     while lanes:
         yield np.array(sorted(lane.pop() for lane in lanes), np.int64)
@@ -66,7 +68,8 @@ class ShownTokens:
         self.shown_T, self.context = np.zeros(n_tokens, bool), context
 
     def show(self, targets_L: Positions) -> Positions:
-        """The first position of each lane's context, after proof that none of these targets was shown, in this batch or before.
+        """The first position of each lane's context, after proof that none of these targets was shown, in
+        this batch or before.
 
         Raises AssertionError: a batch that breaks this is a mistake of ours, and must never be sent.
         """
@@ -79,23 +82,40 @@ class ShownTokens:
         return starts_L
 
 
-def probe_batched(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint16], scored: ScoringPass, vocab_size: int,
-        positions_P: Positions, answer_seconds: float, deadline: float,
-        progress: Callable[[int], None] = lambda done: None) -> ProbeResult:
-    """All positions of one witness (stretches), batch by batch; each answer has `answer_seconds`, the whole ends at `deadline`.
+def probe_batched(
+    connection: Connection,
+    ready: ScoreReady,
+    tokens_T: npt.NDArray[np.uint16],
+    scored: ScoringPass,
+    vocab_size: int,
+    positions_P: Positions,
+    answer_seconds: float,
+    deadline: float,
+    progress: Callable[[int], None] = lambda done: None,
+) -> ProbeResult:
+    """All positions of one witness (stretches), batch by batch; each answer has `answer_seconds`, the whole
+    ends at `deadline`.
 
-    As asking.ask: what is not answered stays unanswered. The scorer's borders are told where they are among the positions.
-    """
+    As asking.ask: what is not answered stays unanswered. The scorer's borders are told where they are among
+    the positions."""
     require_same_declaration(ready, scored)
-    assert scored.context is not None and not scored.adapts, "lanes are for a declared context without adaptation"
+    assert scored.context is not None and not scored.adapts, (
+        "lanes are for a declared context without adaptation"
+    )
     nats_P, sums_P = np.full(len(positions_P), np.nan), np.full(len(positions_P), np.nan)
-    place, timing, ended = dict(zip(positions_P.tolist(), range(len(positions_P)), strict=True)), Timing(), None
+    place, timing, ended = (
+        dict(zip(positions_P.tolist(), range(len(positions_P)), strict=True)),
+        Timing(),
+        None,
+    )
     before = {boundary.position: boundary.before_nats for boundary in scored.boundaries}
     shown = ShownTokens(len(tokens_T), scored.context)
     try:
         for targets_L in batches(positions_P, scored.context):
             begun = time.monotonic()
-            rows_LV = _rows(connection, tokens_T, vocab_size, targets_L, shown, min(deadline, begun + answer_seconds))
+            rows_LV = _rows(
+                connection, tokens_T, vocab_size, targets_L, shown, min(deadline, begun + answer_seconds)
+            )
             timing.rows += len(targets_L)
             timing.row_seconds += time.monotonic() - begun
             for target, row_V in zip(targets_L.tolist(), rows_LV, strict=True):
@@ -105,19 +125,43 @@ def probe_batched(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArr
         ended = violation.message
     except DeadlineExpired:
         ended = f"rows did not come {describe_timeout(answer_seconds, deadline)}, after {timing.rows:,} of {len(positions_P):,}"
-    passed = [position for position in sorted(before.keys() & place.keys()) if not np.isnan(nats_P[place[position]])]
-    boundaries = [BoundaryPair(position, before[position], float(nats_P[place[position]])) for position in passed]
-    return ProbeResult(Responses(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), boundaries, ended, timing)
+    passed = [
+        position for position in sorted(before.keys() & place.keys()) if not np.isnan(nats_P[place[position]])
+    ]
+    boundaries = [
+        BoundaryPair(position, before[position], float(nats_P[place[position]])) for position in passed
+    ]
+    return ProbeResult(
+        Responses(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), boundaries, ended, timing
+    )
 
 
-def _rows(connection: Connection, tokens_T: npt.NDArray[np.uint16], vocab_size: int, targets_L: Positions, shown: ShownTokens,
-          until: float) -> npt.NDArray[np.float32]:
+def _rows(
+    connection: Connection,
+    tokens_T: npt.NDArray[np.uint16],
+    vocab_size: int,
+    targets_L: Positions,
+    shown: ShownTokens,
+    until: float,
+) -> npt.NDArray[np.float32]:
     """One `lanes` frame and its rows_LV."""
     starts_L = shown.show(targets_L)
-    payload = b"".join(np.ascontiguousarray(tokens_T[start:target], "<u2").tobytes()
-                       for start, target in zip(starts_L, targets_L, strict=True))
-    connection.send({"op": "lanes", "starts": starts_L.tolist(), "lengths": (targets_L - starts_L).tolist(),
-                     "bytes": len(payload)}, until, payload)
+    payload = b"".join(
+        np.ascontiguousarray(tokens_T[start:target], "<u2").tobytes()
+        for start, target in zip(starts_L, targets_L, strict=True)
+    )
+    connection.send(
+        {
+            "op": "lanes",
+            "starts": starts_L.tolist(),
+            "lengths": (targets_L - starts_L).tolist(),
+            "bytes": len(payload),
+        },
+        until,
+        payload,
+    )
     frame = connection.receive(until, Rows)
-    rows = connection.payload(4 * vocab_size * len(targets_L), frame.n_bytes, f"rows of {len(targets_L)} lanes", until)
+    rows = connection.payload(
+        4 * vocab_size * len(targets_L), frame.n_bytes, f"rows of {len(targets_L)} lanes", until
+    )
     return np.frombuffer(rows, "<f4").reshape(len(targets_L), vocab_size)

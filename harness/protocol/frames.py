@@ -1,8 +1,8 @@
 """The frames of the protocol as strict types.
 
-A frame is one JSON object on one line, at most 65,536 bytes with its newline (docs/protocol.md), read by strict_json.py
-and refused here where it nests deeply or holds half a character. Types are exact: `true` is not 1. Unknown keys are
-ignored, as the protocol says. Not covered: turns and clocks (wire.py, referee.py).
+A frame is one JSON object on one line, at most 65,536 bytes with its newline (docs/protocol.md), read by
+strict_json.py and refused here where it nests deeply or holds half a character. Types are exact: `true` is
+not 1. Unknown keys are ignored, as the protocol says. Not covered: turns and clocks (wire.py, referee.py).
 """
 
 from __future__ import annotations
@@ -170,8 +170,14 @@ def parse(line: bytes, expected: tuple[type[Frame], ...]) -> Frame:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise Violation("protocol", f"expected {wanted}: key {quote(key)!r}: {first['msg']}; came {quote(line)}",
-                        hint="docs/protocol.md lists the keys of every frame") from error
+        raise Violation(
+            "protocol",
+            f"expected {wanted}: key {quote(key)!r}: {first['msg']}; came {quote(line)}",
+            hint="docs/protocol.md lists the keys of every frame",
+        ) from error
     except ValueError as error:
-        raise Violation("protocol", f"expected {wanted}: {quote(str(error))}; came {quote(line)}",
-                        hint="docs/protocol.md lists the frames of every stage in order") from error
+        raise Violation(
+            "protocol",
+            f"expected {wanted}: {quote(str(error))}; came {quote(line)}",
+            hint="docs/protocol.md lists the frames of every stage in order",
+        ) from error

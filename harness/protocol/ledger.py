@@ -1,8 +1,7 @@
 """The ledger: a hash chain over what was revealed and what was answered, in order.
 
-Once a chunk's numbers arrive they are appended and nothing changes them; two scorings agree bit for bit exactly when
-their last link agrees. Not covered: what the numbers mean (metric.py).
-"""
+Once a chunk's numbers arrive they are appended and nothing changes them; two scorings agree bit for bit
+exactly when their last link agrees. Not covered: what the numbers mean (metric.py)."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Asking a witness one token at a time: `reveal` up to a probe, `predict`, check the row; `adapt` at the scorer's borders.
+"""Asking a witness one token at a time: `reveal` up to a probe, `predict`, check the row; `adapt` at the
+scorer's borders.
 
-The witness is shown x_0 .. x_{t-1} and nothing else when its row for x_t is due; x_t itself follows with the next
-`reveal`. What it does not answer, late or wrongly or because it left, stays unanswered and is charged by the bound
-(harness/scoring/certificate/bound.py); nothing is asked again. Not covered: isolation from the scorer, and asking many at once
-(lanes.py).
-"""
+The witness is shown x_0 .. x_{t-1} and nothing else when its row for x_t is due; x_t itself follows with the
+next `reveal`. What it does not answer, late or wrongly or because it left, stays unanswered and is charged by
+the bound (harness/scoring/certificate/bound.py); nothing is asked again. Not covered: isolation from the
+scorer, and asking many at once (lanes.py)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class Timing:
 
 
 class ProbeResult(NamedTuple):
-    """The answers in the order of the positions, the borders passed, why it ended early if it did, and its time."""
+    """The answers in the order of the positions, the borders passed, why it ended early if it did, and its
+    time."""
 
     responses: Responses
     boundaries: list[BoundaryPair]
@@ -53,10 +54,19 @@ class ProbeResult(NamedTuple):
     timing: Timing = Timing()
 
 
-def probe(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.uint16], scored: ScoringPass, vocab_size: int,
-        positions_P: npt.NDArray[np.int64], answer_seconds: float, deadline: float,
-        progress: Callable[[int], None] = lambda done: None) -> ProbeResult:
-    """All positions, in rising order. Each answer has `answer_seconds`, the whole ends at `deadline` (monotonic seconds).
+def probe(
+    connection: Connection,
+    ready: ScoreReady,
+    tokens_T: npt.NDArray[np.uint16],
+    scored: ScoringPass,
+    vocab_size: int,
+    positions_P: npt.NDArray[np.int64],
+    answer_seconds: float,
+    deadline: float,
+    progress: Callable[[int], None] = lambda done: None,
+) -> ProbeResult:
+    """All positions, in rising order. Each answer has `answer_seconds`, the whole ends at `deadline`
+    (monotonic seconds).
 
     `progress` is called with the positions answered so far.
 
@@ -88,24 +98,36 @@ def probe(connection: Connection, ready: ScoreReady, tokens_T: npt.NDArray[np.ui
         ended = violation.message
     except DeadlineExpired:
         ended = f"an answer before token {position} did not come {describe_timeout(answer_seconds, deadline)}"
-    return ProbeResult(Responses(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), boundaries, ended, talk.timing)
+    return ProbeResult(
+        Responses(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), boundaries, ended, talk.timing
+    )
 
 
 def require_same_declaration(ready: ScoreReady, scored: ScoringPass) -> None:
-    """Raises Violation where the witness declares another chunk, context or adaptation than the scorer did."""
+    """Raises Violation where the witness declares another chunk, context or adaptation than the scorer
+    did."""
     declared = (ready.chunk_tokens, ready.adapts, ready.context)
     if declared != (scored.chunk_tokens, scored.adapts, scored.context):
-        raise Violation("protocol", f"the witness declares (chunk_tokens, adapts, context) {declared}, the scorer declared "
-                        f"{(scored.chunk_tokens, scored.adapts, scored.context)}", hint="both are the same program")
+        raise Violation(
+            "protocol",
+            f"the witness declares (chunk_tokens, adapts, context) {declared}, the scorer declared "
+            f"{(scored.chunk_tokens, scored.adapts, scored.context)}",
+            hint="both are the same program",
+        )
 
 
 def describe_timeout(answer_seconds: float, deadline: float) -> str:
     """Which of two clocks ran out: that of one answer, in seconds, or that of all (monotonic)."""
-    return "before the time of all answers was over" if time.monotonic() >= deadline else f"within {answer_seconds:g} s"
+    return (
+        "before the time of all answers was over"
+        if time.monotonic() >= deadline
+        else f"within {answer_seconds:g} s"
+    )
 
 
 def judge_row(row_V: npt.NDArray[np.float32], token: int) -> tuple[float, float]:
-    """(logsumexp, -ln of the token's probability under the row renormalised in float64), both inf for a broken row."""
+    """(logsumexp, -ln of the token's probability under the row renormalised in float64), both inf for a
+    broken row."""
     row = row_V.astype(np.float64)
     if not np.isfinite(row).all():
         return np.inf, np.inf
@@ -117,8 +139,14 @@ def judge_row(row_V: npt.NDArray[np.float32], token: int) -> tuple[float, float]
 class _ProbeSession:
     """The frames, and how much is revealed."""
 
-    def __init__(self, connection: Connection, tokens_T: npt.NDArray[np.uint16], vocab_size: int, answer_seconds: float,
-                 deadline: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        tokens_T: npt.NDArray[np.uint16],
+        vocab_size: int,
+        answer_seconds: float,
+        deadline: float,
+    ) -> None:
         self.connection, self.tokens_T, self.vocab_size = connection, tokens_T, vocab_size
         self.answer_seconds, self.deadline, self.known, self.timing = answer_seconds, deadline, 0, Timing()
 
@@ -129,10 +157,18 @@ class _ProbeSession:
         """x up to, not including, `stop`, none of which lies beyond the chunk that is begun."""
         if stop == self.known:
             return
-        piece_T = np.ascontiguousarray(self.tokens_T[self.known:stop], "<u2")
+        piece_T = np.ascontiguousarray(self.tokens_T[self.known : stop], "<u2")
         begun, until = time.monotonic(), self.until()
-        self.connection.send({"op": "reveal", "chunk": self.known // chunk_tokens, "start": self.known,
-                              "bytes": 2 * len(piece_T)}, until, piece_T.tobytes())
+        self.connection.send(
+            {
+                "op": "reveal",
+                "chunk": self.known // chunk_tokens,
+                "start": self.known,
+                "bytes": 2 * len(piece_T),
+            },
+            until,
+            piece_T.tobytes(),
+        )
         self.connection.receive(until, Revealed)
         self.known = stop
         self.timing.reveal_seconds += time.monotonic() - begun
@@ -141,7 +177,9 @@ class _ProbeSession:
         begun, until = time.monotonic(), self.until()
         self.connection.send({"op": "predict"}, until)
         frame = self.connection.receive(until, Row)
-        row = self.connection.payload(4 * self.vocab_size, frame.n_bytes, f"row before token {self.known}", until)
+        row = self.connection.payload(
+            4 * self.vocab_size, frame.n_bytes, f"row before token {self.known}", until
+        )
         self.timing.rows += 1
         self.timing.row_seconds += time.monotonic() - begun
         return np.frombuffer(row, "<f4")

@@ -1,9 +1,9 @@
 """The judge's end of the socket: frames and payloads under absolute deadlines, in both directions.
 
-One contestant connects once to a Unix stream socket. Every read and write ends at a deadline that was fixed before
-it began, so one byte a second and a peer that never reads both run out; `watch` is called several times a second, and
-raises when the contestant died or took more than its share. Not covered: the meaning of frames (referee.py).
-"""
+One contestant connects once to a Unix stream socket. Every read and write ends at a deadline that was fixed
+before it began, so one byte a second and a peer that never reads both run out; `watch` is called several
+times a second, and raises when the contestant died or took more than its share. Not covered: the meaning of
+frames (referee.py)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ class ContestantLeft(Violation):
     """The contestant closed its end; how its process ended may say why."""
 
     def __init__(self) -> None:
-        super().__init__("protocol", "the contestant closed the socket in the middle of a stage",
-                         hint="its log (train.log, pack.log, score.log in the run folder) ends with the reason")
+        super().__init__(
+            "protocol",
+            "the contestant closed the socket in the middle of a stage",
+            hint="its log (train.log, pack.log, score.log in the run folder) ends with the reason",
+        )
 
 
 class DeadlineExpired(Exception):
@@ -42,12 +45,15 @@ class DeadlineExpired(Exception):
 
 
 class Listener:
-    """A Unix socket that waits for one contestant; connecting twice is a violation, seen at the next frame."""
+    """A Unix socket that waits for one contestant; connecting twice is a violation, seen at the next
+    frame."""
 
     def __init__(self, path: Path) -> None:
         if len(str(path).encode()) > PATH_LIMIT:
-            raise UsageError(f"socket path of {len(str(path).encode())} bytes, at most {PATH_LIMIT}: {path}",
-                             hint="set TMPDIR to a folder with a shorter path")
+            raise UsageError(
+                f"socket path of {len(str(path).encode())} bytes, at most {PATH_LIMIT}: {path}",
+                hint="set TMPDIR to a folder with a shorter path",
+            )
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.bind(str(path))
@@ -73,8 +79,9 @@ class Listener:
 class Connection:
     """Frames to and from one contestant."""
 
-    def __init__(self, connection: socket.socket, watch: Callable[[], None],
-                 listener: socket.socket | None = None) -> None:
+    def __init__(
+        self, connection: socket.socket, watch: Callable[[], None], listener: socket.socket | None = None
+    ) -> None:
         connection.setblocking(False)
         self.socket = connection
         self.watch = watch
@@ -84,9 +91,15 @@ class Connection:
         self.progress_allowance, self.progress_at = float(PROGRESS_BURST), time.monotonic()
         self.watched_at = time.monotonic()
 
-    def send(self, frame: dict[str, Any], deadline: float, payload: bytes | memoryview = b"",
-             descriptors: Sequence[int] = ()) -> None:
-        """One frame, its payload, and descriptors on its first byte. Raises Expired, or Violation if the peer left."""
+    def send(
+        self,
+        frame: dict[str, Any],
+        deadline: float,
+        payload: bytes | memoryview = b"",
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """One frame, its payload, and descriptors on its first byte. Raises Expired, or Violation if the peer
+        left."""
         assert len(descriptors) <= MAX_DESCRIPTORS, f"{len(descriptors)} descriptors in one frame"
         line = json.dumps(frame, allow_nan=False, separators=(",", ":")).encode() + b"\n"
         assert len(line) <= MAX_LINE, f"frame {frame.get('op')} of {len(line)} bytes"
@@ -110,8 +123,11 @@ class Connection:
     def payload(self, n_bytes: int, declared: int, what: str, deadline: float) -> bytes:
         """Exactly `n_bytes` raw bytes, the count that both sides knew beforehand."""
         if declared != n_bytes:
-            raise Violation("protocol", f"{what}: expected a payload of {n_bytes} bytes, the frame declares {declared}",
-                            hint="float32 numbers, one a token; docs/protocol.md gives the sizes")
+            raise Violation(
+                "protocol",
+                f"{what}: expected a payload of {n_bytes} bytes, the frame declares {declared}",
+                hint="float32 numbers, one a token; docs/protocol.md gives the sizes",
+            )
         while len(self.buffer) < n_bytes:
             self._fill(deadline, n_bytes - len(self.buffer))
         taken = bytes(self.buffer[:n_bytes])
@@ -125,12 +141,15 @@ class Connection:
         searched = 0
         while (end := self.buffer.find(b"\n", searched)) < 0:
             if len(self.buffer) >= MAX_LINE:
-                raise Violation("protocol", f"a line of more than {MAX_LINE} bytes: {quote(bytes(self.buffer[:200]))}",
-                                hint="raw numbers follow a frame as its payload, not inside it")
+                raise Violation(
+                    "protocol",
+                    f"a line of more than {MAX_LINE} bytes: {quote(bytes(self.buffer[:200]))}",
+                    hint="raw numbers follow a frame as its payload, not inside it",
+                )
             searched = len(self.buffer)
             self._fill(deadline, MAX_LINE - searched)
         line = bytes(self.buffer[:end])
-        del self.buffer[:end + 1]
+        del self.buffer[: end + 1]
         return line
 
     def _fill(self, deadline: float, limit: int) -> None:
@@ -148,8 +167,8 @@ class Connection:
         while len(view):
             self._watch_now_and_then()
             _wait(self.socket, "write", deadline, self.watch)
-            piece = view[:1 << 20]
-            view = view[self._guard(functools.partial(self.socket.send, piece)):]
+            piece = view[: 1 << 20]
+            view = view[self._guard(functools.partial(self.socket.send, piece)) :]
 
     def _watch_now_and_then(self) -> None:
         """A contestant that talks without a pause is watched as well as a silent one."""
@@ -165,8 +184,9 @@ class Connection:
 
     def _ration_progress(self) -> None:
         now = time.monotonic()
-        self.progress_allowance = min(PROGRESS_BURST,
-                                      self.progress_allowance + (now - self.progress_at) * PROGRESS_PER_SECOND) - 1
+        self.progress_allowance = (
+            min(PROGRESS_BURST, self.progress_allowance + (now - self.progress_at) * PROGRESS_PER_SECOND) - 1
+        )
         self.progress_at = now
         if self.progress_allowance < 0:
             raise Violation("protocol", "progress frames flood the socket", hint="at most ten a second")

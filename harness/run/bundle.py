@@ -1,10 +1,9 @@
 """code.pyz: the contestant's code as it is counted and run, the same bytes in train, pack and score.
 
-It is the static import closure of the package `golf` from its entry point, sources verbatim: no pruning beyond that, so
-training code and comments count too (public records counted a minified copy of what they shipped: docs/rules.md).
-Found by reading imports with `ast`; nothing of the contestant is imported here. Not covered: third-party packages,
-which the image pins and the rules do not count.
-"""
+It is the static import closure of the package `golf` from its entry point, sources verbatim: no pruning
+beyond that, so training code and comments count too (public records counted a minified copy of what they
+shipped: docs/rules.md). Found by reading imports with `ast`; nothing of the contestant is imported here. Not
+covered: third-party packages, which the image pins and the rules do not count."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 from harness.base.errors import UsageError
 
-ENTRY = "from {}.__main__ import main\n\nif __name__ == \"__main__\":\n    raise SystemExit(main())\n"
+ENTRY = 'from {}.__main__ import main\n\nif __name__ == "__main__":\n    raise SystemExit(main())\n'
 EPOCH = (1980, 1, 1, 0, 0, 0)
 MAX_SOURCE_BYTES = 64 << 20
 
@@ -49,21 +48,28 @@ def build(package: Path) -> Bundle:
 
 
 def digest_of(pyz: Path) -> str:
-    """The content digest of a bundle on disk. Raises UsageError for anything that is no bundle of bounded size."""
+    """The content digest of a bundle on disk. Raises UsageError for anything that is no bundle of bounded
+    size."""
     try:
         with zipfile.ZipFile(pyz) as archive:
             if sum(info.file_size for info in archive.infolist()) > MAX_SOURCE_BYTES:
-                raise UsageError(f"{pyz}: unpacks to more than {MAX_SOURCE_BYTES} bytes", hint="this is no code bundle")
+                raise UsageError(
+                    f"{pyz}: unpacks to more than {MAX_SOURCE_BYTES} bytes", hint="this is no code bundle"
+                )
             return _digest({info.filename: archive.read(info) for info in archive.infolist()})
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, zlib.error) as error:
-        raise UsageError(f"{pyz}: not a code bundle ({error})", hint="the file was changed or damaged") from error
+        raise UsageError(
+            f"{pyz}: not a code bundle ({error})", hint="the file was changed or damaged"
+        ) from error
 
 
 def _digest(content: dict[str, bytes]) -> str:
     """sha256 (hex) over names and sources in the order of names."""
     digest = hashlib.sha256()
     for name, text in sorted(content.items()):
-        digest.update(len(name).to_bytes(4, "little") + name.encode() + len(text).to_bytes(8, "little") + text)
+        digest.update(
+            len(name).to_bytes(4, "little") + name.encode() + len(text).to_bytes(8, "little") + text
+        )
     return digest.hexdigest()
 
 
@@ -73,7 +79,9 @@ def _closure(package: Path) -> dict[str, bytes]:
     waiting = [package.name, f"{package.name}.__main__"]
     for module in waiting:
         if _module_path(package, module) is None:
-            raise UsageError(f"{package}: no module {module}", hint="a contestant is a package with an entry point")
+            raise UsageError(
+                f"{package}: no module {module}", hint="a contestant is a package with an entry point"
+            )
     while waiting:
         path = _module_path(package, waiting.pop())
         if path is None:
@@ -87,7 +95,8 @@ def _closure(package: Path) -> dict[str, bytes]:
 
 
 def _module_path(package: Path, module: str) -> Path | None:
-    """The file that an import of `module` would run: of a folder and a file of one name the folder, as Python does."""
+    """The file that an import of `module` would run: of a folder and a file of one name the folder, as Python
+    does."""
     base = package.parent.joinpath(*module.split("."))
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
@@ -97,7 +106,9 @@ def _imports(path: Path, source: bytes, package: Path) -> list[str]:
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        raise UsageError(f"{path}:{error.lineno}: {error.msg}", hint="only files that parse are bundled") from error
+        raise UsageError(
+            f"{path}:{error.lineno}: {error.msg}", hint="only files that parse are bundled"
+        ) from error
     modules: list[str] = []
     perhaps: list[str] = []  # `from a import b` may name a module b, or something inside a
     for node in ast.walk(tree):
@@ -105,7 +116,9 @@ def _imports(path: Path, source: bytes, package: Path) -> list[str]:
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                raise UsageError(f"{path}:{node.lineno}: relative import", hint=f"write it from {package.name} on")
+                raise UsageError(
+                    f"{path}:{node.lineno}: relative import", hint=f"write it from {package.name} on"
+                )
             assert node.module is not None
             modules.append(node.module)
             perhaps += [f"{node.module}.{alias.name}" for alias in node.names]
@@ -114,4 +127,9 @@ def _imports(path: Path, source: bytes, package: Path) -> list[str]:
         if _module_path(package, name) is None:
             raise UsageError(f"{path}: imports {name}, which is not there", hint="is the file missing?")
     ours += [name for name in perhaps if name.split(".")[0] == package.name]
-    return [".".join(parts[:end]) for name in ours for parts in [name.split(".")] for end in range(1, len(parts) + 1)]
+    return [
+        ".".join(parts[:end])
+        for name in ours
+        for parts in [name.split(".")]
+        for end in range(1, len(parts) + 1)
+    ]

@@ -1,15 +1,15 @@
-"""The witness of one score: its coins, its looks, and the certificate that comes of the answers (hearing.py asks).
+"""The witness of one score: its coins, its looks, and the certificate that comes of the answers (hearing.py
+asks).
 
     request = Request(4096)                                  by strict prefixes; lanes=True: many contexts at once
     certificate = certify_score(job, seed, folder, tokens_T, scored, n_bytes, request, progress.stage(...))
 
-The seed of the coins is drawn after the ledger closed and written down before the first question, so that a look which
-was cut off goes on with the same coins: nobody tries again until they fall well. What was answered is kept beside it
-(witness-<look>.npz), so that anyone can compute the bound again. A second witness of strict prefixes measures noise, and is
-asked only where the first one's rows are not the claims themselves; a second look only where the first leaves something
-unexplained.
-Not covered: what the answers prove (certificate/), and what a condition's outcome is on this runner (rules/conditions.py).
-"""
+The seed of the coins is drawn after the ledger closed and written down before the first question, so that a
+look which was cut off goes on with the same coins: nobody tries again until they fall well. What was answered
+is kept beside it (witness-<look>.npz), so that anyone can compute the bound again. A second witness of strict
+prefixes measures noise, and is asked only where the first one's rows are not the claims themselves; a second
+look only where the first leaves something unexplained. Not covered: what the answers prove (certificate/),
+and what a condition's outcome is on this runner (rules/conditions.py)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ BOUND_KEYS = ("G_nats", "G_bpb", "G_covered_nats", "alpha", "parts_nats", "guara
 
 @dataclass(frozen=True)
 class WitnessRequest:
-    """What is asked of a witness: `probes` on average, over at most `chunks` chunks (a random prefix of them), or all."""
+    """What is asked of a witness: `probes` on average, over at most `chunks` chunks (a random prefix of
+    them), or all."""
 
     probes: int
     chunks: int | None = None
@@ -51,7 +52,9 @@ class WitnessRequest:
     """Ask many contexts at once, and STRICT_PROBES by strict prefixes beside."""
 
 
-def witness_request(profile: str, probes: int | None = None, chunks: int | None = None, lanes: bool = False) -> WitnessRequest | None:
+def witness_request(
+    profile: str, probes: int | None = None, chunks: int | None = None, lanes: bool = False
+) -> WitnessRequest | None:
     """What a command asks for; None for no witness. Without a number it is the profile's.
 
     Raises UsageError for an unknown profile.
@@ -63,7 +66,8 @@ def witness_request(profile: str, probes: int | None = None, chunks: int | None 
 
 
 class WitnessState(BaseModel):
-    """witness.json: the coins, and every look with how its witnesses ended; written before a look's first question."""
+    """witness.json: the coins, and every look with how its witnesses ended; written before a look's first
+    question."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,7 +78,6 @@ class WitnessState(BaseModel):
     lanes: bool = False
     times_begun: int = 1
     looks: list[dict[str, Any]] = []
-
 
     def request(self) -> WitnessRequest:
         """What was asked for when it began."""
@@ -88,23 +91,41 @@ def load_state(folder: SeedFolder) -> WitnessState | None:
     try:
         return WitnessState.model_validate(rundir.read_json(folder.witness))
     except ValidationError as error:
-        raise UsageError(f"{folder.witness}: {error.errors(include_url=False)[0]['msg']}",
-                         hint="the file was changed by hand; --again runs the seed anew") from error
+        raise UsageError(
+            f"{folder.witness}: {error.errors(include_url=False)[0]['msg']}",
+            hint="the file was changed by hand; --again runs the seed anew",
+        ) from error
 
 
-def certify_score(job: StageJob, seed: int, folder: SeedFolder, tokens_T: Tokens, scored: conversation.ScoringPass, n_bytes: int,
-                  request: WitnessRequest, report: ProgressCallback) -> dict[str, Any]:
+def certify_score(
+    job: StageJob,
+    seed: int,
+    folder: SeedFolder,
+    tokens_T: Tokens,
+    scored: conversation.ScoringPass,
+    n_bytes: int,
+    request: WitnessRequest,
+    report: ProgressCallback,
+) -> dict[str, Any]:
     """{"certificate": verdict.json's, or null; "unasked": why there is none, or null}, JSON-ready.
 
-    Witnesses that cannot be asked, or that end early, cost the contestant its certificate or make G large; they never fail a
-    score. Raises MachineFault, after which the same call goes on with the same coins, whatever its request is.
-    """
+    Witnesses that cannot be asked, or that end early, cost the contestant its certificate or make G large;
+    they never fail a score. Raises MachineFault, after which the same call goes on with the same coins,
+    whatever its request is."""
     if request.lanes and (scored.adapts or scored.context is None):
-        return {"certificate": None, "unasked": "lanes were wanted of a contestant that adapts or declares no context: without "
-                "--witness-lanes the witness is shown strict prefixes, which fits any"}
+        return {
+            "certificate": None,
+            "unasked": "lanes were wanted of a contestant that adapts or declares no context: without "
+            "--witness-lanes the witness is shown strict prefixes, which fits any",
+        }
     state = _begin_or_resume(folder, scored.ledger_sha256, request)
-    reported = sampling.ReportedScore(tokens_T, scored.nats_T, reference_model.probabilities(tokens_T, job.vocab_size), n_bytes,
-                              scored.chunk_tokens)
+    reported = sampling.ReportedScore(
+        tokens_T,
+        scored.nats_T,
+        reference_model.probabilities(tokens_T, job.vocab_size),
+        n_bytes,
+        scored.chunk_tokens,
+    )
     session = WitnessSession(job, seed, folder, tokens_T, scored, report)
     made: list[Certificate] = []
     few = _draw_plan(state, reported, 1, min(state.probes, STRICT_PROBES)) if state.lanes else None
@@ -116,15 +137,34 @@ def certify_score(job: StageJob, seed: int, folder: SeedFolder, tokens_T: Tokens
         rundir.write_json(folder.witness, state.model_dump())
         responses = query(session, plan) if few is None else query_batched(session, plan, few)
         if responses.responses:
-            made.append(certify(reported, plan, responses.responses[0], *responses.responses[1:], boundaries=responses.boundaries, adapts=scored.adapts,
-                                lanes=state.lanes))
+            made.append(
+                certify(
+                    reported,
+                    plan,
+                    responses.responses[0],
+                    *responses.responses[1:],
+                    boundaries=responses.boundaries,
+                    adapts=scored.adapts,
+                    lanes=state.lanes,
+                )
+            )
             _save_responses(folder, session.round_number, plan, reported, responses.responses)
             if few is not None and (alone := responses.alone) is not None:
-                strict = certify(reported, few, alone.responses[0], *alone.responses[1:], boundaries=alone.boundaries)
+                strict = certify(
+                    reported, few, alone.responses[0], *alone.responses[1:], boundaries=alone.boundaries
+                )
                 compared = responses.compared
                 _save_responses(folder, f"{session.round_number}-strict", few, reported, alone.responses)
-        state.looks.append({"look": session.round_number, "asked": len(plan.asked_P), "witnesses": session.asked, "ended": session.ended,
-                            "seconds": [asdict(timing) for timing in session.timing], "G_bpb": made[-1].G_bpb if responses.responses else None})
+        state.looks.append(
+            {
+                "look": session.round_number,
+                "asked": len(plan.asked_P),
+                "witnesses": session.asked,
+                "ended": session.ended,
+                "seconds": [asdict(timing) for timing in session.timing],
+                "G_bpb": made[-1].G_bpb if responses.responses else None,
+            }
+        )
         if not responses.responses:
             break
     rundir.write_json(folder.witness, state.model_dump())
@@ -136,21 +176,41 @@ def certify_score(job: StageJob, seed: int, folder: SeedFolder, tokens_T: Tokens
         conditions = _with_strict(conditions, strict, compared)
     if not job.runner.isolated:
         conditions = [_cooperative(condition) for condition in conditions]
-    lanes_shown = None if not state.lanes else {**(compared or {}), "G_bpb": strict.G_bpb if strict else None,
-                                                "probes": strict.n_probes if strict else 0}
-    return {"certificate": {**shown, "conditions": conditions, "seed": state.seed, "times_begun": state.times_begun,
-                            "looks": state.looks, "between": session.cleared, "lanes": lanes_shown}, "unasked": None}
+    lanes_shown = (
+        None
+        if not state.lanes
+        else {
+            **(compared or {}),
+            "G_bpb": strict.G_bpb if strict else None,
+            "probes": strict.n_probes if strict else 0,
+        }
+    )
+    return {
+        "certificate": {
+            **shown,
+            "conditions": conditions,
+            "seed": state.seed,
+            "times_begun": state.times_begun,
+            "looks": state.looks,
+            "between": session.cleared,
+            "lanes": lanes_shown,
+        },
+        "unasked": None,
+    }
 
 
 def _best_bound(made: list[Certificate]) -> dict[str, Any]:
-    """The last look's certificate with the smallest bound of all: each holds at its own alpha, which together are the 1 %."""
+    """The last look's certificate with the smallest bound of all: each holds at its own alpha, which together
+    are the 1 %."""
     best, last = min(made, key=lambda each: each.G_nats).public(), made[-1].public()
     return {**last, **{key: best[key] for key in BOUND_KEYS}}
 
 
-def _with_strict(conditions: list[dict[str, Any]], strict: Certificate | None, compared: dict[str, Any] | None
-                 ) -> list[dict[str, Any]]:
-    """Lanes show a condition only where strict prefixes show it too and brought the same rows; what those accuse stays."""
+def _with_strict(
+    conditions: list[dict[str, Any]], strict: Certificate | None, compared: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Lanes show a condition only where strict prefixes show it too and brought the same rows; what those
+    accuse stays."""
     alone = {} if strict is None else {condition.condition: condition for condition in strict.conditions}
     merged = []
     for condition in conditions:
@@ -158,44 +218,73 @@ def _with_strict(conditions: list[dict[str, Any]], strict: Certificate | None, c
         if beside is not None and beside.outcome == "fail":
             condition = beside._asdict()
         elif condition["outcome"] != "fail":
-            open_ = [] if compared and compared["agree"] else [compared["text"] if compared else
-                                                               "lanes were not compared with strict prefixes"]
+            open_ = (
+                []
+                if compared and compared["agree"]
+                else [compared["text"] if compared else "lanes were not compared with strict prefixes"]
+            )
             open_ += [beside.evidence] if beside is not None and beside.outcome == "unknown" else []
             if open_:
-                condition = {**condition, "outcome": "unknown", "evidence": "; ".join([*open_, condition["evidence"]])}
+                condition = {
+                    **condition,
+                    "outcome": "unknown",
+                    "evidence": "; ".join([*open_, condition["evidence"]]),
+                }
         merged.append(condition)
     return merged
 
 
 def _cooperative(condition: dict[str, Any]) -> dict[str, Any]:
-    """What a runner that excludes no channel leaves open; that a row is a distribution is seen on the socket all the same."""
+    """What a runner that excludes no channel leaves open; that a row is a distribution is seen on the socket
+    all the same."""
     if condition["outcome"] != "pass" or condition["condition"] == "C2":
         return condition
-    return {**condition, "outcome": "unknown", "cooperative": True,
-            "evidence": f"{COOPERATIVE}; but for that, {condition['evidence']}"}
+    return {
+        **condition,
+        "outcome": "unknown",
+        "cooperative": True,
+        "evidence": f"{COOPERATIVE}; but for that, {condition['evidence']}",
+    }
 
 
 def _begin_or_resume(folder: SeedFolder, ledger_sha256: str, request: WitnessRequest) -> WitnessState:
-    """Fresh coins, or those of an attempt at the same ledger that was cut off; its looks are asked again from the first."""
+    """Fresh coins, or those of an attempt at the same ledger that was cut off; its looks are asked again from
+    the first."""
     earlier = load_state(folder)
     if earlier is None:
         return WitnessState(seed=os.urandom(32).hex(), ledger_sha256=ledger_sha256, **asdict(request))
     if earlier.ledger_sha256 != ledger_sha256:
-        raise UsageError(f"{folder.witness}: its coins belong to another ledger", hint="--again runs the seed anew")
+        raise UsageError(
+            f"{folder.witness}: its coins belong to another ledger", hint="--again runs the seed anew"
+        )
     return earlier.model_copy(update={"times_begun": earlier.times_begun + 1, "looks": []})
 
 
-def _draw_plan(state: WitnessState, reported: sampling.ReportedScore, round_number: int, probes: int) -> sampling.SamplingPlan:
+def _draw_plan(
+    state: WitnessState, reported: sampling.ReportedScore, round_number: int, probes: int
+) -> sampling.SamplingPlan:
     coin_seed = bytes.fromhex(state.seed)
     probes = min(probes * SECOND_ROUND_FACTOR ** (round_number - 1), len(reported.tokens_T))
     covered = None if state.chunks is None else sampling.draw_prefix(coin_seed, reported, state.chunks)
     return sampling.draw(coin_seed, reported, probes, round_number=round_number, covered=covered)
 
 
-def _save_responses(folder: SeedFolder, round_number: int | str, plan: sampling.SamplingPlan, reported: sampling.ReportedScore, responses: list[Responses]) -> None:
+def _save_responses(
+    folder: SeedFolder,
+    round_number: int | str,
+    plan: sampling.SamplingPlan,
+    reported: sampling.ReportedScore,
+    responses: list[Responses],
+) -> None:
     """All that the bound is made of: a row for each question, in nats. inf where no usable row came."""
-    columns: dict[str, Any] = {"position": plan.asked_P, "coin": plan.selected_P, "pi": plan.pi_P, "largest_gain": plan.largest_P,
-               "price": plan.reference_P, "claim": reported.nats_T[plan.asked_P]}
+    columns: dict[str, Any] = {
+        "position": plan.asked_P,
+        "coin": plan.selected_P,
+        "pi": plan.pi_P,
+        "largest_gain": plan.largest_P,
+        "price": plan.reference_P,
+        "claim": reported.nats_T[plan.asked_P],
+    }
     for number, each in enumerate(responses, 1):
         columns |= {f"witness_{number}": each.charged_P(), f"logsumexp_{number}": each.logsumexp_P}
     packed = io.BytesIO()

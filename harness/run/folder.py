@@ -59,10 +59,13 @@ def read_json(path: Path) -> Any:
             raise UsageError(f"{path}: larger than {MAX_JSON_BYTES} bytes", hint="this is no file of a run")
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})", hint="is this a run folder?") from error
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror})", hint="is this a run folder?"
+        ) from error
     except ValueError as error:
-        raise UsageError(f"{path}: not valid JSON ({error})", hint="the file was changed by hand or the disk is damaged"
-                         ) from error
+        raise UsageError(
+            f"{path}: not valid JSON ({error})", hint="the file was changed by hand or the disk is damaged"
+        ) from error
 
 
 def read_arrays(path: Path, *names: str) -> tuple[np.ndarray[Any, Any], ...]:
@@ -77,8 +80,10 @@ def read_arrays(path: Path, *names: str) -> tuple[np.ndarray[Any, Any], ...]:
         with np.load(path, allow_pickle=False) as stored:
             return tuple(np.asarray(stored[name]) for name in names)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{path}: cannot be read ({error})",
-                         hint="the file was changed after the run; `pgolf run --again` runs the seed anew") from error
+        raise UsageError(
+            f"{path}: cannot be read ({error})",
+            hint="the file was changed after the run; `pgolf run --again` runs the seed anew",
+        ) from error
 
 
 class SeedFolder:
@@ -140,8 +145,10 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise UsageError(f"{self.path}: another process is working in this run folder",
-                             hint="wait for it, or run another profile or submission") from None
+            raise UsageError(
+                f"{self.path}: another process is working in this run folder",
+                hint="wait for it, or run another profile or submission",
+            ) from None
         try:
             yield
         finally:

@@ -1,8 +1,9 @@
-"""What will be run, decided before the first seed: everything that two equal runs must share, hashed into a folder name.
+"""What will be run, decided before the first seed: everything that two equal runs must share, hashed into a
+folder name.
 
-The hash covers the code bundle, the recipe, the manifest without its prose, the image lock and the runner, the dataset
-and the edition's numbers; not the seeds, and never a name alone (a cache keyed by name returns the old verdict
-for changed code). Not covered: the host, whose facts are kept beside every number instead.
+The hash covers the code bundle, the recipe, the manifest without its prose, the image lock and the runner,
+the dataset and the edition's numbers; not the seeds, and never a name alone (a cache keyed by name returns
+the old verdict for changed code). Not covered: the host, whose facts are kept beside every number instead.
 """
 
 from __future__ import annotations
@@ -39,13 +40,26 @@ class Plan:
     def facts(self) -> dict[str, Any]:
         """JSON-ready: what plan.json records. `identity` is what the hash covers."""
         manifest = self.submission.manifest
-        identity = {"code": self.bundle.sha256, "config": hashlib.sha256(self.submission.config).hexdigest(),
-                    "manifest": manifest.digest(), "image_lock": self.image_lock, "runner": self.runner,
-                    "dataset": self.dataset.sha256, "edition": EDITION, "profile": self.profile,
-                    "limits": self.limits.public()}
-        return {"schema": 1, "submission": manifest.name, "track": manifest.track, "identity": identity,
-                "image": self.image, "dataset": {"name": self.dataset.name, "folder": str(self.dataset.folder)},
-                "code_modules": list(self.bundle.modules)}
+        identity = {
+            "code": self.bundle.sha256,
+            "config": hashlib.sha256(self.submission.config).hexdigest(),
+            "manifest": manifest.digest(),
+            "image_lock": self.image_lock,
+            "runner": self.runner,
+            "dataset": self.dataset.sha256,
+            "edition": EDITION,
+            "profile": self.profile,
+            "limits": self.limits.public(),
+        }
+        return {
+            "schema": 1,
+            "submission": manifest.name,
+            "track": manifest.track,
+            "identity": identity,
+            "image": self.image,
+            "dataset": {"name": self.dataset.name, "folder": str(self.dataset.folder)},
+            "code_modules": list(self.bundle.modules),
+        }
 
     @property
     def hash12(self) -> str:
@@ -93,16 +107,22 @@ def read(folder: rundir.RunFolder) -> StoredPlan:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise UsageError(f"{folder.plan}: {place}: {first['msg']}", hint="is this the folder of a run?") from error
+        raise UsageError(
+            f"{folder.plan}: {place}: {first['msg']}", hint="is this the folder of a run?"
+        ) from error
 
 
 def require_unchanged(plan: StoredPlan, folder: rundir.SeedFolder) -> None:
     """Code and recipe of a seed must be those of the plan. Raises UsageError naming the file."""
     config = hashlib.sha256(folder.config.read_bytes()).hexdigest()
-    for path, found, expected in ((folder.code, bundle.digest_of(folder.code), plan.identity.code),
-                                  (folder.config, config, plan.identity.config)):
+    for path, found, expected in (
+        (folder.code, bundle.digest_of(folder.code), plan.identity.code),
+        (folder.config, config, plan.identity.config),
+    ):
         if found != expected:
-            raise UsageError(f"{path}: is not what the run was made with", hint="the file was changed after the run")
+            raise UsageError(
+                f"{path}: is not what the run was made with", hint="the file was changed after the run"
+            )
 
 
 def profile_limits(profile: str, train_seconds: float | None = None) -> Limits:
@@ -116,8 +136,12 @@ def profile_limits(profile: str, train_seconds: float | None = None) -> Limits:
     if train_seconds is None:
         return limits
     if not 0 < train_seconds <= limits.train_seconds:
-        raise UsageError(f"--train-seconds {train_seconds:g}: the train clock of profile {profile} is {limits.train_seconds:g} s "
-                         "and can only be shortened", hint="another profile has another clock")
+        raise UsageError(
+            f"--train-seconds {train_seconds:g}: the train clock of profile {profile} is "
+            f"{limits.train_seconds:g} s "
+            "and can only be shortened",
+            hint="another profile has another clock",
+        )
     return limits.with_train_clock(train_seconds)
 
 
@@ -130,15 +154,22 @@ def is_begun(plan: Plan, folder: rundir.RunFolder) -> bool:
         return False
     facts, earlier = plan.facts(), rundir.read_json(folder.plan)
     if earlier.get("image") != facts["image"]:
-        raise UsageError(f"{folder.path}: was begun with image {earlier.get('image')}, now it is {facts['image']}",
-                         hint="remove the run folder, or build the image that it was begun with")
+        raise UsageError(
+            f"{folder.path}: was begun with image {earlier.get('image')}, now it is {facts['image']}",
+            hint="remove the run folder, or build the image that it was begun with",
+        )
     if earlier.get("identity") != facts["identity"]:
-        raise UsageError(f"{folder.plan}: does not describe this run", hint="the file was changed; remove the folder")
+        raise UsageError(
+            f"{folder.plan}: does not describe this run", hint="the file was changed; remove the folder"
+        )
     return True
 
 
 def write(plan: Plan, folder: rundir.RunFolder, described: Description) -> None:
     """Records the plan and what the contestant says of its recipe."""
-    claims = {"parameters": described.parameters, "techniques": described.techniques,
-              "estimated_bytes": described.estimated_bytes}
+    claims = {
+        "parameters": described.parameters,
+        "techniques": described.techniques,
+        "estimated_bytes": described.estimated_bytes,
+    }
     rundir.write_json(folder.plan, {**plan.facts(), "claims": claims})

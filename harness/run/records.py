@@ -1,9 +1,8 @@
 """run.json: what happened to one seed, attempt by attempt, as measured from outside.
 
-Every attempt of every stage is kept, failed and interrupted ones too: a contestant that crashes when its score is poor
-must not be able to hide the attempt. An attempt is written down before it starts, so `kill -9` leaves it
-behind as interrupted. Not covered: what follows from it (rules/, verdict.py).
-"""
+Every attempt of every stage is kept, failed and interrupted ones too: a contestant that crashes when its
+score is poor must not be able to hide the attempt. An attempt is written down before it starts, so `kill -9`
+leaves it behind as interrupted. Not covered: what follows from it (rules/, verdict.py)."""
 
 from __future__ import annotations
 
@@ -88,11 +87,15 @@ def load(path: Path, seed: int) -> SeedRecord:
     try:
         record = SeedRecord.model_validate(folder.read_json(path))
     except ValidationError as error:
-        raise UsageError(f"{path}: {error.errors(include_url=False)[0]['msg']}",
-                         hint="remove the seed's folder to run it again") from error
+        raise UsageError(
+            f"{path}: {error.errors(include_url=False)[0]['msg']}",
+            hint="remove the seed's folder to run it again",
+        ) from error
     if record.seed != seed:  # a folder copied under another name would count one seed twice
-        raise UsageError(f"{path}: is the record of seed {record.seed}, not of seed {seed}",
-                         hint="remove the seed's folder to run it again")
+        raise UsageError(
+            f"{path}: is the record of seed {record.seed}, not of seed {seed}",
+            hint="remove the seed's folder to run it again",
+        )
     return record
 
 
@@ -101,7 +104,8 @@ def save(path: Path, record: SeedRecord) -> None:
 
 
 class Events:
-    """events.jsonl: a line an event, with the wall clock and the monotonic one in seconds; for people and plots."""
+    """events.jsonl: a line an event, with the wall clock and the monotonic one in seconds; for people and
+    plots."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

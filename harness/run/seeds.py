@@ -1,8 +1,8 @@
 """A whole run: seeds x stages, resumed at the first unfinished stage, every attempt on record.
 
-What a contestant does wrong ends its seed and the others go on; what the machine does wrong ends the run, which the
-same command resumes. Not covered: choosing the dataset, image and runner (setup.py) and what the results mean (verdict.py).
-"""
+What a contestant does wrong ends its seed and the others go on; what the machine does wrong ends the run,
+which the same command resumes. Not covered: choosing the dataset, image and runner (setup.py) and what the
+results mean (verdict.py)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,16 @@ class RunOutcome(NamedTuple):
     interrupted: bool
 
 
-def run_seeds(plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, progress: ProgressDisplay,
-              asked: certify.WitnessRequest | None = None) -> RunOutcome:
-    """Runs what is unfinished of `seeds`, and asks a witness where one is `asked` for. The caller holds the folder's lock."""
+def run_seeds(
+    plan: Plan,
+    folder: RunFolder,
+    seeds: Sequence[int],
+    runner: Runner,
+    progress: ProgressDisplay,
+    asked: certify.WitnessRequest | None = None,
+) -> RunOutcome:
+    """Runs what is unfinished of `seeds`, and asks a witness where one is `asked` for. The caller holds the
+    folder's lock."""
     attempts, seconds = 0, 0.0
     try:
         for seed in seeds:
@@ -47,12 +54,27 @@ def run_seeds(plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runne
 
 def job_of(plan: Plan, folder: SeedFolder, runner: Runner) -> stages.StageJob:
     """The parts of a plan that stages need; code and recipe are read from the seed's own folder."""
-    return stages.StageJob(runner, plan.limits, plan.profile, plan.submission.manifest.track, folder.code, folder.config,
-                      plan.dataset.tokenizer, plan.dataset.vocab_size, f"{plan.submission.manifest.name}-{plan.hash12}")
+    return stages.StageJob(
+        runner,
+        plan.limits,
+        plan.profile,
+        plan.submission.manifest.track,
+        folder.code,
+        folder.config,
+        plan.dataset.tokenizer,
+        plan.dataset.vocab_size,
+        f"{plan.submission.manifest.name}-{plan.hash12}",
+    )
 
 
-def _run_seed(plan: Plan, folder: SeedFolder, seed: int, runner: Runner, progress: ProgressDisplay,
-              asked: certify.WitnessRequest | None) -> Iterator[Attempt]:
+def _run_seed(
+    plan: Plan,
+    folder: SeedFolder,
+    seed: int,
+    runner: Runner,
+    progress: ProgressDisplay,
+    asked: certify.WitnessRequest | None,
+) -> Iterator[Attempt]:
     """Yields each attempt made, in order, until the seed is settled."""
     record = records.load(folder.record, seed)
     left = record.left(STAGES if asked is None else (*STAGES, "witness"))
@@ -67,9 +89,17 @@ def _run_seed(plan: Plan, folder: SeedFolder, seed: int, runner: Runner, progres
             return
 
 
-def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner, progress: ProgressDisplay,
-             asked: certify.WitnessRequest | None) -> Attempt:
-    """One attempt, on record from before it starts until its end. Machine faults and interrupts are raised on."""
+def _attempt(
+    plan: Plan,
+    folder: SeedFolder,
+    record: SeedRecord,
+    stage: StageName,
+    runner: Runner,
+    progress: ProgressDisplay,
+    asked: certify.WitnessRequest | None,
+) -> Attempt:
+    """One attempt, on record from before it starts until its end. Machine faults and interrupts are raised
+    on."""
     attempt = Attempt(stage=stage, started_at=records.now(), host=host.facts())
     record.attempts.append(attempt)
     records.save(folder.record, record)
@@ -77,6 +107,7 @@ def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
     events.add("begin", stage=stage)
     try:
         with progress.stage(f"seed {record.seed} {stage}") as report:
+
             def telling(fraction: float, text: str) -> None:
                 events.add("progress", stage=stage, fraction=round(fraction, 4), claim=text[:200])
                 report(fraction, text)
@@ -104,8 +135,15 @@ def _attempt(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
     return attempt
 
 
-def _perform(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageName, runner: Runner, report: ProgressCallback,
-             asked: certify.WitnessRequest | None) -> stages.StageResult:
+def _perform(
+    plan: Plan,
+    folder: SeedFolder,
+    record: SeedRecord,
+    stage: StageName,
+    runner: Runner,
+    report: ProgressCallback,
+    asked: certify.WitnessRequest | None,
+) -> stages.StageResult:
     job = job_of(plan, folder, runner)
     if stage == "train":
         return stages.train(job, record.seed, folder, plan.dataset, report)
@@ -119,12 +157,26 @@ def _perform(plan: Plan, folder: SeedFolder, record: SeedRecord, stage: StageNam
     return result._replace(facts={**result.facts, **stages.store_score(folder, plan.dataset, scored)})
 
 
-def _ask_witness(plan: Plan, folder: SeedFolder, record: SeedRecord, job: stages.StageJob, report: ProgressCallback,
-                 asked: certify.WitnessRequest) -> stages.StageResult:
+def _ask_witness(
+    plan: Plan,
+    folder: SeedFolder,
+    record: SeedRecord,
+    job: stages.StageJob,
+    report: ProgressCallback,
+    asked: certify.WitnessRequest,
+) -> stages.StageResult:
     begun, done = time.monotonic(), record.done("score")
     assert done is not None
-    facts = certify.certify_score(job, record.seed, folder, plan.dataset.validation_tokens(),
-                                  stages.stored_score(folder, plan.dataset, done), done.facts["scored_bytes"], asked, report)
+    facts = certify.certify_score(
+        job,
+        record.seed,
+        folder,
+        plan.dataset.validation_tokens(),
+        stages.stored_score(folder, plan.dataset, done),
+        done.facts["scored_bytes"],
+        asked,
+        report,
+    )
     return stages.StageResult(None, round(time.monotonic() - begun, 3), {}, facts)
 
 

@@ -1,9 +1,8 @@
 """manifest.yaml: who submits what, under which rules, with which claim. Read by the harness only.
 
-The schema is strict on purpose: of 43 public submission.json files only 24 name their seeds and 18 their code bytes, so
-every field is either required or has one meaning when absent. `schema()` is published as docs/manifest.schema.json.
-Not covered: config.yaml, which only the contestant understands.
-"""
+The schema is strict on purpose: of 43 public submission.json files only 24 name their seeds and 18 their code
+bytes, so every field is either required or has one meaning when absent. `schema()` is published as
+docs/manifest.schema.json. Not covered: config.yaml, which only the contestant understands."""
 
 from __future__ import annotations
 
@@ -40,7 +39,8 @@ class Claim(_Strict):
 
 
 class Baseline(_Strict):
-    """The score to beat: bits per byte by seed on a named text; compared only with runs on that text and profile."""
+    """The score to beat: bits per byte by seed on a named text; compared only with runs on that text and
+    profile."""
 
     name: Text
     source: Text
@@ -50,7 +50,8 @@ class Baseline(_Strict):
 
 
 class Image(_Strict):
-    """The hash of each image's lock (`pgolf image lock NAME` prints it): another environment is another submission."""
+    """The hash of each image's lock (`pgolf image lock NAME` prints it): another environment is another
+    submission."""
 
     cpu: Digest
     cuda: Digest
@@ -59,7 +60,9 @@ class Image(_Strict):
 class Manifest(_Strict):
     """One submission. Unknown keys are errors."""
 
-    schema_version: Annotated[int, Field(ge=1, le=1)] = Field(alias="schema", description="version of this layout")
+    schema_version: Annotated[int, Field(ge=1, le=1)] = Field(
+        alias="schema", description="version of this layout"
+    )
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$", description="equals the folder's name")]
     title: Text
     authors: list[Text] = Field(min_length=1, max_length=20)
@@ -67,7 +70,9 @@ class Manifest(_Strict):
     parents: list[Text] = Field(default=[], max_length=50, description="what it builds on")
     edition: Literal["official-2026-05"] = EDITION  # type: ignore[assignment]
     track: Literal["A", "B"] = Field(description="A: fixed predictor; B: learns from text already scored")
-    dataset: Literal["sp1024", "sp8192"] = Field(description="variant of the official text for record and solo")
+    dataset: Literal["sp1024", "sp8192"] = Field(
+        description="variant of the official text for record and solo"
+    )
     seeds: list[Seed] = Field(min_length=1, max_length=32)
     config: RelativePath = Field("config.yaml", description="the recipe, inside the submission's folder")
     image: Image
@@ -83,7 +88,9 @@ class Manifest(_Strict):
 
     def digest(self) -> str:
         """sha256 (hex) of what a run depends on: everything but prose and the list of seeds."""
-        data = self.model_dump(mode="json", include={"schema_version", "name", "edition", "track", "dataset", "image"})
+        data = self.model_dump(
+            mode="json", include={"schema_version", "name", "edition", "track", "dataset", "image"}
+        )
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -100,7 +107,8 @@ def schema() -> dict[str, Any]:
 
 
 def load(folder: Path) -> Submission:
-    """The submission in `folder`. Raises UsageError naming the key, the place, what was expected, and a guess."""
+    """The submission in `folder`. Raises UsageError naming the key, the place, what was expected, and a
+    guess."""
     if not folder.is_dir():
         near = difflib.get_close_matches(folder.name, _siblings(folder), n=1)
         guess = f"did you mean {folder.parent / near[0]}?" if near else "submissions live under submissions/"
@@ -108,31 +116,41 @@ def load(folder: Path) -> Submission:
     path = folder / "manifest.yaml"
     data = strict_yaml.load(path)
     if not isinstance(data, dict):
-        raise UsageError(f"{path}: expected a mapping, found {type(data).__name__}", hint="see docs/manifest.md")
+        raise UsageError(
+            f"{path}: expected a mapping, found {type(data).__name__}", hint="see docs/manifest.md"
+        )
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
         raise _explain(path, error) from error
     if manifest.name != folder.resolve().name:
-        raise UsageError(f"{path}: name is {manifest.name!r}, the folder is called {folder.resolve().name!r}",
-                         hint="make the two equal")
+        raise UsageError(
+            f"{path}: name is {manifest.name!r}, the folder is called {folder.resolve().name!r}",
+            hint="make the two equal",
+        )
     return Submission(folder, manifest, _read_config(folder, manifest.config))
 
 
 def _siblings(folder: Path) -> list[str]:
-    return [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
+    return (
+        [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
+    )
 
 
 def _read_config(folder: Path, name: str) -> bytes:
     """The recipe's bytes, refusing a path that leaves the folder by `..` or by a link."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise UsageError(f"{folder / 'manifest.yaml'}: config: {name!r} leads out of the submission's folder",
-                         hint="keep the recipe beside its manifest")
+        raise UsageError(
+            f"{folder / 'manifest.yaml'}: config: {name!r} leads out of the submission's folder",
+            hint="keep the recipe beside its manifest",
+        )
     if not path.is_file():
         raise UsageError(f"{path}: no such recipe", hint="manifest.yaml names it under `config`")
     if path.stat().st_size > strict_yaml.MAX_BYTES:
-        raise UsageError(f"{path}: larger than {strict_yaml.MAX_BYTES} bytes", hint="the recipe counts in the 16 MB")
+        raise UsageError(
+            f"{path}: larger than {strict_yaml.MAX_BYTES} bytes", hint="the recipe counts in the 16 MB"
+        )
     return path.read_bytes()
 
 

@@ -1,10 +1,11 @@
-"""Hearing the witnesses of one look: fresh ones, by strict prefixes or by lanes, and what they say put together.
+"""Hearing the witnesses of one look: fresh ones, by strict prefixes or by lanes, and what they say put
+together.
 
     voice = Voice(job, seed, folder, tokens_T, scored, report);  voice.begin_look();  heard = hear(voice, plan)
 
-Before each witness the runner clears what it could share with the scorer. One that cannot be asked leaves a reason in
-`voice.ended` and no answer. Not covered: which tokens are asked (certificate/coins.py), and what follows (witness.py).
-"""
+Before each witness the runner clears what it could share with the scorer. One that cannot be asked leaves a
+reason in `voice.ended` and no answer. Not covered: which tokens are asked (certificate/coins.py), and what
+follows (witness.py)."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ EXACT_NATS = 1e-3
 
 
 class RoundResponses(NamedTuple):
-    """What the witnesses of a look say: the first's answers, a second's where one was needed; beside lanes what strict prefixes
-    brought (`alone`, None where they could not be asked) and how the two compare."""
+    """What the witnesses of a look say: the first's answers, a second's where one was needed; beside lanes
+    what strict prefixes brought (`alone`, None where they could not be asked) and how the two compare."""
 
     responses: list[Responses]
     boundaries: list[BoundaryPair]
@@ -61,7 +62,9 @@ class WitnessSession:
     def begin_round(self) -> None:
         self.round_number, self.asked, self.ended, self.timing = self.round_number + 1, 0, [], []
 
-    def ask(self, positions_P: Positions, ask: Callable[..., probe.ProbeResult] = probe.probe) -> probe.ProbeResult | None:
+    def ask(
+        self, positions_P: Positions, ask: Callable[..., probe.ProbeResult] = probe.probe
+    ) -> probe.ProbeResult | None:
         """A fresh witness's answers; None where it cannot be asked, and the last of `ended` says why."""
         self.asked += 1
         number = self.asked
@@ -72,8 +75,17 @@ class WitnessSession:
 
         self.cleared = self.job.runner.clear_channels(self.job.limits)
         try:
-            asked = stages.witness(self.job, self.seed, self.folder, self.tokens_T, self.scored, positions_P, telling,
-                                   f"witness-{self.round_number}{number}", ask)
+            asked = stages.witness(
+                self.job,
+                self.seed,
+                self.folder,
+                self.tokens_T,
+                self.scored,
+                positions_P,
+                telling,
+                f"witness-{self.round_number}{number}",
+                ask,
+            )
         except Violation as violation:
             self.ended.append(violation.message)
             return None
@@ -83,7 +95,8 @@ class WitnessSession:
 
 
 def query(session: WitnessSession, plan: sampling.SamplingPlan) -> RoundResponses:
-    """What witnesses say to strict prefixes: one, and a second where some answer of the first is not the claim itself."""
+    """What witnesses say to strict prefixes: one, and a second where some answer of the first is not the
+    claim itself."""
     first = session.ask(plan.asked_P)
     if first is None:
         return RoundResponses([], [])
@@ -91,12 +104,21 @@ def query(session: WitnessSession, plan: sampling.SamplingPlan) -> RoundResponse
     return RoundResponses([each.responses for each in (first, second) if each is not None], first.boundaries)
 
 
-def query_batched(session: WitnessSession, plan: sampling.SamplingPlan, strict: sampling.SamplingPlan) -> RoundResponses:
-    """Two witnesses for all questions of both plans, by lanes, joined as one; then strict prefixes for those of `strict`."""
+def query_batched(
+    session: WitnessSession, plan: sampling.SamplingPlan, strict: sampling.SamplingPlan
+) -> RoundResponses:
+    """Two witnesses for all questions of both plans, by lanes, joined as one; then strict prefixes for those
+    of `strict`."""
     assert session.scored.context is not None, "lanes need a declared context"
-    borders_P = np.array([boundary.position for boundary in session.scored.boundaries if boundary.position < plan.covered], np.int64)
+    borders_P = np.array(
+        [boundary.position for boundary in session.scored.boundaries if boundary.position < plan.covered],
+        np.int64,
+    )
     every_P = np.unique(np.concatenate([plan.asked_P, strict.asked_P, borders_P]))
-    parts = [(part_P, session.ask(part_P, batched_probe.probe_batched)) for part_P in batched_probe.stretches(every_P, session.scored.context)]
+    parts = [
+        (part_P, session.ask(part_P, batched_probe.probe_batched))
+        for part_P in batched_probe.stretches(every_P, session.scored.context)
+    ]
     answered = [(part_P, asked) for part_P, asked in parts if asked is not None]
     if not answered:
         return RoundResponses([], [])
@@ -106,7 +128,9 @@ def query_batched(session: WitnessSession, plan: sampling.SamplingPlan, strict: 
     alone = query(session, strict)
     if not alone.responses:
         return RoundResponses(responses, boundaries)
-    return RoundResponses(responses, boundaries, alone, _compare(_select(together, every_P, strict.asked_P), alone.responses[0]))
+    return RoundResponses(
+        responses, boundaries, alone, _compare(_select(together, every_P, strict.asked_P), alone.responses[0])
+    )
 
 
 def _join(every_P: Positions, parts: list[tuple[Positions, probe.ProbeResult]]) -> Responses:
@@ -127,9 +151,16 @@ def _compare(together: Responses, alone: Responses) -> dict[str, Any]:
     both_P = together.answered_P & alone.answered_P
     apart = float(np.abs(together.nats_P - alone.nats_P)[both_P].max(initial=0.0))
     lost = int((together.answered_P != alone.answered_P).sum())
-    text = (f"{int(both_P.sum()):,} rows of lanes differ from those after strict prefixes by {apart:.1e} nats at most"
-            + (f", and {lost:,} came in one way only" if lost else ""))
-    return {"largest_difference_nats": apart, "in_one_way_only": lost, "agree": apart <= LANES_NATS and not lost, "text": text}
+    text = (
+        f"{int(both_P.sum()):,} rows of lanes differ from those after strict prefixes by {apart:.1e} nats at "
+        "most" + (f", and {lost:,} came in one way only" if lost else "")
+    )
+    return {
+        "largest_difference_nats": apart,
+        "in_one_way_only": lost,
+        "agree": apart <= LANES_NATS and not lost,
+        "text": text,
+    }
 
 
 def _exact(scored: conversation.ScoringPass, plan: sampling.SamplingPlan, asked: probe.ProbeResult) -> bool:

@@ -1,8 +1,8 @@
 """One interface for every place where a contestant can run, and what all of them share.
 
-A stage is one process (tree) with one socket, the inputs of its stage, an /out of bounded size, a bounded log, and no
-way to outlive its context. The referee sees only `Stage`. Not covered: what is said over the socket (referee.py).
-"""
+A stage is one process (tree) with one socket, the inputs of its stage, an /out of bounded size, a bounded
+log, and no way to outlive its context. The referee sees only `Stage`. Not covered: what is said over the
+socket (referee.py)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from harness.edition import Limits
 from harness.protocol.wire import Listener
 
 COOPERATIVE = "cooperative: a channel outside the socket was not excluded"
-"""What a runner that isolates nothing leaves open: a contestant in reach of the machine's files can read the text by itself."""
+"""What a runner that isolates nothing leaves open: a contestant in reach of the machine's files can read the
+text by itself."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class StageSpec:
     """Names the run on labels and temporary folders; never decides anything."""
     stage: str
     inputs: Mapping[str, Path]
-    """Name under /in -> file or folder of the host; copied before the start, so nothing of the run can be touched."""
+    """Name under /in -> file or folder of the host; copied before the start, so nothing of the run can be
+    touched."""
     limits: Limits
     log: Path
     """Where stdout and stderr go."""
@@ -67,7 +69,8 @@ class Stage(Protocol):
         ...
 
     def watch(self) -> None:
-        """Raises Violation when the contestant died or took more than its share, MachineFault when the machine failed."""
+        """Raises Violation when the contestant died or took more than its share, MachineFault when the
+        machine failed."""
         ...
 
     def freeze(self) -> None:
@@ -75,7 +78,8 @@ class Stage(Protocol):
         ...
 
     def collect(self, destination: Path) -> None:
-        """Copies /out to `destination`, refusing links and special files; to be called after `freeze` or the end."""
+        """Copies /out to `destination`, refusing links and special files; to be called after `freeze` or the
+        end."""
         ...
 
     def wait(self, seconds: float) -> None:
@@ -103,22 +107,31 @@ class Runner(Protocol):
     def start(self, spec: StageSpec) -> Stage: ...
 
     def clear_channels(self, limits: Limits) -> str:
-        """Between a scorer and its witness: makes useless what both could touch; says in a sentence what was done."""
+        """Between a scorer and its witness: makes useless what both could touch; says in a sentence what was
+        done."""
         ...
 
     def close(self) -> None: ...
 
 
 SPIN_COUNT = 1000
-"""How long an OpenMP thread spins for its next piece of work before it gives its core back. GNU's own 300,000 is no faster on a
-free machine, and up to 60 times slower where other processes share the cores (docs/measured.md)."""
+"""How long an OpenMP thread spins for its next piece of work before it gives its core back. GNU's own 300,000
+is no faster on a free machine, and up to 60 times slower where other processes share the cores
+(docs/measured.md)."""
 
 
 def environment(spec: StageSpec, socket: str, scratch: str, cores: int) -> dict[str, str]:
     """All variables that a contestant is given, besides PATH."""
-    return {"PGOLF_SOCKET": socket, "PGOLF_STAGE": spec.stage, "HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8",
-            "OMP_NUM_THREADS": str(cores), "GOMP_SPINCOUNT": str(SPIN_COUNT),
-            "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(spec.gpus)))}
+    return {
+        "PGOLF_SOCKET": socket,
+        "PGOLF_STAGE": spec.stage,
+        "HOME": scratch,
+        "TMPDIR": scratch,
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": str(cores),
+        "GOMP_SPINCOUNT": str(SPIN_COUNT),
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, range(spec.gpus))),
+    }
 
 
 class Staging:
@@ -145,8 +158,8 @@ class Staging:
 def remove_tree(root: Path) -> None:
     """Removes a folder in which a contestant wrote: of any depth, whatever its permissions.
 
-    Each folder found is moved up beside the others before it is emptied, so that no path grows with the depth.
-    """
+    Each folder found is moved up beside the others before it is emptied, so that no path grows with the
+    depth."""
     waiting = [root]
     for number, folder in enumerate(waiting):
         try:
@@ -154,7 +167,11 @@ def remove_tree(root: Path) -> None:
             for entry in os.scandir(folder):
                 if entry.is_dir(follow_symlinks=False):
                     os.chmod(entry.path, 0o700)
-                    waiting.append(Path(os.path.abspath(entry.path)) if folder == root else root / f".{number}.{len(waiting)}")
+                    waiting.append(
+                        Path(os.path.abspath(entry.path))
+                        if folder == root
+                        else root / f".{number}.{len(waiting)}"
+                    )
                     os.rename(entry.path, waiting[-1])
                 else:
                     os.unlink(entry.path)
@@ -177,7 +194,8 @@ def _copy_readable(source: Path, target: Path) -> None:
 
 
 class LogPump(threading.Thread):
-    """Moves a contestant's output into its log, up to a cap; beyond it the bytes are dropped and `flooded` is set."""
+    """Moves a contestant's output into its log, up to a cap; beyond it the bytes are dropped and `flooded` is
+    set."""
 
     def __init__(self, stream: IO[bytes], log: Path, max_bytes: int) -> None:
         super().__init__(daemon=True, name="log pump")
@@ -204,8 +222,14 @@ class LogPump(threading.Thread):
 
     def check(self) -> None:
         if self.broken is not None:
-            raise MachineFault(f"{self.log}: the log cannot be written: {self.broken}",
-                               hint="is the disk full, or the engine gone?")
+            raise MachineFault(
+                f"{self.log}: the log cannot be written: {self.broken}",
+                hint="is the disk full, or the engine gone?",
+            )
         if self.flooded:
-            raise Violation("log", f"the contestant wrote more than {self.max_bytes} bytes to its log", limit=True,
-                            hint="progress belongs in progress frames")
+            raise Violation(
+                "log",
+                f"the contestant wrote more than {self.max_bytes} bytes to its log",
+                limit=True,
+                hint="progress belongs in progress frames",
+            )

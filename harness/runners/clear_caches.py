@@ -1,12 +1,13 @@
-"""What runs in a container of the contestants' own image between a scorer and its witness, and clears what both can touch.
+"""What runs in a container of the contestants' own image between a scorer and its witness, and clears what
+both can touch.
 
-Two containers of one image share the page cache of its files: which pages are in memory can be set by one and read by the
-other, 1,024 bits with one or two wrong (docs/certificate.md, Isolation). So every file is let go: the kernel drops its pages.
-To read every file in full does not close the channel: pages that were read alone are read at another speed afterwards than
-those read ahead together. GPU memory that the scorer left is overwritten, all that is free of each card. This is a script for
-the image's Python, never imported here. Not covered: files that the contestants' user may not open, since it cannot read them
-either; pages that this script's own Python maps, or a process of another container, which stay; caches inside the processor.
-"""
+Two containers of one image share the page cache of its files: which pages are in memory can be set by one and
+read by the other, 1,024 bits with one or two wrong (docs/certificate.md, Isolation). So every file is let go:
+the kernel drops its pages. To read every file in full does not close the channel: pages that were read alone
+are read at another speed afterwards than those read ahead together. GPU memory that the scorer left is
+overwritten, all that is free of each card. This is a script for the image's Python, never imported here. Not
+covered: files that the contestants' user may not open, since it cannot read them either; pages that this
+script's own Python maps, or a process of another container, which stay; caches inside the processor."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Copying what a contestant left in /out: regular files only, bounded in number and size, all or nothing.
 
-Whatever was written there is hostile: links that point at the host, devices, names with `..`, a million files, a file
-that grows while it is read. Entries come from a runner's own walk; they land in a new folder that replaces
-the destination in one rename. Not covered: what the files mean (the next stage parses them inside its own container).
-"""
+Whatever was written there is hostile: links that point at the host, devices, names with `..`, a million
+files, a file that grows while it is read. Entries come from a runner's own walk; they land in a new folder
+that replaces the destination in one rename. Not covered: what the files mean (the next stage parses them
+inside its own container)."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Entry(NamedTuple):
 def collect(entries: Iterable[Entry], destination: Path, max_bytes: int, max_files: int) -> None:
     """Copies `entries` to the folder `destination`, replacing it.
 
-    Raises Violation `output` for a link, a special file, an unlawful name, or more than `max_bytes` or `max_files`.
-    """
+    Raises Violation `output` for a link, a special file, an unlawful name, or more than `max_bytes` or
+    `max_files`."""
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -67,7 +67,9 @@ def collect(entries: Iterable[Entry], destination: Path, max_bytes: int, max_fil
 
 
 def _output(what: str, limit: bool = False) -> Violation:
-    return Violation("output", f"/out holds {what}", limit=limit, hint="plain files, plain names, within the limits")
+    return Violation(
+        "output", f"/out holds {what}", limit=limit, hint="plain files, plain names, within the limits"
+    )
 
 
 def _lawful(entry: Entry) -> Path:
@@ -99,7 +101,8 @@ def _copy(entry: Entry, target: Path) -> None:
 
 
 def walk_folder(folder: Path, max_depth: int = MAX_DEPTH) -> Iterator[Entry]:
-    """Entries of a folder on this machine, never following a link, never deeper than one level beyond `max_depth`."""
+    """Entries of a folder on this machine, never following a link, never deeper than one level beyond
+    `max_depth`."""
     waiting = [folder]
     for base in waiting:
         try:
@@ -116,8 +119,15 @@ def walk_folder(folder: Path, max_depth: int = MAX_DEPTH) -> Iterator[Entry]:
 
 
 def _kind(mode: int) -> str:
-    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "fifo",
-             stat.S_IFSOCK: "socket", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
+    kinds = {
+        stat.S_IFREG: "file",
+        stat.S_IFDIR: "folder",
+        stat.S_IFLNK: "symbolic link",
+        stat.S_IFIFO: "fifo",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFBLK: "device",
+        stat.S_IFCHR: "device",
+    }
     return kinds.get(stat.S_IFMT(mode), "special file")
 
 
@@ -129,6 +139,7 @@ def _opener(path: Path) -> Callable[[], IO[bytes]]:
             os.close(descriptor)
             raise OSError(errno.EINVAL, "no longer a regular file")
         return os.fdopen(descriptor, "rb")
+
     return open_file
 
 
@@ -147,4 +158,5 @@ def _member_opener(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callabl
         stream = archive.extractfile(member)
         assert stream is not None, f"{member.name} is no regular file"
         return stream
+
     return open_member

@@ -1,11 +1,11 @@
-"""The `docker` runner: each stage in a container of its own, with nothing in reach but its socket, /in and /out.
+"""The `docker` runner: each stage in a container of its own, with nothing in reach but its socket, /in and
+/out.
 
-No network, read-only root, no capabilities, no new privileges, the engine's default seccomp profile, a user without
-rights, limits on memory, processes, /dev/shm, scratch and output. /out is a tmpfs volume of bounded size; an idle
-container holds it, since a tmpfs is gone with the last container that mounts it. Whatever happens the containers and
-the volume are removed: by this run, or after `kill -9` by the next (owner.py). Not covered: side channels between two
-containers of one machine, and a kernel that fails to isolate.
-"""
+No network, read-only root, no capabilities, no new privileges, the engine's default seccomp profile, a user
+without rights, limits on memory, processes, /dev/shm, scratch and output. /out is a tmpfs volume of bounded
+size; an idle container holds it, since a tmpfs is gone with the last container that mounts it. Whatever
+happens the containers and the volume are removed: by this run, or after `kill -9` by the next (owner.py). Not
+covered: side channels between two containers of one machine, and a kernel that fails to isolate."""
 
 from __future__ import annotations
 
@@ -61,14 +61,18 @@ def engine_faults(what: str) -> Iterator[None]:
     try:
         yield
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        raise MachineFault(f"the container engine failed while {what}: {error}",
-                           hint="start the engine again and repeat the command: finished stages are kept") from error
+        raise MachineFault(
+            f"the container engine failed while {what}: {error}",
+            hint="start the engine again and repeat the command: finished stages are kept",
+        ) from error
 
 
 class DockerRunner:
     name = "docker"
-    isolation = ("container: no network, read-only root, no capabilities, no new privileges, default seccomp profile, "
-                 "user 10001, bounded memory, processes, scratch and output")
+    isolation = (
+        "container: no network, read-only root, no capabilities, no new privileges, default seccomp profile, "
+        "user 10001, bounded memory, processes, scratch and output"
+    )
     isolated = True
 
     def __init__(self, client: docker.DockerClient, image: str) -> None:
@@ -81,13 +85,24 @@ class DockerRunner:
             return DockerStage(self.client, self.image, self.owner, spec)
 
     def clear_channels(self, limits: Limits) -> str:
-        """Page cache and GPU memory, by a container of the same image (clearing.py). Raises MachineFault where it fails."""
+        """Page cache and GPU memory, by a container of the same image (clearing.py). Raises MachineFault
+        where it fails."""
         gpus = [DeviceRequest(count=limits.gpus, capabilities=[["gpu"]])] if limits.gpus else None
         with engine_faults("clearing what scorer and witness share"):
             container = self.client.containers.create(
-                self.image, ["python3", "-c", SCRIPT, str(limits.gpus)], user=USER, labels={LABEL: str(self.owner.path)},
-                network_mode="none", read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
-                device_requests=gpus, tmpfs={"/tmp": "size=64m"}, environment={"HOME": "/tmp"}, log_config={"type": "none"})
+                self.image,
+                ["python3", "-c", SCRIPT, str(limits.gpus)],
+                user=USER,
+                labels={LABEL: str(self.owner.path)},
+                network_mode="none",
+                read_only=True,
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                device_requests=gpus,
+                tmpfs={"/tmp": "size=64m"},
+                environment={"HOME": "/tmp"},
+                log_config={"type": "none"},
+            )
             try:
                 output = container.attach(stdout=True, stderr=True, stream=True, logs=False)
                 container.start()
@@ -96,12 +111,16 @@ class DockerRunner:
             finally:
                 _quietly(container.remove, force=True)
         if code or not said:
-            raise MachineFault(f"clearing what scorer and witness share ended with exit code {code}: {said[-300:] or 'no word'}",
-                               hint="does the image hold python3, and on GPUs a torch that sees them?")
+            raise MachineFault(
+                f"clearing what scorer and witness share ended with exit code {code}: "
+                f"{said[-300:] or 'no word'}",
+                hint="does the image hold python3, and on GPUs a torch that sees them?",
+            )
         return said
 
     def close(self) -> None:
-        """Lets go of the lock. Its file stays where something could not be removed: the next run knows it by that."""
+        """Lets go of the lock. Its file stays where something could not be removed: the next run knows it by
+        that."""
         try:
             clear(self.client, self.owner.path.__eq__)
             left = self.client.api.containers(all=True, filters={"label": f"{LABEL}={self.owner.path}"})
@@ -112,7 +131,8 @@ class DockerRunner:
 
 
 def reap(client: docker.DockerClient) -> int:
-    """Removes containers and volumes whose owner is dead; returns how many. A living run's are never touched."""
+    """Removes containers and volumes whose owner is dead; returns how many. A living run's are never
+    touched."""
     with engine_faults("looking for what a dead run left"):
         count, cleared = clear(client, is_dead)
     for path in cleared:
@@ -121,16 +141,21 @@ def reap(client: docker.DockerClient) -> int:
 
 
 def clear(client: docker.DockerClient, chosen: Callable[[Path], bool]) -> tuple[int, set[Path]]:
-    """Removes what belongs to the chosen owners. Returns how many things, and the owners of whom nothing is left.
+    """Removes what belongs to the chosen owners. Returns how many things, and the owners of whom nothing is
+    left.
 
     Reads the engine's lists alone: what another run removes between a list and a closer look is no error.
     """
     api, count = client.api, 0
     cleared, kept = set[Path](), set[Path]()
-    containers = [(found["Labels"], api.remove_container, found["Id"])
-                  for found in api.containers(all=True, filters={"label": LABEL})]
-    volumes = [(found["Labels"], api.remove_volume, found["Name"])
-               for found in api.volumes(filters={"label": LABEL})["Volumes"] or []]
+    containers = [
+        (found["Labels"], api.remove_container, found["Id"])
+        for found in api.containers(all=True, filters={"label": LABEL})
+    ]
+    volumes = [
+        (found["Labels"], api.remove_volume, found["Name"])
+        for found in api.volumes(filters={"label": LABEL})["Volumes"] or []
+    ]
     for labels, remove, name in containers + volumes:
         owner = Path(labels[LABEL])
         if not chosen(owner):
@@ -155,7 +180,8 @@ def _quietly(remove: Callable[..., Any], *what: str, **options: bool) -> None:
 
 
 class DockerStage:
-    """One contestant in its container, the volume for its /out, and the idle container that holds the volume."""
+    """One contestant in its container, the volume for its /out, and the idle container that holds the
+    volume."""
 
     def __init__(self, client: docker.DockerClient, image: str, owner: OwnerLock, spec: StageSpec) -> None:
         self.client, self.spec, self.image = client, spec, image
@@ -176,27 +202,57 @@ class DockerStage:
     def _create(self) -> None:
         limits, name = self.spec.limits, f"pgolf-{uuid.uuid4().hex[:16]}"
         size = f"size={self.spec.out_bytes},nr_inodes={4 * limits.out_files},uid=10001,gid=10001,mode=0700"
-        self.volume = self.client.volumes.create(name, driver="local", labels=self.labels, driver_opts={
-            "type": "tmpfs", "device": "tmpfs", "o": size})
+        self.volume = self.client.volumes.create(
+            name,
+            driver="local",
+            labels=self.labels,
+            driver_opts={"type": "tmpfs", "device": "tmpfs", "o": size},
+        )
         out = Mount("/out", name, type="volume")
-        fence: dict[str, Any] = {"image": self.image, "labels": self.labels, "user": USER, "network_mode": "none",
-                                 "read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges"],
-                                 "detach": True}
-        self.holder = self.client.containers.create(command=["sleep", "infinity"], mounts=[out], pids_limit=16,
-                                                    mem_limit="64m", name=f"{name}-out", **fence)
+        fence: dict[str, Any] = {
+            "image": self.image,
+            "labels": self.labels,
+            "user": USER,
+            "network_mode": "none",
+            "read_only": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "detach": True,
+        }
+        self.holder = self.client.containers.create(
+            command=["sleep", "infinity"],
+            mounts=[out],
+            pids_limit=16,
+            mem_limit="64m",
+            name=f"{name}-out",
+            **fence,
+        )
         self.containers.append(self.holder)
         self.holder.start()
-        scratch = f"size={limits.scratch_bytes},mode=1777,exec"  # kernels compiled at run time are loaded from there
+        # kernels compiled at run time are loaded from there
+        scratch = f"size={limits.scratch_bytes},mode=1777,exec"
         memory = min(limits.memory_bytes, psutil.virtual_memory().total)
         self.container = self.client.containers.create(
             command=self.spec.argv("python3", self.inside),
             environment=environment(self.spec, "/run/pgolf/s", "/tmp", psutil.cpu_count() or 1),
-            mounts=[out, Mount("/in", str(self.staging.inputs), type="bind", read_only=True),
-                    Mount("/run/pgolf", str(self.staging.run), type="bind", read_only=True)],
-            tmpfs={"/tmp": scratch}, working_dir="/tmp", mem_limit=memory, memswap_limit=memory,
-            pids_limit=limits.pids, shm_size=limits.shm_bytes, log_config={"type": "none"}, name=name,
-            device_requests=[DeviceRequest(count=self.spec.gpus, capabilities=[["gpu"]])] if self.spec.gpus else None,
-            **fence)
+            mounts=[
+                out,
+                Mount("/in", str(self.staging.inputs), type="bind", read_only=True),
+                Mount("/run/pgolf", str(self.staging.run), type="bind", read_only=True),
+            ],
+            tmpfs={"/tmp": scratch},
+            working_dir="/tmp",
+            mem_limit=memory,
+            memswap_limit=memory,
+            pids_limit=limits.pids,
+            shm_size=limits.shm_bytes,
+            log_config={"type": "none"},
+            name=name,
+            device_requests=[DeviceRequest(count=self.spec.gpus, capabilities=[["gpu"]])]
+            if self.spec.gpus
+            else None,
+            **fence,
+        )
         self.containers.append(self.container)
         output = self.container.attach(stdout=True, stderr=True, stream=True, logs=False)
         self.pump = LogPump(_Reader(output), self.spec.log, limits.log_bytes)  # type: ignore[arg-type]
@@ -221,8 +277,10 @@ class DockerStage:
 
     def watch(self) -> None:
         if self.engine_error is not None:
-            raise MachineFault(f"the container engine went away in stage {self.spec.stage}: {self.engine_error}",
-                               hint="start the engine again and repeat the command: finished stages are kept")
+            raise MachineFault(
+                f"the container engine went away in stage {self.spec.stage}: {self.engine_error}",
+                hint="start the engine again and repeat the command: finished stages are kept",
+            )
         self.pump.check()
         if self.ended is not None:
             raise self._post_mortem(self.ended)
@@ -230,15 +288,29 @@ class DockerStage:
     def _post_mortem(self, state: dict[str, Any]) -> HarnessError:
         stage = self.spec.stage
         if state.get("OOMKilled"):
-            return Violation("memory", f"killed in stage {stage} for taking more than {self.spec.limits.memory_bytes} "
-                             "bytes of memory (tmpfs included)", limit=True, hint="smaller micro-batches, or less scratch")
+            return Violation(
+                "memory",
+                f"killed in stage {stage} for taking more than {self.spec.limits.memory_bytes} "
+                "bytes of memory (tmpfs included)",
+                limit=True,
+                hint="smaller micro-batches, or less scratch",
+            )
         if self._out_is_full():
-            return Violation("output", f"/out of stage {stage} is full: at most {self.spec.out_bytes} bytes", limit=True,
-                             hint="only the checkpoint or the artifact belongs there")
+            return Violation(
+                "output",
+                f"/out of stage {stage} is full: at most {self.spec.out_bytes} bytes",
+                limit=True,
+                hint="only the checkpoint or the artifact belongs there",
+            )
         if state.get("Error"):
-            return MachineFault(f"the engine could not run stage {stage}: {state['Error']}", hint="pgolf doctor")
-        return Violation("contestant", f"the contestant ended in stage {stage} with exit code {state.get('ExitCode')}",
-                         hint=f"{self.spec.log.name} in the run folder ends with the reason")
+            return MachineFault(
+                f"the engine could not run stage {stage}: {state['Error']}", hint="pgolf doctor"
+            )
+        return Violation(
+            "contestant",
+            f"the contestant ended in stage {stage} with exit code {state.get('ExitCode')}",
+            hint=f"{self.spec.log.name} in the run folder ends with the reason",
+        )
 
     def _out_is_full(self) -> bool:
         """Asked of the idle container, which alone still holds the volume: free blocks and inodes of /out."""
@@ -248,7 +320,8 @@ class DockerStage:
         return code == 0 and "0" in free
 
     def freeze(self) -> None:
-        """Pauses the container. One that is just ending can neither be paused nor has it ended: asked again for a while."""
+        """Pauses the container. One that is just ending can neither be paused nor has it ended: asked again
+        for a while."""
         deadline = time.monotonic() + STOP_SECONDS
         with engine_faults("freezing a container"):
             while True:
@@ -257,7 +330,11 @@ class DockerStage:
                     return
                 except docker.errors.APIError:
                     self.container.reload()
-                    if self.container.status in ("exited", "dead", "paused"):  # what ended by itself stands still
+                    if self.container.status in (
+                        "exited",
+                        "dead",
+                        "paused",
+                    ):  # what ended by itself stands still
                         return
                     if time.monotonic() > deadline:
                         raise
@@ -266,15 +343,23 @@ class DockerStage:
     def collect(self, destination: Path) -> None:
         with engine_faults("copying /out"):
             stream, _ = self.holder.get_archive("/out", chunk_size=1 << 20)
-            # an archive that is refused half-way must be closed: until then the engine holds the container's lock
+            # an archive that is refused half-way must be closed: until then the engine holds the container's
+            # lock
             with contextlib.closing(stream):
                 reader = _Reader(stream)
                 try:
                     with tarfile.open(fileobj=reader, mode="r|") as archive:
-                        collect(walk_tar(archive, "out"), destination, self.spec.out_bytes, self.spec.limits.out_files)
+                        collect(
+                            walk_tar(archive, "out"),
+                            destination,
+                            self.spec.out_bytes,
+                            self.spec.limits.out_files,
+                        )
                 except tarfile.TarError as error:
                     raise OSError(f"the archive of /out broke off ({error})") from error
-                if not reader.ended_with(bytes(TAR_END_BYTES)):  # a stream cut between two files looks whole otherwise
+                if not reader.ended_with(
+                    bytes(TAR_END_BYTES)
+                ):  # a stream cut between two files looks whole otherwise
                     raise OSError("the archive of /out came without its end")
 
     def wait(self, seconds: float) -> None:

@@ -1,8 +1,8 @@
 """The `local` runner: the contestant is a child process. It is limited, not isolated.
 
-For newcomers without a container engine, and for tests. The clocks, the byte caps and the socket are the same as in a
-container, but a child can read what its user can read and talk to the network: a verdict from here says
-"isolation: none" and can never be a record. Not covered: hiding anything from a contestant that looks.
+For newcomers without a container engine, and for tests. The clocks, the byte caps and the socket are the same
+as in a container, but a child can read what its user can read and talk to the network: a verdict from here
+says "isolation: none" and can never be a record. Not covered: hiding anything from a contestant that looks.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class LocalRunner:
     image = None
 
     def __init__(self) -> None:
-        if sys.platform == "linux":  # orphans of a contestant become our children, so that none survives its stage
+        if (
+            sys.platform == "linux"
+        ):  # orphans of a contestant become our children, so that none survives its stage
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def start(self, spec: StageSpec) -> LocalStage:
@@ -80,8 +82,15 @@ class LocalStage:
         arguments = spec.argv(sys.executable, self.inside)
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            arguments, env=given, cwd=self.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_limit_child(spec.out_bytes))
+            arguments,
+            env=given,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_limit_child(spec.out_bytes),
+        )
         assert self.process.stdout is not None
         self.pump = LogPump(self.process.stdout, spec.log, spec.limits.log_bytes)
         self.pump.start()
@@ -93,8 +102,11 @@ class LocalStage:
         self.pump.check()
         code = self.process.poll()
         if code is not None:
-            raise Violation("contestant", f"the contestant ended in stage {self.spec.stage} with {_status(code)}",
-                            hint=f"{self.spec.log.name} in the run folder ends with the reason")
+            raise Violation(
+                "contestant",
+                f"the contestant ended in stage {self.spec.stage} with {_status(code)}",
+                hint=f"{self.spec.log.name} in the run folder ends with the reason",
+            )
         if time.monotonic() - self.measured >= MEASURE_SECONDS:
             self._measure()
             self.measured = time.monotonic()
@@ -102,8 +114,11 @@ class LocalStage:
     def freeze(self) -> None:
         """Ends the contestant: nothing here is gone with it, unlike a container's /out."""
         if not self.family.end(self.process.pid, KILL_SECONDS):
-            raise Violation("contestant", f"processes of stage {self.spec.stage} could not be ended",
-                            hint="nothing may go on once a stage's clock has stopped")
+            raise Violation(
+                "contestant",
+                f"processes of stage {self.spec.stage} could not be ended",
+                hint="nothing may go on once a stage's clock has stopped",
+            )
 
     def collect(self, destination: Path) -> None:
         collect(walk_folder(self.out_folder), destination, self.spec.out_bytes, self.spec.limits.out_files)
@@ -128,9 +143,19 @@ class LocalStage:
         limits = self.spec.limits
         memory = sum(_resident(process) for process in self.family.living())
         if memory > limits.memory_bytes:
-            raise Violation("memory", f"{memory} bytes resident in stage {self.spec.stage}, at most {limits.memory_bytes}",
-                            limit=True, hint="smaller micro-batches, or a profile with more memory")
-        _bounded(self.out_folder, f"/out of stage {self.spec.stage}", self.spec.out_bytes, 4 * limits.out_files, MAX_DEPTH)
+            raise Violation(
+                "memory",
+                f"{memory} bytes resident in stage {self.spec.stage}, at most {limits.memory_bytes}",
+                limit=True,
+                hint="smaller micro-batches, or a profile with more memory",
+            )
+        _bounded(
+            self.out_folder,
+            f"/out of stage {self.spec.stage}",
+            self.spec.out_bytes,
+            4 * limits.out_files,
+            MAX_DEPTH,
+        )
         _bounded(self.home, f"HOME of stage {self.spec.stage}", limits.scratch_bytes, HOME_FILES, HOME_DEPTH)
 
 
@@ -140,6 +165,7 @@ def _limit_child(out_bytes: int):  # type: ignore[no-untyped-def]
         resource.setrlimit(resource.RLIMIT_FSIZE, (out_bytes, out_bytes))
         if sys.platform == "linux":  # a judge killed with -9 takes its contestant along
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
     return apply
 
 
@@ -155,13 +181,21 @@ def _bounded(folder: Path, name: str, max_bytes: int, max_files: int, max_depth:
             count += 1
             written += entry.n_bytes if entry.kind == "file" else 0
             if count > max_files or entry.path.count("/") >= max_depth:
-                raise Violation("output", f"{name} holds more than {max_files} files or {max_depth} levels of folders",
-                                limit=True, hint="only the checkpoint or the artifact belongs there")
+                raise Violation(
+                    "output",
+                    f"{name} holds more than {max_files} files or {max_depth} levels of folders",
+                    limit=True,
+                    hint="only the checkpoint or the artifact belongs there",
+                )
     except FileNotFoundError:  # something that went away while we looked; the next look counts again
         return
     if written > max_bytes:
-        raise Violation("output", f"{written} bytes in {name}, at most {max_bytes}", limit=True,
-                        hint="only the checkpoint or the artifact belongs there")
+        raise Violation(
+            "output",
+            f"{written} bytes in {name}, at most {max_bytes}",
+            limit=True,
+            hint="only the checkpoint or the artifact belongs there",
+        )
 
 
 def _resident(process: psutil.Process) -> int:

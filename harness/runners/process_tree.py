@@ -1,10 +1,9 @@
 """The processes of one contestant in the local runner: found again and again until none of them lives.
 
-A process that forks and exits, over and over, is never the one that was just found: one look, or several slow ones,
-miss it for ever. Here a look is fast (the kernel's own list of children), each is followed by the kill at once, and
-only several empty looks in a row count as the end. Orphans belong to the judge, which is their subreaper.
-Not covered: a process that the judge may not signal (a set-user-id program).
-"""
+A process that forks and exits, over and over, is never the one that was just found: one look, or several slow
+ones, miss it for ever. Here a look is fast (the kernel's own list of children), each is followed by the kill
+at once, and only several empty looks in a row count as the end. Orphans belong to the judge, which is their
+subreaper. Not covered: a process that the judge may not signal (a set-user-id program)."""
 
 from __future__ import annotations
 
@@ -39,7 +38,8 @@ class ProcessTree:
             waiting += _children(pid)
 
     def end(self, main: int, seconds: float) -> bool:
-        """Kills all, for at most `seconds`; whether none is left. `main`: the pid that somebody else waits for."""
+        """Kills all, for at most `seconds`; whether none is left. `main`: the pid that somebody else waits
+        for."""
         deadline, empty = time.monotonic() + seconds, 0
         while empty < EMPTY_SCANS and time.monotonic() < deadline:
             found = self._kill(main)
@@ -49,7 +49,8 @@ class ProcessTree:
         return empty >= EMPTY_SCANS
 
     def _kill(self, main: int) -> bool:
-        """One look: whether anything but ended processes was there. Nothing slow comes between finding and killing."""
+        """One look: whether anything but ended processes was there. Nothing slow comes between finding and
+        killing."""
         waiting = [(pid, True) for pid in _children(os.getpid()) if pid not in self.others]
         living = False
         for pid, ours in waiting:

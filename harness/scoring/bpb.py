@@ -1,9 +1,9 @@
 """Bits per byte: the one place where nats become the score.
 
-bpb = (sum of nats / ln 2) / (sum of bytes), sums in float64 over every token but the first (docs/rules.md, Bits per byte). Bytes
-are counted by our own table (bytecount.py) from the tokenizer, never taken from the contestant. A document runs from
-its BOS up to the next one; the nats of a BOS belong to the document that it opens.
-"""
+bpb = (sum of nats / ln 2) / (sum of bytes), sums in float64 over every token but the first (docs/rules.md,
+Bits per byte). Bytes are counted by our own table (bytecount.py) from the tokenizer, never taken from the
+contestant. A document runs from its BOS up to the next one; the nats of a BOS belong to the document that it
+opens."""
 
 from __future__ import annotations
 
@@ -46,7 +46,16 @@ def measure(tokens_T: npt.NDArray[np.uint16], nats_T: npt.NDArray[np.float32], t
     bits_D, bytes_D = np.add.reduceat(bits_T, starts_D), np.add.reduceat(bytes_T, starts_D)
     n_bytes = int(bytes_T.sum())
     if n_bytes == 0:
-        raise UsageError("the validation text has no bytes to score", hint="it holds nothing but document borders")
+        raise UsageError(
+            "the validation text has no bytes to score", hint="it holds nothing but document borders"
+        )
     bits = math.fsum(bits_D)  # exact over documents; a sum of 62 million in this way takes seconds
-    return Metric(bits / n_bytes, bits * math.log(2) / (len(tokens_T) - 1), len(tokens_T) - 1, n_bytes,
-                  starts_D, bits_D, bytes_D)
+    return Metric(
+        bits / n_bytes,
+        bits * math.log(2) / (len(tokens_T) - 1),
+        len(tokens_T) - 1,
+        n_bytes,
+        starts_D,
+        bits_D,
+        bytes_D,
+    )

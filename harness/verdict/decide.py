@@ -1,10 +1,10 @@
-"""The verdict: findings and numbers become `valid`, `invalid` or `inconclusive`, an exit code, and verdict.json.
+"""The verdict: findings and numbers become `valid`, `invalid` or `inconclusive`, an exit code, and
+verdict.json.
 
-A fail makes a run invalid. A seed that the machine ended, or that is not finished, makes it inconclusive: it never
-leaves the count. `unknown` blocks only where the profile needs the answer: a run of profile `record` is inconclusive
-until the rules that decide records are known. The significance test is reported and changes nothing.
-Not covered: how it looks (report.py).
-"""
+A fail makes a run invalid. A seed that the machine ended, or that is not finished, makes it inconclusive: it
+never leaves the count. `unknown` blocks only where the profile needs the answer: a run of profile `record` is
+inconclusive until the rules that decide records are known. The significance test is reported and changes
+nothing. Not covered: how it looks (report.py)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def judge(evidence: Evidence) -> tuple[Decision, list[dict[str, Any]]]:
     if any(record.outcome() != "scored" for record in evidence.seeds):
         return "inconclusive", findings
     deciding = {rule.id for rule in RULES if rule.decides_records}
-    if evidence.profile == "record" and any(f["outcome"] == "unknown" and f["rule"] in deciding for f in findings):
+    if evidence.profile == "record" and any(
+        f["outcome"] == "unknown" and f["rule"] in deciding for f in findings
+    ):
         return "inconclusive", findings
     return "valid", findings
 
@@ -58,42 +60,66 @@ def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, 
     witnessed = record.done("witness")
     ended = record.violation() or (record.attempts[-1] if record.attempts else None)
     return {
-        "seed": record.seed, "outcome": record.outcome(),
+        "seed": record.seed,
+        "outcome": record.outcome(),
         **{key: facts.get(key) for key in ("bpb", "nats_per_token", "scored_tokens", "scored_bytes")},
-        "setup_seconds": max((a.setup_seconds for a in done.values() if a and a.setup_seconds is not None), default=None),
-        "train_seconds": train and train.seconds, "pack_seconds": packed and packed.seconds,
-        "score_seconds": scored and scored.seconds, "claims": train.claims if train else {},
-        "artifact_bytes": packed and packed.facts["artifact_bytes"], "code_bytes": evidence.code_bytes,
-        "config_bytes": evidence.config_bytes, "counted_bytes": counted_bytes(evidence, record),
+        "setup_seconds": max(
+            (a.setup_seconds for a in done.values() if a and a.setup_seconds is not None), default=None
+        ),
+        "train_seconds": train and train.seconds,
+        "pack_seconds": packed and packed.seconds,
+        "score_seconds": scored and scored.seconds,
+        "claims": train.claims if train else {},
+        "artifact_bytes": packed and packed.facts["artifact_bytes"],
+        "code_bytes": evidence.code_bytes,
+        "config_bytes": evidence.config_bytes,
+        "counted_bytes": counted_bytes(evidence, record),
         "artifact_sha256": packed and packed.facts["artifact_sha256"],
-        "ledger_sha256": facts.get("ledger_sha256"), "run_dir": run_dir,
-        "documents": facts.get("documents"), "witness_seconds": witnessed and witnessed.seconds,
-        "certificate": witnessed and witnessed.facts["certificate"], "unasked": witnessed and witnessed.facts["unasked"],
-        "attempts": len(record.attempts), "reason": None if scored or ended is None else ended.message,
+        "ledger_sha256": facts.get("ledger_sha256"),
+        "run_dir": run_dir,
+        "documents": facts.get("documents"),
+        "witness_seconds": witnessed and witnessed.seconds,
+        "certificate": witnessed and witnessed.facts["certificate"],
+        "unasked": witnessed and witnessed.facts["unasked"],
+        "attempts": len(record.attempts),
+        "reason": None if scored or ended is None else ended.message,
     }
 
 
 def baseline_of(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The significance test against the manifest's baseline; its tests are null, with the reason, where none is lawful.
+    """The significance test against the manifest's baseline; its tests are null, with the reason, where none
+    is lawful.
 
     `tests_with_G` are the same with each score raised by what its certificate does not exclude.
     """
     baseline = evidence.manifest.baseline
     if baseline is None:
         return None
-    facts: dict[str, Any] = {"name": baseline.name, "source": baseline.source, "dataset": baseline.dataset,
-                             "profile": baseline.profile, "bpb": {str(s): v for s, v in baseline.bpb.items()},
-                             "tests": None, "tests_with_G": None, "reason": None}
+    facts: dict[str, Any] = {
+        "name": baseline.name,
+        "source": baseline.source,
+        "dataset": baseline.dataset,
+        "profile": baseline.profile,
+        "bpb": {str(s): v for s, v in baseline.bpb.items()},
+        "tests": None,
+        "tests_with_G": None,
+        "reason": None,
+    }
     scored = [row for row in rows if row["bpb"] is not None]
     if (baseline.dataset, baseline.profile) != (evidence.dataset, evidence.profile):
-        facts["reason"] = (f"measured on {baseline.dataset}, profile {baseline.profile}: not comparable with {evidence.dataset}, "
-                           f"profile {evidence.profile}")
+        facts["reason"] = (
+            f"measured on {baseline.dataset}, profile {baseline.profile}: not comparable with "
+            f"{evidence.dataset}, "
+            f"profile {evidence.profile}"
+        )
     elif evidence.shortened is not None:
         facts["reason"] = f"trained under a clock of {evidence.shortened:g} s: not comparable"
     elif len(scored) < 2:
         facts["reason"] = "fewer than two seeds were scored"
     elif not significance.has_spread([row["bpb"] for row in scored], list(baseline.bpb.values())):
-        facts["reason"] = "no seed differs from another, in this run or in the baseline: the test is undefined"
+        facts["reason"] = (
+            "no seed differs from another, in this run or in the baseline: the test is undefined"
+        )
     else:
         bytes_per_token = scored[0]["scored_bytes"] / scored[0]["scored_tokens"]
         facts["tests"] = _tests([row["bpb"] for row in scored], baseline, bytes_per_token)
@@ -104,22 +130,39 @@ def baseline_of(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _tests(values_bpb: list[float], baseline: Baseline, bytes_per_token: float) -> list[dict[str, Any]]:
-    return [significance.welch(values_bpb, list(baseline.bpb.values()), rule, bytes_per_token)._asdict() for rule in SIGNIFICANCE]
+    return [
+        significance.welch(values_bpb, list(baseline.bpb.values()), rule, bytes_per_token)._asdict()
+        for rule in SIGNIFICANCE
+    ]
 
 
-def assemble(evidence: Evidence, rows: list[dict[str, Any]], host: dict[str, Any],
-             extra: dict[str, Any]) -> dict[str, Any]:
+def assemble(
+    evidence: Evidence, rows: list[dict[str, Any]], host: dict[str, Any], extra: dict[str, Any]
+) -> dict[str, Any]:
     """verdict.json."""
     decision, findings = judge(evidence)
     values = [row["bpb"] for row in rows if row["bpb"] is not None]
     summary = significance.summarise(values) if values else None
     return {
-        "schema": SCHEMA, "submission": evidence.manifest.name, "edition": EDITION, "profile": evidence.profile,
-        "runner": evidence.runner, "isolation": evidence.isolation, "track": evidence.manifest.track,
-        "limits": evidence.limits.public(), "shortened_train_seconds": evidence.shortened,
+        "schema": SCHEMA,
+        "submission": evidence.manifest.name,
+        "edition": EDITION,
+        "profile": evidence.profile,
+        "runner": evidence.runner,
+        "isolation": evidence.isolation,
+        "track": evidence.manifest.track,
+        "limits": evidence.limits.public(),
+        "shortened_train_seconds": evidence.shortened,
         "dataset": {"name": evidence.dataset, "sha256": evidence.dataset_sha256},
-        "image": evidence.image, "image_lock": evidence.image_lock, "host": host, "seeds": rows,
-        "mean_bpb": summary and summary.mean, "sd_bpb": summary and summary.sd,
-        "ci95_bpb": summary and summary.ci95 and list(summary.ci95), "baseline": baseline_of(evidence, rows),
-        "verdict": decision, "findings": findings, **extra,
+        "image": evidence.image,
+        "image_lock": evidence.image_lock,
+        "host": host,
+        "seeds": rows,
+        "mean_bpb": summary and summary.mean,
+        "sd_bpb": summary and summary.sd,
+        "ci95_bpb": summary and summary.ci95 and list(summary.ci95),
+        "baseline": baseline_of(evidence, rows),
+        "verdict": decision,
+        "findings": findings,
+        **extra,
     }

@@ -32,10 +32,24 @@ def histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any
         bpb_D = bits_D[bytes_D > 0] / bytes_D[bytes_D > 0]
         counts, edges = np.histogram(bpb_D, HISTOGRAM_BINS)
         top = max(int(counts.max()), 1)
-        bars = [{"x": i / HISTOGRAM_BINS, "h": int(n) / top, "label": f"{edges[i]:.2f}-{edges[i + 1]:.2f} bpb: {n} documents"}
-                for i, n in enumerate(counts)]
-        plots.append({"seed": row["seed"], "bars": bars, "low": f"{edges[0]:.2f}", "high": f"{edges[-1]:.2f}",
-                      "documents": len(bpb_D), "top": top})
+        bars = [
+            {
+                "x": i / HISTOGRAM_BINS,
+                "h": int(n) / top,
+                "label": f"{edges[i]:.2f}-{edges[i + 1]:.2f} bpb: {n} documents",
+            }
+            for i, n in enumerate(counts)
+        ]
+        plots.append(
+            {
+                "seed": row["seed"],
+                "bars": bars,
+                "low": f"{edges[0]:.2f}",
+                "high": f"{edges[-1]:.2f}",
+                "documents": len(bpb_D),
+                "top": top,
+            }
+        )
     return plots
 
 
@@ -47,19 +61,29 @@ def curves(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
         return []
     low, high = min(values), max(values)
     width = (high - low) or 1.0
-    return [{"seed": seed, "low": f"{low:.2f}", "high": f"{high:.2f}",
-             "points": " ".join(f"{x:.4f},{1 - (loss - low) / width:.4f}" for x, loss in points)}
-            for seed, points in series.items() if points]
+    return [
+        {
+            "seed": seed,
+            "low": f"{low:.2f}",
+            "high": f"{high:.2f}",
+            "points": " ".join(f"{x:.4f},{1 - (loss - low) / width:.4f}" for x, loss in points),
+        }
+        for seed, points in series.items()
+        if points
+    ]
 
 
 def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
-    """What the witness paid above the claim at each token it was asked, a plot a certified seed: points in a 0..1 box.
+    """What the witness paid above the claim at each token it was asked, a plot a certified seed: points in a
+    0..1 box.
 
-    The scale holds every point and at least LEAST_GAIN nats to both sides of 0; a token that got no answer stands at the top.
-    """
+    The scale holds every point and at least LEAST_GAIN nats to both sides of 0; a token that got no answer
+    stands at the top."""
     plots = []
     for row in verdict["seeds"]:
-        path = folder.seed(row["seed"]).responses(int(row["certificate"]["look"]) if row.get("certificate") else 0)
+        path = folder.seed(row["seed"]).responses(
+            int(row["certificate"]["look"]) if row.get("certificate") else 0
+        )
         if not path.exists():
             continue
         position_P, paid_P, claim_P = rundir.read_arrays(path, "position", "witness_1", "claim")
@@ -69,18 +93,33 @@ def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
         finite_P = d_P[np.isfinite(d_P)]
         reach = max(LEAST_GAIN, float(np.abs(finite_P).max(initial=0.0)))
         height_P = np.where(np.isfinite(d_P), np.clip(d_P, -reach, reach), reach)
-        shown = np.unique(np.r_[np.argsort(-np.abs(height_P))[:GAIN_POINTS // 2],
-                                np.arange(0, len(d_P), max(1, 2 * len(d_P) // GAIN_POINTS))])
+        shown = np.unique(
+            np.r_[
+                np.argsort(-np.abs(height_P))[: GAIN_POINTS // 2],
+                np.arange(0, len(d_P), max(1, 2 * len(d_P) // GAIN_POINTS)),
+            ]
+        )
         last = max(int(position_P[-1]), 1)
-        points = [{"x": round(int(position_P[i]) / last, 4), "y": round(0.5 - 0.48 * float(height_P[i]) / reach, 4)}
-                  for i in shown]
-        plots.append({"seed": row["seed"], "reach": f"{reach:.2g}", "asked": len(d_P), "shown": len(shown), "points": points,
-                      "largest": f"{float(np.abs(finite_P).max(initial=0.0)):.1e}"})
+        points = [
+            {"x": round(int(position_P[i]) / last, 4), "y": round(0.5 - 0.48 * float(height_P[i]) / reach, 4)}
+            for i in shown
+        ]
+        plots.append(
+            {
+                "seed": row["seed"],
+                "reach": f"{reach:.2g}",
+                "asked": len(d_P),
+                "shown": len(shown),
+                "points": points,
+                "largest": f"{float(np.abs(finite_P).max(initial=0.0)):.1e}",
+            }
+        )
     return plots
 
 
 def dots(rows: list[dict[str, Any]], key: str, form: str) -> dict[str, Any] | None:
-    """Means and intervals of the paired differences of an ablation on one scale, which holds 0; None where no row has any.
+    """Means and intervals of the paired differences of an ablation on one scale, which holds 0; None where no
+    row has any.
 
     `rows` are the table's; a row without this difference has none of its numbers.
     """
@@ -95,10 +134,21 @@ def dots(rows: list[dict[str, Any]], key: str, form: str) -> dict[str, Any] | No
     def place(value: float) -> float:
         return float(round((value - low) / width, 4))
 
-    points = [{"variant": variant, "x": each and place(each["mean"]), "label": each and form.format(each["mean"]),
-               "span": each and each["ci95"] and [place(end) for end in each["ci95"]]} for variant, each in found]
-    return {"zero": place(0.0), "low": form.format(low), "high": form.format(low + width),
-            "points": [point for point in points if point["variant"] != rows[0]["variant"]]}
+    points = [
+        {
+            "variant": variant,
+            "x": each and place(each["mean"]),
+            "label": each and form.format(each["mean"]),
+            "span": each and each["ci95"] and [place(end) for end in each["ci95"]],
+        }
+        for variant, each in found
+    ]
+    return {
+        "zero": place(0.0),
+        "low": form.format(low),
+        "high": form.format(low + width),
+        "points": [point for point in points if point["variant"] != rows[0]["variant"]],
+    }
 
 
 def _claimed_losses(path: Path) -> list[tuple[float, float]]:
@@ -115,4 +165,4 @@ def _claimed_losses(path: Path) -> list[tuple[float, float]]:
         except ValueError:  # a claim that is no number, or the line on which a killed run ended
             continue
     finite = [point for point in points if np.isfinite(point[1])]
-    return finite[::max(1, len(finite) // CURVE_POINTS)]
+    return finite[:: max(1, len(finite) // CURVE_POINTS)]

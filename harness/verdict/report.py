@@ -1,8 +1,7 @@
 """How a verdict looks: a table for the terminal, report.md, report.html with its plots.
 
-Renders verdict.json and the per-document numbers; no decision is taken here. Text that a contestant or submitter wrote
-is escaped. Not covered: what the numbers are (verdict.py).
-"""
+Renders verdict.json and the per-document numbers; no decision is taken here. Text that a contestant or
+submitter wrote is escaped. Not covered: what the numbers are (verdict.py)."""
 
 from __future__ import annotations
 
@@ -21,8 +20,14 @@ from harness.run import folder as rundir
 from harness.run.folder import RunFolder
 from harness.verdict import plots
 
-STYLE = {"valid": "bold green", "invalid": "bold red", "inconclusive": "bold yellow", "pass": "green", "fail": "red",
-         "unknown": "yellow"}
+STYLE = {
+    "valid": "bold green",
+    "invalid": "bold red",
+    "inconclusive": "bold yellow",
+    "pass": "green",
+    "fail": "red",
+    "unknown": "yellow",
+}
 
 
 def headline(verdict: dict[str, Any]) -> str:
@@ -35,8 +40,10 @@ def headline(verdict: dict[str, Any]) -> str:
         score = f"{verdict['mean_bpb']:.4f} bits per byte{spread}, {len(scored)} of {len(rows)} seeds"
     seconds = verdict["shortened_train_seconds"]
     clock = "" if seconds is None else f", train clock shortened to {seconds:g} s"
-    return (f"{verdict['verdict'].upper()} in profile {verdict['profile']}: {verdict['submission']}, {score}, on "
-            f"{verdict['dataset']['name']}, {verdict['runner']} runner{clock}{not_shown(verdict)}")
+    return (
+        f"{verdict['verdict'].upper()} in profile {verdict['profile']}: {verdict['submission']}, {score}, on "
+        f"{verdict['dataset']['name']}, {verdict['runner']} runner{clock}{not_shown(verdict)}"
+    )
 
 
 def not_shown(verdict: dict[str, Any]) -> str:
@@ -46,10 +53,17 @@ def not_shown(verdict: dict[str, Any]) -> str:
     return f"; not shown: {', '.join(sorted(open_conditions))}" if open_conditions else ""
 
 
-SEED_COLUMNS = (("seed", "seed", "{}"), ("outcome", "outcome", "{}"), ("bpb", "bits/byte", "{:.4f}"),
-                ("nats_per_token", "nats/token", "{:.4f}"), ("train_seconds", "train s", "{:.2f}"),
-                ("pack_seconds", "pack s", "{:.2f}"), ("score_seconds", "score s", "{:.2f}"),
-                ("artifact_bytes", "artifact", "{:,}"), ("counted_bytes", "counted", "{:,}"))
+SEED_COLUMNS = (
+    ("seed", "seed", "{}"),
+    ("outcome", "outcome", "{}"),
+    ("bpb", "bits/byte", "{:.4f}"),
+    ("nats_per_token", "nats/token", "{:.4f}"),
+    ("train_seconds", "train s", "{:.2f}"),
+    ("pack_seconds", "pack s", "{:.2f}"),
+    ("score_seconds", "score s", "{:.2f}"),
+    ("artifact_bytes", "artifact", "{:,}"),
+    ("counted_bytes", "counted", "{:,}"),
+)
 """Key in verdict.json, heading, format."""
 
 
@@ -58,29 +72,45 @@ def seed_table(verdict: dict[str, Any]) -> list[list[str]]:
     return [[cell(row[key], form) for key, _, form in SEED_COLUMNS] for row in verdict["seeds"]]
 
 
-CERTIFICATE_COLUMNS = (("G_bpb", "G, bits/byte", "{:.4f}"), ("n_probes", "probes", "{:,}"),
-                       ("asked", "asked", "{:,}"), ("unanswered", "no answer", "{:,}"), ("covered_share", "covered", "{:.1%}"),
-                       ("largest_gain_nats", "largest", "{:.1e}"), ("noise_nats", "noise", "{:.1e}"),
-                       ("G_bpb_with_8_times", "G at 8x", "{:.4f}"),
-                       ("probes_for_target", "for 0.0005", "{:,}"))
+CERTIFICATE_COLUMNS = (
+    ("G_bpb", "G, bits/byte", "{:.4f}"),
+    ("n_probes", "probes", "{:,}"),
+    ("asked", "asked", "{:,}"),
+    ("unanswered", "no answer", "{:,}"),
+    ("covered_share", "covered", "{:.1%}"),
+    ("largest_gain_nats", "largest", "{:.1e}"),
+    ("noise_nats", "noise", "{:.1e}"),
+    ("G_bpb_with_8_times", "G at 8x", "{:.4f}"),
+    ("probes_for_target", "for 0.0005", "{:,}"),
+)
 """Key in a seed's certificate, heading, format."""
-CERTIFICATES = "certificates: at most G is unearned; largest gain and noise in nats; probes that would reach G = 0.0005"
+CERTIFICATES = (
+    "certificates: at most G is unearned; largest gain and noise in nats; probes that would reach G = 0.0005"
+)
 
 
 def certificate_table(verdict: dict[str, Any]) -> list[list[str]]:
     """A row for each seed that has a certificate: the seed, then CERTIFICATE_COLUMNS as text."""
-    return [[str(row["seed"]), *(cell(row["certificate"][key], form) for key, _, form in CERTIFICATE_COLUMNS)]
-            for row in verdict["seeds"] if row.get("certificate")]
+    return [
+        [str(row["seed"]), *(cell(row["certificate"][key], form) for key, _, form in CERTIFICATE_COLUMNS)]
+        for row in verdict["seeds"]
+        if row.get("certificate")
+    ]
 
 
 def guarantees(verdict: dict[str, Any]) -> list[str]:
-    """What the certificates say, a sentence a seed, with the chance to meet what is rare; and why a seed has none."""
+    """What the certificates say, a sentence a seed, with the chance to meet what is rare; and why a seed has
+    none."""
     lines = []
     for row in verdict["seeds"]:
         if (made := row.get("certificate")) is not None:
-            met = ", ".join(f"{float(share):.1%} of the tokens: {chances['met']:.1%}"
-                            for share, chances in made["detection"].items())
-            lines.append(f"Seed {row['seed']}: {made['guarantee']} Chance that a probe meets a gain taken at {met}.")
+            met = ", ".join(
+                f"{float(share):.1%} of the tokens: {chances['met']:.1%}"
+                for share, chances in made["detection"].items()
+            )
+            lines.append(
+                f"Seed {row['seed']}: {made['guarantee']} Chance that a probe meets a gain taken at {met}."
+            )
         elif row.get("unasked"):
             lines.append(f"Seed {row['seed']}: no certificate: {row['unasked']}")
     return lines
@@ -93,8 +123,11 @@ def markdown(verdict: dict[str, Any]) -> str:
 def page(verdict: dict[str, Any], folder: RunFolder) -> str:
     """The report as one HTML file with inline plots; nothing is loaded from anywhere."""
     context = _context(verdict)
-    context |= {"histograms": plots.histograms(verdict, folder), "curves": plots.curves(verdict, folder),
-                "gains": plots.gains(verdict, folder)}
+    context |= {
+        "histograms": plots.histograms(verdict, folder),
+        "curves": plots.curves(verdict, folder),
+        "gains": plots.gains(verdict, folder),
+    }
     return environment(autoescape=True).get_template("report.html.j2").render(context)
 
 
@@ -116,10 +149,19 @@ def rewrite(folder: RunFolder) -> dict[str, Any]:
             raise ValueError("not a verdict of schema 1")
         write(judged, folder)
         show(judged, Console(file=io.StringIO()))  # whatever cannot be shown is refused here, not half-way
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile,
-            jinja2.TemplateError) as error:
-        raise UsageError(f"{folder.verdict}: cannot be shown ({type(error).__name__}: {str(error)[:200]})",
-                         hint="`pgolf run` writes it again from the run's own records") from error
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        zipfile.BadZipFile,
+        jinja2.TemplateError,
+    ) as error:
+        raise UsageError(
+            f"{folder.verdict}: cannot be shown ({type(error).__name__}: {str(error)[:200]})",
+            hint="`pgolf run` writes it again from the run's own records",
+        ) from error
     return dict(judged)
 
 
@@ -136,7 +178,12 @@ def show(verdict: dict[str, Any], console: Console) -> None:
         if row["reason"]:
             console.print(Text(plain_lines(f"seed {row['seed']}: {row['reason']}")), soft_wrap=True)
     if certificates := certificate_table(verdict):
-        table = Table("seed", *(heading for _, heading, _ in CERTIFICATE_COLUMNS), title=CERTIFICATES, title_justify="left")
+        table = Table(
+            "seed",
+            *(heading for _, heading, _ in CERTIFICATE_COLUMNS),
+            title=CERTIFICATES,
+            title_justify="left",
+        )
         for certificate in certificates:
             table.add_row(*(Text(plain(text)) for text in certificate))
         console.print(table)
@@ -152,20 +199,34 @@ def show(verdict: dict[str, Any], console: Console) -> None:
 
 def _comparison(verdict: dict[str, Any]) -> list[str]:
     """Lines below the tables: compressors on the same text, and the significance test."""
-    lines = [f"{name} on the same text: {value:.3f} bits per byte" for name, value in verdict["compressors"].items()]
+    lines = [
+        f"{name} on the same text: {value:.3f} bits per byte"
+        for name, value in verdict["compressors"].items()
+    ]
     baseline = verdict["baseline"]
     if baseline and baseline["tests"]:
-        for extra, tests in (("", baseline["tests"]), (", with all that is not certified counted against it",
-                                                       baseline.get("tests_with_G") or [])):
-            lines += [f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']}){extra}: "
-                      f"p = {test['p']:.2g}, {'yes' if test['better'] else 'no'} at {test['p_below']}" for test in tests]
+        for extra, tests in (
+            ("", baseline["tests"]),
+            (", with all that is not certified counted against it", baseline.get("tests_with_G") or []),
+        ):
+            lines += [
+                f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']}){extra}: "
+                f"p = {test['p']:.2g}, {'yes' if test['better'] else 'no'} at {test['p_below']}"
+                for test in tests
+            ]
     elif baseline:
         lines.append(f"baseline {baseline['name']}: {baseline['reason']}")
     return lines
 
 
 def _context(verdict: dict[str, Any]) -> dict[str, Any]:
-    return {"v": verdict, "headline": headline(verdict), "columns": [heading for _, heading, _ in SEED_COLUMNS],
-            "rows": seed_table(verdict), "comparison": _comparison(verdict),
-            "certificate_columns": ["seed", *(heading for _, heading, _ in CERTIFICATE_COLUMNS)],
-            "certificates": certificate_table(verdict), "guarantees": guarantees(verdict)}
+    return {
+        "v": verdict,
+        "headline": headline(verdict),
+        "columns": [heading for _, heading, _ in SEED_COLUMNS],
+        "rows": seed_table(verdict),
+        "comparison": _comparison(verdict),
+        "certificate_columns": ["seed", *(heading for _, heading, _ in CERTIFICATE_COLUMNS)],
+        "certificates": certificate_table(verdict),
+        "guarantees": guarantees(verdict),
+    }

@@ -42,7 +42,8 @@ def config_without(name: str) -> Config:
 
 
 def lively(config: Config, seed: int = 0, vocab_size: int = V) -> GPT:
-    """A model none of whose parameters is trivial: initial values plus noise, so that every path carries signal."""
+    """A model none of whose parameters is trivial: initial values plus noise, so that every path carries
+    signal."""
     model = GPT(config.model, vocab_size)
     initialise(model, config.model, seed)
     with torch.no_grad():

@@ -1,4 +1,5 @@
-"""Each technique, neutral: the same logits as without it, no tensor in the state dict, so no byte paid for `off`."""
+"""Each technique, neutral: the same logits as without it, no tensor in the state dict, so no byte paid for
+`off`."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ TENSORS = {
     "attention-gate": [f"blocks.{i}.attn.gate.weight" for i in range(5)],
     "smear-gate": ["smear.gate"],
     "bigram-hash": ["bigram.table.weight", "bigram.proj.weight"],
-    "value-embedding": ["value_embedding.table.weight", "value_embedding.proj.weight", "value_embedding.scales"],
+    "value-embedding": [
+        "value_embedding.table.weight",
+        "value_embedding.proj.weight",
+        "value_embedding.scales",
+    ],
 }
 """The tensors that a technique brings; those not named bring none."""
 INSTEAD = {"low-rank-q": [f"blocks.{i}.attn.q.weight" for i in range(5)]}
@@ -32,29 +37,38 @@ SHORTER = {"depth-recurrence": ["skip_weights", "skip_gates"]}
 
 
 def fold_layer_scale(state: State) -> State:
-    """Fold 1 / sqrt(layer + 1) into the weights that read the normed stream; queries and keys are normed anyway."""
+    """Fold 1 / sqrt(layer + 1) into the weights that read the normed stream; queries and keys are normed
+    anyway."""
     readers = ("attn.v.weight", "attn.gate.weight", "mlp.up.weight")
     return {n: w / (int(n.split(".")[1]) + 1) ** 0.5 if n.endswith(readers) else w for n, w in state.items()}
 
 
 def product_of_factors(state: State) -> State:
     """The full query matrices that low-rank ones stand for."""
-    products = {name.replace("q_up", "q"): w @ state[name.replace("q_up", "q_down")]
-                for name, w in state.items() if name.endswith("q_up.weight")}  # fmt: skip
+    products = {
+        name.replace("q_up", "q"): w @ state[name.replace("q_up", "q_down")]
+        for name, w in state.items()
+        if name.endswith("q_up.weight")
+    }
     return {name: w for name, w in state.items() if ".q_" not in name or name.endswith("q_gain")} | products
 
 
 def zero_gate(state: State) -> State:
     """A head gate of zero weights halves every head; doubling the output projection undoes that."""
     factor = {"attn.gate.weight": 0.0, "attn.out.weight": 2.0}
-    return {name: w * next((f for end, f in factor.items() if name.endswith(end)), 1.0) for name, w in state.items()}
+    return {
+        name: w * next((f for end, f in factor.items() if name.endswith(end)), 1.0)
+        for name, w in state.items()
+    }
 
 
 NULL = {
     "smear-gate": lambda state: state | {"smear.gate": torch.full((32,), -100.0)},
     "bigram-hash": lambda state: state | {"bigram.table.weight": torch.zeros(50, 8)},
     "value-embedding": lambda state: state | {"value_embedding.scales": torch.zeros(2)},
-    "unet-skips": lambda state: state | {"skip_weights": torch.zeros(3, 32), "skip_gates": torch.full((3, 32), 100.0)},
+    "unet-skips": lambda state: (
+        state | {"skip_weights": torch.zeros(3, 32), "skip_gates": torch.full((3, 32), 100.0)}
+    ),
     "attention-gate": zero_gate,
     "orthogonal-init": lambda state: state,
     "overtone-init": lambda state: state,
@@ -158,7 +172,9 @@ def test_a_parallel_feed_forward_does_not_hear_the_attention_before_it():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("field", "value", "off"), [("rope_dims", 8, "partial-rope"), ("softcap", 3e3, "softcap")])
+@pytest.mark.parametrize(
+    ("field", "value", "off"), [("rope_dims", 8, "partial-rope"), ("softcap", 3e3, "softcap")]
+)
 def test_the_limit_of_a_setting_equals_off(field, value, off):
     config = load(FULL)
     on, bare, ids = lively(config), lively(config_without(off)), some_ids(2, 20)

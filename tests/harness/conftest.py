@@ -1,8 +1,8 @@
-"""A tiny world for the judge's tests: a dataset of a few thousand tokens, contestants made from one honest source.
+"""A tiny world for the judge's tests: a dataset of a few thousand tokens, contestants made from one honest
+source.
 
-Contestants speak the protocol with the standard library alone, so that these tests need neither torch nor golf. A
-hostile one is the honest one with some functions replaced.
-"""
+Contestants speak the protocol with the standard library alone, so that these tests need neither torch nor
+golf. A hostile one is the honest one with some functions replaced."""
 
 from __future__ import annotations
 
@@ -28,8 +28,19 @@ from harness.runners.local import LocalRunner
 
 VOCABULARY = 300
 HONEST = Path(__file__).parent / "contestants" / "honest.py"
-QUICK = Limits(setup_seconds=20, train_seconds=5, pack_seconds=5, score_seconds=10, memory_bytes=512 << 20, gpus=0,
-               checkpoint_bytes=8 << 20, log_bytes=1 << 20, scratch_bytes=8 << 20, pids=64, shm_bytes=1 << 20)
+QUICK = Limits(
+    setup_seconds=20,
+    train_seconds=5,
+    pack_seconds=5,
+    score_seconds=10,
+    memory_bytes=512 << 20,
+    gpus=0,
+    checkpoint_bytes=8 << 20,
+    log_bytes=1 << 20,
+    scratch_bytes=8 << 20,
+    pids=64,
+    shm_bytes=1 << 20,
+)
 
 
 def pyz(override: str = "") -> bytes:
@@ -47,27 +58,52 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A dataset of two shards, eight documents each, with a tokenizer of 300 pieces."""
     folder = tmp_path_factory.mktemp("tiny")
     words = np.random.default_rng(0).integers(0, 400, 6000)
-    lines = [" ".join(f"w{word:x}" for word in words[start:start + 60]) for start in range(0, 6000, 60)]
+    lines = [" ".join(f"w{word:x}" for word in words[start : start + 60]) for start in range(0, 6000, 60)]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=model, vocab_size=VOCABULARY, model_type="bpe", byte_fallback=True,
-        pad_id=0, bos_id=1, eos_id=2, unk_id=3, add_dummy_prefix=False, num_threads=1, minloglevel=2)
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        vocab_size=VOCABULARY,
+        model_type="bpe",
+        byte_fallback=True,
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        add_dummy_prefix=False,
+        num_threads=1,
+        minloglevel=2,
+    )
     (folder / "tokenizer.model").write_bytes(model.getvalue())
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    entries = {name: _shard(folder / f"{name}_000000.bin", pieces, part)
-               for name, part in (("train", lines[:50]), ("val", lines[50:]))}
+    entries = {
+        name: _shard(folder / f"{name}_000000.bin", pieces, part)
+        for name, part in (("train", lines[:50]), ("val", lines[50:]))
+    }
     tokens_T = np.fromfile(folder / "val_000000.bin", "<u2")[512:]
-    write_manifest(folder, {
-        "schema": 1, "name": "tiny", "vocab_size": VOCABULARY, "tokenizer": _entry(folder / "tokenizer.model"),
-        "train": [entries["train"]], "validation": [entries["val"]], "source": {}, "compressors": {},
-        "validation_bytes": int(ByteTable.from_tokenizer(folder / "tokenizer.model", VOCABULARY).count(tokens_T, None).sum())})
+    write_manifest(
+        folder,
+        {
+            "schema": 1,
+            "name": "tiny",
+            "vocab_size": VOCABULARY,
+            "tokenizer": _entry(folder / "tokenizer.model"),
+            "train": [entries["train"]],
+            "validation": [entries["val"]],
+            "source": {},
+            "compressors": {},
+            "validation_bytes": int(
+                ByteTable.from_tokenizer(folder / "tokenizer.model", VOCABULARY).count(tokens_T, None).sum()
+            ),
+        },
+    )
     dataset = Dataset.open(folder)
     dataset.verify()
     return dataset
 
 
 def _shard(path: Path, pieces: sentencepiece.SentencePieceProcessor, lines: list[str]) -> dict[str, object]:
-    documents = [" ".join(lines[start:start + 7]) for start in range(0, len(lines), 7)]
+    documents = [" ".join(lines[start : start + 7]) for start in range(0, len(lines), 7)]
     tokens = [token for text in documents for token in [1, *pieces.encode(text)]]
     write_tokens(path, np.array(tokens, np.uint16))
     return {**_entry(path), "tokens": len(tokens), "documents": len(documents)}
@@ -97,10 +133,21 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder.config.write_text("{}\n")
 
-    def job(self, runner: Runner, override: str = "", limits: Limits = QUICK, track: str = "A") -> stages.StageJob:
+    def job(
+        self, runner: Runner, override: str = "", limits: Limits = QUICK, track: str = "A"
+    ) -> stages.StageJob:
         self.folder.code.write_bytes(pyz(override))
-        return stages.StageJob(runner, limits, "pocket", track, self.folder.code, self.folder.config, self.dataset.tokenizer,
-                          self.dataset.vocab_size, "test")
+        return stages.StageJob(
+            runner,
+            limits,
+            "pocket",
+            track,
+            self.folder.code,
+            self.folder.config,
+            self.dataset.tokenizer,
+            self.dataset.vocab_size,
+            "test",
+        )
 
     def train(self, job: stages.StageJob) -> stages.StageResult:
         return stages.train(job, 1, self.folder, self.dataset, lambda fraction, text: None)
@@ -112,7 +159,9 @@ class Bench:
 
     def score(self, job: stages.StageJob) -> stages.StageResult:
         self.folder.artifact.write_bytes(b"w" * 2048)
-        return stages.score(job, 1, self.folder, self.dataset.validation_tokens(), lambda fraction, text: None)[0]
+        return stages.score(
+            job, 1, self.folder, self.dataset.validation_tokens(), lambda fraction, text: None
+        )[0]
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
-"""The hostile suite: every mutant through the real referee, witness and certificate, and the confusion matrix they make.
+"""The hostile suite: every mutant through the real referee, witness and certificate, and the confusion matrix
+they make.
 
     python -m tests.harness.confusion
 
-Contestants are threads on real sockets. One look of PROBES probes, and a second one, of every token, where the certificate
-asks for it. A cheat counts as caught where the score is refused (by the referee, by an accusation), as open where no pass is
-given and more is asked for, as charged where it passes with a bound above what it gained; anything else is a miss.
-"""
+Contestants are threads on real sockets. One look of PROBES probes, and a second one, of every token, where
+the certificate asks for it. A cheat counts as caught where the score is refused (by the referee, by an
+accusation), as open where no pass is given and more is asked for, as charged where it passes with a bound
+above what it gained; anything else is a miss."""
 
 from __future__ import annotations
 
@@ -35,8 +36,10 @@ from tests.harness.peers import Peer, soon, talking
 VOCAB, TOKENS, PROBES = 64, 20_000, 2_500
 TABLE = ByteTable(np.full(VOCAB, 3), np.zeros(VOCAB, bool), np.zeros(VOCAB, bool))
 SEED = bytes(range(32))
-GROUPS: tuple[tuple[bool, dict[str, Any]], ...] = ((True, {**mutants.HONEST, **siblings.HONEST}),
-                                                   (False, {**mutants.CHEATS, **siblings.CHEATS}))
+GROUPS: tuple[tuple[bool, dict[str, Any]], ...] = (
+    (True, {**mutants.HONEST, **siblings.HONEST}),
+    (False, {**mutants.CHEATS, **siblings.CHEATS}),
+)
 
 
 class Row(NamedTuple):
@@ -56,12 +59,13 @@ def text() -> Any:
     rng = np.random.default_rng(5)
     steps_T = np.where(rng.random(TOKENS) < 0.6, 1, rng.integers(0, VOCAB - 4, TOKENS))
     tokens_T = (4 + steps_T.cumsum() % (VOCAB - 4)).astype(np.uint16)
-    tokens_T[::mutants.DOCUMENT] = mutants.BOS
+    tokens_T[:: mutants.DOCUMENT] = mutants.BOS
     return tokens_T
 
 
 class Bench:
-    """The text, its prices, and what the honest example answers at every token: the witness of all who cheat in scoring only."""
+    """The text, its prices, and what the honest example answers at every token: the witness of all who cheat
+    in scoring only."""
 
     def __init__(self) -> None:
         self.tokens_T = text()
@@ -74,7 +78,9 @@ class Bench:
         with self._contestant(model, "scorer", 0) as (connection, ready):
             return conversation.score(connection, ready, self.tokens_T, VOCAB, self.limits, lambda done: None)
 
-    def asked(self, model: Any, scored: conversation.ScoringPass, asked_P: Any, number: int) -> probe.ProbeResult:
+    def asked(
+        self, model: Any, scored: conversation.ScoringPass, asked_P: Any, number: int
+    ) -> probe.ProbeResult:
         with self._contestant(model, "witness", number) as (connection, ready):
             patience = getattr(model, "patience", 10.0)
             return probe.probe(connection, ready, self.tokens_T, scored, VOCAB, asked_P, patience, soon(120))
@@ -82,9 +88,15 @@ class Bench:
     def _contestant(self, model: Any, role: str, number: int) -> Any:
         return _Opened(lambda size: model(size, role, number), role, model.chunk_tokens)
 
-    def responses(self, model: Any, scored: conversation.ScoringPass, asked_P: Any, number: int) -> probe.ProbeResult:
-        """By the socket, or for a model whose rows are the example's from what the example answered over the socket."""
-        if any(getattr(model, name) != getattr(mutants.Honest, name) for name in ("row", "see", "learn", "chunk_tokens")):
+    def responses(
+        self, model: Any, scored: conversation.ScoringPass, asked_P: Any, number: int
+    ) -> probe.ProbeResult:
+        """By the socket, or for a model whose rows are the example's from what the example answered over the
+        socket."""
+        if any(
+            getattr(model, name) != getattr(mutants.Honest, name)
+            for name in ("row", "see", "learn", "chunk_tokens")
+        ):
             return self.asked(model, scored, asked_P, number)
         if ("example", 0) not in self.known:
             plain = self.scored(mutants.Honest)
@@ -92,16 +104,28 @@ class Bench:
             self.known["example", 0] = (every.responses.nats_P, every.responses.logsumexp_P, every.boundaries)
         nats_T, sums_T, boundaries = self.known["example", 0]
         before = {boundary.position: boundary.before_nats for boundary in scored.boundaries}
-        passed = [boundary._replace(scorer_nats=before[boundary.position]) for boundary in boundaries if boundary.position <= asked_P[-1]]
+        passed = [
+            boundary._replace(scorer_nats=before[boundary.position])
+            for boundary in boundaries
+            if boundary.position <= asked_P[-1]
+        ]
         return probe.ProbeResult(Responses(nats_T[asked_P - 1], sums_T[asked_P - 1]), passed, None)
 
-    def certificate(self, model: Any, scored: conversation.ScoringPass, round_number: int) -> tuple[Certificate, float]:
+    def certificate(
+        self, model: Any, scored: conversation.ScoringPass, round_number: int
+    ) -> tuple[Certificate, float]:
         """The certificate of one look, and the mean unearned gain where it can be known."""
-        reported = sampling.ReportedScore(self.tokens_T, scored.nats_T, self.reference_T, 3 * (TOKENS - 1), scored.chunk_tokens)
-        plan = sampling.draw(SEED, reported, PROBES if round_number == 1 else TOKENS, round_number=round_number)
+        reported = sampling.ReportedScore(
+            self.tokens_T, scored.nats_T, self.reference_T, 3 * (TOKENS - 1), scored.chunk_tokens
+        )
+        plan = sampling.draw(
+            SEED, reported, PROBES if round_number == 1 else TOKENS, round_number=round_number
+        )
         first = self.responses(model, scored, plan.asked_P, 1)
         second = self.responses(model, scored, plan.asked_P, 2) if model.draws else first
-        made = certify(reported, plan, first.responses, second.responses, boundaries=first.boundaries, adapts=True)
+        made = certify(
+            reported, plan, first.responses, second.responses, boundaries=first.boundaries, adapts=True
+        )
         return made, made.mean_gain_nats
 
 
@@ -116,12 +140,18 @@ class _Opened:
                 mutants.order2.serve(mutants.order2.Wire(peer.socket), make, chunk)
             peer.socket.shutdown(socket.SHUT_RDWR)  # as when a process ends
 
-        self.connection, self.role, self.thread = Connection(ours, lambda: None), role, talking(script, theirs)
+        self.connection, self.role, self.thread = (
+            Connection(ours, lambda: None),
+            role,
+            talking(script, theirs),
+        )
 
     def __enter__(self) -> tuple[Connection, ScoreReady]:
         self.thread.__enter__()
         self.connection.receive(soon(), Hello)
-        self.connection.send({"op": "setup", "vocab_size": VOCAB, "role": self.role, "tokens": TOKENS}, soon())
+        self.connection.send(
+            {"op": "setup", "vocab_size": VOCAB, "role": self.role, "tokens": TOKENS}, soon()
+        )
         return self.connection, self.connection.receive(soon(), ScoreReady)
 
     def __exit__(self, *error: Any) -> None:

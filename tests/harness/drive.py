@@ -1,6 +1,7 @@
-"""Runs or ablates a submission of a test contestant in a process of its own, so that tests can interrupt and kill it.
+"""Runs or ablates a submission of a test contestant in a process of its own, so that tests can interrupt and
+kill it.
 
-    python -m tests.harness.drive run|ablate SUBMISSION DATASET RUNS RUNNER PACKAGE
+python -m tests.harness.drive run|ablate SUBMISSION DATASET RUNS RUNNER PACKAGE
 """
 
 from __future__ import annotations
@@ -19,15 +20,37 @@ def drive() -> None:
     what, submission, dataset, runs, runner, package = sys.argv[1:7]
     with ProgressDisplay() as progress:
         if what == "ablate":
-            found = ablate.ablate(Path(submission), "pocket", [1, 2], 3, [], None, Path(dataset), runner, Path(runs),
-                                          "pgolf ablate", progress, Path(package))
+            found = ablate.ablate(
+                Path(submission),
+                "pocket",
+                [1, 2],
+                3,
+                [],
+                None,
+                Path(dataset),
+                runner,
+                Path(runs),
+                "pgolf ablate",
+                progress,
+                Path(package),
+            )
         else:
-            found = run.run_submission(Path(submission), "pocket", None, Path(dataset), runner, Path(runs), False,
-                                               progress, Path(package))
+            found = run.run_submission(
+                Path(submission),
+                "pocket",
+                None,
+                Path(dataset),
+                runner,
+                Path(runs),
+                False,
+                progress,
+                Path(package),
+            )
     print(json.dumps(found))
     raise SystemExit(found["exit_code"] if what == "ablate" else decide.exit_code(found))
 
 
 if __name__ == "__main__":
-    cli.app = drive  # type: ignore[assignment]  # the same handling of errors and signals as the console script
+    # the same handling of errors and signals as the console script
+    cli.app = drive  # type: ignore[assignment]
     cli.main()

@@ -18,7 +18,8 @@ SOON = 10.0
 
 
 class Peer:
-    """Frames and payloads from the contestant's side, for scripts of tests. Reads byte-exactly, unlike the judge."""
+    """Frames and payloads from the contestant's side, for scripts of tests. Reads byte-exactly, unlike the
+    judge."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(SOON)
@@ -51,7 +52,7 @@ class Peer:
         item = array.array("i").itemsize
         piece, ancillary, _, _ = self.socket.recvmsg(1 << 16, socket.CMSG_SPACE(250 * item))
         for _, _, data in ancillary:
-            self.descriptors += array.array("i", data[:len(data) - len(data) % item])
+            self.descriptors += array.array("i", data[: len(data) - len(data) % item])
             self.first_descriptor_at.append(self.received)
         if not piece:
             raise EOFError
@@ -88,7 +89,9 @@ def talking(script: Callable[[Peer], None], sock: socket.socket) -> Iterator[Pee
 
 
 @contextmanager
-def conversation(script: Callable[[Peer], None], watch: Callable[[], None] = lambda: None) -> Iterator[Connection]:
+def conversation(
+    script: Callable[[Peer], None], watch: Callable[[], None] = lambda: None
+) -> Iterator[Connection]:
     """The judge's end of a socketpair whose other end follows `script`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     connection = Connection(ours, watch)

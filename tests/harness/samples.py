@@ -1,4 +1,5 @@
-"""Small data for tests of datasets: a tokenizer trained in no time, documents, and .model files written by hand."""
+"""Small data for tests of datasets: a tokenizer trained in no time, documents, and .model files written by
+hand."""
 
 from __future__ import annotations
 
@@ -13,10 +14,14 @@ from harness.data.jsonl import prepare
 from harness.data.sentencepiece_file import Kind
 from harness.data.tokenizer import train_tokenizer
 
-TRAIN = [f"Document {number} speaks of the river, the old bridge and {number * 7} boats.\nIt ends here."
-         for number in range(40)]
-VALIDATION = [f"Another text, numbered {number}, about mountains, naïve cafés and {number * 11} goats."
-              for number in range(12)]
+TRAIN = [
+    f"Document {number} speaks of the river, the old bridge and {number * 7} boats.\nIt ends here."
+    for number in range(40)
+]
+VALIDATION = [
+    f"Another text, numbered {number}, about mountains, naïve cafés and {number * 11} goats."
+    for number in range(12)
+]
 VOCAB_SIZE = 320
 
 
@@ -41,8 +46,13 @@ def tiny_tokenizer(folder: Path) -> Path:
 
 def tiny_dataset(folder: Path, **options: int) -> Dataset:
     """A whole small dataset under `folder`/set."""
-    return prepare(folder / "set", jsonl(folder / "train.jsonl", TRAIN), jsonl(folder / "val.jsonl", VALIDATION),
-                   tiny_tokenizer(folder), **options)
+    return prepare(
+        folder / "set",
+        jsonl(folder / "train.jsonl", TRAIN),
+        jsonl(folder / "val.jsonl", VALIDATION),
+        tiny_tokenizer(folder),
+        **options,
+    )
 
 
 def _varint(value: int) -> bytes:
@@ -60,7 +70,9 @@ def field(number: int, value: int | bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(value)) + value
 
 
-def hand_model(pieces: Iterable[tuple[str | bytes, Kind]], extra: bytes = b"", byte_fallback: bool = True) -> bytes:
+def hand_model(
+    pieces: Iterable[tuple[str | bytes, Kind]], extra: bytes = b"", byte_fallback: bool = True
+) -> bytes:
     """A .model file of these pieces."""
     parts = []
     for text, kind in pieces:

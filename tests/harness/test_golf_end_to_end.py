@@ -1,7 +1,8 @@
-"""The real contestant under the real judge, in both runners: a recipe of two layers and a few steps, every stage.
+"""The real contestant under the real judge, in both runners: a recipe of two layers and a few steps, every
+stage.
 
-The recipe is small so that this stays quick; `just run submissions/hadamard-ve128` is the same path at its true size.
-"""
+The recipe is small so that this stays quick; `just run submissions/hadamard-ve128` is the same path at its
+true size."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ score: {window: 64, stride: 32, chunk_tokens: 1024}
 @pytest.fixture(autouse=True)
 def ample_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock is what these tests are about: a busy machine must not miss one."""
-    ample = replace(edition.PROFILES["pocket"], setup_seconds=600, train_seconds=600, pack_seconds=600, score_seconds=600)
+    ample = replace(
+        edition.PROFILES["pocket"], setup_seconds=600, train_seconds=600, pack_seconds=600, score_seconds=600
+    )
     monkeypatch.setitem(edition.PROFILES, "pocket", ample)
 
 
@@ -43,9 +46,11 @@ def submission(tmp_path: Path) -> Path:
     (folder / "config.yaml").write_text(RECIPE)
     locks = {name: f"sha256:{build.lock_sha256(name)}" for name in ("cpu", "cuda")}
     (folder / "manifest.yaml").write_text(
-        "schema: 1\nname: small\ntitle: t\nauthors: [a]\nsource: s\ntrack: A\ndataset: sp1024\nseeds: [1, 2]\n"
+        "schema: 1\nname: small\ntitle: t\nauthors: [a]\nsource: s\ntrack: A\ndataset: sp1024\nseeds: [1, "
+        "2]\n"
         f"image: {json.dumps(locks)}\nclaim: {{dataset: other, bpb: {{1: 4.0}}}}\n"
-        "baseline: {name: uniform, source: s, dataset: tiny, profile: pocket, bpb: {1: 5.0, 2: 5.01}}\n")
+        "baseline: {name: uniform, source: s, dataset: tiny, profile: pocket, bpb: {1: 5.0, 2: 5.01}}\n"
+    )
     return folder
 
 
@@ -55,16 +60,33 @@ def invoke(*arguments: object) -> Result:
 
 @pytest.mark.parametrize("runner", ["local", "docker"])
 def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
-        runner: str, submission: Path, tiny: Dataset, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    runner: str, submission: Path, tiny: Dataset, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     if runner == "docker":
         request.getfixturevalue("cpu_image")
-    result = invoke("run", submission, "--data", tiny.folder, "--runner", runner, "--runs", tmp_path / "runs",
-                    "--witness", 1024, "--json")
+    result = invoke(
+        "run",
+        submission,
+        "--data",
+        tiny.folder,
+        "--runner",
+        runner,
+        "--runs",
+        tmp_path / "runs",
+        "--witness",
+        1024,
+        "--json",
+    )
     judged: dict[str, Any] = json.loads(result.stdout)
     assert (result.exit_code, judged["verdict"]) == (0, "valid"), judged
     assert [seed["outcome"] for seed in judged["seeds"]] == ["scored", "scored"]
     assert 0 < judged["mean_bpb"] < 5.0
-    assert judged["seeds"][0]["claims"] == {"steps": 30, "tokens": 30 * 512, "attention": "blocks", "world": 1}
+    assert judged["seeds"][0]["claims"] == {
+        "steps": 30,
+        "tokens": 30 * 512,
+        "attention": "blocks",
+        "world": 1,
+    }
     assert judged["baseline"]["tests"][0]["better"] is True
     outcomes = {found["rule"]: found["outcome"] for found in judged["findings"]}
     assert (outcomes["border-rows"], outcomes["normalised"]) == ("pass", "pass")
@@ -72,7 +94,9 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
     assert (outcomes["causal"], outcomes["score-first"], outcomes["single-pass"]) == (shown,) * 3
     for seed in judged["seeds"]:
         assert seed["certificate"]["largest_gain_nats"] < 1e-5
-        assert [each["witnesses"] for each in seed["certificate"]["looks"]] == [1], "numbers that repeat need no second witness"
+        assert [each["witnesses"] for each in seed["certificate"]["looks"]] == [1], (
+            "numbers that repeat need no second witness"
+        )
     run_dir = Path(judged["run_dir"])
     assert (run_dir / "report.md").read_text().startswith("# small: valid")
     again = invoke("rescore", run_dir, "--json")
@@ -81,8 +105,21 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
 
 
 def test_rescoring_notices_numbers_that_were_changed(submission: Path, tiny: Dataset, tmp_path: Path) -> None:
-    result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
-                    "--seeds", "1", "--witness", "0", "--json")
+    result = invoke(
+        "run",
+        submission,
+        "--data",
+        tiny.folder,
+        "--runner",
+        "local",
+        "--runs",
+        tmp_path / "runs",
+        "--seeds",
+        "1",
+        "--witness",
+        "0",
+        "--json",
+    )
     seed = Path(json.loads(result.stdout)["run_dir"]) / "seed-1"
     nats = bytearray((seed / "nats.f32").read_bytes())
     nats[400:404] = bytes(4)
@@ -93,16 +130,36 @@ def test_rescoring_notices_numbers_that_were_changed(submission: Path, tiny: Dat
 
 
 def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_broken_plan(
-        submission: Path, tiny: Dataset, tmp_path: Path) -> None:
-    result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
-                    "--seeds", "1", "--witness", "0", "--json")
+    submission: Path, tiny: Dataset, tmp_path: Path
+) -> None:
+    result = invoke(
+        "run",
+        submission,
+        "--data",
+        tiny.folder,
+        "--runner",
+        "local",
+        "--runs",
+        tmp_path / "runs",
+        "--seeds",
+        "1",
+        "--witness",
+        "0",
+        "--json",
+    )
     run_dir = Path(json.loads(result.stdout)["run_dir"])
-    recipe, code, plan = run_dir / "seed-1" / "config.yaml", run_dir / "seed-1" / "code.pyz", run_dir / "plan.json"
+    recipe, code, plan = (
+        run_dir / "seed-1" / "config.yaml",
+        run_dir / "seed-1" / "code.pyz",
+        run_dir / "plan.json",
+    )
     image = json.dumps({**json.loads(plan.read_text()), "image": "sha256:another"})
-    for path, content, says in ((recipe, recipe.read_bytes() + b"# ", "is not what the run was made with"),
-                                (code, pyz(), "is not what the run was made with"),
-                                (code, b"PK", "not a code bundle"),
-                                (plan, b'{"submission": 1}', "plan.json: submission")):
+    for path, content, says in (
+        (recipe, recipe.read_bytes() + b"# ", "is not what the run was made with"),
+        (code, pyz(), "is not what the run was made with"),
+        (code, b"PK", "not a code bundle"),
+        (plan, b'{"submission": 1}', "plan.json: submission"),
+    ):
         before = path.read_bytes()
         path.write_bytes(content)
         refused = invoke("rescore", run_dir)
@@ -110,18 +167,50 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
         assert refused.exit_code != 0
         assert says in str(refused.exception)
     plan.write_text(image)
-    resumed = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs", "--seeds", "1")
+    resumed = invoke(
+        "run",
+        submission,
+        "--data",
+        tiny.folder,
+        "--runner",
+        "local",
+        "--runs",
+        tmp_path / "runs",
+        "--seeds",
+        "1",
+    )
     assert "was begun with image sha256:another" in str(resumed.exception)
 
 
-def test_a_replaced_artifact_and_a_verdict_that_is_none_are_refused(submission: Path, tiny: Dataset, tmp_path: Path) -> None:
-    result = invoke("run", submission, "--data", tiny.folder, "--runner", "local", "--runs", tmp_path / "runs",
-                    "--seeds", "1", "--witness", "0", "--json")
+def test_a_replaced_artifact_and_a_verdict_that_is_none_are_refused(
+    submission: Path, tiny: Dataset, tmp_path: Path
+) -> None:
+    result = invoke(
+        "run",
+        submission,
+        "--data",
+        tiny.folder,
+        "--runner",
+        "local",
+        "--runs",
+        tmp_path / "runs",
+        "--seeds",
+        "1",
+        "--witness",
+        "0",
+        "--json",
+    )
     run_dir = Path(json.loads(result.stdout)["run_dir"])
     (run_dir / "seed-1" / "artifact.bin").write_bytes(b"another")
     assert "is not the artifact that was packed" in str(invoke("rescore", run_dir).exception)
     verdict = json.loads((run_dir / "verdict.json").read_text())
-    for hostile in ([], {}, {**verdict, "verdict": "\x1b[31mvalid"}, {**verdict, "seeds": [{}]}, {**verdict, "findings": 1}):
+    for hostile in (
+        [],
+        {},
+        {**verdict, "verdict": "\x1b[31mvalid"},
+        {**verdict, "seeds": [{}]},
+        {**verdict, "findings": 1},
+    ):
         (run_dir / "verdict.json").write_text(json.dumps(hostile))
         assert "cannot be shown" in str(invoke("report", run_dir).exception)
     (run_dir / "verdict.json").write_text(json.dumps(verdict))

@@ -1,9 +1,10 @@
-"""Learning from text that is not scored yet, or scored again afterwards: pre-quant test-time training, epochs, SLOT.
+"""Learning from text that is not scored yet, or scored again afterwards: pre-quant test-time training,
+epochs, SLOT.
 
-#402, #1376: a validation token may be learnt from only after its score stands. #568: of several epochs the last may not be
-the score. #1240: a delta fitted to the very positions that are scored predicts what it has seen.
-Not covered: order across files and processes; what tensors hold. Where the order cannot be read, the finding is a question.
-"""
+#402, #1376: a validation token may be learnt from only after its score stands. #568: of several epochs the
+last may not be the score. #1240: a delta fitted to the very positions that are scored predicts what it has
+seen. Not covered: order across files and processes; what tensors hold. Where the order cannot be read, the
+finding is a question."""
 
 from __future__ import annotations
 
@@ -26,12 +27,15 @@ EPOCH = re.compile(r"(^|_)ep(och)?s?$|epoch|num_pass")
 
 
 def before_scoring(program: Program) -> Iterator[Finding]:
-    """A function that steps an optimizer on validation tokens and scores nothing, called by the main program before scoring."""
+    """A function that steps an optimizer on validation tokens and scores nothing, called by the main program
+    before scoring."""
     for live in program.live:
         tokens = sorted(name for name in _parameters(live.node) if VALIDATION.match(name))
         taken = steps(live.node) if tokens else []
         known = names(live.node) if taken else set()
-        if not taken or any(TRAINS.search(name) or SCORES.search(name) for name in known | _parameters(live.node)):
+        if not taken or any(
+            TRAINS.search(name) or SCORES.search(name) for name in known | _parameters(live.node)
+        ):
             continue
         if any(isinstance(part, ast.Return) and part.value is not None for part in live.nodes):
             continue
@@ -39,21 +43,35 @@ def before_scoring(program: Program) -> Iterator[Finding]:
             if not MAIN.match(other.name) or "ttt" in other.name:
                 continue
             for call in calls(other.node, live.name):
-                scored = [part for part in other.nodes if isinstance(part, ast.Call) and part.lineno > call.lineno
-                          and EVALUATES.search(called(part))]
+                scored = [
+                    part
+                    for part in other.nodes
+                    if isinstance(part, ast.Call)
+                    and part.lineno > call.lineno
+                    and EVALUATES.search(called(part))
+                ]
                 if not scored:
                     continue
                 data = [part for part in live.nodes if isinstance(part, ast.Name) and part.id == tokens[0]]
-                where = quote(program, live, live.node, *data[-1:], *calls(live.node, "backward")[:1], taken[0])
-                yield Finding("val-before-score", "C3", "fail", f"{live.name}() steps an optimizer on `{tokens[0]}` and scores "
-                              f"nothing; {other.name}() calls it, and {called(scored[0])}() scores after it", where
-                              + quote(program, other, call, scored[0]),
-                              "scores of these tokens that stand before the call, or settings of the run that switch it off")
+                where = quote(
+                    program, live, live.node, *data[-1:], *calls(live.node, "backward")[:1], taken[0]
+                )
+                yield Finding(
+                    "val-before-score",
+                    "C3",
+                    "fail",
+                    f"{live.name}() steps an optimizer on `{tokens[0]}` and scores "
+                    f"nothing; {other.name}() calls it, and {called(scored[0])}() scores after it",
+                    where + quote(program, other, call, scored[0]),
+                    "scores of these tokens that stand before the call, or settings of the run that switch "
+                    "it off",
+                )
                 break
 
 
 def pass_then_score(program: Program) -> Iterator[Finding]:
-    """In one function: a loop of steps on the validation tokens, adding up nothing, and only then the scoring of them (#297)."""
+    """In one function: a loop of steps on the validation tokens, adding up nothing, and only then the scoring
+    of them (#297)."""
     for live in program.live:
         tokens = {name for name in _parameters(live.node) if VALIDATION.match(name)}
         if not tokens or not isinstance(live.node, ast.FunctionDef):
@@ -63,15 +81,28 @@ def pass_then_score(program: Program) -> Iterator[Finding]:
                 continue
             if any(TRAINS.search(name) or "byte" in name or "nll" in name for name in names(loop)):
                 break
-            scores = [[part for statement in block for part in (statement, *own(statement)) if isinstance(part, ast.Call)
-                       and called(part).startswith("eval_val") and names(part) & tokens]
-                      for block in (live.node.body[:at], live.node.body[at + 1:])]
+            scores = [
+                [
+                    part
+                    for statement in block
+                    for part in (statement, *own(statement))
+                    if isinstance(part, ast.Call)
+                    and called(part).startswith("eval_val")
+                    and names(part) & tokens
+                ]
+                for block in (live.node.body[:at], live.node.body[at + 1 :])
+            ]
             if scores[1] and not scores[0]:
-                yield Finding("val-before-score", "C3", "fail",
-                              f"{live.name}() steps an optimizer over the validation tokens, scoring nothing, then "
-                              f"{called(scores[1][0])}() scores them",
-                              quote(program, live, live.node, loop, steps(loop)[0], scores[1][0]),
-                              "scores of these tokens that stand before the loop, or settings of the run that switch it off")
+                yield Finding(
+                    "val-before-score",
+                    "C3",
+                    "fail",
+                    f"{live.name}() steps an optimizer over the validation tokens, scoring nothing, then "
+                    f"{called(scores[1][0])}() scores them",
+                    quote(program, live, live.node, loop, steps(loop)[0], scores[1][0]),
+                    "scores of these tokens that stand before the loop, or settings of the run that switch "
+                    "it off",
+                )
             break
 
 
@@ -83,10 +114,15 @@ def last_epoch(program: Program) -> Iterator[Finding]:
                 continue
             if any(TRAINS.search(name) for name in names(loop)):
                 continue
-            guards = [part for part in own(loop) if isinstance(part, ast.If) and _is_last(part.test, loop.target.id)]
+            guards = [
+                part for part in own(loop) if isinstance(part, ast.If) and _is_last(part.test, loop.target.id)
+            ]
             adds: list[tuple[ast.AST, ast.AugAssign]] = [
-                (guard, part) for guard in guards for part in own(guard)
-                if isinstance(part, ast.AugAssign) and SUMS.search(root(part.target))]
+                (guard, part)
+                for guard in guards
+                for part in own(guard)
+                if isinstance(part, ast.AugAssign) and SUMS.search(root(part.target))
+            ]
             adds = adds or _overwritten(live, loop)
             if not adds:
                 continue
@@ -97,10 +133,17 @@ def last_epoch(program: Program) -> Iterator[Finding]:
             if epochs == 1:
                 continue
             certain = isinstance(epochs, int | float)
-            yield Finding("last-epoch-scored", "C3", "fail" if certain else "question",
-                          f"{live.name}() learns over {f'{epochs:g} epochs' if certain else 'epochs whose number is not read'} "
-                          "and adds up the score of the last one only", quote(program, live, loop, *adds[0], steps(loop)[0]),
-                          "the score taken in the first epoch, before any step on these tokens, or a run with one epoch")
+            yield Finding(
+                "last-epoch-scored",
+                "C3",
+                "fail" if certain else "question",
+                f"{live.name}() learns over "
+                f"{f'{epochs:g} epochs' if certain else 'epochs whose number is not read'} "
+                "and adds up the score of the last one only",
+                quote(program, live, loop, *adds[0], steps(loop)[0]),
+                "the score taken in the first epoch, before any step on these tokens, or a run with one "
+                "epoch",
+            )
 
 
 def fitted_positions(program: Program) -> Iterator[Finding]:
@@ -112,40 +155,85 @@ def fitted_positions(program: Program) -> Iterator[Finding]:
                     continue
                 fitted = _targets(loop)
                 earlier = {name for statement in block[:at] for name in _targets(statement)}
-                later = [part for statement in block[at + 1:] for part in _losses(statement) if root(part.args[1]) in fitted]
-                adds = [part for part in live.nodes if isinstance(part, ast.AugAssign) and SUMS.search(root(part.target))
-                        and part.lineno > (loop.end_lineno or 0)]
+                later = [
+                    part
+                    for statement in block[at + 1 :]
+                    for part in _losses(statement)
+                    if root(part.args[1]) in fitted
+                ]
+                adds = [
+                    part
+                    for part in live.nodes
+                    if isinstance(part, ast.AugAssign)
+                    and SUMS.search(root(part.target))
+                    and part.lineno > (loop.end_lineno or 0)
+                ]
                 if not later or not adds or any(TRAINS.search(name) for name in names(live.node)):
                     continue
-                if fitted & earlier and any(isinstance(part, ast.AugAssign) and SUMS.search(root(part.target))
-                                            for statement in block[:at] for part in (statement, *own(statement))):
+                if fitted & earlier and any(
+                    isinstance(part, ast.AugAssign) and SUMS.search(root(part.target))
+                    for statement in block[:at]
+                    for part in (statement, *own(statement))
+                ):
                     continue
                 found = _slot(program, live, loop, later[0], adds[0])
                 if found is not None:
                     yield found
 
 
-def _slot(program: Program, live: Live, loop: ast.For, loss: ast.Call, added: ast.AugAssign) -> Finding | None:
-    masks = {root(part.left) or root(part.right): part for part in own(loop) if isinstance(part, ast.BinOp)
-             and isinstance(part.op, ast.Mult)} | {root(part.right): part for part in own(loop) if isinstance(part, ast.BinOp)
-                                                   and isinstance(part.op, ast.Mult)}
-    fills = [part for part in live.nodes if isinstance(part, ast.Assign) and part.lineno < loop.lineno
-             and isinstance(part.targets[0], ast.Subscript) and root(part.targets[0]) in masks and root(part.targets[0])]
+def _slot(
+    program: Program, live: Live, loop: ast.For, loss: ast.Call, added: ast.AugAssign
+) -> Finding | None:
+    masks = {
+        root(part.left) or root(part.right): part
+        for part in own(loop)
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult)
+    } | {
+        root(part.right): part
+        for part in own(loop)
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult)
+    }
+    fills = [
+        part
+        for part in live.nodes
+        if isinstance(part, ast.Assign)
+        and part.lineno < loop.lineno
+        and isinstance(part.targets[0], ast.Subscript)
+        and root(part.targets[0]) in masks
+        and root(part.targets[0])
+    ]
     slices = [part for fill in fills for part in ast.walk(fill.targets[0]) if isinstance(part, ast.Slice)]
-    scored = {ast.unparse(part.lower) for part in live.nodes if isinstance(part, ast.Slice) and part.lower is not None
-              and part.lineno > (loop.end_lineno or 0)}
+    scored = {
+        ast.unparse(part.lower)
+        for part in live.nodes
+        if isinstance(part, ast.Slice) and part.lower is not None and part.lineno > (loop.end_lineno or 0)
+    }
     places = quote(program, live, live.node, *fills[:1], loop, *steps(loop)[:1], loss, added)
     clears = "a mask that ends where scoring begins ([:s] fitted, [s:] scored), or settings of the run that switch this off"
-    if slices and all(part.lower is None and part.upper is not None and ast.unparse(part.upper) in scored for part in slices):
+    if slices and all(
+        part.lower is None and part.upper is not None and ast.unparse(part.upper) in scored for part in slices
+    ):
         return None  # fitted to the context, scored after it: #1306
     same = [part for part in slices if part.lower is not None and ast.unparse(part.lower) in scored]
     if same:
-        return Finding("slot", "C1", "fail",
-                       f"{live.name}() fits parameters to the positions `{ast.unparse(same[0])}` and then scores them",
-                       places, clears)
-    return Finding("slot", "C1", "question",
-                   f"{live.name}() fits parameters to targets in a loop and scores the same targets after it; which positions "
-                   "the loss covers cannot be read", places, clears)
+        return Finding(
+            "slot",
+            "C1",
+            "fail",
+            f"{live.name}() fits parameters to the positions `{ast.unparse(same[0])}` and then scores them",
+            places,
+            clears,
+        )
+    return Finding(
+        "slot",
+        "C1",
+        "question",
+        f"{live.name}() fits parameters to targets in a loop and scores the same targets after it; which "
+        "positions "
+        "the loss covers cannot be read",
+        places,
+        clears,
+    )
 
 
 def _parameters(node: ast.AST) -> set[str]:
@@ -155,17 +243,28 @@ def _parameters(node: ast.AST) -> set[str]:
 
 
 def _overwritten(live: Live, loop: ast.For) -> list[tuple[ast.AST, ast.AugAssign]]:
-    """Sums set to zero and added to within each epoch, and added to a total after the loop: the last epoch's remain."""
-    zeroed = {root(part.func): part for part in own(loop) if isinstance(part, ast.Call) and called(part) == "zero_"}
+    """Sums set to zero and added to within each epoch, and added to a total after the loop: the last epoch's
+    remain."""
+    zeroed = {
+        root(part.func): part for part in own(loop) if isinstance(part, ast.Call) and called(part) == "zero_"
+    }
     added = {root(part.target) for part in own(loop) if isinstance(part, ast.AugAssign)} & set(zeroed)
-    return [(zeroed[part.value.id], part) for part in live.nodes if isinstance(part, ast.AugAssign)
-            and isinstance(part.value, ast.Name) and part.value.id in added and SUMS.search(root(part.target))
-            and part.lineno > (loop.end_lineno or 0)]
+    return [
+        (zeroed[part.value.id], part)
+        for part in live.nodes
+        if isinstance(part, ast.AugAssign)
+        and isinstance(part.value, ast.Name)
+        and part.value.id in added
+        and SUMS.search(root(part.target))
+        and part.lineno > (loop.end_lineno or 0)
+    ]
 
 
 def _is_last(test: ast.expr, variable: str) -> bool:
     match test:
-        case ast.Compare(left=ast.Name(id=name), ops=[ast.Eq()], comparators=[ast.BinOp(op=ast.Sub())]) if name == variable:
+        case ast.Compare(left=ast.Name(id=name), ops=[ast.Eq()], comparators=[ast.BinOp(op=ast.Sub())]) if (
+            name == variable
+        ):
             return True
     return False
 
@@ -181,11 +280,21 @@ def _argument(program: Program, live: Live, count: ast.expr | None) -> object:
     given = []
     for other in program.live:
         for call in calls(other.node, live.name):
-            passed = next((word.value for word in call.keywords if word.arg == count.id),
-                          call.args[place] if place < len(call.args) else None)
+            passed = next(
+                (word.value for word in call.keywords if word.arg == count.id),
+                call.args[place] if place < len(call.args) else None,
+            )
             default = place - (len(arguments) - len(live.node.args.defaults))
-            given.append(fold(passed if passed is not None else live.node.args.defaults[default] if default >= 0 else None,
-                              program.settings))
+            given.append(
+                fold(
+                    passed
+                    if passed is not None
+                    else live.node.args.defaults[default]
+                    if default >= 0
+                    else None,
+                    program.settings,
+                )
+            )
     return given[0] if given and all(value == given[0] for value in given) else UNKNOWN
 
 
@@ -198,7 +307,11 @@ def _blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
 
 
 def _losses(node: ast.AST) -> list[ast.Call]:
-    return [part for part in own(node) if isinstance(part, ast.Call) and called(part) == "cross_entropy" and len(part.args) > 1]
+    return [
+        part
+        for part in own(node)
+        if isinstance(part, ast.Call) and called(part) == "cross_entropy" and len(part.args) > 1
+    ]
 
 
 def _targets(node: ast.AST) -> set[str]:

@@ -1,10 +1,10 @@
 """The settings under which a submission ran, and the folding of conditions by them.
 
-A setting is a default read from the environment in the script (`os.environ.get("TTT_ENABLED", "0")`), changed by the run
-command of the README (`TTT_ENABLED=1 torchrun ...`) and by the hyper-parameters that the log prints (`ttt_enabled: True`).
-Two sources of one kind that disagree make a setting unknown: nothing is switched off by guessing.
-Not covered: arguments of functions (reach.py follows switches), files of settings, arithmetic beyond comparison.
-"""
+A setting is a default read from the environment in the script (`os.environ.get("TTT_ENABLED", "0")`), changed
+by the run command of the README (`TTT_ENABLED=1 torchrun ...`) and by the hyper-parameters that the log
+prints (`ttt_enabled: True`). Two sources of one kind that disagree make a setting unknown: nothing is
+switched off by guessing. Not covered: arguments of functions (reach.py follows switches), files of settings,
+arithmetic beyond comparison."""
 
 from __future__ import annotations
 
@@ -25,12 +25,21 @@ PRINTED = re.compile(r"^\s{0,8}([a-z][a-z0-9_]{2,60}): (True|False|-?\d[\d.e+-]{
 PRINTED_LIMIT = 60_000
 """Characters of a log in which hyper-parameters are looked for."""
 COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b, ast.Is: operator.is_,
-    ast.IsNot: operator.is_not}
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+}
 CAST: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool, "str": str}
 LAUNCHER = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
-"""Set by what starts the program: their defaults in the script are not what ran (#1846 stops where WORLD_SIZE is not 8)."""
+"""Set by what starts the program: their defaults in the script are not what ran (#1846 stops where WORLD_SIZE
+is not 8)."""
 METHODS = ("lower", "upper", "strip")
 
 
@@ -54,21 +63,36 @@ def agreed(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def read(trees: Iterable[ast.Module], readmes: Iterable[str], logs: Iterable[str]) -> Settings:
     """The settings of a folder: defaults of the script, then its run commands, then what its logs print."""
     environment = agreed((found[0], found[2]) for text in readmes for found in COMMAND.findall(text))
-    printed = agreed((name, _literal(value)) for text in logs for name, value in PRINTED.findall(text[:PRINTED_LIMIT]))
+    printed = agreed(
+        (name, _literal(value)) for text in logs for name, value in PRINTED.findall(text[:PRINTED_LIMIT])
+    )
     empty = Settings(environment, {})
     assigned: list[tuple[str, Any]] = []
     for tree in trees:
         holders = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
         for statement in (statement for body in holders for statement in body):
-            targets = statement.targets if isinstance(statement, ast.Assign) else (
-                [statement.target] if isinstance(statement, ast.AnnAssign) and statement.value else [])
+            targets = (
+                statement.targets
+                if isinstance(statement, ast.Assign)
+                else ([statement.target] if isinstance(statement, ast.AnnAssign) and statement.value else [])
+            )
             value = getattr(statement, "value", None)
-            assigned += [(target.id, fold(value, empty)) for target in targets if isinstance(target, ast.Name) and value]
+            assigned += [
+                (target.id, fold(value, empty))
+                for target in targets
+                if isinstance(target, ast.Name) and value
+            ]
     return Settings(environment, {**agreed(assigned), **printed})
 
 
 def _literal(text: str) -> Any:
-    return {"True": True, "False": False}[text] if text in ("True", "False") else float(text) if _number(text) else UNKNOWN
+    return (
+        {"True": True, "False": False}[text]
+        if text in ("True", "False")
+        else float(text)
+        if _number(text)
+        else UNKNOWN
+    )
 
 
 def _number(text: str) -> bool:
@@ -114,16 +138,30 @@ def _fold(node: ast.AST | None, settings: Settings) -> Any:
 
 
 def _fold_call(node: ast.Call, settings: Settings) -> Any:
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+    name = (
+        node.func.attr
+        if isinstance(node.func, ast.Attribute)
+        else node.func.id
+        if isinstance(node.func, ast.Name)
+        else ""
+    )
     source = ast.unparse(node.func)
     first = node.args[0] if node.args else None
-    if isinstance(first, ast.Constant) and isinstance(first.value, str) and (
-            source in ("os.environ.get", "os.getenv", "environ.get") or ("env" in name.lower() and len(node.args) > 1)):
+    if (
+        isinstance(first, ast.Constant)
+        and isinstance(first.value, str)
+        and (
+            source in ("os.environ.get", "os.getenv", "environ.get")
+            or ("env" in name.lower() and len(node.args) > 1)
+        )
+    ):
         if first.value in LAUNCHER:
             return UNKNOWN
         default = _fold(node.args[1], settings) if len(node.args) > 1 else None
         given = settings.environment.get(first.value, default)
-        if isinstance(given, str) and isinstance(default, bool | int | float):  # a helper that casts like its default
+        if isinstance(given, str) and isinstance(
+            default, bool | int | float
+        ):  # a helper that casts like its default
             return given.lower() in ("1", "true", "yes", "on") if isinstance(default, bool) else float(given)
         return given
     if name == "getattr" and len(node.args) == 3 and isinstance(node.args[1], ast.Constant):

@@ -1,4 +1,5 @@
-"""Small questions about a piece of syntax, asked by more than one rule. Not covered: what the answers mean."""
+"""Small questions about a piece of syntax, asked by more than one rule. Not covered: what the answers
+mean."""
 
 from __future__ import annotations
 
@@ -17,11 +18,16 @@ def quote(program: Program, live: Live, *nodes: ast.AST) -> tuple[Evidence, ...]
     """The first line of each node, once, in order."""
     lines = program.sources[live.file]
     numbers = sorted({number for node in nodes if (number := getattr(node, "lineno", 0))})
-    return tuple(Evidence(live.file, number, lines[number - 1].strip()[:MAX_TEXT]) for number in numbers if number <= len(lines))
+    return tuple(
+        Evidence(live.file, number, lines[number - 1].strip()[:MAX_TEXT])
+        for number in numbers
+        if number <= len(lines)
+    )
 
 
 def own(node: ast.AST) -> Iterator[ast.AST]:
-    """What `node` holds, in the order of the text, without the bodies of functions and classes defined inside."""
+    """What `node` holds, in the order of the text, without the bodies of functions and classes defined
+    inside."""
     stack = children(node)[::-1]
     while stack:
         child = stack.pop()
@@ -46,8 +52,11 @@ def called(node: ast.AST) -> str:
 
 def names(node: ast.AST) -> set[str]:
     """Every name and attribute that is read or written inside."""
-    return {part.id if isinstance(part, ast.Name) else part.attr for part in walk(node)
-            if isinstance(part, ast.Name | ast.Attribute)}
+    return {
+        part.id if isinstance(part, ast.Name) else part.attr
+        for part in walk(node)
+        if isinstance(part, ast.Name | ast.Attribute)
+    }
 
 
 def calls(node: ast.AST, name: str) -> list[ast.Call]:
@@ -57,6 +66,9 @@ def calls(node: ast.AST, name: str) -> list[ast.Call]:
 
 def steps(node: ast.AST) -> list[ast.Call]:
     """Optimizer steps inside `node` where something is differentiated too; empty otherwise."""
-    found = [call for call in calls(node, "step") if "sched" not in ast.unparse(call.func).lower()
-             and "prof" not in ast.unparse(call.func).lower()]
+    found = [
+        call
+        for call in calls(node, "step")
+        if "sched" not in ast.unparse(call.func).lower() and "prof" not in ast.unparse(call.func).lower()
+    ]
     return found if calls(node, "backward") else []

@@ -1,9 +1,9 @@
-"""How much of public folders is read, and how their numbers are judged: `python -m harness.audit.corpus.measure DIR...`.
+"""How much of public folders is read, and how their numbers are judged: `python -m
+harness.audit.corpus.measure DIR...`.
 
-A fact counts as read where a log states it for the headline run, and as agreeing where the folder's own JSON states the same.
-Folders are those of `pgolf audit`. Not covered: whether a reading is right where the folder states nothing to compare it
-with.
-"""
+A fact counts as read where a log states it for the headline run, and as agreeing where the folder's own JSON
+states the same. Folders are those of `pgolf audit`. Not covered: whether a reading is right where the folder
+states nothing to compare it with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ def reading(read: Record) -> dict[str, tuple[bool, bool | None]]:
 
     def fact(name: str, slack: float) -> tuple[bool, bool | None]:
         logged: list[Number] = [
-            found for found in (read.eval_seconds() if name == "eval_seconds" else [getattr(run, name) for run in runs]) if found
+            found
+            for found in (
+                read.eval_seconds() if name == "eval_seconds" else [getattr(run, name) for run in runs]
+            )
+            if found
         ]
         stated = [found for found in [getattr(claim, name, None)] if found] if claim else []
         stated += [found for one in by_seed.values() for found in [getattr(one, name)] if found]
@@ -62,14 +66,21 @@ def tables(folders: Sequence[Path]) -> str:
                 agree[name, agreed] += 1
         for finding in {(one.rule, one.outcome) for one in number_findings(what, texts)}:
             found[finding] += 1
-    lines = [f"{len(folders)} folders, {with_logs} with a log", "", "| fact | read | stated too | agree |", "|---|---|---|---|"]
+    lines = [
+        f"{len(folders)} folders, {with_logs} with a log",
+        "",
+        "| fact | read | stated too | agree |",
+        "|---|---|---|---|",
+    ]
     for name in FACTS:
         both = agree[name, True] + agree[name, False]
         lines.append(f"| {name} | {read[name]} | {both} | {agree[name, True]} |")
     lines += ["", "| rule | fail | question | unknown | pass |", "|---|---|---|---|---|"]
     for rule in sorted({rule for rule, _ in found}):
         lines.append(
-            f"| {rule} | " + " | ".join(str(found[rule, outcome]) for outcome in ("fail", "question", "unknown", "pass")) + " |"
+            f"| {rule} | "
+            + " | ".join(str(found[rule, outcome]) for outcome in ("fail", "question", "unknown", "pass"))
+            + " |"
         )
     return "\n".join(lines)
 

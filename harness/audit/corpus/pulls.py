@@ -2,10 +2,9 @@
 
     python -m harness.audit.corpus.pulls MIRROR.git OUT
 
-Each folder once, as the lowest pull request has it that holds it and main does not, at that request's head, as
-OUT/NUMBER/records/TRACK/NAME. Only text files that the audit reads, within its limits; links and odd names are left out, and so
-is what the mirror lacks.
-Not covered: heads that were changed after a folder was judged.
+Each folder once, as the lowest pull request has it that holds it and main does not, at that request's head,
+as OUT/NUMBER/records/TRACK/NAME. Only text files that the audit reads, within its limits; links and odd names
+are left out, and so is what the mirror lacks. Not covered: heads that were changed after a folder was judged.
 """
 
 from __future__ import annotations
@@ -40,8 +39,10 @@ def added(mirror: Path) -> list[Added]:
     refs = _git(mirror, "for-each-ref", "--format=%(refname) %(objectname)", "refs/pull").decode()
     pulls = sorted((int(match[1]), match[2]) for match in PULL.finditer(refs))
     if not (seen and pulls):
-        raise UsageError(f"{mirror}: no main with records, or no pull requests",
-                         hint="git clone --mirror, which fetches refs/pull too")
+        raise UsageError(
+            f"{mirror}: no main with records, or no pull requests",
+            hint="git clone --mirror, which fetches refs/pull too",
+        )
     found = []
     for number, head in pulls:
         for path, tree in _folders(mirror, head).items():
@@ -66,8 +67,11 @@ def write(mirror: Path, out: Path) -> int:
 
 
 def _folders(mirror: Path, commit: str) -> dict[str, str]:
-    return {path: name for kind, name, _, path in _entries(mirror, "-r", "-t", commit, "records")
-            if kind == "tree" and path.count("/") == DEPTH - 1}
+    return {
+        path: name
+        for kind, name, _, path in _entries(mirror, "-r", "-t", commit, "records")
+        if kind == "tree" and path.count("/") == DEPTH - 1
+    }
 
 
 def _texts(mirror: Path, tree: str) -> Iterator[tuple[str, str]]:
@@ -81,8 +85,12 @@ def _entries(mirror: Path, *arguments: str) -> Iterator[tuple[str, str, str, str
     for line in _git(mirror, "ls-tree", "-z", *arguments).decode("utf-8", "replace").split("\0"):
         head, _, path = line.partition("\t")
         fields = head.split()
-        if len(fields) >= 3 and fields[0] != "120000" and not {"..", ".", "", ".git"} & set(path.split("/")) \
-                and not PurePosixPath(path).is_absolute():
+        if (
+            len(fields) >= 3
+            and fields[0] != "120000"
+            and not {"..", ".", "", ".git"} & set(path.split("/"))
+            and not PurePosixPath(path).is_absolute()
+        ):
             yield fields[1], fields[2], fields[3] if len(fields) > 3 else "", path
 
 

@@ -1,4 +1,5 @@
-"""What the cross-checks share: findings in short, the track, evidence lines, intervals. Not covered: any rule."""
+"""What the cross-checks share: findings in short, the track, evidence lines, intervals. Not covered: any
+rule."""
 
 from __future__ import annotations
 
@@ -29,30 +30,37 @@ def unknown(rule: str, why: str, clears: str, where: Places = ()) -> Finding:
     return Finding(rule, None, "unknown", why, where, clears)
 
 
-def asked(rule: str, message: str, where: Places, clears: str, *, proved: bool = False, condition: str | None = None) -> Finding:
+def asked(
+    rule: str, message: str, where: Places, clears: str, *, proved: bool = False, condition: str | None = None
+) -> Finding:
     """The numbers do not fit: a question, or `fail` where they prove it."""
     return Finding(rule, condition, "fail" if proved else "question", message, where, clears)
 
 
 def on_record_track(record: Record, texts: Texts) -> bool:
-    """Whether the folder claims a place under the ten-minute rules: path or JSON say so, and nothing takes it back."""
+    """Whether the folder claims a place under the ten-minute rules: path or JSON say so, and nothing takes it
+    back."""
     claim = record.claim()
     said = f"{record.folder}/{claim.track.value if claim and claim.track else ''}".lower()
     return "10min" in said.replace("_", "").replace("-", "") and not off_record_track(record, texts)
 
 
 def off_record_track(record: Record, texts: Texts) -> bool:
-    """Whether the folder itself says that it asks for no place: by its shelf, its track, its name, its title, or in the opening
-    of a README (#272, #1978: non-record submissions on the record track's shelf).
+    """Whether the folder itself says that it asks for no place: by its shelf, its track, its name, its title,
+    or in the opening of a README (#272, #1978: non-record submissions on the record track's shelf).
 
     Not the opposite of on_record_track: a folder that names no track is on neither side.
     """
     claim = record.claim()
     readmes = (text for file, text in texts.items() if file.lower().startswith("readme"))
-    said = [*record.folder.split("/")[-3:], record.title or "",
-            *(fact.value for fact in ((claim.track, claim.name) if claim else ()) if fact)]
+    said = [
+        *record.folder.split("/")[-3:],
+        record.title or "",
+        *(fact.value for fact in ((claim.track, claim.name) if claim else ()) if fact),
+    ]
     return any(word in text.lower() for text in said for word in OFF_TRACK) or any(
-        NO_RECORD.search(text[:OPENING]) for text in readmes)
+        NO_RECORD.search(text[:OPENING]) for text in readmes
+    )
 
 
 def places(texts: Texts, *facts: Number | Word | None) -> Places:

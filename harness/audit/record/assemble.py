@@ -1,4 +1,5 @@
-"""A folder's texts become one record. Never raises for what a file holds. Not covered: reading files (audit.py)."""
+"""A folder's texts become one record. Never raises for what a file holds. Not covered: reading files
+(audit.py)."""
 
 from __future__ import annotations
 
@@ -12,30 +13,62 @@ from harness.audit.record.facts import Claim, Record, Run
 
 NO_LOG = ("requirements", "license", "constraints", "vocab")
 MAX_LOGS = 120
-FROM_TRAINING = ("model_bytes", "code_bytes", "counted_bytes", "train_seconds", "steps", "world_size", "gpu", "torch",
-                 "parameters")
+FROM_TRAINING = (
+    "model_bytes",
+    "code_bytes",
+    "counted_bytes",
+    "train_seconds",
+    "steps",
+    "world_size",
+    "gpu",
+    "torch",
+    "parameters",
+)
 
 
 def read(folder: str, texts: Mapping[str, str]) -> Record:
     """The record of a folder whose text files are `texts`, by path."""
-    claims = [claim(file, text) for file, text in sorted(texts.items(), key=lambda item: (item[0].count("/"), item[0]))
-              if _name(file).startswith("submission") and file.endswith(".json")]
+    claims = [
+        claim(file, text)
+        for file, text in sorted(texts.items(), key=lambda item: (item[0].count("/"), item[0]))
+        if _name(file).startswith("submission") and file.endswith(".json")
+    ]
     runs, copies = _runs(texts)
     record = Record(folder=folder, claims=tuple(claims), runs=tuple(runs), copies=tuple(copies))
     stated = record.claim()
     choice = headline.choose(runs, stated)
-    readmes = sorted((file for file in texts if file.lower().endswith(".md")), key=lambda file: (file.count("/"), file))
-    said = next((found for file in readmes if "readme" in file.lower()
-                 for found in [readme.stated(file, texts[file])] if found), None)
+    readmes = sorted(
+        (file for file in texts if file.lower().endswith(".md")), key=lambda file: (file.count("/"), file)
+    )
+    said = next(
+        (
+            found
+            for file in readmes
+            if "readme" in file.lower()
+            for found in [readme.stated(file, texts[file])]
+            if found
+        ),
+        None,
+    )
     rows = tuple(row for file in readmes for row in readme.rows(file, texts[file]))
     title = next((readme.title(texts[file]) for file in readmes if "readme" in file.lower()), None)
     bpb, kind = _headline(runs, choice, stated, said.value if said else None)
-    return record.model_copy(update={"headline": choice.chosen, "headline_bpb": bpb, "headline_kind": kind,
-                                     "confirmed": choice.confirmed, "title": title, "readme_bpb": said, "readme_seeds": rows})
+    return record.model_copy(
+        update={
+            "headline": choice.chosen,
+            "headline_bpb": bpb,
+            "headline_kind": kind,
+            "confirmed": choice.confirmed,
+            "title": title,
+            "readme_bpb": said,
+            "readme_seeds": rows,
+        }
+    )
 
 
-def _headline(runs: list[Run], choice: headline.Choice, stated: Claim | None,
-              said: float | None) -> tuple[float | None, str | None]:
+def _headline(
+    runs: list[Run], choice: headline.Choice, stated: Claim | None, said: float | None
+) -> tuple[float | None, str | None]:
     """The logs' mean where it is what is claimed or nothing is; else the claim, named as such."""
     claimed = stated.bpb if stated else None
     if choice.chosen and (choice.confirmed or claimed is None):
@@ -50,7 +83,9 @@ def _runs(texts: Mapping[str, str]) -> tuple[list[Run], list[tuple[str, str]]]:
     """The runs of a folder, a log that is another byte for byte once: under the name that tells its seed."""
     found: dict[str, Run] = {}
     copies = []
-    files = [file for file in sorted(texts, key=lambda file: (file.count("/"), file)) if _is_log(file)][:MAX_LOGS]
+    files = [file for file in sorted(texts, key=lambda file: (file.count("/"), file)) if _is_log(file)][
+        :MAX_LOGS
+    ]
     for file in files:
         text = texts[file]
         key = hashlib.sha256(text.encode()).hexdigest()
@@ -66,21 +101,31 @@ def _runs(texts: Mapping[str, str]) -> tuple[list[Run], list[tuple[str, str]]]:
 
 
 def _completed(runs: list[Run]) -> list[Run]:
-    """Logs of an evaluation alone, with the sizes, train time and steps that the same seed's train log states."""
+    """Logs of an evaluation alone, with the sizes, train time and steps that the same seed's train log
+    states."""
     trained = {run.seed: run for run in runs if run.train_curve and run.seed is not None}
     made = []
     for run in runs:
         source = None if run.train_curve or run.seed is None else trained.get(run.seed)
-        lacking = {name: getattr(source, name) for name in FROM_TRAINING if getattr(run, name) is None} if source else {}
+        lacking = (
+            {name: getattr(source, name) for name in FROM_TRAINING if getattr(run, name) is None}
+            if source
+            else {}
+        )
         made.append(run.model_copy(update=lacking))
     return made
 
 
 def _labelled(runs: list[Run]) -> list[Run]:
-    """Runs that print one seed and whose names tell several go by their names (a merged folder has three that print 1337)."""
+    """Runs that print one seed and whose names tell several go by their names (a merged folder has three that
+    print 1337)."""
     printed = Counter(run.seed for run in runs)
-    return [run.model_copy(update={"seed": run.named_seed}) if printed[run.seed] > 1 and run.named_seed is not None else run
-            for run in runs]
+    return [
+        run.model_copy(update={"seed": run.named_seed})
+        if printed[run.seed] > 1 and run.named_seed is not None
+        else run
+        for run in runs
+    ]
 
 
 def _is_log(file: str) -> bool:

@@ -1,8 +1,8 @@
 """What was read of a record folder, as types: every number and word with the file and line it stands in.
 
-Numbers keep the precision they were printed with, since the cross-checks compute with intervals and not with digits that
-nobody printed. Frozen, and published as docs/record.schema.json. Not covered: how they are read (claims.py, logs.py).
-"""
+Numbers keep the precision they were printed with, since the cross-checks compute with intervals and not with
+digits that nobody printed. Frozen, and published as docs/record.schema.json. Not covered: how they are read
+(claims.py, logs.py)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,31 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["ttt_phased", "ttt_lora", "ttt", "mixture", "sliding", "roundtrip", "other", "pre-quantization", "training"]
-"""What a score line scored, the gravest claim first: adapted to the text, mixed with a cache or a byte model, the quantised
-model with a sliding window, the quantised model, something under a name we do not know, an unquantised model."""
-RANK: dict[str, int] = {"ttt_phased": 9, "ttt_lora": 8, "mixture": 7, "ttt": 6, "sliding": 5, "roundtrip": 4, "other": 3,
-                        "pre-quantization": 2, "training": 1}
+Kind = Literal[
+    "ttt_phased",
+    "ttt_lora",
+    "ttt",
+    "mixture",
+    "sliding",
+    "roundtrip",
+    "other",
+    "pre-quantization",
+    "training",
+]
+"""What a score line scored, the gravest claim first: adapted to the text, mixed with a cache or a byte model,
+the quantised model with a sliding window, the quantised model, something under a name we do not know, an
+unquantised model."""
+RANK: dict[str, int] = {
+    "ttt_phased": 9,
+    "ttt_lora": 8,
+    "mixture": 7,
+    "ttt": 6,
+    "sliding": 5,
+    "roundtrip": 4,
+    "other": 3,
+    "pre-quantization": 2,
+    "training": 1,
+}
 FINAL = tuple(kind for kind, rank in RANK.items() if rank >= 4)
 """Kinds that score what a record ships."""
 DECIMALS = re.compile(r"\.(\d{1,20})")
@@ -30,7 +50,9 @@ class Number(Strict):
     """A number as printed."""
 
     value: float
-    half: float = Field(description="Half a unit of the last printed digit: the number that was rounded lies within it")
+    half: float = Field(
+        description="Half a unit of the last printed digit: the number that was rounded lies within it"
+    )
     file: str
     line: int | None
 
@@ -96,7 +118,9 @@ class Run(Strict):
     """What one log says of one run."""
 
     file: str
-    seed: int | None = Field(description="what the log prints; its name's where it prints none or where others print the same")
+    seed: int | None = Field(
+        description="what the log prints; its name's where it prints none or where others print the same"
+    )
     logged_seed: Number | None = None
     named_seed: int | None = Field(default=None, description="the seed that the file's name tells")
     scores: tuple[Score, ...]
@@ -104,7 +128,9 @@ class Run(Strict):
     code_bytes: Number | None = None
     counted_bytes: Number | None = None
     train_seconds: Number | None = None
-    eval_seconds: Number | None = Field(default=None, description="a stated total; score lines have their own")
+    eval_seconds: Number | None = Field(
+        default=None, description="a stated total; score lines have their own"
+    )
     steps: Number | None = None
     step_ms: Number | None = None
     iterations: Number | None = None
@@ -113,13 +139,19 @@ class Run(Strict):
     parameters: Number | None = None
     vocabulary: Number | None = None
     world_size: Number | None = None
-    train_clock: Number | None = Field(default=None, description="the limit that the run was given, in seconds")
+    train_clock: Number | None = Field(
+        default=None, description="the limit that the run was given, in seconds"
+    )
     gpu: Word | None = None
     torch: Word | None = None
     python: Word | None = None
-    began: Word | None = Field(default=None, description="the first time stamp, where nearly every line bears one")
+    began: Word | None = Field(
+        default=None, description="the first time stamp, where nearly every line bears one"
+    )
     ended: Word | None = None
-    runs_in_log: int = Field(default=1, description="how often the steps begin anew: a log of several runs, or of one resumed")
+    runs_in_log: int = Field(
+        default=1, description="how often the steps begin anew: a log of several runs, or of one resumed"
+    )
     train_curve: tuple[Point, ...] = Field(default=(), exclude=True)
     val_curve: tuple[Point, ...] = Field(default=(), exclude=True)
 
@@ -170,15 +202,20 @@ class Record(Strict):
     folder: str
     claims: tuple[Claim, ...]
     runs: tuple[Run, ...]
-    copies: tuple[tuple[str, str], ...] = Field(default=(), description="logs that are another log byte for byte")
+    copies: tuple[tuple[str, str], ...] = Field(
+        default=(), description="logs that are another log byte for byte"
+    )
     headline: tuple[Chosen, ...] = Field(default=(), description="one for each seed that makes the headline")
     headline_bpb: float | None = None
-    headline_kind: str | None = Field(default=None, description="of its score lines; `claimed` or `README` where no log has it")
+    headline_kind: str | None = Field(
+        default=None, description="of its score lines; `claimed` or `README` where no log has it"
+    )
     confirmed: bool = Field(default=False, description="whether the logs say what submission.json claims")
     title: str | None = Field(default=None, description="the first heading of the README")
     readme_bpb: Number | None = None
     readme_seeds: tuple[tuple[int, str, int, tuple[float, ...]], ...] = Field(
-        default=(), description="rows of seeds in README tables: seed, file, line, the numbers of the row")
+        default=(), description="rows of seeds in README tables: seed, file, line, the numbers of the row"
+    )
 
     def claim(self) -> Claim | None:
         """The first submission*.json with a score, else the first that could be read."""
@@ -186,12 +223,18 @@ class Record(Strict):
         return next((claim for claim in read if claim.bpb), read[0] if read else None)
 
     def eval_seconds(self) -> list[Number | None]:
-        """For each headline run its evaluation time: the total, else that of the score line or of its twin with fewer digits."""
+        """For each headline run its evaluation time: the total, else that of the score line or of its twin
+        with fewer digits."""
         found = []
         for run, score in self.chosen():
             twins = [other.seconds for other in run.scores if other.name == score.name]
             alike = [other.seconds for other in run.scores if other.kind == score.kind]
-            found.append(next((one for one in (run.eval_seconds, score.seconds, *twins[::-1], *alike[::-1]) if one), None))
+            found.append(
+                next(
+                    (one for one in (run.eval_seconds, score.seconds, *twins[::-1], *alike[::-1]) if one),
+                    None,
+                )
+            )
         return found
 
     def chosen(self) -> list[tuple[Run, Score]]:

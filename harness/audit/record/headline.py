@@ -1,9 +1,10 @@
-"""Which score lines make the headline: not the last one of a log but the one that scores what is shipped, for the runs claimed.
+"""Which score lines make the headline: not the last one of a log but the one that scores what is shipped, for
+the runs claimed.
 
-The claim of submission.json chooses among final score lines and among runs; it never makes an unquantised score a headline.
-#1334 prints a failed adaptation of 1.336 after the sliding window that it claims; folders hold ablations and re-runs beside
-their seeds. Where no choice agrees with the claim, the gravest kind of each seed is taken and `confirmed` stays false. Not
-covered: whether the claim is right (harness/audit/numbers).
+The claim of submission.json chooses among final score lines and among runs; it never makes an unquantised
+score a headline. #1334 prints a failed adaptation of 1.336 after the sliding window that it claims; folders
+hold ablations and re-runs beside their seeds. Where no choice agrees with the claim, the gravest kind of each
+seed is taken and `confirmed` stays false. Not covered: whether the claim is right (harness/audit/numbers).
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ def options(run: Run) -> dict[str, int]:
 
 
 def _labels(run: Run) -> dict[str, int]:
-    """For each label of a final score line, `_exact` left out, the last such line with most digits; the gravest kinds first."""
+    """For each label of a final score line, `_exact` left out, the last such line with most digits; the
+    gravest kinds first."""
     found: dict[str, int] = {}
     for index, score in enumerate(run.scores):
         kept = found.get(score.name)
-        if RANK[score.kind] >= RANK["other"] and (kept is None or score.bpb.half <= run.scores[kept].bpb.half):
+        if RANK[score.kind] >= RANK["other"] and (
+            kept is None or score.bpb.half <= run.scores[kept].bpb.half
+        ):
             found[score.name] = index
     return dict(sorted(found.items(), key=lambda item: -RANK[run.scores[item[1]].kind]))
 
@@ -67,15 +71,23 @@ def choose(runs: Sequence[Run], claim: Claim | None) -> Choice:
         for candidate in (*_by_label(runs, group), _gravest(runs, group)):
             if claimed and candidate and _mean_agrees(runs, candidate, claimed):
                 return Choice(candidate, True)
-    for index, run in enumerate(runs) if claimed else ():  # a line of a log that holds several runs or settings
+    for index, run in (
+        enumerate(runs) if claimed else ()
+    ):  # a line of a log that holds several runs or settings
         for at, score in enumerate(run.scores):
-            if claimed and RANK[score.kind] >= RANK["other"] and agree(claimed, score.bpb.value, score.bpb.half):
+            if (
+                claimed
+                and RANK[score.kind] >= RANK["other"]
+                and agree(claimed, score.bpb.value, score.bpb.half)
+            ):
                 return Choice((Chosen(run=index, score=at),), True)
     if by_seed:
         return Choice(by_seed, False)
     chosen = _gravest(runs, groups[0])
     values = [runs[one.run].scores[one.score].bpb.value for one in chosen]
-    return Choice(chosen if len(chosen) == 1 or (values and max(values) - min(values) < ALIKE_BPB) else (), False)
+    return Choice(
+        chosen if len(chosen) == 1 or (values and max(values) - min(values) < ALIKE_BPB) else (), False
+    )
 
 
 def _claimed(claim: Claim) -> Number | None:
@@ -86,8 +98,11 @@ def _claimed(claim: Claim) -> Number | None:
 def _by_label(runs: Sequence[Run], group: Sequence[int]) -> list[tuple[Chosen, ...]]:
     """One choice for each label that all runs of the group have, the gravest first."""
     labels = [_labels(runs[index]) for index in group]
-    return [tuple(Chosen(run=index, score=own[name]) for index, own in zip(group, labels, strict=True))
-            for name in labels[0] if all(name in own for own in labels)]
+    return [
+        tuple(Chosen(run=index, score=own[name]) for index, own in zip(group, labels, strict=True))
+        for name in labels[0]
+        if all(name in own for own in labels)
+    ]
 
 
 def _by_stated_seed(runs: Sequence[Run], claim: Claim) -> tuple[Chosen, ...]:
@@ -96,9 +111,14 @@ def _by_stated_seed(runs: Sequence[Run], claim: Claim) -> tuple[Chosen, ...]:
     for one in claim.results:
         if one.bpb is None:
             continue
-        near = [(abs(one.bpb.value - bpb.value), -RANK[kind], index, at) for index, run in enumerate(runs)
-                if one.seed in (run.seed, run.named_seed) for kind, at in options(run).items() for bpb in [run.scores[at].bpb]
-                if RANK[kind] > RANK["pre-quantization"] and agree(one.bpb, bpb.value, bpb.half)]
+        near = [
+            (abs(one.bpb.value - bpb.value), -RANK[kind], index, at)
+            for index, run in enumerate(runs)
+            if one.seed in (run.seed, run.named_seed)
+            for kind, at in options(run).items()
+            for bpb in [run.scores[at].bpb]
+            if RANK[kind] > RANK["pre-quantization"] and agree(one.bpb, bpb.value, bpb.half)
+        ]
         if not near:
             return ()
         _, _, index, at = min(near)
@@ -107,8 +127,11 @@ def _by_stated_seed(runs: Sequence[Run], claim: Claim) -> tuple[Chosen, ...]:
 
 
 def _groups(runs: Sequence[Run], claim: Claim | None) -> list[list[int]]:
-    """Sets of runs that may make the headline, the likeliest first: the seeds stated, one run a seed, all, each alone."""
-    final = [index for index, run in enumerate(runs) if any(kind in options(run) for kind in (*FINAL, "other"))]
+    """Sets of runs that may make the headline, the likeliest first: the seeds stated, one run a seed, all,
+    each alone."""
+    final = [
+        index for index, run in enumerate(runs) if any(kind in options(run) for kind in (*FINAL, "other"))
+    ]
     usable = final or list(range(len(runs)))
     groups = []
     wanted = claim.seeds if claim else ()
@@ -126,9 +149,12 @@ def _groups(runs: Sequence[Run], claim: Claim | None) -> list[list[int]]:
 
 
 def _run_of(runs: Sequence[Run], usable: Sequence[int], seed: int) -> int | None:
-    """The run of a seed: by what its log says, else by its name, since merged logs were saved under a seed they did not print."""
-    return next((index for index in usable if runs[index].seed == seed),
-                next((index for index in usable if runs[index].named_seed == seed), None))
+    """The run of a seed: by what its log says, else by its name, since merged logs were saved under a seed
+    they did not print."""
+    return next(
+        (index for index in usable if runs[index].seed == seed),
+        next((index for index in usable if runs[index].named_seed == seed), None),
+    )
 
 
 def _gravest(runs: Sequence[Run], group: Sequence[int]) -> tuple[Chosen, ...]:

@@ -1,9 +1,9 @@
 """One line of a log: its prefix, its score, its place in a training curve, its facts.
 
-Both dialects: `key:value` of the starting script, and `key: value` with a dump of hyper-parameters (#1394 and after); a line may
-carry an epoch time, a date or a rank before its text. Lines are cut at MAX_LINE characters, and every pattern is bounded, so that
-reading is linear in the log. Not covered: which line of a log counts (logs.py, headline.py).
-"""
+Both dialects: `key:value` of the starting script, and `key: value` with a dump of hyper-parameters (#1394 and
+after); a line may carry an epoch time, a date or a rank before its text. Lines are cut at MAX_LINE
+characters, and every pattern is bounded, so that reading is linear in the log. Not covered: which line of a
+log counts (logs.py, headline.py)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ MAX_LINE = 2_000
 """Some runs print all their settings in one line."""
 MAX_LINES = 200_000
 F = r"([-+]?\d{1,12}\.\d{1,20}(?:e[-+]?\d{1,2})?)"
-PREFIX = re.compile(r"(?:\d{10}\.\d{1,9} {1,4}|\[[^\]]{1,40}\]:? ?(?:INFO: ?)?"
-                    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S{0,12} (?:INFO:? ?)?)")
+PREFIX = re.compile(
+    r"(?:\d{10}\.\d{1,9} {1,4}|\[[^\]]{1,40}\]:? ?(?:INFO: ?)?"
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S{0,12} (?:INFO:? ?)?)"
+)
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)")
 EPOCH = re.compile(r"(\d{10})\.\d{1,9} ")
 BPB = re.compile(r"val_bp[bp](?:[:=] {0,12}| {1,3})" + F)
@@ -28,13 +30,46 @@ TRAIN_LOSS = re.compile(r"train_loss[:=] ?" + F)
 TRAIN_TIME = re.compile(r"(?:train_)?time[:=] ?(\d{1,9}(?:\.\d{1,9})?)(ms|m|s)\b")
 STEP_MS = re.compile(r"step_avg[:=] ?" + F + "ms")
 EVAL_TIME = re.compile(r"\b(?:eval_time|time|elapsed|eval)[:=] ?(\d{1,9}(?:\.\d{1,9})?)(ms|s)\b")
-SKIPPED = ("progress", "search", "sweep", "candidate", "epoch", "chunk", "best", "checkpoint", "proxy", "snapshot", "selected",
-           "heartbeat", "neural_only", "ablation", "refine", "pass ", "rank:", "summary", "wrote", "regression", "known")
+SKIPPED = (
+    "progress",
+    "search",
+    "sweep",
+    "candidate",
+    "epoch",
+    "chunk",
+    "best",
+    "checkpoint",
+    "proxy",
+    "snapshot",
+    "selected",
+    "heartbeat",
+    "neural_only",
+    "ablation",
+    "refine",
+    "pass ",
+    "rank:",
+    "summary",
+    "wrote",
+    "regression",
+    "known",
+)
 """Words of labels that report on the way to a score."""
 BEFORE = ("pre-quant", "pre_quant", "prequant")
 """Words of labels that score a model before it is quantised."""
-WHOLE = ("post_ema", "post-ema", "swa_eval", "raw_", "raw ", "final_fp", "bf16", "fp32", "post_train", "post_average",
-         "post_swa", "ema")
+WHOLE = (
+    "post_ema",
+    "post-ema",
+    "swa_eval",
+    "raw_",
+    "raw ",
+    "final_fp",
+    "bf16",
+    "fp32",
+    "post_train",
+    "post_average",
+    "post_swa",
+    "ema",
+)
 """Words that do so where none of PACKED stands beside them."""
 PACKED = ("roundtrip", "quant", "int4", "int5", "int6", "int7", "int8", "zlib", "zstd", "lzma", "brotli")
 MIXED = re.compile(r"slot|etlb|n_?gram|ppm|hedge|mixer|mix(?!ed)|two_pass|rescore|cache|knn|tilt|temped")
@@ -60,7 +95,7 @@ def lines(text: str) -> Iterator[Line]:
                 break
             dated, epoch = STAMP.search(prefix[0]), EPOCH.match(prefix[0])
             stamp = f"{dated[1]} {dated[2]}" if dated else epoch[1] if epoch else stamp
-            line = line[prefix.end():]
+            line = line[prefix.end() :]
         yield Line(number, line, stamp)
 
 
@@ -75,14 +110,20 @@ def score(line: Line, file: str) -> Score | None:
     if bpb is None or "{" in line.text or '"' in line.text:
         return None
     nats = NATS.search(line.text)
-    label = line.text[:min(bpb.start(), nats.start() if nats else bpb.start())].strip(" :,|→")[:80]
+    label = line.text[: min(bpb.start(), nats.start() if nats else bpb.start())].strip(" :,|→")[:80]
     seconds = EVAL_TIME.search(line.text)
     kind = kind_of(label)
     if kind is None or "(" in label or label.startswith(("#", "return", "print", "log")):
         return None
-    return Score(kind=kind, label=label, bpb=number(bpb[1], file, line.number),
-                 nats=number(nats[1], file, line.number) if nats else None,
-                 seconds=number(seconds[1], file, line.number, SCALE[seconds[2]]) if seconds and kind != "training" else None)
+    return Score(
+        kind=kind,
+        label=label,
+        bpb=number(bpb[1], file, line.number),
+        nats=number(nats[1], file, line.number) if nats else None,
+        seconds=number(seconds[1], file, line.number, SCALE[seconds[2]])
+        if seconds and kind != "training"
+        else None,
+    )
 
 
 def kind_of(label: str) -> Kind | None:
@@ -124,9 +165,17 @@ def progress(line: Line, file: str) -> Progress | None:
     at = STEP.match(line.text)
     if at is None or "{" in line.text:
         return None
-    time, average, loss = TRAIN_TIME.search(line.text), STEP_MS.search(line.text), TRAIN_LOSS.search(line.text)
+    time, average, loss = (
+        TRAIN_TIME.search(line.text),
+        STEP_MS.search(line.text),
+        TRAIN_LOSS.search(line.text),
+    )
     if not (time or average or loss):
         return None
-    return Progress(int(at[1] or at[3]), int(at[2]) if at[2] else None,
-                    number(time[1], file, line.number, SCALE[time[2]]) if time else None,
-                    number(average[1], file, line.number) if average else None, float(loss[1]) if loss else None)
+    return Progress(
+        int(at[1] or at[3]),
+        int(at[2]) if at[2] else None,
+        number(time[1], file, line.number, SCALE[time[2]]) if time else None,
+        number(average[1], file, line.number) if average else None,
+        float(loss[1]) if loss else None,
+    )

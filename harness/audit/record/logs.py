@@ -1,8 +1,8 @@
 """One log: the facts of one run, each with its line.
 
-A fact that is printed twice is taken where it was printed last (sizes, clocks) or first (settings, seeds). Logs may hold the
-whole source code of the run first: lines with a brace or a quote are no facts. Not covered: which runs make the headline.
-"""
+A fact that is printed twice is taken where it was printed last (sizes, clocks) or first (settings, seeds).
+Logs may hold the whole source code of the run first: lines with a brace or a quote are no facts. Not covered:
+which runs make the headline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ MAX_POINTS = 20_000
 MAX_SCORES = 5_000
 """The last of them; a headline stands near the end."""
 STAMPED = 0.8
-"""Of the lines of scores and curves: with fewer the stamps are a launcher's, and say nothing of how long the run took."""
+"""Of the lines of scores and curves: with fewer the stamps are a launcher's, and say nothing of how long the
+run took."""
 N = r"([\d,]{1,15})"
 FIRST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("val_tokens", "tokens:", re.compile(rf"val_loader:.{{0,300}}tokens:{N}$"), 1),
@@ -26,14 +27,24 @@ FIRST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("train_shards", "train_shards", re.compile(rf"\btrain_shards[:=] ?{N}\b"), 1),
     ("parameters", "params", re.compile(rf"^model_params: ?{N}\b|^params: ?{N}\b"), 1),
     ("world_size", "world", re.compile(rf"\bworld(?:_size)?: ?{N}\b"), 1),
-    ("train_clock", "wall", re.compile(r"\bmax_wallclock_seconds[:=] ?(\d{1,7}(?:\.\d{1,9})?)\b|\bwall:(\d{1,7})s"), 1),
+    (
+        "train_clock",
+        "wall",
+        re.compile(r"\bmax_wallclock_seconds[:=] ?(\d{1,7}(?:\.\d{1,9})?)\b|\bwall:(\d{1,7})s"),
+        1,
+    ),
     ("vocabulary", "vocab_size", re.compile(rf"\bvocab_size[:=] ?{N}\b"), 1),
     ("vocabulary", "vocab=", re.compile(rf"\bvocab={N}\b"), 1),
     ("vocabulary", "_sp", re.compile(r"\bfineweb10B_sp(\d{3,6})\b"), 1),
     ("iterations", "iterations", re.compile(rf"\biterations: ?{N}\b"), 1),
 )
 LAST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
-    ("counted_bytes", "ubmission", re.compile(rf"^Total (?:\w{{1,20}} )?submission size [^:]{{1,60}}: ?{N} bytes"), 1),
+    (
+        "counted_bytes",
+        "ubmission",
+        re.compile(rf"^Total (?:\w{{1,20}} )?submission size [^:]{{1,60}}: ?{N} bytes"),
+        1,
+    ),
     ("counted_bytes", "code = ", re.compile(rf"^artifact: .{{1,60}} code = {N}B"), 1),
     ("counted_bytes", "budget:", re.compile(rf"^.{{0,120}}\bbudget:{N}/16000000"), 1),
     ("counted_bytes", "total", re.compile(rf"^.{{0,120}}\btotal:{N}/16000000"), 1),
@@ -53,12 +64,16 @@ LAST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
 )
 PLAIN_SIZE = re.compile(rf"^(?:Total submission size|Artifact(?: size)?): {N} bytes")
 """The uncompressed model in the starting script; the only size in others."""
-SEED = re.compile(r"^ {0,8}(?:seed[:=] ?|Seed: |SEED=)(\d{1,10})\b|^.{0,60}\bwith seed=(\d{1,10})\b| seed=(\d{1,10})(?: |$)")
+SEED = re.compile(
+    r"^ {0,8}(?:seed[:=] ?|Seed: |SEED=)(\d{1,10})\b|^.{0,60}\bwith seed=(\d{1,10})\b| seed=(\d{1,10})(?: |$)"
+)
 NAMED_SEED = re.compile(r"seed[_-]?(\d{1,10})(?!\d)", re.I)
 NAMED_SHORT = re.compile(r"(?:[_-]s|log_)(\d{1,10})(?=[_.-]|$)", re.I)
 """Weaker: `train_s42.log`, `ternary_log_42.txt`."""
-GPU = re.compile(r"NVIDIA ((?:GeForce )?(?:H100|H200|A100|B200|GB200|GH200|L40S|L4|RTX|A40|A10|V100)[\w /-]{0,30}?)"
-                 r"(?: {2}|\s{0,4}\||$| O[nf])")
+GPU = re.compile(
+    r"NVIDIA ((?:GeForce )?(?:H100|H200|A100|B200|GB200|GH200|L40S|L4|RTX|A40|A10|V100)[\w /-]{0,30}?)"
+    r"(?: {2}|\s{0,4}\||$| O[nf])"
+)
 TORCH = re.compile(r"PyTorch(?: version)?:? (\d[\w.+]{1,40})")
 PYTHON = re.compile(r"(?:Running Python|Python:?) (3\.[\w.+]{1,20})")
 
@@ -90,7 +105,10 @@ def run(file: str, text: str) -> Run | None:
             n_runs, step = n_runs + (here.step < step and here.step <= 1), here.step
             seconds = here.seconds.value if here.seconds else None
             if here.seconds:
-                facts["_time"], facts["_step"] = here.seconds, Number(value=here.step, half=0, file=file, line=line.number)
+                facts["_time"], facts["_step"] = (
+                    here.seconds,
+                    Number(value=here.step, half=0, file=file, line=line.number),
+                )
             if here.step_ms:
                 facts["step_ms"] = here.step_ms
             if here.steps and "iterations" not in facts:
@@ -114,9 +132,17 @@ def run(file: str, text: str) -> Run | None:
     facts = {"train_seconds": facts.pop("_time", None), "steps": facts.pop("_step", None), **facts}
     if n_stamped >= STAMPED * n_facts:
         facts |= {"began": began, "ended": ended}
-    return Run(file=file, seed=int(seed.value) if seed else named_seed, logged_seed=seed, named_seed=named_seed,
-               runs_in_log=n_runs, scores=(*((last,) if last else ()), *scores),
-               train_curve=tuple(train), val_curve=tuple(val), **facts)
+    return Run(
+        file=file,
+        seed=int(seed.value) if seed else named_seed,
+        logged_seed=seed,
+        named_seed=named_seed,
+        runs_in_log=n_runs,
+        scores=(*((last,) if last else ()), *scores),
+        train_curve=tuple(train),
+        val_curve=tuple(val),
+        **facts,
+    )
 
 
 def seed_in_name(file: str) -> int | None:
@@ -139,7 +165,11 @@ def _facts(line: Line, file: str, facts: dict[str, Any]) -> Number | None:
             facts[name] = number(_digits(match), file, line.number, scale)
     if "_seed" not in facts and "eed" in text.lower() and (match := SEED.search(text)):
         facts["_seed"] = number(_digits(match), file, line.number)
-    for name, needle, word in (("gpu", "NVIDIA", GPU), ("torch", "PyTorch", TORCH), ("python", "Python", PYTHON)):
+    for name, needle, word in (
+        ("gpu", "NVIDIA", GPU),
+        ("torch", "PyTorch", TORCH),
+        ("python", "Python", PYTHON),
+    ):
         if name not in facts and needle in text and (match := word.search(text)):
             facts[name] = Word(value=match[1].strip(), file=file, line=line.number)
     match = PLAIN_SIZE.match(text)
@@ -148,4 +178,3 @@ def _facts(line: Line, file: str, facts: dict[str, Any]) -> Number | None:
 
 def _digits(match: re.Match[str]) -> str:
     return next(group for group in match.groups() if group is not None).replace(",", "") or "0"
-

@@ -1,4 +1,5 @@
-"""README tables: rows that give numbers for a seed, and the first score that the text states. Not covered: prose."""
+"""README tables: rows that give numbers for a seed, and the first score that the text states. Not covered:
+prose."""
 
 from __future__ import annotations
 
@@ -25,20 +26,31 @@ def stated(file: str, text: str) -> Number | None:
 
 def title(text: str) -> str | None:
     """The first heading of a README, or None."""
-    return next((line.strip("# ")[:MAX_TITLE] for line in text[:MAX_LINE * 4].split("\n") if line.startswith("#")), None)
+    return next(
+        (line.strip("# ")[:MAX_TITLE] for line in text[: MAX_LINE * 4].split("\n") if line.startswith("#")),
+        None,
+    )
 
 
 def rows(file: str, text: str) -> list[Row]:
-    """Rows of tables whose first column is headed `Seed`: seed, file, line, the numbers of the other cells."""
+    """Rows of tables whose first column is headed `Seed`: seed, file, line, the numbers of the other
+    cells."""
     found: list[Row] = []
     within = False
     for number, line in enumerate(text.split("\n")[:20_000], 1):
-        cells = [cell.strip() for cell in line[:MAX_LINE].strip().strip("|").split("|")] if "|" in line else []
+        cells = (
+            [cell.strip() for cell in line[:MAX_LINE].strip().strip("|").split("|")] if "|" in line else []
+        )
         if not cells:
             within = False
         elif cells[0].strip("*_` ").lower() in ("seed", "seeds"):
             within = True
         elif within and (seed := SEED_CELL.fullmatch(cells[0])) and len(found) < MAX_ROWS:
-            numbers = tuple(float(match[0].replace(",", "")) for cell in cells[1:] for match in [CELL.search(cell)] if match)
+            numbers = tuple(
+                float(match[0].replace(",", ""))
+                for cell in cells[1:]
+                for match in [CELL.search(cell)]
+                if match
+            )
             found.append((int(seed[1]), file, number, numbers))
     return found

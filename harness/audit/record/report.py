@@ -9,13 +9,19 @@ from harness.audit.record.headline import ALIKE_BPB, options
 
 
 def seeds(record: Record) -> list[dict[str, Any]]:
-    """One object a seed: the headline's, then other seeds that were run and scored alike, then those of the JSON alone."""
+    """One object a seed: the headline's, then other seeds that were run and scored alike, then those of the
+    JSON alone."""
     claim = record.claim()
     stated = {one.seed: one for one in (claim.results if claim else ())}
     lines = record.chosen() + _others(record)
-    times = [*record.eval_seconds(), *(run.eval_seconds or score.seconds for run, score in lines[len(record.headline):])]
-    rows = [_row(_label(run, stated), run, score, stated.get(_label(run, stated)), time)
-            for (run, score), time in zip(lines, times, strict=True)]
+    times = [
+        *record.eval_seconds(),
+        *(run.eval_seconds or score.seconds for run, score in lines[len(record.headline) :]),
+    ]
+    rows = [
+        _row(_label(run, stated), run, score, stated.get(_label(run, stated)), time)
+        for (run, score), time in zip(lines, times, strict=True)
+    ]
     known = {row["seed"] for row in rows}
     return rows + [_row(seed, None, None, one, None) for seed, one in stated.items() if seed not in known]
 
@@ -35,7 +41,9 @@ def _others(record: Record) -> list[tuple[Run, Score]]:
         if run.seed is None or run.seed in taken or at is None:
             continue
         first, score = chosen[0], run.scores[at]
-        if abs(score.bpb.value - first[1].bpb.value) < ALIKE_BPB and _same(run.parameters, first[0].parameters):
+        if abs(score.bpb.value - first[1].bpb.value) < ALIKE_BPB and _same(
+            run.parameters, first[0].parameters
+        ):
             taken.add(run.seed)
             found.append((run, score))
     return found
@@ -45,7 +53,9 @@ def _same(first: Number | None, second: Number | None) -> bool:
     return (first.value if first else None) == (second.value if second else None)
 
 
-def _row(seed: int | None, run: Run | None, score: Score | None, stated: Stated | None, time: Number | None) -> dict[str, Any]:
+def _row(
+    seed: int | None, run: Run | None, score: Score | None, stated: Stated | None, time: Number | None
+) -> dict[str, Any]:
     def pick(*found: Number | None) -> float | None:
         return next((number.value for number in found if number), None)
 
@@ -53,12 +63,14 @@ def _row(seed: int | None, run: Run | None, score: Score | None, stated: Stated 
         value = pick(*found)
         return None if value is None else round(value)
 
-    return {"seed": seed,
-            "bpb": pick(score.bpb if score else None, stated.bpb if stated else None),
-            "nats_per_token": pick(score.nats if score else None, stated.nats if stated else None),
-            "model_bytes": count(run.model_bytes if run else None),
-            "code_bytes": count(run.code_bytes if run else None),
-            "counted_bytes": count(run.counted_bytes if run else None, stated.counted_bytes if stated else None),
-            "train_seconds": pick(run.train_seconds if run else None, stated.train_seconds if stated else None),
-            "eval_seconds": pick(time, stated.eval_seconds if stated else None),
-            "steps": count(run.steps if run else None, stated.steps if stated else None)}
+    return {
+        "seed": seed,
+        "bpb": pick(score.bpb if score else None, stated.bpb if stated else None),
+        "nats_per_token": pick(score.nats if score else None, stated.nats if stated else None),
+        "model_bytes": count(run.model_bytes if run else None),
+        "code_bytes": count(run.code_bytes if run else None),
+        "counted_bytes": count(run.counted_bytes if run else None, stated.counted_bytes if stated else None),
+        "train_seconds": pick(run.train_seconds if run else None, stated.train_seconds if stated else None),
+        "eval_seconds": pick(time, stated.eval_seconds if stated else None),
+        "steps": count(run.steps if run else None, stated.steps if stated else None),
+    }

@@ -1,8 +1,8 @@
-"""What is unfinished of an ablation, pair by pair: the base of every seed first, since the variants start from it.
+"""What is unfinished of an ablation, pair by pair: the base of every seed first, since the variants start
+from it.
 
-Every finished pair is a file, so an interrupted ablation goes on with the pair that was under way. Not covered: what
-the results mean (table.py).
-"""
+Every finished pair is a file, so an interrupted ablation goes on with the pair that was under way. Not
+covered: what the results mean (table.py)."""
 
 from __future__ import annotations
 
@@ -38,19 +38,28 @@ class AblationResults(NamedTuple):
 
 
 def describe(study: Study, folder: StudyFolder, runner: Runner, progress: ProgressDisplay) -> Description:
-    """What the contestant says of the recipe, asked once a folder. Raises UsageError for one that it cannot read."""
+    """What the contestant says of the recipe, asked once a folder. Raises UsageError for one that it cannot
+    read."""
     if (earlier := is_begun(study, folder)) is not None:
         return earlier
     plan = study.plan
     with progress.stage("describe") as report:
-        described = description.describe_submission(plan.submission, plan.bundle.pyz, plan.profile, plan.limits, plan.dataset.vocab_size,
-                                    runner, report)
+        described = description.describe_submission(
+            plan.submission,
+            plan.bundle.pyz,
+            plan.profile,
+            plan.limits,
+            plan.dataset.vocab_size,
+            runner,
+            report,
+        )
     begin(study, folder, described)
     return described
 
 
 def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progress: ProgressDisplay) -> int:
-    """The steps of every training: those asked for, or as many as the base makes under the profile's own train clock.
+    """The steps of every training: those asked for, or as many as the base makes under the profile's own
+    train clock.
 
     Counted once a folder, on the first seed. Raises UsageError when that training fails.
     """
@@ -61,29 +70,51 @@ def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progr
     plan, place = study.plan, rundir.SeedFolder(folder.path / "counting-steps")
     rundir.write_bytes(place.code, plan.bundle.pyz)
     rundir.write_bytes(place.config, plan.submission.config)
-    job = stages.StageJob(runner, study.clock, plan.profile, plan.submission.manifest.track, place.code, place.config,
-                     plan.dataset.tokenizer, plan.dataset.vocab_size, f"ablation-{plan.submission.manifest.name}")
+    job = stages.StageJob(
+        runner,
+        study.clock,
+        plan.profile,
+        plan.submission.manifest.track,
+        place.code,
+        place.config,
+        plan.dataset.tokenizer,
+        plan.dataset.vocab_size,
+        f"ablation-{plan.submission.manifest.name}",
+    )
     try:
         with progress.stage(f"count the steps of {study.clock.train_seconds:g} s") as report:
             trained = stages.train(job, seed, place, plan.dataset, report)
     except Violation as violation:
-        raise UsageError(f"steps could not be counted: {violation.message}", hint="--steps names their number") from violation
+        raise UsageError(
+            f"steps could not be counted: {violation.message}", hint="--steps names their number"
+        ) from violation
     if not trained.claims["steps"]:
         raise UsageError("the contestant counted no step", hint="--steps names their number")
-    rundir.write_json(folder.steps, {"steps": trained.claims["steps"], "seed": seed, "train_seconds": trained.seconds})
+    rundir.write_json(
+        folder.steps, {"steps": trained.claims["steps"], "seed": seed, "train_seconds": trained.seconds}
+    )
     shutil.rmtree(place.checkpoint)
     return int(trained.claims["steps"])
 
 
-def run(study: Study, folder: StudyFolder, seeds: Sequence[int], only: Sequence[str], runner: Runner,
-        progress: ProgressDisplay) -> AblationResults:
+def run(
+    study: Study,
+    folder: StudyFolder,
+    seeds: Sequence[int],
+    only: Sequence[str],
+    runner: Runner,
+    progress: ProgressDisplay,
+) -> AblationResults:
     """Measures what is unfinished. The folder must be locked by the caller."""
     described = describe(study, folder, runner, progress)
     arms = arms_of(study.plan.submission.config, described, only)
     steps = steps_of(study, folder, seeds[0], runner, progress)
     asked = [Pair(arm, seed) for arm in arms for seed in seeds]
-    results = {(pair.arm.name, pair.seed): found for pair in asked
-               if (found := pairs.load(folder, pair.arm, pair.seed, steps)) is not None}
+    results = {
+        (pair.arm.name, pair.seed): found
+        for pair in asked
+        if (found := pairs.load(folder, pair.arm, pair.seed, steps)) is not None
+    }
     todo = [pair for pair in asked if (pair.arm.name, pair.seed) not in results]
     known = AblationResults(described, arms, steps, results, None, False)
     if not todo:
@@ -93,8 +124,17 @@ def run(study: Study, folder: StudyFolder, seeds: Sequence[int], only: Sequence[
             wait = remaining(list(results.values()), todo[index:])
             title = f"[{len(results) + 1}/{len(asked)}{wait}] {pair.arm.name}, seed {pair.seed}"
             with progress.stage(title) as report:
-                found = pairs.measure(study, folder, pair.arm, pair.seed, steps, described.parameters,
-                                      results.get((BASE, pair.seed)), runner, report)
+                found = pairs.measure(
+                    study,
+                    folder,
+                    pair.arm,
+                    pair.seed,
+                    steps,
+                    described.parameters,
+                    results.get((BASE, pair.seed)),
+                    runner,
+                    report,
+                )
             results[pair.arm.name, pair.seed] = found
             if found.message is not None:
                 progress.say(f"{pair.arm.name}, seed {pair.seed}, {found.stage}: {found.message}")
@@ -109,9 +149,14 @@ def run(study: Study, folder: StudyFolder, seeds: Sequence[int], only: Sequence[
 
 def remaining(done: Sequence[PairResult], todo: Sequence[Pair]) -> str:
     """The time that is left, from what finished pairs of the same kind took; empty before any did."""
-    seconds = {kind: [each.wall_seconds for each in done if each.changes == kind] for kind in ("train", "pack", "score")}
+    seconds = {
+        kind: [each.wall_seconds for each in done if each.changes == kind]
+        for kind in ("train", "pack", "score")
+    }
     every = [value for values in seconds.values() for value in values]
     if not every:
         return ""
-    expected = sum(sum(timing) / len(timing) for pair in todo for timing in [seconds[pair.arm.changes] or every])
+    expected = sum(
+        sum(timing) / len(timing) for pair in todo for timing in [seconds[pair.arm.changes] or every]
+    )
     return f", {expected / 60:.0f} min left" if expected >= 60 else f", {expected:.0f} s left"

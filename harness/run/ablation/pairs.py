@@ -1,10 +1,9 @@
 """One (variant, seed): train for so many steps, pack, score; pack once more unquantised, score.
 
-What the variant does not change is taken from the base of the same seed: its checkpoint where only packing or scoring
-differs, and its unquantised score where only packing differs. Packing is always done, for an artifact names the recipe
-that it was packed with. What a contestant does wrong is a result that says so. Not covered: which pairs are left to do
-(loop.py).
-"""
+What the variant does not change is taken from the base of the same seed: its checkpoint where only packing or
+scoring differs, and its unquantised score where only packing differs. Packing is always done, for an artifact
+names the recipe that it was packed with. What a contestant does wrong is a result that says so. Not covered:
+which pairs are left to do (loop.py)."""
 
 from __future__ import annotations
 
@@ -26,7 +25,8 @@ from harness.scoring import bpb as metric
 
 
 class PairResult(BaseModel):
-    """result.json. Seconds and bytes are the judge's own; null where a thing was not come to, or not measured here."""
+    """result.json. Seconds and bytes are the judge's own; null where a thing was not come to, or not measured
+    here."""
 
     model_config = ConfigDict(extra="forbid")
     schema_version: Literal[1] = 1
@@ -68,18 +68,31 @@ def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> PairResult | N
     try:
         found = PairResult.model_validate(rundir.read_json(path))
     except ValidationError as error:
-        raise UsageError(f"{path}: {error.errors(include_url=False)[0]['msg']}", hint="remove the file to measure it again"
-                         ) from error
+        raise UsageError(
+            f"{path}: {error.errors(include_url=False)[0]['msg']}", hint="remove the file to measure it again"
+        ) from error
     if (found.variant, found.seed, found.steps) != (arm.name, seed, steps):
-        raise UsageError(f"{path}: is of {found.variant!r}, seed {found.seed}, {found.steps} steps, not of {arm.name!r}, "
-                         f"seed {seed}, {steps} steps", hint="remove the file to measure it again")
+        raise UsageError(
+            f"{path}: is of {found.variant!r}, seed {found.seed}, {found.steps} steps, not of {arm.name!r}, "
+            f"seed {seed}, {steps} steps",
+            hint="remove the file to measure it again",
+        )
     return found
 
 
-def measure(study: Study, folder: StudyFolder, arm: Arm, seed: int, steps: int, parameters: int, base: PairResult | None,
-            runner: Runner, report: ProgressCallback) -> PairResult:
-    """Measures a pair and writes its result. `base` is the base's result of the same seed, None for the base itself;
-    `parameters` is the base's number of them."""
+def measure(
+    study: Study,
+    folder: StudyFolder,
+    arm: Arm,
+    seed: int,
+    steps: int,
+    parameters: int,
+    base: PairResult | None,
+    runner: Runner,
+    report: ProgressCallback,
+) -> PairResult:
+    """Measures a pair and writes its result. `base` is the base's result of the same seed, None for the base
+    itself; `parameters` is the base's number of them."""
     place, started = folder.pair(arm, seed), time.monotonic()
     if place.path.exists():  # what an interrupted attempt left
         shutil.rmtree(place.path)
@@ -106,7 +119,8 @@ def measure(study: Study, folder: StudyFolder, arm: Arm, seed: int, steps: int, 
 
 
 def _tidy(arm: Arm, place: PairFolder) -> None:
-    """Removes what is large and can be made again; the base's checkpoint is what other variants start from."""
+    """Removes what is large and can be made again; the base's checkpoint is what other variants start
+    from."""
     if arm.name != BASE:
         shutil.rmtree(PairFolder(place.path).checkpoint, ignore_errors=True)  # its own, not the base's
     place.unquantised().artifact.unlink(missing_ok=True)
@@ -115,16 +129,33 @@ def _tidy(arm: Arm, place: PairFolder) -> None:
 class _Work:
     """The stages of one pair; each names itself in the result before it begins."""
 
-    def __init__(self, study: Study, place: PairFolder, arm: Arm, found: PairResult, runner: Runner, report: ProgressCallback) -> None:
+    def __init__(
+        self,
+        study: Study,
+        place: PairFolder,
+        arm: Arm,
+        found: PairResult,
+        runner: Runner,
+        report: ProgressCallback,
+    ) -> None:
         self.study, self.place, self.arm, self.found = study, place, arm, found
         plan = study.plan
-        self.job = stages.StageJob(runner, plan.limits, plan.profile, plan.submission.manifest.track, place.code, place.config,
-                              plan.dataset.tokenizer, plan.dataset.vocab_size, f"ablation-{plan.submission.manifest.name}")
+        self.job = stages.StageJob(
+            runner,
+            plan.limits,
+            plan.profile,
+            plan.submission.manifest.track,
+            place.code,
+            place.config,
+            plan.dataset.tokenizer,
+            plan.dataset.vocab_size,
+            f"ablation-{plan.submission.manifest.name}",
+        )
         self.report_to = report
         rundir.write_bytes(place.code, plan.bundle.pyz)
         rundir.write_bytes(place.config, arm.config)
         tokens_T = plan.dataset.validation_tokens()
-        self.tokens_T = tokens_T if study.val_tokens is None else tokens_T[:study.val_tokens]
+        self.tokens_T = tokens_T if study.val_tokens is None else tokens_T[: study.val_tokens]
 
     def report(self, fraction: float, text: str) -> None:
         self.report_to(fraction, f"{self.found.stage}: {text}")
@@ -133,21 +164,29 @@ class _Work:
         """Trains; a variant's own number of parameters is asked for first."""
         if self.arm.name != BASE:
             self.found.stage = "describe"
-            self.found.parameters = stages.describe(self.job, self.place.log("describe"), self.report).parameters
+            self.found.parameters = stages.describe(
+                self.job, self.place.log("describe"), self.report
+            ).parameters
         self.found.stage, before = "train", os.getloadavg()[0]
-        trained = stages.train(self.job, self.found.seed, self.place, self.study.plan.dataset, self.report, self.found.steps)
+        trained = stages.train(
+            self.job, self.found.seed, self.place, self.study.plan.dataset, self.report, self.found.steps
+        )
         self.found.train_seconds, self.found.load = trained.seconds, (before, os.getloadavg()[0])
 
     def take_training(self, folder: StudyFolder, base: PairResult | None) -> None:
         """Points at the base's checkpoint of the same seed. Raises Violation when its training failed."""
         self.found.stage = "train"
         if base is None or base.train_seconds is None:
-            raise Violation("contestant", "the base's training of this seed failed, which this variant would have reused")
+            raise Violation(
+                "contestant", "the base's training of this seed failed, which this variant would have reused"
+            )
         origin = folder.path / BASE / f"seed-{self.found.seed}"
         self.place.checkpoint = PairFolder(origin).checkpoint
         if not self.place.checkpoint.is_dir():
-            raise UsageError(f"{self.place.checkpoint}: the base's checkpoint is gone",
-                             hint=f"remove {PairFolder(origin).result}, so that it is trained again")
+            raise UsageError(
+                f"{self.place.checkpoint}: the base's checkpoint is gone",
+                hint=f"remove {PairFolder(origin).result}, so that it is trained again",
+            )
 
     def pack_and_score(self) -> None:
         """Under the cap, as a run is packed; scored whatever it came to, which the result tells."""
@@ -155,11 +194,17 @@ class _Work:
         found.stage = "pack"
         packed = stages.pack(self.job, found.seed, self.place, self.report)
         found.pack_seconds, found.artifact_bytes = packed.seconds, packed.facts["artifact_bytes"]
-        found.counted_bytes = packed.facts["artifact_bytes"] + len(self.study.plan.bundle.pyz) + len(self.arm.config)
+        found.counted_bytes = (
+            packed.facts["artifact_bytes"] + len(self.study.plan.bundle.pyz) + len(self.arm.config)
+        )
         found.stage = "score"
         wide = replace(self.job, limits=replace(limits, counted_bytes=limits.checkpoint_bytes))
         found.score_seconds, measured = self._score(wide, self.place)
-        found.bpb, found.scored_tokens, found.scored_bytes = measured.bpb, measured.scored_tokens, measured.scored_bytes
+        found.bpb, found.scored_tokens, found.scored_bytes = (
+            measured.bpb,
+            measured.scored_tokens,
+            measured.scored_bytes,
+        )
 
     def pack_and_score_unquantised(self, config: bytes) -> None:
         """The same weights without a grid; they need not fit the cap."""
@@ -176,4 +221,6 @@ class _Work:
     def _score(self, job: stages.StageJob, place: SeedFolder) -> tuple[float, metric.Metric]:
         """Seconds, and bits per byte of what `place` holds."""
         result, scored = stages.score(job, self.found.seed, place, self.tokens_T, self.report)
-        return result.seconds, metric.measure(self.tokens_T, scored.nats_T, self.study.plan.dataset.byte_table())
+        return result.seconds, metric.measure(
+            self.tokens_T, scored.nats_T, self.study.plan.dataset.byte_table()
+        )

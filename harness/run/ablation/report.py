@@ -1,4 +1,5 @@
-"""How an ablation looks: ablation.json, a table for the terminal, ablation.md, ablation.html with its dot plots.
+"""How an ablation looks: ablation.json, a table for the terminal, ablation.md, ablation.html with its dot
+plots.
 
 Not covered: what the numbers are (table.py).
 """
@@ -17,36 +18,57 @@ from harness.run.ablation.study import BASE, StudyFolder
 from harness.run.ablation.table import COLUMNS, COMPARED
 from harness.verdict import plots
 
-HEADINGS = ["variant", "differs from", "seeds", *(heading for column in COLUMNS for heading in
-                                                  (column.heading, *(["to base"] if column.difference else [])))]
+HEADINGS = [
+    "variant",
+    "differs from",
+    "seeds",
+    *(
+        heading
+        for column in COLUMNS
+        for heading in (column.heading, *(["to base"] if column.difference else []))
+    ),
+]
 
 
 def headline(ablation: dict[str, Any]) -> str:
     """What was compared, on what, how long."""
     seeds = ", ".join(map(str, ablation["seeds"]))
     some = f"the first {ablation['val_tokens']:,} tokens" if ablation["val_tokens"] else "all tokens"
-    return (f"{ablation['submission']}, profile {ablation['profile']}: each technique switched off in turn, {ablation['steps']} "
-            f"steps each ({ablation['steps_from']}), seeds {seeds}, scored on {some} of {ablation['dataset']['name']}, "
-            f"{ablation['runner']} runner")
+    return (
+        f"{ablation['submission']}, profile {ablation['profile']}: each technique switched off in turn, "
+        f"{ablation['steps']} "
+        f"steps each ({ablation['steps_from']}), seeds {seeds}, scored on {some} of "
+        f"{ablation['dataset']['name']}, "
+        f"{ablation['runner']} runner"
+    )
 
 
 def notes(ablation: dict[str, Any]) -> list[str]:
     """What a reader must know of the numbers, and everything that is missing from them."""
-    lines = ["means with 95 % intervals over seeds, differences paired by seed (variant less base)",
-             f"ratio: {ablation['ratio_is']}", f"step time: {ablation['step_is']}; load average around the trainings: "
-             f"{cell(ablation['load'] and '{:.1f} to {:.1f}'.format(*ablation['load']))} on {ablation['host']['cores']} cores",
-             f"clocks {ablation['clocks']} times the profile's, so that only steps are matched",
-             "a variant that first differs in pack or score reuses the base's training, and one in pack its score before packing"]
+    lines = [
+        "means with 95 % intervals over seeds, differences paired by seed (variant less base)",
+        f"ratio: {ablation['ratio_is']}",
+        f"step time: {ablation['step_is']}; load average around the trainings: "
+        f"{cell(ablation['load'] and '{:.1f} to {:.1f}'.format(*ablation['load']))} on "
+        f"{ablation['host']['cores']} cores",
+        f"clocks {ablation['clocks']} times the profile's, so that only steps are matched",
+        "a variant that first differs in pack or score reuses the base's training, and one in pack its score "
+        "before packing",
+    ]
     if ablation["stopped"]:
         lines.append(f"stopped early: {ablation['stopped']}")
     for row in ablation["rows"]:
-        lines += [f"{row['variant']}, seed {failed['seed']}: failed in {failed['stage']}: {failed['message']}"
-                  for failed in row["failed"]]
+        lines += [
+            f"{row['variant']}, seed {failed['seed']}: failed in {failed['stage']}: {failed['message']}"
+            for failed in row["failed"]
+        ]
         if row["unfinished"]:
             lines.append(f"{row['variant']}: seeds {', '.join(map(str, row['unfinished']))} are unfinished")
         if row["over_cap"]:
-            lines.append(f"{row['variant']}: over the cap of {ablation['cap']:,} counted bytes with seeds "
-                         f"{', '.join(map(str, row['over_cap']))}")
+            lines.append(
+                f"{row['variant']}: over the cap of {ablation['cap']:,} counted bytes with seeds "
+                f"{', '.join(map(str, row['over_cap']))}"
+            )
     return lines
 
 
@@ -71,10 +93,17 @@ def _interval(found: dict[str, Any] | None, form: str) -> str:
 
 
 def _context(ablation: dict[str, Any]) -> dict[str, Any]:
-    shown = [(column, plots.dots(ablation["rows"], column.key, str(column.difference))) for column in COMPARED]
-    return {"a": ablation, "headline": headline(ablation), "notes": notes(ablation), "columns": HEADINGS,
-            "rows": [cells(row, len(ablation["seeds"])) for row in ablation["rows"]],
-            "plots": [{"heading": column.heading, **plot} for column, plot in shown if plot]}
+    shown = [
+        (column, plots.dots(ablation["rows"], column.key, str(column.difference))) for column in COMPARED
+    ]
+    return {
+        "a": ablation,
+        "headline": headline(ablation),
+        "notes": notes(ablation),
+        "columns": HEADINGS,
+        "rows": [cells(row, len(ablation["seeds"])) for row in ablation["rows"]],
+        "plots": [{"heading": column.heading, **plot} for column, plot in shown if plot],
+    }
 
 
 def markdown(ablation: dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
-"""What an ablation compares: the submission's own recipe (`base`) and its variants, and the folder of the results.
+"""What an ablation compares: the submission's own recipe (`base`) and its variants, and the folder of the
+results.
 
     runs/<submission>/ablation-<profile>-<hash12>/
       study.json steps.json ablation.json ablation.md ablation.html
       <variant>/seed-<n>/ result.json, written last, beside logs, recipe and artifact; checkpoint/ of the base is kept
 
-The hash covers what a run's hash covers, and steps and scored tokens; not the seeds and not which variants are asked
-for, so that both can be added later. Not covered: how one of them is measured (pairs.py).
-"""
+The hash covers what a run's hash covers, and steps and scored tokens; not the seeds and not which variants
+are asked for, so that both can be added later. Not covered: how one of them is measured (pairs.py)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from harness.run.plan import Plan
 
 BASE = "base"
 GENEROUS = 10
-"""Clocks of an ablation in multiples of the profile's: steps are what is matched, and a slow variant is no failure."""
+"""Clocks of an ablation in multiples of the profile's: steps are what is matched, and a slow variant is no
+failure."""
 
 
 class Arm(NamedTuple):
@@ -54,18 +55,23 @@ class Arm(NamedTuple):
 def arms_of(config: bytes, described: Description, only: Sequence[str]) -> list[Arm]:
     """The base, then the variants in the order of the description; those named in `only` where it names any.
 
-    A name may leave out a leading `without`. Raises UsageError for a name that no variant has, and for a variant that
-    calls itself as the base is called.
-    """
+    A name may leave out a leading `without`. Raises UsageError for a name that no variant has, and for a
+    variant that calls itself as the base is called."""
     base = Arm(BASE, config, _encoded(described.unquantised), "train")
-    variants = [Arm(v.name, v.config.encode(), _encoded(v.unquantised), v.changes) for v in described.variants]
+    variants = [
+        Arm(v.name, v.config.encode(), _encoded(v.unquantised), v.changes) for v in described.variants
+    ]
     if any(arm.name == BASE for arm in variants):
-        raise UsageError(f"a variant is named {BASE!r}, as the submission's own recipe is", hint="rename it in `describe`")
+        raise UsageError(
+            f"a variant is named {BASE!r}, as the submission's own recipe is", hint="rename it in `describe`"
+        )
     known = {arm.name: arm for arm in variants}
     chosen = {name if name in known else f"without {name}" for name in only}
     if unknown := sorted(chosen - set(known)):
-        raise UsageError(f"no variant {unknown[0].removeprefix('without ')!r}",
-                         hint=f"known here: {', '.join(name.removeprefix('without ') for name in known) or 'none'}")
+        raise UsageError(
+            f"no variant {unknown[0].removeprefix('without ')!r}",
+            hint=f"known here: {', '.join(name.removeprefix('without ') for name in known) or 'none'}",
+        )
     return [base, *(arm for arm in variants if not only or arm.name in chosen)]
 
 
@@ -75,13 +81,18 @@ def _encoded(text: str | None) -> bytes | None:
 
 def with_generous_clocks(limits: Limits) -> Limits:
     """The profile's limits with clocks that an ablation does not meet."""
-    return replace(limits, train_seconds=GENEROUS * limits.train_seconds, pack_seconds=GENEROUS * limits.pack_seconds,
-                   score_seconds=GENEROUS * limits.score_seconds)
+    return replace(
+        limits,
+        train_seconds=GENEROUS * limits.train_seconds,
+        pack_seconds=GENEROUS * limits.pack_seconds,
+        score_seconds=GENEROUS * limits.score_seconds,
+    )
 
 
 @dataclass(frozen=True)
 class Study:
-    """One ablation. `plan.limits` are generous; `steps` null: as many as the profile's own train clock allows."""
+    """One ablation. `plan.limits` are generous; `steps` null: as many as the profile's own train clock
+    allows."""
 
     plan: Plan
     clock: Limits
@@ -97,7 +108,9 @@ class Study:
     def folder(self, runs: Path) -> StudyFolder:
         text = json.dumps(self.identity(), sort_keys=True)
         hash12 = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return StudyFolder(runs / self.plan.submission.manifest.name / f"ablation-{self.plan.profile}-{hash12}")
+        return StudyFolder(
+            runs / self.plan.submission.manifest.name / f"ablation-{self.plan.profile}-{hash12}"
+        )
 
 
 class PairFolder(SeedFolder):
@@ -140,8 +153,15 @@ class _StoredStudy(BaseModel):
 
 def begin(study: Study, folder: StudyFolder, described: Description) -> None:
     """Records what is studied, and what the contestant says of it."""
-    rundir.write_json(folder.study, {"schema": 1, "identity": study.identity(), "image": study.plan.image,
-                                     "description": described.model_dump(mode="json")})
+    rundir.write_json(
+        folder.study,
+        {
+            "schema": 1,
+            "identity": study.identity(),
+            "image": study.plan.image,
+            "description": described.model_dump(mode="json"),
+        },
+    )
 
 
 def is_begun(study: Study, folder: StudyFolder) -> Description | None:
@@ -154,10 +174,16 @@ def is_begun(study: Study, folder: StudyFolder) -> Description | None:
     try:
         earlier = _StoredStudy.model_validate(rundir.read_json(folder.study))
     except ValidationError as error:
-        raise UsageError(f"{folder.study}: {error.errors(include_url=False)[0]['msg']}", hint="remove the folder") from error
+        raise UsageError(
+            f"{folder.study}: {error.errors(include_url=False)[0]['msg']}", hint="remove the folder"
+        ) from error
     if earlier.image != study.plan.image:
-        raise UsageError(f"{folder.path}: was begun with image {earlier.image}, now it is {study.plan.image}",
-                         hint="remove the folder, or build the image that it was begun with")
+        raise UsageError(
+            f"{folder.path}: was begun with image {earlier.image}, now it is {study.plan.image}",
+            hint="remove the folder, or build the image that it was begun with",
+        )
     if earlier.identity != json.loads(json.dumps(study.identity())):
-        raise UsageError(f"{folder.study}: does not describe this ablation", hint="the file was changed; remove the folder")
+        raise UsageError(
+            f"{folder.study}: does not describe this ablation", hint="the file was changed; remove the folder"
+        )
     return earlier.description

@@ -1,9 +1,9 @@
-"""From results to the table: means with intervals, and differences to the base paired by seed. Pure functions.
+"""From results to the table: means with intervals, and differences to the base paired by seed. Pure
+functions.
 
-Intervals are Student's, 95 %, over seeds, null for one seed. A pair that failed or is unfinished is told in its row and
-leaves no number but those that were measured before it failed. Not covered: significance over many variants at once;
-twenty intervals of 95 % miss once on average.
-"""
+Intervals are Student's, 95 %, over seeds, null for one seed. A pair that failed or is unfinished is told in
+its row and leaves no number but those that were measured before it failed. Not covered: significance over
+many variants at once; twenty intervals of 95 % miss once on average."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from harness.run.ablation.study import BASE, Arm
 from harness.scoring import significance
 
 FLOAT16_BYTES = 2
-RATIO_IS = ("float16 bytes of all parameters (2 for each, counted by the contestant: a claim) divided by the bytes of the "
-            "artifact")
-STEP_IS = "seconds of the judge's train clock divided by steps, so what training does after its last step is in it"
+RATIO_IS = (
+    "float16 bytes of all parameters (2 for each, counted by the contestant: a claim) divided by the bytes "
+    "of the "
+    "artifact"
+)
+STEP_IS = (
+    "seconds of the judge's train clock divided by steps, so what training does after its last step is in it"
+)
 
 
 class Column(NamedTuple):
@@ -30,12 +35,14 @@ class Column(NamedTuple):
     """Format of the paired difference; None where none is shown."""
 
 
-COLUMNS = (Column("before", "bpb before packing", "{:.4f}", None),
-           Column("after", "bpb after packing", "{:.4f}", "{:+.4f}"),
-           Column("gap", "gap", "{:.4f}", "{:+.4f}"),
-           Column("bytes", "artifact bytes", "{:,.0f}", "{:+,.0f}"),
-           Column("ratio", "ratio", "{:.3f}", None),
-           Column("step_seconds", "s a step", "{:.4f}", "{:+.4f}"))
+COLUMNS = (
+    Column("before", "bpb before packing", "{:.4f}", None),
+    Column("after", "bpb after packing", "{:.4f}", "{:+.4f}"),
+    Column("gap", "gap", "{:.4f}", "{:+.4f}"),
+    Column("bytes", "artifact bytes", "{:,.0f}", "{:+,.0f}"),
+    Column("ratio", "ratio", "{:.3f}", None),
+    Column("step_seconds", "s a step", "{:.4f}", "{:+.4f}"),
+)
 COMPARED = tuple(column for column in COLUMNS if column.difference is not None)
 
 
@@ -43,9 +50,14 @@ def values(found: PairResult) -> dict[str, float | None]:
     """The columns of one result; null where a thing is not to be had."""
     gap = None if found.bpb is None or found.unquantised_bpb is None else found.bpb - found.unquantised_bpb
     known = found.artifact_bytes and found.parameters is not None
-    return {"before": found.unquantised_bpb, "after": found.bpb, "gap": gap, "bytes": found.artifact_bytes,
-            "ratio": FLOAT16_BYTES * found.parameters / found.artifact_bytes if known else None,  # type: ignore[operator]
-            "step_seconds": None if found.train_seconds is None else found.train_seconds / found.steps}
+    return {
+        "before": found.unquantised_bpb,
+        "after": found.bpb,
+        "gap": gap,
+        "bytes": found.artifact_bytes,
+        "ratio": FLOAT16_BYTES * found.parameters / found.artifact_bytes if known else None,  # type: ignore[operator]
+        "step_seconds": None if found.train_seconds is None else found.train_seconds / found.steps,
+    }
 
 
 def interval(numbers: Sequence[float]) -> dict[str, Any] | None:
@@ -62,23 +74,37 @@ def differences(variant: Mapping[int, PairResult], base: Mapping[int, PairResult
     return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
 
 
-def rows(arms: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[str, int], PairResult],
-         cap: int) -> list[dict[str, Any]]:
+def rows(
+    arms: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[str, int], PairResult], cap: int
+) -> list[dict[str, Any]]:
     """A row an arm, the base's first; `cap` is the edition's number of counted bytes."""
-    by_arm = {arm.name: {seed: results[arm.name, seed] for seed in seeds if (arm.name, seed) in results} for arm in arms}
+    by_arm = {
+        arm.name: {seed: results[arm.name, seed] for seed in seeds if (arm.name, seed) in results}
+        for arm in arms
+    }
     return [_row(arm, seeds, by_arm[arm.name], by_arm[BASE], cap) for arm in arms]
 
 
-def _row(arm: Arm, seeds: Sequence[int], found: Mapping[int, PairResult], base: Mapping[int, PairResult],
-         cap: int) -> dict[str, Any]:
-    measured = {column.key: [value for each in found.values() if (value := values(each)[column.key]) is not None]
-                for column in COLUMNS}
-    return {"variant": arm.name, "changes": None if arm.name == BASE else arm.changes,
-            "scored": [seed for seed, each in found.items() if each.outcome == "scored"],
-            "unfinished": [seed for seed in seeds if seed not in found],
-            "failed": [{"seed": seed, "stage": each.stage, "message": each.message}
-                       for seed, each in found.items() if each.outcome != "scored"],
-            "over_cap": [seed for seed, each in found.items() if (each.counted_bytes or 0) > cap],
-            "values": {key: interval(numbers) for key, numbers in measured.items()},
-            "differences": None if arm.name == BASE else
-            {column.key: interval(differences(found, base, column.key)) for column in COMPARED}}
+def _row(
+    arm: Arm, seeds: Sequence[int], found: Mapping[int, PairResult], base: Mapping[int, PairResult], cap: int
+) -> dict[str, Any]:
+    measured = {
+        column.key: [value for each in found.values() if (value := values(each)[column.key]) is not None]
+        for column in COLUMNS
+    }
+    return {
+        "variant": arm.name,
+        "changes": None if arm.name == BASE else arm.changes,
+        "scored": [seed for seed, each in found.items() if each.outcome == "scored"],
+        "unfinished": [seed for seed in seeds if seed not in found],
+        "failed": [
+            {"seed": seed, "stage": each.stage, "message": each.message}
+            for seed, each in found.items()
+            if each.outcome != "scored"
+        ],
+        "over_cap": [seed for seed, each in found.items() if (each.counted_bytes or 0) > cap],
+        "values": {key: interval(numbers) for key, numbers in measured.items()},
+        "differences": None
+        if arm.name == BASE
+        else {column.key: interval(differences(found, base, column.key)) for column in COMPARED},
+    }

@@ -1,11 +1,11 @@
-"""Container images by the hash of their lock: find the built one, build it, verify that it is what the lock says.
+"""Container images by the hash of their lock: find the built one, build it, verify that it is what the lock
+says.
 
-`build` collects wheels by hash, takes the base by digest (or imports `base`), and lets the engine's plain builder run
-the Dockerfile without network on a context that holds the wheels and the lock, nothing of ours. The result is checked
-first and named last, so a failed build leaves no image that `find` could return.
-Not covered: whether a base is trustworthy (images/*/pins.yaml says where each pin comes from), and running stages
-(runners/docker.py).
-"""
+`build` collects wheels by hash, takes the base by digest (or imports `base`), and lets the engine's plain
+builder run the Dockerfile without network on a context that holds the wheels and the lock, nothing of ours.
+The result is checked first and named last, so a failed build leaves no image that `find` could return. Not
+covered: whether a base is trustworthy (images/*/pins.yaml says where each pin comes from), and running stages
+(runners/docker.py)."""
 
 from __future__ import annotations
 
@@ -59,23 +59,33 @@ class Verified(NamedTuple):
 
 
 def find(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | None:
-    """The id of the newest image with a name whose label is the hash of the lock in the checkout `root`, or None.
+    """The id of the newest image with a name whose label is the hash of the lock in the checkout `root`, or
+    None.
 
-    A name is what a build gives last, when the image has been checked: one that lacks it was left by a killed build.
-    """
+    A name is what a build gives last, when the image has been checked: one that lacks it was left by a killed
+    build."""
     built = client.images.list(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
-    newest = max((image for image in built if image.tags), key=lambda image: str(image.attrs["Created"]), default=None)
+    newest = max(
+        (image for image in built if image.tags), key=lambda image: str(image.attrs["Created"]), default=None
+    )
     return str(newest.id) if newest else None
 
 
-def build(name: str, base: Path | None = None, wheel_folder: Path | None = None, *, force: bool = False,
-          log: Callable[[str], None] = print, client: docker.DockerClient | None = None) -> str:
+def build(
+    name: str,
+    base: Path | None = None,
+    wheel_folder: Path | None = None,
+    *,
+    force: bool = False,
+    log: Callable[[str], None] = print,
+    client: docker.DockerClient | None = None,
+) -> str:
     """Build image `name` and return its id; one that is built already is returned as it is, unless `force`.
 
-    `base`: folder or tar of a root filesystem, instead of the pinned base from a registry. `wheel_folder`: wheels
-    fetched beforehand, instead of the package index. `log` gets one line at a time. Raises UsageError for what a
-    person can mend (pins without hash, wrong wheels, a base without Python) and MachineFault for the engine.
-    """
+    `base`: folder or tar of a root filesystem, instead of the pinned base from a registry. `wheel_folder`:
+    wheels fetched beforehand, instead of the package index. `log` gets one line at a time. Raises UsageError
+    for what a person can mend (pins without hash, wrong wheels, a base without Python) and MachineFault for
+    the engine."""
     pins.requirements(name)  # a pin without hash is said before anything is fetched
     lock = lock_sha256(name)
     with engine(client) as daemon:
@@ -83,7 +93,9 @@ def build(name: str, base: Path | None = None, wheel_folder: Path | None = None,
         if existing:
             log(f"{name}: built already, {existing}")
             return existing
-        base_image = rootfs.import_base(daemon, base, log) if base else _pull(daemon, pins.load(name).base, log)
+        base_image = (
+            rootfs.import_base(daemon, base, log) if base else _pull(daemon, pins.load(name).base, log)
+        )
         try:
             return _build_on(daemon, name, lock, base_image, wheel_folder, log)
         except BaseException:
@@ -93,12 +105,21 @@ def build(name: str, base: Path | None = None, wheel_folder: Path | None = None,
             raise
 
 
-def _build_on(daemon: docker.DockerClient, name: str, lock: str, base_image: str, wheel_folder: Path | None,
-              log: Callable[[str], None]) -> str:
-    """Wheels, builder, check, name: in this order, so that only a checked image has a name and keeps its label."""
+def _build_on(
+    daemon: docker.DockerClient,
+    name: str,
+    lock: str,
+    base_image: str,
+    wheel_folder: Path | None,
+    log: Callable[[str], None],
+) -> str:
+    """Wheels, builder, check, name: in this order, so that only a checked image has a name and keeps its
+    label."""
     pinned = pins.load(name)
     interpreter = _fitting(daemon, name, pinned, base_image)
-    needed = [requirement for requirement in pins.requirements(name) if requirement.holds(interpreter.environment)]
+    needed = [
+        requirement for requirement in pins.requirements(name) if requirement.holds(interpreter.environment)
+    ]
     if wheel_folder:
         files = wheels.from_folder(wheel_folder, needed, interpreter)
     else:
@@ -118,24 +139,38 @@ def verify(client: docker.DockerClient, name: str, image: str | None = None) -> 
     """Ask the image itself, without network, whether its packages import and have the locked versions."""
     image = image or find(client, name)
     if image is None:
-        raise UsageError(f"no image {name!r} is built for the lock {lock_sha256(name)[:12]}",
-                         hint=f"build it: pgolf image build {name}")
+        raise UsageError(
+            f"no image {name!r} is built for the lock {lock_sha256(name)[:12]}",
+            hint=f"build it: pgolf image build {name}",
+        )
     needed, modules = pins.requirements(name), pins.load(name).imports
     question = json.dumps([[requirement.name for requirement in needed], modules])
-    status, said, complaint = rootfs.ask(client, image, ["python3", "-I", "-c", _REPORT, question], read_only=True,
-                                         cap_drop=["ALL"])
+    status, said, complaint = rootfs.ask(
+        client, image, ["python3", "-I", "-c", _REPORT, question], read_only=True, cap_drop=["ALL"]
+    )
     if status:
-        raise UsageError(f"{name}: {image} does not import {', '.join(modules)}: {complaint.strip()[-600:]}",
-                         hint=f"build it again: pgolf image build {name} --force")
+        raise UsageError(
+            f"{name}: {image} does not import {', '.join(modules)}: {complaint.strip()[-600:]}",
+            hint=f"build it again: pgolf image build {name} --force",
+        )
     answer = json.loads(said)
     interpreter = rootfs.interpreter_of(client, image)
-    wrong = [f"{requirement.name} {requirement.version} expected, {answer['found'].get(requirement.name, 'none')} found"
-             for requirement in needed if interpreter and requirement.holds(interpreter.environment)
-             and not _only(answer["found"].get(requirement.name, []), requirement.version)]
+    wrong = [
+        f"{requirement.name} {requirement.version} expected, {answer['found'].get(requirement.name, 'none')} "
+        "found"
+        for requirement in needed
+        if interpreter
+        and requirement.holds(interpreter.environment)
+        and not _only(answer["found"].get(requirement.name, []), requirement.version)
+    ]
     if wrong:
-        raise UsageError(f"{name}: {image} is not what the lock says: {'; '.join(wrong)}",
-                         hint=f"build it again: pgolf image build {name} --force")
-    return Verified(image, answer["python"], {key: found[0] for key, found in sorted(answer["found"].items())})
+        raise UsageError(
+            f"{name}: {image} is not what the lock says: {'; '.join(wrong)}",
+            hint=f"build it again: pgolf image build {name} --force",
+        )
+    return Verified(
+        image, answer["python"], {key: found[0] for key, found in sorted(answer["found"].items())}
+    )
 
 
 def _only(found: list[str], version: str) -> bool:
@@ -153,8 +188,10 @@ def engine(client: docker.DockerClient | None = None) -> Iterator[docker.DockerC
             own.ping()
             yield own
     except (docker.errors.DockerException, requests.RequestException) as error:
-        raise MachineFault(f"the container engine failed: {error}",
-                           hint="is it running, and may you use it? `pgolf doctor` looks") from error
+        raise MachineFault(
+            f"the container engine failed: {error}",
+            hint="is it running, and may you use it? `pgolf doctor` looks",
+        ) from error
 
 
 def _pull(daemon: docker.DockerClient, base: pins.Base, log: Callable[[str], None]) -> str:
@@ -166,9 +203,10 @@ def _pull(daemon: docker.DockerClient, base: pins.Base, log: Callable[[str], Non
         daemon.images.pull(base.pinned)
         return str(daemon.images.get(base.pinned).id)
     except (docker.errors.APIError, requests.RequestException) as error:
-        raise MachineFault(f"the engine cannot pull {base.pinned}: {error}",
-                           hint=f"without a registry give a root filesystem: --base DIR, made by {rootfs.WITH_PYTHON}"
-                           ) from error
+        raise MachineFault(
+            f"the engine cannot pull {base.pinned}: {error}",
+            hint=f"without a registry give a root filesystem: --base DIR, made by {rootfs.WITH_PYTHON}",
+        ) from error
 
 
 def _fitting(daemon: docker.DockerClient, name: str, pinned: pins.Pins, base_image: str) -> Interpreter:
@@ -176,20 +214,38 @@ def _fitting(daemon: docker.DockerClient, name: str, pinned: pins.Pins, base_ima
     interpreter = rootfs.interpreter_of(daemon, base_image)
     found = "none" if interpreter is None else ".".join(map(str, interpreter.version))
     if interpreter is None or not SpecifierSet(pinned.python).contains(Version(f"{found}.0")):
-        raise UsageError(f"the {name} image needs a base with python3 {pinned.python}, found {found}",
-                         hint=f"make one: {rootfs.WITH_PYTHON}")
+        raise UsageError(
+            f"the {name} image needs a base with python3 {pinned.python}, found {found}",
+            hint=f"make one: {rootfs.WITH_PYTHON}",
+        )
     return interpreter
 
 
-def _run_builder(daemon: docker.DockerClient, name: str, lock: str, base_image: str, files: list[Path],
-                 needed: list[pins.Requirement], log: Callable[[str], None]) -> str:
+def _run_builder(
+    daemon: docker.DockerClient,
+    name: str,
+    lock: str,
+    base_image: str,
+    files: list[Path],
+    needed: list[pins.Requirement],
+    log: Callable[[str], None],
+) -> str:
     """Run the Dockerfile on wheels and lock; returns the id of an image without a name."""
     with tempfile.TemporaryFile() as context:
         _write_context(context, files, needed)
         context.seek(0)
         try:
-            said = daemon.api.build(fileobj=context, custom_context=True, target=name, network_mode="none", rm=True,
-                                    forcerm=True, decode=True, buildargs={"BASE": base_image}, labels={LABEL: lock})
+            said = daemon.api.build(
+                fileobj=context,
+                custom_context=True,
+                target=name,
+                network_mode="none",
+                rm=True,
+                forcerm=True,
+                decode=True,
+                buildargs={"BASE": base_image},
+                labels={LABEL: lock},
+            )
             return _follow(said, name, log)
         finally:
             # the stage that held the wheels; what the result uses of it stays
@@ -201,8 +257,10 @@ def _write_context(file: IO[bytes], files: list[Path], needed: list[pins.Require
     with tarfile.open(fileobj=file, mode="w") as tar:
         for path in files:
             tar.add(path, arcname=f"wheels/{path.name}")
-        texts = {"Dockerfile": (ROOT / "Dockerfile").read_text(encoding="utf-8"),
-                 "requirements.lock": "".join(requirement.text() for requirement in needed)}
+        texts = {
+            "Dockerfile": (ROOT / "Dockerfile").read_text(encoding="utf-8"),
+            "requirements.lock": "".join(requirement.text() for requirement in needed),
+        }
         for arcname, text in texts.items():
             member = tarfile.TarInfo(arcname)
             member.size, member.mode = len(text.encode()), 0o644
@@ -218,9 +276,13 @@ def _follow(said: Iterator[dict[str, Any]], name: str, log: Callable[[str], None
                 recent = [*recent[-9:], line.strip()]
                 log(line.strip())
         if "error" in event:
-            raise UsageError(f"the {name} image could not be built: {' | '.join(recent)[-800:]}",
-                             hint="the lines above say which step failed")
+            raise UsageError(
+                f"the {name} image could not be built: {' | '.join(recent)[-800:]}",
+                hint="the lines above say which step failed",
+            )
         image = (event.get("aux") or {}).get("ID", image)
     if not image:
-        raise MachineFault(f"the engine ended the build of {name} without an image", hint="see the engine's own log")
+        raise MachineFault(
+            f"the engine ended the build of {name} without an image", hint="see the engine's own log"
+        )
     return str(image)

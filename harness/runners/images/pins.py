@@ -1,8 +1,9 @@
-"""What pins an image: its pins.yaml and requirements.lock, its stages in the Dockerfile, and one hash over all.
+"""What pins an image: its pins.yaml and requirements.lock, its stages in the Dockerfile, and one hash over
+all.
 
-Why one hash: the manifest names it, the image carries it as a label, and a run refuses an image whose label differs.
-Not covered: what a `--base` given by hand contains (the image carries that base's own hash beside the lock's).
-"""
+Why one hash: the manifest names it, the image carries it as a label, and a run refuses an image whose label
+differs. Not covered: what a `--base` given by hand contains (the image carries that base's own hash beside
+the lock's)."""
 
 from __future__ import annotations
 
@@ -35,7 +36,10 @@ class Requirement(NamedTuple):
 
     def text(self) -> str:
         """The requirement as pip reads it, markers left out."""
-        return " ".join([f"{self.name}=={self.version}", *(f"--hash=sha256:{h}" for h in sorted(self.sha256s))]) + "\n"
+        return (
+            " ".join([f"{self.name}=={self.version}", *(f"--hash=sha256:{h}" for h in sorted(self.sha256s))])
+            + "\n"
+        )
 
 
 class _Strict(BaseModel):
@@ -95,7 +99,9 @@ def load(name: str, root: Path = ROOT) -> Pins:
         return Pins.model_validate(strict_yaml.load(path))
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise UsageError(f"{path}: {'; '.join(wrong)}", hint="images/cpu/pins.yaml shows every key") from error
+        raise UsageError(
+            f"{path}: {'; '.join(wrong)}", hint="images/cpu/pins.yaml shows every key"
+        ) from error
 
 
 def read_lock(path: Path) -> list[Requirement]:
@@ -103,7 +109,9 @@ def read_lock(path: Path) -> list[Requirement]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})", hint="images/relock.py makes it") from error
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror})", hint="images/relock.py makes it"
+        ) from error
     lines = text.replace("\\\n", " ").splitlines()
     return [_requirement(line, path) for line in lines if line.strip() and not line.startswith("#")]
 
@@ -113,28 +121,41 @@ def _requirement(line: str, path: Path) -> Requirement:
     found = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.+!_-]+)\s*(?:;\s*(.*?))?\s*", head)
     sha256s = [text.strip() for text in hashes]
     if not found or not sha256s or not all(re.fullmatch("sha256:[0-9a-f]{64}", text) for text in sha256s):
-        raise UsageError(f"{path}: expected `name==version --hash=sha256:...`, found {line[:80]!r}",
-                         hint="make the lock again with images/relock.py")
-    return Requirement(canonicalize_name(found[1]), found[2], found[3] or "",
-                       frozenset(text.removeprefix("sha256:") for text in sha256s))
+        raise UsageError(
+            f"{path}: expected `name==version --hash=sha256:...`, found {line[:80]!r}",
+            hint="make the lock again with images/relock.py",
+        )
+    return Requirement(
+        canonicalize_name(found[1]),
+        found[2],
+        found[3] or "",
+        frozenset(text.removeprefix("sha256:") for text in sha256s),
+    )
 
 
 def requirements(name: str, root: Path = ROOT) -> list[Requirement]:
-    """Every package of an image: its lock and the wheels of its pins. Refuses a wheel whose hash is not known."""
+    """Every package of an image: its lock and the wheels of its pins. Refuses a wheel whose hash is not
+    known."""
     pins, lock = load(name, root), folder(name, root) / "requirements.lock"
     for wheel in pins.wheels:
         if wheel.sha256 is None:
-            raise UsageError(f"the {name} image's pin {wheel.name}=={wheel.version} has no sha256 ({wheel.status})",
-                             hint=f"run `pgolf image lock {name}` on a machine that reaches {wheel.url}, look at what "
-                                  "changed in pins.yaml, and commit it")
-    extra = [Requirement(canonicalize_name(wheel.name), wheel.version, "", frozenset([wheel.sha256]))
-             for wheel in pins.wheels if wheel.sha256]
+            raise UsageError(
+                f"the {name} image's pin {wheel.name}=={wheel.version} has no sha256 ({wheel.status})",
+                hint=f"run `pgolf image lock {name}` on a machine that reaches {wheel.url}, look at what "
+                "changed in pins.yaml, and commit it",
+            )
+    extra = [
+        Requirement(canonicalize_name(wheel.name), wheel.version, "", frozenset([wheel.sha256]))
+        for wheel in pins.wheels
+        if wheel.sha256
+    ]
     return [*read_lock(lock), *extra]
 
 
 def dockerfile_target(text: str, target: str) -> str:
-    """The instructions that `target` is made by: its stage, the stages that it builds on or copies from, and what
-    stands before the first stage. Comments and blank lines do not count. Raises KeyError for an unknown target."""
+    """The instructions that `target` is made by: its stage, the stages that it builds on or copies from, and
+    what stands before the first stage. Comments and blank lines do not count. Raises KeyError for an unknown
+    target."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     stages: dict[str, list[str]] = {"": []}
     current = ""
@@ -155,9 +176,14 @@ def dockerfile_target(text: str, target: str) -> str:
 def lock_sha256(name: str, root: Path = ROOT) -> str:
     """The lock's hash: every file of images/<name>/ by path and bytes, and the Dockerfile's part for it."""
     base = folder(name, root)
-    parts = {path.relative_to(base).as_posix(): path.read_bytes()
-             for path in base.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    parts["../Dockerfile"] = dockerfile_target((root / "Dockerfile").read_text(encoding="utf-8"), name).encode()
+    parts = {
+        path.relative_to(base).as_posix(): path.read_bytes()
+        for path in base.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    parts["../Dockerfile"] = dockerfile_target(
+        (root / "Dockerfile").read_text(encoding="utf-8"), name
+    ).encode()
     digest = hashlib.sha256()
     for path, content in sorted(parts.items()):
         digest.update(f"{path}\0{len(content)}\0".encode() + content)

@@ -3,9 +3,9 @@
     debootstrap --variant=minbase bookworm DIR                      has no Python: apt adds it, needs network
     debootstrap --variant=minbase --include=python3 bookworm DIR    has all that is needed; nothing is fetched
 
-The image carries the label `pgolf.rootfs`, the sha256 of the tar that was imported. Not covered: what the filesystem
-contains; whoever gives `--base` vouches for it, and the verdict names the image by its digest anyway.
-"""
+The image carries the label `pgolf.rootfs`, the sha256 of the tar that was imported. Not covered: what the
+filesystem contains; whoever gives `--base` vouches for it, and the verdict names the image by its digest
+anyway."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from harness.base.files import sha256_of
 from harness.runners.images.wheels import Interpreter
 
 EMPTIED = ("proc", "sys", "dev", "run", "tmp", "var/cache/apt", "var/lib/apt/lists")
-"""Folders kept, their content left out: the engine mounts the first ones itself, the last are apt's leftovers."""
+"""Folders kept, their content left out: the engine mounts the first ones itself, the last are apt's
+leftovers."""
 
 WITH_PYTHON = "debootstrap --variant=minbase --include=python3 bookworm DIR"
 
@@ -39,12 +40,17 @@ print(json.dumps([list(sys.version_info[:2]), platform.machine(), platform.libc_
 
 
 def ask(client: Any, image: str, command: list[str], **options: Any) -> tuple[int, str, str]:
-    """Run a command in a container of `image` without network; exit status, stdout, stderr. Always removed after."""
-    container = client.containers.create(image, command, entrypoint=[], network_mode="none", labels=LABELS, **options)
+    """Run a command in a container of `image` without network; exit status, stdout, stderr. Always removed
+    after."""
+    container = client.containers.create(
+        image, command, entrypoint=[], network_mode="none", labels=LABELS, **options
+    )
     try:
         container.start()
         status = int(container.wait()["StatusCode"])
-        said = [container.logs(stdout=one, stderr=not one).decode("utf-8", "replace") for one in (True, False)]
+        said = [
+            container.logs(stdout=one, stderr=not one).decode("utf-8", "replace") for one in (True, False)
+        ]
         return status, said[0], said[1]
     finally:
         container.remove(force=True)
@@ -60,7 +66,9 @@ def interpreter_of(client: Any, image: str) -> Interpreter | None:
             return None  # not even a shell
         raise
     if status:
-        raise UsageError(f"the base's python3 does not run: {complaint.strip()[-300:]}", hint=f"use {WITH_PYTHON}")
+        raise UsageError(
+            f"the base's python3 does not run: {complaint.strip()[-300:]}", hint=f"use {WITH_PYTHON}"
+        )
     if not said.strip():
         return None
     version, machine, (library, glibc) = json.loads(said)
@@ -85,7 +93,9 @@ def import_base(client: Any, source: Path, log: Callable[[str], None]) -> str:
         try:
             answer = client.api.import_image(src=str(tar), changes=[label])
         except APIError as error:
-            raise UsageError(f"{source}: the engine cannot import it ({error.explanation})", hint=NOT_A_ROOT) from error
+            raise UsageError(
+                f"{source}: the engine cannot import it ({error.explanation})", hint=NOT_A_ROOT
+            ) from error
     image = _status(answer, source)
     try:
         return image if interpreter_of(client, image) else _with_python(client, image, source, log)
@@ -96,6 +106,7 @@ def import_base(client: Any, source: Path, log: Callable[[str], None]) -> str:
 
 def pack(folder: Path, file: IO[bytes]) -> None:
     """Write a root filesystem as a tar: owners kept, the content of EMPTIED left out."""
+
     def keep(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         inside = member.name.removeprefix("./")
         return None if any(inside.startswith(f"{name}/") for name in EMPTIED) else member
@@ -104,8 +115,11 @@ def pack(folder: Path, file: IO[bytes]) -> None:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             tar.add(folder, arcname=".", filter=keep)
     except PermissionError as error:
-        raise UsageError(f"{error.filename}: not readable", hint="a root filesystem belongs to root: use sudo, or pack "
-                         f"it with `sudo tar -C {folder} -cf base.tar .` and give the tar") from error
+        raise UsageError(
+            f"{error.filename}: not readable",
+            hint="a root filesystem belongs to root: use sudo, or pack "
+            f"it with `sudo tar -C {folder} -cf base.tar .` and give the tar",
+        ) from error
 
 
 def _status(answer: str, source: Path) -> str:
@@ -113,8 +127,7 @@ def _status(answer: str, source: Path) -> str:
     for line in answer.splitlines():
         said = json.loads(line)
         if "error" in said:
-            raise UsageError(f"{source}: the engine cannot import it ({said['error']})",
-                             hint=NOT_A_ROOT)
+            raise UsageError(f"{source}: the engine cannot import it ({said['error']})", hint=NOT_A_ROOT)
         if str(said.get("status", "")).startswith("sha256:"):
             return str(said["status"])
     raise MachineFault(f"the engine did not say what it made of {source}: {answer[:200]!r}")
@@ -123,10 +136,13 @@ def _status(answer: str, source: Path) -> str:
 def _with_python(client: Any, image: str, source: Path, log: Callable[[str], None]) -> str:
     """Add Debian's python3 in a container with network, for a base that lacks it."""
     log("the base has no python3: apt-get install python3 in a container")
-    script = ("apt-get update && apt-get install -y --no-install-recommends python3 && apt-get clean "
-              "&& rm -rf /var/lib/apt/lists/*")
-    container = client.containers.create(image, ["sh", "-c", script], labels=LABELS,
-                                         environment={"DEBIAN_FRONTEND": "noninteractive"})
+    script = (
+        "apt-get update && apt-get install -y --no-install-recommends python3 && apt-get clean "
+        "&& rm -rf /var/lib/apt/lists/*"
+    )
+    container = client.containers.create(
+        image, ["sh", "-c", script], labels=LABELS, environment={"DEBIAN_FRONTEND": "noninteractive"}
+    )
     try:
         container.start()
         last = ""
@@ -134,11 +150,15 @@ def _with_python(client: Any, image: str, source: Path, log: Callable[[str], Non
             last = raw.decode("utf-8", "replace").strip() or last
             log(last)
         if container.wait()["StatusCode"]:
-            raise UsageError(f"{source}: it has no python3 and apt could not install it ({last[-300:]})",
-                             hint=f"make the base with it: {WITH_PYTHON}")
+            raise UsageError(
+                f"{source}: it has no python3 and apt could not install it ({last[-300:]})",
+                hint=f"make the base with it: {WITH_PYTHON}",
+            )
         return str(container.commit(changes='CMD ["sh"]').id)
     except APIError as error:
-        raise UsageError(f"{source}: it has no python3 and nothing to install it with ({error.explanation})",
-                         hint=f"make the base with it: {WITH_PYTHON}") from error
+        raise UsageError(
+            f"{source}: it has no python3 and nothing to install it with ({error.explanation})",
+            hint=f"make the base with it: {WITH_PYTHON}",
+        ) from error
     finally:
         container.remove(force=True)

@@ -1,9 +1,9 @@
-"""The wheels of an image: from a folder that somebody filled, or downloaded into the cache; by hash either way.
+"""The wheels of an image: from a folder that somebody filled, or downloaded into the cache; by hash either
+way.
 
-A wheel counts only when its hash stands in the lock, so neither the folder nor the index is trusted. Downloads go one
-wheel at a time into `partial/` and are moved when their hash is right: an interrupted download goes on where it was.
-Not covered: source distributions (never built, never used).
-"""
+A wheel counts only when its hash stands in the lock, so neither the folder nor the index is trusted.
+Downloads go one wheel at a time into `partial/` and are moved when their hash is right: an interrupted
+download goes on where it was. Not covered: source distributions (never built, never used)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ OLDEST_GLIBC_MINOR = 17
 
 
 class Interpreter(NamedTuple):
-    """The Python inside an image: version as (major, minor), machine (`x86_64`, `aarch64`), glibc as (2, minor)."""
+    """The Python inside an image: version as (major, minor), machine (`x86_64`, `aarch64`), glibc as (2,
+    minor)."""
 
     version: tuple[int, int]
     machine: str
@@ -42,55 +43,78 @@ class Interpreter(NamedTuple):
     def platforms(self) -> list[str]:
         """Wheel platforms that run here, newest first."""
         minors = range(self.glibc[1], OLDEST_GLIBC_MINOR - 1, -1)
-        return [*(f"manylinux_2_{minor}_{self.machine}" for minor in minors),
-                f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
+        return [
+            *(f"manylinux_2_{minor}_{self.machine}" for minor in minors),
+            f"manylinux2014_{self.machine}",
+            f"linux_{self.machine}",
+        ]
 
     @property
     def tags(self) -> set[Tag]:
-        return {*cpython_tags(self.version, platforms=self.platforms),
-                *compatible_tags(self.version, f"cp{self.version[0]}{self.version[1]}", self.platforms)}
+        return {
+            *cpython_tags(self.version, platforms=self.platforms),
+            *compatible_tags(self.version, f"cp{self.version[0]}{self.version[1]}", self.platforms),
+        }
 
     @property
     def environment(self) -> dict[str, str]:
         """What a requirement's marker is evaluated against."""
         python = f"{self.version[0]}.{self.version[1]}"
-        return {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux",
-                "platform_system": "Linux", "platform_machine": self.machine, "os_name": "posix",
-                "platform_python_implementation": "CPython", "implementation_name": "cpython"}
+        return {
+            "python_version": python,
+            "python_full_version": f"{python}.0",
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "platform_machine": self.machine,
+            "os_name": "posix",
+            "platform_python_implementation": "CPython",
+            "implementation_name": "cpython",
+        }
 
 
 def candidates(folder: Path, requirement: Requirement, interpreter: Interpreter) -> list[Path]:
-    """Wheels in `folder` that claim to be this requirement and fit this Python; their hashes are not looked at."""
+    """Wheels in `folder` that claim to be this requirement and fit this Python; their hashes are not looked
+    at."""
     fitting = []
     for path in sorted(folder.glob("*.whl")):
         try:
             name, version, _, tags = parse_wheel_filename(path.name)
         except InvalidWheelFilename:
             continue
-        if (canonicalize_name(name) == requirement.name and SpecifierSet(f"=={requirement.version}").contains(version)
-                and tags & interpreter.tags):
+        if (
+            canonicalize_name(name) == requirement.name
+            and SpecifierSet(f"=={requirement.version}").contains(version)
+            and tags & interpreter.tags
+        ):
             fitting.append(path)
     return fitting
 
 
 def _good(folder: Path, requirement: Requirement, interpreter: Interpreter) -> Path | None:
-    """The wheel with a hash of the lock, or None where no wheel is there. Raises UsageError for a wrong hash."""
+    """The wheel with a hash of the lock, or None where no wheel is there. Raises UsageError for a wrong
+    hash."""
     found = {path: sha256_of(path) for path in candidates(folder, requirement, interpreter)}
     for path, digest in found.items():
         if digest in requirement.sha256s:
             return path
     for path, digest in found.items():
-        expected = ", ".join(sorted(requirement.sha256s)[:2]) + (" ..." if len(requirement.sha256s) > 2 else "")
-        raise UsageError(f"{path}: its sha256 is not in the lock\n  found    {digest}\n  expected {expected}",
-                         hint="delete the file and get it again from a source you trust; if the lock should admit it, "
-                              "make the lock again with images/relock.py")
+        expected = ", ".join(sorted(requirement.sha256s)[:2]) + (
+            " ..." if len(requirement.sha256s) > 2 else ""
+        )
+        raise UsageError(
+            f"{path}: its sha256 is not in the lock\n  found    {digest}\n  expected {expected}",
+            hint="delete the file and get it again from a source you trust; if the lock should admit it, "
+            "make the lock again with images/relock.py",
+        )
     return None
 
 
 def from_folder(folder: Path, needed: list[Requirement], interpreter: Interpreter) -> list[Path]:
     """The wheels of every requirement from a folder; raises UsageError that names all that are missing."""
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder of wheels", hint="leave out --wheels to have them downloaded")
+        raise UsageError(
+            f"{folder}: no such folder of wheels", hint="leave out --wheels to have them downloaded"
+        )
     chosen, missing = [], []
     for requirement in needed:
         path = _good(folder, requirement, interpreter)
@@ -100,14 +124,22 @@ def from_folder(folder: Path, needed: list[Requirement], interpreter: Interprete
             chosen.append(path)
     if missing:
         python = ".".join(map(str, interpreter.version))
-        raise UsageError(f"{folder}: no wheel for Python {python} on {interpreter.machine} of {', '.join(missing)}",
-                         hint=f"pip download --no-deps --only-binary=:all: --python-version {python} "
-                              f"--platform {interpreter.platforms[0]} --dest {folder} {' '.join(missing)}")
+        raise UsageError(
+            f"{folder}: no wheel for Python {python} on {interpreter.machine} of {', '.join(missing)}",
+            hint=f"pip download --no-deps --only-binary=:all: --python-version {python} "
+            f"--platform {interpreter.platforms[0]} --dest {folder} {' '.join(missing)}",
+        )
     return chosen
 
 
-def downloaded(name: str, lock: str, needed: list[Requirement], interpreter: Interpreter, extra: list[Wheel],
-               log: Callable[[str], None]) -> list[Path]:
+def downloaded(
+    name: str,
+    lock: str,
+    needed: list[Requirement],
+    interpreter: Interpreter,
+    extra: list[Wheel],
+    log: Callable[[str], None],
+) -> list[Path]:
     """The wheels of every requirement from the cache under PGOLF_HOME, downloading what is missing."""
     python = ".".join(map(str, interpreter.version))
     folder = paths.home() / "wheels" / f"{name}-{lock[:12]}-cp{python}-{interpreter.machine}"
@@ -124,8 +156,10 @@ def downloaded(name: str, lock: str, needed: list[Requirement], interpreter: Int
                 _pip_download(requirement, interpreter, folder / "partial")
             path = _good(folder / "partial", requirement, interpreter)
             if path is None:
-                raise MachineFault(f"the download of {requirement.name}=={requirement.version} left no wheel that fits",
-                                   hint=f"look into {folder / 'partial'}")
+                raise MachineFault(
+                    f"the download of {requirement.name}=={requirement.version} left no wheel that fits",
+                    hint=f"look into {folder / 'partial'}",
+                )
             path = path.replace(folder / path.name)
         chosen.append(path)
     return chosen
@@ -135,19 +169,42 @@ def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Pa
     """One wheel by pip, which checks the hash too; raises MachineFault with pip's own last words."""
     listing = folder / "requirement.txt"
     listing.write_text(requirement.text(), encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--only-binary=:all:", "--require-hashes",
-               "--disable-pip-version-check", "--dest", str(folder), "--implementation", "cp",
-               "--python-version", ".".join(map(str, interpreter.version)),
-               *(option for platform in interpreter.platforms for option in ("--platform", platform)),
-               "--requirement", str(listing)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                          env={**os.environ, "PIP_NO_INPUT": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-qq",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+        "--disable-pip-version-check",
+        "--dest",
+        str(folder),
+        "--implementation",
+        "cp",
+        "--python-version",
+        ".".join(map(str, interpreter.version)),
+        *(option for platform in interpreter.platforms for option in ("--platform", platform)),
+        "--requirement",
+        str(listing),
+    ]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PIP_NO_INPUT": "1"},
+    )
     if done.returncode:
         said = (done.stderr or done.stdout).strip()[-600:]
         hint = "is the package index reachable? what is already here is kept; or give a folder with --wheels"
         if requirement.name == "torch":
-            hint += ("; the CPU builds of torch are in the PyTorch project's own CPU index: name it in "
-                     "PIP_EXTRA_INDEX_URL")
+            hint += (
+                "; the CPU builds of torch are in the PyTorch project's own CPU index: name it in "
+                "PIP_EXTRA_INDEX_URL"
+            )
         raise MachineFault(f"pip could not get {requirement.name}=={requirement.version}: {said}", hint=hint)
 
 
@@ -166,9 +223,8 @@ def fetch(url: str, path: Path) -> None:
 def fill_in(pins_file: Path, wheel: Wheel) -> str:
     """Download a wheel whose hash nobody has written down and put its sha256 into pins.yaml; returns it.
 
-    That makes later builds repeatable, not the wheel trustworthy: its status stays as it is. Raises MachineFault where
-    the file cannot be had, UsageError where pins.yaml has no line to fill.
-    """
+    That makes later builds repeatable, not the wheel trustworthy: its status stays as it is. Raises
+    MachineFault where the file cannot be had, UsageError where pins.yaml has no line to fill."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / wheel.file
         fetch(wheel.url, path)
@@ -177,7 +233,9 @@ def fill_in(pins_file: Path, wheel: Wheel) -> str:
     entry = re.compile(rf"(- name: {re.escape(wheel.name)}\n(?:(?!- name:).*\n)*?\s+sha256: )null\b")
     filled, count = entry.subn(rf"\g<1>{digest}", text)
     if count != 1:
-        raise UsageError(f"{pins_file}: no `sha256: null` under {wheel.name}", hint=f"write sha256: {digest} there")
+        raise UsageError(
+            f"{pins_file}: no `sha256: null` under {wheel.name}", hint=f"write sha256: {digest} there"
+        )
     partial = pins_file.with_suffix(".part")
     partial.write_text(filled, encoding="utf-8")
     partial.replace(pins_file)

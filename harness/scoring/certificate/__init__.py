@@ -1,4 +1,5 @@
-"""The certificate of a score: with 99 % confidence, at most G bits per byte of it are unearned (docs/certificate.md).
+"""The certificate of a score: with 99 % confidence, at most G bits per byte of it are unearned
+(docs/certificate.md).
 
     floor.py        the judge's own causal prices of the text
     coins.py        which tokens to ask: Scored, Plan, draw

@@ -1,15 +1,14 @@
 """The tests that accuse: did the scorer gain by means that a strict predictor does not have?
 
-An accusation needs that every kind of honest noise is ruled out which the test knows: symmetric noise, independent between
-blocks (chunks for a program that adapts; a few probes each for one that does not); skewed noise of the witnesses' own, or
-of one noisy program that all three are; noise that is skewed and costs nothing on average; adaptation that went another
-way, which the blind rows at the borders show as well. Each is ruled out at LEVEL, so that three tests over two looks
-falsely accuse once in ten thousand certificates. What is beyond the noise and yet cannot be proved is `unknown`, with what
-would decide it. A second witness's difference from the first widens a tolerance or withholds an accusation; it never
-lowers G (bound.py), since the contestant controls it.
-Not covered: which of the conditions a gain broke; gains below the noise, which G charges; a scorer whose own noise is
-skewed and earns.
-"""
+An accusation needs that every kind of honest noise is ruled out which the test knows: symmetric noise,
+independent between blocks (chunks for a program that adapts; a few probes each for one that does not); skewed
+noise of the witnesses' own, or of one noisy program that all three are; noise that is skewed and costs
+nothing on average; adaptation that went another way, which the blind rows at the borders show as well. Each
+is ruled out at LEVEL, so that three tests over two looks falsely accuse once in ten thousand certificates.
+What is beyond the noise and yet cannot be proved is `unknown`, with what would decide it. A second witness's
+difference from the first widens a tolerance or withholds an accusation; it never lowers G (bound.py), since
+the contestant controls it. Not covered: which of the conditions a gain broke; gains below the noise, which G
+charges; a scorer whose own noise is skewed and earns."""
 
 from __future__ import annotations
 
@@ -23,15 +22,15 @@ from harness.scoring.certificate.responses import BoundaryPair
 from harness.scoring.certificate.sampling import Floats
 
 Outcome = Literal["pass", "fail", "unknown"]
-LEVEL = 2.0 ** -16
-ROW_TOLERANCE = 1e-3        # |logsumexp| of a row; float32 logits stay below 1e-4
-OFFSET_NATS = 1e-3          # a mean below this accuses nobody, G charges it: a fifth of the challenge's margin
+LEVEL = 2.0**-16
+ROW_TOLERANCE = 1e-3  # |logsumexp| of a row; float32 logits stay below 1e-4
+OFFSET_NATS = 1e-3  # a mean below this accuses nobody, G charges it: a fifth of the challenge's margin
 SPIKE_NATS = 1.0
-BOUNDARY_NATS = 0.05          # no arithmetic noise explains more (bf16 rows differ by 0.02)
+BOUNDARY_NATS = 0.05  # no arithmetic noise explains more (bf16 rows differ by 0.02)
 STRAY_BOUNDARIES = 0.1
 SPREAD_NATS = 0.05
 MANY_BLOCKS = 1024
-LARGEST_NATS = 8.0          # one gain counts for no more in a mean
+LARGEST_NATS = 8.0  # one gain counts for no more in a mean
 SUSPICIOUS = 1e-3
 
 
@@ -46,7 +45,8 @@ class Test(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Gains:
-    """Unfloored d = witness - claim, nats, at the probes that were answered; d2_P from a second witness, else d1_P itself."""
+    """Unfloored d = witness - claim, nats, at the probes that were answered; d2_P from a second witness, else
+    d1_P itself."""
 
     positions_P: npt.NDArray[np.int64]
     d1_P: Floats
@@ -62,7 +62,8 @@ class Gains:
 
 
 def blocks(positions_P: npt.NDArray[np.int64], chunk_tokens: int, adapts: bool) -> npt.NDArray[np.int64]:
-    """A block for each probe, counted from 0: its chunk where the program adapts, else runs of at least one probe."""
+    """A block for each probe, counted from 0: its chunk where the program adapts, else runs of at least one
+    probe."""
     if adapts:
         return np.unique(positions_P // chunk_tokens, return_inverse=True)[1].astype(np.int64)
     return np.arange(len(positions_P)) * min(MANY_BLOCKS, len(positions_P)) // max(len(positions_P), 1)
@@ -88,29 +89,32 @@ def binomial(up: int, down: int) -> float:
 
 
 def student(values: Floats) -> float:
-    """One-sided p of a mean above 0, never below that of as many fair coins that all fall alike; 1 below three values."""
+    """One-sided p of a mean above 0, never below that of as many fair coins that all fall alike; 1 below
+    three values."""
     from scipy import stats
 
     if len(values) < 3 or values.mean() <= 0:
         return 1.0
     error = values.std(ddof=1) / np.sqrt(len(values))
-    return max(float(stats.t.sf(values.mean() / error, len(values) - 1)) if error > 0 else 0.0, 0.5 ** len(values))
+    return max(
+        float(stats.t.sf(values.mean() / error, len(values) - 1)) if error > 0 else 0.0, 0.5 ** len(values)
+    )
 
 
 def mean_test(gains: Gains, boundaries: list[BoundaryPair]) -> Test:
     """Is the mean gain above what arithmetic can do? By blocks, each d clipped so that no single one decides.
 
-    It fails where four views of it agree: the clipped mean by its own spread, the means of the blocks, the plain mean (noise
-    that is skewed has a clipped mean, and no plain one), and where the program adapts the blocks against the blind rows.
-    """
+    It fails where four views of it agree: the clipped mean by its own spread, the means of the blocks, the
+    plain mean (noise that is skewed has a clipped mean, and no plain one), and where the program adapts the
+    blocks against the blind rows."""
     from scipy import stats
 
     tau = max(scale_of(gains.d1_P), scale_of(gains.repeat_P), 1e-3)
     clip = 8 * tau
     d_P = np.minimum(0.5 * (gains.d1_P + gains.d2_P), LARGEST_NATS)
     x_P, repeat_P = np.clip(d_P, -clip, clip), np.clip(gains.repeat_P, -clip, clip)
-    # A witness noisier than the scorer pays half its variance more: log-probabilities are concave. Asked twice it shows
-    # that variance, unless its arithmetic repeats and is another one than the scorer's.
+    # A witness noisier than the scorer pays half its variance more: log-probabilities are concave. Asked
+    # twice it shows that variance, unless its arithmetic repeats and is another one than the scorer's.
     shown = OFFSET_NATS + float(repeat_P.var()) / 4
     offset = max(shown, OFFSET_NATS + float(np.clip(gains.d1_P, -clip, clip).var()) / 2)
     count_B = np.bincount(gains.blocks_P)
@@ -125,30 +129,59 @@ def mean_test(gains: Gains, boundaries: list[BoundaryPair]) -> Test:
     p_shown, p_within, p_between = beyond(shown), beyond(offset), student(x_B - offset)
     p_plain = student(np.bincount(gains.blocks_P, d_P) / count_B - shown)
     p_blind = student(against_blind(gains, boundaries, clip) - offset) if gains.adapts else 0.0
-    numbers = {"mean_nats": mean, "offset_nats": offset, "shown_nats": shown, "error_nats": error, "p_within": p_within,
-               "p_shown": p_shown, "p_between": p_between, "p_plain": p_plain, "p_blind": p_blind if gains.adapts else None,
-               "blocks": len(x_B)}
+    numbers = {
+        "mean_nats": mean,
+        "offset_nats": offset,
+        "shown_nats": shown,
+        "error_nats": error,
+        "p_within": p_within,
+        "p_shown": p_shown,
+        "p_between": p_between,
+        "p_plain": p_plain,
+        "p_blind": p_blind if gains.adapts else None,
+        "blocks": len(x_B),
+    }
     text = f"mean gain {mean:+.5f} nats over {len(x_P):,} probes in {len(x_B):,} blocks (arithmetic explains {offset:.5f})"
     if max(p_within, p_between, p_plain, p_blind) < LEVEL:
         return Test("mean", "fail", text, numbers)
     if max(p_within, p_between, p_plain) < LEVEL:
-        return Test("mean", "unknown", text + "; too few blind rows, or too unlike, to rule out that it adapted another way",
-                    numbers)
+        return Test(
+            "mean",
+            "unknown",
+            text + "; too few blind rows, or too unlike, to rule out that it adapted another way",
+            numbers,
+        )
     if p_within < LEVEL:
-        return Test("mean", "unknown", text + "; too few blocks, or too unlike, to rule out noise that they share", numbers)
+        return Test(
+            "mean",
+            "unknown",
+            text + "; too few blocks, or too unlike, to rule out noise that they share",
+            numbers,
+        )
     if min(p_shown, p_plain) < LEVEL:
-        return Test("mean", "unknown", text + f", {float(d_P.mean()):+.5f} with nothing clipped; the same question asked twice "
-                    f"explains {shown:.5f}: the witness computes otherwise than the scorer, or knows less", numbers)
+        return Test(
+            "mean",
+            "unknown",
+            text + f", {float(d_P.mean()):+.5f} with nothing clipped; the same question asked twice "
+            f"explains {shown:.5f}: the witness computes otherwise than the scorer, or knows less",
+            numbers,
+        )
     return Test("mean", "pass", text, numbers)
 
 
 def against_blind(gains: Gains, boundaries: list[BoundaryPair], clip: float) -> Floats:
-    """For each chunk, the mean clipped gain of its probes less that of the blind row at its border, nats. Both come from one
-    state of the program: where scorer and witness adapted apart, as far as it may be, both show it alike."""
+    """For each chunk, the mean clipped gain of its probes less that of the blind row at its border, nats.
+    Both come from one state of the program: where scorer and witness adapted apart, as far as it may be, both
+    show it alike."""
     if not boundaries or not len(gains.d1_P):
         return np.zeros(0)
     starts = np.array([boundary.position for boundary in boundaries])
-    blind = np.array([min(boundary.witness_nats, LARGEST_NATS) - min(boundary.scorer_nats, LARGEST_NATS) for boundary in boundaries])
+    blind = np.array(
+        [
+            min(boundary.witness_nats, LARGEST_NATS) - min(boundary.scorer_nats, LARGEST_NATS)
+            for boundary in boundaries
+        ]
+    )
     chunk_P = np.searchsorted(starts, gains.positions_P, side="right") - 1
     inside = chunk_P >= 0
     count_C = np.bincount(chunk_P[inside], minlength=len(starts))
@@ -161,16 +194,17 @@ def against_blind(gains: Gains, boundaries: list[BoundaryPair], clip: float) -> 
 def skewed(gains: Gains, threshold: float) -> float:
     """p of so many gains above the threshold in both witnesses, under noise that need not be symmetric.
 
-    If it is the witnesses' alone, each errs for itself, upwards at most as often as not: at most a third of the probes that
-    lie above in one of them then lie above in both. If scorer and witnesses are one noisy program, each of the three is as
-    often far below the other two. The larger p of the two.
-    """
+    If it is the witnesses' alone, each errs for itself, upwards at most as often as not: at most a third of
+    the probes that lie above in one of them then lie above in both. If scorer and witnesses are one noisy
+    program, each of the three is as often far below the other two. The larger p of the two."""
     from scipy import stats
 
     d1_P, d2_P, repeat_P = gains.d1_P, gains.d2_P, gains.repeat_P
     both = int((np.minimum(d1_P, d2_P) > threshold).sum())
     either = int((np.maximum(d1_P, d2_P) > threshold).sum())
-    lowest = int((np.maximum(d1_P, repeat_P) < -threshold).sum() + (np.maximum(d2_P, -repeat_P) < -threshold).sum())
+    lowest = int(
+        (np.maximum(d1_P, repeat_P) < -threshold).sum() + (np.maximum(d2_P, -repeat_P) < -threshold).sum()
+    )
     return max(float(stats.binom.sf(both - 1, trials, 1 / 3)) for trials in (either, both + lowest))
 
 
@@ -190,15 +224,25 @@ def sign_test(gains: Gains) -> Test:
         by_block = binomial(int((net_B > 0).sum()), int((net_B < 0).sum()))
         by_probe = binomial(int(up_P.sum()), int(down_P.sum()))
         p_skewed = skewed(gains, factor * tau)
-        numbers = {"threshold_nats": factor * tau, "up": int(up_P.sum()), "down": int(down_P.sum()),
-                   "blocks_up": int((net_B > 0).sum()), "blocks_down": int((net_B < 0).sum()), "p_blocks": by_block,
-                   "p_probes": by_probe, "p_skewed": p_skewed, "p_mean": p_mean}
+        numbers = {
+            "threshold_nats": factor * tau,
+            "up": int(up_P.sum()),
+            "down": int(down_P.sum()),
+            "blocks_up": int((net_B > 0).sum()),
+            "blocks_down": int((net_B < 0).sum()),
+            "p_blocks": by_block,
+            "p_probes": by_probe,
+            "p_skewed": p_skewed,
+            "p_mean": p_mean,
+        }
         if best is None or (max(by_block, p_skewed), by_block, by_probe) < best[:3]:
             best = (max(by_block, p_skewed), by_block, by_probe, numbers)
     assert best is not None
     uneven, by_block, by_probe, numbers = best
-    text = (f"{numbers['up']:,} probes lie more than {numbers['threshold_nats']:.3f} nats above the claim, "
-            f"{numbers['down']:,} below it")
+    text = (
+        f"{numbers['up']:,} probes lie more than {numbers['threshold_nats']:.3f} nats above the claim, "
+        f"{numbers['down']:,} below it"
+    )
     if uneven < LEVEL / 3 and p_mean < LEVEL:
         return Test("sign", "fail", text, numbers)
     if by_block < LEVEL / 3:
@@ -225,7 +269,14 @@ def spike_test(gains: Gains) -> Test:
     up = int(up_P.sum())
     p, p_skewed = binomial(up, down), skewed(gains, size)
     where = [int(position) for position in gains.positions_P[up_P][:8]]
-    numbers = {"threshold_nats": size, "up": up, "down": down, "p": p, "p_skewed": p_skewed, "positions": where}
+    numbers = {
+        "threshold_nats": size,
+        "up": up,
+        "down": down,
+        "p": p,
+        "p_skewed": p_skewed,
+        "positions": where,
+    }
     text = f"{up:,} single gains above {size:.2f} nats, {down:,} single losses as large"
     if max(p, p_skewed) <= LEVEL:
         return Test("spikes", "fail", text, numbers)
@@ -235,37 +286,70 @@ def spike_test(gains: Gains) -> Test:
 
 
 def outlier_test(gains: Gains, size: float) -> Test:
-    """Tokens that cost suspiciously little beside the judge's own price: they never convict, they ask for a second look."""
+    """Tokens that cost suspiciously little beside the judge's own price: they never convict, they ask for a
+    second look."""
     up_P = np.minimum(gains.d1_P, gains.d2_P) > size
     where = [int(position) for position in gains.positions_P[up_P][:8]]
     numbers = {"threshold_nats": size, "asked": len(gains.d1_P), "up": int(up_P.sum()), "positions": where}
     if not where:
-        return Test("suspects", "pass", f"the {len(gains.d1_P):,} tokens furthest below the judge's price are confirmed", numbers)
-    return Test("suspects", "unknown", f"{int(up_P.sum()):,} of the {len(gains.d1_P):,} tokens furthest below the judge's price "
-                f"cost the witness over {size:.2f} nats more, the first at {', '.join(map(str, where))}", numbers)
+        return Test(
+            "suspects",
+            "pass",
+            f"the {len(gains.d1_P):,} tokens furthest below the judge's price are confirmed",
+            numbers,
+        )
+    return Test(
+        "suspects",
+        "unknown",
+        f"{int(up_P.sum()):,} of the {len(gains.d1_P):,} tokens furthest below the judge's price "
+        f"cost the witness over {size:.2f} nats more, the first at {', '.join(map(str, where))}",
+        numbers,
+    )
 
 
 def boundary_test(boundaries: list[BoundaryPair], gains: Gains) -> Test:
-    """The scorer's blind rows are a free control: where more than one in ten of the witness's differ by more than the same
-    question asked twice does, it is not the program that scored."""
+    """The scorer's blind rows are a free control: where more than one in ten of the witness's differ by more
+    than the same question asked twice does, it is not the program that scored."""
     allowed = BOUNDARY_NATS + (float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0)
-    apart = [boundary for boundary in boundaries if not abs(boundary.witness_nats - boundary.scorer_nats) <= allowed]
+    apart = [
+        boundary
+        for boundary in boundaries
+        if not abs(boundary.witness_nats - boundary.scorer_nats) <= allowed
+    ]
     worst = max((abs(boundary.witness_nats - boundary.scorer_nats) for boundary in boundaries), default=0.0)
-    numbers = {"borders": len(boundaries), "apart": len(apart), "allowed_nats": allowed, "largest_nats": min(worst, 1e3),
-               "positions": [boundary.position for boundary in apart[:8]]}
+    numbers = {
+        "borders": len(boundaries),
+        "apart": len(apart),
+        "allowed_nats": allowed,
+        "largest_nats": min(worst, 1e3),
+        "positions": [boundary.position for boundary in apart[:8]],
+    }
     if len(apart) > STRAY_BOUNDARIES * len(boundaries):
-        return Test("borders", "unknown", f"at {len(apart)} of {len(boundaries)} borders the witness's row is up to {worst:.3f} "
-                    "nats off the scorer's blind one: the witness is not the program that scored", numbers)
-    return Test("borders", "pass", f"{len(boundaries) - len(apart)} of {len(boundaries)} blind rows of the scorer match the witness's "
-                f"(largest difference {worst:.1e} nats)", numbers)
+        return Test(
+            "borders",
+            "unknown",
+            f"at {len(apart)} of {len(boundaries)} borders the witness's row is up to {worst:.3f} "
+            "nats off the scorer's blind one: the witness is not the program that scored",
+            numbers,
+        )
+    return Test(
+        "borders",
+        "pass",
+        f"{len(boundaries) - len(apart)} of {len(boundaries)} blind rows of the scorer match the witness's "
+        f"(largest difference {worst:.1e} nats)",
+        numbers,
+    )
 
 
 def spread_test(gains: Gains) -> Test:
-    """A scorer that imitates a slow predictor, or knows more than its witness, matches it on average or on most tokens, and
-    not token by token. Root mean squares, so that a few large differences show as well as many small ones."""
+    """A scorer that imitates a slow predictor, or knows more than its witness, matches it on average or on
+    most tokens, and not token by token. Root mean squares, so that a few large differences show as well as
+    many small ones."""
     spread, repeat = rms(gains.d1_P), rms(gains.repeat_P)
     numbers = {"spread_nats": spread, "repeat_nats": repeat if gains.twice else None}
-    text = f"d spreads by {spread:.2e} nats" + (f", the same question asked twice by {repeat:.2e}" if gains.twice else "")
+    text = f"d spreads by {spread:.2e} nats" + (
+        f", the same question asked twice by {repeat:.2e}" if gains.twice else ""
+    )
     if spread > SPREAD_NATS + 4 * repeat:
         return Test("spread", "unknown", text + ": the witness is not the program that scored", numbers)
     return Test("spread", "pass", text, numbers)
@@ -275,14 +359,25 @@ def row_test(logsumexp_P: Floats) -> Test:
     """Is every row a distribution? NaN: no row came; inf: not a row of finite numbers."""
     came = logsumexp_P[~np.isnan(logsumexp_P)]
     broken = int((~np.isfinite(came)).sum())
-    worst = float(came[np.isfinite(came)][np.argmax(np.abs(came[np.isfinite(came)]))]) if len(came) > broken else 0.0
+    worst = (
+        float(came[np.isfinite(came)][np.argmax(np.abs(came[np.isfinite(came)]))])
+        if len(came) > broken
+        else 0.0
+    )
     numbers = {"rows": len(came), "broken": broken, "largest_logsumexp": worst}
     if broken or abs(worst) > ROW_TOLERANCE:
-        return Test("rows", "fail", f"of {len(came):,} rows {broken:,} are not finite, and the worst sums to exp({worst:.2e}) "
-                    f"instead of 1 (tolerance {ROW_TOLERANCE:g} nats)", numbers)
+        return Test(
+            "rows",
+            "fail",
+            f"of {len(came):,} rows {broken:,} are not finite, and the worst sums to exp({worst:.2e}) "
+            f"instead of 1 (tolerance {ROW_TOLERANCE:g} nats)",
+            numbers,
+        )
     if not len(came):
         return Test("rows", "unknown", "no row came", numbers)
-    return Test("rows", "pass", f"{len(came):,} rows sum to 1 (largest |logsumexp| {abs(worst):.1e})", numbers)
+    return Test(
+        "rows", "pass", f"{len(came):,} rows sum to 1 (largest |logsumexp| {abs(worst):.1e})", numbers
+    )
 
 
 def _split(values_P: Floats, blocks_P: npt.NDArray[np.int64]) -> list[Floats]:

@@ -1,8 +1,9 @@
 """The judge's own predictor: an adaptive n-gram that prices every token from the text before it alone.
 
-The certificate mixes a small share of it into the witness's rows, which bounds what any one token can have gained
-(bound.py). So it must be causal and normalised, cheap on 62 million tokens, and need not be good: each nat that it is
-worse makes G about a tenth larger. Interpolated absolute discounting (Ney, Essen and Kneser 1994), counts so far only:
+The certificate mixes a small share of it into the witness's rows, which bounds what any one token can have
+gained (bound.py). So it must be causal and normalised, cheap on 62 million tokens, and need not be good: each
+nat that it is worse makes G about a tenth larger. Interpolated absolute discounting (Ney, Essen and Kneser
+1994), counts so far only:
 
     P_0(x) = (n(x) + 1/2) / (t + V/2)                         Krichevsky and Trofimov
     P_k(x) = (max(n(ctx x) - D, 0) + D s(ctx) P_k-1(x)) / n(ctx)    s: distinct tokens seen after ctx; P_k-1 where n = 0
@@ -19,16 +20,21 @@ DISCOUNT = 0.75
 ORDER = 2
 
 
-def probabilities(tokens_T: npt.NDArray[np.uint16], vocab_size: int, order: int = ORDER) -> npt.NDArray[np.float64]:
+def probabilities(
+    tokens_T: npt.NDArray[np.uint16], vocab_size: int, order: int = ORDER
+) -> npt.NDArray[np.float64]:
     """b_T: the probability of each token of the stream given those before it; b_0 is 1 / vocab_size.
 
-    Every number lies in (0, 1], and over all tokens that could stand at a place they sum to 1. `order` is the number of
-    tokens of context. 0.5 to 1 s of CPU a million tokens.
-    """
+    Every number lies in (0, 1], and over all tokens that could stand at a place they sum to 1. `order` is the
+    number of tokens of context. 0.5 to 1 s of CPU a million tokens."""
     tokens = tokens_T.astype(np.int64)
     n_tokens = len(tokens)
-    assert vocab_size ** (order + 1) < 2 ** 62, f"{order} tokens of context over {vocab_size} entries do not fit a key"
-    assert n_tokens == 0 or int(tokens.max()) < vocab_size, f"token {int(tokens.max())} of a vocabulary of {vocab_size}"
+    assert vocab_size ** (order + 1) < 2**62, (
+        f"{order} tokens of context over {vocab_size} entries do not fit a key"
+    )
+    assert n_tokens == 0 or int(tokens.max()) < vocab_size, (
+        f"token {int(tokens.max())} of a vocabulary of {vocab_size}"
+    )
     b_T = (_earlier(tokens_T)[0] + 0.5) / (np.arange(n_tokens) + 0.5 * vocab_size)
     context, base = np.zeros(n_tokens, np.int64), 1
     for length in range(1, order + 1):
@@ -38,12 +44,18 @@ def probabilities(tokens_T: npt.NDArray[np.uint16], vocab_size: int, order: int 
     return b_T
 
 
-def _discount(b_T: npt.NDArray[np.float64], context_T: npt.NDArray[np.int64], tokens_T: npt.NDArray[np.int64],
-              vocab_size: int) -> None:
+def _discount(
+    b_T: npt.NDArray[np.float64],
+    context_T: npt.NDArray[np.int64],
+    tokens_T: npt.NDArray[np.int64],
+    vocab_size: int,
+) -> None:
     """Sharpen the lower order's probabilities by the counts of a longer context, in place."""
     seen_pair, _ = _earlier(context_T * vocab_size + tokens_T)
     seen, by_context = _earlier(context_T)
-    new = (seen_pair == 0)[by_context].cumsum() - (seen_pair == 0)[by_context]  # distinct pairs before, over all contexts
+    new = (seen_pair == 0)[by_context].cumsum() - (seen_pair == 0)[
+        by_context
+    ]  # distinct pairs before, over all contexts
     starts = np.flatnonzero(seen[by_context] == 0)
     distinct = np.empty(len(b_T), np.int64)
     distinct[by_context] = new - np.repeat(new[starts], np.diff(np.append(starts, len(b_T))))
@@ -56,7 +68,7 @@ def _earlier(keys_T: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int64], np
     """How often each key stood before its place, and the stable order that sorts the keys."""
     order = np.argsort(keys_T, kind="stable")
     ordered = keys_T[order]
-    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))[:len(ordered)]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))[: len(ordered)]
     counts = np.empty(len(ordered), np.int64)
     counts[order] = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.append(starts, len(ordered))))
     return counts, order

@@ -1,4 +1,5 @@
-"""What the witness said, as the certificate takes it: one number a row, made by the judge from the row itself."""
+"""What the witness said, as the certificate takes it: one number a row, made by the judge from the row
+itself."""
 
 from __future__ import annotations
 
@@ -16,15 +17,19 @@ class Responses:
     """One witness over a plan's asked_P, in their order.
 
     nats_P: -ln of the true token's probability under its row, renormalised in float64 (+inf where that is 0).
-    logsumexp_P: of the row as it came; NaN where no row came, +inf where the row was not a row of finite numbers.
-    """
+    logsumexp_P: of the row as it came; NaN where no row came, +inf where the row was not a row of finite
+    numbers."""
 
     nats_P: Floats
     logsumexp_P: Floats
 
     def __post_init__(self) -> None:
-        assert self.nats_P.shape == self.logsumexp_P.shape, f"{self.nats_P.shape} nats, {self.logsumexp_P.shape} sums"
-        assert not np.isnan(self.nats_P[np.isfinite(self.logsumexp_P)]).any(), "a row that was answered has no nats"
+        assert self.nats_P.shape == self.logsumexp_P.shape, (
+            f"{self.nats_P.shape} nats, {self.logsumexp_P.shape} sums"
+        )
+        assert not np.isnan(self.nats_P[np.isfinite(self.logsumexp_P)]).any(), (
+            "a row that was answered has no nats"
+        )
 
     @property
     def answered_P(self) -> npt.NDArray[np.bool_]:
@@ -37,7 +42,8 @@ class Responses:
 
 
 class BoundaryPair(NamedTuple):
-    """The first token of a chunk: what the scorer's row and the witness's row, both given blind, cost there, in nats."""
+    """The first token of a chunk: what the scorer's row and the witness's row, both given blind, cost there,
+    in nats."""
 
     position: int
     scorer_nats: float

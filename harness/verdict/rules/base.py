@@ -1,7 +1,8 @@
-"""What a rule is: an id, the condition it bears on, where it comes from, and a check from evidence to a finding.
+"""What a rule is: an id, the condition it bears on, where it comes from, and a check from evidence to a
+finding.
 
-A check looks only at what the judge measured. A finding says pass, fail or unknown, the numbers and places that decide
-it, and what it does not cover. Not covered: what follows from all findings together (verdict.py).
+A check looks only at what the judge measured. A finding says pass, fail or unknown, the numbers and places
+that decide it, and what it does not cover. Not covered: what follows from all findings together (verdict.py).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Evidence(NamedTuple):
 
     @property
     def shortened(self) -> float | None:
-        """The train clock in seconds where it is shorter than the profile's; None where it is the profile's own."""
+        """The train clock in seconds where it is shorter than the profile's; None where it is the profile's
+        own."""
         seconds = self.limits.train_seconds
         return seconds if seconds < PROFILES[self.profile].train_seconds else None
 
@@ -68,22 +70,44 @@ class Rule(NamedTuple):
 def finding(rule: Rule, evidence: Evidence) -> dict[str, Any]:
     """The rule's finding as verdict.json holds it."""
     judged = rule.check(evidence)
-    return {"rule": rule.id, "condition": rule.condition, "outcome": judged.outcome, "evidence": judged.evidence,
-            "not_covered": rule.not_covered, "source": rule.source, "limit": judged.limit}
+    return {
+        "rule": rule.id,
+        "condition": rule.condition,
+        "outcome": judged.outcome,
+        "evidence": judged.evidence,
+        "not_covered": rule.not_covered,
+        "source": rule.source,
+        "limit": judged.limit,
+    }
 
 
 def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> CheckResult | None:
-    """The failures that the referee recorded under `rule_ids`, as one judgement; None where there are none."""
-    found = [(record.seed, attempt) for record in evidence.seeds for attempt in record.attempts
-             if attempt.outcome in ("failed", "over_limit") and attempt.rule in rule_ids]
+    """The failures that the referee recorded under `rule_ids`, as one judgement; None where there are
+    none."""
+    found = [
+        (record.seed, attempt)
+        for record in evidence.seeds
+        for attempt in record.attempts
+        if attempt.outcome in ("failed", "over_limit") and attempt.rule in rule_ids
+    ]
     if not found:
         return None
-    lines = [f"seed {seed}, {attempt.stage}: {(attempt.message or '').splitlines()[0]}" for seed, attempt in found]
+    lines = [
+        f"seed {seed}, {attempt.stage}: {(attempt.message or '').splitlines()[0]}" for seed, attempt in found
+    ]
     return CheckResult("fail", "; ".join(lines), any(attempt.outcome == "over_limit" for _, attempt in found))
 
 
 def ended_early(evidence: Evidence, stage: StageName, what: str) -> str:
-    """`what` of a stage that were interrupted or that the machine ended, as the end of a sentence; empty for none."""
-    count = sum(attempt.stage == stage and attempt.outcome in ("interrupted", "machine")
-                for record in evidence.seeds for attempt in record.attempts)
-    return f"; {count} {what} that were interrupted or met a machine fault are listed in run.json" if count else ""
+    """`what` of a stage that were interrupted or that the machine ended, as the end of a sentence; empty for
+    none."""
+    count = sum(
+        attempt.stage == stage and attempt.outcome in ("interrupted", "machine")
+        for record in evidence.seeds
+        for attempt in record.attempts
+    )
+    return (
+        f"; {count} {what} that were interrupted or met a machine fault are listed in run.json"
+        if count
+        else ""
+    )

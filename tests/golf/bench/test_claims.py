@@ -1,4 +1,5 @@
-"""Claims: shapes that are trained, intervals and outcomes, packing beside packing, and a training that goes on."""
+"""Claims: shapes that are trained, intervals and outcomes, packing beside packing, and a training that goes
+on."""
 
 from __future__ import annotations
 
@@ -18,12 +19,22 @@ from golf.storage import arrays
 
 V = 64
 TINY = {
-    "model": {"layers": 2, "width": 32, "heads": 2, "kv_heads": 1, "mlp_hidden": 64, "xsa_last": 1, "bigram_buckets": 32,
-              "bigram_dim": 8, "ve_dim": 8, "ve_layers": [1]},
+    "model": {
+        "layers": 2,
+        "width": 32,
+        "heads": 2,
+        "kv_heads": 1,
+        "mlp_hidden": 64,
+        "xsa_last": 1,
+        "bigram_buckets": 32,
+        "bigram_dim": 8,
+        "ve_dim": 8,
+        "ve_layers": [1],
+    },
     "train": {"batch_tokens": 128, "seq_len": 16},
     "stats": {"hessian_batches": 2, "row_score_every": 1},
     "quant": {"fp16_limit": 500},
-}  # fmt: skip
+}
 SUBJECT = ROTATED._replace(changes=TINY, times=1)
 
 
@@ -93,8 +104,9 @@ def test_ways_to_pack_are_compared_on_the_same_weights_and_rows(bench):
     fine, coarse = bench.weigh(SUBJECT, bits=8), bench.weigh(SUBJECT, bits=3)
     assert coarse.squared_error > 100 * fine.squared_error > 0
     assert coarse.n_bytes < fine.n_bytes < half.n_bytes
-    assert abs(paired(bench.nats(SUBJECT, bits=8) - raw_N, bench.text).mean) < abs(paired(bench.nats(SUBJECT, bits=2) - raw_N,
-                                                                                          bench.text).mean)  # fmt: skip
+    assert abs(paired(bench.nats(SUBJECT, bits=8) - raw_N, bench.text).mean) < abs(
+        paired(bench.nats(SUBJECT, bits=2) - raw_N, bench.text).mean
+    )
 
 
 def test_the_payload_is_what_the_compressor_gets(bench):
@@ -112,8 +124,14 @@ def test_an_interval_covers_the_sum_of_differences_at_its_rate():
     assert 0.92 < np.mean([each.low < truth < each.high for each in found]) < 0.98
 
 
-@pytest.mark.parametrize(("interval", "expected"), [
-    (Interval(-0.002, 0.001), "holds"), (Interval(0.002, 0.001), "fails"), (Interval(0.0005, 0.001), "undecided")])
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        (Interval(-0.002, 0.001), "holds"),
+        (Interval(0.002, 0.001), "fails"),
+        (Interval(0.0005, 0.001), "undecided"),
+    ],
+)
 def test_a_claim_of_less_holds_or_fails_only_with_its_whole_interval(interval, expected):
     assert claims.outcome(interval.low, interval.high) == expected
 
@@ -121,7 +139,9 @@ def test_a_claim_of_less_holds_or_fails_only_with_its_whole_interval(interval, e
 def test_a_portrait_tells_a_heavy_tail_from_a_normal_one_and_what_lies_under_the_floor(bench):
     own = bench.trained(SUBJECT)
     random = torch.Generator().manual_seed(0)
-    weights = {name: 0.1 * torch.randn(weight.shape, generator=random) for name, weight in own.weights.items()}
+    weights = {
+        name: 0.1 * torch.randn(weight.shape, generator=random) for name, weight in own.weights.items()
+    }
     name = "blocks.1.mlp.up.weight"
     weights[name][:, 0] *= 40
     found = compression.describe_tensor(Trained(own.config, weights, own.stats))
@@ -134,7 +154,10 @@ def test_a_portrait_tells_a_heavy_tail_from_a_normal_one_and_what_lies_under_the
 
 def test_every_claim_on_packing_is_tested_on_small_subjects(course, tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "ROTATED", SUBJECT)
-    low_rank = {**TINY, "model": {"layers": 2, "width": 32, "heads": 2, "kv_heads": 1, "mlp_hidden": 64, "q_rank": 8}}
+    low_rank = {
+        **TINY,
+        "model": {"layers": 2, "width": 32, "heads": 2, "kv_heads": 1, "mlp_hidden": 64, "q_rank": 8},
+    }
     plain = {**low_rank, "train": {**TINY["train"], "qat_bits": 0}}
     looped = {**plain, "model": {**low_rank["model"], "layers": 1, "loop_layers": [0], "loop_passes": 1}}
     for name, changes in (("QUANTISED", low_rank), ("PLAIN", plain), ("LAYERS_SHARED", looped)):
@@ -155,7 +178,9 @@ def test_what_was_packed_or_scored_once_is_not_done_again(bench, monkeypatch):
 
 
 def test_settings_and_folders_of_no_use_end_in_a_line_and_not_in_a_traceback(tmp_path, capsys):
-    for words, said in ((["--data", tmp_path, "--work", tmp_path], "no train_"),
-                        (["--data", tmp_path, "--work", tmp_path, "--steps", 0], "--steps 0")):
+    for words, said in (
+        (["--data", tmp_path, "--work", tmp_path], "no train_"),
+        (["--data", tmp_path, "--work", tmp_path, "--steps", 0], "--steps 0"),
+    ):
         assert claims.main([str(word) for word in words]) == 2
         assert said in capsys.readouterr().err

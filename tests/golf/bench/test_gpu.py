@@ -1,4 +1,5 @@
-"""The GPU checks at tiny sizes on a CPU: each measures what it says, a failure is a row, and no GPU claims nothing."""
+"""The GPU checks at tiny sizes on a CPU: each measures what it says, a failure is a row, and no GPU claims
+nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from golf.bench.gpu import Check, Row
 from golf.model.kernels import ATTENTION
 from golf.recipe.config import load
 
-PLACE = Place(torch.device("cpu"), torch.float32, compiled=False, steps=2, warm_up=1, attention_shape=(1, 160, 4, 2, 8))
+PLACE = Place(
+    torch.device("cpu"), torch.float32, compiled=False, steps=2, warm_up=1, attention_shape=(1, 160, 4, 2, 8)
+)
 V = 64
 TINY = """
 model: {layers: 4, width: 16, heads: 2, kv_heads: 1, mlp_hidden: 16, loop_layers: [1, 2], loop_passes: 1}
@@ -76,8 +79,13 @@ def test_an_overhead_is_the_ratio_of_two_step_times():
 
 def test_evaluation_and_adaptation_give_rates_and_seconds_for_the_whole_split(monkeypatch):
     monkeypatch.setitem(checks.FULL_VALIDATION, V, 8000)
-    for (passed,) in (checks.sliding("tiny", load(TINY), V, 2, PLACE), checks.adaptation("tiny", load(TINY), V, PLACE)):
-        assert passed.numbers["projected_seconds"] == pytest.approx(1000 / passed.numbers["tokens_per_second"])
+    for (passed,) in (
+        checks.sliding("tiny", load(TINY), V, 2, PLACE),
+        checks.adaptation("tiny", load(TINY), V, PLACE),
+    ):
+        assert passed.numbers["projected_seconds"] == pytest.approx(
+            1000 / passed.numbers["tokens_per_second"]
+        )
 
 
 def well() -> list[Passed]:
@@ -93,8 +101,12 @@ def badly(how: str) -> list[Passed]:
 
 
 def test_what_fails_dies_or_hangs_is_a_row_and_the_others_run_all_the_same():
-    listed = [Check("wrong", partial(badly, "raises"), 60), Check("dead", partial(badly, "dies"), 60),
-              Check("slow", partial(badly, "hangs"), 0.5), Check("good", well, 60)]  # fmt: skip
+    listed = [
+        Check("wrong", partial(badly, "raises"), 60),
+        Check("dead", partial(badly, "dies"), 60),
+        Check("slow", partial(badly, "hangs"), 0.5),
+        Check("good", well, 60),
+    ]
     rows = gpu.results(listed, 300)
     assert [row.name for row in rows] == ["wrong", "dead", "slow", "a", "b"]
     assert [row.passed for row in rows] == [False, False, False, True, True]

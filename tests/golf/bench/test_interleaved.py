@@ -64,7 +64,10 @@ def dies(pipe: Connection) -> None:
 def test_a_race_ends_when_all_have_delivered():
     field = [Contestant(name, 1, two_steps, (name,)) for name in "ab"]
     interleaved.race(field, 60.0, lambda line: None)
-    assert [each.reports[-1].weights is not None and list(each.reports[-1].weights) for each in field] == [["a"], ["b"]]
+    assert [each.reports[-1].weights is not None and list(each.reports[-1].weights) for each in field] == [
+        ["a"],
+        ["b"],
+    ]
     assert all(each.reports[0].steps == 0 and each.reports[-1].steps == 2 for each in field)
 
 

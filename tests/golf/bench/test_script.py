@@ -14,8 +14,14 @@ def standing_in() -> str:
     """A text in which each patch's own lines stand as often as they should."""
     patches = script.EVERYWHERE + script.ON_CPU + script.IN_FLOAT32 + script.UNCOMPILED
     longer = [p for p in patches if not any(p[0] in q[0] and p is not q for q in patches)]
-    return "".join((old + "\n") * times for old, _, times in longer if "device_type" not in old and "dtype=" not in old) + \
-        'torch.autocast(device_type="cuda", dtype=torch.bfloat16, enabled=True)\n' * 3
+    return (
+        "".join(
+            (old + "\n") * times
+            for old, _, times in longer
+            if "device_type" not in old and "dtype=" not in old
+        )
+        + 'torch.autocast(device_type="cuda", dtype=torch.bfloat16, enabled=True)\n' * 3
+    )
 
 
 def test_without_a_path_or_a_file_or_with_another_version_it_is_skipped(tmp_path):
@@ -63,13 +69,24 @@ def test_the_script_runs_its_main_with_the_settings_the_clock_and_the_receiver(m
 
 def test_weights_of_the_script_get_the_names_of_golf():
     theirs = {
-        "tok_emb.weight", "skip_weights", "blocks.0.attn.c_q.weight", "blocks.0.attn.c_k.weight", "blocks.0.attn.c_v.weight",
-        "blocks.0.attn.proj.weight", "blocks.0.attn.q_gain", "blocks.0.mlp.fc.weight", "blocks.0.mlp.proj.weight",
-        "blocks.0.attn_scale", "blocks.0.mlp_scale", "blocks.0.resid_mix",
-    }  # fmt: skip
+        "tok_emb.weight",
+        "skip_weights",
+        "blocks.0.attn.c_q.weight",
+        "blocks.0.attn.c_k.weight",
+        "blocks.0.attn.c_v.weight",
+        "blocks.0.attn.proj.weight",
+        "blocks.0.attn.q_gain",
+        "blocks.0.mlp.fc.weight",
+        "blocks.0.mlp.proj.weight",
+        "blocks.0.attn_scale",
+        "blocks.0.mlp_scale",
+        "blocks.0.resid_mix",
+    }
     from golf.bench.work import model_of
 
-    ours = {n for n, _ in model_of(load("model: {layers: 2}\n"), 64).named_parameters() if "blocks.1" not in n}
+    ours = {
+        n for n, _ in model_of(load("model: {layers: 2}\n"), 64).named_parameters() if "blocks.1" not in n
+    }
     assert {contestants.golf_name(name) for name in theirs} == ours
 
 

@@ -47,11 +47,16 @@ def test_recurrence_costs_its_visits():
     model = work.model_of(load(RICH), V)
     longer, shorter = (work.flops_per_token(model, plan, T) for plan in (model.plan, model.first_plan))
     assert longer > shorter
-    assert work.attention_flops(model, model.plan, T) / work.attention_flops(model, model.first_plan, T) == len(model.plan) / 4
+    assert (
+        work.attention_flops(model, model.plan, T) / work.attention_flops(model, model.first_plan, T)
+        == len(model.plan) / 4
+    )
 
 
 def test_newton_schulz_of_a_square_matrix_is_three_products_an_iteration():
-    model = work.model_of(load("model: {layers: 1, width: 8, heads: 1, kv_heads: 1, mlp_hidden: 8, skips: false}\n"), V)
+    model = work.model_of(
+        load("model: {layers: 1, width: 8, heads: 1, kv_heads: 1, mlp_hidden: 8, skips: false}\n"), V
+    )
     assert work.muon_flops(model, 5) == 6 * 5 * 3 * 2 * 8**3
 
 

@@ -1,4 +1,5 @@
-"""The learners: what they learn from, by which rule, and that it helps. The stage around them is in test_score.py."""
+"""The learners: what they learn from, by which rule, and that it helps. The stage around them is in
+test_score.py."""
 
 from __future__ import annotations
 
@@ -73,8 +74,12 @@ def by_hand(model, cfg: AdaptConfig, stream: list[Chunk]) -> None:
     momenta = [torch.zeros_like(parameter) for parameter in parameters]
     for chunk in stream:
         for _ in range(cfg.epochs):
-            for ids_BT, truth_BT in zip(*(x.split(cfg.batch_rows) for x in sequences(chunk, cfg.seq_len)), strict=True):
-                loss = functional.cross_entropy(model(ids_BT).flatten(0, 1), truth_BT.flatten(), ignore_index=NO_TARGET)
+            for ids_BT, truth_BT in zip(
+                *(x.split(cfg.batch_rows) for x in sequences(chunk, cfg.seq_len)), strict=True
+            ):
+                loss = functional.cross_entropy(
+                    model(ids_BT).flatten(0, 1), truth_BT.flatten(), ignore_index=NO_TARGET
+                )
                 gradients = torch.autograd.grad(loss, parameters)
                 norm = sum(gradient.square().sum() for gradient in gradients).sqrt()
                 with torch.no_grad():
@@ -83,7 +88,9 @@ def by_hand(model, cfg: AdaptConfig, stream: list[Chunk]) -> None:
                         parameter -= rate(cfg.lr, chunk.number, N_CHUNKS) * momentum
 
 
-@pytest.mark.parametrize("changes", [{}, {"clip": 1e9}, {"momentum": 0.0, "batch_rows": 3}, {"seq_len": 24}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"clip": 1e9}, {"momentum": 0.0, "batch_rows": 3}, {"seq_len": 24}], ids=str
+)
 def test_test_time_training_is_sgd_with_momentum_kept_from_chunk_to_chunk(changes):
     model = lively(CONFIG)
     twin = copy.deepcopy(model)
@@ -100,7 +107,11 @@ def test_every_parameter_is_trained():
     model = lively(CONFIG)
     before = state(model)
     weight_descent(model).adapt(chunks(words(CHUNK))[0])
-    still = [name for (name, now), then in zip(model.named_parameters(), before, strict=True) if torch.equal(now, then)]
+    still = [
+        name
+        for (name, now), then in zip(model.named_parameters(), before, strict=True)
+        if torch.equal(now, then)
+    ]
     assert not still
 
 
@@ -120,8 +131,10 @@ def test_three_ranks_learn_what_one_does_even_where_a_step_has_fewer_rows(batch_
     models = [copy.deepcopy(alone) for _ in range(3)]
     chunk, meeting = chunks(words(CHUNK))[0], Meeting(3)
     weight_descent(alone, batch_rows=batch_rows).adapt(chunk)
-    learners = [weight_descent(model, ThreadRanks(rank, 3, ALONE.device, meeting), batch_rows=batch_rows)
-                for rank, model in enumerate(models)]  # fmt: skip
+    learners = [
+        weight_descent(model, ThreadRanks(rank, 3, ALONE.device, meeting), batch_rows=batch_rows)
+        for rank, model in enumerate(models)
+    ]
     threads = [threading.Thread(target=learner.adapt, args=(chunk,)) for learner in learners]
     for thread in threads:
         thread.start()
@@ -133,7 +146,9 @@ def test_three_ranks_learn_what_one_does_even_where_a_step_has_fewer_rows(batch_
         assert torch.equal(others[0], others[2])
 
 
-def random_pass(seed: int = 0, rows: int = 3, targets: int = 8) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def random_pass(
+    seed: int = 0, rows: int = 3, targets: int = 8
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """logits_BSV, truth_BS, and scored_BS with one window scored in part."""
     random = torch.Generator().manual_seed(seed)
     logits_BSV = torch.randn(rows, targets, V, generator=random)
@@ -170,18 +185,35 @@ def test_a_bias_that_predicts_the_frequencies_stays_as_it_is():
     assert learner.gradient_V.abs().max() == 0  # nothing scored, nothing learned
 
 
-def scored_and_learned(tokens: np.ndarray, cfg: AdaptConfig, config: Config = CONFIG, compiled: bool = False) -> list[float]:
+def scored_and_learned(
+    tokens: np.ndarray, cfg: AdaptConfig, config: Config = CONFIG, compiled: bool = False
+) -> list[float]:
     """Mean nats of each chunk of a stream, learning from each once it is scored."""
     model, score = lively(config), config.score
     forward = torch.compile(model, dynamic=False, backend="aot_eager") if compiled else model
-    adaptation = Adaptation(forward, model.parameters(), cfg, vocab_size=V, n_tokens=len(tokens), chunk_tokens=CHUNK,
-                            ranks=ALONE, micro_tokens=1 << 16)  # fmt: skip
-    predictor = Predictor(adaptation.biased(model), window=score.window, stride=score.stride, batch=score.batch_windows,
-                          full=adaptation.biased(forward))  # fmt: skip
+    adaptation = Adaptation(
+        forward,
+        model.parameters(),
+        cfg,
+        vocab_size=V,
+        n_tokens=len(tokens),
+        chunk_tokens=CHUNK,
+        ranks=ALONE,
+        micro_tokens=1 << 16,
+    )
+    predictor = Predictor(
+        adaptation.biased(model),
+        window=score.window,
+        stride=score.stride,
+        batch=score.batch_windows,
+        full=adaptation.biased(forward),
+    )
     tail, means = TokenBuffer(0, tokens), []
     for chunk in chunks(tokens):
         start = chunk.number * CHUNK
-        means.append(float(predictor.nats(tail, start, start + len(chunk.tokens), watch=adaptation.watch).mean()))
+        means.append(
+            float(predictor.nats(tail, start, start + len(chunk.tokens), watch=adaptation.watch).mean())
+        )
         adaptation.adapt(chunk)
     return means
 
@@ -215,8 +247,19 @@ def test_a_rehearsal_leaves_nothing_behind():
     model = lively(CONFIG)
     twin = copy.deepcopy(model)
     before = state(model)
-    both, fresh = (Adaptation(each, each.parameters(), CONFIG.adapt, vocab_size=V, n_tokens=N_CHUNKS * CHUNK,
-                              chunk_tokens=CHUNK, ranks=ALONE, micro_tokens=1 << 16) for each in (model, twin))  # fmt: skip
+    both, fresh = (
+        Adaptation(
+            each,
+            each.parameters(),
+            CONFIG.adapt,
+            vocab_size=V,
+            n_tokens=N_CHUNKS * CHUNK,
+            chunk_tokens=CHUNK,
+            ranks=ALONE,
+            micro_tokens=1 << 16,
+        )
+        for each in (model, twin)
+    )
     logits_BSV, truth_BS, scored_BS = random_pass()
     both.watch(torch.log_softmax(logits_BSV, -1), truth_BS, scored_BS)
     both.rehearse(words(CHUNK))
@@ -225,9 +268,13 @@ def test_a_rehearsal_leaves_nothing_behind():
         adaptation.watch(torch.log_softmax(logits_BSV, -1), truth_BS, scored_BS)
         adaptation.adapt(chunks(words(CHUNK))[0])
     assert torch.equal(both.bias.beta_V, fresh.bias.beta_V)
-    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(model.parameters(), twin.parameters(), strict=True)
+    )
 
 
 def test_a_chunk_too_short_for_one_row_is_an_error_and_not_a_silent_pause():
     with pytest.raises(ValueError, match=r"adapt\.seq_len 16: a chunk has only 8 tokens"):
-        Adaptation(None, [], CONFIG.adapt, vocab_size=V, n_tokens=100, chunk_tokens=8, ranks=ALONE, micro_tokens=1)
+        Adaptation(
+            None, [], CONFIG.adapt, vocab_size=V, n_tokens=100, chunk_tokens=8, ranks=ALONE, micro_tokens=1
+        )

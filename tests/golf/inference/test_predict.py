@@ -125,7 +125,9 @@ def test_a_tail_keeps_what_a_window_needs_and_forgets_the_rest():
     for start in range(0, 200, 7):
         tail.reveal(tokens[start : start + 7], keep=p.window)
         assert len(tail.tokens) <= 16 + 7
-        np.testing.assert_allclose(p.row(tail), by_the_rule(np.append(tokens, 0), tail.stop, 16, 4), atol=2e-6)
+        np.testing.assert_allclose(
+            p.row(tail), by_the_rule(np.append(tokens, 0), tail.stop, 16, 4), atol=2e-6
+        )
     with pytest.raises(ValueError, match="tokens kept begin at"):
         p.row(TokenBuffer(190, tokens[190:]))
     with pytest.raises(ValueError, match="lie outside"):

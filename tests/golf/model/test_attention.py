@@ -1,4 +1,5 @@
-"""Attention: every kernel that runs here equals the definition; exclusive self-attention does what its name says."""
+"""Attention: every kernel that runs here equals the definition; exclusive self-attention does what its name
+says."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ def test_kernels_of_the_cpu_equal_the_definition_and_have_its_gradients(name, qu
 
 
 def test_blocks_in_bfloat16_are_near_the_definition_as_plain_sdpa_is():
-    shapes, towards = [(2, 300, 4, 16), (2, 300, 2, 16), (2, 300, 2, 16)], some(2, 300, 4, 16, seed=3).bfloat16()
+    shapes, towards = (
+        [(2, 300, 4, 16), (2, 300, 2, 16), (2, 300, 2, 16)],
+        some(2, 300, 4, 16, seed=3).bfloat16(),
+    )
     inputs = [some(*shape, seed=i).bfloat16().requires_grad_() for i, shape in enumerate(shapes)]
     exact = [x.detach().float().requires_grad_() for x in inputs]
     expected = torch.autograd.grad(attend_reference(*exact), exact, towards.float())

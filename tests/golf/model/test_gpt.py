@@ -1,4 +1,5 @@
-"""The whole model: published parameter counts, a twin from the formulas, the shortcut for the last positions."""
+"""The whole model: published parameter counts, a twin from the formulas, the shortcut for the last
+positions."""
 
 from __future__ import annotations
 
@@ -26,14 +27,35 @@ def n_parameters(cfg: ModelConfig, vocab_size: int) -> int:
 
 SHAPES = {
     "naive baseline": (ModelConfig(), 1024, 17_059_912),
-    "#586": (ModelConfig(layers=11, mlp_hidden=1536, attn_gate=True, smear=True, bigram_buckets=2048, ve_dim=128,
-                         ve_layers=(9, 10)), 1024, 27_038_810),
-    "#1493": (ModelConfig(layers=11, mlp_hidden=2048, skip_gates=True, loop_layers=(3, 4, 5), parallel_last=4,
-                          xsa_last=11), 8192, 35_944_536),
+    "#586": (
+        ModelConfig(
+            layers=11,
+            mlp_hidden=1536,
+            attn_gate=True,
+            smear=True,
+            bigram_buckets=2048,
+            ve_dim=128,
+            ve_layers=(9, 10),
+        ),
+        1024,
+        27_038_810,
+    ),
+    "#1493": (
+        ModelConfig(
+            layers=11, mlp_hidden=2048, skip_gates=True, loop_layers=(3, 4, 5), parallel_last=4, xsa_last=11
+        ),
+        8192,
+        35_944_536,
+    ),
     "#316": (ModelConfig(layers=12, q_rank=128, overtone=True, phase_mix=True), 1024, 20_999_264),
-}  # fmt: skip
-SUBMISSIONS = {"naive-baseline": "naive baseline", "hadamard-ve128": "#586", "sp8192-parres-ttt": "#1493",
-               "sp8192-hadamard-awq": "#1493", "lowrank-q-qat": "#316"}  # fmt: skip
+}
+SUBMISSIONS = {
+    "naive-baseline": "naive baseline",
+    "hadamard-ve128": "#586",
+    "sp8192-parres-ttt": "#1493",
+    "sp8192-hadamard-awq": "#1493",
+    "lowrank-q-qat": "#316",
+}
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -49,8 +71,11 @@ def test_the_recipes_of_the_submissions_have_these_shapes(name):
     assert n_parameters(load(recipe, "record").model, vocab_size) == expected
 
 
-def baseline(state: dict[str, torch.Tensor], ids: torch.Tensor, layers: int, heads: int, groups: int) -> torch.Tensor:
-    """The naive baseline of the challenge from its formulas, one position of one row at a time, no shared code."""
+def baseline(
+    state: dict[str, torch.Tensor], ids: torch.Tensor, layers: int, heads: int, groups: int
+) -> torch.Tensor:
+    """The naive baseline of the challenge from its formulas, one position of one row at a time, no shared
+    code."""
     width = state["tok_emb.weight"].shape[1]
     size = width // heads
 
@@ -86,9 +111,13 @@ def baseline(state: dict[str, torch.Tensor], ids: torch.Tensor, layers: int, hea
                 x = x + state["skip_weights"][i - layers // 2] * saved.pop()
             here = {key.removeprefix(f"blocks.{i}."): value for key, value in state.items()}
             x = here["resid_mix"][0] * x + here["resid_mix"][1] * x0
-            at = {name: here[f"attn.{name}.weight"] for name in ("q", "k", "v", "out")} | {"gain": here["attn.q_gain"]}
+            at = {name: here[f"attn.{name}.weight"] for name in ("q", "k", "v", "out")} | {
+                "gain": here["attn.q_gain"]
+            }
             x = x + here["attn_scale"] * attention(norm(x), at)
-            x = x + here["mlp_scale"] * (F.relu(norm(x) @ here["mlp.up.weight"].T) ** 2 @ here["mlp.down.weight"].T)
+            x = x + here["mlp_scale"] * (
+                F.relu(norm(x) @ here["mlp.up.weight"].T) ** 2 @ here["mlp.down.weight"].T
+            )
             if i < layers // 2:
                 saved.append(x)
         logits.append(30 * torch.tanh(norm(x) @ state["tok_emb.weight"].T / 30))
@@ -110,7 +139,9 @@ def test_the_last_positions_alone_have_the_same_logits(name):
     for plan in (model.plan, model.first_plan):
         whole = model(ids, plan=plan)
         for last in (1, 5, 19, 20):
-            torch.testing.assert_close(model(ids, last=last, plan=plan), whole[:, -last:], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                model(ids, last=last, plan=plan), whole[:, -last:], atol=1e-4, rtol=1e-4
+            )
 
 
 @torch.no_grad()
@@ -118,7 +149,9 @@ def test_inputs_name_the_module_whose_input_each_weight_multiplies():
     model, ids = lively(load(FULL)), some_ids(2, 20)
     inputs, seen = model.inputs(), {}
     for name, module in inputs.items():
-        module.register_forward_pre_hook(lambda module, args, name=name: seen.setdefault(name, []).append(args[0]))
+        module.register_forward_pre_hook(
+            lambda module, args, name=name: seen.setdefault(name, []).append(args[0])
+        )
     logits = model(ids)
     looked_up = {"bigram.table.weight", "value_embedding.table.weight", "skip_weights", "skip_gates"}
     matrices = {n for n, w in model.named_parameters() if w.ndim == 2 and not n.endswith("resid_mix")}
@@ -131,7 +164,9 @@ def test_inputs_name_the_module_whose_input_each_weight_multiplies():
     torch.testing.assert_close(30 * torch.tanh(head / 30), logits, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("part", ["blocks.0.mlp.up", "blocks.1.attn.q_up", "blocks.4.attn.out", "value_embedding.proj"])
+@pytest.mark.parametrize(
+    "part", ["blocks.0.mlp.up", "blocks.1.attn.q_up", "blocks.4.attn.out", "value_embedding.proj"]
+)
 def test_what_a_weight_passes_through_takes_its_place_in_the_forward(part):
     model, doubled, ids = lively(load(FULL)), lively(load(FULL)), some_ids(2, 20)
     before = model(ids)
@@ -148,7 +183,8 @@ def test_what_a_weight_passes_through_takes_its_place_in_the_forward(part):
 
 
 def test_a_compiled_forward_follows_the_plan_and_what_weights_pass_through():
-    """The trap of #315, #374 and #414: their compiled graphs kept the flag of the first trace, and rounded nothing."""
+    """The trap of #315, #374 and #414: their compiled graphs kept the flag of the first trace, and rounded
+    nothing."""
     torch._dynamo.reset()
     text = FULL.replace("layers: 5", "layers: 3").replace("ve_layers: [3, 4]", "ve_layers: [2]")
     config, ids = load(text.replace("loop_layers: [1, 2]", "loop_layers: [1]")), some_ids(2, 20)
@@ -166,7 +202,12 @@ def test_a_compiled_forward_follows_the_plan_and_what_weights_pass_through():
         return [logits.detach(), *(p.grad.clone() for p in model.parameters())]
 
     outcomes = []
-    for through, plan in ((None, model.first_plan), (None, model.plan), (grid, model.plan), (None, model.first_plan)):
+    for through, plan in (
+        (None, model.first_plan),
+        (None, model.plan),
+        (grid, model.plan),
+        (None, model.first_plan),
+    ):
         for block in model.blocks:
             block.attn.out.through = block.mlp.up.through = through
         expected = gradients(model, plan)
@@ -205,7 +246,9 @@ def test_matrices_start_orthogonal_and_output_projections_at_zero():
     initialise(model, config.model, 0)
     up = model.blocks[0].mlp.up.weight
     torch.testing.assert_close(up.T @ up, torch.eye(32), atol=1e-5, rtol=0)
-    assert not any(p.any() for n, p in model.named_parameters() if n.endswith(("attn.out.weight", "mlp.down.weight")))
+    assert not any(
+        p.any() for n, p in model.named_parameters() if n.endswith(("attn.out.weight", "mlp.down.weight"))
+    )
 
 
 def test_a_parameter_without_a_rule_is_an_error():

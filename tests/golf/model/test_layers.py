@@ -25,7 +25,9 @@ def test_rms_norm_equals_torchs_own():
 def test_rms_norm_has_the_gradients_of_its_definition(shape):
     inputs = [3 * some(4, 5, 6, 32).requires_grad_(), (1 + some(4, *shape, seed=1)[0]).requires_grad_()]
     towards = some(4, 5, 6, 32, seed=2)
-    found, expected = (torch.autograd.grad(norm(*inputs), inputs, towards) for norm in (rms_norm, norm_by_definition))
+    found, expected = (
+        torch.autograd.grad(norm(*inputs), inputs, towards) for norm in (rms_norm, norm_by_definition)
+    )
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -39,10 +41,14 @@ def test_rms_norm_of_zeros_is_zero_and_its_gradient_finite():
 
 def test_rms_norm_in_bfloat16_has_gradients_as_exact_as_autograd_derives():
     x, towards = some(4, 50, 64).bfloat16(), some(4, 50, 64, seed=1).bfloat16()
-    exact, written, derived = (x.to(dtype).requires_grad_() for dtype in (torch.float64, torch.bfloat16, torch.bfloat16))
+    exact, written, derived = (
+        x.to(dtype).requires_grad_() for dtype in (torch.float64, torch.bfloat16, torch.bfloat16)
+    )
     expected = torch.autograd.grad(norm_by_definition(exact, torch.ones(())), exact, towards.double())[0]
     found = torch.autograd.grad(rms_norm(written), written, towards)[0]
-    plain = torch.autograd.grad(norm_by_definition(derived.float(), torch.ones(())).bfloat16(), derived, towards)[0]
+    plain = torch.autograd.grad(
+        norm_by_definition(derived.float(), torch.ones(())).bfloat16(), derived, towards
+    )[0]
     assert found.dtype == torch.bfloat16
     assert (found - expected).norm() < 1.2 * (plain - expected).norm()
 

@@ -52,10 +52,13 @@ def steps(variant: str, gradients: list[torch.Tensor], momentum: float) -> list[
     return seen
 
 
-@pytest.mark.parametrize(("variant", "mixed"), [
-    ("lerp", lambda m, a, b: m * (1 - m) * a + (1 - m) * b),
-    ("nesterov", lambda m, a, b: b + m * (m * a + b)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("variant", "mixed"),
+    [
+        ("lerp", lambda m, a, b: m * (1 - m) * a + (1 - m) * b),
+        ("nesterov", lambda m, a, b: b + m * (m * a + b)),
+    ],
+)
 def test_momentum_mixes_gradients_as_its_variant_says(variant, mixed):
     a, b = some(8, 12), some(8, 12, seed=1)
     expected = newton_schulz(mixed(0.9, a, b)[None])[0]
@@ -67,7 +70,9 @@ def test_decay_is_decoupled_and_tall_matrices_step_further():
     weight.grad = some(16, 4)
     update = newton_schulz(weight.grad[None])[0]
     Muon([weight], variant="nesterov", decay=0.5, steps=5).step(0.1, 0.0)
-    torch.testing.assert_close(weight.detach(), torch.ones(16, 4) * 0.95 - 0.1 * 2 * update, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        weight.detach(), torch.ones(16, 4) * 0.95 - 0.1 * 2 * update, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_equalised_rows_have_norm_one_and_keep_their_direction_and_empty_rows_stay_empty():
@@ -113,14 +118,25 @@ def test_the_shares_of_several_ranks_add_up_to_the_step_of_one():
             barrier.wait()
             tensor.copy_(sum(parts))
             barrier.wait()
+
         return all_reduce
 
     copies = [copy.deepcopy(start) for _ in range(world)]
     for matrices in copies:
         for p, q in zip(matrices, start, strict=True):
             p.grad = q.grad.clone()
-    muons = [Muon(matrices, variant="lerp", decay=0.04, steps=5, rank=rank, world=world, all_reduce=all_reduce_of(rank))
-             for rank, matrices in enumerate(copies)]  # fmt: skip
+    muons = [
+        Muon(
+            matrices,
+            variant="lerp",
+            decay=0.04,
+            steps=5,
+            rank=rank,
+            world=world,
+            all_reduce=all_reduce_of(rank),
+        )
+        for rank, matrices in enumerate(copies)
+    ]
     threads = [threading.Thread(target=muon.step, args=(0.02, 0.9)) for muon in muons]
     for thread in threads:
         thread.start()

@@ -26,12 +26,22 @@ def test_every_parameter_is_in_exactly_one_group():
     assert sorted(owned) == sorted(stepped) == sorted(id(p) for p in model.parameters())
 
 
-@pytest.mark.parametrize(("name", "group"), [
-    ("blocks.3.attn.q_down.weight", "muon"), ("blocks.3.attn.q_up.weight", "muon"), ("skip_gates", "scalar"),
-    ("blocks.0.mlp.down.weight", "muon"), ("blocks.1.attn.gate.weight", "muon"),
-    ("tok_emb.weight", "embed"), ("blocks.2.resid_mix", "scalar"), ("blocks.2.attn.q_gain", "scalar"),
-    ("bigram.proj.weight", "scalar"), ("value_embedding.table.weight", "scalar"), ("skip_weights", "scalar"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("blocks.3.attn.q_down.weight", "muon"),
+        ("blocks.3.attn.q_up.weight", "muon"),
+        ("skip_gates", "scalar"),
+        ("blocks.0.mlp.down.weight", "muon"),
+        ("blocks.1.attn.gate.weight", "muon"),
+        ("tok_emb.weight", "embed"),
+        ("blocks.2.resid_mix", "scalar"),
+        ("blocks.2.attn.q_gain", "scalar"),
+        ("bigram.proj.weight", "scalar"),
+        ("value_embedding.table.weight", "scalar"),
+        ("skip_weights", "scalar"),
+    ],
+)
 def test_parameters_go_where_586_sends_them(name, group):
     assert route(name, dict(lively(load(FULL)).named_parameters())[name]) == group
 
@@ -53,7 +63,9 @@ def test_at_the_end_of_the_warmdown_nothing_moves():
 
 
 def test_a_clip_that_is_never_reached_is_neutral():
-    free, wide = (step_once(OptimConfig(clip=clip, warmdown=0), TrainingProgress(3, 0.1)) for clip in (0.0, 1e9))
+    free, wide = (
+        step_once(OptimConfig(clip=clip, warmdown=0), TrainingProgress(3, 0.1)) for clip in (0.0, 1e9)
+    )
     assert all(torch.equal(free[name], wide[name]) for name in free)
 
 
@@ -65,10 +77,15 @@ def test_decay_off_leaves_the_other_optimizer_alone(name):
         assert torch.equal(p, off[key]) is (route(key, p) not in owner)
 
 
-@pytest.mark.parametrize(("field", "owner"), [("muon_decay", "muon"), ("embed_decay", "embed"), ("scalar_decay", "scalar")])
+@pytest.mark.parametrize(
+    ("field", "owner"), [("muon_decay", "muon"), ("embed_decay", "embed"), ("scalar_decay", "scalar")]
+)
 def test_each_decay_shrinks_its_own_group_by_its_own_rate(field, owner):
     rate = {"muon_lr": 0.5, "embed_lr": 0.25, "scalar_lr": 0.125}
-    plain, decayed = (step_once(OptimConfig(warmdown=0, **rate, **{field: value}), TrainingProgress(3, 0.1)) for value in (0.0, 0.1))
+    plain, decayed = (
+        step_once(OptimConfig(warmdown=0, **rate, **{field: value}), TrainingProgress(3, 0.1))
+        for value in (0.0, 0.1)
+    )
     for name, start in lively(load(FULL)).named_parameters():
         shrunk = 0.1 * rate[f"{owner}_lr"] * start if route(name, start) == owner else torch.zeros_like(start)
         torch.testing.assert_close(plain[name] - decayed[name], shrunk, atol=1e-6, rtol=1e-4)

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 WEIGHTS = hnp.arrays(
-    np.float32,
-    st.tuples(st.integers(1, 6), st.integers(1, 48)),
-    elements=st.floats(-1000, 1000, width=32),
+    np.float32, st.tuples(st.integers(1, 6), st.integers(1, 48)), elements=st.floats(-1000, 1000, width=32)
 ).map(torch.from_numpy)
 
 
@@ -20,7 +18,9 @@ def gaussian(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
 
 def inputs(columns: int, tokens: int = 0, seed: int = 0, spread: float = 1.0) -> torch.Tensor:
     """Tokens x columns: correlated, and of very different sizes."""
-    mixed = gaussian(tokens or 3 * columns, columns, seed) @ gaussian(columns, columns, seed + 1) / columns**0.5
+    mixed = (
+        gaussian(tokens or 3 * columns, columns, seed) @ gaussian(columns, columns, seed + 1) / columns**0.5
+    )
     return mixed * (spread * gaussian(1, columns, seed + 2)).exp()
 
 

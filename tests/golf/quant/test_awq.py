@@ -1,4 +1,5 @@
-"""Activation-aware scales: alpha 0 is nothing, the search is never worse, and columns that see nothing have no say."""
+"""Activation-aware scales: alpha 0 is nothing, the search is never worse, and columns that see nothing have
+no say."""
 
 from __future__ import annotations
 
@@ -22,8 +23,11 @@ def test_scales_have_geometric_mean_one_and_grow_with_the_inputs():
         scale_C = awq.scales(activation_C, alpha).float()
         assert scale_C.log().mean() == pytest.approx(0, abs=1e-3)
         assert (scale_C[activation_C.argsort()].diff() >= 0).all()
-    assert torch.allclose(awq.scales(activation_C, 1.0).float() / activation_C,
-                          (awq.scales(activation_C, 1.0).float() / activation_C)[:1], rtol=2e-3)  # fmt: skip
+    assert torch.allclose(
+        awq.scales(activation_C, 1.0).float() / activation_C,
+        (awq.scales(activation_C, 1.0).float() / activation_C)[:1],
+        rtol=2e-3,
+    )
 
 
 def test_alpha_zero_is_neutral_for_any_inputs():
@@ -33,7 +37,9 @@ def test_alpha_zero_is_neutral_for_any_inputs():
 def test_columns_never_fed_have_scale_one_and_no_say():
     activation_C = inputs(32).abs().mean(dim=0)
     with_dead = torch.cat([activation_C, torch.zeros(5)])
-    assert torch.equal(awq.scales(with_dead, 0.5), torch.cat([awq.scales(activation_C, 0.5), torch.ones(5).half()]))
+    assert torch.equal(
+        awq.scales(with_dead, 0.5), torch.cat([awq.scales(activation_C, 0.5), torch.ones(5).half()])
+    )
     assert torch.equal(awq.scales(torch.zeros(4), 0.5), torch.ones(4).half())
 
 
@@ -42,7 +48,9 @@ def test_scales_stay_where_float16_has_all_its_digits():
     assert scale_C.tolist() == [1 / awq.LARGEST_SCALE, 1.0, awq.LARGEST_SCALE]
 
 
-@pytest.mark.parametrize("how", [Recipe(bits=4), Recipe(bits=3, rotate=True), Recipe(bits=4, rotate=True, gptq=True)])
+@pytest.mark.parametrize(
+    "how", [Recipe(bits=4), Recipe(bits=3, rotate=True), Recipe(bits=4, rotate=True, gptq=True)]
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_the_search_is_never_worse_and_helps_where_inputs_differ_in_size(how, seed):
     weight_RC, stats = gaussian(24, 96, seed), stats_of(inputs(96, seed=seed, spread=1.5))
@@ -51,7 +59,9 @@ def test_the_search_is_never_worse_and_helps_where_inputs_differ_in_size(how, se
         stored = recipe.encode("w", weight_RC, how._replace(awq=on), stats)
         error[on] = output_error(recipe.decode(stored, how) - weight_RC, stats.hessian_CC)
         assert (stored.scale_C is not None) is on
-    assert error[True] < (0.8 if not how.gptq else 1.05) * error[False]  # the search itself goes by plain rounding
+    assert (
+        error[True] < (0.8 if not how.gptq else 1.05) * error[False]
+    )  # the search itself goes by plain rounding
 
 
 def test_inputs_of_one_size_leave_nothing_to_scale_and_nothing_is_stored():
@@ -62,6 +72,11 @@ def test_inputs_of_one_size_leave_nothing_to_scale_and_nothing_is_stored():
 def test_what_was_not_measured_is_not_scaled():
     weight_RC = gaussian(8, 32)
     plain = recipe.encode("w", weight_RC, Recipe(bits=4))
-    for stats in (None, TensorStats(), TensorStats(activation_C=torch.ones(32)), TensorStats(hessian_CC=hessian(32))):
+    for stats in (
+        None,
+        TensorStats(),
+        TensorStats(activation_C=torch.ones(32)),
+        TensorStats(hessian_CC=hessian(32)),
+    ):
         stored = recipe.encode("w", weight_RC, Recipe(bits=4, awq=True), stats)
         assert stored.scale_C is None and torch.equal(stored.values, plain.values)

@@ -40,7 +40,10 @@ def test_what_is_chosen_fits_or_nothing_does(options, budget):
 
 
 @settings(deadline=None, max_examples=100)
-@given(weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=6), budgets=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+@given(
+    weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=6),
+    budgets=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
 def test_a_smaller_budget_takes_the_same_steps_and_then_more(weights, budgets):
     options = {str(i): convex(weight, 1000 * (i + 1)) for i, weight in enumerate(weights)}
     least, most = (sum(each[end].n_bytes for each in options.values()) for end in (0, -1))

@@ -37,19 +37,24 @@ def test_the_quantile_of_one_is_the_maximum_and_both_cut_nothing():
 
 @pytest.mark.parametrize(("sigmas", "bits"), [(12.85, 6), (20.0, 8), (6.0, 6)])
 def test_with_a_clip_of_k_sigmas_the_entropy_is_bits_less_log2_k_plus_a_constant(sigmas, bits):
-    # #1394: for normal rows H = log2(sqrt(2 pi e) R / k), R about 2^(bits - 1). The formula holds for steps below sigma.
+    # #1394: for normal rows H = log2(sqrt(2 pi e) R / k), R about 2^(bits - 1). The formula holds for steps
+    # below sigma.
     weight_RC = 0.37 * gaussian(256, 512)
     clip_R = clip(weight_RC, bits, ClipMethod("sigma", sigmas=sigmas))
     codes_RC = grid.quantise(weight_RC, grid.row_steps(clip_R, bits), bits).codes_RC
     found = 8 * entropy.shannon_bytes(codes_RC.numpy()) / codes_RC.numel()
-    assert found == pytest.approx(0.5 * math.log2(2 * math.pi * math.e) + math.log2(grid.largest_code(bits) / sigmas), abs=0.03)
+    assert found == pytest.approx(
+        0.5 * math.log2(2 * math.pi * math.e) + math.log2(grid.largest_code(bits) / sigmas), abs=0.03
+    )
     assert clip_R == pytest.approx(sigmas * 0.37, rel=0.2)
 
 
 def test_the_floor_costs_small_rows_their_bits_and_large_rows_nothing():
     small, large = 0.05 * gaussian(4, 64), 5 * gaussian(4, 64)
     for weight_RC, changes in ((small, True), (large, False)):
-        free_R, floored_R = (grid.row_steps(clip(weight_RC, 6, ClipMethod(floor=on)), 6) for on in (False, True))
+        free_R, floored_R = (
+            grid.row_steps(clip(weight_RC, 6, ClipMethod(floor=on)), 6) for on in (False, True)
+        )
         assert torch.equal(free_R, floored_R) is not changes
         if changes:
             assert (floored_R == torch.tensor(1 / 31, dtype=torch.float16)).all()
@@ -61,8 +66,12 @@ def test_the_floor_costs_small_rows_their_bits_and_large_rows_nothing():
 def test_the_search_finds_the_least_error_of_its_quantiles(seed, bits, weighted):
     weight_RC = gaussian(6, 3000, seed) ** 3
     fisher_RC = gaussian(6, 3000, seed + 1).square() if weighted else None
-    errors = [squared_error(weight_RC, clip(weight_RC, bits, ClipMethod("quantile", quantile=share)), bits, fisher_RC)
-              for share in QUANTILES]  # fmt: skip
+    errors = [
+        squared_error(
+            weight_RC, clip(weight_RC, bits, ClipMethod("quantile", quantile=share)), bits, fisher_RC
+        )
+        for share in QUANTILES
+    ]
     found_R = clip(weight_RC, bits, ClipMethod("search"), fisher_RC)
     assert squared_error(weight_RC, found_R, bits, fisher_RC) == min(errors)
 
@@ -80,7 +89,10 @@ def test_important_rows_reach_further_by_sigma_and_by_quantile_but_never_beyond_
     weight_RC, fisher_RC = gaussian(2, 1000), torch.ones(2, 1000)
     fisher_RC[0] = 1e-6
     assert importance(fisher_RC).tolist() == pytest.approx([1e-3, 1.0])
-    for reach, factor in ((ClipMethod("sigma", sigmas=4.0), 2.0), (ClipMethod("quantile", quantile=0.9), None)):
+    for reach, factor in (
+        (ClipMethod("sigma", sigmas=4.0), 2.0),
+        (ClipMethod("quantile", quantile=0.9), None),
+    ):
         plain_R, fisher_R = clip(weight_RC, 6, reach), clip(weight_RC, 6, reach, fisher_RC)
         assert plain_R[0] <= fisher_R[0] < 1.01 * plain_R[0] and fisher_R[1] > 1.5 * plain_R[1]
         assert fisher_R[1] == pytest.approx(factor * plain_R[1] if factor else weight_RC[1].abs().max())
@@ -91,5 +103,7 @@ def test_a_fisher_diagonal_of_zeros_makes_nothing_important():
     weight_RC, zeros_RC = gaussian(2, 10), torch.zeros(2, 10)
     assert torch.equal(importance(zeros_RC), torch.zeros(2))
     for method in ("max", "quantile", "sigma"):
-        assert torch.equal(clip(weight_RC, 6, ClipMethod(method), zeros_RC), clip(weight_RC, 6, ClipMethod(method)))
+        assert torch.equal(
+            clip(weight_RC, 6, ClipMethod(method), zeros_RC), clip(weight_RC, 6, ClipMethod(method))
+        )
     assert torch.equal(clip(weight_RC, 6, ClipMethod("search"), zeros_RC), clip(weight_RC, 6, ClipMethod()))

@@ -1,4 +1,5 @@
-"""Rounding with error feedback: never worse than rounding on its own objective, and exact where the answer is known."""
+"""Rounding with error feedback: never worse than rounding on its own objective, and exact where the answer is
+known."""
 
 from __future__ import annotations
 
@@ -23,10 +24,18 @@ def error(coded: grid.Coded, weight_RC: torch.Tensor, hessian_CC: torch.Tensor) 
 
 
 @settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 10_000), rows=st.integers(1, 9), columns=st.integers(1, 40), tokens=st.integers(1, 60),
-       bits=st.sampled_from(list(grid.BITS)), method=st.sampled_from(["max", "sigma", "quantile"]),
-       dead=st.integers(0, 5))  # fmt: skip
-def test_feedback_is_never_worse_than_rounding_on_its_own_objective(seed, rows, columns, tokens, bits, method, dead):
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 40),
+    tokens=st.integers(1, 60),
+    bits=st.sampled_from(list(grid.BITS)),
+    method=st.sampled_from(["max", "sigma", "quantile"]),
+    dead=st.integers(0, 5),
+)
+def test_feedback_is_never_worse_than_rounding_on_its_own_objective(
+    seed, rows, columns, tokens, bits, method, dead
+):
     weight_RC, hessian_CC = gaussian(rows, columns, seed), hessian(columns, tokens, seed)
     hessian_CC[:dead], hessian_CC[:, :dead] = 0, 0
     step_R = steps(weight_RC, bits, ClipMethod(method, quantile=0.8, sigmas=2.0)).clamp(min=1e-3)
@@ -57,11 +66,14 @@ def test_blocks_are_only_a_way_of_computing(monkeypatch):
     whole = gptq.quantise(weight_RC, step_R, 4, hessian_CC)
     monkeypatch.setattr(gptq, "BLOCK", 1)
     alone = gptq.quantise(weight_RC, step_R, 4, hessian_CC)
-    assert (whole.codes_RC != alone.codes_RC).float().mean() < 0.01  # sums in another order: a tie here and there
+    assert (
+        whole.codes_RC != alone.codes_RC
+    ).float().mean() < 0.01  # sums in another order: a tie here and there
 
 
 def test_it_is_the_textbook_recursion():
-    """Twin: after each column the inverse Hessian of the columns left is conditioned on it, with no Cholesky factor."""
+    """Twin: after each column the inverse Hessian of the columns left is conditioned on it, with no Cholesky
+    factor."""
     weight_RC, hessian_CC = gaussian(4, 12).double(), hessian(12, spread=0.3).double()
     step_R = steps(weight_RC.float(), 4)
     damped_CC = hessian_CC + gptq.DAMPING * hessian_CC.diagonal().mean() * torch.eye(12)

@@ -23,7 +23,9 @@ def quantised(weight_RC: torch.Tensor, bits: grid.Bits, least: float = 0.0) -> g
 def test_the_grid_gives_back_every_number_within_half_a_step(weight_RC, bits, least):
     coded = quantised(weight_RC, bits, least)
     step_R = coded.step_R.float()
-    assert ((grid.dequantise(coded) - weight_RC).abs() <= 0.5001 * step_R[:, None] + 1e-3 * weight_RC.abs()).all()
+    assert (
+        (grid.dequantise(coded) - weight_RC).abs() <= 0.5001 * step_R[:, None] + 1e-3 * weight_RC.abs()
+    ).all()
     assert coded.codes_RC.dtype == torch.int8 and coded.step_R.dtype == torch.float16
     assert int(coded.codes_RC.abs().max()) <= grid.largest_code(bits)
     assert (step_R >= least / grid.largest_code(bits) * 0.999).all() and (step_R > 0).all()
@@ -39,7 +41,9 @@ def test_what_lies_on_the_grid_already_is_not_moved(weight_RC, bits):
 
 @settings(deadline=None, max_examples=50)
 @given(weight_RC=WEIGHTS, bits=BITS, share=st.floats(0.1, 1))
-def test_beyond_the_clip_numbers_are_cut_off_and_inside_it_they_keep_within_half_a_step(weight_RC, bits, share):
+def test_beyond_the_clip_numbers_are_cut_off_and_inside_it_they_keep_within_half_a_step(
+    weight_RC, bits, share
+):
     step_R = grid.row_steps(share * weight_RC.abs().amax(dim=1), bits)
     back_RC = grid.dequantise(grid.quantise(weight_RC, step_R, bits))
     reach_R1 = grid.largest_code(bits) * step_R.float()[:, None]

@@ -13,14 +13,25 @@ from golf.quant.recipe import Recipe
 from golf.quant.stats import TensorStats
 from tests.golf.quant.samples import WEIGHTS, gaussian, inputs
 
-EVERYTHING = Recipe(bits=5, reach=ClipMethod("sigma", sigmas=4.0, floor=True), rotate=True, awq=True, gptq=True, fisher=True,
-                    row_bits=True)
+EVERYTHING = Recipe(
+    bits=5,
+    reach=ClipMethod("sigma", sigmas=4.0, floor=True),
+    rotate=True,
+    awq=True,
+    gptq=True,
+    fisher=True,
+    row_bits=True,
+)
 
 
 def stats_of(rows: int, columns: int, seed: int = 0) -> TensorStats:
     x_NC = inputs(columns, seed=seed)
-    return TensorStats(x_NC.T @ x_NC / len(x_NC), x_NC.abs().mean(dim=0), gaussian(rows, columns, seed + 5).square(),
-                       gaussian(1, rows, seed + 6)[0].abs())  # fmt: skip
+    return TensorStats(
+        x_NC.T @ x_NC / len(x_NC),
+        x_NC.abs().mean(dim=0),
+        gaussian(rows, columns, seed + 5).square(),
+        gaussian(1, rows, seed + 6)[0].abs(),
+    )
 
 
 def back(weight: torch.Tensor, how: Recipe, stats: TensorStats | None = None) -> torch.Tensor:
@@ -57,22 +68,37 @@ def test_eight_bits_with_every_technique_lose_next_to_nothing(seed, rotate, gptq
     assert error < 3e-4 * output_error(weight_RC, stats.hessian_CC)
 
 
-@pytest.mark.parametrize("change", [{"rotate": False}, {"awq": False}, {"gptq": False}, {"fisher": False},
-                                    {"row_bits": False}, {"reach": ClipMethod("search", floor=True)},
-                                    {"reach": ClipMethod("sigma", sigmas=4.0)}])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rotate": False},
+        {"awq": False},
+        {"gptq": False},
+        {"fisher": False},
+        {"row_bits": False},
+        {"reach": ClipMethod("search", floor=True)},
+        {"reach": ClipMethod("sigma", sigmas=4.0)},
+    ],
+)
 def test_each_technique_changes_what_is_stored(change):
     weight_RC, stats = 0.05 * gaussian(24, 96) ** 3, stats_of(24, 96)
-    with_it, without = (recipe.encode("w", weight_RC, how, stats) for how in (EVERYTHING, EVERYTHING._replace(**change)))
+    with_it, without = (
+        recipe.encode("w", weight_RC, how, stats) for how in (EVERYTHING, EVERYTHING._replace(**change))
+    )
     assert not torch.equal(with_it.values, without.values)
 
 
 @pytest.mark.parametrize("columns", [96, 192])
 @pytest.mark.parametrize("rotate", [False, True])
 def test_feedback_goes_by_the_hessian_of_what_it_rounds(columns, rotate):
-    """Scaled and rotated weights have a Hessian of their own; with the wrong one feedback would not help the output."""
+    """Scaled and rotated weights have a Hessian of their own; with the wrong one feedback would not help the
+    output."""
     weight_RC, stats = gaussian(32, columns), stats_of(32, columns)
     how = Recipe(bits=3, rotate=rotate, awq=True)
-    errors = [output_error(back(weight_RC, how._replace(gptq=on), stats) - weight_RC, stats.hessian_CC) for on in (False, True)]
+    errors = [
+        output_error(back(weight_RC, how._replace(gptq=on), stats) - weight_RC, stats.hessian_CC)
+        for on in (False, True)
+    ]
     assert errors[1] < 0.8 * errors[0]
 
 
@@ -110,6 +136,8 @@ def test_the_loss_goes_by_fisher_then_by_hessian_then_by_row():
     hessian_CC = x_NC.T @ x_NC / len(x_NC)
     output = (x_NC @ delta_RC.T).square().sum() / len(x_NC)
     assert loss(delta_RC, hessian_CC) == pytest.approx(float(output), rel=1e-4)
-    assert loss(delta_RC, hessian_CC, fisher_RC) == pytest.approx(float((delta_RC**2 * fisher_RC).sum()), rel=1e-5)
+    assert loss(delta_RC, hessian_CC, fisher_RC) == pytest.approx(
+        float((delta_RC**2 * fisher_RC).sum()), rel=1e-5
+    )
     looked_up = torch.eye(5) @ delta_RC  # the mean over all rows of what a look-up gives
     assert loss(delta_RC) == pytest.approx(float(looked_up.square().sum(dim=1).mean()), rel=1e-5)

@@ -1,4 +1,5 @@
-"""The rotation: its own inverse at every size, the same bits everywhere, and what belongs to a matrix turns with it."""
+"""The rotation: its own inverse at every size, the same bits everywhere, and what belongs to a matrix turns
+with it."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def test_the_rotation_is_its_own_inverse_and_keeps_lengths_at_every_size(columns
     assert (columns & -columns == 1) == torch.equal(turned, weight_RC)
 
 
-@pytest.mark.parametrize(("columns", "size"), [(1, 1), (128, 128), (192, 64), (512, 512), (768, 256), (1536, 512)])
+@pytest.mark.parametrize(
+    ("columns", "size"), [(1, 1), (128, 128), (192, 64), (512, 512), (768, 256), (1536, 512)]
+)
 def test_the_block_is_the_largest_power_of_two_that_divides_the_columns(columns, size):
     assert rotate.block_size(columns) == size
     weight_RC = gaussian(3, columns)
@@ -52,9 +55,15 @@ def test_the_rotation_has_the_same_bits_with_any_number_of_threads():
 def test_the_output_error_is_the_same_on_both_sides_of_the_rotation(columns):
     delta_RC, hessian_CC = gaussian(6, columns), hessian(columns)
     turned = rotate.rotate_hessian(hessian_CC)
-    assert output_error(rotate.rotate(delta_RC), turned) == pytest.approx(output_error(delta_RC, hessian_CC), rel=1e-4)
-    assert torch.allclose(turned, matrix(columns) @ hessian_CC @ matrix(columns), atol=1e-4 * float(hessian_CC.max()))
-    assert output_error(rotate.rotate(delta_RC), hessian_CC) != pytest.approx(output_error(delta_RC, hessian_CC), rel=1e-2)
+    assert output_error(rotate.rotate(delta_RC), turned) == pytest.approx(
+        output_error(delta_RC, hessian_CC), rel=1e-4
+    )
+    assert torch.allclose(
+        turned, matrix(columns) @ hessian_CC @ matrix(columns), atol=1e-4 * float(hessian_CC.max())
+    )
+    assert output_error(rotate.rotate(delta_RC), hessian_CC) != pytest.approx(
+        output_error(delta_RC, hessian_CC), rel=1e-2
+    )
 
 
 @pytest.mark.parametrize("columns", [3, 96, 192])

@@ -9,7 +9,9 @@ from hypothesis.extra import numpy as hnp
 
 from golf.quant.rows import row_bits
 
-SCORES = hnp.arrays("float32", st.integers(1, 50), elements=st.floats(0, 1000, width=32)).map(torch.from_numpy)
+SCORES = hnp.arrays("float32", st.integers(1, 50), elements=st.floats(0, 1000, width=32)).map(
+    torch.from_numpy
+)
 
 
 @settings(deadline=None, max_examples=100)
@@ -23,7 +25,9 @@ def test_bits_are_in_range_and_a_row_with_a_larger_score_never_has_fewer(score_R
 @pytest.mark.parametrize("target", [5, 6, 7])
 def test_the_mean_lies_near_the_target(target):
     score_R = torch.rand(1000, generator=torch.Generator().manual_seed(0))
-    assert row_bits(score_R, target).float().mean() == pytest.approx(target, abs=0.35)  # the clamp comes after the shift
+    assert row_bits(score_R, target).float().mean() == pytest.approx(
+        target, abs=0.35
+    )  # the clamp comes after the shift
     assert len(row_bits(score_R, target).unique()) >= 3
 
 

@@ -1,4 +1,5 @@
-"""Collectors: means of what really went through a module, gradients squared, and shares of ranks that add up."""
+"""Collectors: means of what really went through a module, gradients squared, and shares of ranks that add
+up."""
 
 from __future__ import annotations
 

@@ -97,15 +97,26 @@ def test_a_recipe_made_in_code_is_held_to_the_same_ranges_as_one_that_is_read():
 
 def test_a_range_says_what_it_allows():
     assert [str(r) for r in (Range(2), Range(0, open=True), Range(0, 1), Range(0, 1, open=True))] == [
-        "at least 2", "positive", "in 0..1", "in 0..1 without its ends"]
+        "at least 2",
+        "positive",
+        "in 0..1",
+        "in 0..1 without its ends",
+    ]
     assert [Range(0, 1, open=True).holds(x) for x in (0, 0.5, 1)] == [False, True, False]
 
 
 def test_recipes_that_differ_after_training_share_its_digest_and_no_others_do():
     base = load("{}")
     same = [load(text) for text in ("quant: {bits: 5}", "score: {stride: 32}", "adapt: {epochs: 3}")]
-    other = [load(text) for text in ("model: {smear: true}", "optim: {clip: 0.3}", "train: {qat_bits: 6}",
-                                     "stats: {hessian_batches: 4}")]
+    other = [
+        load(text)
+        for text in (
+            "model: {smear: true}",
+            "optim: {clip: 0.3}",
+            "train: {qat_bits: 6}",
+            "stats: {hessian_batches: 4}",
+        )
+    ]
     assert {training_digest(c) for c in same} == {training_digest(base)}
     assert len({training_digest(c) for c in [base, *other]}) == 5
     assert len({digest(c) for c in [base, *same, *other]}) == 8

@@ -11,8 +11,16 @@ import pytest
 
 from golf.runtime.wire import MAX_LINE, Closed, Frame, Setup, Wire, WireError, send_with_descriptors
 
-SETUP = {"op": "setup", "seed": 1, "profile": "pocket", "vocab_size": 8, "tokenizer": "/t", "config": "/c", "out": "/o",
-         "limits": {}}  # fmt: skip
+SETUP = {
+    "op": "setup",
+    "seed": 1,
+    "profile": "pocket",
+    "vocab_size": 8,
+    "tokenizer": "/t",
+    "config": "/c",
+    "out": "/o",
+    "limits": {},
+}
 
 
 @pytest.fixture
@@ -60,10 +68,21 @@ def test_payloads_arrive_whole_in_any_pieces(pair):
     assert wire.receive("score", "bye").op == "bye"
 
 
-@pytest.mark.parametrize("said", [
-    line(op="adapt"), line(op="score", bytes=9), line(op="score", bytes=-1), line(op="score", bytes=True), b"3\n",
-    b'{"op":"score","op":"bye"}\n', b'{"op":"score","x":NaN}\n', b"{\n", line(op=3), b"x" * (MAX_LINE + 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "said",
+    [
+        line(op="adapt"),
+        line(op="score", bytes=9),
+        line(op="score", bytes=-1),
+        line(op="score", bytes=True),
+        b"3\n",
+        b'{"op":"score","op":"bye"}\n',
+        b'{"op":"score","x":NaN}\n',
+        b"{\n",
+        line(op=3),
+        b"x" * (MAX_LINE + 1),
+    ],
+)
 def test_what_is_out_of_turn_or_malformed_is_an_error(pair, said):
     wire, judge = pair
     judge.sendall(said)
@@ -128,8 +147,10 @@ class LeavesAtOnce(socket.socket):
 
 
 def test_a_receiver_may_leave_the_moment_it_has_the_whole_message():
-    for send in (lambda ours: Wire(ours).send("trained", steps=1),
-                 lambda ours: send_with_descriptors(ours, b"{}\n", (ours.fileno(),))):  # fmt: skip
+    for send in (
+        lambda ours: Wire(ours).send("trained", steps=1),
+        lambda ours: send_with_descriptors(ours, b"{}\n", (ours.fileno(),)),
+    ):
         ours, theirs = socket.socketpair()
         with LeavesAtOnce(fileno=ours.detach()) as leaving:
             leaving.other = theirs

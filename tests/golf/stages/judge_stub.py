@@ -1,4 +1,5 @@
-"""A judge for tests of golf alone: starts the program as the harness would and plays the other end of a stage."""
+"""A judge for tests of golf alone: starts the program as the harness would and plays the other end of a
+stage."""
 
 from __future__ import annotations
 
@@ -16,7 +17,12 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[3]
-LIMITS = {"train_seconds": 60, "counted_bytes": 16_000_000, "checkpoint_bytes": 1 << 30, "chunk_tokens": 262_144}
+LIMITS = {
+    "train_seconds": 60,
+    "counted_bytes": 16_000_000,
+    "checkpoint_bytes": 1 << 30,
+    "chunk_tokens": 262_144,
+}
 
 
 def write_shard(path: Path, tokens: np.ndarray) -> Path:
@@ -53,14 +59,20 @@ class Judge:
             self.progress.append(frame)
 
     def train(self, shards: Sequence[Path], seconds: float, **extra: Any) -> tuple[dict[str, Any], float]:
-        """The train stage from `ready` on: the `trained` frame, and the seconds that it took; `extra` fields of `train`."""
+        """The train stage from `ready` on: the `trained` frame, and the seconds that it took; `extra` fields
+        of `train`."""
         assert self.hear()[0]["op"] == "ready"
         descriptors = [os.open(path, os.O_RDONLY) for path in shards]
         names = [{"name": path.stem, "tokens": (path.stat().st_size - 1024) // 2} for path in shards]
         began = time.monotonic()
-        for i, (name, descriptor) in enumerate(zip(names, descriptors, strict=True)):  # one frame each, on purpose
+        for i, (name, descriptor) in enumerate(
+            zip(names, descriptors, strict=True)
+        ):  # one frame each, on purpose
             more = {"more": True} if i < len(names) - 1 else {}
-            self.say({"op": "train", "shards": [name], "seconds": seconds, **extra, **more}, descriptors=[descriptor])
+            self.say(
+                {"op": "train", "shards": [name], "seconds": seconds, **extra, **more},
+                descriptors=[descriptor],
+            )
             os.close(descriptor)
         return self.hear()[0], time.monotonic() - began
 
@@ -72,12 +84,26 @@ def play(stage: str, setup: dict[str, Any], game: Callable[[Judge], Any], thread
         listener.bind(path)
         listener.listen(1)
         listener.settimeout(60)
-        environment = {"PGOLF_SOCKET": path, "PGOLF_STAGE": stage, "PATH": os.environ["PATH"], "HOME": folder,
-                       "TMPDIR": folder, "LANG": "C.UTF-8", "OMP_NUM_THREADS": str(threads)}  # fmt: skip
+        environment = {
+            "PGOLF_SOCKET": path,
+            "PGOLF_STAGE": stage,
+            "PATH": os.environ["PATH"],
+            "HOME": folder,
+            "TMPDIR": folder,
+            "LANG": "C.UTF-8",
+            "OMP_NUM_THREADS": str(threads),
+        }
         log = Path(folder) / "log"
-        with open(log, "wb") as output, subprocess.Popen(
-            [sys.executable, "-m", "golf"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
-        ) as contestant:
+        with (
+            open(log, "wb") as output,
+            subprocess.Popen(
+                [sys.executable, "-m", "golf"],
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            ) as contestant,
+        ):
             try:
                 connection, _ = listener.accept()
                 connection.settimeout(120)
@@ -98,5 +124,13 @@ def setup_frame(folder: Path, config: str, **extra: Any) -> dict[str, Any]:
     """A `setup` frame's fields with a recipe and an output folder below `folder`."""
     (folder / "config.yaml").write_text(config)
     (folder / "out").mkdir(exist_ok=True)
-    return {"seed": 7, "profile": "record", "vocab_size": 97, "tokenizer": str(folder / "none.model"),
-            "config": str(folder / "config.yaml"), "out": str(folder / "out"), "limits": LIMITS, **extra}  # fmt: skip
+    return {
+        "seed": 7,
+        "profile": "record",
+        "vocab_size": 97,
+        "tokenizer": str(folder / "none.model"),
+        "config": str(folder / "config.yaml"),
+        "out": str(folder / "out"),
+        "limits": LIMITS,
+        **extra,
+    }

@@ -93,9 +93,23 @@ def stage(
     """The stage in a thread for each rank, its judge here. An error of the stage is raised at the end."""
     ours, theirs = socket.socketpair()
     pairs = [socket.socketpair() for _ in range(world - 1)]
-    wires = [Wire(theirs, peers=tuple(ours for ours, _ in pairs)), *(Wire(theirs, mute=True) for _, theirs in pairs)]
-    setup = Setup("score", 1, "record", V, NOWHERE, NOWHERE, NOWHERE, {"chunk_tokens": most_chunk},
-                  artifact=NOWHERE, role=role, tokens=n_tokens)  # fmt: skip
+    wires = [
+        Wire(theirs, peers=tuple(ours for ours, _ in pairs)),
+        *(Wire(theirs, mute=True) for _, theirs in pairs),
+    ]
+    setup = Setup(
+        "score",
+        1,
+        "record",
+        V,
+        NOWHERE,
+        NOWHERE,
+        NOWHERE,
+        {"chunk_tokens": most_chunk},
+        artifact=NOWHERE,
+        role=role,
+        tokens=n_tokens,
+    )
     meeting = Meeting(world)
     errors: list[Exception] = []
 
@@ -118,7 +132,9 @@ def stage(
         try:
             yield judge
             judge.wire.send("bye")
-        except Closed as error:  # a stage may leave the moment it reads a foul line; its own error counts for more
+        except (
+            Closed
+        ) as error:  # a stage may leave the moment it reads a foul line; its own error counts for more
             errors.append(error)
         finally:
             ours.shutdown(socket.SHUT_WR)
@@ -133,14 +149,15 @@ def stream(n: int, seed: int = 0) -> np.ndarray:
     """Random tokens with a document border (1) now and then."""
     random = np.random.default_rng(seed)
     tokens = random.integers(2, V, n).astype("<u2")
-    tokens[:: 37] = 1
+    tokens[::37] = 1
     return tokens
 
 
 def scored(
     model: GPT, config: Config, tokens: np.ndarray, *, chunk: int = 0, world: int = 1
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A whole run of the scorer: numbers of all tokens, and the border rows; `chunk` tokens a chunk, 0: as announced."""
+    """A whole run of the scorer: numbers of all tokens, and the border rows; `chunk` tokens a chunk, 0: as
+    announced."""
     nats, rows = [], []
     with stage(model, config, "scorer", len(tokens), world=world) as judge:
         adapts, chunk = judge.ready["adapts"], chunk or judge.ready["chunk_tokens"]

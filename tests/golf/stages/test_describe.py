@@ -1,4 +1,5 @@
-"""What golf says of a recipe: the published counts, a technique for each switch, variants that are recipes."""
+"""What golf says of a recipe: the published counts, a technique for each switch, variants that are
+recipes."""
 
 from __future__ import annotations
 
@@ -15,14 +16,17 @@ from harness.run import bundle
 from tests.golf.recipes import ROOT, named
 from tests.golf.stages.judge_stub import play, setup_frame
 
-SUBMISSIONS = {path.parent.name: path.read_text() for path in sorted((ROOT / "submissions").glob("*/config.yaml"))}
+SUBMISSIONS = {
+    path.parent.name: path.read_text() for path in sorted((ROOT / "submissions").glob("*/config.yaml"))
+}
 PUBLISHED = {
     "naive-baseline": (1024, 17_059_912, 15_863_489 - 47_642),
     "hadamard-ve128": (1024, 27_038_810, 15_567_435),
     "sp8192-parres-ttt": (8192, 35_944_536, 15_975_300),
     "lowrank-q-qat": (1024, 20_999_264, 15_178_239),
 }
-"""Vocabulary, parameters, bytes of the artifact: logs of the record, #586, #1493; #316's table (uniform int6)."""
+"""Vocabulary, parameters, bytes of the artifact: logs of the record, #586, #1493; #316's table (uniform
+int6)."""
 
 
 def on(text: str, profile: str = "record") -> set[str]:
@@ -78,7 +82,9 @@ def test_a_submission_is_described_within_its_limits(described):
 @pytest.mark.parametrize("profile", ["record", "solo", "pocket"])
 def test_each_variant_lacks_its_technique_in_every_profile(described, profile):
     _, text, description = described
-    assert [v["name"] for v in description["variants"]] == [f"without {name}" for name in description["techniques"]]
+    assert [v["name"] for v in description["variants"]] == [
+        f"without {name}" for name in description["techniques"]
+    ]
     whole = on(text, profile)
     for variant in description["variants"]:
         lacking = variant["name"].removeprefix("without ")
@@ -88,4 +94,8 @@ def test_each_variant_lacks_its_technique_in_every_profile(described, profile):
 
 
 def test_the_first_changed_stage_is_the_earliest_that_sees_a_field():
-    assert [first_changed(named(name)) for name in ("qat", "hadamard", "test-time-training")] == ["train", "pack", "score"]
+    assert [first_changed(named(name)) for name in ("qat", "hadamard", "test-time-training")] == [
+        "train",
+        "pack",
+        "score",
+    ]

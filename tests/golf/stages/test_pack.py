@@ -1,5 +1,5 @@
-"""The artifact: the same bytes from the same checkpoint, weights back within the rounding, errors for all else; and the
-byte limit, which allocation keeps."""
+"""The artifact: the same bytes from the same checkpoint, weights back within the rounding, errors for all
+else; and the byte limit, which allocation keeps."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ def weights_of(config: Config, seed: int = 0) -> dict[str, torch.Tensor]:
     model = GPT(config.model, V)
     initialise(model, config.model, seed)
     random = torch.Generator().manual_seed(seed)
-    return {name: tensor + 0.05 * torch.randn(tensor.shape, generator=random)
-            for name, tensor in model.state_dict().items()}  # fmt: skip
+    return {
+        name: tensor + 0.05 * torch.randn(tensor.shape, generator=random)
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def statistics_of(config: Config) -> dict[str, TensorStats]:
@@ -169,9 +171,18 @@ FORGED = {
     "shape": (lambda c: {**c, CODED: c[CODED].T.copy()}, "expected int8"),
     "dtype": (lambda c: {**c, CODED: c[CODED].astype(np.int16)}, "expected int8"),
     "plain as float32": (lambda c: {**c, PLAIN: c[PLAIN].astype(np.float32)}, "expected float16"),
-    "NaN step": (lambda c: {**c, CODED + ":step": c[CODED + ":step"] * np.float16("nan")}, "finite and positive"),
-    "inf step": (lambda c: {**c, CODED + ":step": c[CODED + ":step"] + np.float16("inf")}, "finite and positive"),
-    "zero step": (lambda c: {**c, CODED + ":step": c[CODED + ":step"] * np.float16(0)}, "finite and positive"),
+    "NaN step": (
+        lambda c: {**c, CODED + ":step": c[CODED + ":step"] * np.float16("nan")},
+        "finite and positive",
+    ),
+    "inf step": (
+        lambda c: {**c, CODED + ":step": c[CODED + ":step"] + np.float16("inf")},
+        "finite and positive",
+    ),
+    "zero step": (
+        lambda c: {**c, CODED + ":step": c[CODED + ":step"] * np.float16(0)},
+        "finite and positive",
+    ),
     "negative step": (lambda c: {**c, CODED + ":step": -c[CODED + ":step"]}, "finite and positive"),
     "NaN": (lambda c: {**c, PLAIN: c[PLAIN] * np.float16("nan")}, "NaN"),
     "lowest code": (lambda c: {**c, CODED: np.full_like(c[CODED], -32)}, r"outside -31\.\.31"),
@@ -189,8 +200,15 @@ def test_a_forged_artifact_gets_an_error_that_says_what_is_wrong(how):
         pack.from_artifact(closed(header, forge(content)), CONFIG, V)
 
 
-@pytest.mark.parametrize("header", [{}, {"kind": "x"}, {"kind": "golf-artifact-1", "config_sha256": 5},
-                                    {"kind": "golf-artifact-1", "config_sha256": "a", "more": 1}])  # fmt: skip
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"kind": "x"},
+        {"kind": "golf-artifact-1", "config_sha256": 5},
+        {"kind": "golf-artifact-1", "config_sha256": "a", "more": 1},
+    ],
+)
 def test_a_forged_header_is_an_error(header):
     with pytest.raises(ValueError, match="artifact"):
         pack.from_artifact(closed(header, opened()[1]), CONFIG, V)
@@ -203,14 +221,33 @@ def test_a_bomb_is_refused_by_what_it_declares():
         pack.from_artifact(bomb, CONFIG, V)
 
 
-FULL = TINY.replace("init: orthogonal}", "init: orthogonal}\ntrain: {seq_len: 16, batch_tokens: 128}\n"
-                    "stats: {hessian_batches: 1, fisher_batches: 1, row_score_every: 1}").replace(
+FULL = TINY.replace(
+    "init: orthogonal}",
+    "init: orthogonal}\ntrain: {seq_len: 16, batch_tokens: 128}\n"
+    "stats: {hessian_batches: 1, fisher_batches: 1, row_score_every: 1}",
+).replace(
     "quant: {rotate: true, floor: true,",
-    "quant: {embed_bits: 7, down_bits: 5, row_bits: true, allocate: true, awq: true, rotate: true, clip: search,\n"
-    "        fisher: true, floor: true, gptq: true, entropy: true, shuffle: 2, codec: brotli, level: 9,")  # fmt: skip
+    "quant: {embed_bits: 7, down_bits: 5, row_bits: true, allocate: true, awq: true, rotate: true, clip: "
+    "search,\n"
+    "        fisher: true, floor: true, gptq: true, entropy: true, shuffle: 2, codec: brotli, level: "
+    "9,",
+)
 """Every technique of the quantiser at once."""
-OFF = {"row_bits": False, "allocate": False, "awq": False, "rotate": False, "clip": "max", "fisher": False, "floor": False,
-       "gptq": False, "entropy": False, "shuffle": 1, "embed_bits": 0, "down_bits": 0, "codec": "zlib"}  # fmt: skip
+OFF = {
+    "row_bits": False,
+    "allocate": False,
+    "awq": False,
+    "rotate": False,
+    "clip": "max",
+    "fisher": False,
+    "floor": False,
+    "gptq": False,
+    "entropy": False,
+    "shuffle": 1,
+    "embed_bits": 0,
+    "down_bits": 0,
+    "codec": "zlib",
+}
 TIGHT = 14_000
 """Bytes that are too few for the bits that FULL asks for."""
 
@@ -236,7 +273,9 @@ def test_the_full_recipe_comes_back_and_so_does_each_with_one_technique_off(fiel
             assert torch.equal(back[name], weight.half().float())
     size = sum(weight.square().sum().item() for weight in WEIGHTS.values())
     assert 0 < moved(back) < 0.2 * size
-    assert any("Shannon bound" in line for line in said) and any(f"{len(data):,} bytes" in line for line in said)
+    assert any("Shannon bound" in line for line in said) and any(
+        f"{len(data):,} bytes" in line for line in said
+    )
 
 
 def test_eight_bits_lose_less_than_six_and_six_less_than_four():
@@ -249,7 +288,12 @@ def test_each_kind_of_matrix_gets_the_bits_of_its_kind_and_sixteen_is_float16():
     recipes = pack.recipes_of(config, pack.shapes_of(config, V))
     bits = {name: how.bits for name, how in recipes.items()}
     assert bits["tok_emb.weight"] is None and bits["smear.gate"] is None and bits["bigram.table.weight"] == 6
-    assert [bits[f"blocks.0.{name}.weight"] for name in ("attn.q", "attn.out", "mlp.up", "mlp.down")] == [8, 8, 4, 3]
+    assert [bits[f"blocks.0.{name}.weight"] for name in ("attn.q", "attn.out", "mlp.up", "mlp.down")] == [
+        8,
+        8,
+        4,
+        3,
+    ]
     sigmas = pack.recipes_of(config_of(clip="sigma", sigmas=5.0, embed_sigmas=7.0), pack.shapes_of(config, V))
     assert sigmas["tok_emb.weight"].reach.sigmas == 7.0 and sigmas["bigram.table.weight"].reach.sigmas == 5.0
     back = packed(config)[1]
@@ -281,7 +325,9 @@ def test_allocation_fits_takes_more_under_a_smaller_limit_and_says_what_it_took(
         assert len(data) <= limit
         sizes, errors = [*sizes, len(data)], [*errors, moved(back)]
         traded = [line for line in said if " -> " in line]
-        assert len(traded) == sum("step" in name for name in arrays_of(data, config_of(FULL, gptq=False, awq=False)))
+        assert len(traded) == sum(
+            "step" in name for name in arrays_of(data, config_of(FULL, gptq=False, awq=False))
+        )
         assert (limit == ROOM) == all(re.search(r": (\d) -> \1 bits", line) for line in traded)
     assert sizes == sorted(sizes, reverse=True) and errors == sorted(errors)
     assert TIGHT - sizes[-1] < 0.1 * TIGHT
@@ -298,7 +344,10 @@ def test_a_limit_that_nothing_fits_is_an_error_with_the_numbers():
 
 
 def test_without_allocation_the_limit_is_the_judges_business():
-    assert packed(config_of(FULL, allocate=False, awq=False), 100)[0] == packed(config_of(FULL, allocate=False, awq=False))[0]
+    assert (
+        packed(config_of(FULL, allocate=False, awq=False), 100)[0]
+        == packed(config_of(FULL, allocate=False, awq=False))[0]
+    )
 
 
 def test_allocation_spares_the_tensor_whose_errors_matter():
@@ -345,7 +394,10 @@ FORGED_FULL = {
     "codes as well": (lambda c: {**c, CODED: np.zeros((V, 48), np.int8)}, "unknown"),
     "scale length": (lambda c: {**c, CODED + ":scale": np.ones(47, np.float16)}, "expected float16"),
     "scale zero": (lambda c: {**c, CODED + ":scale": np.zeros(48, np.float16)}, "scales of tensor"),
-    "scale infinite": (lambda c: {**c, CODED + ":scale": np.full(48, np.inf, np.float16)}, "scales of tensor"),
+    "scale infinite": (
+        lambda c: {**c, CODED + ":scale": np.full(48, np.inf, np.float16)},
+        "scales of tensor",
+    ),
     "scale of a vector": (lambda c: {**c, PLAIN + ":scale": np.ones(48, np.float16)}, "unknown"),
 }
 
@@ -374,7 +426,17 @@ def test_the_stage_packs_what_train_left_and_reads_it_again(tmp_path: Path, text
     checkpoint.write(tmp_path / "checkpoint", config, V, 1, 5, WEIGHTS, stats)
     (tmp_path / "c").write_text(text)
     limits = {"checkpoint_bytes": ROOM, "counted_bytes": ROOM}
-    setup = Setup("pack", 1, "record", V, tmp_path / "t", tmp_path / "c", tmp_path, limits, checkpoint=tmp_path / "checkpoint")
+    setup = Setup(
+        "pack",
+        1,
+        "record",
+        V,
+        tmp_path / "t",
+        tmp_path / "c",
+        tmp_path,
+        limits,
+        checkpoint=tmp_path / "checkpoint",
+    )
     ours, theirs = socket.socketpair()
     with ours, theirs:
         pack.run(Wire(theirs), setup, config, Ranks(0, 1, torch.device("cpu")))

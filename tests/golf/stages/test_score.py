@@ -1,4 +1,5 @@
-"""The score stage over a real socket: scorer and witness tell the same story, frame by frame as protocol.md says."""
+"""The score stage over a real socket: scorer and witness tell the same story, frame by frame as protocol.md
+says."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ LEARNING = load(FULL)
 CONFIG = replace(LEARNING, adapt=AdaptConfig())
 BIAS_ONLY = replace(LEARNING, adapt=replace(LEARNING.adapt, epochs=0))
 WEIGHTS_ONLY = replace(LEARNING, adapt=replace(LEARNING.adapt, bias_lr=0.0))
-LEARNERS = pytest.mark.parametrize("config", [LEARNING, BIAS_ONLY, WEIGHTS_ONLY], ids=["both", "bias", "weights"])
+LEARNERS = pytest.mark.parametrize(
+    "config", [LEARNING, BIAS_ONLY, WEIGHTS_ONLY], ids=["both", "bias", "weights"]
+)
 WINDOW, STRIDE, CHUNK = CONFIG.score.window, CONFIG.score.stride, CONFIG.score.chunk_tokens
 TOLERANCE_NATS = 2e-5
 
@@ -38,8 +41,14 @@ def model() -> GPT:
 
 def test_ready_declares_what_the_judge_plans_by(model):
     with stage(model, CONFIG, "scorer", 10) as judge:
-        assert judge.ready == {"op": "ready", "chunk_tokens": CHUNK, "adapts": False, "context": WINDOW, "world": 1,
-                               "attention": "sdpa"}
+        assert judge.ready == {
+            "op": "ready",
+            "chunk_tokens": CHUNK,
+            "adapts": False,
+            "context": WINDOW,
+            "world": 1,
+            "attention": "sdpa",
+        }
     with stage(model, CONFIG, "scorer", 10, most_chunk=50) as judge:
         assert judge.ready["chunk_tokens"] == 48  # the judge's limit, down to a multiple of the stride
 
@@ -214,7 +223,12 @@ FOUL = {
     "more than a chunk": (CONFIG, "scorer", say("score", X, chunk=0, start=0)),
     "a witness's question": (CONFIG, "scorer", say("predict")),
     "adapt before any score": (LEARNING, "scorer", say("adapt", chunk=0)),
-    "the next chunk where adapt is due": (LEARNING, "scorer", scored_first, say("score", X[CHUNK:][:9], chunk=1, start=CHUNK)),
+    "the next chunk where adapt is due": (
+        LEARNING,
+        "scorer",
+        scored_first,
+        say("score", X[CHUNK:][:9], chunk=1, start=CHUNK),
+    ),
     "adapt to another chunk": (LEARNING, "scorer", scored_first, say("adapt", chunk=1)),
     "adapt to no chunk": (LEARNING, "scorer", scored_first, say("adapt")),
     "a short chunk to learn from": (LEARNING, "scorer", say("score", X[:9], chunk=0, start=0)),
@@ -230,7 +244,12 @@ FOUL = {
     "lanes where something is learned": (LEARNING, "witness", say("lanes", X[:9], starts=[0], lengths=[9])),
     "adapt to half a chunk": (LEARNING, "witness", lambda j: j.reveal(0, X[:9]), say("adapt", chunk=0)),
     "tokens beyond a border": (LEARNING, "witness", say("reveal", X, chunk=0, start=0)),
-    "tokens where adapt is due": (LEARNING, "witness", revealed_first, say("reveal", X[CHUNK:], chunk=1, start=CHUNK)),
+    "tokens where adapt is due": (
+        LEARNING,
+        "witness",
+        revealed_first,
+        say("reveal", X[CHUNK:], chunk=1, start=CHUNK),
+    ),
     "predict where adapt is due": (LEARNING, "witness", revealed_first, say("predict")),
     "the witness adapting to another chunk": (LEARNING, "witness", revealed_first, say("adapt", chunk=1)),
 }
@@ -254,13 +273,19 @@ def test_a_frame_out_of_turn_ends_the_stage_with_an_error(model, foul):
 def test_nothing_is_learned_from_the_last_chunk(model):
     with pytest.raises(WireError, match="expected score or bye"):
         play(model, LEARNING, "scorer", [scored_first, say("adapt", chunk=0)], CHUNK)
-    deeds = [scored_first, lambda judge: judge.adapt(0), lambda judge: judge.score(1, CHUNK, X[CHUNK : 2 * CHUNK], False)]
+    deeds = [
+        scored_first,
+        lambda judge: judge.adapt(0),
+        lambda judge: judge.score(1, CHUNK, X[CHUNK : 2 * CHUNK], False),
+    ]
     play(model, LEARNING, "scorer", deeds, 2 * CHUNK)
     with pytest.raises(WireError, match="expected score or bye"):
         play(model, LEARNING, "scorer", [*deeds, say("adapt", chunk=1)], 2 * CHUNK)
 
 
 def test_an_unknown_role_is_an_error():
-    setup = Setup("score", 1, "record", V, NOWHERE, NOWHERE, NOWHERE, {}, artifact=NOWHERE, role="judge", tokens=1)
+    setup = Setup(
+        "score", 1, "record", V, NOWHERE, NOWHERE, NOWHERE, {}, artifact=NOWHERE, role="judge", tokens=1
+    )
     with pytest.raises(WireError, match="known: scorer, witness"):
         score.run(Wire(socket.socket()), setup, CONFIG, Ranks(0, 1, torch.device("cpu")))

@@ -1,4 +1,5 @@
-"""train, pack and score as the judge starts them: `python -m golf`, in processes of their own, on one rank and on two."""
+"""train, pack and score as the judge starts them: `python -m golf`, in processes of their own, on one rank
+and on two."""
 
 from __future__ import annotations
 
@@ -31,14 +32,18 @@ def trained(tmp_path_factory) -> dict[int, Path]:
     for world, recipe in RECIPES.items():
         folders[world] = folder = tmp_path_factory.mktemp(f"ranks{world}")
         shards = [write_shard(folder / f"{i}.bin", part) for i, part in enumerate((TEXT[:1001], TEXT[1001:]))]
-        frame, _ = play("train", setup_frame(folder, recipe), lambda judge, shards=shards: judge.train(shards, 60))
+        frame, _ = play(
+            "train", setup_frame(folder, recipe), lambda judge, shards=shards: judge.train(shards, 60)
+        )
         assert frame == {"op": "trained", "steps": 4, "tokens": 4 * 256}
     return folders
 
 
 def test_two_processes_leave_the_checkpoint_of_one_up_to_rounding(trained):
     for file in (checkpoint.WEIGHTS_FILE, checkpoint.STATISTICS_FILE):
-        (alone, ones), (shared, twos) = (arrays.read(trained[world] / "out" / "checkpoint" / file) for world in (1, 2))
+        (alone, ones), (shared, twos) = (
+            arrays.read(trained[world] / "out" / "checkpoint" / file) for world in (1, 2)
+        )
         assert alone == shared
         for name, one in ones.items():
             np.testing.assert_allclose(twos[name], one, atol=2e-3 * np.abs(one).max(), err_msg=name)
@@ -56,7 +61,9 @@ def packed(request, trained):
         assert judge.hear()[0] == {"op": "packed"}
 
     play("pack", frame, game)
-    weights, stats = (read(left, config, V, MOST) for read in (checkpoint.read_weights, checkpoint.read_statistics))
+    weights, stats = (
+        read(left, config, V, MOST) for read in (checkpoint.read_weights, checkpoint.read_statistics)
+    )
     made = pack.to_artifact(weights, stats, config, config.quant.target_bytes)
     assert (folder / "out" / "artifact.bin").read_bytes() == made
     model = pack.load(folder / "out" / "artifact.bin", config, V, 1 << 20)
@@ -66,7 +73,9 @@ def packed(request, trained):
 
 def frame_of(packed, role: str) -> dict:
     folder, world, _ = packed
-    return setup_frame(folder, RECIPES[world], artifact=str(folder / "out" / "artifact.bin"), role=role, tokens=N)
+    return setup_frame(
+        folder, RECIPES[world], artifact=str(folder / "out" / "artifact.bin"), role=role, tokens=N
+    )
 
 
 def test_a_scorer_gives_the_numbers_of_the_artifact_chunk_by_chunk(packed):
@@ -86,7 +95,9 @@ def test_a_scorer_gives_the_numbers_of_the_artifact_chunk_by_chunk(packed):
         judge.say({"op": "bye"})
         return np.concatenate(parts)
 
-    np.testing.assert_allclose(play("score", frame_of(packed, "scorer"), game), packed[2], atol=TOLERANCE_NATS)
+    np.testing.assert_allclose(
+        play("score", frame_of(packed, "scorer"), game), packed[2], atol=TOLERANCE_NATS
+    )
 
 
 def test_a_witness_gives_the_same_numbers_when_asked_for_rows(packed):

@@ -37,7 +37,8 @@ EXACT = FULL + "hardware: {precision: float32}\n"
 
 
 def periodic_shards(folder: Path) -> list[Path]:
-    """Tokens that repeat with a period: anything that learns gets them right. Two shards, cut in the middle."""
+    """Tokens that repeat with a period: anything that learns gets them right. Two shards, cut in the
+    middle."""
     folder.mkdir(exist_ok=True)
     parts = enumerate((PERIODIC[:1001], PERIODIC[1001:]))
     return [write_shard(folder / f"train_{i:06d}.bin", part) for i, part in parts]
@@ -50,10 +51,15 @@ def loader_of(config, tokens: np.ndarray = PERIODIC) -> data.Loader:
 def left_by(out: Path) -> dict[str, np.ndarray]:
     """Every array of the checkpoint."""
     folder = out / "checkpoint"
-    return {**arrays.read(folder / checkpoint.WEIGHTS_FILE)[1], **arrays.read(folder / checkpoint.STATISTICS_FILE)[1]}
+    return {
+        **arrays.read(folder / checkpoint.WEIGHTS_FILE)[1],
+        **arrays.read(folder / checkpoint.STATISTICS_FILE)[1],
+    }
 
 
-def run_here(folder: Path, text: str, seconds: float = 60, seed: int = 7, **extra) -> tuple[dict, float, Judge]:
+def run_here(
+    folder: Path, text: str, seconds: float = 60, seed: int = 7, **extra
+) -> tuple[dict, float, Judge]:
     """The stage in this process against a judge in a thread: (trained frame, seconds, judge)."""
     folder.mkdir(exist_ok=True)
     ours, theirs = socket.socketpair()
@@ -154,7 +160,9 @@ def test_the_loss_of_new_text_falls_below_its_unigram_entropy():
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
     config = load(FULL.replace("batch_tokens: 256", "batch_tokens: 512"))
     trainer, loader = Trainer(config, V, 0, ALONE), loader_of(config, text)
-    losses = [trainer.step(loader.batch(512), TrainingProgress(step, step / 40)).item() for step in range(40)]  # no row twice
+    losses = [
+        trainer.step(loader.batch(512), TrainingProgress(step, step / 40)).item() for step in range(40)
+    ]  # no row twice
     assert np.mean(losses[-8:]) < entropy - 0.5
 
 
@@ -180,7 +188,8 @@ def test_phases_follow_their_horizons_and_never_go_back():
 
 
 def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
-    """The trap of #315, #374 and #414: a flag on the class was folded into the first trace, and nothing was rounded."""
+    """The trap of #315, #374 and #414: a flag on the class was folded into the first trace, and nothing was
+    rounded."""
     torch._dynamo.reset()
     trainer = Trainer(load(COMPILED), V, 0, ALONE)
     plain = trainer.model
@@ -189,7 +198,13 @@ def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
             p += 0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
     trainer.forward = torch.compile(plain, backend="eager", dynamic=False)
     batch, found = data.synthetic(0, range(8), 256, 16, V), []
-    for phase in (Phase(False, False), Phase(False, True), Phase(True, True), Phase(True, False), Phase(False, False)):
+    for phase in (
+        Phase(False, False),
+        Phase(False, True),
+        Phase(True, True),
+        Phase(True, False),
+        Phase(False, False),
+    ):
         trainer.enter(phase)
         plain.zero_grad()
         loss = trainer.backward(batch)
@@ -225,7 +240,12 @@ def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path):
 
 
 def test_quantised_steps_learn_the_weights_beneath_the_grid():
-    trainer = Trainer(load(FULL.replace("qat_bits: 6", "qat_bits: 2").replace("qat_start: 0.25", "qat_start: 0")), V, 0, ALONE)
+    trainer = Trainer(
+        load(FULL.replace("qat_bits: 6", "qat_bits: 2").replace("qat_start: 0.25", "qat_start: 0")),
+        V,
+        0,
+        ALONE,
+    )
     weight = trainer.parameters["blocks.2.mlp.up.weight"]
     before = weight.detach().clone()
     trainer.step(data.synthetic(0, range(8), 256, 16, V), TrainingProgress(0, 0.0))
@@ -245,8 +265,10 @@ def test_statistics_are_of_the_average_with_recurrence_and_without_the_grid():
     batches = [loader.batch(256) for _ in range(4)]
     stats = calibrate.measure(trainer, iter(batches))
     assert all(p.grad is None for p in trainer.parameters.values())
-    measured = {name: {ending for ending, field in checkpoint.ENDINGS.items() if getattr(one, field) is not None}
-                for name, one in stats.items()}  # fmt: skip
+    measured = {
+        name: {ending for ending, field in checkpoint.ENDINGS.items() if getattr(one, field) is not None}
+        for name, one in stats.items()
+    }
     assert measured == {name: set(asked) for name, asked in checkpoint.statistics_of(CONFIG, V).items()}
     seen = []
     up = trainer.model.blocks[1].mlp.up
@@ -256,14 +278,18 @@ def test_statistics_are_of_the_average_with_recurrence_and_without_the_grid():
     hook.remove()
     assert len(seen) == 4  # layer 1 is visited twice
     x_NC = torch.cat(seen)
-    torch.testing.assert_close(stats["blocks.1.mlp.up.weight"].hessian_CC, x_NC.mT @ x_NC / len(x_NC), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        stats["blocks.1.mlp.up.weight"].hessian_CC, x_NC.mT @ x_NC / len(x_NC), atol=1e-5, rtol=1e-4
+    )
     squares = []
     for batch in batches[2:]:
         trainer.model.zero_grad()
         logits_BTV = trainer.model(batch.ids_BT)
         torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), batch.targets_BT.flatten()).backward()
         squares.append(up.weight.grad.square())
-    torch.testing.assert_close(stats["blocks.1.mlp.up.weight"].fisher_RC, sum(squares) / 2, atol=1e-9, rtol=1e-3)
+    torch.testing.assert_close(
+        stats["blocks.1.mlp.up.weight"].fisher_RC, sum(squares) / 2, atol=1e-9, rtol=1e-3
+    )
 
 
 def test_row_scores_are_measured_every_so_many_steps():

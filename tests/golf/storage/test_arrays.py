@@ -1,4 +1,5 @@
-"""The flat array file: what goes in comes out, and whatever else is in a file is an error and nothing worse."""
+"""The flat array file: what goes in comes out, and whatever else is in a file is an error and nothing
+worse."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from golf.storage import arrays
 HEADER = st.dictionaries(
     st.text(max_size=8),
     st.recursive(
-        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53), 2**53)
+        | st.floats(allow_nan=False, allow_infinity=False)
         | st.text(max_size=8),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
         max_leaves=6,
@@ -51,7 +55,11 @@ def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 def _sample() -> bytes:
     return arrays.to_bytes(
         {"schema": 1, "name": "x"},
-        {"a": np.arange(5, dtype=np.int8), "b.weight": np.ones((2, 3), np.float32), "c": np.float16(2.5).reshape(())},
+        {
+            "a": np.arange(5, dtype=np.int8),
+            "b.weight": np.ones((2, 3), np.float32),
+            "c": np.float16(2.5).reshape(()),
+        },
     )
 
 
@@ -138,8 +146,17 @@ def test_padding_must_be_zero_so_that_nothing_hides_in_it():
 
 
 @pytest.mark.parametrize(
-    "text", [b"[" * 100_000, b'{"a":' * 5000, b'{"arrays":[],"header":{"x":' + b"9" * 5000 + b"}}", b'{"a":1,"a":1}',
-             b'{"arrays":[],"header":{"x":NaN}}', b'{"arrays":[],"header":{"x":1e999}}', b"\xff\xfe", b'"\\ud800"']
+    "text",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 5000,
+        b'{"arrays":[],"header":{"x":' + b"9" * 5000 + b"}}",
+        b'{"a":1,"a":1}',
+        b'{"arrays":[],"header":{"x":NaN}}',
+        b'{"arrays":[],"header":{"x":1e999}}',
+        b"\xff\xfe",
+        b'"\\ud800"',
+    ],
 )
 def test_json_that_other_readers_stumble_over_is_an_error(text):
     with pytest.raises(ValueError):

@@ -37,7 +37,9 @@ def test_every_level_is_read_by_the_same_decompressor(name):
 
 @every_codec
 def test_content_of_several_pieces_with_matches_far_back_comes_whole(name):
-    noise = zstandard.ZstdCompressor().compress(bytes(range(256))) * 40_000  # repeats, and more than one piece
+    noise = (
+        zstandard.ZstdCompressor().compress(bytes(range(256))) * 40_000
+    )  # repeats, and more than one piece
     data = noise[: codec.PIECE_BYTES] * 2 + b"end"
     assert codec.CODECS[name][1](memoryview(_packed(name, data)), len(data)) == data
 
@@ -88,7 +90,8 @@ def test_a_bomb_gets_an_error_and_no_memory(name, limit):
 
 
 def _lying_bomb(declared: int, content: int) -> bytes:
-    """A frame that unfolds to `content` zeros and says that they are `declared` (in 8 bytes of frame header)."""
+    """A frame that unfolds to `content` zeros and says that they are `declared` (in 8 bytes of frame
+    header)."""
     honest = zstandard.ZstdCompressor(level=3, write_content_size=False).compress(bytes(content))
     parameters = zstandard.get_frame_parameters(honest)
     assert parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN
@@ -97,7 +100,9 @@ def _lying_bomb(declared: int, content: int) -> bytes:
     return honest[:4] + bytes([descriptor]) + declared.to_bytes(8, "little") + honest[start:]
 
 
-@pytest.mark.parametrize(("declared", "limit"), [(1 << 40, 1 << 20), (1 << 62, 1 << 20), (1000, 1000), (0, 1000)])
+@pytest.mark.parametrize(
+    ("declared", "limit"), [(1 << 40, 1 << 20), (1 << 62, 1 << 20), (1000, 1000), (0, 1000)]
+)
 def test_a_zstd_frame_that_lies_about_its_size_gets_an_error_and_no_memory(declared, limit):
     bomb = _lying_bomb(declared, 64 << 20)
     assert len(bomb) < 10_000

@@ -1,4 +1,5 @@
-"""The entropy coder loses nothing, reaches the bound of its own histograms, and believes no array that it reads."""
+"""The entropy coder loses nothing, reaches the bound of its own histograms, and believes no array that it
+reads."""
 
 from __future__ import annotations
 
@@ -14,10 +15,13 @@ from golf.storage import codec, entropy
 
 MATRICES = st.lists(
     st.sampled_from([(-1, 0), (0, 0), (-8, 7), (-32, 31), (-128, 127), (3, 5)]).flatmap(
-        lambda ends: hnp.arrays(np.int8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(*ends))
+        lambda ends: hnp.arrays(
+            np.int8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(*ends)
+        )
     ),
-    min_size=1, max_size=4,
-)  # fmt: skip
+    min_size=1,
+    max_size=4,
+)
 
 
 def _shapes(matrices: list[np.ndarray]) -> list[tuple[int, int]]:
@@ -25,7 +29,8 @@ def _shapes(matrices: list[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def _normal(rows: int, columns: int, sigmas: float, largest: int, spread: float = 0.0) -> np.ndarray:
-    """Codes of normal rows on a grid up to so many standard deviations; `spread` sets the rows' own scales apart."""
+    """Codes of normal rows on a grid up to so many standard deviations; `spread` sets the rows' own scales
+    apart."""
     random = np.random.default_rng(7)
     weight_RC = random.normal(size=(rows, columns)) * np.exp(spread * random.normal(size=(rows, 1)))
     return np.clip(np.round(weight_RC * largest / sigmas), -largest - 1, largest).astype(np.int8)
@@ -40,7 +45,9 @@ def _side_bytes(coded: entropy.Coded) -> int:
 def test_what_is_coded_is_decoded_and_coded_alike_again(matrices):
     coded = entropy.encode(matrices)
     again = entropy.decode(coded, _shapes(matrices))
-    assert all(one.dtype == np.int8 and np.array_equal(one, two) for one, two in zip(matrices, again, strict=True))
+    assert all(
+        one.dtype == np.int8 and np.array_equal(one, two) for one, two in zip(matrices, again, strict=True)
+    )
     assert all(np.array_equal(one, two) for one, two in zip(coded, entropy.encode(again), strict=True))
     assert all(part.size for part in coded)
 
@@ -79,7 +86,10 @@ def test_matrices_of_one_scale_share_a_histogram_whatever_their_shape():
 
 
 def test_a_number_twice_as_large_stands_four_levels_higher_in_its_row_and_no_column_stands_out():
-    scale_R, levels_R = np.array([[1], [2], [4], [64]], np.int8), [entropy.SAME + step for step in (0, 4, 8, 24)]
+    scale_R, levels_R = (
+        np.array([[1], [2], [4], [64]], np.int8),
+        [entropy.SAME + step for step in (0, 4, 8, 24)],
+    )
     codes_RC = scale_R * np.where(np.random.default_rng(0).random((4, 64)) < 0.5, np.int8(-1), np.int8(1))
     coded = entropy.encode([codes_RC])
     assert coded.levels.tolist() == levels_R + 64 * [entropy.SAME]
@@ -102,7 +112,11 @@ def test_the_coder_takes_the_probabilities_as_they_were_counted_out_to_it(counts
     exact[counts_S.argmax()] += 2**24 - sum(exact)
     borders = np.cumsum(exact)
     for symbol, border in enumerate(borders):
-        last = stream.stack.AnsCoder(np.array([border - 1], np.uint32)) if border > 1 else stream.stack.AnsCoder()
+        last = (
+            stream.stack.AnsCoder(np.array([border - 1], np.uint32))
+            if border > 1
+            else stream.stack.AnsCoder()
+        )
         assert last.decode(model, 1)[0] == symbol
         if border < 2**24:
             assert stream.stack.AnsCoder(np.array([border], np.uint32)).decode(model, 1)[0] == symbol + 1
@@ -113,7 +127,9 @@ def test_the_bytes_are_the_same_on_every_machine():
     codes_RC = ((places_RC**2 % 61 % 17 - 8) * (1 + places_RC // 200 % 4 * 4)).astype(np.int8)
     coded = entropy.encode([codes_RC, codes_RC.T])
     assert coded.counts_KS.any(axis=1).sum() > 1
-    digest = hashlib.blake2b(b"".join(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in coded), digest_size=8)
+    digest = hashlib.blake2b(
+        b"".join(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in coded), digest_size=8
+    )
     assert digest.hexdigest() == "90731c75815db44e"
 
 
@@ -148,8 +164,15 @@ def test_a_flipped_bit_in_the_words_never_gives_the_same_matrices(bit):
 
 def test_cut_and_longer_words_are_errors():
     coded = entropy.encode(HONEST)
-    for words in (coded.words[:-1], coded.words[1:], coded.words[:0], np.append(coded.words, np.uint32(1)),
-                  np.insert(coded.words, 0, 0), np.append(coded.words, np.uint32(0)), np.ones(10**6, np.uint32)):
+    for words in (
+        coded.words[:-1],
+        coded.words[1:],
+        coded.words[:0],
+        np.append(coded.words, np.uint32(1)),
+        np.insert(coded.words, 0, 0),
+        np.append(coded.words, np.uint32(0)),
+        np.ones(10**6, np.uint32),
+    ):
         _refused(coded._replace(words=words.astype(np.uint32)))
 
 
@@ -167,8 +190,13 @@ def test_histograms_that_do_not_count_what_is_coded_are_an_error(data):
 
 
 @settings(deadline=None, max_examples=100)
-@given(words=hnp.arrays(np.uint32, st.integers(1, 20)), levels=hnp.arrays(np.uint8, st.integers(0, 12)),
-       counts_KS=hnp.arrays(np.uint32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.integers(0, 9)))
+@given(
+    words=hnp.arrays(np.uint32, st.integers(1, 20)),
+    levels=hnp.arrays(np.uint8, st.integers(0, 12)),
+    counts_KS=hnp.arrays(
+        np.uint32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.integers(0, 9)
+    ),
+)
 def test_arrays_of_anything_are_an_error_or_matrices_of_the_shapes_asked_for(words, levels, counts_KS):
     try:
         matrices = entropy.decode(entropy.Coded(words, counts_KS, levels), [(2, 3), (1, 2)])
@@ -182,13 +210,17 @@ def test_arrays_of_other_types_shapes_and_lengths_are_errors():
     wide_KS = np.zeros((len(counts_KS), 257), np.uint32)
     wide_KS[:, : counts_KS.shape[1]] = counts_KS
     for wrong in (
-        coded._replace(words=words.astype(np.int64)), coded._replace(words=words[None]),
-        coded._replace(counts_KS=counts_KS.astype(np.int32)), coded._replace(counts_KS=counts_KS[0]),
-        coded._replace(counts_KS=wide_KS), coded._replace(counts_KS=counts_KS[:, :1]),
+        coded._replace(words=words.astype(np.int64)),
+        coded._replace(words=words[None]),
+        coded._replace(counts_KS=counts_KS.astype(np.int32)),
+        coded._replace(counts_KS=counts_KS[0]),
+        coded._replace(counts_KS=wide_KS),
+        coded._replace(counts_KS=counts_KS[:, :1]),
         coded._replace(counts_KS=np.append(counts_KS, counts_KS[:1] * 0, axis=0)),
-        coded._replace(levels=levels.astype(np.int8)), coded._replace(levels=levels[:-1]),
+        coded._replace(levels=levels.astype(np.int8)),
+        coded._replace(levels=levels[:-1]),
         coded._replace(levels=levels + np.uint8(1)),
-    ):  # fmt: skip
+    ):
         _refused(wrong)
     _refused(coded, [(6, 20), (8, 3 + 8)])
     _refused(coded, [(1 << 40, 1 << 40)])

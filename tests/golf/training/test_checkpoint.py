@@ -1,4 +1,5 @@
-"""The checkpoint: what is written comes back, for the recipe that it was written for, and nothing else is accepted."""
+"""The checkpoint: what is written comes back, for the recipe that it was written for, and nothing else is
+accepted."""
 
 from __future__ import annotations
 
@@ -17,8 +18,12 @@ MOST = 1 << 22
 
 def some_statistics() -> dict[str, TensorStats]:
     """Everything that FULL asks for, filled with numbers that may stand there."""
-    return {name: TensorStats(**{checkpoint.ENDINGS[ending]: torch.rand(shape) for ending, shape in asked.items()})
-            for name, asked in checkpoint.statistics_of(CONFIG, V).items()}
+    return {
+        name: TensorStats(
+            **{checkpoint.ENDINGS[ending]: torch.rand(shape) for ending, shape in asked.items()}
+        )
+        for name, asked in checkpoint.statistics_of(CONFIG, V).items()
+    }
 
 
 @pytest.fixture
@@ -44,8 +49,11 @@ def test_hessians_belong_to_weights_that_multiply_and_fisher_to_every_matrix():
     asked = checkpoint.statistics_of(CONFIG, V)
     shape = checkpoint.shapes_of(CONFIG, V)["blocks.1.mlp.down.weight"]
     assert asked["blocks.1.mlp.down.weight"] == {
-        "hessian": (shape[1], shape[1]), "activation": (shape[1],), "fisher": shape, "row_score": (shape[0],)
-    }  # fmt: skip
+        "hessian": (shape[1], shape[1]),
+        "activation": (shape[1],),
+        "fisher": shape,
+        "row_score": (shape[0],),
+    }
     assert set(asked["bigram.table.weight"]) == {"fisher", "row_score"}
     assert "hessian" in asked["tok_emb.weight"]
     assert "blocks.0.attn_scale" not in asked

@@ -59,8 +59,10 @@ def test_a_batch_takes_eight_spans_one_after_another_and_targets_are_inputs_shif
 @pytest.mark.parametrize("kind", LOADERS)
 def test_any_number_of_processes_reads_the_same_rows(kind, world):
     shards = shards_of([900, 400])
-    whole, *parts = [LOADERS[kind](shards, 2000, ranks, 4)
-                     for ranks in (range(LOGICAL_RANKS), *(logical_ranks(rank, world) for rank in range(world)))]  # fmt: skip
+    whole, *parts = [
+        LOADERS[kind](shards, 2000, ranks, 4)
+        for ranks in (range(LOGICAL_RANKS), *(logical_ranks(rank, world) for rank in range(world)))
+    ]
     for batch_tokens in (64, 32, 64):
         expected, found = whole.batch(batch_tokens), [part.batch(batch_tokens) for part in parts]
         assert [row for part in found for row in part.ids_BT.tolist()] == expected.ids_BT.tolist()
@@ -133,7 +135,9 @@ def damage(data: bytes, how: str) -> bytes:
     return {"cut": data[:-1], "longer": data + b"\0\0", "header only": data[:1000], "empty": b""}[how]
 
 
-@pytest.mark.parametrize("how", ["magic", "version", "count", "tail", "cut", "longer", "header only", "empty"])
+@pytest.mark.parametrize(
+    "how", ["magic", "version", "count", "tail", "cut", "longer", "header only", "empty"]
+)
 def test_a_shard_that_is_not_what_it_says_is_refused(tmp_path, how):
     path = write_shard(tmp_path / "a.bin", np.arange(50))
     path.write_bytes(damage(path.read_bytes(), how))

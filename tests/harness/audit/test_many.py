@@ -1,4 +1,5 @@
-"""Many folders: found by what they hold, each under its own limits, in order, and never asked twice for the same bytes."""
+"""Many folders: found by what they hold, each under its own limits, in order, and never asked twice for the
+same bytes."""
 
 from __future__ import annotations
 
@@ -29,22 +30,45 @@ def tree(root: Path, *files: str, text: str = '{"val_bpb": 1.1}') -> Path:
     return root
 
 
-@pytest.mark.parametrize("files", [
-    ["a/submission.json"], ["a/train_gpt_v5.py"], ["a/train0.txt"], ["a/README.md"], ["a/readme.MD", "a/logs/train.log"],
-    ["a/logs/seed_42.log"], ["a/logs/train0.txt", "a/requirements.txt"], ["a/README.md", "a/ttt_17/seed_0.log", "a/model.py"],
-    ["a/submission_ternary.json", "a/submission_binary.json", "a/binary/train.py"], ["a/train_gpt.py", "a/old/submission.json"]])
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["a/submission.json"],
+        ["a/train_gpt_v5.py"],
+        ["a/train0.txt"],
+        ["a/README.md"],
+        ["a/readme.MD", "a/logs/train.log"],
+        ["a/logs/seed_42.log"],
+        ["a/logs/train0.txt", "a/requirements.txt"],
+        ["a/README.md", "a/ttt_17/seed_0.log", "a/model.py"],
+        ["a/submission_ternary.json", "a/submission_binary.json", "a/binary/train.py"],
+        ["a/train_gpt.py", "a/old/submission.json"],
+    ],
+)
 def test_a_record_is_found_by_any_of_what_records_hold(tmp_path: Path, files: list[str]) -> None:
     assert folders(tree(tmp_path, *files)) in ([tmp_path / "a"], [tmp_path])
 
 
 def test_records_are_found_apart_from_each_other_and_from_their_shelves(tmp_path: Path) -> None:
-    tree(tmp_path, "README.md", "train_gpt.py", "records/README.md", "records/track_10min_16mb/README.md",
-         "records/track_10min_16mb/2026-03-20 with spaces/train_gpt.py", "records/track_10min_16mb/b/README.md",
-         "records/track_non_record_16mb/group/one/submission.json", "records/track_non_record_16mb/group/two/submission.json",
-         "records/track_non_record_16mb/group/README.md", "records/track_non_record_16mb/.git/train.log")
+    tree(
+        tmp_path,
+        "README.md",
+        "train_gpt.py",
+        "records/README.md",
+        "records/track_10min_16mb/README.md",
+        "records/track_10min_16mb/2026-03-20 with spaces/train_gpt.py",
+        "records/track_10min_16mb/b/README.md",
+        "records/track_non_record_16mb/group/one/submission.json",
+        "records/track_non_record_16mb/group/two/submission.json",
+        "records/track_non_record_16mb/group/README.md",
+        "records/track_non_record_16mb/.git/train.log",
+    )
     assert [folder.relative_to(tmp_path / "records").as_posix() for folder in folders(tmp_path)] == [
-        "track_10min_16mb/2026-03-20 with spaces", "track_10min_16mb/b", "track_non_record_16mb/group/one",
-        "track_non_record_16mb/group/two"]
+        "track_10min_16mb/2026-03-20 with spaces",
+        "track_10min_16mb/b",
+        "track_non_record_16mb/group/one",
+        "track_non_record_16mb/group/two",
+    ]
 
 
 def test_where_no_record_lies_the_error_says_what_one_holds(tmp_path: Path) -> None:
@@ -53,12 +77,25 @@ def test_where_no_record_lies_the_error_says_what_one_holds(tmp_path: Path) -> N
         folders(tmp_path)
 
 
-@pytest.mark.parametrize(("files", "outcome"), [
-    (["train.log"], "unknown"), (["submission.json", "train_seed42.log"], "unknown"), (["README.md"], "question"),
-    (["README.md", "submission.json", "train.log"], "fail"), (["README.md", "submission.json", "train_gpt.py.xz"], "question"),
-    (["README.md", "submission.json", "weights.npz", "plot.png"], "fail")])
-def test_a_folder_without_code_fails_only_where_it_was_meant_to_be_whole(tmp_path: Path, files: list[str], outcome: str) -> None:
-    found = [found for found in audit_folder(tree(tmp_path, *files))["findings"] if found["rule"] == "no-runnable-code"]
+@pytest.mark.parametrize(
+    ("files", "outcome"),
+    [
+        (["train.log"], "unknown"),
+        (["submission.json", "train_seed42.log"], "unknown"),
+        (["README.md"], "question"),
+        (["README.md", "submission.json", "train.log"], "fail"),
+        (["README.md", "submission.json", "train_gpt.py.xz"], "question"),
+        (["README.md", "submission.json", "weights.npz", "plot.png"], "fail"),
+    ],
+)
+def test_a_folder_without_code_fails_only_where_it_was_meant_to_be_whole(
+    tmp_path: Path, files: list[str], outcome: str
+) -> None:
+    found = [
+        found
+        for found in audit_folder(tree(tmp_path, *files))["findings"]
+        if found["rule"] == "no-runnable-code"
+    ]
     assert [each["outcome"] for each in found] == [outcome]
 
 
@@ -66,7 +103,7 @@ def test_syntax_of_another_python_is_unknown_with_the_reason(tmp_path: Path) -> 
     tree(tmp_path, "README.md", "submission.json")
     (tmp_path / "train_gpt.py").write_text("def f[T](x: T) -> T: return x\nprint 'no Python at all'\n")
     report = audit_folder(tmp_path)
-    found, = (each for each in report["findings"] if each["rule"] == "unread-code")
+    (found,) = (each for each in report["findings"] if each["rule"] == "unread-code")
     assert (found["outcome"], report["verdict"]) == ("unknown", "nothing found")
     assert "no syntax of Python 3" in found["message"]
 
@@ -111,10 +148,18 @@ def careless(folder: Path, kept: Path | None) -> tuple[dict[str, Any], bool]:
 
 def test_a_worker_that_dies_hangs_fails_or_eats_costs_its_folder_alone() -> None:
     names = ["a", "dies", "b", "hangs", "fails", "eats", "c", "d"]
-    reports = [each.report for each in many([Path(name) for name in names], workers=2, kept=None, seconds=1.0, work=careless)]
+    reports = [
+        each.report
+        for each in many([Path(name) for name in names], workers=2, kept=None, seconds=1.0, work=careless)
+    ]
     assert [report["folder"] for report in reports] == names
     verdicts = {report["folder"]: report["verdict"] for report in reports}
-    assert {name for name, verdict in verdicts.items() if verdict == "questions"} == {"dies", "hangs", "fails", "eats"}
+    assert {name for name, verdict in verdicts.items() if verdict == "questions"} == {
+        "dies",
+        "hangs",
+        "fails",
+        "eats",
+    }
     said = {report["folder"]: report["findings"][0]["message"] for report in reports if report["findings"]}
     assert "exit code -9" in said["dies"] and "more than 1 s" in said["hangs"]
     assert "ZeroDivisionError" in said["fails"] and "memory" in said["eats"]
@@ -122,10 +167,13 @@ def test_a_worker_that_dies_hangs_fails_or_eats_costs_its_folder_alone() -> None
 
 
 def test_stopping_early_leaves_no_worker_behind() -> None:
-    going = many([Path(name) for name in ("a", "hangs", "hangs", "hangs")], workers=3, kept=None, work=careless)
+    going = many(
+        [Path(name) for name in ("a", "hangs", "hangs", "hangs")], workers=3, kept=None, work=careless
+    )
     next(going)
     going.close()
     import multiprocessing
+
     assert multiprocessing.active_children() == []
 
 
@@ -142,8 +190,9 @@ def test_reports_are_the_same_from_workers_from_the_cache_and_from_one_call(tmp_
 # --- the cache
 
 
-def test_the_cache_asks_anew_for_changed_bytes_names_and_rules_and_for_damaged_entries(tmp_path: Path,
-                                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_asks_anew_for_changed_bytes_names_and_rules_and_for_damaged_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, kept = tree(tmp_path / "a", "train_gpt.py", "README.md"), tmp_path / "kept"
     assert [one(folder, kept)[1] for _ in range(2)] == [False, True]
     (folder / "README.md").write_text("y")
@@ -167,14 +216,17 @@ def test_the_same_folder_elsewhere_is_reported_under_its_new_path(tmp_path: Path
     assert one(second, tmp_path / "kept") == (audit_folder(second), True)
 
 
-def test_the_command_keeps_reports_where_it_is_told_and_nowhere_with_fresh(tmp_path: Path,
-                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_keeps_reports_where_it_is_told_and_nowhere_with_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
     folder = tree(tmp_path / "r", *(f"{name}/train_gpt.py" for name in "abcdef"))
     done = CliRunner().invoke(app, ["audit", str(folder), "--fresh", "--json"])
     assert done.exit_code == 0 and not (tmp_path / "home").exists()
     for known in ("6 of 6 folders, 0 s", "6 known from before"):
-        done = CliRunner().invoke(app, ["audit", str(folder), "--cache", str(tmp_path / "kept"), "--workers", "2", "--json"])
+        done = CliRunner().invoke(
+            app, ["audit", str(folder), "--cache", str(tmp_path / "kept"), "--workers", "2", "--json"]
+        )
         assert known.split(",")[0] in done.stderr
     assert [json.loads(line)["folder"][-1] for line in done.stdout.splitlines()] == list("abcdef")
     assert "6 known from before" in done.stderr and not (tmp_path / "home").exists()
@@ -184,7 +236,9 @@ def test_the_command_keeps_reports_where_it_is_told_and_nowhere_with_fresh(tmp_p
     assert isinstance(done.exception, cache.NotKept)
 
 
-def test_thousands_of_classes_beside_a_long_readme_are_judged_within_the_clock_of_a_folder(tmp_path: Path) -> None:
+def test_thousands_of_classes_beside_a_long_readme_are_judged_within_the_clock_of_a_folder(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "README.md").write_text("alpha beta gamma\n" * 20_000)
     classes = "".join(f"class AlphaZeta{n}:\n  def f(self): return 1\n" for n in range(4_000))
     (tmp_path / "train_gpt.py").write_text(classes + "def main():\n  print('x')\nmain()\n")

@@ -1,4 +1,5 @@
-"""Folders that pull requests add are taken out of a mirror once each, and hostile trees write nothing elsewhere."""
+"""Folders that pull requests add are taken out of a mirror once each, and hostile trees write nothing
+elsewhere."""
 
 from __future__ import annotations
 
@@ -41,7 +42,11 @@ def mirror(tmp_path: Path) -> Path:
 
 def test_each_folder_is_written_once_under_the_request_that_adds_it(mirror: Path, tmp_path: Path) -> None:
     assert pulls.write(mirror, tmp_path / "out") == 2
-    written = sorted(file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*") if file.is_file())
+    written = sorted(
+        file.relative_to(tmp_path / "out").as_posix()
+        for file in (tmp_path / "out").rglob("*")
+        if file.is_file()
+    )
     assert written == ["10/records/track/first/train.log", "20/records/track/second/train.log"]
 
 

@@ -1,4 +1,5 @@
-"""Packed code: every way that public wrappers pack is undone, within limits, and what is not undone is said."""
+"""Packed code: every way that public wrappers pack is undone, within limits, and what is not undone is
+said."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from harness.audit.audit import audit_folder
 from harness.audit.unwrap import MAX_BYTES, MAX_DEPTH, MAX_MEMBERS, archived, unwrapped
 
 WORDS = random.Random(0)
-SOURCE = "import torch\n" + "".join(f"x{WORDS.getrandbits(40)} = {WORDS.getrandbits(60)}\n" for _ in range(200))
+SOURCE = "import torch\n" + "".join(
+    f"x{WORDS.getrandbits(40)} = {WORDS.getrandbits(60)}\n" for _ in range(200)
+)
 RAW = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
 
 
@@ -31,10 +34,21 @@ def deflated(data: bytes) -> bytes:
 
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
-    "lzma": lzma.compress, "lzma raw": lambda data: lzma.compress(data, lzma.FORMAT_RAW, filters=RAW),
-    "lzma alone": lambda data: lzma.compress(data, lzma.FORMAT_ALONE), "zlib": zlib.compress, "gzip": gzip.compress,
-    "deflate": deflated, "bz2": bz2.compress, "brotli": brotli.compress, "nothing": bytes}
-CODERS: dict[str, Callable[[bytes], bytes]] = {"b85": base64.b85encode, "b64": base64.b64encode, "a85": base64.a85encode}
+    "lzma": lzma.compress,
+    "lzma raw": lambda data: lzma.compress(data, lzma.FORMAT_RAW, filters=RAW),
+    "lzma alone": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    "zlib": zlib.compress,
+    "gzip": gzip.compress,
+    "deflate": deflated,
+    "bz2": bz2.compress,
+    "brotli": brotli.compress,
+    "nothing": bytes,
+}
+CODERS: dict[str, Callable[[bytes], bytes]] = {
+    "b85": base64.b85encode,
+    "b64": base64.b64encode,
+    "a85": base64.a85encode,
+}
 
 
 def wrapper(source: str, packer: str = "lzma", coder: str = "b85") -> str:
@@ -50,9 +64,12 @@ def test_every_packing_is_undone(packer: str, coder: str) -> None:
 def test_bytes_literals_and_literals_over_several_lines_are_undone() -> None:
     data = zlib.compress(SOURCE.encode())
     text = base64.b64encode(data).decode()
-    lines = "\n".join(text[at:at + 76] for at in range(0, len(text), 76))
-    for source in (f"exec(zlib.decompress({data!r}))", f"exec(unpack('''\n{lines}\n'''))",
-                   "exec(unpack(" + "\n".join(repr(line) for line in lines.split()) + "))"):
+    lines = "\n".join(text[at : at + 76] for at in range(0, len(text), 76))
+    for source in (
+        f"exec(zlib.decompress({data!r}))",
+        f"exec(unpack('''\n{lines}\n'''))",
+        "exec(unpack(" + "\n".join(repr(line) for line in lines.split()) + "))",
+    ):
         assert [packed.text for packed in unwrapped(source)] == [SOURCE]
 
 
@@ -75,16 +92,24 @@ def test_a_bomb_ends_at_the_limit_and_is_said(packer: str, tmp_path: Path) -> No
     bomb = wrapper(SOURCE + "#" * 20_000_000, packer)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = list(unwrapped(bomb))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB: the 64 MiB window of lzma, a few copies
-    assert [(packed.text, f"more than {MAX_BYTES:,} bytes" in packed.reason) for packed in found] == [(None, True)]
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+    )  # kB: the 64 MiB window of lzma, a few copies
+    assert [(packed.text, f"more than {MAX_BYTES:,} bytes" in packed.reason) for packed in found] == [
+        (None, True)
+    ]
     (tmp_path / "train_gpt.py").write_text(bomb)
-    assert {finding["rule"] for finding in audit_folder(tmp_path)["findings"] if finding["outcome"] != "unknown"} == set()
+    assert {
+        finding["rule"] for finding in audit_folder(tmp_path)["findings"] if finding["outcome"] != "unknown"
+    } == set()
     assert any("2,000,000" in finding["message"] for finding in audit_folder(tmp_path)["findings"])
 
 
 def test_code_that_is_run_and_cannot_be_unpacked_is_unknown_not_silence(tmp_path: Path) -> None:
-    secret = bytes(byte ^ 0x5a for byte in zlib.compress(SOURCE.encode()))
-    (tmp_path / "train_gpt.py").write_text(f"exec(unlock({base64.b85encode(secret).decode()!r}))\n" + wrapper(SOURCE))
+    secret = bytes(byte ^ 0x5A for byte in zlib.compress(SOURCE.encode()))
+    (tmp_path / "train_gpt.py").write_text(
+        f"exec(unlock({base64.b85encode(secret).decode()!r}))\n" + wrapper(SOURCE)
+    )
     (tmp_path / "other_train.py").write_text(f"exec(unlock({base64.b85encode(secret).decode()!r}))\n")
     (tmp_path / "README.md").write_text("x")
     found = [finding for finding in audit_folder(tmp_path)["findings"] if finding["rule"] == "unread-code"]
@@ -107,7 +132,12 @@ def zipped(**members: str) -> bytes:
 
 def test_an_archive_is_read_within_limits_and_its_directory_is_not_believed() -> None:
     assert list(archived(zipped(a="import a", b="b"))) == [("a.py", "import a"), ("b.py", "b")]
-    for broken in (b"", b"PK", zipped(a="x" * 1000)[:-9], zipped(bomb="#" * (MAX_BYTES + 1)),
-                   zipped(**{f"m{number}": "" for number in range(MAX_MEMBERS + 1)})):
+    for broken in (
+        b"",
+        b"PK",
+        zipped(a="x" * 1000)[:-9],
+        zipped(bomb="#" * (MAX_BYTES + 1)),
+        zipped(**{f"m{number}": "" for number in range(MAX_MEMBERS + 1)}),
+    ):
         with pytest.raises(ValueError):
             list(archived(broken))

@@ -1,4 +1,5 @@
-"""The full matrix: every cell is a row, none stops the others but the user, and the worst code is the exit code."""
+"""The full matrix: every cell is a row, none stops the others but the user, and the worst code is the exit
+code."""
 
 from __future__ import annotations
 
@@ -45,11 +46,21 @@ class Matrix(World):
             manifest = copied / "manifest.yaml"
             manifest.write_text(manifest.read_text().replace("name: uniform", f"name: {name}"))
 
-    def run_all(self, *names: str, runner: Any = "local", one_seed: bool = True,
-                train_seconds: float | None = None) -> dict[str, Any]:
+    def run_all(
+        self, *names: str, runner: Any = "local", one_seed: bool = True, train_seconds: float | None = None
+    ) -> dict[str, Any]:
         with ProgressDisplay() as progress:
-            return all.run_all([self.folder / name for name in names], "pocket", runner, one_seed, train_seconds,
-                                       self.dataset.folder, self.folder / "runs", progress, self.package)
+            return all.run_all(
+                [self.folder / name for name in names],
+                "pocket",
+                runner,
+                one_seed,
+                train_seconds,
+                self.dataset.folder,
+                self.folder / "runs",
+                progress,
+                self.package,
+            )
 
 
 @pytest.fixture
@@ -60,7 +71,11 @@ def matrix(tmp_path: Path, tiny: Dataset) -> Matrix:
 def test_a_failure_stops_nothing_and_the_worst_code_is_the_exit_code(matrix: Matrix) -> None:
     table = matrix.run_all("fails", "mistyped", "none", "uniform")
     assert [(row["submission"], row["outcome"], row["exit_code"]) for row in table["rows"]] == [
-        ("fails", "invalid", 1), ("mistyped", "not run", 2), ("none", "not run", 2), ("uniform", "valid", 0)]
+        ("fails", "invalid", 1),
+        ("mistyped", "not run", 2),
+        ("none", "not run", 2),
+        ("uniform", "valid", 0),
+    ]
     assert table["exit_code"] == 2
     reasons = [row["reason"] for row in table["rows"]]
     assert "conduct: seed 1, train" in reasons[0]
@@ -73,8 +88,8 @@ def test_a_failure_stops_nothing_and_the_worst_code_is_the_exit_code(matrix: Mat
 
 
 def test_a_row_holds_what_the_verdict_holds(matrix: Matrix) -> None:
-    first, = matrix.run_all("uniform")["rows"]
-    both, = matrix.run_all("uniform", one_seed=False)["rows"]
+    (first,) = matrix.run_all("uniform")["rows"]
+    (both,) = matrix.run_all("uniform", one_seed=False)["rows"]
     assert (first["seeds"], both["seeds"]) == ("1/1", "2/2")
     assert first["run_dir"] == both["run_dir"], "the first seed was not run again"
     assert (Path(both["run_dir"]) / "verdict.json").exists()
@@ -83,16 +98,22 @@ def test_a_row_holds_what_the_verdict_holds(matrix: Matrix) -> None:
 
 
 def test_without_an_engine_docker_is_skipped_with_the_reason_unless_it_was_asked_for(
-        matrix: Matrix, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(docker_runner, "connect", lambda: None)
     table = matrix.run_all("uniform", runner=None)
-    assert [(row["runner"], row["outcome"]) for row in table["rows"]] == [("docker", "skipped"), ("local", "valid")]
+    assert [(row["runner"], row["outcome"]) for row in table["rows"]] == [
+        ("docker", "skipped"),
+        ("local", "valid"),
+    ]
     assert (table["rows"][0]["reason"], table["exit_code"]) == ("no container engine answers", 0)
     asked = matrix.run_all("uniform", runner="docker")
     assert (asked["rows"][0]["outcome"], asked["exit_code"]) == ("not run", 3)
 
 
-def test_an_interrupt_ends_the_matrix_and_says_what_was_not_begun(matrix: Matrix, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_the_matrix_and_says_what_was_not_begun(
+    matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*arguments: object) -> dict[str, Any]:
         raise KeyboardInterrupt
 
@@ -102,15 +123,22 @@ def test_an_interrupt_ends_the_matrix_and_says_what_was_not_begun(matrix: Matrix
     assert table["exit_code"] == 130
 
 
-@pytest.mark.parametrize("codes", list(itertools.permutations([2, 3, 130], 3)) + list(itertools.permutations([4, 1, 5, 0], 4)))
+@pytest.mark.parametrize(
+    "codes", list(itertools.permutations([2, 3, 130], 3)) + list(itertools.permutations([4, 1, 5, 0], 4))
+)
 def test_the_worst_code_does_not_depend_on_the_order(codes: tuple[int, ...]) -> None:
     assert all.worst(codes) == (2 if 2 in codes else 4)
 
 
 def test_a_short_clock_is_another_run_which_the_contestant_and_the_reader_are_told(matrix: Matrix) -> None:
-    whole, short = matrix.run_all("uniform")["rows"][0], matrix.run_all("uniform", train_seconds=4.5)["rows"][0]
+    whole, short = (
+        matrix.run_all("uniform")["rows"][0],
+        matrix.run_all("uniform", train_seconds=4.5)["rows"][0],
+    )
     assert whole["run_dir"] != short["run_dir"]
-    plans = [json.loads((Path(row["run_dir"]) / "plan.json").read_text())["identity"] for row in (whole, short)]
+    plans = [
+        json.loads((Path(row["run_dir"]) / "plan.json").read_text())["identity"] for row in (whole, short)
+    ]
     assert [plan["limits"].pop("train_seconds") for plan in plans] == [45, 4.5]
     assert plans[0] == plans[1], "nothing else differs"
     report = (Path(short["run_dir"]) / "report.md").read_text()
@@ -121,5 +149,5 @@ def test_a_short_clock_is_another_run_which_the_contestant_and_the_reader_are_to
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 45.5, float("nan"), float("inf")])
 def test_a_clock_can_only_be_shortened(matrix: Matrix, seconds: float) -> None:
-    row, = matrix.run_all("uniform", train_seconds=seconds)["rows"]
+    (row,) = matrix.run_all("uniform", train_seconds=seconds)["rows"]
     assert (row["exit_code"], "can only be shortened" in row["reason"]) == (2, True)

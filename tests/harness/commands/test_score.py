@@ -27,10 +27,18 @@ EXAMPLE = str(ROOT / "docs" / "examples" / "order2.py")
 def scored(folder: Path, contestant: str, witness: int = 0, **more: object) -> tuple[int, dict[str, Any]]:
     tokens_T = np.tile(np.append(1, np.arange(4, 300)), 20).astype(np.uint16)
     write_tokens(folder / "val.bin", tokens_T)
-    asked = {"--contestant": contestant, "--tokens": folder / "val.bin", "--tokenizer": tiny_tokenizer(folder),
-             "--runner": "local", "--runs": folder / "runs", "--witness": witness,
-             **{f"--{name.replace('_', '-')}": value for name, value in more.items()}}
-    result = CliRunner().invoke(cli.app, ["score", "--json", *(str(word) for pair in asked.items() for word in pair)])
+    asked = {
+        "--contestant": contestant,
+        "--tokens": folder / "val.bin",
+        "--tokenizer": tiny_tokenizer(folder),
+        "--runner": "local",
+        "--runs": folder / "runs",
+        "--witness": witness,
+        **{f"--{name.replace('_', '-')}": value for name, value in more.items()},
+    }
+    result = CliRunner().invoke(
+        cli.app, ["score", "--json", *(str(word) for pair in asked.items() for word in pair)]
+    )
     return result.exit_code, json.loads(result.stdout)
 
 
@@ -38,7 +46,9 @@ def test_the_example_is_judged_and_its_cost_is_measured(tmp_path: Path) -> None:
     code, judged = scored(tmp_path, f"python {EXAMPLE}")
     assert (code, judged["verdict"], judged["outcome"]) == (0, "valid", "scored")
     assert judged["scored_tokens"] == 20 * 297 - 1
-    assert judged["nats_per_token"] == pytest.approx(math.log(VOCAB_SIZE), abs=0.2)  # one chunk: nothing was learned before it
+    assert judged["nats_per_token"] == pytest.approx(
+        math.log(VOCAB_SIZE), abs=0.2
+    )  # one chunk: nothing was learned before it
     assert isinstance(judged["judge_cpu_seconds_per_million_tokens"], float)
     assert json.loads((Path(str(judged["run_dir"])) / "score.json").read_text()) == judged
 
@@ -53,9 +63,13 @@ def test_a_witness_certifies_the_example_and_convicts_one_that_peeks_in_the_scor
     assert found["normalised"][0] == "pass"
     for rule in ("causal", "score-first", "single-pass"):
         assert found[rule][0] == "unknown"
-        assert "cooperative: a channel outside the socket was not excluded" in found[rule][1], "the local runner excludes none"
+        assert "cooperative: a channel outside the socket was not excluded" in found[rule][1], (
+            "the local runner excludes none"
+        )
     assert judged["certificate"]["largest_gain_nats"] < 1e-6
-    (tmp_path / "peeks.py").write_text(small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n"))
+    (tmp_path / "peeks.py").write_text(
+        small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n")
+    )
     code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
     assert (code, judged["verdict"]) == (1, "invalid")
     assert {f["rule"]: f["outcome"] for f in judged["findings"]}["causal"] == "fail"
@@ -63,7 +77,9 @@ def test_a_witness_certifies_the_example_and_convicts_one_that_peeks_in_the_scor
 
 def test_a_second_try_is_listed(tmp_path: Path) -> None:
     assert scored(tmp_path, f"python {EXAMPLE}")[1]["earlier"] == []
-    assert scored(tmp_path, f"python   {EXAMPLE}")[1]["earlier"] == ["score.earlier-0001.json"], "blanks make no other contestant"
+    assert scored(tmp_path, f"python   {EXAMPLE}")[1]["earlier"] == ["score.earlier-0001.json"], (
+        "blanks make no other contestant"
+    )
 
 
 def test_what_an_earlier_certificate_was_made_of_is_kept_beside_it(tmp_path: Path) -> None:
@@ -77,7 +93,9 @@ def test_what_an_earlier_certificate_was_made_of_is_kept_beside_it(tmp_path: Pat
     assert (place / "nats.earlier-0001.f32").read_bytes() == before["nats.f32"]
 
 
-def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -94,8 +112,21 @@ def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(tmp_path:
 
 def test_an_artifact_that_is_not_there_is_bad_usage_and_no_fault_of_the_machine(tmp_path: Path) -> None:
     write_tokens(tmp_path / "val.bin", np.array([1, 5, 6], np.uint16))
-    words = ["score", "--contestant", f"python {EXAMPLE}", "--tokens", tmp_path / "val.bin", "--tokenizer",
-             tiny_tokenizer(tmp_path), "--artifact", tmp_path / "none", "--runner", "local", "--runs", tmp_path / "runs"]
+    words = [
+        "score",
+        "--contestant",
+        f"python {EXAMPLE}",
+        "--tokens",
+        tmp_path / "val.bin",
+        "--tokenizer",
+        tiny_tokenizer(tmp_path),
+        "--artifact",
+        tmp_path / "none",
+        "--runner",
+        "local",
+        "--runs",
+        tmp_path / "runs",
+    ]
     with pytest.raises(UsageError, match=r"--artifact .*no such file"):
         CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
 
@@ -110,7 +141,8 @@ def test_another_artifact_is_another_contestant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fails_at", [2, 3])
 def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
     calls: list[str] = []
     real = stages.witness
 
@@ -122,26 +154,45 @@ def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
 
     monkeypatch.setattr(stages, "witness", failing)
     small = Path(EXAMPLE).read_text().replace("65_536", "256")
-    (tmp_path / "peeks.py").write_text(small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n"))
+    (tmp_path / "peeks.py").write_text(
+        small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n")
+    )
     if fails_at == 3:
         monkeypatch.setattr(Certificate, "wants_second_round", property(lambda self: self.round_number == 1))
     code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
     assert (code, judged["verdict"]) == (1, "invalid")
     assert {f["rule"]: f["outcome"] for f in judged["findings"]}["causal"] == "fail"
-    assert calls == (["witness-11", "witness-12", "witness-21", "witness-22"] if fails_at == 2 else
-                     ["witness-11", "witness-12", "witness-21"]), "without a second voice a second look must prove it"
+    assert calls == (
+        ["witness-11", "witness-12", "witness-21", "witness-22"]
+        if fails_at == 2
+        else ["witness-11", "witness-12", "witness-21"]
+    ), "without a second voice a second look must prove it"
     assert "left before its first word" in str(judged["certificate"]["looks"][fails_at - 2]["ended"][-1])
 
 
-def test_a_witness_that_fails_before_its_first_answer_leaves_the_score_and_decides_nothing(tmp_path: Path) -> None:
+def test_a_witness_that_fails_before_its_first_answer_leaves_the_score_and_decides_nothing(
+    tmp_path: Path,
+) -> None:
     ready = '    wire.say("ready"'
-    fails = Path(EXAMPLE).read_text().replace(ready, f"    if setup['role'] == 'witness':\n        return\n{ready}", 1)
+    fails = (
+        Path(EXAMPLE)
+        .read_text()
+        .replace(ready, f"    if setup['role'] == 'witness':\n        return\n{ready}", 1)
+    )
     (tmp_path / "fails.py").write_text(fails)
     code, judged = scored(tmp_path, f"python {tmp_path / 'fails.py'}", 64)
-    assert (code, judged["verdict"], judged["outcome"], judged["certificate"]) == (5, "inconclusive", "scored", None)
+    assert (code, judged["verdict"], judged["outcome"], judged["certificate"]) == (
+        5,
+        "inconclusive",
+        "scored",
+        None,
+    )
     assert judged["bpb"] > 0
-    assert {f["outcome"] for f in judged["findings"] if f["rule"] in ("causal", "normalised", "score-first", "single-pass")} == {
-        "unknown"}
+    assert {
+        f["outcome"]
+        for f in judged["findings"]
+        if f["rule"] in ("causal", "normalised", "score-first", "single-pass")
+    } == {"unknown"}
     assert "could not be asked" in judged["unasked"]
 
 
@@ -153,7 +204,10 @@ def test_with_a_certificate_no_finding_says_that_no_witness_was_asked(tmp_path: 
 
 def test_a_condition_that_stays_open_is_inconclusive_and_a_violation_comes_first() -> None:
     def certified(*outcomes: str) -> dict[str, Any]:
-        return {"certificate": {"conditions": [{"outcome": outcome} for outcome in outcomes]}, "unasked": None}
+        return {
+            "certificate": {"conditions": [{"outcome": outcome} for outcome in outcomes]},
+            "unasked": None,
+        }
 
     cooperative, broken = [{"outcome": "unknown"}], [{"outcome": "unknown"}, {"outcome": "fail"}]
     assert _decide("done", cooperative, {"certificate": None, "unasked": None}) == ("valid", 0)
@@ -165,7 +219,9 @@ def test_a_condition_that_stays_open_is_inconclusive_and_a_violation_comes_first
 
 
 def test_a_program_that_breaks_the_protocol_is_invalid(tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text(Path(EXAMPLE).read_text().replace("nats[0] = 0.0", "nats[0] = np.nan"))
+    (tmp_path / "broken.py").write_text(
+        Path(EXAMPLE).read_text().replace("nats[0] = 0.0", "nats[0] = np.nan")
+    )
     code, judged = scored(tmp_path, f"python {tmp_path / 'broken.py'}")
     assert (code, judged["verdict"], judged["rule"], judged["bpb"]) == (1, "invalid", "protocol", None)
 
@@ -175,7 +231,13 @@ def test_words_that_name_files_go_along_and_names_may_not_clash(tmp_path: Path) 
     for place in (tmp_path / "a.py", tmp_path / "other" / "a.py", tmp_path / "config.yaml"):
         place.write_text("")
     assert parse(f"python3 {tmp_path / 'a.py'} --fast", True)[:2] == (None, ("a.py", "--fast"))
-    for words in (f"python3 {tmp_path / 'a.py'} {tmp_path / 'other' / 'a.py'}", f"python3 {tmp_path / 'config.yaml'}",
-                  f"{tmp_path / 'a.py'}", "no-such-program-here x", 'python3 "unclosed', ""):
+    for words in (
+        f"python3 {tmp_path / 'a.py'} {tmp_path / 'other' / 'a.py'}",
+        f"python3 {tmp_path / 'config.yaml'}",
+        f"{tmp_path / 'a.py'}",
+        "no-such-program-here x",
+        'python3 "unclosed',
+        "",
+    ):
         with pytest.raises(UsageError):
             parse(words, False)

@@ -1,7 +1,7 @@
 """The smallest honest contestant: a uniform distribution, all stages, standard library only.
 
-Hostile ones import nothing from here: tests build them by replacing single functions of this source (see conftest).
-"""
+Hostile ones import nothing from here: tests build them by replacing single functions of this source (see
+conftest)."""
 
 import array
 import json
@@ -26,7 +26,7 @@ class Wire:
         size = array.array("i").itemsize
         piece, ancillary, _, _ = self.socket.recvmsg(1 << 20, socket.CMSG_LEN(200 * size))
         for _, _, data in ancillary:
-            self.descriptors += array.array("i", data[:len(data) - len(data) % size])
+            self.descriptors += array.array("i", data[: len(data) - len(data) % size])
         if not piece:
             raise SystemExit("the judge left")
         self.buffer += piece
@@ -38,7 +38,7 @@ class Wire:
         frame = json.loads(line)
         while len(self.buffer) < frame.get("bytes", 0):
             self.fill()
-        payload, self.buffer = self.buffer[:frame.get("bytes", 0)], self.buffer[frame.get("bytes", 0):]
+        payload, self.buffer = self.buffer[: frame.get("bytes", 0)], self.buffer[frame.get("bytes", 0) :]
         return frame, payload
 
 

@@ -1,8 +1,8 @@
-"""A contestant that remembers: the scorer leaves what it saw wherever it can, the witness looks for it and prints what it finds.
+"""A contestant that remembers: the scorer leaves what it saw wherever it can, the witness looks for it and
+prints what it finds.
 
-Put over honest.py (conftest.pyz); MARK and TOKENS are replaced by the test. Both roles predict uniformly, so that nothing but
-the log tells what passed. Standard library only.
-"""
+Put over honest.py (conftest.pyz); MARK and TOKENS are replaced by the test. Both roles predict uniformly, so
+that nothing but the log tells what passed. Standard library only."""
 
 import array
 import ctypes
@@ -24,8 +24,21 @@ PAGE = 4096
 def places(setup):
     """Every folder that outlives a process somewhere, and the folders of the protocol."""
     named = ("HOME", "TMPDIR")
-    folders = ["/tmp", "/dev/shm", "/var/tmp", "/dev/mqueue", "/run", "/run/pgolf", "/in", "/usr", "/", ".", setup["out"],
-               os.path.dirname(setup["tokenizer"]), *(os.environ.get(name, "/nowhere") for name in named)]
+    folders = [
+        "/tmp",
+        "/dev/shm",
+        "/var/tmp",
+        "/dev/mqueue",
+        "/run",
+        "/run/pgolf",
+        "/in",
+        "/usr",
+        "/",
+        ".",
+        setup["out"],
+        os.path.dirname(setup["tokenizer"]),
+        *(os.environ.get(name, "/nowhere") for name in named),
+    ]
     return sorted({os.path.abspath(folder) + "/" + MARK for folder in folders})
 
 
@@ -44,7 +57,8 @@ def segment(flags):
 
 
 def leave_in_kernel(seen):
-    """A System V shared memory segment and a key in the user's keyring: both outlive every process that knows them."""
+    """A System V shared memory segment and a key in the user's keyring: both outlive every process that knows
+    them."""
     at = LIBC.shmat(segment(CREATE), None, 0)
     if at not in (None, ctypes.c_void_p(-1).value):
         ctypes.memmove(at, seen, min(PAGE, len(seen)))
@@ -64,7 +78,8 @@ def find_in_kernel():
 
 
 def leave(setup, seen):
-    """Writes the tokens to every place, into the kernel, and into a process behind an abstract socket that tries to stay."""
+    """Writes the tokens to every place, into the kernel, and into a process behind an abstract socket that
+    tries to stay."""
     leave_in_kernel(seen)
     for place in places(setup):
         try:
@@ -120,7 +135,8 @@ def send(bits):
 
 
 def receive():
-    """One where a page is in the cache: by RWF_NOWAIT, or where the file system has none by how long a read takes."""
+    """One where a page is in the cache: by RWF_NOWAIT, or where the file system has none by how long a read
+    takes."""
     file, offsets = pages(largest())
     try:
         return "nowait", [waits(file, offset) for offset in offsets]
@@ -155,7 +171,9 @@ def score(wire, setup):
         known += len(payload) // 2
         if frame["op"] == "score":
             seen += payload
-            numbers = array.array("f", [0.0 if frame["start"] + i == 0 else math.log(size) for i in range(len(payload) // 2)])
+            numbers = array.array(
+                "f", [0.0 if frame["start"] + i == 0 else math.log(size) for i in range(len(payload) // 2)]
+            )
             if known == setup["tokens"]:  # before the last answer: what comes after it may not be waited for
                 leave(setup, seen)
                 send([seen[2 * i] & 1 for i in range(BITS)])

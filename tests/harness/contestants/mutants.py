@@ -1,7 +1,7 @@
 """Cheats and their honest siblings, each a small mutation of the order-2 example (docs/examples/order2.py).
 
-`score` changes what the scorer claims, `row` what the witness answers; a mutation knows its role, as a real cheat would.
-"""
+`score` changes what the scorer claims, `row` what the witness answers; a mutation knows its role, as a real
+cheat would."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ class Claims(NamedTuple):
 
     def model(self) -> type[Honest]:
         change = self.change
-        return type("Changed", (Honest,), {"mutated": lambda model, nats_T, tokens: change(model, nats_T, tokens)})
+        return type(
+            "Changed", (Honest,), {"mutated": lambda model, nats_T, tokens: change(model, nats_T, tokens)}
+        )
 
 
 def some(share: float) -> Claims:
@@ -80,14 +82,18 @@ def where(chosen: Callable[[Any], Any], gained: float = 0.5) -> Claims:
 
 
 def ahead(model: Any, nats_T: Any, tokens: Any) -> Any:
-    """Looks one token ahead inside the chunk: the next token makes its predecessor likelier (the text is a walk)."""
+    """Looks one token ahead inside the chunk: the next token makes its predecessor likelier (the text is a
+    walk)."""
     follows_T = np.append(np.diff(tokens.astype(int)) == 1, False)
     return np.where(follows_T, -np.log(0.5 * np.exp(-nats_T) + 0.5), nats_T)
 
 
 def block_mean(model: Any, nats_T: Any, tokens: Any) -> Any:
     """Mixes in how often the token stands in its block of 32, later ones included."""
-    blocks = [np.bincount(tokens[i:i + 32], minlength=model.vocab_size)[tokens[i:i + 32]] / 32 for i in range(0, len(tokens), 32)]
+    blocks = [
+        np.bincount(tokens[i : i + 32], minlength=model.vocab_size)[tokens[i : i + 32]] / 32
+        for i in range(0, len(tokens), 32)
+    ]
     return -np.log(0.9 * np.exp(-nats_T) + 0.1 * np.concatenate(blocks))
 
 
@@ -99,7 +105,12 @@ def hinted(model: Any, nats_T: Any, tokens: Any) -> Any:
 
 def to_the_judge(model: Any, nats_T: Any, tokens: Any) -> Any:
     """Peeks, but only down to what the judge's own n-gram pays."""
-    return np.minimum(nats_T, -np.log(reference_model.probabilities(model.text[-len(tokens):].astype(np.uint16), model.vocab_size)))
+    return np.minimum(
+        nats_T,
+        -np.log(
+            reference_model.probabilities(model.text[-len(tokens) :].astype(np.uint16), model.vocab_size)
+        ),
+    )
 
 
 class Twice(Honest):
@@ -107,6 +118,7 @@ class Twice(Honest):
 
     def priced(self, tokens: Any) -> Any:
         from copy import deepcopy
+
         first = deepcopy(self)
         nats_T = super().priced(tokens)
         if self.role == "scorer":
@@ -136,7 +148,8 @@ class WarmUp(Twice):
 
 
 class Fitted(Honest):
-    """Temperature: the scorer takes the chunk's own best of seven; the honest sibling one that was fixed beforehand."""
+    """Temperature: the scorer takes the chunk's own best of seven; the honest sibling one that was fixed
+    beforehand."""
 
     fitted = True
     temperatures = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
@@ -145,14 +158,19 @@ class Fitted(Honest):
         """ln p_NV at a temperature."""
         n = len(contexts[0])
         spread = [np.repeat(key, self.vocab_size) for key in contexts]
-        p = np.log(self.probabilities(np.tile(np.arange(self.vocab_size), n), spread)).reshape(n, -1) / temperature
+        p = (
+            np.log(self.probabilities(np.tile(np.arange(self.vocab_size), n), spread)).reshape(n, -1)
+            / temperature
+        )
         return p - np.log(np.exp(p).sum(axis=1, keepdims=True))
 
     def priced(self, tokens: Any) -> Any:
         super().priced(tokens)
         end, n = len(self.text), len(tokens)
-        each = [-self.sharpened(self.contexts(end - n, end), t)[np.arange(n), tokens.astype(int)]
-                for t in (self.temperatures if self.fitted else (0.9,))]
+        each = [
+            -self.sharpened(self.contexts(end - n, end), t)[np.arange(n), tokens.astype(int)]
+            for t in (self.temperatures if self.fitted else (0.9,))
+        ]
         return min(each, key=np.sum)
 
     def row(self) -> Any:
@@ -249,7 +267,7 @@ class LearnsMore(Honest):
             return super().priced(tokens)
         pieces = []
         for i in range(0, len(tokens), 64):
-            pieces.append(super().priced(tokens[i:i + 64]))
+            pieces.append(super().priced(tokens[i : i + 64]))
             super().learn()
         return np.concatenate(pieces)
 
@@ -266,7 +284,7 @@ class Repeated(Honest):
 
     def mutated(self, nats_T: Any, tokens: Any) -> Any:
         before_T, self.kept = getattr(self, "kept", nats_T), nats_T
-        return before_T[:len(nats_T)] if len(before_T) >= len(nats_T) else nats_T
+        return before_T[: len(nats_T)] if len(before_T) >= len(nats_T) else nats_T
 
 
 class Giant(Honest):
@@ -302,29 +320,53 @@ class NaNRows(Honest):
 
 
 HONEST: dict[str, Any] = {
-    "the example": Honest, "noise of bf16 rows": Bf16, "scorer in other batches": noisy(0.0125).model(),
-    "temperature fixed before": Fixed, "rare glitches, both ways": Claims(
-        lambda m, n, x: n + np.where(m.rng.random(len(n)) < 0.002, m.rng.normal(0, 0.5, len(n)), 0)).model(),
-    "noise of 0.0125 in all rows": NoisyRows, "the largest lawful chunk": Largest,
-    "pays 0.004 nats too much": less(-0.004).model(), "pays 0.3 nats too much on 1 %": less(-0.3, 0.01).model(),
+    "the example": Honest,
+    "noise of bf16 rows": Bf16,
+    "scorer in other batches": noisy(0.0125).model(),
+    "temperature fixed before": Fixed,
+    "rare glitches, both ways": Claims(
+        lambda m, n, x: n + np.where(m.rng.random(len(n)) < 0.002, m.rng.normal(0, 0.5, len(n)), 0)
+    ).model(),
+    "noise of 0.0125 in all rows": NoisyRows,
+    "the largest lawful chunk": Largest,
+    "pays 0.004 nats too much": less(-0.004).model(),
+    "pays 0.3 nats too much on 1 %": less(-0.3, 0.01).model(),
 }
 CHEATS: dict[str, Any] = {
-    "peek everywhere (behaves as witness)": some(1).model(), "peek at 1 %": some(0.01).model(),
+    "peek everywhere (behaves as witness)": some(1).model(),
+    "peek at 1 %": some(0.01).model(),
     "peek at 0.1 %": some(0.001).model(),
-    "peek at the dearest 0.1 %": dearest(0.001).model(), "shave 0.004 nats": less(0.004).model(),
-    "the same in noise of 0.0125": noisy(0.0125, 0.004).model(), "0.9 nat on 0.4 %": less(0.9, 0.004).model(),
-    "0.3 nat on 0.1 %": less(0.3, 0.001).model(), "lookahead by one token": Claims(ahead).model(),
-    "block-mean leak": Claims(block_mean).model(), "cache without normalisation": Unnormalised,
+    "peek at the dearest 0.1 %": dearest(0.001).model(),
+    "shave 0.004 nats": less(0.004).model(),
+    "the same in noise of 0.0125": noisy(0.0125, 0.004).model(),
+    "0.9 nat on 0.4 %": less(0.9, 0.004).model(),
+    "0.3 nat on 0.1 %": less(0.3, 0.001).model(),
+    "lookahead by one token": Claims(ahead).model(),
+    "block-mean leak": Claims(block_mean).model(),
+    "cache without normalisation": Unnormalised,
     "blend for the true token only": Claims(lambda m, n, x: -np.log(0.9 * np.exp(-n) + 0.1)).model(),
-    "target-gated hint": Claims(hinted).model(), "two passes over the chunk": Twice, "best of two passes": Best,
-    "warm-up on revealed tokens": WarmUp, "best of seven temperatures a chunk": Fitted,
-    "peek down to the judge's n-gram": Claims(to_the_judge).model(), "learns more than its witness": LearnsMore,
+    "target-gated hint": Claims(hinted).model(),
+    "two passes over the chunk": Twice,
+    "best of two passes": Best,
+    "warm-up on revealed tokens": WarmUp,
+    "best of seven temperatures a chunk": Fitted,
+    "peek down to the judge's n-gram": Claims(to_the_judge).model(),
+    "learns more than its witness": LearnsMore,
     "cheats only in the last tenth": where(lambda t: t > 18_000).model(),
     "cheats only in the last chunk": where(lambda t: t >= 19_500).model(),
     "cheats in one document in 50": where(lambda t: t // DOCUMENT % 50 == 7).model(),
     "cheats in one document in 20": where(lambda t: t // DOCUMENT % 20 == 7).model(),
-    "cheats but at borders and starts": where(lambda t: (t % 500 > 20) & (t % DOCUMENT > 8) & (t > 2_000), 0.9).model(),
-    "noise that hides a peek at 1 %": NoiseHides, "leaves when caught": CrashWhenCaught, "NaN for the witness": NaNRows,
-    "off by one": Shifted, "repeats the chunk before": Repeated, "rows off by 0.0009": WithinTolerance,
-    "NaN among the numbers": NaN, "one number short": Truncated, "one giant chunk": Giant, "documents by heart": Paid,
+    "cheats but at borders and starts": where(
+        lambda t: (t % 500 > 20) & (t % DOCUMENT > 8) & (t > 2_000), 0.9
+    ).model(),
+    "noise that hides a peek at 1 %": NoiseHides,
+    "leaves when caught": CrashWhenCaught,
+    "NaN for the witness": NaNRows,
+    "off by one": Shifted,
+    "repeats the chunk before": Repeated,
+    "rows off by 0.0009": WithinTolerance,
+    "NaN among the numbers": NaN,
+    "one number short": Truncated,
+    "one giant chunk": Giant,
+    "documents by heart": Paid,
 }

@@ -1,4 +1,5 @@
-"""Honest siblings: each does lawfully, in both roles, what a cheat of mutants.py does without right; some are honest but nasty.
+"""Honest siblings: each does lawfully, in both roles, what a cheat of mutants.py does without right; some are
+honest but nasty.
 
 `reshape` changes whole distributions, so that they still sum to 1, from what lies before each token alone.
 """
@@ -14,7 +15,8 @@ from tests.harness.contestants.mutants import BOS, DOCUMENT, PEEKED, Honest, Noi
 
 
 class Reshaped(Honest):
-    """The example's rows, changed: lnp_NV for N places, of which `past` (all tokens up to the last place) is known."""
+    """The example's rows, changed: lnp_NV for N places, of which `past` (all tokens up to the last place) is
+    known."""
 
     def __init__(self, vocab_size: int, role: str = "scorer", noise: int = 0) -> None:
         super().__init__(vocab_size, role, noise)
@@ -64,7 +66,8 @@ class Hinted(Reshaped):
 
 
 class Cache(Reshaped):
-    """Mixes in what the 32 tokens before hold, across documents: later ones are not known, and the mass is taken elsewhere."""
+    """Mixes in what the 32 tokens before hold, across documents: later ones are not known, and the mass is
+    taken elsewhere."""
 
     def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
         padded = np.append(np.zeros(32, np.int64), self.past)
@@ -98,8 +101,10 @@ class FittedBefore(Reshaped):
     def learn(self) -> None:
         end, n = len(self.text), len(self.text) - self.learned
         lnp_NV = self.plain(self.contexts(end - n, end))
-        each = {t: (lnp_NV / t)[np.arange(n), self.text[-n:]].sum() - np.log(np.exp(lnp_NV / t).sum(axis=1)).sum()
-                for t in (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)}
+        each = {
+            t: (lnp_NV / t)[np.arange(n), self.text[-n:]].sum() - np.log(np.exp(lnp_NV / t).sum(axis=1)).sum()
+            for t in (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
+        }
         self.temperature = max(each, key=lambda t: each[t])
         super().learn()
 
@@ -135,7 +140,11 @@ class LearnsAlike(Honest):
         if self.role == "scorer":  # which learns once a piece is priced
             return super().see(tokens)
         while len(tokens):
-            n = min(64 - self.seen % self.chunk_tokens % 64, self.chunk_tokens - self.seen % self.chunk_tokens, len(tokens))
+            n = min(
+                64 - self.seen % self.chunk_tokens % 64,
+                self.chunk_tokens - self.seen % self.chunk_tokens,
+                len(tokens),
+            )
             super().see(tokens[:n])
             self.seen, tokens = self.seen + n, tokens[n:]
             if self.seen % self.chunk_tokens % 64 == 0 and self.seen % self.chunk_tokens:
@@ -144,7 +153,7 @@ class LearnsAlike(Honest):
     def priced(self, tokens: Any) -> Any:
         pieces = []
         for i in range(0, len(tokens), 64):
-            pieces.append(super().priced(tokens[i:i + 64]))
+            pieces.append(super().priced(tokens[i : i + 64]))
             self.learn()
         return np.concatenate(pieces)
 
@@ -153,7 +162,11 @@ class RoundedRows(Reshaped):
     """Numbers of bfloat16's size, 8 bits, in scorer and witness."""
 
     def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
-        return (lnp_NV.astype(np.float32).view(np.uint32) + 0x8000 & 0xffff0000).view(np.float32).astype(np.float64)
+        return (
+            (lnp_NV.astype(np.float32).view(np.uint32) + 0x8000 & 0xFFFF0000)
+            .view(np.float32)
+            .astype(np.float64)
+        )
 
 
 class RoundedInPredict(RoundedRows):
@@ -190,7 +203,7 @@ class Batches(Honest):
 
     def mutated(self, nats_T: Any, tokens: Any) -> Any:
         shift_B = self.rng.normal(0, 0.005, len(nats_T) // 64 + 1)
-        return nats_T + np.repeat(shift_B, 64)[:len(nats_T)] + self.rng.normal(0, 0.01, len(nats_T))
+        return nats_T + np.repeat(shift_B, 64)[: len(nats_T)] + self.rng.normal(0, 0.01, len(nats_T))
 
 
 class BreaksDown(Honest):
@@ -204,19 +217,28 @@ class BreaksDown(Honest):
 
 
 HONEST: dict[str, Any] = {
-    "hint paid by all other tokens": Hinted, "cache of the 32 tokens before, across documents": Cache,
-    "another temperature in the last tenth": Tempered, "another temperature in one document in 20": TemperedDocuments,
-    "best temperature of the chunk before": FittedBefore, "bias descent after each chunk": BiasDescent,
-    "learns every 64 tokens, as its witness does": LearnsAlike, "rows rounded to 8 bits": RoundedRows,
-    "rows rounded to 8 bits, claims not": RoundedInPredict, "dropout left on": Dropout, "rare weaker fallback": Fallback,
-    "scorer in batches of 64": Batches, "a witness that breaks down": BreaksDown,
+    "hint paid by all other tokens": Hinted,
+    "cache of the 32 tokens before, across documents": Cache,
+    "another temperature in the last tenth": Tempered,
+    "another temperature in one document in 20": TemperedDocuments,
+    "best temperature of the chunk before": FittedBefore,
+    "bias descent after each chunk": BiasDescent,
+    "learns every 64 tokens, as its witness does": LearnsAlike,
+    "rows rounded to 8 bits": RoundedRows,
+    "rows rounded to 8 bits, claims not": RoundedInPredict,
+    "dropout left on": Dropout,
+    "rare weaker fallback": Fallback,
+    "scorer in batches of 64": Batches,
+    "a witness that breaks down": BreaksDown,
 }
 
 
 # Cheats that need the family above, or a clock
 
+
 class CacheWithoutMass(Cache):
-    """The cache of 32 tokens whose mass is added to the true token and never taken elsewhere; the witness's rows are whole."""
+    """The cache of 32 tokens whose mass is added to the true token and never taken elsewhere; the witness's
+    rows are whole."""
 
     def priced(self, tokens: Any) -> Any:
         return np.maximum(super().priced(tokens) + np.log(0.9), 0.0)
@@ -239,6 +261,7 @@ class LearnsFirst(Honest):
 
     def priced(self, tokens: Any) -> Any:
         from copy import deepcopy
+
         kept = deepcopy(self.__dict__)
         self.see(tokens)
         first = self.learned
@@ -275,14 +298,16 @@ class StallsWhenCaught(Honest):
 
 
 class Imitates(Honest):
-    """Too slow to predict: claims the average of the chunk, which it peeked at, for all but the token it gave blind."""
+    """Too slow to predict: claims the average of the chunk, which it peeked at, for all but the token it gave
+    blind."""
 
     def mutated(self, nats_T: Any, tokens: Any) -> Any:
         return np.append(nats_T[:1], np.full(len(nats_T) - 1, nats_T[1:].mean()))
 
 
 class AsksItsRole(Honest):
-    """Cheats by its role alone: a scorer's table of the text's own pairs, later ones included; the witness has none."""
+    """Cheats by its role alone: a scorer's table of the text's own pairs, later ones included; the witness
+    has none."""
 
     def mutated(self, nats_T: Any, tokens: Any) -> Any:
         if self.role == "witness":
@@ -293,7 +318,11 @@ class AsksItsRole(Honest):
 
 
 CHEATS: dict[str, Any] = {
-    "cache of 32 tokens, mass added for the true one": CacheWithoutMass, "noise in the witnesses only": NoiseInWitness,
-    "adapts, then scores": LearnsFirst, "leaves when the score is poor": LeavesWhenPoor, "stalls when caught": StallsWhenCaught,
-    "imitates a slow predictor": Imitates, "a table for the scorer's role": AsksItsRole,
+    "cache of 32 tokens, mass added for the true one": CacheWithoutMass,
+    "noise in the witnesses only": NoiseInWitness,
+    "adapts, then scores": LearnsFirst,
+    "leaves when the score is poor": LeavesWhenPoor,
+    "stalls when caught": StallsWhenCaught,
+    "imitates a slow predictor": Imitates,
+    "a table for the scorer's role": AsksItsRole,
 }

@@ -1,4 +1,5 @@
-"""The judge's byte table against decoded text: published totals, a slow twin, arbitrary text, and hostile models."""
+"""The judge's byte table against decoded text: published totals, a slow twin, arbitrary text, and hostile
+models."""
 
 from __future__ import annotations
 
@@ -22,8 +23,12 @@ from harness.data.shards import BOS_ID, read_tokens
 from tests.harness.samples import BYTES, SPECIALS, VOCAB_SIZE, field, hand_model, tiny_model, tiny_tokenizer
 
 SPACE = ("\u2581", Kind.NORMAL)
-NAMES = ["fineweb_1024_bpe", "fineweb_4096_bpe", "fineweb_8192_bpe",
-         "fineweb_8192_bpe_lossless_caps_caseops_v1_reserved"]
+NAMES = [
+    "fineweb_1024_bpe",
+    "fineweb_4096_bpe",
+    "fineweb_8192_bpe",
+    "fineweb_8192_bpe_lossless_caps_caseops_v1_reserved",
+]
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -38,13 +43,17 @@ def table_of(pieces) -> ByteTable:
 def decoded_bytes(processor: sentencepiece.SentencePieceProcessor, tokens_T: np.ndarray) -> int:
     """The slow twin: decode each document with the library, and count the UTF-8 bytes of the text."""
     starts = [*np.flatnonzero(tokens_T == BOS_ID).tolist(), len(tokens_T)]
-    return sum(len(processor.decode(tokens_T[start:end].tolist()).encode("utf-8"))
-               for start, end in pairwise(starts))
+    return sum(
+        len(processor.decode(tokens_T[start:end].tolist()).encode("utf-8")) for start, end in pairwise(starts)
+    )
 
 
-@pytest.mark.parametrize(("vocab_size", "documents", "n_bytes"), [(1024, 902, 2_504_867), (8192, 901, 2_504_310)])
-def test_the_validation_prefix_has_its_published_bytes(shared: Path, vocab_size: int, documents: int,
-                                                       n_bytes: int) -> None:
+@pytest.mark.parametrize(
+    ("vocab_size", "documents", "n_bytes"), [(1024, 902, 2_504_867), (8192, 901, 2_504_310)]
+)
+def test_the_validation_prefix_has_its_published_bytes(
+    shared: Path, vocab_size: int, documents: int, n_bytes: int
+) -> None:
     tokenizer = shared / "tokenizers" / f"fineweb_{vocab_size}_bpe.model"
     tokens_T = read_tokens(shared / "fineweb" / f"fineweb_val_prefix_sp{vocab_size}.bin", vocab_size)
     table = ByteTable.from_tokenizer(tokenizer, vocab_size)
@@ -56,8 +65,10 @@ def test_the_validation_prefix_has_its_published_bytes(shared: Path, vocab_size:
 def test_the_whole_documents_have_the_bytes_of_their_text(shared: Path) -> None:
     tokens_T = read_tokens(shared / "fineweb" / "fineweb_val_prefix_sp8192.bin", 8192)
     model = read_model(shared / "tokenizers" / "fineweb_8192_bpe.model")
-    texts = [json.loads(line)["text"].encode("utf-8")
-             for line in (shared / "fineweb" / "fineweb_val_prefix_docs.jsonl").open(encoding="utf-8")]
+    texts = [
+        json.loads(line)["text"].encode("utf-8")
+        for line in (shared / "fineweb" / "fineweb_val_prefix_docs.jsonl").open(encoding="utf-8")
+    ]
     assert list(document_texts(model, tokens_T)) == texts
 
 
@@ -66,8 +77,10 @@ def test_counting_in_chunks_of_any_size_gives_the_same(shared: Path) -> None:
     table = ByteTable.from_tokenizer(shared / "tokenizers" / "fineweb_1024_bpe.model", 1024)
     whole = table.count(tokens_T, None)
     for size in (1, 7, 4096):
-        parts = [table.count(tokens_T[start:start + size], int(tokens_T[start - 1]) if start else None)
-                 for start in range(0, len(tokens_T), size)]
+        parts = [
+            table.count(tokens_T[start : start + size], int(tokens_T[start - 1]) if start else None)
+            for start in range(0, len(tokens_T), size)
+        ]
         assert np.array_equal(np.concatenate(parts), whole)
     assert table.total(tokens_T, None, block_tokens=13) == int(whole.sum())
 
@@ -79,8 +92,9 @@ def library_and_table(path: Path | None) -> tuple[sentencepiece.SentencePiecePro
     return sentencepiece.SentencePieceProcessor(model_proto=content), model, ByteTable.from_model(model)
 
 
-ANY_TEXT = (st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-            | st.text(" \u2581a\x00\u200b\n1é漢", max_size=20))
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.text(
+    " \u2581a\x00\u200b\n1é漢", max_size=20
+)
 
 
 def agrees(path: Path | None, texts: list[str]) -> None:
@@ -119,8 +133,15 @@ def test_byte_pieces_count_one_and_not_three() -> None:
 
 def test_a_leading_space_counts_once_and_not_behind_a_boundary() -> None:
     # 1719 counted it in the piece and again for the leading space
-    table = table_of([*SPECIALS, SPACE, ("\u2581the", Kind.NORMAL), ("s", Kind.NORMAL),
-                      ("\u2581x\u2581y", Kind.USER_DEFINED)])
+    table = table_of(
+        [
+            *SPECIALS,
+            SPACE,
+            ("\u2581the", Kind.NORMAL),
+            ("s", Kind.NORMAL),
+            ("\u2581x\u2581y", Kind.USER_DEFINED),
+        ]
+    )
     tokens_T = np.array([BOS_ID, 5, 5, 6, 4, 4, 2, 5, 0, 5, 7, 3, 7], dtype=np.uint16)
     assert table.count(tokens_T, None).tolist() == [0, 3, 4, 1, 1, 1, 0, 3, 0, 3, 4, 0, 3]
     assert table.count(tokens_T[1:2], None).tolist() == [3]
@@ -162,26 +183,29 @@ def test_a_tokenizer_whose_bos_is_elsewhere_is_refused(tmp_path: Path) -> None:
         ByteTable.from_tokenizer(written(tmp_path / "m", hand_model(pieces)), 4)
 
 
-@pytest.mark.parametrize(("content", "says"), [
-    (b"", "no pieces"),
-    (b"\xff" * 20, "more than ten bytes"),
-    (b"\x0a\xff\xff\xff\xff\x0f", "runs past the end"),
-    (b"\x0b", "wire type 3"),
-    (b"\x00\x00", "without a number"),
-    (b"\x0a", "a number runs past the end"),
-    (b"version https://git-lfs.github.com/spec/v1\n", "bytes|end|wire"),
-    (hand_model([*SPECIALS, ("a", Kind.NORMAL), ("a", Kind.NORMAL)]), "same text"),
-    (hand_model([(b"\xff", Kind.NORMAL)]), "not UTF-8"),
-    (hand_model([("", Kind.NORMAL)]), "a text of 0 bytes"),
-    (hand_model([("x" * 2000, Kind.NORMAL)]), "a text of 2,000 bytes"),
-    (hand_model([("<0xG1>", Kind.BYTE)]), "a byte piece called"),
-    (field(1, field(1, b"a") + field(3, 9)), "unknown kind 9"),
-    (field(1, 7), "a piece should be a message"),
-    (hand_model(SPECIALS, extra=field(2, field(24, 1))), "field 2 should be one message"),
-    (b"".join(field(1, field(1, b"%d" % index)) for index in range(65_537)), "more than 65,536 pieces"),
-    (field(2, field(24, 1)) + field(1, field(1, b"a")), "spaces behind words"),
-    (hand_model(SPECIALS, extra=field(5, field(2, b"map"))), "rewrites text when decoding"),
-])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no pieces"),
+        (b"\xff" * 20, "more than ten bytes"),
+        (b"\x0a\xff\xff\xff\xff\x0f", "runs past the end"),
+        (b"\x0b", "wire type 3"),
+        (b"\x00\x00", "without a number"),
+        (b"\x0a", "a number runs past the end"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "bytes|end|wire"),
+        (hand_model([*SPECIALS, ("a", Kind.NORMAL), ("a", Kind.NORMAL)]), "same text"),
+        (hand_model([(b"\xff", Kind.NORMAL)]), "not UTF-8"),
+        (hand_model([("", Kind.NORMAL)]), "a text of 0 bytes"),
+        (hand_model([("x" * 2000, Kind.NORMAL)]), "a text of 2,000 bytes"),
+        (hand_model([("<0xG1>", Kind.BYTE)]), "a byte piece called"),
+        (field(1, field(1, b"a") + field(3, 9)), "unknown kind 9"),
+        (field(1, 7), "a piece should be a message"),
+        (hand_model(SPECIALS, extra=field(2, field(24, 1))), "field 2 should be one message"),
+        (b"".join(field(1, field(1, b"%d" % index)) for index in range(65_537)), "more than 65,536 pieces"),
+        (field(2, field(24, 1)) + field(1, field(1, b"a")), "spaces behind words"),
+        (hand_model(SPECIALS, extra=field(5, field(2, b"map"))), "rewrites text when decoding"),
+    ],
+)
 def test_a_damaged_model_is_a_clear_error(tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(UsageError, match=says) as caught:
         read_model(written(tmp_path / "bad.model", content))

@@ -60,31 +60,34 @@ def test_its_hash_is_that_of_the_manifest(folder: Path) -> None:
     assert Dataset.open(folder).sha256 != before
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    (lambda m: m.update(schema=2), "schema"),
-    (lambda m: m.update(extra=1), "extra: Extra inputs"),
-    (lambda m: m.pop("compressors"), "compressors: Field required"),
-    (lambda m: m.update(vocab_size="320"), "vocab_size"),
-    (lambda m: m.update(vocab_size=True), "vocab_size"),
-    (lambda m: m.update(vocab_size=1 << 20), "vocab_size"),
-    (lambda m: m.update(name="../x"), "name"),
-    (lambda m: m["tokenizer"].update(file="../../etc/passwd"), "expected a plain file name"),
-    (lambda m: m["train"][0].update(file="/etc/passwd"), "expected a plain file name"),
-    (lambda m: m["train"][0].update(file=".."), "expected a plain file name"),
-    (lambda m: m["train"][0].update(file="a/b.bin"), "expected a plain file name"),
-    (lambda m: m["train"][0].update(file="a\nb.bin"), "expected a plain file name"),
-    (lambda m: m["train"][0].update(file="dataset.json"), "expected a plain file name"),
-    (lambda m: m["train"][0].update(file=m["validation"][0]["file"]), "a file is named twice"),
-    (lambda m: m["train"][0].update(sha256="0" * 63), "sha256"),
-    (lambda m: m["train"][0].update(sha256="0" * 64 + "\n"), "sha256"),
-    (lambda m: m["train"][0].update(tokens=-1), "tokens"),
-    (lambda m: m["train"][0].update(tokens=10 ** 12, n_bytes=2 * 10 ** 12 + 1024), "tokens"),
-    (lambda m: m["train"][0].update(tokens=m["train"][0]["tokens"] + 1), "tokens make"),
-    (lambda m: m.update(validation=[]), "validation"),
-    (lambda m: m.update(train=m["train"] * 20_000), "."),
-    (lambda m: m["compressors"].update({"xz -9e": 0}), "above 0"),
-    (lambda m: m["source"].update(text=["a"]), "source"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m.update(schema=2), "schema"),
+        (lambda m: m.update(extra=1), "extra: Extra inputs"),
+        (lambda m: m.pop("compressors"), "compressors: Field required"),
+        (lambda m: m.update(vocab_size="320"), "vocab_size"),
+        (lambda m: m.update(vocab_size=True), "vocab_size"),
+        (lambda m: m.update(vocab_size=1 << 20), "vocab_size"),
+        (lambda m: m.update(name="../x"), "name"),
+        (lambda m: m["tokenizer"].update(file="../../etc/passwd"), "expected a plain file name"),
+        (lambda m: m["train"][0].update(file="/etc/passwd"), "expected a plain file name"),
+        (lambda m: m["train"][0].update(file=".."), "expected a plain file name"),
+        (lambda m: m["train"][0].update(file="a/b.bin"), "expected a plain file name"),
+        (lambda m: m["train"][0].update(file="a\nb.bin"), "expected a plain file name"),
+        (lambda m: m["train"][0].update(file="dataset.json"), "expected a plain file name"),
+        (lambda m: m["train"][0].update(file=m["validation"][0]["file"]), "a file is named twice"),
+        (lambda m: m["train"][0].update(sha256="0" * 63), "sha256"),
+        (lambda m: m["train"][0].update(sha256="0" * 64 + "\n"), "sha256"),
+        (lambda m: m["train"][0].update(tokens=-1), "tokens"),
+        (lambda m: m["train"][0].update(tokens=10**12, n_bytes=2 * 10**12 + 1024), "tokens"),
+        (lambda m: m["train"][0].update(tokens=m["train"][0]["tokens"] + 1), "tokens make"),
+        (lambda m: m.update(validation=[]), "validation"),
+        (lambda m: m.update(train=m["train"] * 20_000), "."),
+        (lambda m: m["compressors"].update({"xz -9e": 0}), "above 0"),
+        (lambda m: m["source"].update(text=["a"]), "source"),
+    ],
+)
 def test_a_manifest_that_breaks_the_schema_is_refused(folder: Path, change: Any, says: str) -> None:
     edit(folder, change)
     with pytest.raises(UsageError, match=says) as caught:
@@ -93,18 +96,21 @@ def test_a_manifest_that_breaks_the_schema_is_refused(folder: Path, change: Any,
     assert len(caught.value.message) < 1000
 
 
-@pytest.mark.parametrize(("content", "says"), [
-    (b'{"schema":1,"schema":1}', "'schema' is written twice"),
-    (b'{"tokenizer":{"file":"a","file":"b"}}', "'file' is written twice"),
-    (b'{"schema":NaN}', "NaN is no number"),
-    (b'{"schema":' + b"9" * 100_000 + b"}", "a number of 100,000 digits"),
-    (b"[" * 200_000, "nested too deeply|Expecting"),
-    (b'{"schema":1e999}', "too large for a number"),
-    (b"\xff{}", "utf-8"),
-    (b"[]", "the whole"),
-    (b"", "Expecting value"),
-    (b" " * (5 << 20), "5,242,880 bytes, expected at most 4,194,304"),
-])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"schema":1,"schema":1}', "'schema' is written twice"),
+        (b'{"tokenizer":{"file":"a","file":"b"}}', "'file' is written twice"),
+        (b'{"schema":NaN}', "NaN is no number"),
+        (b'{"schema":' + b"9" * 100_000 + b"}", "a number of 100,000 digits"),
+        (b"[" * 200_000, "nested too deeply|Expecting"),
+        (b'{"schema":1e999}', "too large for a number"),
+        (b"\xff{}", "utf-8"),
+        (b"[]", "the whole"),
+        (b"", "Expecting value"),
+        (b" " * (5 << 20), "5,242,880 bytes, expected at most 4,194,304"),
+    ],
+)
 def test_a_manifest_that_is_no_honest_json_is_refused(folder: Path, content: bytes, says: str) -> None:
     (folder / "dataset.json").write_bytes(content)
     with pytest.raises(UsageError, match=says):
@@ -138,24 +144,32 @@ def flip(path: Path, offset: int, bits: int) -> None:
     path.write_bytes(bytes(raw))
 
 
-@pytest.mark.parametrize(("name", "offset", "bits", "says"), [
-    ("tokenizer.model", 30, 1, r"tokenizer\.model: sha256: expected"),
-    ("train_000000.bin", HEADER_BYTES + 20, 1, r"train_000000\.bin: sha256: expected"),
-    ("val_000000.bin", 0, 1, "shard magic"),
-    ("val_000000.bin", HEADER_BYTES + 21, 0x80, "expected an id below 320"),
-])
-def test_a_changed_byte_is_found_by_verify(folder: Path, name: str, offset: int, bits: int, says: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "offset", "bits", "says"),
+    [
+        ("tokenizer.model", 30, 1, r"tokenizer\.model: sha256: expected"),
+        ("train_000000.bin", HEADER_BYTES + 20, 1, r"train_000000\.bin: sha256: expected"),
+        ("val_000000.bin", 0, 1, "shard magic"),
+        ("val_000000.bin", HEADER_BYTES + 21, 0x80, "expected an id below 320"),
+    ],
+)
+def test_a_changed_byte_is_found_by_verify(
+    folder: Path, name: str, offset: int, bits: int, says: str
+) -> None:
     flip(folder / name, offset, bits)
     dataset = Dataset.open(folder)
     with pytest.raises(UsageError, match=says):
         dataset.verify()
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    (lambda m: m.update(validation_bytes=m["validation_bytes"] - 1), "validation_bytes: expected"),
-    (lambda m: m["validation"][0].update(documents=1), "documents: expected 1, found"),
-    (lambda m: m.update(vocab_size=1024), "has 320 pieces, expected 1,024"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m.update(validation_bytes=m["validation_bytes"] - 1), "validation_bytes: expected"),
+        (lambda m: m["validation"][0].update(documents=1), "documents: expected 1, found"),
+        (lambda m: m.update(vocab_size=1024), "has 320 pieces, expected 1,024"),
+    ],
+)
 def test_a_false_promise_is_found_by_verify(folder: Path, change: Any, says: str) -> None:
     edit(folder, change)
     with pytest.raises(UsageError, match=says):
@@ -166,7 +180,12 @@ def test_validation_has_to_open_with_a_document(folder: Path) -> None:
     from harness.base.files import sha256_of
 
     write_tokens(folder / "val_000000.bin", np.array([5, 1, 6], dtype=np.uint16))
-    entry = {"tokens": 3, "documents": 1, "n_bytes": HEADER_BYTES + 6, "sha256": sha256_of(folder / "val_000000.bin")}
+    entry = {
+        "tokens": 3,
+        "documents": 1,
+        "n_bytes": HEADER_BYTES + 6,
+        "sha256": sha256_of(folder / "val_000000.bin"),
+    }
     edit(folder, lambda m: m["validation"][0].update(entry))
     with pytest.raises(UsageError, match="the first id is 5, expected BOS"):
         Dataset.open(folder).verify()

@@ -23,8 +23,16 @@ from tests.harness.samples import VOCAB_SIZE, tiny_model
 COMMIT = "c" * 40
 REPOSITORY = "someone/parameter-golf"
 SHARDS = "datasets/datasets/fineweb10B_tiny"
-TINY = Variant("tiny", REPOSITORY, COMMIT, "fineweb10B_tiny", VOCAB_SIZE, "tiny.model",
-               hashlib.sha256(tiny_model()).hexdigest(), 3_000)
+TINY = Variant(
+    "tiny",
+    REPOSITORY,
+    COMMIT,
+    "fineweb10B_tiny",
+    VOCAB_SIZE,
+    "tiny.model",
+    hashlib.sha256(tiny_model()).hexdigest(),
+    3_000,
+)
 
 
 class Hub:
@@ -95,11 +103,15 @@ def shard(folder: Path, n_tokens: int, seed: int) -> bytes:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-    manifest = {"datasets": [{"name": "fineweb10B_tiny", "stats": {"files_train": 3, "files_val": 1, "more": 1}}],
-                "tokenizers": []}
-    files = {"datasets/manifest.json": json.dumps(manifest).encode(),
-             "datasets/tokenizers/tiny.model": tiny_model(),
-             f"{SHARDS}/fineweb_val_000000.bin": shard(tmp_path, 3_000, 0)}
+    manifest = {
+        "datasets": [{"name": "fineweb10B_tiny", "stats": {"files_train": 3, "files_val": 1, "more": 1}}],
+        "tokenizers": [],
+    }
+    files = {
+        "datasets/manifest.json": json.dumps(manifest).encode(),
+        "datasets/tokenizers/tiny.model": tiny_model(),
+        f"{SHARDS}/fineweb_val_000000.bin": shard(tmp_path, 3_000, 0),
+    }
     for index in range(3):
         files[f"{SHARDS}/fineweb_train_{index:06d}.bin"] = shard(tmp_path, 200_000, index + 1)
     stand_in = Hub(files)
@@ -122,12 +134,20 @@ def test_the_shards_arrive_as_a_verified_dataset(hub: Hub, tmp_path: Path) -> No
     assert seen == sorted(seen)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "shard"]
     assert sorted(path.name for path in dataset.folder.iterdir()) == [
-        "dataset.json", "tokenizer.model", "train_000000.bin", "train_000001.bin", "val_000000.bin"]
+        "dataset.json",
+        "tokenizer.model",
+        "train_000000.bin",
+        "train_000001.bin",
+        "val_000000.bin",
+    ]
 
 
-def test_a_cut_connection_is_taken_up_where_it_broke(hub: Hub, tmp_path: Path,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)  # what reaches the disk at a time
+def test_a_cut_connection_is_taken_up_where_it_broke(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000
+    )  # what reaches the disk at a time
     hub.cut[f"{SHARDS}/fineweb_train_000000.bin"] = 100_000
     dataset = fetch(hub, tmp_path, shards=1)
     dataset.verify()
@@ -158,7 +178,9 @@ def test_a_wrong_hash_is_refused_and_fetched_anew(hub: Hub, tmp_path: Path) -> N
     damaged = bytearray(hub.files[path])
     damaged[5_000] ^= 1
     hub.lies[path] = bytes(damaged)
-    with pytest.raises(UsageError, match=r"fineweb_train_000000\.bin: hash: expected [0-9a-f]{64}, found [0-9a-f]{64}"):
+    with pytest.raises(
+        UsageError, match=r"fineweb_train_000000\.bin: hash: expected [0-9a-f]{64}, found [0-9a-f]{64}"
+    ):
         fetch(hub, tmp_path, shards=1)
     assert not (tmp_path / "set").exists()
     hub.lies.clear()
@@ -170,16 +192,20 @@ def test_a_tokenizer_that_is_not_the_pinned_one_is_refused(hub: Hub, tmp_path: P
         fetch(hub, tmp_path, dataclasses.replace(TINY, tokenizer_sha256="0" * 64))
 
 
-@pytest.mark.parametrize(("offset", "content", "says"), [
-    (0, b"\0", "shard magic: expected 20240520"),
-    (8, b"\1", "end of file: expected"),
-    (HEADER_BYTES + 200, b"\xff\xff", "expected an id below 320, found 65535"),
-])
-def test_a_shard_that_is_none_is_refused_though_its_hash_is_right(hub: Hub, tmp_path: Path, offset: int, content: bytes,
-                                                                  says: str) -> None:
+@pytest.mark.parametrize(
+    ("offset", "content", "says"),
+    [
+        (0, b"\0", "shard magic: expected 20240520"),
+        (8, b"\1", "end of file: expected"),
+        (HEADER_BYTES + 200, b"\xff\xff", "expected an id below 320, found 65535"),
+    ],
+)
+def test_a_shard_that_is_none_is_refused_though_its_hash_is_right(
+    hub: Hub, tmp_path: Path, offset: int, content: bytes, says: str
+) -> None:
     path = f"{SHARDS}/fineweb_train_000000.bin"
     good = hub.files[path]
-    hub.files[path] = good[:offset] + content + good[offset + len(content):]
+    hub.files[path] = good[:offset] + content + good[offset + len(content) :]
     with pytest.raises(UsageError, match=says):
         fetch(hub, tmp_path, shards=1)
     hub.files[path] = good
@@ -200,14 +226,20 @@ def test_a_branch_is_resolved_and_the_commit_recorded(hub: Hub, tmp_path: Path) 
     assert fetch(hub, tmp_path, unknown, revision="main", shards=1).source["revision"] == COMMIT
 
 
-@pytest.mark.parametrize(("manifest", "says"), [
-    (b"{}", "manifest.json cannot be used"),
-    (b'{"datasets": [], "datasets": []}', "written twice"),
-    (b'{"datasets": []}', "names no dataset fineweb10B_tiny"),
-    (b'{"datasets": [{"name": "fineweb10B_tiny", "stats": {"files_train": 1000000000, "files_val": 1}}]}',
-     "files_train"),
-    (b" " * (2 << 20), "expected at most 1,048,576"),
-])
+@pytest.mark.parametrize(
+    ("manifest", "says"),
+    [
+        (b"{}", "manifest.json cannot be used"),
+        (b'{"datasets": [], "datasets": []}', "written twice"),
+        (b'{"datasets": []}', "names no dataset fineweb10B_tiny"),
+        (
+            b'{"datasets": [{"name": "fineweb10B_tiny", "stats": {"files_train": 1000000000, "files_val": '
+            b"1}}]}",
+            "files_train",
+        ),
+        (b" " * (2 << 20), "expected at most 1,048,576"),
+    ],
+)
 def test_an_odd_manifest_is_refused(hub: Hub, tmp_path: Path, manifest: bytes, says: str) -> None:
     hub.files["datasets/manifest.json"] = manifest
     with pytest.raises(HarnessError, match=says):
@@ -220,7 +252,9 @@ def test_more_shards_than_there_are_is_a_usage_error(hub: Hub, tmp_path: Path, s
         fetch(hub, tmp_path, shards=shards)
 
 
-def test_a_file_that_is_gone_is_a_usage_error_and_no_network_a_machine_fault(hub: Hub, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_a_usage_error_and_no_network_a_machine_fault(
+    hub: Hub, tmp_path: Path
+) -> None:
     del hub.files[f"{SHARDS}/fineweb_val_000000.bin"]
     with pytest.raises(UsageError, match="the hub does not have it"):
         fetch(hub, tmp_path)

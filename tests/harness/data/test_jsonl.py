@@ -1,4 +1,5 @@
-"""Datasets of anybody's documents: the official stream comes out again, and bad documents are named by their line."""
+"""Datasets of anybody's documents: the official stream comes out again, and bad documents are named by their
+line."""
 
 from __future__ import annotations
 
@@ -20,9 +21,14 @@ from tests.harness.samples import SPECIALS, TRAIN, VALIDATION, hand_model, jsonl
 
 @pytest.fixture(scope="module")
 def fineweb(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return prepare(tmp_path_factory.mktemp("fineweb") / "set", shared / "fineweb" / "fineweb_train_sample_dedup.jsonl",
-                   shared / "fineweb" / "fineweb_val_prefix_docs.jsonl",
-                   shared / "tokenizers" / "fineweb_1024_bpe.model", val_tokens=200_000, name="fineweb-prefix")
+    return prepare(
+        tmp_path_factory.mktemp("fineweb") / "set",
+        shared / "fineweb" / "fineweb_train_sample_dedup.jsonl",
+        shared / "fineweb" / "fineweb_val_prefix_docs.jsonl",
+        shared / "tokenizers" / "fineweb_1024_bpe.model",
+        val_tokens=200_000,
+        name="fineweb-prefix",
+    )
 
 
 def test_the_cut_stream_is_the_official_prefix(shared: Path, fineweb: Dataset) -> None:
@@ -58,11 +64,16 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_shards_of_any_size_hold_the_same_stream(tmp_path: Path) -> None:
     streams = []
-    for size in (1, 50, 10 ** 6):
+    for size in (1, 50, 10**6):
         folder = tmp_path / str(size)
         folder.mkdir()
-        dataset = prepare(folder / "set", jsonl(folder / "t", TRAIN[:2]), jsonl(folder / "v", VALIDATION[:2]),
-                          tiny_tokenizer(folder), shard_tokens=size)
+        dataset = prepare(
+            folder / "set",
+            jsonl(folder / "t", TRAIN[:2]),
+            jsonl(folder / "v", VALIDATION[:2]),
+            tiny_tokenizer(folder),
+            shard_tokens=size,
+        )
         streams.append(dataset.validation_tokens().tolist())
     assert streams[0] == streams[1] == streams[2]
 
@@ -78,32 +89,53 @@ def test_a_document_in_both_files_is_refused_with_both_lines(tmp_path: Path) -> 
 def test_a_document_behind_the_cut_is_still_refused(tmp_path: Path) -> None:
     train = jsonl(tmp_path / "t", [*TRAIN[:5], VALIDATION[-1]])
     with pytest.raises(UsageError, match="line 6 is the document of line 12"):
-        prepare(tmp_path / "set", train, jsonl(tmp_path / "v", VALIDATION), tiny_tokenizer(tmp_path), val_tokens=10)
+        prepare(
+            tmp_path / "set",
+            train,
+            jsonl(tmp_path / "v", VALIDATION),
+            tiny_tokenizer(tmp_path),
+            val_tokens=10,
+        )
 
 
 def test_strange_but_lawful_text_is_kept(tmp_path: Path) -> None:
     texts = ["", "   ", "a\u2581b", "\x00nul", "\U0001f600", "e\u0301 \ufb01", "\r\n", "<s> </s> <0x41>"]
-    dataset = prepare(tmp_path / "set", jsonl(tmp_path / "t", ["", *TRAIN]), jsonl(tmp_path / "v", texts),
-                      tiny_tokenizer(tmp_path))
+    dataset = prepare(
+        tmp_path / "set",
+        jsonl(tmp_path / "t", ["", *TRAIN]),
+        jsonl(tmp_path / "v", texts),
+        tiny_tokenizer(tmp_path),
+    )
     dataset.verify()
     documents = list(document_texts(read_model(dataset.tokenizer), dataset.validation_tokens()))
-    assert [text.decode() for text in documents] == ["", "", "a b", "\x00nul", "\U0001f600", "é fi", "",
-                                                     "<s> </s> <0x41>"]
+    assert [text.decode() for text in documents] == [
+        "",
+        "",
+        "a b",
+        "\x00nul",
+        "\U0001f600",
+        "é fi",
+        "",
+        "<s> </s> <0x41>",
+    ]
     assert dataset.validation_bytes == sum(map(len, documents))
 
 
-@pytest.mark.parametrize(("line", "says"), [
-    (b'{"text": 7}', "line 2: expected an object with a string"),
-    (b'{"txt": "a"}', "line 2: expected an object with a string"),
-    (b'["a"]', "line 2: expected an object"),
-    (b'{"text": "a", "text": "b"}', "line 2: the key 'text' is written twice"),
-    (b'{"text": "a"', "line 2: Expecting"),
-    (b'{"text": "\xff"}', "line 2: not valid Unicode"),
-    (b'{"text": "\\ud800"}', "line 2: not valid Unicode: surrogates not allowed"),
-    (b'{"text": "a", "n": NaN}', "line 2: NaN"),
-    (b"[" * 100_000, "line 2: nested too deeply|line 2: Expecting"),
-    (b"\xef\xbb\xbf{}", "line 2: "),
-])
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"text": 7}', "line 2: expected an object with a string"),
+        (b'{"txt": "a"}', "line 2: expected an object with a string"),
+        (b'["a"]', "line 2: expected an object"),
+        (b'{"text": "a", "text": "b"}', "line 2: the key 'text' is written twice"),
+        (b'{"text": "a"', "line 2: Expecting"),
+        (b'{"text": "\xff"}', "line 2: not valid Unicode"),
+        (b'{"text": "\\ud800"}', "line 2: not valid Unicode: surrogates not allowed"),
+        (b'{"text": "a", "n": NaN}', "line 2: NaN"),
+        (b"[" * 100_000, "line 2: nested too deeply|line 2: Expecting"),
+        (b"\xef\xbb\xbf{}", "line 2: "),
+    ],
+)
 @pytest.mark.parametrize("side", ["train", "val"])
 def test_a_bad_line_is_named(tmp_path: Path, line: bytes, says: str, side: str) -> None:
     good, bad = jsonl(tmp_path / "good", ["fine"]), tmp_path / "bad"
@@ -132,8 +164,9 @@ def test_a_file_without_documents_is_refused(tmp_path: Path, side: str) -> None:
         prepare(tmp_path / "set", train, val, tiny_tokenizer(tmp_path))
 
 
-@pytest.mark.parametrize(("val_tokens", "says"), [
-    (1, "at least 2"), (0, "at least 2"), (10 ** 6, "expected at least the 1,000,000")])
+@pytest.mark.parametrize(
+    ("val_tokens", "says"), [(1, "at least 2"), (0, "at least 2"), (10**6, "expected at least the 1,000,000")]
+)
 def test_a_cut_that_cannot_be_made_is_refused(tmp_path: Path, val_tokens: int, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         tiny_dataset(tmp_path, val_tokens=val_tokens)
@@ -147,22 +180,33 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "set" / "mine.txt").read_text() == "precious"
 
 
-@pytest.mark.parametrize(("content", "says"), [
-    (b"no model", "not a SentencePiece model"),
-    (hand_model([*SPECIALS, ("\u2581", Kind.NORMAL)], byte_fallback=False), "no byte fallback"),
-    (hand_model([*SPECIALS, ("\u2581", Kind.NORMAL)]), "not 256 byte pieces"),
-])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"no model", "not a SentencePiece model"),
+        (hand_model([*SPECIALS, ("\u2581", Kind.NORMAL)], byte_fallback=False), "no byte fallback"),
+        (hand_model([*SPECIALS, ("\u2581", Kind.NORMAL)]), "not 256 byte pieces"),
+    ],
+)
 def test_an_unusable_tokenizer_is_refused_before_any_work(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "bad.model").write_bytes(content)
     with pytest.raises(UsageError, match=says):
-        prepare(tmp_path / "set", jsonl(tmp_path / "t", TRAIN), jsonl(tmp_path / "v", VALIDATION),
-                tmp_path / "bad.model")
+        prepare(
+            tmp_path / "set",
+            jsonl(tmp_path / "t", TRAIN),
+            jsonl(tmp_path / "v", VALIDATION),
+            tmp_path / "bad.model",
+        )
 
 
 def test_other_keys_of_a_line_are_ignored(tmp_path: Path) -> None:
     rich = tmp_path / "rich"
-    rich.write_text("".join(json.dumps({"id": number, "text": text, "url": None}) + "\n\n"
-                            for number, text in enumerate(VALIDATION)))
+    rich.write_text(
+        "".join(
+            json.dumps({"id": number, "text": text, "url": None}) + "\n\n"
+            for number, text in enumerate(VALIDATION)
+        )
+    )
     dataset = prepare(tmp_path / "set", jsonl(tmp_path / "t", TRAIN), rich, tiny_tokenizer(tmp_path))
     (tmp_path / "plain").mkdir()
     assert dataset.sha256 == tiny_dataset(tmp_path / "plain").sha256

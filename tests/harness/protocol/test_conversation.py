@@ -1,4 +1,5 @@
-"""The conversations that open a stage, hand over the shards and end a stage: the lawful ones and the broken ones."""
+"""The conversations that open a stage, hand over the shards and end a stage: the lawful ones and the broken
+ones."""
 
 from __future__ import annotations
 
@@ -28,10 +29,13 @@ def nothing() -> None:
     """A watch that never sees anything wrong."""
 
 
-# --- hello, setup, ready ---------------------------------------------------------------------------------------------
+# --- hello, setup, ready
+# ---------------------------------------------------------------------------------------------
 
-def opened(script: Callable[[Peer], None], stage: str = "train", seconds: float = SOON,
-           kind: type[Ready] = Ready) -> tuple[Ready, float]:
+
+def opened(
+    script: Callable[[Peer], None], stage: str = "train", seconds: float = SOON, kind: type[Ready] = Ready
+) -> tuple[Ready, float]:
     """What `open_stage` returns for a contestant that follows `script`."""
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
         listener = Listener(Path(folder) / "s")
@@ -39,8 +43,15 @@ def opened(script: Callable[[Peer], None], stage: str = "train", seconds: float 
         sock.connect(str(listener.path))
         try:
             with talking(script, sock):
-                _, frame, timing = referee.open_stage(listener, stage, {"seed": 1337, "vocab_size": V}, time.monotonic(),
-                                                    replace(LIMITS, setup_seconds=seconds), nothing, kind)
+                _, frame, timing = referee.open_stage(
+                    listener,
+                    stage,
+                    {"seed": 1337, "vocab_size": V},
+                    time.monotonic(),
+                    replace(LIMITS, setup_seconds=seconds),
+                    nothing,
+                    kind,
+                )
         finally:
             listener.close()
     return frame, timing
@@ -66,15 +77,20 @@ def test_every_stage_opens_with_hello_setup_and_ready() -> None:
 HELLO = {"op": "hello", "protocol": 1, "stage": "train"}
 
 
-@pytest.mark.parametrize(("said", "match"), [
-    ([{**HELLO, "stage": "score"}], "expected stage 'train', came 'score'"),
-    ([{**HELLO, "stage": "tr\x1bain"}], r"came 'tr\\\\x1bain'"),
-    ([{**HELLO, "protocol": 2}], "'protocol'"),
-    ([{"op": "ready"}], "expected hello or progress"),
-    ([HELLO, {"op": "trained", "steps": 1, "tokens": 1}], "expected progress or ready"),
-    ([HELLO, HELLO], "expected progress or ready"),
-])
-def test_a_wrong_opening_names_what_was_expected_and_what_came(said: list[dict[str, Any]], match: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ([{**HELLO, "stage": "score"}], "expected stage 'train', came 'score'"),
+        ([{**HELLO, "stage": "tr\x1bain"}], r"came 'tr\\\\x1bain'"),
+        ([{**HELLO, "protocol": 2}], "'protocol'"),
+        ([{"op": "ready"}], "expected hello or progress"),
+        ([HELLO, {"op": "trained", "steps": 1, "tokens": 1}], "expected progress or ready"),
+        ([HELLO, HELLO], "expected progress or ready"),
+    ],
+)
+def test_a_wrong_opening_names_what_was_expected_and_what_came(
+    said: list[dict[str, Any]], match: str
+) -> None:
     def script(peer: Peer) -> None:
         for frame in said:
             peer.say(**frame)
@@ -96,11 +112,16 @@ def test_setup_past_its_clock_is_a_limit_exceeded() -> None:
     assert (caught.value.rule, caught.value.limit) == ("setup-clock", True)
 
 
-# --- describe, train, pack -------------------------------------------------------------------------------------------
+# --- describe, train, pack
+# -------------------------------------------------------------------------------------------
+
 
 def test_a_description_is_taken_as_it_is_typed() -> None:
-    with conversation(lambda peer: peer.say(op="description", parameters=27_038_810, techniques=["hadamard"],
-                                            estimated_bytes=15_600_000)) as judge:
+    with conversation(
+        lambda peer: peer.say(
+            op="description", parameters=27_038_810, techniques=["hadamard"], estimated_bytes=15_600_000
+        )
+    ) as judge:
         described = referee.describe(judge, SOON)
     assert (described.parameters, described.techniques, described.variants) == (27_038_810, ["hadamard"], [])
 
@@ -111,30 +132,53 @@ def variants(*names: str) -> list[dict[str, str]]:
 
 def test_variants_come_in_as_many_frames_as_it_takes_and_change_training_unless_they_say_otherwise() -> None:
     def script(peer: Peer) -> None:
-        peer.say(op="description", parameters=1, techniques=[], estimated_bytes=1, unquantised="u", variants=variants("a"),
-                 more=True)
+        peer.say(
+            op="description",
+            parameters=1,
+            techniques=[],
+            estimated_bytes=1,
+            unquantised="u",
+            variants=variants("a"),
+            more=True,
+        )
         peer.say(op="variants", variants=[], more=True)
-        peer.say(op="variants", variants=[{**variants("b")[0], "unquantised": "x", "changes": "pack"}, *variants("c")])
+        peer.say(
+            op="variants",
+            variants=[{**variants("b")[0], "unquantised": "x", "changes": "pack"}, *variants("c")],
+        )
 
     with conversation(script) as judge:
         described = referee.describe(judge, SOON)
     assert [(each.name, each.unquantised, each.changes) for each in described.variants] == [
-        ("a", None, "train"), ("b", "x", "pack"), ("c", None, "train")]
+        ("a", None, "train"),
+        ("b", "x", "pack"),
+        ("c", None, "train"),
+    ]
     assert described.unquantised == "u"
 
 
-@pytest.mark.parametrize(("said", "match"), [
-    ([variants("a", "a")], "2 variants, 1 of them with a name of their own"),
-    ([variants("a"), variants("a")], "2 variants, 1 of"),
-    ([variants(*map(str, range(200))), variants(*map(str, range(200, 300)))], "300 variants"),
-    ([[{"name": "a", "config": "", "changes": "score and pack"}]], "'variants.0.changes'"),
-    ([[{"name": "a", "config": "", "unquantised": 1}]], "'variants.0.unquantised'"),
-    ([[{"name": "a\n", "config": ""}]], "'variants.0.name'"),
-    ([[{"name": "a"}]], "'variants.0.config'"),
-])
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ([variants("a", "a")], "2 variants, 1 of them with a name of their own"),
+        ([variants("a"), variants("a")], "2 variants, 1 of"),
+        ([variants(*map(str, range(200))), variants(*map(str, range(200, 300)))], "300 variants"),
+        ([[{"name": "a", "config": "", "changes": "score and pack"}]], "'variants.0.changes'"),
+        ([[{"name": "a", "config": "", "unquantised": 1}]], "'variants.0.unquantised'"),
+        ([[{"name": "a\n", "config": ""}]], "'variants.0.name'"),
+        ([[{"name": "a"}]], "'variants.0.config'"),
+    ],
+)
 def test_variants_of_one_name_too_many_and_untyped_ones_are_refused(said: list[Any], match: str) -> None:
     def script(peer: Peer) -> None:
-        peer.say(op="description", parameters=1, techniques=[], estimated_bytes=1, variants=said[0], more=len(said) > 1)
+        peer.say(
+            op="description",
+            parameters=1,
+            techniques=[],
+            estimated_bytes=1,
+            variants=said[0],
+            more=len(said) > 1,
+        )
         for more in said[1:]:
             peer.say(op="variants", variants=more)
 
@@ -143,9 +187,12 @@ def test_variants_of_one_name_too_many_and_untyped_ones_are_refused(said: list[A
     assert caught.value.rule == "protocol"
 
 
-@pytest.mark.parametrize(("asked", "done", "lawful"), [(None, 7, True), (3, 3, True), (3, 2, False), (3, 4, False)])
-def test_steps_are_sent_only_where_they_are_asked_for_and_are_exact(tmp_path: Path, asked: int | None, done: int,
-                                                                   lawful: bool) -> None:
+@pytest.mark.parametrize(
+    ("asked", "done", "lawful"), [(None, 7, True), (3, 3, True), (3, 2, False), (3, 4, False)]
+)
+def test_steps_are_sent_only_where_they_are_asked_for_and_are_exact(
+    tmp_path: Path, asked: int | None, done: int, lawful: bool
+) -> None:
     heard = []
 
     def script(peer: Peer) -> None:
@@ -164,12 +211,16 @@ def test_steps_are_sent_only_where_they_are_asked_for_and_are_exact(tmp_path: Pa
 def shards(folder: Path, count: int) -> list[referee.ShardToSend]:
     for index in range(count):
         (folder / f"train_{index:06}.bin").write_bytes(b"%06d" % index)
-    return [referee.ShardToSend(path.stem, path, 100 + index) for index, path in enumerate(sorted(folder.iterdir()))]
+    return [
+        referee.ShardToSend(path.stem, path, 100 + index)
+        for index, path in enumerate(sorted(folder.iterdir()))
+    ]
 
 
 @pytest.mark.parametrize("count", [1, MAX_DESCRIPTORS, MAX_DESCRIPTORS + 1, 2 * MAX_DESCRIPTORS + 50])
-def test_shards_arrive_in_order_as_read_only_descriptors_in_as_many_frames_as_it_takes(tmp_path: Path,
-                                                                                       count: int) -> None:
+def test_shards_arrive_in_order_as_read_only_descriptors_in_as_many_frames_as_it_takes(
+    tmp_path: Path, count: int
+) -> None:
     frames: list[dict[str, Any]] = []
     contents: list[bytes] = []
     writable = []
@@ -195,14 +246,22 @@ def test_shards_arrive_in_order_as_read_only_descriptors_in_as_many_frames_as_it
     assert 0 < seconds < SOON
     assert contents == [b"%06d" % index for index in range(count)]
     assert not writable
-    assert [shard["name"] for frame in frames for shard in frame["shards"]] == [f"train_{i:06}" for i in range(count)]
-    assert [shard["tokens"] for frame in frames for shard in frame["shards"]] == [100 + i for i in range(count)]
+    assert [shard["name"] for frame in frames for shard in frame["shards"]] == [
+        f"train_{i:06}" for i in range(count)
+    ]
+    assert [shard["tokens"] for frame in frames for shard in frame["shards"]] == [
+        100 + i for i in range(count)
+    ]
     assert all(frame["op"] == "train" and frame["seconds"] == SOON for frame in frames)
-    assert [frame.get("more", False) for frame in frames] == [True] * (-(-count // MAX_DESCRIPTORS) - 1) + [False]
+    assert [frame.get("more", False) for frame in frames] == [True] * (-(-count // MAX_DESCRIPTORS) - 1) + [
+        False
+    ]
 
 
 def training(folder: Path, delay: float) -> tuple[Any, float]:
-    """Training with a limit of 0.4 s and a grace of 0.4 s, by a contestant that says `trained` after `delay`."""
+    """Training with a limit of 0.4 s and a grace of 0.4 s, by a contestant that says `trained` after
+    `delay`."""
+
     def script(peer: Peer) -> None:
         peer.hear()
         time.sleep(delay)

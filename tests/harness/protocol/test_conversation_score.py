@@ -1,4 +1,5 @@
-"""Stage score over a real socketpair: a lawful pass commits every number once, and each way of breaking it is named."""
+"""Stage score over a real socketpair: a lawful pass commits every number once, and each way of breaking it is
+named."""
 
 from __future__ import annotations
 
@@ -37,10 +38,16 @@ def uniform(start: int, tokens_T: np.ndarray) -> np.ndarray:
 ROW_V = np.full(V, -UNIFORM)
 
 
-def scorer(numbers: Answer = uniform, row_V: np.ndarray = ROW_V, adapts: bool = False,
-           heard: list[dict[str, Any]] | None = None, total: int = len(TOKENS_T),
-           chunk_shift: int = 0) -> Callable[[Peer], None]:
+def scorer(
+    numbers: Answer = uniform,
+    row_V: np.ndarray = ROW_V,
+    adapts: bool = False,
+    heard: list[dict[str, Any]] | None = None,
+    total: int = len(TOKENS_T),
+    chunk_shift: int = 0,
+) -> Callable[[Peer], None]:
     """A contestant's script for stage score, made from the honest one by its arguments."""
+
     def script(peer: Peer) -> None:
         row = row_V.astype("<f4").tobytes()
         while (frame := peer.hear())["op"] != "bye":
@@ -51,10 +58,13 @@ def scorer(numbers: Answer = uniform, row_V: np.ndarray = ROW_V, adapts: bool = 
                 continue
             tokens_T = np.frombuffer(frame["payload"], "<u2")
             last = frame["start"] + len(tokens_T) == total
-            answer = numbers(frame["start"], tokens_T).astype("<f4").tobytes() + (b"" if adapts or last else row)
+            answer = numbers(frame["start"], tokens_T).astype("<f4").tobytes() + (
+                b"" if adapts or last else row
+            )
             peer.say(answer, op="nats", chunk=frame["chunk"] + chunk_shift, bytes=len(answer))
         if heard is not None:
             heard.append(frame)
+
     return script
 
 
@@ -62,13 +72,20 @@ def ready(chunk_tokens: int = 4, adapts: bool = False) -> ScoreReady:
     return ScoreReady(op="ready", chunk_tokens=chunk_tokens, adapts=adapts, context=None)
 
 
-def judged(script: Callable[[Peer], None], frame: ScoreReady | None = None, tokens_T: np.ndarray = TOKENS_T,
-           limits: Any = LIMITS, progress: Callable[[int], None] = lambda done: None) -> referee.ScoringPass:
+def judged(
+    script: Callable[[Peer], None],
+    frame: ScoreReady | None = None,
+    tokens_T: np.ndarray = TOKENS_T,
+    limits: Any = LIMITS,
+    progress: Callable[[int], None] = lambda done: None,
+) -> referee.ScoringPass:
     with conversation(script) as judge:
         return referee.score(judge, frame or ready(), tokens_T, V, limits, progress)
 
 
-def broken(script: Callable[[Peer], None], match: str, frame: ScoreReady | None = None, **named: Any) -> Violation:
+def broken(
+    script: Callable[[Peer], None], match: str, frame: ScoreReady | None = None, **named: Any
+) -> Violation:
     """The violation that `script` is."""
     with pytest.raises(Violation, match=match) as caught:
         judged(script, frame, **named)
@@ -76,14 +93,20 @@ def broken(script: Callable[[Peer], None], match: str, frame: ScoreReady | None 
     return caught.value
 
 
-# --- score: the lawful pass ------------------------------------------------------------------------------------------
+# --- score: the lawful pass
+# ------------------------------------------------------------------------------------------
+
 
 def test_a_pass_without_adaptation_reveals_every_token_once_in_order_and_commits_every_number() -> None:
     heard: list[dict[str, Any]] = []
     done: list[int] = []
     scored = judged(scorer(heard=heard), progress=done.append)
     assert [(f["op"], f.get("chunk"), f.get("start")) for f in heard] == [
-        ("score", 0, 0), ("score", 1, 4), ("score", 2, 8), ("bye", None, None)]
+        ("score", 0, 0),
+        ("score", 1, 4),
+        ("score", 2, 8),
+        ("bye", None, None),
+    ]
     assert b"".join(f["payload"] for f in heard) == TOKENS_T.astype("<u2").tobytes()
     assert scored.nats_T.tolist() == [0.0] + [float(UNIFORM)] * 9
     assert scored.ledger_sha256 == ledger.replay(TOKENS_T, scored.nats_T, 4)
@@ -96,13 +119,20 @@ def test_a_pass_with_adaptation_tells_to_learn_only_after_the_commit_and_never_a
     heard: list[dict[str, Any]] = []
     scored = judged(scorer(heard=heard, adapts=True), ready(adapts=True))
     assert [(f["op"], f.get("chunk")) for f in heard] == [
-        ("score", 0), ("adapt", 0), ("score", 1), ("adapt", 1), ("score", 2), ("bye", None)]
+        ("score", 0),
+        ("adapt", 0),
+        ("score", 1),
+        ("adapt", 1),
+        ("score", 2),
+        ("bye", None),
+    ]
     assert scored.ledger_sha256 == judged(scorer()).ledger_sha256, "the ledger holds tokens and numbers only"
     assert [boundary.position for boundary in scored.boundaries] == [4, 8]
 
 
-@pytest.mark.parametrize(("tokens", "chunk", "chunks"), [(10, 10, 1), (10, 11, 1), (10, 5, 2), (10, 1, 10), (11, 5, 3),
-                                                         (2, 1, 2)])
+@pytest.mark.parametrize(
+    ("tokens", "chunk", "chunks"), [(10, 10, 1), (10, 11, 1), (10, 5, 2), (10, 1, 10), (11, 5, 3), (2, 1, 2)]
+)
 def test_nothing_is_cut_off_whatever_the_chunk(tokens: int, chunk: int, chunks: int) -> None:
     stream_T = np.arange(tokens, dtype=np.uint16) % V
     scored = judged(scorer(total=tokens), ready(chunk), stream_T)
@@ -156,12 +186,17 @@ def test_a_contestant_that_answers_without_reading_cannot_hang_or_crash_the_judg
     assert referee.BYE_SECONDS <= time.monotonic() - begun < SOON, "it was the wait for bye that ran out"
 
 
-# --- score: every way of breaking it ---------------------------------------------------------------------------------
+# --- score: every way of breaking it
+# ---------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (-1e-6, "-1e-06")])
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (-1e-6, "-1e-06")]
+)
 @pytest.mark.parametrize("position", [1, 6, 9])
-def test_a_number_that_is_not_finite_or_negative_is_named_with_its_token(value: float, shown: str,
-                                                                         position: int) -> None:
+def test_a_number_that_is_not_finite_or_negative_is_named_with_its_token(
+    value: float, shown: str, position: int
+) -> None:
     def numbers(start: int, tokens_T: np.ndarray) -> np.ndarray:
         nats_T = uniform(start, tokens_T)
         if start <= position < start + len(nats_T):
@@ -212,8 +247,9 @@ def test_adapted_for_another_chunk_is_refused() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("adapts", [False, True])
 @pytest.mark.parametrize("place", [int(TOKENS_T[4]), (int(TOKENS_T[4]) + 1) % V])
-def test_a_border_row_holds_finite_numbers_only_since_evidence_must_be_writable(value: float, adapts: bool,
-                                                                                place: int) -> None:
+def test_a_border_row_holds_finite_numbers_only_since_evidence_must_be_writable(
+    value: float, adapts: bool, place: int
+) -> None:
     row_V = ROW_V.copy()
     row_V[place] = value
     match = f"border row before token 4: expected finite numbers, came .* for id {place}"
@@ -232,7 +268,9 @@ def test_scoring_past_its_clock_is_a_limit_exceeded_however_far_it_came() -> Non
         time.sleep(0.3)
         return uniform(start, tokens_T)
 
-    violation = broken(scorer(slow), "scoring did not end within 0.5 s", limits=replace(LIMITS, score_seconds=0.5))
+    violation = broken(
+        scorer(slow), "scoring did not end within 0.5 s", limits=replace(LIMITS, score_seconds=0.5)
+    )
     assert (violation.rule, violation.limit) == ("score-clock", True)
 
 

@@ -1,4 +1,5 @@
-"""The only JSON parser that hostile bytes meet: a Frame or a Violation comes out, never anything else, and soon."""
+"""The only JSON parser that hostile bytes meet: a Frame or a Violation comes out, never anything else, and
+soon."""
 
 from __future__ import annotations
 
@@ -28,11 +29,26 @@ from harness.protocol.frames import (
     quote,
 )
 
-KINDS: dict[str, type[Frame]] = {"hello": Hello, "ready": Ready, "trained": Trained, "packed": Packed, "nats": Nats,
-                                 "adapted": Adapted, "progress": Progress, "description": Description}
+KINDS: dict[str, type[Frame]] = {
+    "hello": Hello,
+    "ready": Ready,
+    "trained": Trained,
+    "packed": Packed,
+    "nats": Nats,
+    "adapted": Adapted,
+    "progress": Progress,
+    "description": Description,
+}
 GOOD: dict[str, dict[str, object]] = {
     "hello": {"op": "hello", "protocol": 1, "stage": "score"},
-    "ready": {"op": "ready", "chunk_tokens": 4096, "adapts": False, "context": None, "world": 8, "attention": "flash3"},
+    "ready": {
+        "op": "ready",
+        "chunk_tokens": 4096,
+        "adapts": False,
+        "context": None,
+        "world": 8,
+        "attention": "flash3",
+    },
     "trained": {"op": "trained", "steps": 8098, "tokens": 4_245_684_224},
     "nats": {"op": "nats", "chunk": 3, "bytes": 16},
     "progress": {"op": "progress", "fraction": 0.5, "text": "step 10"},
@@ -48,8 +64,10 @@ def refused(line: bytes, *expected: type[Frame]) -> str:
     return caught.value.message
 
 
-@pytest.mark.parametrize(("op", "kind"), [("hello", Hello), ("ready", ScoreReady), ("trained", Trained),
-                                          ("nats", Nats), ("progress", Progress)])
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [("hello", Hello), ("ready", ScoreReady), ("trained", Trained), ("nats", Nats), ("progress", Progress)],
+)
 def test_a_lawful_frame_keeps_its_values_and_loses_unknown_keys(op: str, kind: type[Frame]) -> None:
     line = json.dumps({**GOOD[op], "remark": [1, {"nested": None}]}).encode()
     frame = parse(line, (kind,))
@@ -57,44 +75,76 @@ def test_a_lawful_frame_keeps_its_values_and_loses_unknown_keys(op: str, kind: t
     assert {**frame.model_dump(by_alias=True)} == {**GOOD[op]}
 
 
-@pytest.mark.parametrize(("op", "kind", "key", "value"), [
-    ("hello", Hello, "protocol", True), ("hello", Hello, "protocol", 1.0), ("hello", Hello, "protocol", "1"),
-    ("hello", Hello, "protocol", 2), ("hello", Hello, "stage", None), ("hello", Hello, "stage", 3),
-    ("trained", Trained, "steps", True), ("trained", Trained, "steps", 1.0), ("trained", Trained, "steps", "1"),
-    ("trained", Trained, "steps", -1), ("trained", Trained, "tokens", 2**53),
-    ("nats", Nats, "chunk", False), ("nats", Nats, "bytes", 4.0), ("nats", Nats, "bytes", -4),
-    ("ready", ScoreReady, "adapts", 0), ("ready", ScoreReady, "adapts", "false"),
-    ("ready", ScoreReady, "chunk_tokens", 0), ("ready", ScoreReady, "chunk_tokens", True),
-    ("ready", ScoreReady, "context", 0), ("ready", ScoreReady, "context", 2048.0),
-    ("ready", ScoreReady, "world", 5000), ("progress", Progress, "fraction", 1.5),
-    ("progress", Progress, "fraction", -0.1), ("progress", Progress, "fraction", True),
-    ("progress", Progress, "fraction", "0.5"), ("progress", Progress, "text", "x" * 1001),
-])
-def test_types_and_ranges_are_exact_so_true_is_not_one(op: str, kind: type[Frame], key: str, value: object) -> None:
+@pytest.mark.parametrize(
+    ("op", "kind", "key", "value"),
+    [
+        ("hello", Hello, "protocol", True),
+        ("hello", Hello, "protocol", 1.0),
+        ("hello", Hello, "protocol", "1"),
+        ("hello", Hello, "protocol", 2),
+        ("hello", Hello, "stage", None),
+        ("hello", Hello, "stage", 3),
+        ("trained", Trained, "steps", True),
+        ("trained", Trained, "steps", 1.0),
+        ("trained", Trained, "steps", "1"),
+        ("trained", Trained, "steps", -1),
+        ("trained", Trained, "tokens", 2**53),
+        ("nats", Nats, "chunk", False),
+        ("nats", Nats, "bytes", 4.0),
+        ("nats", Nats, "bytes", -4),
+        ("ready", ScoreReady, "adapts", 0),
+        ("ready", ScoreReady, "adapts", "false"),
+        ("ready", ScoreReady, "chunk_tokens", 0),
+        ("ready", ScoreReady, "chunk_tokens", True),
+        ("ready", ScoreReady, "context", 0),
+        ("ready", ScoreReady, "context", 2048.0),
+        ("ready", ScoreReady, "world", 5000),
+        ("progress", Progress, "fraction", 1.5),
+        ("progress", Progress, "fraction", -0.1),
+        ("progress", Progress, "fraction", True),
+        ("progress", Progress, "fraction", "0.5"),
+        ("progress", Progress, "text", "x" * 1001),
+    ],
+)
+def test_types_and_ranges_are_exact_so_true_is_not_one(
+    op: str, kind: type[Frame], key: str, value: object
+) -> None:
     message = refused(json.dumps({**GOOD[op], key: value}).encode(), kind)
     assert repr(key) in message, "the key is named"
 
 
-@pytest.mark.parametrize("line", [
-    b'{"op":"trained","steps":NaN,"tokens":1}', b'{"op":"trained","steps":1,"tokens":Infinity}',
-    b'{"op":"trained","steps":-Infinity,"tokens":1}', b'{"op":"progress","fraction":1e999}',
-    b'{"op":"progress","fraction":NaN}', b'{"op":"progress","fraction":0.5,"spare":-1e400}',
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"op":"trained","steps":NaN,"tokens":1}',
+        b'{"op":"trained","steps":1,"tokens":Infinity}',
+        b'{"op":"trained","steps":-Infinity,"tokens":1}',
+        b'{"op":"progress","fraction":1e999}',
+        b'{"op":"progress","fraction":NaN}',
+        b'{"op":"progress","fraction":0.5,"spare":-1e400}',
+    ],
+)
 def test_numbers_that_are_not_json_or_not_finite_are_refused_even_under_unknown_keys(line: bytes) -> None:
     refused(line)
 
 
-@pytest.mark.parametrize("line", [
-    b'{"op":"trained","steps":1,"tokens":1,"steps":2}', b'{"op":"hello","op":"trained","steps":1,"tokens":1}',
-    b'{"op":"trained","steps":1,"tokens":1,"x":{"a":1,"a":1}}', b'{"op":"trained","steps":1,"tokens":1,"\\u006fp":"x"}',
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"op":"trained","steps":1,"tokens":1,"steps":2}',
+        b'{"op":"hello","op":"trained","steps":1,"tokens":1}',
+        b'{"op":"trained","steps":1,"tokens":1,"x":{"a":1,"a":1}}',
+        b'{"op":"trained","steps":1,"tokens":1,"\\u006fp":"x"}',
+    ],
+)
 def test_a_key_that_appears_twice_is_refused_at_any_depth(line: bytes) -> None:
     assert "twice" in refused(line)
 
 
 @pytest.mark.parametrize("digits", [21, 5_000, 60_000])
-@pytest.mark.parametrize("head", [b'{"op":"trained","tokens":1,"steps":',
-                                  b'{"op":"trained","tokens":1,"steps":1,"spare":'])
+@pytest.mark.parametrize(
+    "head", [b'{"op":"trained","tokens":1,"steps":', b'{"op":"trained","tokens":1,"steps":1,"spare":']
+)
 def test_integers_of_thousands_of_digits_are_refused_at_once(digits: int, head: bytes) -> None:
     begun = time.process_time()
     assert f"{digits:,} digits" in refused(head + b"9" * digits + b"}")
@@ -111,7 +161,7 @@ def test_depth_bombs_are_refused_before_the_parser_recurses(opening: bytes, clos
 
 
 def test_brackets_inside_strings_are_not_depth_even_behind_escapes() -> None:
-    text = '[{' * 100 + '\\"' + '[' * 100
+    text = "[{" * 100 + '\\"' + "[" * 100
     frame = parse(json.dumps({**GOOD["progress"], "text": text}).encode(), (Progress,))
     assert isinstance(frame, Progress)
     assert frame.text == text
@@ -124,18 +174,42 @@ def test_the_deepest_lawful_nesting_is_parsed_and_one_more_is_not() -> None:
     refused(b'{"op":"packed","x":' + b"[" * (inner + 1) + b"]" * (inner + 1) + b"}", Packed)
 
 
-@pytest.mark.parametrize("line", [
-    b'{"op":"hello","protocol":1,"stage":"\\ud800"}', b'{"op":"hello","protocol":1,"stage":"score","\\udfff":1}',
-    b'{"op":"hello","protocol":1,"stage":"score","x":["\\ud800\\u0041"]}', b'{"op":"\\ud800"}',
-    b'{"op":"hello","protocol":1,"stage":"\xed\xa0\x80"}',
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"op":"hello","protocol":1,"stage":"\\ud800"}',
+        b'{"op":"hello","protocol":1,"stage":"score","\\udfff":1}',
+        b'{"op":"hello","protocol":1,"stage":"score","x":["\\ud800\\u0041"]}',
+        b'{"op":"\\ud800"}',
+        b'{"op":"hello","protocol":1,"stage":"\xed\xa0\x80"}',
+    ],
+)
 def test_lone_surrogates_are_refused_and_can_be_printed(line: bytes) -> None:
     refused(line).encode("ascii")
 
 
-@pytest.mark.parametrize("line", [b"", b"null", b"[]", b"3", b'"op"', b"{", b"{}", b'{"op":null}', b'{"op":[]}',
-                                  b'{"op":{}}', b'\xef\xbb\xbf{"op":"packed"}', b"\xff\xfe{}", b'{"op":"packed"} {"op":"packed"}',
-                                  b'{"op":"packed",}', b"{'op':'packed'}", b'{"op":"packed"}\x00', b'{"op":"bye"}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"3",
+        b'"op"',
+        b"{",
+        b"{}",
+        b'{"op":null}',
+        b'{"op":[]}',
+        b'{"op":{}}',
+        b'\xef\xbb\xbf{"op":"packed"}',
+        b"\xff\xfe{}",
+        b'{"op":"packed"} {"op":"packed"}',
+        b'{"op":"packed",}',
+        b"{'op':'packed'}",
+        b'{"op":"packed"}\x00',
+        b'{"op":"bye"}',
+    ],
+)
 def test_what_is_no_single_object_with_a_lawful_op_is_refused(line: bytes) -> None:
     assert "expected packed" in refused(line, Packed)
 
@@ -146,10 +220,21 @@ def test_a_frame_out_of_turn_names_what_was_expected_and_quotes_what_came() -> N
     assert "trained" in message
 
 
-@pytest.mark.parametrize("hostile", ["\x1b[2J\x1b]0;owned\x07", "line\nbreak\r\u2028", "\u202eright to left", "\x00",
-                                     "\ud83d\ude00", "n\u0336a\u0336n\u0336"])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "\x1b[2J\x1b]0;owned\x07",
+        "line\nbreak\r\u2028",
+        "\u202eright to left",
+        "\x00",
+        "\ud83d\ude00",
+        "n\u0336a\u0336n\u0336",
+    ],
+)
 def test_evidence_is_ascii_without_control_characters_and_short(hostile: str) -> None:
-    raw = json.dumps({"op": hostile, "x": hostile * 1000}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    raw = json.dumps({"op": hostile, "x": hostile * 1000}, ensure_ascii=False).encode(
+        "utf-8", "surrogatepass"
+    )
     message = refused(raw)
     assert message.isascii()
     assert message.isprintable()
@@ -164,20 +249,30 @@ def test_quoting_never_fails_on_bytes_that_are_not_utf8() -> None:
     assert quote(b"\xff\xfe\xed\xa0\x80" * 100).isascii()
 
 
-expected = st.sampled_from([(Hello,), (Nats, Progress), (ScoreReady, Progress), (Description,), (Trained, Packed)])
+expected = st.sampled_from(
+    [(Hello,), (Nats, Progress), (ScoreReady, Progress), (Description,), (Trained, Packed)]
+)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12)
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
 near_frames = st.builds(
-    lambda op, extra: json.dumps({"op": op, **extra}).encode(), st.sampled_from([*KINDS, "score", ""]),
-    st.dictionaries(st.sampled_from(["protocol", "stage", "chunk", "bytes", "steps", "tokens", "fraction", "variants"]),
-                    json_values, max_size=6))
+    lambda op, extra: json.dumps({"op": op, **extra}).encode(),
+    st.sampled_from([*KINDS, "score", ""]),
+    st.dictionaries(
+        st.sampled_from(["protocol", "stage", "chunk", "bytes", "steps", "tokens", "fraction", "variants"]),
+        json_values,
+        max_size=6,
+    ),
+)
 
 
 @settings(max_examples=120, deadline=None)
 @given(st.binary(max_size=400) | near_frames, expected)
-def test_arbitrary_bytes_give_a_frame_or_a_violation_and_nothing_else(line: bytes,
-                                                                      kinds: tuple[type[Frame], ...]) -> None:
+def test_arbitrary_bytes_give_a_frame_or_a_violation_and_nothing_else(
+    line: bytes, kinds: tuple[type[Frame], ...]
+) -> None:
     try:
         frame = parse(line, kinds)
     except Violation as violation:
@@ -189,10 +284,14 @@ def test_arbitrary_bytes_give_a_frame_or_a_violation_and_nothing_else(line: byte
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.sampled_from([b'"', b"\\", b"[", b"{", b'{"a":', b'",', b"-", b"1", b"1e", b"0.", b"\\u00", b"\xff", b" ", b"n"]),
-       st.sampled_from([b'{"op":"', b'{"op":', b"", b'{"x":"']))
+@given(
+    st.sampled_from(
+        [b'"', b"\\", b"[", b"{", b'{"a":', b'",', b"-", b"1", b"1e", b"0.", b"\\u00", b"\xff", b" ", b"n"]
+    ),
+    st.sampled_from([b'{"op":"', b'{"op":', b"", b'{"x":"']),
+)
 def test_the_longest_line_of_one_repeated_piece_takes_bounded_time(piece: bytes, head: bytes) -> None:
-    line = (head + piece * MAX_LINE)[:MAX_LINE - 1]
+    line = (head + piece * MAX_LINE)[: MAX_LINE - 1]
     begun = time.process_time()
     with pytest.raises(Violation):
         parse(line, (Trained, Progress))

@@ -26,7 +26,9 @@ def plain(chunks: list[tuple[list[int], list[float]]]) -> str:
 
 @pytest.mark.parametrize("chunk", [1, 2, 4, 6, 100])
 def test_the_chain_is_the_one_written_out_by_hand(chunk: int) -> None:
-    parts = [(TOKENS_T[at:at + chunk].tolist(), NATS_T[at:at + chunk].tolist()) for at in range(0, 6, chunk)]
+    parts = [
+        (TOKENS_T[at : at + chunk].tolist(), NATS_T[at : at + chunk].tolist()) for at in range(0, 6, chunk)
+    ]
     assert replay(TOKENS_T, NATS_T, chunk) == plain(parts)
 
 
@@ -71,12 +73,16 @@ def test_tokens_and_numbers_of_different_counts_are_refused() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 65_535), st.floats(0, 100, width=32)), min_size=1, max_size=40),
-       st.integers(1, 50))
-def test_a_stored_stream_replays_to_the_ledger_it_was_committed_to(pairs: list[tuple[int, float]], chunk: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 65_535), st.floats(0, 100, width=32)), min_size=1, max_size=40),
+    st.integers(1, 50),
+)
+def test_a_stored_stream_replays_to_the_ledger_it_was_committed_to(
+    pairs: list[tuple[int, float]], chunk: int
+) -> None:
     tokens_T, nats_T = np.array([t for t, _ in pairs], np.uint16), np.array([n for _, n in pairs], np.float32)
     ledger = Ledger()
     for start in range(0, len(pairs), chunk):
-        ledger.commit(tokens_T[start:start + chunk], nats_T[start:start + chunk])
+        ledger.commit(tokens_T[start : start + chunk], nats_T[start : start + chunk])
     assert replay(tokens_T, ledger.nats(), chunk) == ledger.sha256
     assert ledger.chunks == -(-len(pairs) // chunk)

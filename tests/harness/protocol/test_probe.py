@@ -48,10 +48,14 @@ class Witness:
                 peer.say(self.row, op="row", bytes=len(self.row))
 
 
-def asked(witness: Witness, positions: list[int], adapts: bool = True, seconds: float = 5.0) -> probe.ProbeResult:
+def asked(
+    witness: Witness, positions: list[int], adapts: bool = True, seconds: float = 5.0
+) -> probe.ProbeResult:
     ready = ScoreReady(op="ready", chunk_tokens=CHUNK, adapts=adapts, context=None)
     with conversation(witness) as connection:
-        return probe.probe(connection, ready, TOKENS_T, scored(adapts), VOCAB, np.array(positions), seconds, soon())
+        return probe.probe(
+            connection, ready, TOKENS_T, scored(adapts), VOCAB, np.array(positions), seconds, soon()
+        )
 
 
 @pytest.mark.parametrize("adapts", [True, False])

@@ -47,7 +47,9 @@ def timing(begun: float) -> float:
     return time.monotonic() - begun
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading
+# ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_frame_and_its_payload_arrive_whole_however_they_are_cut() -> None:
     payload = os.urandom(1000)
@@ -55,7 +57,7 @@ def test_a_frame_and_its_payload_arrive_whole_however_they_are_cut() -> None:
     def script(peer: Peer) -> None:
         whole = b'{"op":"nats","chunk":0,"bytes":1000}\n' + payload + b'{"op":"packed"}\n'
         for at in range(0, len(whole), 97):
-            peer.raw(whole[at:at + 97])
+            peer.raw(whole[at : at + 97])
 
     with conversation(script) as judge:
         frame = judge.receive(soon(), Nats)
@@ -131,12 +133,15 @@ def test_an_endless_line_ends_the_stage_without_being_kept() -> None:
 def test_a_payload_of_another_size_than_both_sides_know_is_refused_unread(declared: int) -> None:
     with conversation(lambda peer: peer.say(op="nats", chunk=0, bytes=declared)) as judge:
         frame = judge.receive(soon(), Nats)
-        with pytest.raises(Violation, match=f"expected a payload of 400 bytes, the frame declares {declared}\n"):
+        with pytest.raises(
+            Violation, match=f"expected a payload of 400 bytes, the frame declares {declared}\n"
+        ):
             judge.payload(400, frame.n_bytes, "nats of chunk 0", soon())
 
 
-@pytest.mark.parametrize("sent", [b"", b'{"op":"pac', b'{"op":"packed"',
-                                  b'{"op":"nats","chunk":0,"bytes":400}\n' + b"\0" * 399])
+@pytest.mark.parametrize(
+    "sent", [b"", b'{"op":"pac', b'{"op":"packed"', b'{"op":"nats","chunk":0,"bytes":400}\n' + b"\0" * 399]
+)
 def test_a_peer_that_leaves_in_the_middle_has_left_whatever_it_said_so_far(sent: bytes) -> None:
     def script(peer: Peer) -> None:
         peer.raw(sent)
@@ -149,7 +154,9 @@ def test_a_peer_that_leaves_in_the_middle_has_left_whatever_it_said_so_far(sent:
         nats(judge)
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- writing
+# ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_peer_that_never_reads_runs_out_at_the_deadline() -> None:
     with conversation(lambda peer: time.sleep(0.8)) as judge:
@@ -220,7 +227,9 @@ def test_a_frame_takes_as_many_descriptors_as_the_protocol_says() -> None:
     assert counted == [MAX_DESCRIPTORS]
 
 
-# --- progress --------------------------------------------------------------------------------------------------------
+# --- progress
+# --------------------------------------------------------------------------------------------------------
+
 
 def test_progress_between_frames_is_handed_on_and_is_no_answer() -> None:
     def script(peer: Peer) -> None:
@@ -261,7 +270,9 @@ def test_progress_does_not_move_the_deadline() -> None:
         assert timing(begun) < 2
 
 
-# --- watching --------------------------------------------------------------------------------------------------------
+# --- watching
+# --------------------------------------------------------------------------------------------------------
+
 
 def memory() -> None:
     raise Violation("memory", "too much", limit=True)
@@ -311,7 +322,9 @@ def test_the_last_words_of_a_contestant_that_has_ended_are_read_before_its_end_c
             judge.receive(soon(), Packed)
 
 
-# --- listening -------------------------------------------------------------------------------------------------------
+# --- listening
+# -------------------------------------------------------------------------------------------------------
+
 
 def test_a_contestant_connects_once_and_a_second_connection_ends_the_stage(folder: Path) -> None:
     listener = Listener(folder / "s")
@@ -364,7 +377,9 @@ def test_any_user_may_connect_to_the_socket_itself(folder: Path) -> None:
     listener.close()
 
 
-def test_a_path_of_a_hundred_bytes_is_used_and_a_longer_one_is_refused_before_anything_is_made(folder: Path) -> None:
+def test_a_path_of_a_hundred_bytes_is_used_and_a_longer_one_is_refused_before_anything_is_made(
+    folder: Path,
+) -> None:
     fits = folder / ("s" * (PATH_LIMIT - len(str(folder)) - 1))
     Listener(fits).close()
     longer = folder / (fits.name + "s")

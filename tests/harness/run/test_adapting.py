@@ -1,8 +1,8 @@
-"""Learning from scored text, end to end under the judge: what is allowed, what is shown of it, and that it repeats.
+"""Learning from scored text, end to end under the judge: what is allowed, what is shown of it, and that it
+repeats.
 
-The contestant counts tokens: before a chunk its distribution is (1 + count) / (V + tokens counted), and it counts on
-`adapt` alone. The expected numbers follow from the text by counting here again.
-"""
+The contestant counts tokens: before a chunk its distribution is (1 + count) / (V + tokens counted), and it
+counts on `adapt` alone. The expected numbers follow from the text by counting here again."""
 
 from __future__ import annotations
 
@@ -74,8 +74,17 @@ class Learner(World):
 
     def run(self) -> dict[str, Any]:
         with ProgressDisplay() as progress:
-            return command_run.run_submission(self.submission, "pocket", None, self.dataset.folder, "local",
-                                              self.folder / "runs", False, progress, self.package)
+            return command_run.run_submission(
+                self.submission,
+                "pocket",
+                None,
+                self.dataset.folder,
+                "local",
+                self.folder / "runs",
+                False,
+                progress,
+                self.package,
+            )
 
 
 def finding(judged: dict[str, Any], rule: str) -> dict[str, Any]:
@@ -88,22 +97,25 @@ def counted(dataset: Dataset) -> np.ndarray[Any, Any]:
     tokens_T = dataset.validation_tokens()
     counts_V, nats_T = np.ones(VOCABULARY), np.zeros(len(tokens_T))
     for start in range(0, len(tokens_T), CHUNK):
-        chunk_T = tokens_T[start:start + CHUNK]
-        nats_T[start:start + CHUNK] = -np.log(counts_V[chunk_T] / counts_V.sum())
+        chunk_T = tokens_T[start : start + CHUNK]
+        nats_T[start : start + CHUNK] = -np.log(counts_V[chunk_T] / counts_V.sum())
         np.add.at(counts_V, chunk_T, 1)
     nats_T[0] = 0.0
     return nats_T.astype("<f4")
 
 
-def test_learning_between_chunks_lowers_the_score_by_what_it_should_and_scores_again_to_the_same_ledger(tmp_path: Path,
-                                                                                                      tiny: Dataset) -> None:
+def test_learning_between_chunks_lowers_the_score_by_what_it_should_and_scores_again_to_the_same_ledger(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     learner = Learner(tmp_path, tiny)
     judged = learner.run()
     assert (judged["verdict"], judged["track"]) == ("valid", "B")
     tokens_T = tiny.validation_tokens()
     expected = bpb.measure(tokens_T, counted(tiny), tiny.byte_table()).bpb
     assert judged["mean_bpb"] == pytest.approx(expected, abs=1e-6)
-    uniform = bpb.measure(tokens_T, np.full(len(tokens_T), math.log(VOCABULARY), "<f4"), tiny.byte_table()).bpb
+    uniform = bpb.measure(
+        tokens_T, np.full(len(tokens_T), math.log(VOCABULARY), "<f4"), tiny.byte_table()
+    ).bpb
     assert judged["mean_bpb"] < uniform - 0.1
     updates = (len(tokens_T) - 1) // CHUNK
     shown = finding(judged, "score-first")
@@ -117,7 +129,9 @@ def test_learning_between_chunks_lowers_the_score_by_what_it_should_and_scores_a
     assert (again["same_ledgers"], again["agree"], again["exit_code"]) == (True, True, 0)
 
 
-def test_in_track_a_the_same_contestant_is_invalid_before_any_text_is_shown(tmp_path: Path, tiny: Dataset) -> None:
+def test_in_track_a_the_same_contestant_is_invalid_before_any_text_is_shown(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     judged = Learner(tmp_path, tiny, "A").run()
     assert (judged["verdict"], decide.exit_code(judged)) == ("invalid", 1)
     shown = finding(judged, "score-first")
@@ -126,18 +140,31 @@ def test_in_track_a_the_same_contestant_is_invalid_before_any_text_is_shown(tmp_
     assert judged["seeds"][0]["bpb"] is None
 
 
-@pytest.mark.parametrize("override", [
-    "def before_answer(counts, chunk):\n    learn(counts, chunk)\n",
-    "def before_answer(counts, chunk):\n    counts[chunk[0]] += 100000\n",
-    "import random\ndef after_row(counts, chunk):\n    counts[:] = [random.randrange(1, 1000) for _ in counts]\n",
-], ids=["learns from a chunk before it answers it", "learns from a chunk's first token", "changes after the border row"])
-def test_learning_at_any_other_time_shows_at_the_borders(tmp_path: Path, tiny: Dataset, override: str) -> None:
+@pytest.mark.parametrize(
+    "override",
+    [
+        "def before_answer(counts, chunk):\n    learn(counts, chunk)\n",
+        "def before_answer(counts, chunk):\n    counts[chunk[0]] += 100000\n",
+        "import random\ndef after_row(counts, chunk):\n    counts[:] = [random.randrange(1, 1000) for _ in "
+        "counts]\n",
+    ],
+    ids=[
+        "learns from a chunk before it answers it",
+        "learns from a chunk's first token",
+        "changes after the border row",
+    ],
+)
+def test_learning_at_any_other_time_shows_at_the_borders(
+    tmp_path: Path, tiny: Dataset, override: str
+) -> None:
     judged = Learner(tmp_path, tiny, override=override).run()
     shown = finding(judged, "border-rows")
     assert (judged["verdict"], shown["outcome"]) == ("invalid", "fail")
 
 
-def test_track_b_may_as_well_not_learn_and_the_evidence_says_which_track(tmp_path: Path, tiny: Dataset) -> None:
+def test_track_b_may_as_well_not_learn_and_the_evidence_says_which_track(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     world = World(tmp_path, tiny)
     path = world.submission / "manifest.yaml"
     path.write_text(path.read_text().replace("track: A", "track: B"))
@@ -145,9 +172,13 @@ def test_track_b_may_as_well_not_learn_and_the_evidence_says_which_track(tmp_pat
     assert "`adapt` was never sent (track B)" in finding(judged, "score-first")["evidence"]
 
 
-def test_a_learner_that_answers_adapt_without_its_border_row_is_refused(tmp_path: Path, tiny: Dataset) -> None:
-    override = "\n_send = Wire.send\ndef send(self, payload=b'', **frame):\n" \
-               "    _send(self, b'' if frame['op'] == 'adapted' else payload, **frame)\nWire.send = send\n"
+def test_a_learner_that_answers_adapt_without_its_border_row_is_refused(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    override = (
+        "\n_send = Wire.send\ndef send(self, payload=b'', **frame):\n"
+        "    _send(self, b'' if frame['op'] == 'adapted' else payload, **frame)\nWire.send = send\n"
+    )
     judged = Learner(tmp_path, tiny, override=override).run()
     assert judged["verdict"] == "invalid"
     assert finding(judged, "conduct")["outcome"] == "fail"

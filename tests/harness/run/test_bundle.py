@@ -1,4 +1,5 @@
-"""code.pyz: exactly the import closure, the same bytes every time, and a clear refusal of what cannot be bundled."""
+"""code.pyz: exactly the import closure, the same bytes every time, and a clear refusal of what cannot be
+bundled."""
 
 from __future__ import annotations
 
@@ -37,8 +38,17 @@ FILES = {
     "optim/__init__.py": "",
     "optim/muon.py": "STEPS = 3\n",
 }
-CLOSURE = {"golf/__init__.py", "golf/__main__.py", "golf/train.py", "golf/late.py", "golf/model/__init__.py",
-           "golf/model/layers.py", "golf/config.py", "golf/optim/__init__.py", "golf/optim/muon.py"}
+CLOSURE = {
+    "golf/__init__.py",
+    "golf/__main__.py",
+    "golf/train.py",
+    "golf/late.py",
+    "golf/model/__init__.py",
+    "golf/model/layers.py",
+    "golf/config.py",
+    "golf/optim/__init__.py",
+    "golf/optim/muon.py",
+}
 
 
 def package(folder: Path, **changes: str | None) -> Path:
@@ -71,8 +81,9 @@ def test_sources_are_counted_verbatim(tmp_path: Path) -> None:
 
 def test_the_bundle_runs_its_entry_point_from_anywhere(tmp_path: Path) -> None:
     (tmp_path / "code.pyz").write_bytes(bundle.build(package(tmp_path / "source")).pyz)
-    done = subprocess.run([sys.executable, "-I", tmp_path / "code.pyz"], cwd="/", capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", tmp_path / "code.pyz"], cwd="/", capture_output=True, text=True, check=False
+    )
     assert (done.stdout, done.returncode) == ("ran 3 64 True\n", 7), done.stderr
 
 
@@ -89,44 +100,70 @@ def test_place_time_and_permissions_of_the_sources_do_not_change_a_byte(tmp_path
 
 def test_another_process_in_another_folder_builds_the_same_bytes(tmp_path: Path) -> None:
     folder = package(tmp_path)
-    code = ("import hashlib, sys; from pathlib import Path; from harness.run import bundle;"
-            "print(hashlib.sha256(bundle.build(Path(sys.argv[1])).pyz).hexdigest())")
+    code = (
+        "import hashlib, sys; from pathlib import Path; from harness.run import bundle;"
+        "print(hashlib.sha256(bundle.build(Path(sys.argv[1])).pyz).hexdigest())"
+    )
     here = hashlib.sha256(bundle.build(folder).pyz).hexdigest()
     for seed, cwd, path in (("1", "/", folder), ("2", tmp_path, Path("golf"))):
-        done = subprocess.run([sys.executable, "-c", code, path], cwd=cwd, capture_output=True, text=True, check=True,
-                              env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)})
+        done = subprocess.run(
+            [sys.executable, "-c", code, path],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+        )
         assert done.stdout.strip() == here
 
 
 def test_the_digest_follows_every_change_of_a_source_in_the_closure_and_no_other(tmp_path: Path) -> None:
     plain = bundle.build(package(tmp_path / "a")).sha256
     assert bundle.build(package(tmp_path / "b", unused="changed = 1\n")).sha256 == plain
-    changed = {bundle.build(package(tmp_path / name, **{name: FILES[f"{name.replace('___', '/')}.py"] + "#\n"})).sha256
-               for name in ("late", "config", "optim___muon")}
+    changed = {
+        bundle.build(
+            package(tmp_path / name, **{name: FILES[f"{name.replace('___', '/')}.py"] + "#\n"})
+        ).sha256
+        for name in ("late", "config", "optim___muon")
+    }
     assert len(changed | {plain}) == 4
 
 
 def test_moving_text_from_one_file_to_the_next_changes_the_digest(tmp_path: Path) -> None:
-    one = bundle.build(package(tmp_path / "a", config="WIDTH = 64\nA = 1\n", late="inside_a_function = True\n"))
-    two = bundle.build(package(tmp_path / "b", config="WIDTH = 64\n", late="A = 1\ninside_a_function = True\n"))
+    one = bundle.build(
+        package(tmp_path / "a", config="WIDTH = 64\nA = 1\n", late="inside_a_function = True\n")
+    )
+    two = bundle.build(
+        package(tmp_path / "b", config="WIDTH = 64\n", late="A = 1\ninside_a_function = True\n")
+    )
     assert one.sha256 != two.sha256
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"config": "WIDTH = (\n"}, r"config.py:1: '\(' was never closed"),
-    ({"config": "WIDTH = 64\n  oops\n"}, "config.py:2: unexpected indent"),
-    ({"train": "import golf.missing\n"}, "train.py: imports golf.missing, which is not there"),
-    ({"train": "from golf.model.missing import x\n"}, "train.py: imports golf.model.missing, which is not there"),
-    ({"train": "import golf.model.missing\n"}, "train.py: imports golf.model.missing, which is not there"),
-    ({"train": "from golf.nowhere import x\n"}, "imports golf.nowhere"),
-    ({"config": None}, "layers.py: imports golf.config, which is not there"),
-    ({"train": "from . import config\n"}, "train.py:1: relative import"),
-    ({"train": "from .config import WIDTH\n"}, "train.py:1: relative import"),
-    ({"__main__": None}, "no module golf.__main__"),
-    ({"__init__": None}, "no module golf"),
-])
-def test_what_cannot_be_bundled_is_refused_with_file_and_place(tmp_path: Path, changes: dict[str, str | None],
-                                                               message: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": "WIDTH = (\n"}, r"config.py:1: '\(' was never closed"),
+        ({"config": "WIDTH = 64\n  oops\n"}, "config.py:2: unexpected indent"),
+        ({"train": "import golf.missing\n"}, "train.py: imports golf.missing, which is not there"),
+        (
+            {"train": "from golf.model.missing import x\n"},
+            "train.py: imports golf.model.missing, which is not there",
+        ),
+        (
+            {"train": "import golf.model.missing\n"},
+            "train.py: imports golf.model.missing, which is not there",
+        ),
+        ({"train": "from golf.nowhere import x\n"}, "imports golf.nowhere"),
+        ({"config": None}, "layers.py: imports golf.config, which is not there"),
+        ({"train": "from . import config\n"}, "train.py:1: relative import"),
+        ({"train": "from .config import WIDTH\n"}, "train.py:1: relative import"),
+        ({"__main__": None}, "no module golf.__main__"),
+        ({"__init__": None}, "no module golf"),
+    ],
+)
+def test_what_cannot_be_bundled_is_refused_with_file_and_place(
+    tmp_path: Path, changes: dict[str, str | None], message: str
+) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         bundle.build(package(tmp_path, **changes))
     assert caught.value.hint

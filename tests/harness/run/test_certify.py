@@ -1,4 +1,5 @@
-"""The witness in a run: asked after the score, once with the same coins, kept so that its bound can be made again."""
+"""The witness in a run: asked after the score, once with the same coins, kept so that its bound can be made
+again."""
 
 from __future__ import annotations
 
@@ -32,8 +33,18 @@ SILENT = "def witness(wire, setup):\n    raise SystemExit('caught')\n"
 def run(world: World, probes: int = 256, chunks: int | None = None, lanes: bool = False) -> dict[str, Any]:
     request = certify.witness_request("pocket", probes, chunks, lanes)
     with ProgressDisplay() as progress:
-        return command_run.run_submission(world.submission, "pocket", None, world.dataset.folder, "local", world.folder / "runs",
-                                          False, progress, world.package, request=request)
+        return command_run.run_submission(
+            world.submission,
+            "pocket",
+            None,
+            world.dataset.folder,
+            "local",
+            world.folder / "runs",
+            False,
+            progress,
+            world.package,
+            request=request,
+        )
 
 
 def outcomes(judged: dict[str, Any]) -> dict[str, str]:
@@ -58,8 +69,9 @@ def test_a_run_carries_a_certificate_that_its_kept_answers_make_again(tmp_path: 
     with np.load(folder / "witness-1.npz", allow_pickle=False) as kept:
         responses = {name: kept[name] for name in kept}
     tokens_T, nats_T = tiny.validation_tokens(), np.fromfile(folder / "nats.f32", "<f4")
-    claimed = sampling.ReportedScore(tokens_T, nats_T, reference_model.probabilities(tokens_T, tiny.vocab_size), row["scored_bytes"],
-                           4096)
+    claimed = sampling.ReportedScore(
+        tokens_T, nats_T, reference_model.probabilities(tokens_T, tiny.vocab_size), row["scored_bytes"], 4096
+    )
     plan = sampling.draw(bytes.fromhex(made["seed"]), claimed, 256)
     assert (responses["position"] == plan.asked_P).all()
     again = bound.bound(plan, bound.gains(plan, responses["witness_1"])).total
@@ -82,8 +94,9 @@ def test_a_witness_that_leaves_fails_no_score_and_certifies_nothing(tmp_path: Pa
     assert outcomes(judged)["causal"] == "unknown"
 
 
-def test_coins_are_drawn_once_whatever_cuts_the_witness_off(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
-                                                            ) -> None:
+def test_coins_are_drawn_once_whatever_cuts_the_witness_off(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = World(tmp_path, tiny)
 
     def fails(*_: object) -> None:
@@ -101,10 +114,14 @@ def test_coins_are_drawn_once_whatever_cuts_the_witness_off(tmp_path: Path, tiny
     assert run(world)["seeds"][0]["certificate"] == made, "a finished one is not asked again"
 
 
-def test_coins_of_another_ledger_are_refused(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coins_of_another_ledger_are_refused(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = World(tmp_path, tiny)
     with monkeypatch.context() as broken:
-        broken.setattr(stages, "witness", lambda *_: (_ for _ in ()).throw(MachineFault("gone", hint="again")))
+        broken.setattr(
+            stages, "witness", lambda *_: (_ for _ in ()).throw(MachineFault("gone", hint="again"))
+        )
         run(world)
     path = world.seed_folder() / "witness.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "ledger_sha256": "0" * 64}))
@@ -121,19 +138,30 @@ def test_a_run_without_a_witness_gets_one_later_and_keeps_its_score(tmp_path: Pa
     assert second["seeds"][0]["certificate"]["n_probes"] > 0
 
 
-def test_rescoring_with_a_witness_draws_coins_of_its_own_and_lists_what_came_before(tmp_path: Path, tiny: Dataset) -> None:
+def test_rescoring_with_a_witness_draws_coins_of_its_own_and_lists_what_came_before(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     judged = run(World(tmp_path, tiny))
     with ProgressDisplay() as progress:
-        rows = [rescore.rescore(Path(judged["run_dir"]), None, [], progress, WitnessRequest(64))["seeds"][0] for _ in range(2)]
+        rows = [
+            rescore.rescore(Path(judged["run_dir"]), None, [], progress, WitnessRequest(64))["seeds"][0]
+            for _ in range(2)
+        ]
     assert [row["certificates_before"] for row in rows] == [0, 1]
-    assert len({row["certificate"]["seed"] for row in rows} | {judged["seeds"][0]["certificate"]["seed"]}) == 3
+    assert (
+        len({row["certificate"]["seed"] for row in rows} | {judged["seeds"][0]["certificate"]["seed"]}) == 3
+    )
     shutil.rmtree(Path(judged["seeds"][0]["run_dir"]) / "rescored-01")
     with ProgressDisplay() as progress:
         third = rescore.rescore(Path(judged["run_dir"]), None, [], progress, WitnessRequest(64))["seeds"][0]
-    assert third["certificate"]["seed"] not in {row["certificate"]["seed"] for row in rows}, "no number is used twice"
+    assert third["certificate"]["seed"] not in {row["certificate"]["seed"] for row in rows}, (
+        "no number is used twice"
+    )
 
 
-def test_a_bounded_witness_stops_after_a_random_prefix_and_charges_the_rest(tmp_path: Path, tiny: Dataset) -> None:
+def test_a_bounded_witness_stops_after_a_random_prefix_and_charges_the_rest(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     world = World(tmp_path, tiny, override="CHUNK = 128\n")
     made = run(world, chunks=4)["seeds"][0]["certificate"]
     whole = len(tiny.validation_tokens()) - 1
@@ -144,7 +172,9 @@ def test_a_bounded_witness_stops_after_a_random_prefix_and_charges_the_rest(tmp_
 
 
 def test_the_end_of_a_bounded_witness_is_spread_over_the_seeds() -> None:
-    scored = sampling.ReportedScore(np.zeros(1000, np.uint16), np.zeros(1000, np.float32), np.ones(1000), 2000, 100)
+    scored = sampling.ReportedScore(
+        np.zeros(1000, np.uint16), np.zeros(1000, np.float32), np.ones(1000), 2000, 100
+    )
     ends = {sampling.draw_prefix(bytes([number]) * 32, scored, 6) for number in range(200)}
     assert ends == {300, 400, 500, 600}
     assert sampling.draw_prefix(bytes(32), scored, 10) == sampling.draw_prefix(bytes(32), scored, 99) == 1000
@@ -153,11 +183,14 @@ def test_the_end_of_a_bounded_witness_is_spread_over_the_seeds() -> None:
 def test_a_witness_has_the_scorers_time_and_no_more() -> None:
     assert stages.witness_seconds(0.1, 10, 100) == stages.LEAST_WHOLE_SECONDS
     assert stages.witness_seconds(15.0, 1000, 100) == 15.0 * stages.WHOLE_FACTOR
-    assert stages.witness_seconds(15.0, 15, 8000) == 8000 * stages.ROW_SHARE, "a second look asks more and may take longer"
+    assert stages.witness_seconds(15.0, 15, 8000) == 8000 * stages.ROW_SHARE, (
+        "a second look asks more and may take longer"
+    )
 
 
-def test_a_violation_of_the_witness_is_told_and_is_none_of_the_score(tmp_path: Path, tiny: Dataset,
-                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_violation_of_the_witness_is_told_and_is_none_of_the_score(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def out_of_memory(*_: object) -> None:
         raise Violation("memory", "killed for taking too much", limit=True)
 
@@ -217,15 +250,22 @@ def test_lanes_certify_as_strict_prefixes_do_and_say_what_they_assume(tmp_path: 
     assert all(each["outcome"] == "pass" or each.get("cooperative") for each in made["conditions"])
 
 
-def test_lanes_that_say_something_else_than_strict_prefixes_certify_nothing(tmp_path: Path, tiny: Dataset) -> None:
+def test_lanes_that_say_something_else_than_strict_prefixes_certify_nothing(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     judged = run(World(tmp_path, tiny, override=BETTER_IN_LANES), lanes=True)
     made = judged["seeds"][0]["certificate"]
     assert not made["lanes"]["agree"]
     assert {each["outcome"] for each in made["conditions"]} == {"unknown"}
-    assert "differ from those after strict prefixes" in next(f for f in judged["findings"] if f["rule"] == "causal")["evidence"]
+    assert (
+        "differ from those after strict prefixes"
+        in next(f for f in judged["findings"] if f["rule"] == "causal")["evidence"]
+    )
 
 
-def test_lanes_of_a_contestant_that_adapts_are_not_asked_and_the_seeds_go_on(tmp_path: Path, tiny: Dataset) -> None:
+def test_lanes_of_a_contestant_that_adapts_are_not_asked_and_the_seeds_go_on(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     from tests.harness.run.test_adapting import Learner
 
     judged = run(Learner(tmp_path, tiny), lanes=True)
@@ -234,7 +274,8 @@ def test_lanes_of_a_contestant_that_adapts_are_not_asked_and_the_seeds_go_on(tmp
 
 
 def test_lanes_certify_nothing_that_strict_prefixes_accuse(tmp_path: Path, tiny: Dataset) -> None:
-    """Rows in lanes are the claims, those after strict prefixes cost 0.04 nats more for most tokens: what lanes may differ by."""
+    """Rows in lanes are the claims, those after strict prefixes cost 0.04 nats more for most tokens: what
+    lanes may differ by."""
     judged = run(World(tmp_path, tiny, override=LATER_TEXT_IN_LANES), probes=512, lanes=True)
     made = judged["seeds"][0]["certificate"]
     assert made["lanes"]["agree"]
@@ -248,8 +289,9 @@ def test_rows_after_strict_prefixes_must_be_distributions_too(tmp_path: Path, ti
     assert outcomes(judged)["normalised"] == "fail"
 
 
-def test_a_strict_witness_that_refuses_leaves_lanes_uncompared_and_heard(tmp_path: Path, tiny: Dataset,
-                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strict_witness_that_refuses_leaves_lanes_uncompared_and_heard(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = stages.witness
 
     def third_leaves(*arguments: Any) -> Any:
@@ -264,8 +306,9 @@ def test_a_strict_witness_that_refuses_leaves_lanes_uncompared_and_heard(tmp_pat
     assert all("not compared with strict prefixes" in each["evidence"] for each in made["conditions"])
 
 
-def test_what_both_could_touch_is_cleared_before_each_witness(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
-                                                              ) -> None:
+def test_what_both_could_touch_is_cleared_before_each_witness(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     happened: list[str] = []
     real, clear = stages.witness, LocalRunner.clear_channels
 
@@ -305,7 +348,8 @@ def test_a_witness_that_ends_half_way_is_explained_by_its_process(tmp_path: Path
 
 
 def test_an_engine_that_dies_while_a_witness_answers_is_no_silence_of_the_witness(
-        tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def engine_gone(running: object) -> None:
         raise MachineFault("the container engine went away", hint="start it again")
 
@@ -318,8 +362,9 @@ def test_an_engine_that_dies_while_a_witness_answers_is_no_silence_of_the_witnes
     assert run(world)["seeds"][0]["certificate"]["times_begun"] == 2
 
 
-def test_a_stop_by_hand_in_a_witness_has_the_exit_code_of_a_stop(tmp_path: Path, tiny: Dataset,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_by_hand_in_a_witness_has_the_exit_code_of_a_stop(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -331,15 +376,20 @@ def test_a_stop_by_hand_in_a_witness_has_the_exit_code_of_a_stop(tmp_path: Path,
 
 
 def test_a_witness_that_was_begun_keeps_its_number_and_another_is_pointed_to_rescoring(
-        tmp_path: Path, tiny: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, tiny: Dataset, capfd: pytest.CaptureFixture[str]
+) -> None:
     world = World(tmp_path, tiny)
     made = run(world, probes=64)["seeds"][0]["certificate"]
     assert run(world, probes=512)["seeds"][0]["certificate"] == made
     assert "the witness begun with 64 probes stands" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"seed": "00", "ledger_sha256": "0", "probes": 1}', '{"probes": "many"}'])
-def test_coins_that_were_changed_by_hand_are_told_with_a_hint(tmp_path: Path, tiny: Dataset, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"seed": "00", "ledger_sha256": "0", "probes": 1}', '{"probes": "many"}']
+)
+def test_coins_that_were_changed_by_hand_are_told_with_a_hint(
+    tmp_path: Path, tiny: Dataset, content: str
+) -> None:
     world = World(tmp_path, tiny)
     run(world)
     (world.seed_folder() / "witness.json").write_text(content)

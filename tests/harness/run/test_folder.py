@@ -1,4 +1,5 @@
-"""The run folder survives its writers: files are whole after kill -9, and two processes never share a folder."""
+"""The run folder survives its writers: files are whole after kill -9, and two processes never share a
+folder."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ with RunFolder(Path(sys.argv[1])).locked():
 
 def start(code: str, argument: Path, word: str) -> subprocess.Popen[str]:
     """A process of its own that has said `word`."""
-    process = subprocess.Popen([sys.executable, "-c", code, argument], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, argument], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert process.stdout is not None
     assert process.stdout.readline().strip() == word
     return process
@@ -94,9 +97,18 @@ def test_a_write_replaces_a_link_and_never_follows_it(tmp_path: Path) -> None:
     assert not (tmp_path / "run.json").is_symlink()
 
 
-@pytest.mark.parametrize(("content", "match"), [(b"", "not valid JSON"), (b'{"a": 1', "not valid JSON"),
-                                                (b"\xff", "not valid JSON"), (None, "cannot be read")])
-def test_a_damaged_or_missing_file_is_an_error_for_people(tmp_path: Path, content: bytes | None, match: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "not valid JSON"),
+        (b'{"a": 1', "not valid JSON"),
+        (b"\xff", "not valid JSON"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_damaged_or_missing_file_is_an_error_for_people(
+    tmp_path: Path, content: bytes | None, match: str
+) -> None:
     if content is not None:
         (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(UsageError, match=match) as caught:
@@ -139,9 +151,19 @@ def test_two_runs_of_other_folders_do_not_wait_for_each_other(tmp_path: Path) ->
 
 def test_every_place_of_a_seed_is_inside_its_own_folder_and_distinct(tmp_path: Path) -> None:
     seed = RunFolder(tmp_path).seed(1337)
-    places = [seed.record, seed.events, seed.code, seed.config, seed.resolved, seed.checkpoint, seed.artifact,
-              seed.nats, seed.documents, *(seed.log(stage) for stage in ("train", "pack", "score")),
-              *(seed.incoming(stage) for stage in ("train", "pack"))]
+    places = [
+        seed.record,
+        seed.events,
+        seed.code,
+        seed.config,
+        seed.resolved,
+        seed.checkpoint,
+        seed.artifact,
+        seed.nats,
+        seed.documents,
+        *(seed.log(stage) for stage in ("train", "pack", "score")),
+        *(seed.incoming(stage) for stage in ("train", "pack")),
+    ]
     assert {place.parent for place in places} == {tmp_path / "seed-1337"}
     assert len(set(places)) == len(places)
 

@@ -1,4 +1,5 @@
-"""What a contestant can try, in both runners: each attempt ends in a typed finding, in time, with nothing left behind."""
+"""What a contestant can try, in both runners: each attempt ends in a typed finding, in time, with nothing
+left behind."""
 
 from __future__ import annotations
 
@@ -40,9 +41,11 @@ def test_sleeping_past_the_train_clock_is_over_the_limit_and_ends_soon(bench: Be
 
 
 def test_ignoring_sigterm_does_not_help(bench: Bench, runner: Runner) -> None:
-    stubborn = ("import signal, time\ndef pack(wire, setup):\n"
-                "    for n in (1, 2, 15):\n        signal.signal(n, signal.SIG_IGN)\n"
-                "    wire.send(op='ready')\n    time.sleep(600)\n")
+    stubborn = (
+        "import signal, time\ndef pack(wire, setup):\n"
+        "    for n in (1, 2, 15):\n        signal.signal(n, signal.SIG_IGN)\n"
+        "    wire.send(op='ready')\n    time.sleep(600)\n"
+    )
     with pytest.raises(Violation, match="packing did not end") as caught:
         bench.pack(bench.job(runner, stubborn, SHORT))
     assert caught.value.rule == "pack-clock"
@@ -50,19 +53,27 @@ def test_ignoring_sigterm_does_not_help(bench: Bench, runner: Runner) -> None:
 
 def test_a_forked_survivor_dies_with_its_stage(bench: Bench, runner: Runner) -> None:
     mark = f"survivor-{time.time_ns()}"
-    forker = ("import os, subprocess, sys\ndef before_trained(wire, setup):\n"
-              f"    subprocess.Popen([sys.executable, '-c', 'import os,time\\nif os.fork(): os._exit(0)\\nos.setsid()\\n"
-              f"time.sleep(600)', {mark!r}], env={{}}, start_new_session=True).wait()\n")
+    forker = (
+        "import os, subprocess, sys\ndef before_trained(wire, setup):\n"
+        "    subprocess.Popen([sys.executable, '-c', 'import os,time\\nif os.fork(): "
+        "os._exit(0)\\nos.setsid()\\n"
+        f"time.sleep(600)', {mark!r}], env={{}}, start_new_session=True).wait()\n"
+    )
     bench.train(bench.job(runner, forker))
     time.sleep(0.2)
-    alive = [process.pid for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])]
+    alive = [
+        process.pid for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])
+    ]
     assert not alive
 
 
 def test_filling_the_output_is_over_the_limit(bench: Bench, runner: Runner) -> None:
-    filler = ("import time\ndef before_trained(wire, setup):\n    for i in range(100):\n"
-              "        with open(f\"{setup['out']}/checkpoint/f{i}\", 'wb') as file:\n            file.write(bytes(1 << 20))\n"
-              "    time.sleep(600)\n")
+    filler = (
+        "import time\ndef before_trained(wire, setup):\n    for i in range(100):\n"
+        "        with open(f\"{setup['out']}/checkpoint/f{i}\", 'wb') as file:\n            "
+        "file.write(bytes(1 << 20))\n"
+        "    time.sleep(600)\n"
+    )
     with pytest.raises(Violation) as caught:
         bench.train(bench.job(runner, filler))
     assert caught.value.rule == "output"
@@ -70,8 +81,11 @@ def test_filling_the_output_is_over_the_limit(bench: Bench, runner: Runner) -> N
 
 
 def test_eating_memory_is_over_the_limit(bench: Bench, runner: Runner) -> None:
-    eater = ("import time\ndef before_trained(wire, setup):\n    held = [bytearray(b'x' * (64 << 20)) for _ in range(20)]\n"
-             "    time.sleep(600)\n")
+    eater = (
+        "import time\ndef before_trained(wire, setup):\n    held = [bytearray(b'x' * (64 << 20)) for _ in "
+        "range(20)]\n"
+        "    time.sleep(600)\n"
+    )
     with pytest.raises(Violation) as caught:
         bench.train(bench.job(runner, eater))
     assert caught.value.rule == "memory"
@@ -86,18 +100,30 @@ def test_flooding_the_log_is_over_the_limit_and_the_log_stays_bounded(bench: Ben
     assert bench.folder.log("train").stat().st_size <= QUICK.log_bytes
 
 
-@pytest.mark.parametrize(("answer", "says"), [
-    ("wire.send(floats(*numbers[1:], *row), op='nats', chunk=frame['chunk'])", "the frame declares"),
-    ("wire.send(floats(*numbers[:-1], math.nan, *row), op='nats', chunk=frame['chunk'])", "finite number >= 0, came .*nan"),
-    ("wire.send(floats(*numbers[:-1], -0.5, *row), op='nats', chunk=frame['chunk'])", "finite number >= 0, came .*-0.5"),
-    ("wire.send(floats(*numbers[:-1], math.inf, *row), op='nats', chunk=frame['chunk'])", "finite number >= 0, came .*inf"),
-    ("wire.send(floats(*numbers, *row), op='nats', chunk=7)", "came one for chunk 7"),
-    ("wire.send(op='packed')", "out of turn"),
-    ("wire.socket.close(); import time; time.sleep(600)", "closed the socket"),
-    ("wire.socket.sendall(b'x' * 70000); wire.receive()", "a line of more than 65536 bytes"),
-    ("wire.socket.sendall(b'[' * 60000 + b'\\n'); wire.receive()", "nested deeper"),
-    ("wire.socket.sendall(b'{\"op\":\"nats\",\"chunk\":true,\"bytes\":4}\\n'); wire.receive()", "chunk"),
-])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("wire.send(floats(*numbers[1:], *row), op='nats', chunk=frame['chunk'])", "the frame declares"),
+        (
+            "wire.send(floats(*numbers[:-1], math.nan, *row), op='nats', chunk=frame['chunk'])",
+            "finite number >= 0, came .*nan",
+        ),
+        (
+            "wire.send(floats(*numbers[:-1], -0.5, *row), op='nats', chunk=frame['chunk'])",
+            "finite number >= 0, came .*-0.5",
+        ),
+        (
+            "wire.send(floats(*numbers[:-1], math.inf, *row), op='nats', chunk=frame['chunk'])",
+            "finite number >= 0, came .*inf",
+        ),
+        ("wire.send(floats(*numbers, *row), op='nats', chunk=7)", "came one for chunk 7"),
+        ("wire.send(op='packed')", "out of turn"),
+        ("wire.socket.close(); import time; time.sleep(600)", "closed the socket"),
+        ("wire.socket.sendall(b'x' * 70000); wire.receive()", "a line of more than 65536 bytes"),
+        ("wire.socket.sendall(b'[' * 60000 + b'\\n'); wire.receive()", "nested deeper"),
+        ('wire.socket.sendall(b\'{"op":"nats","chunk":true,"bytes":4}\\n\'); wire.receive()', "chunk"),
+    ],
+)
 def test_a_wrong_answer_is_a_finding_with_its_place(bench: Bench, answer: str, says: str) -> None:
     from harness.runners.local import LocalRunner
 
@@ -113,14 +139,22 @@ def test_a_contestant_that_stalls_in_score_runs_out_of_time(bench: Bench, runner
     assert caught.value.rule == "score-clock"
 
 
-def test_a_contestant_that_crashes_is_told_from_one_that_breaks_the_protocol(bench: Bench, runner: Runner) -> None:
+def test_a_contestant_that_crashes_is_told_from_one_that_breaks_the_protocol(
+    bench: Bench, runner: Runner
+) -> None:
     with pytest.raises(Violation) as caught:
-        bench.score(bench.job(runner, "def score(wire, setup):\n    import time; time.sleep(0.5); raise SystemExit(3)\n"))
+        bench.score(
+            bench.job(
+                runner, "def score(wire, setup):\n    import time; time.sleep(0.5); raise SystemExit(3)\n"
+            )
+        )
     assert caught.value.rule in ("contestant", "protocol")
     assert "stage" in caught.value.message
 
 
-@pytest.mark.parametrize("link", ["os.symlink('/etc/passwd', path)", "os.symlink('weights', path)", "os.mkfifo(path)"])
+@pytest.mark.parametrize(
+    "link", ["os.symlink('/etc/passwd', path)", "os.symlink('weights', path)", "os.mkfifo(path)"]
+)
 def test_links_and_special_files_in_the_output_are_refused(bench: Bench, runner: Runner, link: str) -> None:
     linker = f"def before_trained(wire, setup):\n    path = setup['out'] + '/checkpoint/more'\n    {link}\n"
     with pytest.raises(Violation, match="/out holds a") as caught:
@@ -133,9 +167,11 @@ def test_links_and_special_files_in_the_output_are_refused(bench: Bench, runner:
 def test_a_track_a_submission_may_not_learn_from_scored_text(bench: Bench) -> None:
     from harness.runners.local import LocalRunner
 
-    adapter = ("_send = Wire.send\ndef send(self, payload=b'', **frame):\n"
-               "    frame.update(adapts=True) if 'adapts' in frame else None\n"
-               "    _send(self, payload, **frame)\nWire.send = send\n")
+    adapter = (
+        "_send = Wire.send\ndef send(self, payload=b'', **frame):\n"
+        "    frame.update(adapts=True) if 'adapts' in frame else None\n"
+        "    _send(self, payload, **frame)\nWire.send = send\n"
+    )
     with pytest.raises(Violation) as caught:
         bench.score(bench.job(LocalRunner(), adapter))
     assert caught.value.rule == "track"
@@ -168,7 +204,8 @@ def before_trained(wire, setup):
 
 
 def test_a_container_reaches_nothing_but_its_socket_its_inputs_and_its_output(
-        bench: Bench, engine: object, cpu_image: str) -> None:
+    bench: Bench, engine: object, cpu_image: str
+) -> None:
     import json
 
     from harness.runners.docker import DockerRunner
@@ -189,29 +226,47 @@ def test_a_container_reaches_nothing_but_its_socket_its_inputs_and_its_output(
 
 
 def test_the_local_runner_hands_over_no_secret_of_its_environment(
-        bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import json
 
     from harness.runners.local import LocalRunner
 
     monkeypatch.setenv("HF_TOKEN", "secret")
-    teller = ("import json, os\ndef before_trained(wire, setup):\n"
-              "    json.dump(sorted(os.environ), open(setup['out'] + '/checkpoint/facts.json', 'w'))\n")
+    teller = (
+        "import json, os\ndef before_trained(wire, setup):\n"
+        "    json.dump(sorted(os.environ), open(setup['out'] + '/checkpoint/facts.json', 'w'))\n"
+    )
     bench.train(bench.job(LocalRunner(), teller))
     names = json.loads((bench.folder.checkpoint / "facts.json").read_text())
-    assert set(names) <= {"PGOLF_SOCKET", "PGOLF_STAGE", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PATH", "OMP_NUM_THREADS",
-                          "GOMP_SPINCOUNT", "CUDA_VISIBLE_DEVICES"}
+    assert set(names) <= {
+        "PGOLF_SOCKET",
+        "PGOLF_STAGE",
+        "HOME",
+        "TMPDIR",
+        "LANG",
+        "LC_CTYPE",
+        "PATH",
+        "OMP_NUM_THREADS",
+        "GOMP_SPINCOUNT",
+        "CUDA_VISIBLE_DEVICES",
+    }
 
 
-@pytest.mark.parametrize(("stage", "seen"), [("train", "0,1"), ("score", "0,1"), ("pack", ""), ("describe", "")])
-def test_a_stage_sees_the_gpus_of_its_profile_and_pack_and_describe_none(stage: str, seen: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stage", "seen"), [("train", "0,1"), ("score", "0,1"), ("pack", ""), ("describe", "")]
+)
+def test_a_stage_sees_the_gpus_of_its_profile_and_pack_and_describe_none(
+    stage: str, seen: str, tmp_path: Path
+) -> None:
     spec = StageSpec("a", stage, {}, dataclasses.replace(QUICK, gpus=2), tmp_path / "log", 1)
     assert environment(spec, "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == seen
     assert environment(dataclasses.replace(spec, limits=QUICK), "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_nothing_is_left_in_the_temporary_folder(bench: Bench, runner: Runner, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_in_the_temporary_folder(
+    bench: Bench, runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -1,4 +1,5 @@
-"""A run that is interrupted, killed or loses its engine goes on where it stopped, with every attempt on record."""
+"""A run that is interrupted, killed or loses its engine goes on where it stopped, with every attempt on
+record."""
 
 from __future__ import annotations
 
@@ -44,23 +45,41 @@ class World:
         self.submission.mkdir(parents=True)
         (self.submission / "config.yaml").write_text("{}\n")
         (self.submission / "manifest.yaml").write_text(
-            f"schema: 1\nname: uniform\ntitle: t\nauthors: [a]\nsource: s\ntrack: A\ndataset: sp1024\nseeds: {seeds}\n"
-            f"image: {{cpu: '{ZERO}', cuda: '{ZERO}'}}\nclaim: {{dataset: other, bpb: {{1: 4.0}}}}\n")
+            "schema: 1\nname: uniform\ntitle: t\nauthors: [a]\nsource: s\ntrack: A\ndataset: sp1024\nseeds: "
+            f"{seeds}\n"
+            f"image: {{cpu: '{ZERO}', cuda: '{ZERO}'}}\nclaim: {{dataset: other, bpb: {{1: 4.0}}}}\n"
+        )
         package = folder / "golf"
         package.mkdir()
         (package / "__init__.py").write_text("")
         head, tail = HONEST.read_text().split('if __name__ == "__main__":')
         self.package = package
         (package / "__main__.py").write_text(
-            f'{head}GATE = {str(self.gate)!r}\n{SLOW}{override}\nif __name__ == "__main__":{tail}')
+            f'{head}GATE = {str(self.gate)!r}\n{SLOW}{override}\nif __name__ == "__main__":{tail}'
+        )
 
     def start(self, what: str = "run") -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.harness.drive", what, str(self.submission), str(self.dataset.folder),
-                   str(self.folder / "runs"), "local", str(self.package)]
-        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env={**os.environ, "PGOLF_HOME": str(self.folder / "home")},
-                                # a shell's background jobs ignore Ctrl-C, and so would their children
-                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        command = [
+            sys.executable,
+            "-m",
+            "tests.harness.drive",
+            what,
+            str(self.submission),
+            str(self.dataset.folder),
+            str(self.folder / "runs"),
+            "local",
+            str(self.package),
+        ]
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PGOLF_HOME": str(self.folder / "home")},
+            # a shell's background jobs ignore Ctrl-C, and so would their children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     def finish(self) -> tuple[int, dict[str, Any], str]:
         process = self.start()
@@ -109,13 +128,17 @@ def test_a_run_stopped_in_any_stage_goes_on_there(world: World, stage: str, numb
     code, judged, _ = world.finish()
     assert (code, judged["verdict"]) == (0, "valid")
     done = ["train", "pack", "score"]
-    before = done[:done.index(stage)]
-    assert attempts(world.seed_folder()) == [*((s, "done") for s in before), (stage, "interrupted"),
-                                             *((s, "done") for s in done[len(before):])]
+    before = done[: done.index(stage)]
+    assert attempts(world.seed_folder()) == [
+        *((s, "done") for s in before),
+        (stage, "interrupted"),
+        *((s, "done") for s in done[len(before) :]),
+    ]
 
 
-def test_a_recipe_that_the_contestant_cannot_read_costs_no_seed_and_tells_its_last_words(tmp_path: Path,
-                                                                                        tiny: Dataset) -> None:
+def test_a_recipe_that_the_contestant_cannot_read_costs_no_seed_and_tells_its_last_words(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     picky = "\ndef describe(wire, setup):\n    raise SystemExit('model.layer: unknown key')\n"
     world = World(tmp_path, tiny, "[1, 2]", picky)
     process = world.start()
@@ -125,7 +148,9 @@ def test_a_recipe_that_the_contestant_cannot_read_costs_no_seed_and_tells_its_la
     assert not list((world.folder / "runs").glob("uniform/*/seed-*"))
 
 
-def test_the_recipe_is_described_once_a_run_folder_and_the_plan_keeps_what_was_claimed(tmp_path: Path, tiny: Dataset) -> None:
+def test_the_recipe_is_described_once_a_run_folder_and_the_plan_keeps_what_was_claimed(
+    tmp_path: Path, tiny: Dataset
+) -> None:
     world = World(tmp_path, tiny)
     _, judged, first = world.finish()
     plan = json.loads((Path(judged["run_dir"]) / "plan.json").read_text())
@@ -148,8 +173,17 @@ def test_running_again_keeps_the_earlier_run_and_no_longer_says_that_none_was_re
     world.finish()
     artifact = (world.seed_folder() / "artifact.bin").read_bytes()
     with ProgressDisplay() as progress:
-        judged = run.run_submission(world.submission, "pocket", None, world.dataset.folder, "local",
-                                            world.folder / "runs", True, progress, world.package)
+        judged = run.run_submission(
+            world.submission,
+            "pocket",
+            None,
+            world.dataset.folder,
+            "local",
+            world.folder / "runs",
+            True,
+            progress,
+            world.package,
+        )
     assert (world.seed_folder().with_name("seed-1.earlier-1") / "artifact.bin").read_bytes() == artifact
     seeds = next(found for found in judged["findings"] if found["rule"] == "seeds")
     assert (seeds["outcome"], "--again" in seeds["evidence"]) == ("unknown", True)
@@ -176,9 +210,13 @@ def test_two_processes_cannot_share_a_run_folder(world: World) -> None:
     assert "another process is working" in talk
 
 
-def test_a_seed_that_fails_leaves_the_others_running_and_is_not_tried_again(tmp_path: Path, tiny: Dataset) -> None:
-    failing = ("\n_train = train\ndef train(wire, setup):\n    if setup['seed'] == 1:\n        raise SystemExit(3)\n"
-               "    _train(wire, setup)\n")
+def test_a_seed_that_fails_leaves_the_others_running_and_is_not_tried_again(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    failing = (
+        "\n_train = train\ndef train(wire, setup):\n    if setup['seed'] == 1:\n        raise SystemExit(3)\n"
+        "    _train(wire, setup)\n"
+    )
     world = World(tmp_path, tiny, "[1, 2]", failing)
     code, judged, _ = world.finish()
     assert (code, judged["verdict"]) == (1, "invalid")
@@ -190,8 +228,11 @@ def test_a_seed_that_fails_leaves_the_others_running_and_is_not_tried_again(tmp_
 
 
 def test_an_artifact_over_the_cap_is_invalid_with_exit_code_4(tmp_path: Path, tiny: Dataset) -> None:
-    fat = ("\ndef pack(wire, setup):\n    wire.send(op='ready')\n    with open(setup['out'] + '/artifact.bin', 'wb') as file:\n"
-           "        file.truncate(setup['limits']['counted_bytes'])\n    wire.send(op='packed')\n")
+    fat = (
+        "\ndef pack(wire, setup):\n    wire.send(op='ready')\n    with open(setup['out'] + '/artifact.bin', "
+        "'wb') as file:\n"
+        "        file.truncate(setup['limits']['counted_bytes'])\n    wire.send(op='packed')\n"
+    )
     code, judged, _ = World(tmp_path, tiny, "[1]", fat).finish()
     assert (code, judged["verdict"]) == (4, "invalid")
     size = next(found for found in judged["findings"] if found["rule"] == "size")

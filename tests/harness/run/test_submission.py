@@ -16,9 +16,18 @@ from harness.run import submission as manifest
 
 DIGEST = "sha256:" + "0" * 64
 GOOD: dict[str, Any] = {
-    "schema": 1, "name": "my-idea", "title": "An idea", "authors": ["A. Person"], "source": "#586", "parents": ["#414"],
-    "track": "A", "dataset": "sp1024", "seeds": [1337, 42, 2024], "config": "config.yaml",
-    "image": {"cpu": DIGEST, "cuda": DIGEST}, "claim": {"dataset": "fineweb-sp1024", "bpb": {1337: 1.1365, 42: 1.1357}},
+    "schema": 1,
+    "name": "my-idea",
+    "title": "An idea",
+    "authors": ["A. Person"],
+    "source": "#586",
+    "parents": ["#414"],
+    "track": "A",
+    "dataset": "sp1024",
+    "seeds": [1337, 42, 2024],
+    "config": "config.yaml",
+    "image": {"cpu": DIGEST, "cuda": DIGEST},
+    "claim": {"dataset": "fineweb-sp1024", "bpb": {1337: 1.1365, 42: 1.1357}},
     "baseline": {"name": "b", "source": "#414", "dataset": "fineweb-sp1024", "bpb": {1: 1.2, 2: 1.21}},
 }
 CONFIG = b"model: {width: 512}\n"
@@ -28,7 +37,9 @@ def submission(folder: Path, data: Any = GOOD, name: str = "my-idea") -> Path:
     """A submission's folder; `data` is its manifest, as an object or as text."""
     place = folder / "submissions" / name
     place.mkdir(parents=True, exist_ok=True)
-    (place / "manifest.yaml").write_text(data if isinstance(data, str) else yaml.safe_dump(data), encoding="utf-8")
+    (place / "manifest.yaml").write_text(
+        data if isinstance(data, str) else yaml.safe_dump(data), encoding="utf-8"
+    )
     (place / "config.yaml").write_bytes(CONFIG)
     return place
 
@@ -60,45 +71,102 @@ def refused(place: Path, match: str, hint: str = "") -> UsageError:
 def test_a_good_manifest_is_read_with_its_recipe(tmp_path: Path) -> None:
     loaded = manifest.load(submission(tmp_path))
     assert loaded.manifest.model_dump(by_alias=True, exclude={"edition"}, exclude_defaults=False) == {
-        **GOOD, "claim": {**GOOD["claim"], "profile": "record"}, "baseline": {**GOOD["baseline"], "profile": "record"}}
+        **GOOD,
+        "claim": {**GOOD["claim"], "profile": "record"},
+        "baseline": {**GOOD["baseline"], "profile": "record"},
+    }
     assert loaded.config == CONFIG
 
 
-@pytest.mark.parametrize(("changes", "where", "hint"), [
-    ({"seedz": [1]}, "seedz: unknown key", "did you mean 'seeds'?"),
-    ({"claim__bbp": {}}, "claim.bbp: unknown key", "did you mean 'bpb'?"),
-    ({"image__gpu": DIGEST}, "image.gpu: unknown key", "did you mean 'cpu'?"),
-    ({"baseline__dataste": "x"}, "baseline.dataste: unknown key", "did you mean 'dataset'?"),
-    ({"schema_version": 1}, "schema_version: unknown key", "did you mean 'schema'?"),
-    ({"wholly different": 1}, "wholly different: unknown key", "known here: schema, name, title"),
-])
-def test_an_unknown_key_is_an_error_with_a_guess(tmp_path: Path, changes: dict[str, Any], where: str,
-                                                 hint: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "where", "hint"),
+    [
+        ({"seedz": [1]}, "seedz: unknown key", "did you mean 'seeds'?"),
+        ({"claim__bbp": {}}, "claim.bbp: unknown key", "did you mean 'bpb'?"),
+        ({"image__gpu": DIGEST}, "image.gpu: unknown key", "did you mean 'cpu'?"),
+        ({"baseline__dataste": "x"}, "baseline.dataste: unknown key", "did you mean 'dataset'?"),
+        ({"schema_version": 1}, "schema_version: unknown key", "did you mean 'schema'?"),
+        ({"wholly different": 1}, "wholly different: unknown key", "known here: schema, name, title"),
+    ],
+)
+def test_an_unknown_key_is_an_error_with_a_guess(
+    tmp_path: Path, changes: dict[str, Any], where: str, hint: str
+) -> None:
     refused(submission(tmp_path, changed(**changes)), where, hint)
 
 
-@pytest.mark.parametrize("key", ["schema", "name", "title", "authors", "source", "track", "dataset", "seeds", "image",
-                                 "image__cuda", "claim__bpb", "baseline__name"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "schema",
+        "name",
+        "title",
+        "authors",
+        "source",
+        "track",
+        "dataset",
+        "seeds",
+        "image",
+        "image__cuda",
+        "claim__bpb",
+        "baseline__name",
+    ],
+)
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     refused(submission(tmp_path, changed(**{key: ...})), f"{key.replace('__', '.')}: required key is missing")
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("schema", 2), ("schema", True), ("schema", "1"), ("schema", 1.0), ("name", "My Idea"), ("name", "../evil"),
-    ("name", 3), ("title", ""), ("title", "x" * 401), ("authors", "A. Person"), ("authors", []), ("track", "C"),
-    ("track", ["A"]), ("dataset", "sp4096"), ("edition", "official-2099"), ("seeds", []), ("seeds", [True]),
-    ("seeds", [-1]), ("seeds", [2**32]), ("seeds", ["1337"]), ("seeds", [1.0]), ("seeds", [1, 2, 1]), ("seeds", 1337),
-    ("image__cpu", "latest"), ("image__cpu", DIGEST.upper()), ("image", None), ("claim__bpb", {}),
-    ("claim__bpb", {"1337": 1.1}), ("claim__bpb", {1337: "1.1"}), ("claim__bpb", {1337: True}),
-    ("claim__bpb", {1337: float("nan")}), ("claim__bpb", {1337: float("inf")}), ("claim__bpb", {1337: 0}),
-    ("claim__bpb", {1337: -1.1}), ("claim__profile", "full"), ("baseline__bpb", {1: 1.2}), ("baseline", []),
-])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("schema", 2),
+        ("schema", True),
+        ("schema", "1"),
+        ("schema", 1.0),
+        ("name", "My Idea"),
+        ("name", "../evil"),
+        ("name", 3),
+        ("title", ""),
+        ("title", "x" * 401),
+        ("authors", "A. Person"),
+        ("authors", []),
+        ("track", "C"),
+        ("track", ["A"]),
+        ("dataset", "sp4096"),
+        ("edition", "official-2099"),
+        ("seeds", []),
+        ("seeds", [True]),
+        ("seeds", [-1]),
+        ("seeds", [2**32]),
+        ("seeds", ["1337"]),
+        ("seeds", [1.0]),
+        ("seeds", [1, 2, 1]),
+        ("seeds", 1337),
+        ("image__cpu", "latest"),
+        ("image__cpu", DIGEST.upper()),
+        ("image", None),
+        ("claim__bpb", {}),
+        ("claim__bpb", {"1337": 1.1}),
+        ("claim__bpb", {1337: "1.1"}),
+        ("claim__bpb", {1337: True}),
+        ("claim__bpb", {1337: float("nan")}),
+        ("claim__bpb", {1337: float("inf")}),
+        ("claim__bpb", {1337: 0}),
+        ("claim__bpb", {1337: -1.1}),
+        ("claim__profile", "full"),
+        ("baseline__bpb", {1: 1.2}),
+        ("baseline", []),
+    ],
+)
 def test_a_mistyped_value_is_an_error_that_names_its_key(tmp_path: Path, key: str, value: Any) -> None:
     refused(submission(tmp_path, changed(**{key: value})), key.split("__")[0])
 
 
 def test_several_mistakes_are_counted(tmp_path: Path) -> None:
-    assert "(and 2 more)" in refused(submission(tmp_path, changed(track="C", seeds=[], title="")), "my-idea").message
+    assert (
+        "(and 2 more)"
+        in refused(submission(tmp_path, changed(track="C", seeds=[], title="")), "my-idea").message
+    )
 
 
 def test_values_and_keys_are_quoted_without_control_characters(tmp_path: Path) -> None:
@@ -107,8 +175,22 @@ def test_values_and_keys_are_quoted_without_control_characters(tmp_path: Path) -
     refused(submission(tmp_path, changed(track="\x1b[2J")), "track")
 
 
-@pytest.mark.parametrize("path", ["../other/config.yaml", "..", "a/../../x", "/etc/passwd", "./../config.yaml", "",
-                                  "a//b", "a b", "config.yaml\n", "~/x", "a\\b"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../other/config.yaml",
+        "..",
+        "a/../../x",
+        "/etc/passwd",
+        "./../config.yaml",
+        "",
+        "a//b",
+        "a b",
+        "config.yaml\n",
+        "~/x",
+        "a\\b",
+    ],
+)
 def test_a_recipe_outside_the_folder_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "submissions" / "other").mkdir(parents=True)
     (tmp_path / "submissions" / "other" / "config.yaml").write_bytes(b"secret: 1\n")
@@ -126,9 +208,12 @@ def to_a_folder_above(place: Path) -> None:
     (place / "up").symlink_to("..")
 
 
-@pytest.mark.parametrize(("make", "path"), [(to_a_file, "config.yaml"), (to_a_folder_above, "up/config.yaml")])
-def test_a_recipe_that_leaves_the_folder_by_a_link_is_refused(tmp_path: Path, make: Callable[[Path], None],
-                                                              path: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "path"), [(to_a_file, "config.yaml"), (to_a_folder_above, "up/config.yaml")]
+)
+def test_a_recipe_that_leaves_the_folder_by_a_link_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], path: str
+) -> None:
     place = submission(tmp_path, changed(config=path))
     make(place)
     refused(place, "leads out of the submission's folder")
@@ -149,7 +234,9 @@ def test_a_missing_and_an_oversized_recipe_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_the_folders_is_refused(tmp_path: Path) -> None:
-    refused(submission(tmp_path, name="another"), "name is 'my-idea', the folder is called 'another'", "equal")
+    refused(
+        submission(tmp_path, name="another"), "name is 'my-idea', the folder is called 'another'", "equal"
+    )
 
 
 def test_the_folder_may_be_named_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,9 +264,21 @@ def digest(folder: Path, **changes: Any) -> str:
     return manifest.load(submission(folder, changed(**changes))).manifest.digest()
 
 
-@pytest.mark.parametrize("prose", [{"title": "Other"}, {"authors": ["B"]}, {"source": "x"}, {"parents": []},
-                                   {"seeds": [7]}, {"claim__bpb": {7: 1.0}}, {"baseline": None}])
-def test_prose_claims_and_seeds_leave_the_identity_of_a_run_alone(tmp_path: Path, prose: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "prose",
+    [
+        {"title": "Other"},
+        {"authors": ["B"]},
+        {"source": "x"},
+        {"parents": []},
+        {"seeds": [7]},
+        {"claim__bpb": {7: 1.0}},
+        {"baseline": None},
+    ],
+)
+def test_prose_claims_and_seeds_leave_the_identity_of_a_run_alone(
+    tmp_path: Path, prose: dict[str, Any]
+) -> None:
     assert digest(tmp_path / "a", **prose) == digest(tmp_path / "b")
 
 
@@ -197,5 +296,9 @@ def test_the_schema_is_a_json_schema_ready_for_the_docs() -> None:
     assert set(schema["required"]) == set(GOOD) - {"parents", "config", "claim", "baseline"}
     assert set(schema["properties"]) == set(GOOD) | {"edition"}
     assert schema["description"]
-    undescribed = {key for key, value in schema["properties"].items() if not {"description", "$ref"} & set(value)}
-    assert undescribed <= {"title", "authors", "edition", "seeds", "baseline"}, "what a name does not say is described"
+    undescribed = {
+        key for key, value in schema["properties"].items() if not {"description", "$ref"} & set(value)
+    }
+    assert undescribed <= {"title", "authors", "edition", "seeds", "baseline"}, (
+        "what a name does not say is described"
+    )

@@ -43,7 +43,10 @@ def refused(out: Path, match: str, limit: bool = False) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
 
 
 def test_files_and_folders_arrive_byte_for_byte(out: Path) -> None:
@@ -109,18 +112,41 @@ def device(out: Path) -> None:
         pytest.skip("making a device needs root")
 
 
-@pytest.mark.parametrize(("make", "kind"), [
-    (link_to_a_file, "symbolic link"), (link_to_a_folder, "symbolic link"), (link_that_dangles, "symbolic link"),
-    (fifo, "fifo"), (unix_socket, "socket"), (device, "device")])
-def test_links_and_special_files_are_refused_by_kind_and_never_opened(out: Path, make: Callable[[Path], None],
-                                                                      kind: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (link_to_a_file, "symbolic link"),
+        (link_to_a_folder, "symbolic link"),
+        (link_that_dangles, "symbolic link"),
+        (fifo, "fifo"),
+        (unix_socket, "socket"),
+        (device, "device"),
+    ],
+)
+def test_links_and_special_files_are_refused_by_kind_and_never_opened(
+    out: Path, make: Callable[[Path], None], kind: str
+) -> None:
     (out / "artifact.bin").write_bytes(b"fine")
     make(out)
     refused(out, f"/out holds a {kind}: ")
 
 
-@pytest.mark.parametrize("name", [".hidden", "-rf", "with space", "new\nline", "tail\n", "ünïcode", "semi;colon",
-                                  "x" * 129, "\x1b[2J", "back\\slash", os.fsdecode(b"\xff\xfe")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".hidden",
+        "-rf",
+        "with space",
+        "new\nline",
+        "tail\n",
+        "ünïcode",
+        "semi;colon",
+        "x" * 129,
+        "\x1b[2J",
+        "back\\slash",
+        os.fsdecode(b"\xff\xfe"),
+    ],
+)
 def test_unlawful_names_are_refused_and_quoted_without_control_characters(out: Path, name: str) -> None:
     (out / name).touch()
     refused(out, "an unlawful name: ")
@@ -129,7 +155,7 @@ def test_unlawful_names_are_refused_and_quoted_without_control_characters(out: P
 def test_folders_nested_too_deep_are_refused(out: Path) -> None:
     (out / "/".join("abcdefgh"[:MAX_DEPTH])).mkdir(parents=True)
     take(out)
-    (out / "/".join("abcdefgh"[:MAX_DEPTH + 1])).mkdir()
+    (out / "/".join("abcdefgh"[: MAX_DEPTH + 1])).mkdir()
     with pytest.raises(Violation, match="unlawful name"):
         take(out)
 
@@ -164,7 +190,9 @@ def test_a_hard_link_is_a_file_like_any_other_and_shares_nothing_afterwards(out:
     assert tree(destination) == {"a": b"one", "b": b"one"}
 
 
-# --- files that change while they are read ---------------------------------------------------------------------------
+# --- files that change while they are read
+# ---------------------------------------------------------------------------
+
 
 def changing(out: Path, change: Callable[[], None]) -> Iterator[Entry]:
     """The entries of `out`, each followed by `change` before it is opened: a survivor at work."""
@@ -189,9 +217,12 @@ def test_a_file_that_shrinks_is_refused_and_one_that_grows_is_cut_at_what_was_an
     assert tree(taken) == {"file": b"x" * 500}
 
 
-@pytest.mark.parametrize("make", [link_to_a_file, fifo, lambda out: (out / "folder").mkdir(), lambda out: None])
-def test_a_file_that_became_something_else_is_neither_followed_nor_waited_for(out: Path,
-                                                                              make: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "make", [link_to_a_file, fifo, lambda out: (out / "folder").mkdir(), lambda out: None]
+)
+def test_a_file_that_became_something_else_is_neither_followed_nor_waited_for(
+    out: Path, make: Callable[[Path], None]
+) -> None:
     (out / "file").write_bytes(b"x" * 10)
 
     def change() -> None:
@@ -205,10 +236,13 @@ def test_a_file_that_became_something_else_is_neither_followed_nor_waited_for(ou
     assert not (out.parent / "taken" / "here").exists()
 
 
-# --- tar streams, as an engine sends them ----------------------------------------------------------------------------
+# --- tar streams, as an engine sends them
+# ----------------------------------------------------------------------------
 
-def member(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE,
-           link: str = "") -> tuple[tarfile.TarInfo, bytes]:
+
+def member(
+    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
     info = tarfile.TarInfo(name)
     info.size, info.type, info.linkname = len(content), kind, link
     return info, content
@@ -230,28 +264,39 @@ ROOT_MEMBER = member("out/", kind=tarfile.DIRTYPE)
 
 
 def test_a_tar_stream_arrives_like_a_folder(tmp_path: Path) -> None:
-    taken = untar(tmp_path, [ROOT_MEMBER, member("out/checkpoint", kind=tarfile.DIRTYPE),
-                             member("out/checkpoint/w", b"weights"), member("out/artifact.bin", b"artifact")])
+    taken = untar(
+        tmp_path,
+        [
+            ROOT_MEMBER,
+            member("out/checkpoint", kind=tarfile.DIRTYPE),
+            member("out/checkpoint/w", b"weights"),
+            member("out/artifact.bin", b"artifact"),
+        ],
+    )
     assert tree(taken) == {"checkpoint": None, "checkpoint/w": b"weights", "artifact.bin": b"artifact"}
 
 
-@pytest.mark.parametrize(("hostile", "match"), [
-    (member("out/l", kind=tarfile.SYMTYPE, link="/etc/passwd"), "link or special file"),
-    (member("out/l", kind=tarfile.LNKTYPE, link="out/a"), "link or special file"),
-    (member("out/p", kind=tarfile.FIFOTYPE), "link or special file"),
-    (member("out/d", kind=tarfile.CHRTYPE), "link or special file"),
-    (member("out/d", kind=tarfile.BLKTYPE), "link or special file"),
-    (member("out/s", b"x" * 512, kind=tarfile.GNUTYPE_SPARSE), "link or special file"),
-    (member("out/../../escape", b"x"), "unlawful name"),
-    (member("../escape", b"x"), "unlawful name"),
-    (member("/etc/cron.d/x", b"x"), "unlawful name"),
-    (member("out//x", b"x"), "unlawful name"),
-    (member("out/./x", b"x"), "unlawful name"),
-    (member("out/a/b/c/d/e", b"x"), "unlawful name"),
-    (member("out/big", b"x" * (MAX_BYTES + 1)), "more than 1000 bytes"),
-])
-def test_hostile_members_are_refused_and_nothing_is_left(tmp_path: Path, hostile: tuple[tarfile.TarInfo, bytes],
-                                                         match: str) -> None:
+@pytest.mark.parametrize(
+    ("hostile", "match"),
+    [
+        (member("out/l", kind=tarfile.SYMTYPE, link="/etc/passwd"), "link or special file"),
+        (member("out/l", kind=tarfile.LNKTYPE, link="out/a"), "link or special file"),
+        (member("out/p", kind=tarfile.FIFOTYPE), "link or special file"),
+        (member("out/d", kind=tarfile.CHRTYPE), "link or special file"),
+        (member("out/d", kind=tarfile.BLKTYPE), "link or special file"),
+        (member("out/s", b"x" * 512, kind=tarfile.GNUTYPE_SPARSE), "link or special file"),
+        (member("out/../../escape", b"x"), "unlawful name"),
+        (member("../escape", b"x"), "unlawful name"),
+        (member("/etc/cron.d/x", b"x"), "unlawful name"),
+        (member("out//x", b"x"), "unlawful name"),
+        (member("out/./x", b"x"), "unlawful name"),
+        (member("out/a/b/c/d/e", b"x"), "unlawful name"),
+        (member("out/big", b"x" * (MAX_BYTES + 1)), "more than 1000 bytes"),
+    ],
+)
+def test_hostile_members_are_refused_and_nothing_is_left(
+    tmp_path: Path, hostile: tuple[tarfile.TarInfo, bytes], match: str
+) -> None:
     with pytest.raises(Violation, match=match):
         untar(tmp_path, [ROOT_MEMBER, member("out/a", b"fine"), hostile])
     assert list((tmp_path / "taken").iterdir()) == []
@@ -260,8 +305,12 @@ def test_hostile_members_are_refused_and_nothing_is_left(tmp_path: Path, hostile
 
 def test_a_sparse_member_that_claims_to_be_huge_takes_no_space(tmp_path: Path) -> None:
     info, _ = member("out/s")
-    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "out/s",
-                        "GNU.sparse.realsize": str(1 << 50)}
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "out/s",
+        "GNU.sparse.realsize": str(1 << 50),
+    }
     info.size = 512
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:

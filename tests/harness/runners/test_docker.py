@@ -1,4 +1,5 @@
-"""The engine's side of the docker runner: nothing is left after kill -9, a living run is left alone, an engine may die."""
+"""The engine's side of the docker runner: nothing is left after kill -9, a living run is left alone, an
+engine may die."""
 
 from __future__ import annotations
 
@@ -47,10 +48,19 @@ def owned(engine: docker.DockerClient, owner: str) -> tuple[int, int]:
 
 
 def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
-        engine: docker.DockerClient, cpu_image: str, tmp_path: Path) -> None:
+    engine: docker.DockerClient, cpu_image: str, tmp_path: Path
+) -> None:
     environment = {**os.environ, "PGOLF_HOME": str(tmp_path)}
-    processes = [subprocess.Popen([sys.executable, "-c", HANG, cpu_image, str(tmp_path / f"code{i}.pyz")], cwd=ROOT,
-                                  env=environment, stdout=subprocess.PIPE, text=True) for i in range(2)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", HANG, cpu_image, str(tmp_path / f"code{i}.pyz")],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
     owners = [process.stdout.readline().strip() for process in processes if process.stdout]
     try:
         assert [owned(engine, owner) for owner in owners] == [(2, 1), (2, 1)]
@@ -120,11 +130,13 @@ class Proxy:
 
 
 def test_an_engine_that_dies_in_the_middle_is_the_machines_fault_and_is_tidied_later(
-        engine: docker.DockerClient, cpu_image: str, bench: Bench, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: docker.DockerClient, cpu_image: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
     proxy = Proxy(tmp_path / "engine.sock", "/var/run/docker.sock")
-    runner = DockerRunner(docker.DockerClient(base_url=f"unix://{tmp_path}/engine.sock", timeout=10), cpu_image)
+    runner = DockerRunner(
+        docker.DockerClient(base_url=f"unix://{tmp_path}/engine.sock", timeout=10), cpu_image
+    )
     job = bench.job(runner, "import time\ndef before_trained(wire, setup):\n    time.sleep(600)\n")
     threading.Timer(2.5, proxy.cut).start()
     begun = time.monotonic()
@@ -139,7 +151,9 @@ def test_an_engine_that_dies_in_the_middle_is_the_machines_fault_and_is_tidied_l
     assert owned(engine, owner) == (0, 0)
 
 
-def test_a_refused_archive_is_closed_and_leaves_nothing(engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
+def test_a_refused_archive_is_closed_and_leaves_nothing(
+    engine: docker.DockerClient, cpu_image: str, bench: Bench
+) -> None:
     runner = DockerRunner(engine, cpu_image)
     owner = str(runner.owner.path)
     large = "\ndef before_trained(wire, setup):\n    open(setup['out'] + '/a', 'wb').truncate(1 << 45)\n"
@@ -155,7 +169,8 @@ def test_a_refused_archive_is_closed_and_leaves_nothing(engine: docker.DockerCli
 
 
 def test_what_a_stage_could_not_remove_is_removed_when_the_runner_closes(
-        engine: docker.DockerClient, cpu_image: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: docker.DockerClient, cpu_image: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = DockerRunner(engine, cpu_image)
     monkeypatch.setattr(DockerStage, "_remove", lambda stage: stage.staging.remove())
     monkeypatch.setattr("harness.runners.docker.STOP_SECONDS", 0.1)
@@ -166,19 +181,27 @@ def test_what_a_stage_could_not_remove_is_removed_when_the_runner_closes(
     assert owned(engine, owner) == (0, 0)
 
 
-def test_describe_needs_no_data_and_no_clock(engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
+def test_describe_needs_no_data_and_no_clock(
+    engine: docker.DockerClient, cpu_image: str, bench: Bench
+) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
-        told: Any = stages.describe(bench.job(runner), bench.folder.log("describe"), lambda fraction, text: None)
+        told: Any = stages.describe(
+            bench.job(runner), bench.folder.log("describe"), lambda fraction, text: None
+        )
     finally:
         runner.close()
     assert (told.parameters, told.estimated_bytes) == (0, 2048)
 
 
-def test_code_compiled_into_the_scratch_can_be_loaded(engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
-    loader = ("\ndef before_trained(wire, setup):\n    import ctypes, glob, shutil\n"
-              "    library = glob.glob('/lib/*/libm.so.6')[0]\n"
-              "    ctypes.CDLL(shutil.copy(library, os.environ['TMPDIR'] + '/compiled.so'))\n")
+def test_code_compiled_into_the_scratch_can_be_loaded(
+    engine: docker.DockerClient, cpu_image: str, bench: Bench
+) -> None:
+    loader = (
+        "\ndef before_trained(wire, setup):\n    import ctypes, glob, shutil\n"
+        "    library = glob.glob('/lib/*/libm.so.6')[0]\n"
+        "    ctypes.CDLL(shutil.copy(library, os.environ['TMPDIR'] + '/compiled.so'))\n"
+    )
     runner = DockerRunner(engine, cpu_image)
     try:
         bench.train(bench.job(runner, loader))
@@ -187,9 +210,12 @@ def test_code_compiled_into_the_scratch_can_be_loaded(engine: docker.DockerClien
 
 
 def test_a_contestant_that_ends_while_it_is_frozen_is_no_fault_of_the_machine(
-        engine: docker.DockerClient, cpu_image: str, bench: Bench) -> None:
-    leaving = ("_send = Wire.send\ndef send(self, payload=b'', **frame):\n    _send(self, payload, **frame)\n"
-               "    if frame['op'] == 'packed':\n        time.sleep(PAUSE)\n        os._exit(0)\nWire.send = send\n")
+    engine: docker.DockerClient, cpu_image: str, bench: Bench
+) -> None:
+    leaving = (
+        "_send = Wire.send\ndef send(self, payload=b'', **frame):\n    _send(self, payload, **frame)\n"
+        "    if frame['op'] == 'packed':\n        time.sleep(PAUSE)\n        os._exit(0)\nWire.send = send\n"
+    )
     runner = DockerRunner(engine, cpu_image)
     try:
         for pause in (0.0, 0.002, 0.005, 0.01, 0.02):  # a pause that meets the end of the container half-way
@@ -199,7 +225,9 @@ def test_a_contestant_that_ends_while_it_is_frozen_is_no_fault_of_the_machine(
         runner.close()
 
 
-def test_between_scorer_and_witness_every_file_of_the_image_is_let_go(engine: docker.DockerClient, cpu_image: str) -> None:
+def test_between_scorer_and_witness_every_file_of_the_image_is_let_go(
+    engine: docker.DockerClient, cpu_image: str
+) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
         said = runner.clear_channels(QUICK)
@@ -209,8 +237,9 @@ def test_between_scorer_and_witness_every_file_of_the_image_is_let_go(engine: do
         runner.close()
 
 
-def test_a_clearing_that_fails_is_a_fault_of_the_machine(engine: docker.DockerClient, cpu_image: str,
-                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clearing_that_fails_is_a_fault_of_the_machine(
+    engine: docker.DockerClient, cpu_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(docker_runner, "SCRIPT", "raise SystemExit(3)")
     runner = DockerRunner(engine, cpu_image)
     try:

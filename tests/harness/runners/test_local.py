@@ -1,4 +1,5 @@
-"""The local runner against a contestant that runs away from it: by forking, by depth, by filling what is not looked at."""
+"""The local runner against a contestant that runs away from it: by forking, by depth, by filling what is not
+looked at."""
 
 from __future__ import annotations
 
@@ -57,15 +58,20 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("new_session", [False, True])
 def test_a_process_that_forks_and_exits_for_ever_does_not_outlive_its_stage(
-        bench: Bench, tmp_path: Path, new_session: bool) -> None:
+    bench: Bench, tmp_path: Path, new_session: bool
+) -> None:
     mark = tmp_path / "mark"
-    bench.train(bench.job(LocalRunner(), CHAIN.replace("MARK", repr(str(mark))).replace("SETSID", str(new_session))))
+    bench.train(
+        bench.job(LocalRunner(), CHAIN.replace("MARK", repr(str(mark))).replace("SETSID", str(new_session)))
+    )
     count = mark.read_text()
     time.sleep(0.3)
     assert mark.read_text() == count
 
 
-def test_folders_deeper_than_the_judge_can_recurse_are_a_violation_not_a_crash(bench: Bench, temporary: Path) -> None:
+def test_folders_deeper_than_the_judge_can_recurse_are_a_violation_not_a_crash(
+    bench: Bench, temporary: Path
+) -> None:
     deep = DEEP.replace("FOLDER", "setup['out']").replace("PAUSE", "5")
     with pytest.raises(Violation, match="levels of folders") as caught:
         bench.train(bench.job(LocalRunner(), deep))
@@ -93,15 +99,20 @@ def test_removing_a_tree_opens_what_was_shut_and_follows_no_link(tmp_path: Path)
 
 
 def test_filling_the_scratch_is_over_the_limit(bench: Bench) -> None:
-    filler = ("import time\ndef before_trained(wire, setup):\n    for i in range(4):\n"
-              "        with open(os.environ['HOME'] + f'/f{i}', 'wb') as file:\n            file.write(bytes(4 << 20))\n"
-              "    time.sleep(60)\n")
+    filler = (
+        "import time\ndef before_trained(wire, setup):\n    for i in range(4):\n"
+        "        with open(os.environ['HOME'] + f'/f{i}', 'wb') as file:\n            file.write(bytes(4 << "
+        "20))\n"
+        "    time.sleep(60)\n"
+    )
     with pytest.raises(Violation, match="in HOME of stage train") as caught:
         bench.train(bench.job(LocalRunner(), filler))
     assert (caught.value.rule, caught.value.limit) == ("output", True)
 
 
-def test_a_stage_that_cannot_begin_leaves_nothing(bench: Bench, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_cannot_begin_leaves_nothing(
+    bench: Bench, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = bench.job(LocalRunner())
     monkeypatch.setattr(base, "_copy_readable", _full_disk)
     with pytest.raises(OSError, match="No space"):
@@ -120,7 +131,8 @@ def _full_disk(*what: object) -> None:
 
 
 def test_a_temporary_folder_too_long_for_a_socket_is_left_empty(
-        bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / ("long" * 25)
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -140,8 +152,10 @@ def test_a_log_that_cannot_be_written_is_the_machines_fault(tmp_path: Path) -> N
 
 def test_many_files_in_the_output_are_over_the_limit_while_the_stage_runs(bench: Bench) -> None:
     few = dataclasses.replace(QUICK, out_files=20)
-    many = ("import time\ndef before_trained(wire, setup):\n    for i in range(200):\n"
-            "        open(setup['out'] + f'/f{i}', 'wb').close()\n    time.sleep(60)\n")
+    many = (
+        "import time\ndef before_trained(wire, setup):\n    for i in range(200):\n"
+        "        open(setup['out'] + f'/f{i}', 'wb').close()\n    time.sleep(60)\n"
+    )
     with pytest.raises(Violation, match="more than 80 files") as caught:
         bench.train(bench.job(LocalRunner(), many, few))
     assert caught.value.limit

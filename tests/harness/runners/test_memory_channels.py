@@ -1,7 +1,8 @@
-"""What a scorer leaves behind for its witness: nothing is found in a container; the local runner hides nothing, and says so.
+"""What a scorer leaves behind for its witness: nothing is found in a container; the local runner hides
+nothing, and says so.
 
-    python -m tests.harness.runners.test_memory_channels       bit error rates of the page cache, with nothing and with
-                                                               something between
+python -m tests.harness.runners.test_memory_channels       bit error rates of the page cache, with nothing and with
+                                                           something between
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def mark() -> Iterator[str]:
         Path(folder, made).unlink(missing_ok=True)
 
 
-def passed(bench: Bench, runner: Runner, mark: str, between: Callable[[], object] = lambda: None) -> dict[str, Any]:
+def passed(
+    bench: Bench, runner: Runner, mark: str, between: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
     """What the witness found after its scorer had ended."""
     tokens_T = bench.dataset.validation_tokens()
     token_file = bench.dataset.validation[0].path
@@ -47,16 +50,19 @@ def passed(bench: Bench, runner: Runner, mark: str, between: Callable[[], object
     bench.folder.artifact.write_bytes(b"w" * 2048)
     _, scored = stages.score(job, 1, bench.folder, tokens_T, lambda fraction, text: None)
     between()
-    asked = stages.witness(job, 1, bench.folder, tokens_T, scored, np.array([5, 600]), lambda done: None, "witness")
+    asked = stages.witness(
+        job, 1, bench.folder, tokens_T, scored, np.array([5, 600]), lambda done: None, "witness"
+    )
     assert asked.ended is None
     found: dict[str, Any] = json.loads(bench.folder.log("witness").read_text().splitlines()[0])
-    sent = [int(token) & 1 for token in tokens_T[:memory.BITS]]
+    sent = [int(token) & 1 for token in tokens_T[: memory.BITS]]
     found["bit_errors"] = float(np.mean(np.array(found.pop("bits")) != sent))
     return found
 
 
 def test_in_a_container_the_witness_finds_nothing_of_what_its_scorer_left(
-        engine: docker.DockerClient, cpu_image: str, bench: Bench, mark: str) -> None:
+    engine: docker.DockerClient, cpu_image: str, bench: Bench, mark: str
+) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
         assert passed(bench, runner, mark)["found"] == []
@@ -65,7 +71,8 @@ def test_in_a_container_the_witness_finds_nothing_of_what_its_scorer_left(
 
 
 def test_the_local_runner_hides_neither_tmp_nor_the_token_file_and_says_that_it_isolates_nothing(
-        bench: Bench, mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench: Bench, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = LocalRunner()
     try:
         found = passed(bench, runner, mark)["found"]
@@ -77,7 +84,8 @@ def test_the_local_runner_hides_neither_tmp_nor_the_token_file_and_says_that_it_
 
 
 def test_the_page_cache_of_the_image_carries_nothing_once_the_runner_has_cleared_it(
-        engine: docker.DockerClient, cpu_image: str, bench: Bench, mark: str) -> None:
+    engine: docker.DockerClient, cpu_image: str, bench: Bench, mark: str
+) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
         errors = passed(bench, runner, mark, lambda: runner.clear_channels(QUICK))["bit_errors"]
@@ -87,7 +95,8 @@ def test_the_page_cache_of_the_image_carries_nothing_once_the_runner_has_cleared
 
 
 def main() -> None:
-    """Prints the bit error rate with nothing between scorer and witness, every image file read in full, and caches dropped."""
+    """Prints the bit error rate with nothing between scorer and witness, every image file read in full, and
+    caches dropped."""
     import tempfile
 
     from harness.runners.images import build
@@ -105,26 +114,35 @@ def main() -> None:
 
     clearing = DockerRunner(client, found)
     with contextlib.closing(clearing), tempfile.TemporaryDirectory() as folder:
+
         class Factory:
             def mktemp(self, name: str) -> Path:
                 made = Path(folder, name)
                 made.mkdir()
                 return made
+
         dataset = tiny.__wrapped__(Factory())  # type: ignore[attr-defined]
-        betweens = {"nothing": lambda: None, "every file read in full": read_all,
-                    "cleared by the runner: every file let go": lambda: clearing.clear_channels(QUICK),
-                    "caches dropped, as root of the machine": drop}
+        betweens = {
+            "nothing": lambda: None,
+            "every file read in full": read_all,
+            "cleared by the runner: every file let go": lambda: clearing.clear_channels(QUICK),
+            "caches dropped, as root of the machine": drop,
+        }
         for name, between in betweens.items():
             for turn in range(3):
                 runner = DockerRunner(client, found)
                 try:
-                    seen = passed(Bench(Path(folder, f"{name}-{turn}"), dataset), runner, uuid.uuid4().hex, between)
+                    seen = passed(
+                        Bench(Path(folder, f"{name}-{turn}"), dataset), runner, uuid.uuid4().hex, between
+                    )
                 except Violation as violation:
                     print(violation, file=sys.stderr)
                     continue
                 finally:
                     runner.close()
-                print(f"{name}: {seen['how']}, {seen['bit_errors']:.3f} of {memory.BITS} bits wrong", flush=True)
+                print(
+                    f"{name}: {seen['how']}, {seen['bit_errors']:.3f} of {memory.BITS} bits wrong", flush=True
+                )
 
 
 if __name__ == "__main__":

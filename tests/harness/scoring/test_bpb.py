@@ -14,8 +14,11 @@ from harness.data.shards import read_tokens
 from harness.scoring.bpb import document_starts, measure
 
 BOS, WORD, LETTER, BYTE = 1, 4, 5, 6
-TABLE = ByteTable(base_V=np.array([0, 0, 0, 0, 3, 1, 1]), leading_V=np.array([0, 0, 0, 0, 1, 0, 0], bool),
-                  boundary_V=np.array([1, 1, 1, 1, 0, 0, 0], bool))
+TABLE = ByteTable(
+    base_V=np.array([0, 0, 0, 0, 3, 1, 1]),
+    leading_V=np.array([0, 0, 0, 0, 1, 0, 0], bool),
+    boundary_V=np.array([1, 1, 1, 1, 0, 0, 0], bool),
+)
 """Ids 0-3 control; 4 a word of three letters with a leading space; 5 a letter; 6 a byte."""
 
 
@@ -65,8 +68,13 @@ def test_empty_documents_have_a_place_of_their_own() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from([BOS, 3, WORD, LETTER, BYTE]), st.floats(0, 30, width=32)), min_size=1,
-                max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([BOS, 3, WORD, LETTER, BYTE]), st.floats(0, 30, width=32)),
+        min_size=1,
+        max_size=60,
+    )
+)
 def test_sums_equal_those_of_a_slow_plain_twin(pairs: list[tuple[int, float]]) -> None:
     ids, values = [BOS, LETTER, *(i for i, _ in pairs)], [0.0, 1.0, *(n for _, n in pairs)]
     total_nats, total_bytes, documents = 0.0, 0, []
@@ -98,10 +106,13 @@ def test_streams_that_cannot_be_scored_are_refused(ids: list[int], values: list[
         measure(tokens(*ids), nats(*values), TABLE)
 
 
-@pytest.mark.parametrize(("variant", "vocabulary", "n_bytes", "documents"), [("sp1024", 1024, 2_504_867, 902),
-                                                                             ("sp8192", 8192, 2_504_310, 901)])
-def test_a_uniform_model_on_the_real_prefix_scores_what_the_formula_says(shared: Path, variant: str, vocabulary: int,
-                                                                         n_bytes: int, documents: int) -> None:
+@pytest.mark.parametrize(
+    ("variant", "vocabulary", "n_bytes", "documents"),
+    [("sp1024", 1024, 2_504_867, 902), ("sp8192", 8192, 2_504_310, 901)],
+)
+def test_a_uniform_model_on_the_real_prefix_scores_what_the_formula_says(
+    shared: Path, variant: str, vocabulary: int, n_bytes: int, documents: int
+) -> None:
     tokens_T = np.asarray(read_tokens(shared / "fineweb" / f"fineweb_val_prefix_{variant}.bin", vocabulary))
     table = ByteTable.from_tokenizer(shared / "tokenizers" / f"fineweb_{vocabulary}_bpe.model", vocabulary)
     measured = measure(tokens_T, np.full(len(tokens_T), math.log(vocabulary), np.float32), table)

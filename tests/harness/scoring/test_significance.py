@@ -1,4 +1,5 @@
-"""Mean, interval and Welch's test against published numbers, a hand computation and an independent implementation."""
+"""Mean, interval and Welch's test against published numbers, a hand computation and an independent
+implementation."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ SP1024, SP8192, CASEOPS = 2.4359, 3.7266, 3.1572
 
 
 def test_the_published_test_of_1019_is_reproduced() -> None:
-    """Its three seeds are public; of its baseline (#549) the difference of the means and t, which leave df no choice."""
+    """Its three seeds are public; of its baseline (#549) the difference of the means and t, which leave df no
+    choice."""
     ours = [1.11508120, 1.11437394, 1.11475014]
     difference, t = -0.00464458, -11.8339
     v_ours = np.var(ours, ddof=1) / 3
@@ -41,7 +43,8 @@ def test_against_a_constant_it_is_the_one_sample_test_of_the_early_records(t: fl
 
 
 def test_a_small_case_by_hand() -> None:
-    """ours 1, 2, 3: mean 2, v = 1/3. baseline 4, 8: mean 6, v = 4. t = -4 / sqrt(13/3), df = (13/3)^2 / (1/18 + 16)."""
+    """ours 1, 2, 3: mean 2, v = 1/3. baseline 4, 8: mean 6, v = 4. t = -4 / sqrt(13/3), df = (13/3)^2 / (1/18
+    + 16)."""
     test = welch([1, 2, 3], [4, 8], NO_MARGIN, 1.0)
     assert test.t == pytest.approx(-4 / math.sqrt(13 / 3))
     assert test.df == pytest.approx((13 / 3) ** 2 / (1 / 18 + 16))
@@ -52,17 +55,23 @@ samples = st.lists(st.floats(0.5, 3.0, width=32), min_size=2, max_size=6)
 
 @settings(max_examples=60, deadline=None)
 @given(samples, samples, st.floats(0, 0.01))
-def test_it_agrees_with_an_independent_implementation(ours: list[float], baseline: list[float], margin: float) -> None:
+def test_it_agrees_with_an_independent_implementation(
+    ours: list[float], baseline: list[float], margin: float
+) -> None:
     assume(np.std(ours) > 1e-3 and np.std(baseline) > 1e-3)
     test = welch(ours, baseline, Significance("x", 0.01, margin, "a test"), SP1024)
-    twin = scipy_stats.ttest_ind(ours, [value - test.margin_bpb for value in baseline], equal_var=False,
-                                 alternative="less")
-    assert (test.t, test.df, test.p) == pytest.approx((twin.statistic, twin.df, twin.pvalue), rel=1e-6, abs=1e-12)
+    twin = scipy_stats.ttest_ind(
+        ours, [value - test.margin_bpb for value in baseline], equal_var=False, alternative="less"
+    )
+    assert (test.t, test.df, test.p) == pytest.approx(
+        (twin.statistic, twin.df, twin.pvalue), rel=1e-6, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(("bytes_per_token", "bpb"), [(SP1024, 0.0030), (SP8192, 0.0019), (CASEOPS, 0.0023)])
-def test_five_thousandths_of_a_nat_are_other_bits_per_byte_in_each_tokenizer(bytes_per_token: float,
-                                                                             bpb: float) -> None:
+def test_five_thousandths_of_a_nat_are_other_bits_per_byte_in_each_tokenizer(
+    bytes_per_token: float, bpb: float
+) -> None:
     readme = next(rule for rule in SIGNIFICANCE if rule.name == "readme")
     test = welch([1.0, 1.1], [1.0, 1.1], readme, bytes_per_token)
     assert round(test.margin_bpb, 4) == bpb
@@ -85,7 +94,9 @@ def test_lower_is_better_and_the_test_is_one_sided() -> None:
     assert better.p + worse.p == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("ours", "baseline"), [([1.0], [1.1, 1.2]), ([1.0, 1.1], [1.2]), ([1.0, 1.0], [1.1, 1.1])])
+@pytest.mark.parametrize(
+    ("ours", "baseline"), [([1.0], [1.1, 1.2]), ([1.0, 1.1], [1.2]), ([1.0, 1.0], [1.1, 1.1])]
+)
 def test_where_it_is_undefined_it_gives_no_number(ours: list[float], baseline: list[float]) -> None:
     with pytest.raises(AssertionError):
         welch(ours, baseline, NO_MARGIN, 1.0)

@@ -20,7 +20,9 @@ def test_certificates_of_all_seeds_show_the_conditions_in_a_container_and_are_co
     assert f"at most {max(bounds):.4f} bits per byte are unearned" in found("causal", whole)["evidence"]
     local = evidence(*CERTIFIED, isolated=False, runner="local")
     assert {rule: outcome(rule, local) for rule in CONDITIONS} == dict.fromkeys(CONDITIONS, "unknown")
-    assert found("causal", local)["evidence"].startswith("cooperative: a channel outside the socket was not excluded")
+    assert found("causal", local)["evidence"].startswith(
+        "cooperative: a channel outside the socket was not excluded"
+    )
     assert outcome("normalised", local) == "pass"
 
 
@@ -47,7 +49,10 @@ def test_a_record_needs_certificates_of_all_its_seeds() -> None:
 def test_a_record_may_not_leave_more_uncertified_than_it_must_be_better_by() -> None:
     whole = evidence(*CERTIFIED[:2], certified(2024, probes=500), profile="record")
     assert {outcome(rule, whole) for rule in CONDITIONS} == {"unknown"}
-    assert "more than the 0.005 nats a token that a record must be better by" in found("causal", whole)["evidence"]
+    assert (
+        "more than the 0.005 nats a token that a record must be better by"
+        in found("causal", whole)["evidence"]
+    )
 
 
 def test_a_witness_that_was_cut_off_is_said_to_be_so_and_the_exit_code_is_the_stops() -> None:
@@ -59,7 +64,9 @@ def test_a_witness_that_was_cut_off_is_said_to_be_so_and_the_exit_code_is_the_st
         assert decide.exit_code({**whole, "verdict": "valid", "harness": {"stopped": stopped}}) == code
 
 
-def test_the_significance_test_is_made_again_with_all_that_is_not_certified_counted_against_the_score() -> None:
+def test_the_significance_test_is_made_again_with_all_that_is_not_certified_counted_against_the_score() -> (
+    None
+):
     tested = baseline(*CERTIFIED)
     for plain, at_worst in zip(tested["tests"], tested["tests_with_G"], strict=True):
         assert at_worst["p"] > plain["p"]

@@ -66,18 +66,26 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
 def test_runs_of_different_texts_are_refused(tmp_path: Path) -> None:
     for name, n_bytes in (("a", 10), ("b", 11)):
         (tmp_path / name / "seed-1").mkdir(parents=True)
-        np.savez(tmp_path / name / "seed-1" / "docs.npz", starts=np.array([0, 5]), bits=np.ones(2), bytes=np.array([10, n_bytes]))
+        np.savez(
+            tmp_path / name / "seed-1" / "docs.npz",
+            starts=np.array([0, 5]),
+            bits=np.ones(2),
+            bytes=np.array([10, n_bytes]),
+        )
     with pytest.raises(UsageError, match="other documents"):
         compare.compare(tmp_path / "a", tmp_path / "b")
     assert compare.compare(tmp_path / "a", tmp_path / "a")["difference_bpb"] == 0
 
 
 @pytest.mark.parametrize("kind", ["junk", "bomb", "cut"])
-def test_documents_that_are_no_documents_are_refused_with_their_place(tmp_path: Path, kind: str,
-                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_that_are_no_documents_are_refused_with_their_place(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "seed-1" / "docs.npz"
     path.parent.mkdir()
-    np.savez_compressed(path, starts=np.zeros(5_000, np.int64), bits=np.ones(5_000), bytes=np.ones(5_000, np.int64))
+    np.savez_compressed(
+        path, starts=np.zeros(5_000, np.int64), bits=np.ones(5_000), bytes=np.ones(5_000, np.int64)
+    )
     if kind == "bomb":
         monkeypatch.setattr(folder, "MAX_ARRAYS_BYTES", 100_000)
     else:

@@ -14,7 +14,16 @@ from harness.edition import EDITION
 from harness.run.records import STAGES, Outcome, SeedRecord
 from harness.verdict import decide
 from harness.verdict.rules import RULES, Evidence, finding
-from tests.harness.verdict.verdicts import LIMITS, assembled, attempt, boundary, broken, evidence, manifest, record
+from tests.harness.verdict.verdicts import (
+    LIMITS,
+    assembled,
+    attempt,
+    boundary,
+    broken,
+    evidence,
+    manifest,
+    record,
+)
 
 CAP = LIMITS.counted_bytes
 OWN = 61_000
@@ -37,7 +46,9 @@ def judged(*seeds: SeedRecord, **changes: Any) -> tuple[str, int]:
     return whole["verdict"], decide.exit_code(whole)
 
 
-# --- rules one by one ------------------------------------------------------------------------------------------------
+# --- rules one by one
+# ------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize(("over", "wanted"), [(-1, "pass"), (0, "pass"), (1, "fail")])
 def test_size_passes_at_the_cap_and_fails_one_byte_above(over: int, wanted: str) -> None:
@@ -83,12 +94,21 @@ def test_a_shortened_train_clock_that_was_kept_is_unknown_and_one_that_was_not_s
 
 
 def test_a_shortened_train_clock_compares_with_no_claim_and_no_baseline() -> None:
-    baseline = {"name": "before", "source": "#1", "dataset": "pocket", "profile": "pocket", "bpb": {1: 2.2, 2: 2.21}}
+    baseline = {
+        "name": "before",
+        "source": "#1",
+        "dataset": "pocket",
+        "profile": "pocket",
+        "bpb": {1: 2.2, 2: 2.21},
+    }
     claim = {"dataset": "pocket", "profile": "pocket", "bpb": {1337: 2.1}}
     facts = evidence(manifest=manifest(baseline=baseline, claim=claim))
     short = facts._replace(limits=LIMITS.with_train_clock(25))
     assert (outcome("claim", facts), outcome("claim", short)) == ("pass", "unknown")
-    assert (assembled(facts)["baseline"]["tests"] is None, assembled(short)["baseline"]["tests"]) == (False, None)
+    assert (assembled(facts)["baseline"]["tests"] is None, assembled(short)["baseline"]["tests"]) == (
+        False,
+        None,
+    )
     assert "under a clock of 25 s" in assembled(short)["baseline"]["reason"]
     assert assembled(short)["verdict"] == "valid", "of its profile; a record needs the whole clock"
 
@@ -96,7 +116,10 @@ def test_a_shortened_train_clock_compares_with_no_claim_and_no_baseline() -> Non
 def test_the_range_of_a_clock_is_over_all_seeds() -> None:
     late = record(42)
     late.attempts[0].seconds = 45.3
-    assert "20.000 to 45.300 of 45 s, over 2 seeds" in found("train-clock", evidence(record(1337), late))["evidence"]
+    assert (
+        "20.000 to 45.300 of 45 s, over 2 seeds"
+        in found("train-clock", evidence(record(1337), late))["evidence"]
+    )
 
 
 def test_setup_passes_fails_and_is_unknown() -> None:
@@ -117,17 +140,22 @@ def test_causality_stays_unknown_without_a_witness_whatever_the_rest_says() -> N
     assert outcome("causal", evidence()) == "unknown"
 
 
-@pytest.mark.parametrize(("logsumexp", "wanted"), [(1e-4, "unknown"), (-1e-4, "unknown"), (0.01, "fail"),
-                                                   (-0.5, "fail")])
-def test_normalisation_fails_by_one_bad_row_and_is_never_proven_by_good_ones(logsumexp: float, wanted: str) -> None:
+@pytest.mark.parametrize(
+    ("logsumexp", "wanted"), [(1e-4, "unknown"), (-1e-4, "unknown"), (0.01, "fail"), (-0.5, "fail")]
+)
+def test_normalisation_fails_by_one_bad_row_and_is_never_proven_by_good_ones(
+    logsumexp: float, wanted: str
+) -> None:
     rows = [boundary(1), boundary(2, logsumexp=logsumexp), boundary(3)]
     normalised = found("normalised", evidence(record(1337), record(42, borders=rows)))
     assert normalised["outcome"] == wanted
     assert (f"exp({logsumexp:.2e})" in normalised["evidence"]) is (wanted == "fail")
 
 
-@pytest.mark.parametrize(("difference", "wanted"), [(0, "pass"), (9e-4, "pass"), (-9e-4, "pass"), (0.01, "unknown"),
-                                                    (0.06, "fail"), (-0.06, "fail")])
+@pytest.mark.parametrize(
+    ("difference", "wanted"),
+    [(0, "pass"), (9e-4, "pass"), (-9e-4, "pass"), (0.01, "unknown"), (0.06, "fail"), (-0.06, "fail")],
+)
 def test_border_rows_pass_within_noise_and_fail_beyond_any(difference: float, wanted: str) -> None:
     rows = [boundary(1), boundary(777, before=3 + difference), boundary(3)]
     boundaries = found("border-rows", evidence(record(1337, borders=rows)))
@@ -145,7 +173,9 @@ def test_score_first_passes_fails_and_is_unknown() -> None:
     learning.attempts[2].claims["adapts"] = True
     learning.attempts[2].facts["borders"] = [boundary(4096), boundary(8192)]
     shown = found("score-first", evidence(learning, record(42), manifest=manifest(track="B")))["evidence"]
-    assert "2 times `adapt` was sent, each after every number of the chunks up to there was committed" in shown
+    assert (
+        "2 times `adapt` was sent, each after every number of the chunks up to there was committed" in shown
+    )
     assert "over 2 seeds in 1 of them" in shown
     assert "never sent (track B)" in found("score-first", evidence(manifest=manifest(track="B")))["evidence"]
     assert outcome("score-first", evidence(broken(1, "score", "failed", "track"))) == "fail"
@@ -168,7 +198,10 @@ def test_only_eight_h100_are_the_official_hardware() -> None:
     def on(*names: str) -> str:
         trained = record(1337)
         for each in trained.attempts:
-            each.host = {**each.host, "gpus": [{"name": name, "driver": "1", "memory": "80 GiB"} for name in names]}
+            each.host = {
+                **each.host,
+                "gpus": [{"name": name, "driver": "1", "memory": "80 GiB"} for name in names],
+            }
         return outcome("hardware", evidence(trained))
 
     assert on(*["NVIDIA H100 80GB HBM3"] * 8) == "pass"
@@ -198,14 +231,17 @@ def test_seeds_of_the_manifest_that_were_not_scored_are_named() -> None:
 
 
 def test_environment_isolation_and_data_separation_are_unknown_outside_a_container() -> None:
-    bare = evidence(runner="local", isolated=False, isolation="none: a child process", image=None, image_lock=None)
+    bare = evidence(
+        runner="local", isolated=False, isolation="none: a child process", image=None, image_lock=None
+    )
     for rule in ("environment", "isolation", "data-separation"):
         assert (outcome(rule, evidence()), outcome(rule, bare)) == ("pass", "unknown")
     assert "isolation: none" in found("isolation", bare)["evidence"]
 
 
-@pytest.mark.parametrize(("measured", "wanted"), [(1.1365, "pass"), (1.1300, "pass"), (1.1404, "pass"),
-                                                  (1.1406, "fail")])
+@pytest.mark.parametrize(
+    ("measured", "wanted"), [(1.1365, "pass"), (1.1300, "pass"), (1.1404, "pass"), (1.1406, "fail")]
+)
 def test_a_claim_holds_unless_the_run_is_worse_than_machines_differ(measured: float, wanted: str) -> None:
     facts = evidence(record(1337, bpb=measured), dataset="fineweb-sp1024", profile="record")
     assert outcome("claim", facts) == wanted
@@ -238,14 +274,22 @@ def test_every_finding_names_its_source_and_what_it_does_not_cover() -> None:
 
 
 def test_rules_answer_for_any_mixture_of_seeds_without_failing_themselves() -> None:
-    kinds = [record(1), SeedRecord(seed=1), broken(1, "train", "machine"), broken(1, "pack", "interrupted"),
-             broken(1, "score", "failed", "protocol"), broken(1, "score", "over_limit", "score-clock"),
-             broken(1, "train", "failed", None, "")]
+    kinds = [
+        record(1),
+        SeedRecord(seed=1),
+        broken(1, "train", "machine"),
+        broken(1, "pack", "interrupted"),
+        broken(1, "score", "failed", "protocol"),
+        broken(1, "score", "over_limit", "score-clock"),
+        broken(1, "train", "failed", None, ""),
+    ]
     for pair in itertools.product(kinds, repeat=2):
         json.dumps(assembled(evidence(*pair)), allow_nan=False)
 
 
-# --- verdict and exit code -------------------------------------------------------------------------------------------
+# --- verdict and exit code
+# -------------------------------------------------------------------------------------------
+
 
 def test_three_clean_seeds_are_valid() -> None:
     assert judged() == ("valid", 0)
@@ -262,17 +306,33 @@ MACHINE = broken(42, "train", "machine")
 STOPPED = broken(42, "train", "interrupted")
 
 
-@pytest.mark.parametrize(("bad", "wanted"), [(FAILED, ("invalid", 1)), (OVER, ("invalid", 4)),
-                                             (MACHINE, ("inconclusive", 3)), (STOPPED, ("inconclusive", 130))])
+@pytest.mark.parametrize(
+    ("bad", "wanted"),
+    [
+        (FAILED, ("invalid", 1)),
+        (OVER, ("invalid", 4)),
+        (MACHINE, ("inconclusive", 3)),
+        (STOPPED, ("inconclusive", 130)),
+    ],
+)
 def test_one_bad_seed_decides(bad: SeedRecord, wanted: tuple[str, int]) -> None:
     assert judged(record(1337), bad, record(2024)) == wanted
 
 
-@pytest.mark.parametrize(("bad", "wanted"), [
-    ((FAILED, OVER), ("invalid", 4)), ((FAILED, STOPPED), ("invalid", 130)), ((OVER, STOPPED), ("invalid", 130)),
-    ((FAILED, MACHINE), ("invalid", 3)), ((OVER, MACHINE), ("invalid", 3)),
-    ((MACHINE, SeedRecord(seed=2024)), ("inconclusive", 3)),  # the fault stopped the run before the third seed began
-])
+@pytest.mark.parametrize(
+    ("bad", "wanted"),
+    [
+        ((FAILED, OVER), ("invalid", 4)),
+        ((FAILED, STOPPED), ("invalid", 130)),
+        ((OVER, STOPPED), ("invalid", 130)),
+        ((FAILED, MACHINE), ("invalid", 3)),
+        ((OVER, MACHINE), ("invalid", 3)),
+        (
+            (MACHINE, SeedRecord(seed=2024)),
+            ("inconclusive", 3),
+        ),  # the fault stopped the run before the third seed began
+    ],
+)
 def test_what_outweighs_what(bad: tuple[SeedRecord, SeedRecord], wanted: tuple[str, int]) -> None:
     for pair in (bad, bad[::-1]):
         assert judged(record(1337), *pair) == wanted
@@ -304,23 +364,68 @@ def test_a_record_run_is_inconclusive_while_causality_is_unknown() -> None:
 
 def test_a_record_needs_the_conditions_the_image_the_isolation_and_all_seeds_to_be_known() -> None:
     assert {rule.id for rule in RULES if rule.decides_records} == {
-        "train-clock", "causal", "normalised", "border-rows", "hardware", "environment", "isolation", "data-separation",
-        "seeds"}
+        "train-clock",
+        "causal",
+        "normalised",
+        "border-rows",
+        "hardware",
+        "environment",
+        "isolation",
+        "data-separation",
+        "seeds",
+    }
 
 
 def test_a_local_pocket_run_is_valid_but_says_that_nothing_was_isolated() -> None:
-    whole = assembled(evidence(runner="local", isolated=False, isolation="none: a child process", image=None,
-                               image_lock=None))
+    whole = assembled(
+        evidence(
+            runner="local", isolated=False, isolation="none: a child process", image=None, image_lock=None
+        )
+    )
     assert (whole["verdict"], whole["isolation"][:4]) == ("valid", "none")
 
 
-# --- verdict.json ----------------------------------------------------------------------------------------------------
+# --- verdict.json
+# ----------------------------------------------------------------------------------------------------
 
-TOP = {"schema", "submission", "edition", "profile", "runner", "limits", "dataset", "image", "host", "seeds", "mean_bpb",
-       "sd_bpb", "ci95_bpb", "baseline", "verdict", "findings"}
-ROW = {"seed", "outcome", "bpb", "nats_per_token", "scored_tokens", "scored_bytes", "setup_seconds", "train_seconds",
-       "pack_seconds", "score_seconds", "claims", "artifact_bytes", "code_bytes", "config_bytes", "counted_bytes",
-       "artifact_sha256", "ledger_sha256", "run_dir"}
+TOP = {
+    "schema",
+    "submission",
+    "edition",
+    "profile",
+    "runner",
+    "limits",
+    "dataset",
+    "image",
+    "host",
+    "seeds",
+    "mean_bpb",
+    "sd_bpb",
+    "ci95_bpb",
+    "baseline",
+    "verdict",
+    "findings",
+}
+ROW = {
+    "seed",
+    "outcome",
+    "bpb",
+    "nats_per_token",
+    "scored_tokens",
+    "scored_bytes",
+    "setup_seconds",
+    "train_seconds",
+    "pack_seconds",
+    "score_seconds",
+    "claims",
+    "artifact_bytes",
+    "code_bytes",
+    "config_bytes",
+    "counted_bytes",
+    "artifact_sha256",
+    "ledger_sha256",
+    "run_dir",
+}
 
 
 @pytest.mark.parametrize("seeds", [(), (MACHINE,), (SeedRecord(seed=1),), (record(1), STOPPED)])
@@ -329,7 +434,9 @@ def test_the_json_has_every_key_of_the_design_whatever_happened(seeds: tuple[See
     assert set(whole) >= TOP
     assert set(whole["dataset"]) == {"name", "sha256"}
     assert all(set(row) >= ROW for row in whole["seeds"])
-    assert all({"rule", "condition", "outcome", "evidence", "not_covered"} <= set(each) for each in whole["findings"])
+    assert all(
+        {"rule", "condition", "outcome", "evidence", "not_covered"} <= set(each) for each in whole["findings"]
+    )
     assert (whole["schema"], whole["edition"]) == (1, EDITION)
 
 
@@ -350,7 +457,13 @@ def test_one_seed_has_a_mean_and_no_spread_and_none_has_neither() -> None:
     assert (none["mean_bpb"], none["sd_bpb"], none["ci95_bpb"]) == (None, None, None)
 
 
-BASELINE = {"name": "before", "source": "#1", "dataset": "pocket", "profile": "pocket", "bpb": {1: 2.20, 2: 2.21, 3: 2.22}}
+BASELINE = {
+    "name": "before",
+    "source": "#1",
+    "dataset": "pocket",
+    "profile": "pocket",
+    "bpb": {1: 2.20, 2: 2.21, 3: 2.22},
+}
 
 
 def baseline(*seeds: SeedRecord, **changes: Any) -> dict[str, Any]:
@@ -363,19 +476,27 @@ def baseline(*seeds: SeedRecord, **changes: Any) -> dict[str, Any]:
 
 def test_the_significance_test_is_reported_per_rule_profile_and_changes_no_verdict() -> None:
     better = baseline()
-    assert {test["profile"]: test["better"] for test in better["tests"]} == {"readme": True, "progression-2026-04-28": True}
+    assert {test["profile"]: test["better"] for test in better["tests"]} == {
+        "readme": True,
+        "progression-2026-04-28": True,
+    }
     worse = evidence(manifest=manifest(baseline=BASELINE | {"bpb": {1: 1.0, 2: 1.01}}))
     assert not any(test["better"] for test in assembled(worse)["baseline"]["tests"])
     assert (assembled(worse)["verdict"], decide.exit_code(assembled(worse))) == ("valid", 0)
 
 
-@pytest.mark.parametrize(("seeds", "changes", "reason"), [
-    ((), {"dataset": "fineweb-sp1024"}, "not comparable"), ((), {"profile": "solo"}, "not comparable"),
-    ((record(1337), MACHINE), {}, "fewer than two seeds"),
-    ((record(1337), record(42)), {"bpb": {1: 2.2, 2: 2.2}}, "no seed differs"),
-])
+@pytest.mark.parametrize(
+    ("seeds", "changes", "reason"),
+    [
+        ((), {"dataset": "fineweb-sp1024"}, "not comparable"),
+        ((), {"profile": "solo"}, "not comparable"),
+        ((record(1337), MACHINE), {}, "fewer than two seeds"),
+        ((record(1337), record(42)), {"bpb": {1: 2.2, 2: 2.2}}, "no seed differs"),
+    ],
+)
 def test_where_no_test_is_lawful_there_is_none_and_the_reason_is_said(
-        seeds: tuple[SeedRecord, ...], changes: dict[str, Any], reason: str) -> None:
+    seeds: tuple[SeedRecord, ...], changes: dict[str, Any], reason: str
+) -> None:
     tested = baseline(*seeds, **changes)
     assert tested["tests"] is None
     assert reason in tested["reason"]

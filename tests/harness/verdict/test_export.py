@@ -1,4 +1,5 @@
-"""A run as a record folder: whole, of what was counted, by the judge's numbers, and nothing for the audit to find."""
+"""A run as a record folder: whole, of what was counted, by the judge's numbers, and nothing for the audit to
+find."""
 
 from __future__ import annotations
 
@@ -34,8 +35,10 @@ def run(tmp_path: Path) -> RunFolder:
     code = bundle.build(ROOT / "golf")
     artifact = b"a" * 5_000
     scores = [2.1 + at / 100 for at in range(len(SEEDS))]
-    seeds = [record(seed, bpb=bpb, nats_per_token=bpb * 3.5 / 2.1, artifact_bytes=len(artifact))
-             for seed, bpb in zip(SEEDS, scores, strict=True)]
+    seeds = [
+        record(seed, bpb=bpb, nats_per_token=bpb * 3.5 / 2.1, artifact_bytes=len(artifact))
+        for seed, bpb in zip(SEEDS, scores, strict=True)
+    ]
     for each in seeds:
         place = folder.seed(each.seed)
         place.path.mkdir(parents=True)
@@ -48,10 +51,24 @@ def run(tmp_path: Path) -> RunFolder:
         packed.facts["artifact_sha256"] = hashlib.sha256(artifact).hexdigest()
         save(place.record, each)
     facts = evidence(*seeds, code_bytes=len(code.pyz), config_bytes=len(CONFIG))
-    rundir.write_json(folder.plan, {
-        "schema": 1, "submission": "my-idea", "track": "A", "image": None, "dataset": {"name": "pocket", "folder": "/x"},
-        "identity": {"code": code.sha256, "config": hashlib.sha256(CONFIG).hexdigest(), "runner": "docker", "dataset": "cd" * 32,
-                     "profile": "pocket", "limits": PROFILES["pocket"].public()}})
+    rundir.write_json(
+        folder.plan,
+        {
+            "schema": 1,
+            "submission": "my-idea",
+            "track": "A",
+            "image": None,
+            "dataset": {"name": "pocket", "folder": "/x"},
+            "identity": {
+                "code": code.sha256,
+                "config": hashlib.sha256(CONFIG).hexdigest(),
+                "runner": "docker",
+                "dataset": "cd" * 32,
+                "profile": "pocket",
+                "limits": PROFILES["pocket"].public(),
+            },
+        },
+    )
     rundir.write_json(folder.verdict, assembled(facts))
     return folder
 
@@ -60,10 +77,17 @@ def changed(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_the_record_folder_holds_the_challenges_files_and_the_very_code_that_was_counted(run: RunFolder, tmp_path: Path) -> None:
+def test_the_record_folder_holds_the_challenges_files_and_the_very_code_that_was_counted(
+    run: RunFolder, tmp_path: Path
+) -> None:
     out = export(run.path, tmp_path / "out", "A. Person", "aperson")
     assert sorted(path.name for path in out.iterdir()) == [
-        "README.md", "code.pyz", "config.yaml", "submission.json", *sorted(f"train_seed{seed}.log" for seed in SEEDS)]
+        "README.md",
+        "code.pyz",
+        "config.yaml",
+        "submission.json",
+        *sorted(f"train_seed{seed}.log" for seed in SEEDS),
+    ]
     stated = json.loads((out / "submission.json").read_text())
     assert (out / "code.pyz").read_bytes() == run.seed(1337).code.read_bytes()
     assert stated["bytes_code"] == (out / "code.pyz").stat().st_size + (out / "config.yaml").stat().st_size
@@ -80,7 +104,14 @@ def test_the_audit_of_an_export_reads_its_code_and_finds_nothing(run: RunFolder,
     report = audit_folder(export(run.path, tmp_path / "out", "A. Person", "aperson"))
     assert report["verdict"] == "nothing found"
     open_rules = {found["rule"] for found in report["findings"] if found["outcome"] != "pass"}
-    assert not open_rules & {"unread-code", "no-runnable-code", "artifact-size", "nats-and-bytes", "train-clock", "eval-clock"}
+    assert not open_rules & {
+        "unread-code",
+        "no-runnable-code",
+        "artifact-size",
+        "nats-and-bytes",
+        "train-clock",
+        "eval-clock",
+    }
     assert [seed["bpb"] for seed in report["seeds"]] == pytest.approx([2.1, 2.11, 2.12])
     assert report["headline_bpb"] == pytest.approx(2.11)
 
@@ -89,7 +120,8 @@ def test_what_a_contestant_printed_never_looks_like_a_measurement(run: RunFolder
     text = (export(run.path, tmp_path / "out", None, None) / "train_seed42.log").read_text()
     measured = [line for line in text.splitlines() if not line.startswith("> ")]
     assert [line for line in measured if "val_bpb:" in line] == [
-        "quantized val_loss:3.51666667 val_bpb:2.11000000 eval_time:20000ms"]
+        "quantized val_loss:3.51666667 val_bpb:2.11000000 eval_time:20000ms"
+    ]
     assert [line for line in measured if line.startswith("seed:")] == ["seed:42"]
     assert "val_bpb:0.2" in text and "\x1b" not in text
 
@@ -162,8 +194,11 @@ def test_code_in_an_archive_is_read_as_what_it_starts(tmp_path: Path) -> None:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("__main__.py", "from golf.work import main\nmain()\n")
-        archive.writestr("golf/work.py", "import requests\n\ndef main():\n    requests.get('x')\n\n"
-                                         "def dead():\n    exec(open('x').read())\n")
+        archive.writestr(
+            "golf/work.py",
+            "import requests\n\ndef main():\n    requests.get('x')\n\n"
+            "def dead():\n    exec(open('x').read())\n",
+        )
     (tmp_path / "code.pyz").write_bytes(content.getvalue())
     (tmp_path / "README.md").write_text("x")
     found = {finding["rule"]: finding for finding in audit_folder(tmp_path)["findings"]}

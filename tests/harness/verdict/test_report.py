@@ -1,4 +1,5 @@
-"""Reports: hostile text is inert in all three forms, nothing is loaded, and what is not to be had is a dash."""
+"""Reports: hostile text is inert in all three forms, nothing is loaded, and what is not to be had is a
+dash."""
 
 from __future__ import annotations
 
@@ -20,10 +21,26 @@ from harness.verdict import report
 from tests.harness.verdict.verdicts import LIMITS, assembled, broken, certified, evidence, manifest, record
 
 HOSTILE = (
-    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\x1b[2J\x1b]0;owned\x07", "a | b | c |", "`; rm -rf`",
-    "[click](javascript:alert(1))", "![pixel](http://example.org/p.png)", "[bold red]markup[/bold red]", "[/]",
-    "new\nline\r# heading", "\u202egnp.exe", "\x9b31m", "**loud** _soft_ ~~gone~~", "&lt;b&gt; &amp;", "$x$",
-    "' onmouseover='alert(1)", '"><svg onload=x>', "{{ 7 * 7 }} {% raw %}", "\u2028para")
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\x1b[2J\x1b]0;owned\x07",
+    "a | b | c |",
+    "`; rm -rf`",
+    "[click](javascript:alert(1))",
+    "![pixel](http://example.org/p.png)",
+    "[bold red]markup[/bold red]",
+    "[/]",
+    "new\nline\r# heading",
+    "\u202egnp.exe",
+    "\x9b31m",
+    "**loud** _soft_ ~~gone~~",
+    "&lt;b&gt; &amp;",
+    "$x$",
+    "' onmouseover='alert(1)",
+    '"><svg onload=x>',
+    "{{ 7 * 7 }} {% raw %}",
+    "\u2028para",
+)
 NOT_TEXT = {"verdict", "outcome"}
 """Words that choose a style: ours by type, never a contestant's."""
 
@@ -39,7 +56,13 @@ def poisoned(value: Any, poison: str, key: str = "") -> Any:
 
 
 def whole(*seeds: SeedRecord, **changes: Any) -> dict[str, Any]:
-    baseline = {"name": "before", "source": "#1", "dataset": "pocket", "profile": "pocket", "bpb": {1: 2.2, 2: 2.21}}
+    baseline = {
+        "name": "before",
+        "source": "#1",
+        "dataset": "pocket",
+        "profile": "pocket",
+        "bpb": {1: 2.2, 2: 2.21},
+    }
     return assembled(evidence(*seeds, manifest=manifest(baseline=baseline), **changes))
 
 
@@ -72,7 +95,9 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path)
 
 
-# --- hostile text ----------------------------------------------------------------------------------------------------
+# --- hostile text
+# ----------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("poison", HOSTILE)
 def test_hostile_text_adds_no_tag_and_no_attribute_to_the_page(folder: RunFolder, poison: str) -> None:
@@ -89,7 +114,8 @@ def test_hostile_text_changes_no_structure_of_the_markdown(poison: str) -> None:
     clean, dirty = report.markdown(judged), report.markdown(poisoned(judged, poison))
     shape = r"^(#+ |- |\||$)"
     assert [re.match(shape, line) and re.match(shape, line)[0] for line in dirty.splitlines()] == [  # type: ignore[index]
-        re.match(shape, line) and re.match(shape, line)[0] for line in clean.splitlines()]  # type: ignore[index]
+        re.match(shape, line) and re.match(shape, line)[0] for line in clean.splitlines()
+    ]  # type: ignore[index]
     assert [_cells(line) for line in dirty.splitlines()] == [_cells(line) for line in clean.splitlines()]
     outside = re.sub(r"`[^`]*`", "", re.sub(r"\\[\\`*_\[\]<>|&~$]", "", dirty))
     assert not re.search(r"[`*_\[\]<>&~$]", outside), "markup without a backslash"
@@ -112,35 +138,59 @@ def test_hostile_text_reaches_a_terminal_as_printable_characters_only(poison: st
 
 def test_only_our_own_colours_reach_a_coloured_terminal() -> None:
     stream = io.StringIO()
-    report.show(poisoned(whole(), "\x1b[31m[red]x[/red]"), Console(file=stream, force_terminal=True, width=300))
+    report.show(
+        poisoned(whole(), "\x1b[31m[red]x[/red]"), Console(file=stream, force_terminal=True, width=300)
+    )
     assert "\x1b[31m[red]" not in stream.getvalue()
     assert "\\x1b[31m[red]x[/red]" in stream.getvalue()
 
 
-# --- nothing is loaded -----------------------------------------------------------------------------------------------
+# --- nothing is loaded
+# -----------------------------------------------------------------------------------------------
+
 
 def test_the_page_loads_nothing_runs_nothing_and_says_so_to_the_browser(folder: RunFolder) -> None:
     page = Page(report.page(whole(), folder))
-    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form", "a", "video"} & set(page.tags)
-    assert not {"src", "href", "srcset", "action", "data", "poster", "style"} & {name for name, _ in page.attributes}
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form", "a", "video"} & set(
+        page.tags
+    )
+    assert not {"src", "href", "srcset", "action", "data", "poster", "style"} & {
+        name for name, _ in page.attributes
+    }
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
     assert not re.search(r"url\(|@import|https?://|//[a-z]", report.page(whole(), folder))
 
 
-# --- what is not to be had -------------------------------------------------------------------------------------------
+# --- what is not to be had
+# -------------------------------------------------------------------------------------------
+
 
 def emptied(judged: dict[str, Any]) -> dict[str, Any]:
     """Null wherever the design allows it."""
-    rows = [{key: value if key in ("seed", "outcome", "run_dir") else {} if key == "claims" else None
-             for key, value in row.items()} for row in judged["seeds"]]
+    rows = [
+        {
+            key: value if key in ("seed", "outcome", "run_dir") else {} if key == "claims" else None
+            for key, value in row.items()
+        }
+        for row in judged["seeds"]
+    ]
     nothing = dict.fromkeys(("image", "image_lock", "mean_bpb", "sd_bpb", "ci95_bpb", "baseline"))
     return judged | nothing | {"seeds": rows, "compressors": {}, "host": dict(judged["host"], cpu=None)}
 
 
-@pytest.mark.parametrize("judged", [emptied(whole()), whole(SeedRecord(seed=1)), whole(record(1)),
-                                    whole(broken(1, "score", "machine"), broken(2, "train", "interrupted"))])
-def test_null_renders_as_a_dash_and_never_as_a_word_of_python(folder: RunFolder, judged: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "judged",
+    [
+        emptied(whole()),
+        whole(SeedRecord(seed=1)),
+        whole(record(1)),
+        whole(broken(1, "score", "machine"), broken(2, "train", "interrupted")),
+    ],
+)
+def test_null_renders_as_a_dash_and_never_as_a_word_of_python(
+    folder: RunFolder, judged: dict[str, Any]
+) -> None:
     for text in (report.markdown(judged), Page(report.page(judged, folder)).words, on_terminal(judged)):
         assert "None" not in text
         assert "nan" not in text.split()
@@ -157,11 +207,21 @@ def test_a_verdict_survives_being_written_read_and_rendered_again(folder: RunFol
     assert (folder.report.read_bytes(), folder.page.read_bytes()) == first
 
 
-# --- what it says ----------------------------------------------------------------------------------------------------
+# --- what it says
+# ----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("seeds", "word"), [((), "VALID"), ((broken(1, "train", "failed", "protocol"),), "INVALID"),
-                                             ((broken(1, "train", "machine"),), "INCONCLUSIVE")])
-def test_the_headline_names_verdict_profile_text_runner_and_seeds(seeds: tuple[SeedRecord, ...], word: str) -> None:
+
+@pytest.mark.parametrize(
+    ("seeds", "word"),
+    [
+        ((), "VALID"),
+        ((broken(1, "train", "failed", "protocol"),), "INVALID"),
+        ((broken(1, "train", "machine"),), "INCONCLUSIVE"),
+    ],
+)
+def test_the_headline_names_verdict_profile_text_runner_and_seeds(
+    seeds: tuple[SeedRecord, ...], word: str
+) -> None:
     judged = whole(*seeds)
     line = report.headline(judged)
     assert line.startswith(f"{word} in profile pocket: my-idea")
@@ -183,7 +243,15 @@ def test_every_finding_every_seed_and_every_reason_is_in_every_form(folder: RunF
     for text in (report.markdown(judged), Page(report.page(judged, folder)).words, on_terminal(judged)):
         for finding in judged["findings"]:
             assert finding["rule"] in text
-        for part in ("2.1000", "1337", "42", "token 7: expected a finite number", "hint: nats", "xz -9e", "2.557"):
+        for part in (
+            "2.1000",
+            "1337",
+            "42",
+            "token 7: expected a finite number",
+            "hint: nats",
+            "xz -9e",
+            "2.557",
+        ):
             assert part in text
 
 
@@ -191,7 +259,9 @@ def test_documents_are_drawn_from_the_judges_own_numbers(folder: RunFolder) -> N
     judged = whole(record(1337), record(42))
     place = folder.seed(1337).documents
     place.parent.mkdir()
-    np.savez(place, starts=np.arange(4), bits=np.array([10.0, 20.0, 0.0, 30.0]), bytes=np.array([10, 10, 0, 10]))
+    np.savez(
+        place, starts=np.arange(4), bits=np.array([10.0, 20.0, 0.0, 30.0]), bytes=np.array([10, 10, 0, 10])
+    )
     page = Page(report.page(judged, folder))
     assert "Seed 1337: 3 documents" in page.words, "an empty document has no bits per byte"
     assert "Seed 42: " not in page.words.split("Findings")[0]
@@ -201,7 +271,15 @@ def test_documents_are_drawn_from_the_judges_own_numbers(folder: RunFolder) -> N
 def test_claimed_losses_are_drawn_as_claims_and_torn_or_absurd_lines_are_left_out(folder: RunFolder) -> None:
     events = folder.seed(1337).events
     events.parent.mkdir()
-    claims = ["step 1 loss 6.5", "step 2 loss 5.5, later", "loss nan", "loss 1e999", "loss", "loss x", "no number"]
+    claims = [
+        "step 1 loss 6.5",
+        "step 2 loss 5.5, later",
+        "loss nan",
+        "loss 1e999",
+        "loss",
+        "loss x",
+        "no number",
+    ]
     told = [{"stage": "train", "fraction": 0.1 * index, "claim": claim} for index, claim in enumerate(claims)]
     others = [{"event": "begin", "stage": "train"}, {"stage": "pack", "fraction": 0.5, "claim": "loss 1"}]
     torn = '{"event": "progress", "stage": "tra'
@@ -216,8 +294,12 @@ def test_certificates_are_shown_in_all_three_forms_with_what_they_guarantee(tmp_
     folder = RunFolder(tmp_path)
     folder.seed(1337).path.mkdir()
     positions = np.arange(1, 500, 7)
-    np.savez(folder.seed(1337).responses(1), position=positions, claim=np.full(len(positions), 3.0),
-             witness_1=np.where(positions == 8, 5.0, np.where(positions == 15, np.inf, 3.0)))
+    np.savez(
+        folder.seed(1337).responses(1),
+        position=positions,
+        claim=np.full(len(positions), 3.0),
+        witness_1=np.where(positions == 8, 5.0, np.where(positions == 15, np.inf, 3.0)),
+    )
     page = Page(report.page(judged, folder))
     for text in (page.words, report.markdown(judged), on_terminal(judged)):
         assert f"{judged['seeds'][0]['certificate']['G_bpb']:.4f}" in text

@@ -18,34 +18,76 @@ from tests.harness.scoring.certificate.certificates import SEED, responses, scor
 SEEDS = (1337, 42, 2024)
 LIMITS = PROFILES["pocket"]
 DIGEST = "sha256:" + "0" * 64
-HOST: dict[str, Any] = {"system": "Linux", "python": "3.11", "cpu": "A CPU", "cores": 2, "memory_bytes": 1 << 33,
-                        "load": [0.1, 0.2, 0.3], "gpus": []}
+HOST: dict[str, Any] = {
+    "system": "Linux",
+    "python": "3.11",
+    "cpu": "A CPU",
+    "cores": 2,
+    "memory_bytes": 1 << 33,
+    "load": [0.1, 0.2, 0.3],
+    "gpus": [],
+}
 
 
 def manifest(**changes: Any) -> Manifest:
     """A valid manifest; track A, seeds SEEDS, a claim and a baseline on another text."""
-    return Manifest.model_validate({
-        "schema": 1, "name": "my-idea", "title": "An idea", "authors": ["A. Person"], "source": "#586", "track": "A",
-        "dataset": "sp1024", "seeds": list(SEEDS), "image": {"cpu": DIGEST, "cuda": DIGEST},
-        "claim": {"dataset": "fineweb-sp1024", "bpb": {1337: 1.1365}}, **changes})
+    return Manifest.model_validate(
+        {
+            "schema": 1,
+            "name": "my-idea",
+            "title": "An idea",
+            "authors": ["A. Person"],
+            "source": "#586",
+            "track": "A",
+            "dataset": "sp1024",
+            "seeds": list(SEEDS),
+            "image": {"cpu": DIGEST, "cuda": DIGEST},
+            "claim": {"dataset": "fineweb-sp1024", "bpb": {1337: 1.1365}},
+            **changes,
+        }
+    )
 
 
 def attempt(stage: StageName, outcome: Outcome = "done", **changes: Any) -> Attempt:
     """One attempt with honest facts."""
     facts: dict[str, Any] = {
-        "train": {"checkpoint_bytes": 1000}, "pack": {"artifact_bytes": 5_000_000, "artifact_sha256": "ef" * 32},
-        "score": {"bpb": 2.1, "nats_per_token": 3.5, "scored_tokens": 99_999, "scored_bytes": 240_000,
-                  "ledger_sha256": "ab" * 32, "borders": [boundary(4096)]}, "witness": {}}[stage]
-    claims: dict[str, Any] = {"train": {"steps": 100, "tokens": 10_000}, "pack": {},
-                              "score": {"chunk_tokens": 4096, "adapts": False, "context": 512, "world": 1}, "witness": {}}[stage]
-    whole = {"stage": stage, "outcome": outcome, "started_at": "2026-05-01T00:00:00+00:00", "setup_seconds": 3.0,
-             "seconds": 20.0, "wall_seconds": 24.0, "facts": facts, "claims": claims, "host": HOST}
+        "train": {"checkpoint_bytes": 1000},
+        "pack": {"artifact_bytes": 5_000_000, "artifact_sha256": "ef" * 32},
+        "score": {
+            "bpb": 2.1,
+            "nats_per_token": 3.5,
+            "scored_tokens": 99_999,
+            "scored_bytes": 240_000,
+            "ledger_sha256": "ab" * 32,
+            "borders": [boundary(4096)],
+        },
+        "witness": {},
+    }[stage]
+    claims: dict[str, Any] = {
+        "train": {"steps": 100, "tokens": 10_000},
+        "pack": {},
+        "score": {"chunk_tokens": 4096, "adapts": False, "context": 512, "world": 1},
+        "witness": {},
+    }[stage]
+    whole = {
+        "stage": stage,
+        "outcome": outcome,
+        "started_at": "2026-05-01T00:00:00+00:00",
+        "setup_seconds": 3.0,
+        "seconds": 20.0,
+        "wall_seconds": 24.0,
+        "facts": facts,
+        "claims": claims,
+        "host": HOST,
+    }
     if outcome != "done":
         whole |= {"seconds": None, "facts": {}, "claims": {}}
     return Attempt.model_validate(whole | changes)
 
 
-def boundary(position: int, before: float = 3.0, after: float = 3.0, logsumexp: float = 1e-6) -> dict[str, float]:
+def boundary(
+    position: int, before: float = 3.0, after: float = 3.0, logsumexp: float = 1e-6
+) -> dict[str, float]:
     return {"position": position, "before_nats": before, "after_nats": after, "logsumexp": logsumexp}
 
 
@@ -57,14 +99,28 @@ def record(seed: int, *, bpb: float = 2.1, artifact_bytes: int = 5_000_000, **sc
     return SeedRecord(seed=seed, attempts=done)
 
 
-def certified(seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: bool = False, **score: Any) -> SeedRecord:
-    """The same seed with a real certificate of made-up answers: claims that lie `gain_nats` below the witness's numbers."""
+def certified(
+    seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: bool = False, **score: Any
+) -> SeedRecord:
+    """The same seed with a real certificate of made-up answers: claims that lie `gain_nats` below the
+    witness's numbers."""
     text = scored_text()
     plan = sampling.draw(SEED, text, probes)
-    heard = responses(plan, np.where(np.arange(len(text.nats_T)) > 0, text.nats_T.astype(float) + gain_nats, 0.0))
+    heard = responses(
+        plan, np.where(np.arange(len(text.nats_T)) > 0, text.nats_T.astype(float) + gain_nats, 0.0)
+    )
     made = certify(text, plan, heard, heard).public()
-    facts = {"certificate": {**made, "seed": SEED.hex(), "times_begun": 1, "looks": [{}], "between": "", "lanes": None},
-             "unasked": None}
+    facts = {
+        "certificate": {
+            **made,
+            "seed": SEED.hex(),
+            "times_begun": 1,
+            "looks": [{}],
+            "between": "",
+            "lanes": None,
+        },
+        "unasked": None,
+    }
     if silent:
         facts = {"certificate": None, "unasked": "the witness could not be asked: it left"}
     done = record(seed, **score)
@@ -72,21 +128,32 @@ def certified(seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: boo
     return done
 
 
-def broken(seed: int, stage: StageName, outcome: Outcome, rule: str | None = None,
-           message: str = "it broke") -> SeedRecord:
+def broken(
+    seed: int, stage: StageName, outcome: Outcome, rule: str | None = None, message: str = "it broke"
+) -> SeedRecord:
     """A seed whose last attempt ended badly in `stage`."""
     before: list[StageName] = ["train", "pack", "score"]
-    good = [attempt(name) for name in before[:before.index(stage)]]
+    good = [attempt(name) for name in before[: before.index(stage)]]
     return SeedRecord(seed=seed, attempts=[*good, attempt(stage, outcome, rule=rule, message=message)])
 
 
 def evidence(*seeds: SeedRecord, **changes: Any) -> Evidence:
     """Clean evidence of an isolated pocket run."""
     whole: dict[str, Any] = {
-        "manifest": manifest(), "profile": "pocket", "limits": PROFILES[changes.get("profile", "pocket")],
+        "manifest": manifest(),
+        "profile": "pocket",
+        "limits": PROFILES[changes.get("profile", "pocket")],
         "seeds": list(seeds) or [record(seed, bpb=2.1 + index / 100) for index, seed in enumerate(SEEDS)],
-        "code_bytes": 60_000, "config_bytes": 1_000, "dataset": "pocket", "dataset_sha256": "cd" * 32,
-        "runner": "docker", "isolated": True, "isolation": "container: no network", "image": DIGEST, "image_lock": DIGEST}
+        "code_bytes": 60_000,
+        "config_bytes": 1_000,
+        "dataset": "pocket",
+        "dataset_sha256": "cd" * 32,
+        "runner": "docker",
+        "isolated": True,
+        "isolation": "container: no network",
+        "image": DIGEST,
+        "image_lock": DIGEST,
+    }
     return Evidence(**(whole | changes))
 
 

@@ -1,4 +1,5 @@
-"""A line chart as SVG text: the figures of docs/certificate.md. A logarithmic x, labels at the lines' ends."""
+"""A line chart as SVG text: the figures of docs/certificate.md. A logarithmic x, labels at the lines'
+ends."""
 
 from __future__ import annotations
 
@@ -7,13 +8,28 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 440, 52, 300, 40, 46
-COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4ea3", "#b8860b", "#008b8b", "#a0522d", "#696969", "#d81b60", "#2f4f4f",
-           "#6b8e23", "#483d8b", "#e08214", "#7f3b08", "#35978f")
+COLOURS = (
+    "#1b6ca8",
+    "#c8553d",
+    "#3a7d44",
+    "#7b4ea3",
+    "#b8860b",
+    "#008b8b",
+    "#a0522d",
+    "#696969",
+    "#d81b60",
+    "#2f4f4f",
+    "#6b8e23",
+    "#483d8b",
+    "#e08214",
+    "#7f3b08",
+    "#35978f",
+)
 
 
 class Series(NamedTuple):
     name: str
-    points: list[tuple[float, float]]   # x > 0
+    points: list[tuple[float, float]]  # x > 0
 
 
 def chart(title: str, x_label: str, series: list[Series]) -> str:
@@ -24,28 +40,39 @@ def chart(title: str, x_label: str, series: list[Series]) -> str:
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return LEFT + (math.log2(x) - low) / ((high - low) or 1) * (right - LEFT), bottom - y / top * (bottom - TOP)
+        return LEFT + (math.log2(x) - low) / ((high - low) or 1) * (right - LEFT), bottom - y / top * (
+            bottom - TOP
+        )
 
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="12" '
-             'font-family="sans-serif">',
-             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-             f'<text x="{LEFT}" y="20" font-size="14">{escape(title)}</text>']
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="12" '
+        'font-family="sans-serif">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<text x="{LEFT}" y="20" font-size="14">{escape(title)}</text>',
+    ]
     for step in range(5):
         x0, y = place(every_x[0], top * step / 4)
-        parts.append(f'<line x1="{x0}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-                     f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{top * step / 4:g}</text>')
+        parts.append(
+            f'<line x1="{x0}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{top * step / 4:g}</text>'
+        )
     for value in every_x:
         x, _ = place(value, 0)
         parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:,g}</text>')
-    parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(
+        f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'
+    )
     labels = _spread([place(*line.points[-1])[1] for line in series], 15.0, TOP, bottom)
     for i, line in enumerate(series):
         colour = COLOURS[i % len(COLOURS)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line.points))
         end = place(*line.points[-1])
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
-                     f'<line x1="{end[0]:.1f}" y1="{end[1]:.1f}" x2="{right + 12}" y2="{labels[i]:.1f}" stroke="{colour}"/>'
-                     f'<text x="{right + 16}" y="{labels[i] + 4:.1f}" fill="{colour}">{escape(line.name)}</text>')
+        parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            f'<line x1="{end[0]:.1f}" y1="{end[1]:.1f}" x2="{right + 12}" y2="{labels[i]:.1f}" '
+            f'stroke="{colour}"/>'
+            f'<text x="{right + 16}" y="{labels[i] + 4:.1f}" fill="{colour}">{escape(line.name)}</text>'
+        )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

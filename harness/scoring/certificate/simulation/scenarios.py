@@ -1,8 +1,9 @@
-"""Made-up programs on real numbers, for the simulations: what a scorer claims and what two witnesses would answer.
+"""Made-up programs on real numbers, for the simulations: what a scorer claims and what two witnesses would
+answer.
 
-A world takes the honest nats of a text and returns (claims_T, first_T, second_T); an infinite answer is a refusal. The
-honest ones differ from themselves by noise alone, the others gain by means that a strict predictor does not have.
-"""
+A world takes the honest nats of a text and returns (claims_T, first_T, second_T); an infinite answer is a
+refusal. The honest ones differ from themselves by noise alone, the others gain by means that a strict
+predictor does not have."""
 
 from __future__ import annotations
 
@@ -27,27 +28,38 @@ class Scenario(NamedTuple):
     adapts: bool = False
 
 
-def _independent(noise: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
+def _independent(
+    noise: Callable[[Rng, Floats], Floats],
+) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
     """Scorer and witnesses each with noise of their own."""
+
     def make(rng: Rng, scored: ReportedScore, _: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         first, second, third = (np.maximum(base_T + noise(rng, base_T), 0) for _ in range(3))
         return first, second, third
+
     return make
 
 
-def _scorer_only(noise: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
+def _scorer_only(
+    noise: Callable[[Rng, Floats], Floats],
+) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
     """Two witnesses on one kernel agree exactly; the scorer ran in another shape."""
+
     def make(rng: Rng, scored: ReportedScore, _: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         return np.maximum(base_T + noise(rng, base_T), 0), base_T, base_T
+
     return make
 
 
-def _witness_only(noise: Callable[[Rng, Floats], Floats]) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
+def _witness_only(
+    noise: Callable[[Rng, Floats], Floats],
+) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
     def make(rng: Rng, scored: ReportedScore, _: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         return base_T, np.maximum(base_T + noise(rng, base_T), 0), np.maximum(base_T + noise(rng, base_T), 0)
+
     return make
 
 
@@ -80,21 +92,23 @@ def _dropout(rng: Rng, base_T: Floats) -> Floats:
 def _by_chunk(rng: Rng, base_T: Floats) -> Floats:
     """Adaptation that went another way: a shift that the whole chunk shares, and some for each token."""
     shift_C = rng.normal(0, 0.003, len(base_T) // CHUNK_TOKENS + 1)
-    return np.repeat(shift_C, CHUNK_TOKENS)[:len(base_T)] + rng.normal(0, 0.0125, len(base_T))
+    return np.repeat(shift_C, CHUNK_TOKENS)[: len(base_T)] + rng.normal(0, 0.0125, len(base_T))
 
 
 def _drift(step: float) -> Callable[[Rng, Floats], Floats]:
     """The same, wandering from chunk to chunk by `step` nats instead of returning."""
+
     def drift(rng: Rng, base_T: Floats) -> Floats:
         walk_C = rng.normal(0, step, len(base_T) // CHUNK_TOKENS + 1).cumsum()
-        return np.repeat(walk_C, CHUNK_TOKENS)[:len(base_T)] + rng.normal(0, 0.0125, len(base_T))
+        return np.repeat(walk_C, CHUNK_TOKENS)[: len(base_T)] + rng.normal(0, 0.0125, len(base_T))
+
     return drift
 
 
 def _by_batch(rng: Rng, base_T: Floats) -> Floats:
     """Another batch size: noise that runs of 64 tokens share."""
     shift_B = rng.normal(0, 0.005, len(base_T) // 64 + 1)
-    return np.repeat(shift_B, 64)[:len(base_T)] + rng.normal(0, 0.02, len(base_T))
+    return np.repeat(shift_B, 64)[: len(base_T)] + rng.normal(0, 0.02, len(base_T))
 
 
 HONEST = (
@@ -117,7 +131,7 @@ def _regressing(rng: Rng, base_T: Floats) -> Floats:
     shift_C = rng.normal(0, 1e-3, len(base_T) // CHUNK_TOKENS + 1)
     for i in range(1, len(shift_C)):
         shift_C[i] += 0.9 * shift_C[i - 1]
-    return np.repeat(shift_C, CHUNK_TOKENS)[:len(base_T)] + rng.normal(0, 0.0125, len(base_T))
+    return np.repeat(shift_C, CHUNK_TOKENS)[: len(base_T)] + rng.normal(0, 0.0125, len(base_T))
 
 
 def _skewed(rng: Rng, base_T: Floats) -> Floats:
@@ -142,17 +156,20 @@ HELD_OUT = (
     Scenario("skewed, scorer only, witnesses agree", _scorer_only(_skewed)),
     Scenario("seldom cheaper, scorer only, witnesses agree", _scorer_only(_skewed_the_other_way)),
 )
-"""Honest programs on which no test was tuned, until they were accused; all but the first two break symmetry or independence."""
+"""Honest programs on which no test was tuned, until they were accused; all but the first two break symmetry
+or independence."""
 
 
-def _cheat(change: Callable[[Rng, ReportedScore, Floats, int], Floats], noise: float = 1e-6
-           ) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
+def _cheat(
+    change: Callable[[Rng, ReportedScore, Floats, int], Floats], noise: float = 1e-6
+) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
     def make(rng: Rng, scored: ReportedScore, n_probes: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         noisy = [np.maximum(base_T + rng.normal(0, noise, len(base_T)), 0) for _ in range(3)]
         claims_T = np.maximum(change(rng, scored, noisy[0], n_probes), 0)
         claims_T[::CHUNK_TOKENS] = noisy[0][::CHUNK_TOKENS]  # these were given blind
         return claims_T, noisy[1], noisy[2]
+
     return make
 
 
@@ -172,7 +189,9 @@ def _some_of_dearest(rng: Rng, base_T: Floats, expected: float) -> npt.NDArray[n
 
 
 def _gamble(expected_hits: float) -> Callable[[Rng, ReportedScore, int], tuple[Floats, Floats, Floats]]:
-    """The dearest gamble against the bound: claim 0 where the coins fall `expected_hits` times on average, refuse there."""
+    """The dearest gamble against the bound: claim 0 where the coins fall `expected_hits` times on average,
+    refuse there."""
+
     def make(rng: Rng, scored: ReportedScore, n_probes: int) -> tuple[Floats, Floats, Floats]:
         base_T = scored.nats_T.astype(np.float64)
         order = rng.permutation(len(base_T) - 1) + 1
@@ -185,6 +204,7 @@ def _gamble(expected_hits: float) -> Callable[[Rng, ReportedScore, int], tuple[F
             count = max(1, round(count * expected_hits / max(float(chosen.pi_T[order[:count]].sum()), 1e-9)))
         refused_T = np.where(claims_T < base_T, np.inf, base_T)
         return claims_T, refused_T, refused_T
+
     return make
 
 
@@ -198,20 +218,39 @@ CHEATS = (
     Scenario("shift of 0.004 nats", _cheat(lambda rng, s, c, n: c - 0.004)),
     Scenario("the same in noise of 0.0125", _cheat(lambda rng, s, c, n: c - 0.004, noise=0.0125)),
     Scenario("shift of 0.001 nats", _cheat(lambda rng, s, c, n: c - 0.001)),
-    Scenario("half the nats, last 20 % of the text",
-          _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) > 0.8 * len(c), 0.5 * c, c))),
-    Scenario("peek down to the judge's price, dearest 5 %", _cheat(
-        lambda rng, s, c, n: np.where(_dearest(c, 0.05), np.minimum(c, -np.log(s.reference_T)), c))),
-    Scenario("one document in 50", _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) // 1000 % 50 == 7, 0.5 * c, c))),
+    Scenario(
+        "half the nats, last 20 % of the text",
+        _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) > 0.8 * len(c), 0.5 * c, c)),
+    ),
+    Scenario(
+        "peek down to the judge's price, dearest 5 %",
+        _cheat(lambda rng, s, c, n: np.where(_dearest(c, 0.05), np.minimum(c, -np.log(s.reference_T)), c)),
+    ),
+    Scenario(
+        "one document in 50",
+        _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) // 1000 % 50 == 7, 0.5 * c, c)),
+    ),
     Scenario("adapting: shift of 0.004 nats", _cheat(lambda rng, s, c, n: c - 0.004), adapts=True),
-    Scenario("adapting: the same in noise of 0.0125", _cheat(lambda rng, s, c, n: c - 0.004, noise=0.0125), adapts=True),
-    Scenario("adapting: peek at 1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.01)), adapts=True),
+    Scenario(
+        "adapting: the same in noise of 0.0125",
+        _cheat(lambda rng, s, c, n: c - 0.004, noise=0.0125),
+        adapts=True,
+    ),
+    Scenario(
+        "adapting: peek at 1 %",
+        _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.01)),
+        adapts=True,
+    ),
 )
 
 
 def gambles(hits: float) -> tuple[Scenario, Scenario]:
-    """Programs that bet on not being asked: so few gains that a uniform draw would meet `hits` of them, or exactly this
-    one that many, and nothing to lose where it is met."""
-    return (Scenario("peek among the dearest 1 %",
-                  _cheat(lambda rng, s, c, n: _peek(rng, c, _some_of_dearest(rng, c, hits * len(c) / n)))),
-            Scenario("claim 0 and refuse", _gamble(hits)))
+    """Programs that bet on not being asked: so few gains that a uniform draw would meet `hits` of them, or
+    exactly this one that many, and nothing to lose where it is met."""
+    return (
+        Scenario(
+            "peek among the dearest 1 %",
+            _cheat(lambda rng, s, c, n: _peek(rng, c, _some_of_dearest(rng, c, hits * len(c) / n))),
+        ),
+        Scenario("claim 0 and refuse", _gamble(hits)),
+    )

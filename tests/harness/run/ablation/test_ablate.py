@@ -1,7 +1,8 @@
-"""Ablations of a made-up contestant whose numbers are known in advance: what is measured, reused, resumed and told.
+"""Ablations of a made-up contestant whose numbers are known in advance: what is measured, reused, resumed and
+told.
 
-Its recipe is JSON: nats that a technique of each stage takes off every token. Weights, artifact and scores carry them.
-"""
+Its recipe is JSON: nats that a technique of each stage takes off every token. Weights, artifact and scores
+carry them."""
 
 from __future__ import annotations
 
@@ -114,11 +115,28 @@ class Bench(World):
         super().__init__(folder, dataset, "[1, 2]", CONTESTANT)
         (self.submission / "config.yaml").write_text(json.dumps(recipe))
 
-    def ablate(self, seeds: tuple[int, ...] = (1, 2), steps: int | None = 3, only: tuple[str, ...] = (),
-               val_tokens: int | None = None) -> dict[str, Any]:
+    def ablate(
+        self,
+        seeds: tuple[int, ...] = (1, 2),
+        steps: int | None = 3,
+        only: tuple[str, ...] = (),
+        val_tokens: int | None = None,
+    ) -> dict[str, Any]:
         with ProgressDisplay() as progress:
-            return command_ablate.ablate(self.submission, "pocket", seeds, steps, only, val_tokens, self.dataset.folder,
-                                         "local", self.folder / "runs", "pgolf ablate", progress, self.package)
+            return command_ablate.ablate(
+                self.submission,
+                "pocket",
+                seeds,
+                steps,
+                only,
+                val_tokens,
+                self.dataset.folder,
+                "local",
+                self.folder / "runs",
+                "pgolf ablate",
+                progress,
+                self.package,
+            )
 
     def count(self, stage: str) -> int:
         path = Path(f"{self.gate}{stage}-count")
@@ -141,8 +159,9 @@ def row(table: dict[str, Any], name: str) -> dict[str, Any]:
     return next(each for each in table["rows"] if each["variant"] == name)
 
 
-def test_each_technique_is_worth_what_it_takes_off_every_token_and_a_failing_variant_says_so(bench: Bench,
-                                                                                             tiny: Dataset) -> None:
+def test_each_technique_is_worth_what_it_takes_off_every_token_and_a_failing_variant_says_so(
+    bench: Bench, tiny: Dataset
+) -> None:
     table = bench.ablate()
     assert [each["variant"] for each in table["rows"]] == ["base", *(f"without {name}" for name in STAGES)]
     start, one = math.log(VOCABULARY), bpb(tiny, 1.0)
@@ -157,7 +176,9 @@ def test_each_technique_is_worth_what_it_takes_off_every_token_and_a_failing_var
         assert found["bytes"] == {"mean": 0.0, "ci95": [0.0, 0.0], "n": 2}
         low, high = found["after"]["ci95"]
         assert high - low < 1e-5, "seeds differ, but not paired"
-    assert row(table, "without wide")["values"]["ratio"]["mean"] == pytest.approx(2 * 900 / 500), "its own parameters"
+    assert row(table, "without wide")["values"]["ratio"]["mean"] == pytest.approx(2 * 900 / 500), (
+        "its own parameters"
+    )
     assert row(table, "without grid")["values"]["step_seconds"] is None, "it was not trained"
     broken = row(table, "without sound")
     assert (broken["scored"], [each["stage"] for each in broken["failed"]]) == ([], ["score", "score"])
@@ -185,8 +206,11 @@ def test_a_finished_ablation_is_not_measured_again_and_can_be_extended(bench: Be
 
 
 def test_another_recipe_other_steps_or_other_tokens_are_another_ablation(bench: Bench) -> None:
-    folders = {bench.ablate(only=("grid",), seeds=(1,))["run_dir"], bench.ablate(only=("grid",), seeds=(1,), steps=4)["run_dir"],
-               bench.ablate(only=("grid",), seeds=(1,), val_tokens=100)["run_dir"]}
+    folders = {
+        bench.ablate(only=("grid",), seeds=(1,))["run_dir"],
+        bench.ablate(only=("grid",), seeds=(1,), steps=4)["run_dir"],
+        bench.ablate(only=("grid",), seeds=(1,), val_tokens=100)["run_dir"],
+    }
     (bench.submission / "config.yaml").write_text(json.dumps(RECIPE | {"wide": 0.4}))
     folders.add(bench.ablate(only=("grid",), seeds=(1,))["run_dir"])
     assert len(folders) == 4
@@ -198,7 +222,9 @@ def test_one_seed_has_no_interval(bench: Bench) -> None:
     assert row(table, "without grid")["differences"]["gap"]["ci95"] is None
 
 
-def test_only_the_first_tokens_are_scored_where_so_asked_and_the_table_says_so(bench: Bench, tiny: Dataset) -> None:
+def test_only_the_first_tokens_are_scored_where_so_asked_and_the_table_says_so(
+    bench: Bench, tiny: Dataset
+) -> None:
     table = bench.ablate(seeds=(1,), only=("grid",), val_tokens=100)
     nats = math.log(VOCABULARY) - 0.3 - 0.2 - 0.1 + 0.05 + 0.01
     assert row(table, "base")["values"]["after"]["mean"] == pytest.approx(bpb(tiny, nats, 100), abs=1e-6)
@@ -217,7 +243,11 @@ def test_without_steps_as_many_are_made_as_the_clock_allows_counted_once(bench: 
 def test_variants_of_a_base_that_failed_say_so_and_the_others_go_on(bench: Bench) -> None:
     Path(f"{bench.gate}crash").touch()
     table = bench.ablate(only=("grid", "wide"))
-    assert [row(table, name)["scored"] for name in ("base", "without wide", "without grid")] == [[1], [1, 2], [1]]
+    assert [row(table, name)["scored"] for name in ("base", "without wide", "without grid")] == [
+        [1],
+        [1, 2],
+        [1],
+    ]
     assert "the base's training of this seed failed" in row(table, "without grid")["failed"][0]["message"]
     assert row(table, "without wide")["differences"]["after"]["n"] == 1, "paired where both are"
     assert table["exit_code"] == 1
@@ -231,7 +261,9 @@ def await_file(path: Path, process: subprocess.Popen[str], size: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
-def test_an_interrupted_ablation_goes_on_without_doing_finished_pairs_again(bench: Bench, number: signal.Signals) -> None:
+def test_an_interrupted_ablation_goes_on_without_doing_finished_pairs_again(
+    bench: Bench, number: signal.Signals
+) -> None:
     hang = Path(f"{bench.gate}hang")
     hang.touch()
     process = bench.start("ablate")
@@ -251,7 +283,9 @@ def test_an_interrupted_ablation_goes_on_without_doing_finished_pairs_again(benc
     assert row(table, "without wide")["scored"] == [1, 2]
 
 
-def test_a_machine_that_fails_ends_the_ablation_which_then_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_fails_ends_the_ablation_which_then_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start, calls = LocalRunner.start, itertools.count()
 
     def failing(self: LocalRunner, spec: StageSpec) -> LocalStage:
@@ -294,7 +328,9 @@ def test_a_result_of_another_pair_a_lost_checkpoint_and_a_changed_study_are_refu
         bench.ablate(seeds=(1,))
 
 
-def test_a_recipe_that_cannot_be_read_costs_no_training_and_tells_the_contestants_last_words(bench: Bench) -> None:
+def test_a_recipe_that_cannot_be_read_costs_no_training_and_tells_the_contestants_last_words(
+    bench: Bench,
+) -> None:
     (bench.submission / "config.yaml").write_text(json.dumps(RECIPE | {"typo": 1}))
     with pytest.raises(UsageError) as caught:
         bench.ablate()
@@ -302,26 +338,48 @@ def test_a_recipe_that_cannot_be_read_costs_no_training_and_tells_the_contestant
     assert bench.count("train") == 0
 
 
-@pytest.mark.parametrize(("options", "says"), [
-    ({"steps": 0}, "--steps 0"), ({"val_tokens": 1}, "--val-tokens 1: from 2"), ({"val_tokens": 10**9}, "that dataset tiny has"),
-    ({"seeds": (-1,)}, "--seeds -1"), ({"only": ("gird",)}, "no variant 'gird'")])
-def test_numbers_and_names_that_make_no_sense_are_refused_before_anything_is_trained(bench: Bench, options: dict[str, Any],
-                                                                                    says: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"steps": 0}, "--steps 0"),
+        ({"val_tokens": 1}, "--val-tokens 1: from 2"),
+        ({"val_tokens": 10**9}, "that dataset tiny has"),
+        ({"seeds": (-1,)}, "--seeds -1"),
+        ({"only": ("gird",)}, "no variant 'gird'"),
+    ],
+)
+def test_numbers_and_names_that_make_no_sense_are_refused_before_anything_is_trained(
+    bench: Bench, options: dict[str, Any], says: str
+) -> None:
     with pytest.raises(UsageError, match=says):
         bench.ablate(**options)
     assert bench.count("train") == 0
 
 
 def test_a_variant_may_not_pass_for_the_base() -> None:
-    described = Description.model_validate({"op": "description", "parameters": 1, "techniques": [], "estimated_bytes": 1,
-                                            "variants": [{"name": "base", "config": ""}]})
+    described = Description.model_validate(
+        {
+            "op": "description",
+            "parameters": 1,
+            "techniques": [],
+            "estimated_bytes": 1,
+            "variants": [{"name": "base", "config": ""}],
+        }
+    )
     with pytest.raises(UsageError, match="a variant is named 'base'"):
         arms_of(b"", described, [])
 
 
 def test_names_that_differ_only_in_signs_have_folders_of_their_own() -> None:
-    described = Description.model_validate({"op": "description", "parameters": 1, "techniques": [], "estimated_bytes": 1,
-                                            "variants": [{"name": name, "config": ""} for name in ("a/b", "a-b", "../..")]})
+    described = Description.model_validate(
+        {
+            "op": "description",
+            "parameters": 1,
+            "techniques": [],
+            "estimated_bytes": 1,
+            "variants": [{"name": name, "config": ""} for name in ("a/b", "a-b", "../..")],
+        }
+    )
     slugs = [arm.slug for arm in arms_of(b"", described, [])]
     assert len(set(slugs)) == 4
     assert not [slug for slug in slugs if "/" in slug or slug.startswith(".")]

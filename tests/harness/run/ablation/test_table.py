@@ -24,9 +24,19 @@ SEEDS = (1, 2, 3)
 
 
 def result(arm: Arm, seed: int, bpb: float | None = 2.0, **changes: Any) -> PairResult:
-    whole = {"variant": arm.name, "seed": seed, "steps": 100, "changes": arm.changes, "bpb": bpb, "unquantised_bpb": 1.9,
-             "artifact_bytes": 1000, "counted_bytes": 1500, "parameters": 2000, "scored_tokens": 10,
-             "train_seconds": 50.0 if arm.changes == "train" else None}
+    whole = {
+        "variant": arm.name,
+        "seed": seed,
+        "steps": 100,
+        "changes": arm.changes,
+        "bpb": bpb,
+        "unquantised_bpb": 1.9,
+        "artifact_bytes": 1000,
+        "counted_bytes": 1500,
+        "parameters": 2000,
+        "scored_tokens": 10,
+        "train_seconds": 50.0 if arm.changes == "train" else None,
+    }
     return PairResult.model_validate(whole | changes)
 
 
@@ -38,11 +48,20 @@ def failed(arm: Arm, seed: int, message: str = "token 0: expected a finite numbe
     return result(arm, seed, None, outcome="failed", stage="score", message=message)
 
 
-# --- arithmetic ------------------------------------------------------------------------------------------------------
+# --- arithmetic
+# ------------------------------------------------------------------------------------------------------
+
 
 def test_the_columns_of_one_result() -> None:
     found = values(result(ARMS[0], 1))
-    assert found == {"before": 1.9, "after": 2.0, "gap": pytest.approx(0.1), "bytes": 1000, "ratio": 4.0, "step_seconds": 0.5}
+    assert found == {
+        "before": 1.9,
+        "after": 2.0,
+        "gap": pytest.approx(0.1),
+        "bytes": 1000,
+        "ratio": 4.0,
+        "step_seconds": 0.5,
+    }
     reused = values(result(GRID, 1, unquantised_bpb=None))
     assert (reused["gap"], reused["step_seconds"]) == (None, None)
     assert set(values(PairResult(variant="x", seed=1, steps=1, changes="train")).values()) == {None}
@@ -60,13 +79,15 @@ def test_the_interval_is_students() -> None:
     found = interval([1.0, 2.0, 3.0])
     assert found is not None
     assert (found["mean"], found["n"]) == (2.0, 3)
-    assert found["ci95"] == pytest.approx([2.0 - 4.302653 / 3 ** 0.5, 2.0 + 4.302653 / 3 ** 0.5], abs=1e-6)
+    assert found["ci95"] == pytest.approx([2.0 - 4.302653 / 3**0.5, 2.0 + 4.302653 / 3**0.5], abs=1e-6)
     assert interval([1.0]) == {"mean": 1.0, "ci95": None, "n": 1}
     assert interval([]) is None
 
 
 def test_every_arm_has_a_row_that_tells_what_failed_what_is_unfinished_and_what_is_too_large() -> None:
-    known = by_pair(*(result(ARMS[0], seed) for seed in SEEDS), result(WIDE, 1, counted_bytes=2001), failed(WIDE, 2))
+    known = by_pair(
+        *(result(ARMS[0], seed) for seed in SEEDS), result(WIDE, 1, counted_bytes=2001), failed(WIDE, 2)
+    )
     base, wide, grid = rows(ARMS, SEEDS, known, cap=2000)
     assert (base["differences"], base["changes"], base["scored"]) == (None, None, [1, 2, 3])
     assert (wide["scored"], wide["unfinished"], wide["over_cap"]) == ([1], [3], [1])
@@ -79,21 +100,50 @@ def test_the_time_left_is_what_pairs_of_the_same_kind_took() -> None:
     done = [result(ARMS[0], 1, wall_seconds=60.0), result(ARMS[0], 2, wall_seconds=80.0)]
     assert remaining([], [Pair(WIDE, 1)]) == ""
     assert remaining(done, [Pair(WIDE, 1), Pair(WIDE, 2)]) == ", 2 min left"
-    assert remaining([*done, result(GRID, 1, wall_seconds=5.0)], [Pair(GRID, 2), Pair(GRID, 3)]) == ", 10 s left"
+    assert (
+        remaining([*done, result(GRID, 1, wall_seconds=5.0)], [Pair(GRID, 2), Pair(GRID, 3)]) == ", 10 s left"
+    )
 
 
-# --- report ----------------------------------------------------------------------------------------------------------
+# --- report
+# ----------------------------------------------------------------------------------------------------------
 
-def ablation(name: str = "without wide", message: str = "token 0: expected a finite number") -> dict[str, Any]:
+
+def ablation(
+    name: str = "without wide", message: str = "token 0: expected a finite number"
+) -> dict[str, Any]:
     wide = Arm(name, b"", b"", "train")
     arms = [ARMS[0], wide, GRID]
-    known = by_pair(*(result(ARMS[0], seed, 2.0 + seed / 100) for seed in SEEDS),
-                    *(result(wide, seed, 2.1 + seed / 90) for seed in (1, 2)), failed(wide, 3, message))
-    return {"schema": 1, "submission": "my-idea", "profile": "pocket", "command": f"pgolf ablate {name}", "runner": "local",
-            "isolation": "none", "image": None, "host": HOST, "dataset": {"name": "pocket", "sha256": "ab" * 32},
-            "code_sha256": "cd" * 32, "config_sha256": "ef" * 32, "steps": 100, "steps_from": "as asked", "seeds": list(SEEDS),
-            "val_tokens": None, "scored_tokens": None, "clocks": 10, "cap": 16_000_000, "ratio_is": "a ratio",
-            "step_is": "seconds", "load": None, "stopped": None, "rows": rows(arms, SEEDS, known, 16_000_000)}
+    known = by_pair(
+        *(result(ARMS[0], seed, 2.0 + seed / 100) for seed in SEEDS),
+        *(result(wide, seed, 2.1 + seed / 90) for seed in (1, 2)),
+        failed(wide, 3, message),
+    )
+    return {
+        "schema": 1,
+        "submission": "my-idea",
+        "profile": "pocket",
+        "command": f"pgolf ablate {name}",
+        "runner": "local",
+        "isolation": "none",
+        "image": None,
+        "host": HOST,
+        "dataset": {"name": "pocket", "sha256": "ab" * 32},
+        "code_sha256": "cd" * 32,
+        "config_sha256": "ef" * 32,
+        "steps": 100,
+        "steps_from": "as asked",
+        "seeds": list(SEEDS),
+        "val_tokens": None,
+        "scored_tokens": None,
+        "clocks": 10,
+        "cap": 16_000_000,
+        "ratio_is": "a ratio",
+        "step_is": "seconds",
+        "load": None,
+        "stopped": None,
+        "rows": rows(arms, SEEDS, known, 16_000_000),
+    }
 
 
 def shown(table: dict[str, Any]) -> str:
@@ -105,8 +155,17 @@ def shown(table: dict[str, Any]) -> str:
 def test_every_row_every_failure_and_what_the_ratio_is_are_in_every_form() -> None:
     table = ablation()
     for text in (report.markdown(table), Page(report.page(table)).words, shown(table)):
-        for part in ("base", "without wide", "without grid", "2/3", "0/3", "expected a finite number", "a ratio",
-                     "seeds 1, 2, 3 are unfinished", "100 steps each (as asked)"):
+        for part in (
+            "base",
+            "without wide",
+            "without grid",
+            "2/3",
+            "0/3",
+            "expected a finite number",
+            "a ratio",
+            "seeds 1, 2, 3 are unfinished",
+            "100 steps each (as asked)",
+        ):
             assert part in text, part
         assert "None" not in text
 
@@ -117,7 +176,10 @@ def test_names_and_messages_of_a_contestant_are_inert(poison: str) -> None:
     pages = Page(report.page(clean)), Page(report.page(dirty))
     assert pages[0].tags == pages[1].tags
     assert [name for name, _ in pages[0].attributes] == [name for name, _ in pages[1].attributes]
-    lines = [[re.sub(r"(?<!^)[^|\n].*", "", line) for line in report.markdown(each).splitlines()] for each in (clean, dirty)]
+    lines = [
+        [re.sub(r"(?<!^)[^|\n].*", "", line) for line in report.markdown(each).splitlines()]
+        for each in (clean, dirty)
+    ]
     assert lines[0] == lines[1], "as many lines, of the same kinds"
     assert all(letter.isprintable() or letter == "\n" for letter in shown(dirty) + report.markdown(dirty))
 

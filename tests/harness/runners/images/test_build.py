@@ -31,8 +31,11 @@ print(json.dumps(answer))
 
 
 def test_the_image_computes_as_nobody_without_network_and_holds_nothing_of_ours(
-        engine: docker.DockerClient, cpu_image: str) -> None:
-    said = engine.containers.run(cpu_image, ["python3", "-c", LOOK], network_mode="none", read_only=True, remove=True)
+    engine: docker.DockerClient, cpu_image: str
+) -> None:
+    said = engine.containers.run(
+        cpu_image, ["python3", "-c", LOOK], network_mode="none", read_only=True, remove=True
+    )
     answer = json.loads(said)
     assert answer["uid"] != 0
     assert answer["torch"].startswith("2.13.0+cpu")
@@ -42,9 +45,14 @@ def test_the_image_computes_as_nobody_without_network_and_holds_nothing_of_ours(
     assert answer["network"] != "open"
 
 
-def test_the_wheels_and_the_lock_are_not_left_in_the_image(engine: docker.DockerClient, cpu_image: str) -> None:
+def test_the_wheels_and_the_lock_are_not_left_in_the_image(
+    engine: docker.DockerClient, cpu_image: str
+) -> None:
     script = "find / -xdev \\( -name '*.whl' -o -name 'requirements.lock' -o -name '*.pyz' \\) 2>/dev/null; ls -A /tmp"
-    assert engine.containers.run(cpu_image, ["sh", "-c", script], network_mode="none", user="root", remove=True) == b""
+    assert (
+        engine.containers.run(cpu_image, ["sh", "-c", script], network_mode="none", user="root", remove=True)
+        == b""
+    )
 
 
 def test_the_image_verifies_against_its_lock(engine: docker.DockerClient, cpu_image: str) -> None:
@@ -53,9 +61,16 @@ def test_the_image_verifies_against_its_lock(engine: docker.DockerClient, cpu_im
     assert {"torch", "numpy", "sentencepiece", "zstandard", "pyyaml"} <= found.versions.keys()
 
 
-def test_an_image_is_found_by_its_lock_only(engine: docker.DockerClient, cpu_image: str, tmp_path: Path) -> None:
+def test_an_image_is_found_by_its_lock_only(
+    engine: docker.DockerClient, cpu_image: str, tmp_path: Path
+) -> None:
     (tmp_path / "images" / "cpu").mkdir(parents=True)
-    for name in ("Dockerfile", "images/cpu/pins.yaml", "images/cpu/requirements.lock", "images/cpu/requirements.in"):
+    for name in (
+        "Dockerfile",
+        "images/cpu/pins.yaml",
+        "images/cpu/requirements.lock",
+        "images/cpu/requirements.in",
+    ):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     assert build.find(engine, "cpu", tmp_path) == cpu_image
     with (tmp_path / "images/cpu/requirements.lock").open("a", encoding="utf-8") as file:
@@ -63,9 +78,15 @@ def test_an_image_is_found_by_its_lock_only(engine: docker.DockerClient, cpu_ima
     assert build.find(engine, "cpu", tmp_path) is None
 
 
-def test_another_image_under_the_lock_s_name_does_not_verify(engine: docker.DockerClient, cpu_image: str) -> None:
-    without = engine.containers.create(cpu_image, ["sh", "-c", "rm -r /usr/local/lib/python3*/*-packages/zstandard*"],
-                                       user="root", network_mode="none")
+def test_another_image_under_the_lock_s_name_does_not_verify(
+    engine: docker.DockerClient, cpu_image: str
+) -> None:
+    without = engine.containers.create(
+        cpu_image,
+        ["sh", "-c", "rm -r /usr/local/lib/python3*/*-packages/zstandard*"],
+        user="root",
+        network_mode="none",
+    )
     try:
         without.start()
         without.wait()
@@ -80,20 +101,30 @@ def test_another_image_under_the_lock_s_name_does_not_verify(engine: docker.Dock
         engine.images.remove(changed.id, force=True)
 
 
-def test_a_build_that_fails_leaves_no_image_behind(engine: docker.DockerClient, cpu_image: str, tmp_path: Path) -> None:
+def test_a_build_that_fails_leaves_no_image_behind(
+    engine: docker.DockerClient, cpu_image: str, tmp_path: Path
+) -> None:
     broken = tmp_path / "nothing-1.0-py3-none-any.whl"
     broken.write_bytes(b"not a wheel")
     lock, said = "0" * 64, list[str]()
     with pytest.raises(UsageError, match="could not be built"):
-        build._run_builder(engine, "cpu", lock, cpu_image, [broken],
-                           [Requirement("nothing", "1.0", "", frozenset([lock]))], said.append)
+        build._run_builder(
+            engine,
+            "cpu",
+            lock,
+            cpu_image,
+            [broken],
+            [Requirement("nothing", "1.0", "", frozenset([lock]))],
+            said.append,
+        )
     assert any(line.startswith("Step ") for line in said), "the builder's words are handed on"
     assert not engine.images.list(filters={"label": f"{build.LABEL}={lock}"})
     assert not engine.images.list(filters={"dangling": True, "label": "pgolf.stage=packages"})
 
 
 def test_a_base_without_python_and_without_apt_is_refused_with_the_command_to_make_one(
-        engine: docker.DockerClient, tmp_path: Path) -> None:
+    engine: docker.DockerClient, tmp_path: Path
+) -> None:
     path = tmp_path / "base.tar"
     with tarfile.open(path, "w") as tar:
         member = tarfile.TarInfo("etc/hostname")
@@ -102,7 +133,9 @@ def test_a_base_without_python_and_without_apt_is_refused_with_the_command_to_ma
     with pytest.raises(UsageError, match="no python3") as caught:
         rootfs.import_base(engine, path, print)
     assert "debootstrap --variant=minbase --include=python3 bookworm" in caught.value.hint
-    assert not engine.containers.list(all=True, filters={"label": "pgolf.purpose=image"}), "no container is left"
+    assert not engine.containers.list(all=True, filters={"label": "pgolf.purpose=image"}), (
+        "no container is left"
+    )
 
 
 def test_a_base_that_is_no_root_filesystem_is_refused(engine: docker.DockerClient, tmp_path: Path) -> None:

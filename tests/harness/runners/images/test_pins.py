@@ -1,4 +1,5 @@
-"""An image's lock: one hash over all that decides what the image is, and no guessing where a hash is unknown."""
+"""An image's lock: one hash over all that decides what the image is, and no guessing where a hash is
+unknown."""
 
 from __future__ import annotations
 
@@ -36,12 +37,15 @@ def test_the_two_images_have_different_locks() -> None:
     assert pins.lock_sha256("cpu") != pins.lock_sha256("cuda")
 
 
-@pytest.mark.parametrize(("file", "old", "new"), [
-    ("images/cpu/requirements.lock", "--hash=sha256:6746", "--hash=sha256:6747"),
-    ("images/cpu/pins.yaml", "sha256:5282", "sha256:5283"),
-    ("Dockerfile", "--require-hashes ", ""),
-    ("Dockerfile", "FROM runtime AS cpu", "FROM runtime AS cpu\nRUN true"),
-])
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("images/cpu/requirements.lock", "--hash=sha256:6746", "--hash=sha256:6747"),
+        ("images/cpu/pins.yaml", "sha256:5282", "sha256:5283"),
+        ("Dockerfile", "--require-hashes ", ""),
+        ("Dockerfile", "FROM runtime AS cpu", "FROM runtime AS cpu\nRUN true"),
+    ],
+)
 def test_any_change_that_matters_changes_the_hash(root: Path, file: str, old: str, new: str) -> None:
     edit(root / file, old, new)
     assert pins.lock_sha256("cpu", root) != pins.lock_sha256("cpu")
@@ -65,8 +69,16 @@ def test_an_unknown_image_is_named_with_those_that_exist() -> None:
         pins.lock_sha256("tpu")
 
 
-@pytest.mark.parametrize("line", ["numpy==2.4.6", "numpy>=2 --hash=sha256:" + "0" * 64, "numpy==2 --hash=md5:00",
-                                  "--index-url somewhere", "numpy==2 --hash=sha256:12"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "numpy==2.4.6",
+        "numpy>=2 --hash=sha256:" + "0" * 64,
+        "numpy==2 --hash=md5:00",
+        "--index-url somewhere",
+        "numpy==2 --hash=sha256:12",
+    ],
+)
 def test_a_lock_line_without_version_or_hash_is_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "requirements.lock"
     path.write_text(f"{line}\n", encoding="utf-8")

@@ -55,8 +55,15 @@ def test_all_missing_wheels_are_named_at_once_with_a_command(tmp_path: Path) -> 
     assert "--python-version 3.11" in caught.value.hint
 
 
-@pytest.mark.parametrize("tag", ["cp312-cp312-manylinux_2_28_x86_64", "cp311-cp311-manylinux_2_28_aarch64",
-                                 "cp311-cp311-manylinux_2_39_x86_64", "cp311-cp311-macosx_14_0_arm64"])
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "cp312-cp312-manylinux_2_28_x86_64",
+        "cp311-cp311-manylinux_2_28_aarch64",
+        "cp311-cp311-manylinux_2_39_x86_64",
+        "cp311-cp311-macosx_14_0_arm64",
+    ],
+)
 def test_a_wheel_for_another_machine_counts_as_missing(tmp_path: Path, tag: str) -> None:
     path = wheel(tmp_path, "wanted", tag=tag)
     with pytest.raises(UsageError, match=r"no wheel for Python 3\.11 on x86_64"):

@@ -13,15 +13,17 @@ VOCAB = 64
 
 
 def scored_text(n_tokens: int = 20_000, seed: int = 0, chunk_tokens: int = 256) -> ReportedScore:
-    """A text with structure to learn (a noisy walk over the vocabulary) and an honest, legal predictor's nats on it: the
-    judge's own n-gram of a longer context, a little sharpened by knowing the walk."""
+    """A text with structure to learn (a noisy walk over the vocabulary) and an honest, legal predictor's nats
+    on it: the judge's own n-gram of a longer context, a little sharpened by knowing the walk."""
     rng = np.random.default_rng(seed)
     steps = np.where(rng.random(n_tokens) < 0.6, 1, rng.integers(0, VOCAB, n_tokens))
     tokens_T = (steps.cumsum() % VOCAB).astype(np.uint16)
     p_T = 0.4 / VOCAB + 0.6 * (np.diff(tokens_T.astype(int), prepend=0) % VOCAB == 1)
     nats_T = -np.log(p_T).astype(np.float32)
     nats_T[0] = 0
-    return ReportedScore(tokens_T, nats_T, reference_model.probabilities(tokens_T, VOCAB), 2 * n_tokens, chunk_tokens)
+    return ReportedScore(
+        tokens_T, nats_T, reference_model.probabilities(tokens_T, VOCAB), 2 * n_tokens, chunk_tokens
+    )
 
 
 def responses(plan: SamplingPlan, nats_T: Floats) -> Responses:

@@ -18,8 +18,11 @@ from tests.harness.scoring.certificate.certificates import SEED, scored_text
 ALPHA = 0.2  # large, so that a bound that fails too often is seen to in a text of ten tokens
 
 
-def failure(scored: ReportedScore, n_probes: float, d_of: Callable[[tuple[bool, ...], float], float]) -> float:
-    """The exact probability that the bound is below the sum of d. d_of(coins so far, largest gain) -> d of the next token."""
+def failure(
+    scored: ReportedScore, n_probes: float, d_of: Callable[[tuple[bool, ...], float], float]
+) -> float:
+    """The exact probability that the bound is below the sum of d. d_of(coins so far, largest gain) -> d of
+    the next token."""
     chosen = design(scored, n_probes)  # type: ignore[arg-type]
     failed = 0.0
     for fallen in itertools.product((False, True), repeat=scored.n_scored):
@@ -32,20 +35,36 @@ def failure(scored: ReportedScore, n_probes: float, d_of: Callable[[tuple[bool, 
     return failed
 
 
-@given(shares=st.lists(st.floats(-1, 1), min_size=7, max_size=7), n_probes=st.sampled_from([1, 3, 6]), seed=st.integers(0, 5))
+@given(
+    shares=st.lists(st.floats(-1, 1), min_size=7, max_size=7),
+    n_probes=st.sampled_from([1, 3, 6]),
+    seed=st.integers(0, 5),
+)
 @settings(max_examples=25, deadline=None)
-def test_whatever_the_gains_the_bound_fails_no_oftener_than_it_says(shares: list[float], n_probes: int, seed: int) -> None:
-    assert failure(scored_text(8, seed), n_probes, lambda past, largest: shares[len(past)] * largest) <= ALPHA + 1e-9
+def test_whatever_the_gains_the_bound_fails_no_oftener_than_it_says(
+    shares: list[float], n_probes: int, seed: int
+) -> None:
+    assert (
+        failure(scored_text(8, seed), n_probes, lambda past, largest: shares[len(past)] * largest)
+        <= ALPHA + 1e-9
+    )
 
 
-@pytest.mark.parametrize("strategy", [
-    lambda past, largest: 0.0 if any(past) else largest,                # peeks until it has been asked
-    lambda past, largest: largest if any(past) else 0.0,                # only afterwards
-    lambda past, largest: largest if sum(past) % 2 else -3 * largest,   # answers far better than it claimed, and far worse
-    lambda past, largest: largest,                                      # refuses everything
-], ids=["until asked", "after", "to and fro", "refuses"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        lambda past, largest: 0.0 if any(past) else largest,  # peeks until it has been asked
+        lambda past, largest: largest if any(past) else 0.0,  # only afterwards
+        lambda past, largest: (
+            largest if sum(past) % 2 else -3 * largest
+        ),  # answers far better than it claimed, and far worse
+        lambda past, largest: largest,  # refuses everything
+    ],
+    ids=["until asked", "after", "to and fro", "refuses"],
+)
 def test_nor_for_a_witness_whose_answers_depend_on_what_it_was_asked_before(
-        strategy: Callable[[tuple[bool, ...], float], float]) -> None:
+    strategy: Callable[[tuple[bool, ...], float], float],
+) -> None:
     for n_probes in (1, 3, 6):
         assert failure(scored_text(9, 1), n_probes, strategy) <= ALPHA + 1e-9
 
@@ -64,8 +83,11 @@ def test_over_all_the_coins_the_product_is_on_average_what_the_proof_says() -> N
     assert average == pytest.approx(math.prod(1 - theta * d_T[1:]), rel=1e-9)
 
 
-def test_the_bound_is_as_small_as_one_can_be_a_bold_program_escapes_nearly_as_often_as_it_is_allowed_to() -> None:
-    """The gains that the bound still allows a program in which none was found go unseen about once in 1 / alpha draws."""
+def test_the_bound_is_as_small_as_one_can_be_a_bold_program_escapes_nearly_as_often_as_it_is_allowed_to() -> (
+    None
+):
+    """The gains that the bound still allows a program in which none was found go unseen about once in 1 /
+    alpha draws."""
     scored = scored_text(2_000)
     chosen = design(scored, 20)
     plan = select(chosen, np.ones(2_000))
@@ -93,12 +115,18 @@ def test_a_gain_found_raises_the_bound_and_a_loss_lowers_it() -> None:
     plan = draw(SEED, scored_text(), 300)
     nothing = np.zeros(len(plan.asked_P))
     middle = bound(plan, nothing)
-    assert bound(plan, np.where(plan.selected_P, 0.5, 0)).total > middle.total > bound(plan, np.where(plan.selected_P, -0.5, 0)).total
+    assert (
+        bound(plan, np.where(plan.selected_P, 0.5, 0)).total
+        > middle.total
+        > bound(plan, np.where(plan.selected_P, -0.5, 0)).total
+    )
     assert bound(plan, np.where(plan.selected_P, 0, 0.5)).total == middle.total, "suspects do not count"
     assert middle.total == pytest.approx(middle.mixture + middle.sampling + middle.uncovered)
 
 
-def test_a_mixture_of_thetas_serves_noise_better_than_any_one_and_costs_an_exact_program_next_to_nothing() -> None:
+def test_a_mixture_of_thetas_serves_noise_better_than_any_one_and_costs_an_exact_program_next_to_nothing() -> (
+    None
+):
     scored = scored_text(60_000)
     plan = draw(SEED, scored, 20_000)
     ratio_C = plan.selected_P.nonzero()[0]
@@ -114,7 +142,10 @@ def test_a_mixture_of_thetas_serves_noise_better_than_any_one_and_costs_an_exact
 def test_the_bound_on_the_sum_solves_its_equation(ratios: Floats) -> None:
     thetas = list(THETAS)
     found = largest_sum(thetas, ratios, 0.01)
-    total = sum(weight * math.exp(theta * found) * math.prod(1 - theta * ratio for ratio in ratios) for weight, theta in thetas)
+    total = sum(
+        weight * math.exp(theta * found) * math.prod(1 - theta * ratio for ratio in ratios)
+        for weight, theta in thetas
+    )
     assert total == pytest.approx(100, rel=1e-6)
 
 
@@ -134,7 +165,8 @@ def test_the_share_of_the_judge_is_the_one_that_makes_the_bound_smallest() -> No
 
 
 def test_floors_leave_the_score_itself_alone() -> None:
-    """The claims are bounded by the judge's share only in the bound: a claim dearer than the judge's price changes no sum."""
+    """The claims are bounded by the judge's share only in the bound: a claim dearer than the judge's price
+    changes no sum."""
     scored = scored_text()
     dear = dataclasses.replace(scored, nats_T=scored.nats_T + np.float32(20))
     plan = draw(SEED, dear, 300)

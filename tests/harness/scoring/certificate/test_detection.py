@@ -1,4 +1,5 @@
-"""The accusing tests and the certificate as a whole: exact programs pass, cheats fail, and where noise decides it is unknown."""
+"""The accusing tests and the certificate as a whole: exact programs pass, cheats fail, and where noise
+decides it is unknown."""
 
 from __future__ import annotations
 
@@ -21,10 +22,18 @@ TEXT = scored_text()
 BASE_T = TEXT.nats_T.astype(np.float64)
 
 
-def gains(d1_P: Floats, d2_P: Floats | None = None, *, adapts: bool = False, chunk: int = 100, seed: int = 0) -> Gains:
+def gains(
+    d1_P: Floats, d2_P: Floats | None = None, *, adapts: bool = False, chunk: int = 100, seed: int = 0
+) -> Gains:
     positions_P = np.arange(len(d1_P)) * 5 + 1
-    return Gains(positions_P, d1_P, d1_P if d2_P is None else d2_P, detection.blocks(positions_P, chunk, adapts), adapts,
-                 d2_P is not None)
+    return Gains(
+        positions_P,
+        d1_P,
+        d1_P if d2_P is None else d2_P,
+        detection.blocks(positions_P, chunk, adapts),
+        adapts,
+        d2_P is not None,
+    )
 
 
 def noise(seed: int, sd: float, n: int = N_PROBES) -> Floats:
@@ -45,8 +54,16 @@ def blind(d: float | Floats, n: int = 200, chunk: int = 100) -> list[BoundaryPai
     return [BoundaryPair(chunk * (i + 1), 2.0, 2.0 + float(d_B[i])) for i in range(n)]
 
 
-def certificate(claims_T: Floats, first_T: Floats | None = None, second_T: Floats | None = None, *, n_probes: int = N_PROBES,
-                boundaries: list[BoundaryPair] | None = None, adapts: bool = False, one_witness: bool = False) -> Certificate:
+def certificate(
+    claims_T: Floats,
+    first_T: Floats | None = None,
+    second_T: Floats | None = None,
+    *,
+    n_probes: int = N_PROBES,
+    boundaries: list[BoundaryPair] | None = None,
+    adapts: bool = False,
+    one_witness: bool = False,
+) -> Certificate:
     """Of a scorer that claims, and of witnesses that answer, these numbers; honest ones by default."""
     scored = dataclasses.replace(TEXT, nats_T=claims_T)
     plan = draw(SEED, scored, n_probes)
@@ -61,13 +78,21 @@ def outcome(made: Certificate, test: str) -> str:
 
 # Each test alone
 
+
 def test_every_test_passes_an_exact_program() -> None:
     exact = gains(np.zeros(N_PROBES), np.zeros(N_PROBES))
-    tests = [detection.mean_test(exact, []), detection.sign_test(exact), detection.spike_test(exact),
-             detection.outlier_test(exact, 1.0),
-             detection.spread_test(exact), detection.boundary_test(blind(0.0), exact), detection.row_test(np.zeros(10))]
+    tests = [
+        detection.mean_test(exact, []),
+        detection.sign_test(exact),
+        detection.spike_test(exact),
+        detection.outlier_test(exact, 1.0),
+        detection.spread_test(exact),
+        detection.boundary_test(blind(0.0), exact),
+        detection.row_test(np.zeros(10)),
+    ]
     assert {test.name: test.outcome for test in tests} == dict.fromkeys(
-        ("mean", "sign", "spikes", "suspects", "spread", "borders", "rows"), "pass")
+        ("mean", "sign", "spikes", "suspects", "spread", "borders", "rows"), "pass"
+    )
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.0125])
@@ -85,7 +110,9 @@ def test_a_gain_that_the_witness_pays_for_its_own_noise_is_no_gain() -> None:
     """Half the variance of a noisy row is paid on average, for log-probabilities are concave."""
     rows = [0.02 + noise(seed, 0.2) for seed in (1, 2)]
     assert detection.mean_test(gains(*rows), []).outcome == "pass"
-    assert detection.mean_test(gains(rows[0], rows[0]), []).outcome == "unknown", "noise that never shows is claimed, not shown"
+    assert detection.mean_test(gains(rows[0], rows[0]), []).outcome == "unknown", (
+        "noise that never shows is claimed, not shown"
+    )
 
 
 def test_a_plain_mean_of_nothing_is_no_gain_though_most_tokens_gain() -> None:
@@ -97,14 +124,24 @@ def test_a_program_that_adapts_is_not_accused_of_a_shift_that_its_blind_rows_sha
     drift_C = 0.01 * np.ones(200)
     both = gains(np.repeat(drift_C, 20), adapts=True)
     assert detection.mean_test(both, blind(drift_C)).outcome == "unknown"
-    assert detection.mean_test(both, blind(0.0)).outcome == "fail", "the blind rows show no drift, so the claims were shaved"
+    assert detection.mean_test(both, blind(0.0)).outcome == "fail", (
+        "the blind rows show no drift, so the claims were shaved"
+    )
     assert detection.mean_test(both, []).outcome == "unknown", "nothing tells a drift from a shave"
-    assert detection.mean_test(dataclasses.replace(both, adapts=False), []).outcome == "fail", "nothing drifts in it"
+    assert detection.mean_test(dataclasses.replace(both, adapts=False), []).outcome == "fail", (
+        "nothing drifts in it"
+    )
 
 
 def test_blind_rows_are_set_against_the_probes_of_their_own_chunk() -> None:
-    three = Gains(np.array([5, 105, 110, 250]), np.array([9.0, 1, 3, 5]), np.array([9.0, 1, 3, 5]), np.array([0, 1, 1, 2]),
-                  True, True)
+    three = Gains(
+        np.array([5, 105, 110, 250]),
+        np.array([9.0, 1, 3, 5]),
+        np.array([9.0, 1, 3, 5]),
+        np.array([0, 1, 1, 2]),
+        True,
+        True,
+    )
     boundaries = [BoundaryPair(100, 1.0, 1.5), BoundaryPair(200, 1.0, 1.0), BoundaryPair(300, 1.0, 9.0)]
     assert detection.against_blind(three, boundaries, 10.0).tolist() == [2 - 0.5, 5 - 0]
 
@@ -125,7 +162,10 @@ def test_nor_in_scorer_and_witnesses_alike_nor_in_the_scorer_alone() -> None:
     for seed in range(20):
         scorer, first, second = skew(seed), skew(100 + seed), skew(200 + seed)
         for sign in (1, -1):
-            assert detection.sign_test(gains(sign * (first - scorer), sign * (second - scorer))).outcome != "fail"
+            assert (
+                detection.sign_test(gains(sign * (first - scorer), sign * (second - scorer))).outcome
+                != "fail"
+            )
             assert detection.sign_test(gains(sign * scorer)).outcome != "fail"
 
 
@@ -157,7 +197,9 @@ def test_blind_rows_that_differ_mean_another_program_unless_they_are_strays_or_n
     assert detection.boundary_test(blind(0.3), exact).outcome == "unknown"
     assert detection.boundary_test(blind(np.array([0.3] * 10 + [0.0] * 90), 100), exact).outcome == "pass"
     assert detection.boundary_test(blind(0.9), noisy).outcome == "pass"
-    assert detection.boundary_test([BoundaryPair(100, 2.0, np.inf)], exact).outcome == "unknown", "a row that did not come"
+    assert detection.boundary_test([BoundaryPair(100, 2.0, np.inf)], exact).outcome == "unknown", (
+        "a row that did not come"
+    )
     assert detection.boundary_test([], exact).outcome == "pass"
 
 
@@ -165,12 +207,23 @@ def test_a_witness_that_matches_on_average_and_not_token_by_token_is_not_the_pro
     rare = np.where(np.random.default_rng(1).random(N_PROBES) < 0.02, noise(3, 2.0), 0.0)
     for d_P in (noise(1, 0.3), rare):
         assert detection.spread_test(gains(d_P, d_P.copy())).outcome == "unknown"
-    assert detection.spread_test(gains(noise(1, 0.3), noise(2, 0.3))).outcome == "pass", "it differs from itself as much"
+    assert detection.spread_test(gains(noise(1, 0.3), noise(2, 0.3))).outcome == "pass", (
+        "it differs from itself as much"
+    )
 
 
-@pytest.mark.parametrize(("sums", "expected"), [
-    ([0.0, 9e-4, -9e-4], "pass"), ([0.0, 1.1e-3], "fail"), ([0.0, -1.1e-3], "fail"), ([0.0, np.inf], "fail"),
-    ([0.0, np.nan], "pass"), ([np.nan], "unknown"), ([], "unknown")])
+@pytest.mark.parametrize(
+    ("sums", "expected"),
+    [
+        ([0.0, 9e-4, -9e-4], "pass"),
+        ([0.0, 1.1e-3], "fail"),
+        ([0.0, -1.1e-3], "fail"),
+        ([0.0, np.inf], "fail"),
+        ([0.0, np.nan], "pass"),
+        ([np.nan], "unknown"),
+        ([], "unknown"),
+    ],
+)
 def test_rows_are_distributions_within_the_tolerance(sums: list[float], expected: str) -> None:
     assert detection.row_test(np.array(sums)).outcome == expected
 
@@ -178,11 +231,14 @@ def test_rows_are_distributions_within_the_tolerance(sums: list[float], expected
 def test_tests_of_too_few_probes_say_nothing() -> None:
     for n in (1, 2, 5):
         few = gains(np.full(n, 0.5), np.full(n, 0.5))
-        assert {test.outcome for test in (detection.mean_test(few, []), detection.sign_test(few), detection.spike_test(few))} <= {
-            "pass", "unknown"}
+        assert {
+            test.outcome
+            for test in (detection.mean_test(few, []), detection.sign_test(few), detection.spike_test(few))
+        } <= {"pass", "unknown"}
 
 
 # The certificate as a whole
+
 
 def test_an_exact_program_passes_all_four_conditions() -> None:
     made = certificate(BASE_T, boundaries=[BoundaryPair(t, 2.0, 2.0) for t in range(256, 19_000, 256)])
@@ -190,11 +246,17 @@ def test_an_exact_program_passes_all_four_conditions() -> None:
     assert not made.wants_second_round and not made.failed
 
 
-@pytest.mark.parametrize(("cheat", "test"), [
-    (np.full(len(BASE_T), 0.01), "spikes"), (np.where(np.arange(len(BASE_T)) % 50 == 0, 0.01, BASE_T), "spikes"),
-    (np.where(np.random.default_rng(3).random(len(BASE_T)) < 0.05, BASE_T - 0.4, BASE_T), "sign"), (BASE_T - 0.01, "mean"),
-    (np.where(np.arange(len(BASE_T)) > 18_000, 0.5 * BASE_T, BASE_T), "spikes"),
-], ids=["everywhere", "one in 50", "0.4 nats on 5 %", "0.01 nats everywhere", "the last tenth"])
+@pytest.mark.parametrize(
+    ("cheat", "test"),
+    [
+        (np.full(len(BASE_T), 0.01), "spikes"),
+        (np.where(np.arange(len(BASE_T)) % 50 == 0, 0.01, BASE_T), "spikes"),
+        (np.where(np.random.default_rng(3).random(len(BASE_T)) < 0.05, BASE_T - 0.4, BASE_T), "sign"),
+        (BASE_T - 0.01, "mean"),
+        (np.where(np.arange(len(BASE_T)) > 18_000, 0.5 * BASE_T, BASE_T), "spikes"),
+    ],
+    ids=["everywhere", "one in 50", "0.4 nats on 5 %", "0.01 nats everywhere", "the last tenth"],
+)
 def test_a_cheat_fails_by_its_test(cheat: Floats, test: str) -> None:
     made = certificate(np.maximum(cheat, 0.0))
     assert (outcome(made, test), made.conditions[0].outcome) == ("fail", "fail")
@@ -281,30 +343,54 @@ def test_rows_off_in_the_second_witness_alone_are_found() -> None:
     assert certify(TEXT, plan, good, off).conditions[1].outcome == "fail"
 
 
-@pytest.mark.parametrize("claims_T", [
-    np.zeros(len(BASE_T)), np.full(len(BASE_T), 500.0), np.full(len(BASE_T), np.float64(np.finfo(np.float32).max)), BASE_T])
-@pytest.mark.parametrize("first_T", [
-    np.full(len(BASE_T), np.inf), np.full(len(BASE_T), np.nan), np.zeros(len(BASE_T)), np.full(len(BASE_T), 1e300)])
+@pytest.mark.parametrize(
+    "claims_T",
+    [
+        np.zeros(len(BASE_T)),
+        np.full(len(BASE_T), 500.0),
+        np.full(len(BASE_T), np.float64(np.finfo(np.float32).max)),
+        BASE_T,
+    ],
+)
+@pytest.mark.parametrize(
+    "first_T",
+    [
+        np.full(len(BASE_T), np.inf),
+        np.full(len(BASE_T), np.nan),
+        np.zeros(len(BASE_T)),
+        np.full(len(BASE_T), 1e300),
+    ],
+)
 @pytest.mark.filterwarnings("error")
-def test_whatever_is_claimed_and_answered_the_certificate_is_plain_json(claims_T: Floats, first_T: Floats) -> None:
+def test_whatever_is_claimed_and_answered_the_certificate_is_plain_json(
+    claims_T: Floats, first_T: Floats
+) -> None:
     made = certificate(claims_T, first_T, first_T, n_probes=300, boundaries=[BoundaryPair(256, 2.0, np.inf)])
     shown = json.loads(json.dumps(made.public(), allow_nan=False))
     assert shown["conditions"][0]["condition"] == "C1"
 
 
 def test_the_outcome_does_not_depend_on_which_token_is_called_which() -> None:
-    """The tests see differences at places: shuffling the differences among the probes of one block changes nothing."""
+    """The tests see differences at places: shuffling the differences among the probes of one block changes
+    nothing."""
     d_P = 0.002 + noise(1, 0.02)
     one = gains(d_P, adapts=True)
-    order = np.concatenate([np.random.default_rng(i).permutation(part) for i, part in enumerate(
-        np.split(np.arange(N_PROBES), np.flatnonzero(np.diff(one.blocks_P)) + 1))])
+    order = np.concatenate(
+        [
+            np.random.default_rng(i).permutation(part)
+            for i, part in enumerate(np.split(np.arange(N_PROBES), np.flatnonzero(np.diff(one.blocks_P)) + 1))
+        ]
+    )
     other = dataclasses.replace(one, d1_P=d_P[order], d2_P=d_P[order])
-    found: list[list[Any]] = [[detection.mean_test(each, []), detection.sign_test(each), detection.spread_test(each)]
-                              for each in (one, other)]
+    found: list[list[Any]] = [
+        [detection.mean_test(each, []), detection.sign_test(each), detection.spread_test(each)]
+        for each in (one, other)
+    ]
     for left, right in zip(*found, strict=True):
         assert left.outcome == right.outcome
         assert {key: value for key, value in left.numbers.items() if value is not None} == pytest.approx(
-            {key: value for key, value in right.numbers.items() if value is not None})
+            {key: value for key, value in right.numbers.items() if value is not None}
+        )
 
 
 def test_which_witness_came_first_changes_no_accusation_by_itself() -> None:
@@ -323,7 +409,11 @@ def test_answers_to_another_number_of_questions_are_refused() -> None:
 
 def test_the_guarantee_names_the_numbers_it_rests_on() -> None:
     made = certificate(BASE_T, n_probes=500)
-    for part in (f"drew {made.n_probes:,} of 19,999 tokens", "99% confidence", f"at most {made.G_bpb:.4f} bits per byte"):
+    for part in (
+        f"drew {made.n_probes:,} of 19,999 tokens",
+        "99% confidence",
+        f"at most {made.G_bpb:.4f} bits per byte",
+    ):
         assert part in made.guarantee
 
 

@@ -1,4 +1,5 @@
-"""The judge's prices: one plain loop says what they are, and they are a distribution of what may come next."""
+"""The judge's prices: one plain loop says what they are, and they are a distribution of what may come
+next."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from harness.scoring.certificate.reference_model import DISCOUNT, probabilities
 
 Tokens = npt.NDArray[np.uint16]
 VOCAB = 5
-streams = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=40).map(lambda ids: np.array(ids, np.uint16))
+streams = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=40).map(
+    lambda ids: np.array(ids, np.uint16)
+)
 
 
 def plain(tokens_T: Tokens, vocab_size: int, order: int) -> list[float]:
@@ -21,7 +24,7 @@ def plain(tokens_T: Tokens, vocab_size: int, order: int) -> list[float]:
     for t, token in enumerate(ids):
         price = (ids[:t].count(token) + 0.5) / (t + vocab_size / 2)
         for length in range(1, min(order, t) + 1):
-            after = [ids[s] for s in range(length, t) if ids[s - length:s] == ids[t - length:t]]
+            after = [ids[s] for s in range(length, t) if ids[s - length : s] == ids[t - length : t]]
             if after:
                 spread = DISCOUNT * len(set(after)) * price
                 price = (max(after.count(token) - DISCOUNT, 0) + spread) / len(after)
@@ -48,7 +51,7 @@ def test_over_every_token_that_could_come_next_the_prices_sum_to_one(tokens_T: T
 @settings(max_examples=60, deadline=None)
 def test_no_price_depends_on_what_comes_later(tokens_T: Tokens, more_T: Tokens) -> None:
     longer = probabilities(np.concatenate([tokens_T, more_T]), VOCAB)
-    assert longer[:len(tokens_T)].tolist() == probabilities(tokens_T, VOCAB).tolist()
+    assert longer[: len(tokens_T)].tolist() == probabilities(tokens_T, VOCAB).tolist()
 
 
 def test_a_long_text_of_a_large_vocabulary_is_priced_as_by_the_loop() -> None:

@@ -1,4 +1,5 @@
-"""Which tokens are asked: independent of the program, in proportion to what is at stake, the same for the same seed."""
+"""Which tokens are asked: independent of the program, in proportion to what is at stake, the same for the
+same seed."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from harness.scoring.certificate import sampling
-from harness.scoring.certificate.sampling import BLOCK_TOKENS, LEAST_WEIGHT_SHARE, design, draw, inclusion, mixed, uniforms
+from harness.scoring.certificate.sampling import (
+    BLOCK_TOKENS,
+    LEAST_WEIGHT_SHARE,
+    design,
+    draw,
+    inclusion,
+    mixed,
+    uniforms,
+)
 from tests.harness.scoring.certificate.certificates import SEED, scored_text
 
 weights = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30).map(np.array)
@@ -19,14 +28,18 @@ weights = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30).map(np.array)
 def test_the_coins_are_the_53_high_bits_of_shake_256_block_by_block() -> None:
     u_T = uniforms(SEED, BLOCK_TOKENS + 3)
     second = hashlib.shake_256(b"pgolf coins 1" + SEED + (1).to_bytes(8, "little")).digest(24)
-    assert u_T[BLOCK_TOKENS:].tolist() == [(int.from_bytes(second[i:i + 8], "little") >> 11) / 2 ** 53 for i in (0, 8, 16)]
+    assert u_T[BLOCK_TOKENS:].tolist() == [
+        (int.from_bytes(second[i : i + 8], "little") >> 11) / 2**53 for i in (0, 8, 16)
+    ]
     assert u_T[:1000].tolist() == uniforms(SEED, 1000).tolist()
     assert u_T.min() >= 0 and u_T.max() < 1 and abs(u_T.mean() - 0.5) < 0.001
 
 
 @given(weight_T=weights, share=st.floats(0.01, 1.2))
 @settings(max_examples=200, deadline=None)
-def test_inclusion_is_in_proportion_to_the_weight_until_it_is_certain(weight_T: sampling.Floats, share: float) -> None:
+def test_inclusion_is_in_proportion_to_the_weight_until_it_is_certain(
+    weight_T: sampling.Floats, share: float
+) -> None:
     n_probes = share * len(weight_T)
     pi_T, scale = inclusion(weight_T, n_probes)
     assert pi_T.sum() == pytest.approx(min(n_probes, len(weight_T)))
@@ -35,7 +48,9 @@ def test_inclusion_is_in_proportion_to_the_weight_until_it_is_certain(weight_T: 
 
 def test_no_row_can_cost_more_than_the_largest_gain_that_is_charged() -> None:
     chosen = design(scored_text(), 500)
-    ceiling_T = mixed(np.full(len(chosen.pi_T), np.inf), chosen.scored.reference_T, chosen.eps) - chosen.mixed_T
+    ceiling_T = (
+        mixed(np.full(len(chosen.pi_T), np.inf), chosen.scored.reference_T, chosen.eps) - chosen.mixed_T
+    )
     assert chosen.largest_T[1:] == pytest.approx(ceiling_T[1:], abs=1e-9)
     assert (1 / chosen.theta_max >= chosen.largest_T[1:] / chosen.pi_T[1:] - 1e-9).all()
 

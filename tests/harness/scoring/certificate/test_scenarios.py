@@ -1,4 +1,5 @@
-"""The made-up programs of the simulations: honest ones are not accused, plain cheats are, and those are honest at borders."""
+"""The made-up programs of the simulations: honest ones are not accused, plain cheats are, and those are
+honest at borders."""
 
 from __future__ import annotations
 
@@ -10,8 +11,15 @@ from harness.scoring.certificate.simulation.simulate import certificates, outcom
 from tests.harness.scoring.certificate.certificates import scored_text
 
 TEXT = scored_text(60_000, chunk_tokens=CHUNK_TOKENS)
-PLAIN = {"peek everywhere", "peek at 1 %", "shift of 0.004 nats", "the same in noise of 0.0125", "adapting: shift of 0.004 nats",
-         "half the nats, last 20 % of the text", "adapting: peek at 1 %"}
+PLAIN = {
+    "peek everywhere",
+    "peek at 1 %",
+    "shift of 0.004 nats",
+    "the same in noise of 0.0125",
+    "adapting: shift of 0.004 nats",
+    "half the nats, last 20 % of the text",
+    "adapting: peek at 1 %",
+}
 
 
 @pytest.mark.parametrize("world", [*HONEST, *HELD_OUT], ids=lambda world: world.name)
@@ -19,7 +27,9 @@ def test_an_honest_program_is_not_accused(world: Scenario) -> None:
     assert outcomes(np.random.default_rng(11), TEXT, world, 1_024, 4)["fail"] == 0
 
 
-@pytest.mark.parametrize("world", [world for world in CHEATS if world.name in PLAIN], ids=lambda world: world.name)
+@pytest.mark.parametrize(
+    "world", [world for world in CHEATS if world.name in PLAIN], ids=lambda world: world.name
+)
 def test_a_plain_cheat_is_proved_in_every_draw(world: Scenario) -> None:
     assert outcomes(np.random.default_rng(12), TEXT, world, 4_096, 4)["fail"] == 4
 
