@@ -97,14 +97,14 @@ def row(
     contestant: Contestant,
     config: Config,
     options: argparse.Namespace,
-    course: BenchConfig,
+    bench_config: BenchConfig,
     text: evaluation.Text,
     rate: work.Rate,
 ) -> dict[str, Any]:
     """What is reported of one contestant."""
-    last, limit = contestant.reports[-1], work.bound(config, course.vocab_size, rate)
+    last, limit = contestant.reports[-1], work.bound(config, bench_config.vocab_size, rate)
     assert last.weights is not None
-    nats_N = evaluation.row_nats(last.weights, config, course.vocab_size, text)
+    nats_N = evaluation.row_nats(last.weights, config, bench_config.vocab_size, text)
     return {
         "name": contestant.name,
         "parameters": sum(array.size for array in last.weights.values()),

@@ -310,10 +310,10 @@ def sliding(name: str, config: Config, vocab_size: int, batches: int, place: Pla
     )
     start = -(-cfg.window // cfg.stride) * cfg.stride
     count = batches * cfg.batch_windows * cfg.stride
-    tail = TokenBuffer(0, tokens(vocab_size, start + count))
+    buffer = TokenBuffer(0, tokens(vocab_size, start + count))
 
     def score(stop: int) -> np.ndarray:
-        return predictor.nats(tail, start, stop)
+        return predictor.nats(buffer, start, stop)
 
     score(start + cfg.stride * cfg.batch_windows)
     began = time.perf_counter()

@@ -69,8 +69,8 @@ class Claim(NamedTuple):
 class Bench:
     """The subjects, trained as they are asked for, the ways in which they were packed, and the text."""
 
-    def __init__(self, course: BenchConfig, steps: int, folder: Path, text: Text) -> None:
-        self.course, self.steps, self.folder, self.text = course, steps, folder, text
+    def __init__(self, bench_config: BenchConfig, steps: int, folder: Path, text: Text) -> None:
+        self.bench_config, self.steps, self.folder, self.text = bench_config, steps, folder, text
         self.subjects: dict[str, Trained] = {}
         self.packed: dict[tuple[str, str], CompressionResult] = {}
         self.scored: dict[tuple[str, str], np.ndarray] = {}
@@ -79,7 +79,7 @@ class Bench:
         """A subject after its training."""
         if subject.name not in self.subjects:
             self.subjects[subject.name] = subjects.trained(
-                subject, self.steps, self.course, self.folder, to_stderr
+                subject, self.steps, self.bench_config, self.folder, to_stderr
             )
         return self.subjects[subject.name]
 
@@ -89,7 +89,7 @@ class Bench:
         if key not in self.packed:
             to_stderr(f"{subject.name}: packing with {quant}")
             self.packed[key] = compression.measure_compression(
-                self.trained(subject), self.course.vocab_size, **quant
+                self.trained(subject), self.bench_config.vocab_size, **quant
             )
         return self.packed[key]
 
@@ -103,7 +103,7 @@ class Bench:
 
     def _nats(self, key: tuple[str, str], own: Trained, weights: dict[str, Tensor]) -> np.ndarray:
         if key not in self.scored:
-            self.scored[key] = compression.nats(weights, own.config, self.course.vocab_size, self.text)
+            self.scored[key] = compression.nats(weights, own.config, self.bench_config.vocab_size, self.text)
         return self.scored[key]
 
 
@@ -243,7 +243,7 @@ def step_times(bench: Bench) -> list[Claim]:
     ):
         to_stderr(f"timing: {name}")
         (timed,) = checks.overhead(
-            name, with_it, without, bench.course.vocab_size, TIMED_TOKENS, place, on, public
+            name, with_it, without, bench.bench_config.vocab_size, TIMED_TOKENS, place, on, public
         )
         low, ratio, high = (timed.numbers[key] - 1 for key in ("low", "ratio", "high"))
         found.append(
@@ -285,14 +285,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     dist.keep_freed_memory()
     torch.set_num_threads(options.threads)
     tokenizer = options.data / "tokenizer.model"
-    course = BenchConfig(
+    bench_config = BenchConfig(
         files(options.data, "train"), tokenizer, vocab_size(tokenizer), 0.0, options.threads, compiled=False
     )
     tokens = np.concatenate([part for _, part in contestants.shards(files(options.data, "val"))])[
         : options.val_tokens
     ]
     text = evaluation.text(tokens, tokenizer, ROTATED.config().train.seq_len)
-    bench = Bench(course, options.steps, options.work, text)
+    bench = Bench(bench_config, options.steps, options.work, text)
     scored = {
         subject.name: evaluation.bits_per_byte(bench.unpacked_nats(subject), text)
         for subject in (ROTATED, QUANTISED, PLAIN, LAYERS_SHARED)

@@ -64,26 +64,26 @@ def _numpy(tensors: Mapping[str, Tensor]) -> Weights:
     return {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
 
 
-def train_golf(pipe: Connection, config: Config, course: BenchConfig, device: str = "cpu") -> None:
+def train_golf(pipe: Connection, config: Config, bench_config: BenchConfig, device: str = "cpu") -> None:
     """A contestant's work: golf on one process of `threads` threads."""
     dist.keep_freed_memory()
-    torch.set_num_threads(course.threads)
-    trainer = Trainer(config, course.vocab_size, SEED, Ranks(0, 1, torch.device(device)))
-    if course.compiled and device == "cpu":  # on a GPU it always is
+    torch.set_num_threads(bench_config.threads)
+    trainer = Trainer(config, bench_config.vocab_size, SEED, Ranks(0, 1, torch.device(device)))
+    if bench_config.compiled and device == "cpu":  # on a GPU it always is
         trainer.forward = torch.compile(trainer.model, dynamic=False)
     cfg, turns = config.train, Turns(pipe, partial(work.synchronise, trainer.ranks.device))
     start = {name: tensor.clone() for name, tensor in trainer.state().items()}
     for step in range(WARM_UP_STEPS):
-        batch = data.synthetic(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, course.vocab_size)
+        batch = data.synthetic(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, bench_config.vocab_size)
         trainer.step(batch, TrainingProgress(step, 0.0))
     trainer.restore(start)
-    loader = data.LOADERS[cfg.loader](shards(course.train), course.vocab_size, trainer.logical, cfg.seq_len)
+    loader = data.LOADERS[cfg.loader](shards(bench_config.train), bench_config.vocab_size, trainer.logical, cfg.seq_len)
     step = 0
-    while turns.perf_counter() < course.seconds:
+    while turns.perf_counter() < bench_config.seconds:
         turns.gate()
         trainer.step(
             loader.batch(cfg.batch_tokens),
-            TrainingProgress(step, min(turns.perf_counter() / course.seconds, 1.0)),
+            TrainingProgress(step, min(turns.perf_counter() / bench_config.seconds, 1.0)),
         )
         step += 1
     trainer.finish()
@@ -138,26 +138,26 @@ def script_settings(
 
 
 def train_script(
-    pipe: Connection, text: str, config: Config, course: BenchConfig, device: str = "cpu"
+    pipe: Connection, text: str, config: Config, bench_config: BenchConfig, device: str = "cpu"
 ) -> None:
     """A contestant's work: the script at the shape of `config`, in a folder of its own."""
     dist.keep_freed_memory()
-    torch.set_num_threads(course.threads)
+    torch.set_num_threads(bench_config.threads)
     turns = Turns(pipe, partial(work.synchronise, torch.device(device)))
     bfloat16 = dist.precision(config, torch.device(device)) == torch.bfloat16
-    source = script.patched(text, device=device, bfloat16=bfloat16, compiled=course.compiled)
+    source = script.patched(text, device=device, bfloat16=bfloat16, compiled=bench_config.compiled)
 
     def deliver(model: nn.Module) -> None:
         turns.finish(turns.steps + 1, _numpy({golf_name(name): p for name, p in model.named_parameters()}))
 
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), open(os.devnull, "w") as nowhere:
-        for i, path in enumerate(course.train):
+        for i, path in enumerate(bench_config.train):
             Path(f"fineweb_train_{i:06d}.bin").symlink_to(path.resolve())
         Path("fineweb_val_000000.bin").symlink_to(
-            course.train[0].resolve()
+            bench_config.train[0].resolve()
         )  # it insists on one, and never reads it here
         settings = script_settings(
-            config, course.vocab_size, course.tokenizer.resolve(), Path(name), course.seconds
+            config, bench_config.vocab_size, bench_config.tokenizer.resolve(), Path(name), bench_config.seconds
         )
         with contextlib.redirect_stdout(nowhere):
             script.run(source, settings, turns, deliver)

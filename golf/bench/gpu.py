@@ -110,16 +110,16 @@ def race(text: str, folder: Path) -> list[Passed]:
         sorted(folder.glob("train_*.bin")),
         folder / "tokenizer.model",
     )
-    course = BenchConfig(train, tokenizer, 1024, RACE_SECONDS, torch.get_num_threads(), compiled=True)
+    bench_config = BenchConfig(train, tokenizer, 1024, RACE_SECONDS, torch.get_num_threads(), compiled=True)
     field = [
         Contestant(
             "starting script",
             config.train.batch_tokens,
             contestants.train_script,
-            (text, config, course, "cuda"),
+            (text, config, bench_config, "cuda"),
         ),
         Contestant(
-            "golf, same model", config.train.batch_tokens, contestants.train_golf, (config, course, "cuda")
+            "golf, same model", config.train.batch_tokens, contestants.train_golf, (config, bench_config, "cuda")
         ),
     ]
     interleaved.race(field, RACE_SECONDS / 5, to_stderr)

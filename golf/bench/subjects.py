@@ -74,13 +74,13 @@ def _batches(loader: data.Loader, config: Config) -> Iterator[data.Batch]:
 
 
 def train(
-    subject: Subject, steps: int, course: BenchConfig, folder: Path, say: Callable[[str], None]
+    subject: Subject, steps: int, bench_config: BenchConfig, folder: Path, say: Callable[[str], None]
 ) -> None:
     """Train a subject into its folder, from the last state that lies there."""
     config, state = subject.config(), folder / "state.arrays"
-    trainer = Trainer(config, course.vocab_size, SEED, dist.join())
+    trainer = Trainer(config, bench_config.vocab_size, SEED, dist.join())
     loader = data.LOADERS[config.train.loader](
-        contestants.shards(course.train), course.vocab_size, trainer.logical, config.train.seq_len
+        contestants.shards(bench_config.train), bench_config.vocab_size, trainer.logical, config.train.seq_len
     )
     folder.mkdir(parents=True, exist_ok=True)
     first = trainer.read(state) if state.exists() else 0
@@ -100,18 +100,18 @@ def train(
     trainer.finish()
     stats = calibrate.measure(trainer, _batches(loader, config))
     # The weights last: they say that all is there
-    checkpoint.write(folder, config, course.vocab_size, SEED, steps, trainer.parameters, stats)
+    checkpoint.write(folder, config, bench_config.vocab_size, SEED, steps, trainer.parameters, stats)
     state.unlink(missing_ok=True)
 
 
 def trained(
-    subject: Subject, steps: int, course: BenchConfig, folder: Path, say: Callable[[str], None]
+    subject: Subject, steps: int, bench_config: BenchConfig, folder: Path, say: Callable[[str], None]
 ) -> Trained:
     """A subject after its training, which is done here unless it was before: recipe and steps name its
     folder."""
     config, steps = subject.config(), subject.times * steps
     own = folder / f"{subject.name}-{training_digest(config)[:12]}-{steps}"
     if not (own / checkpoint.WEIGHTS_FILE).exists():
-        train(subject, steps, course, own, say)
-    weights = checkpoint.read_weights(own, config, course.vocab_size, MOST_BYTES)
-    return Trained(config, weights, checkpoint.read_statistics(own, config, course.vocab_size, MOST_BYTES))
+        train(subject, steps, bench_config, own, say)
+    weights = checkpoint.read_weights(own, config, bench_config.vocab_size, MOST_BYTES)
+    return Trained(config, weights, checkpoint.read_statistics(own, config, bench_config.vocab_size, MOST_BYTES))

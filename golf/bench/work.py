@@ -54,8 +54,8 @@ def products(model: GPT, plan: Plan) -> list[Product]:
     found = Counter([(model.cfg.width, model.tok_emb.weight.shape[0])])
     inside = {layer: list(_linears(block)) for layer, block in enumerate(model.blocks)}
     outside = Counter(_linears(model)) - sum((Counter(each) for each in inside.values()), Counter())
-    for visit in plan:
-        found.update(inside[visit.layer])
+    for step in plan:
+        found.update(inside[step.layer])
     return [Product(*shape, count) for shape, count in sorted((found + outside).items())]
 
 

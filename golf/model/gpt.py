@@ -118,7 +118,7 @@ class GPT(nn.Module):
         scales = self.value_embedding.scales.to(self.dtype)
         return {layer: scales[i] * value_BSC for i, layer in enumerate(self.cfg.ve_layers)}
 
-    def take(self, x_BSD: Tensor, saved_BSD: Tensor, row: int) -> Tensor:
+    def mix_skip(self, x_BSD: Tensor, saved_BSD: Tensor, row: int) -> Tensor:
         """Mix a saved stream in with row `row` of the skip weights: x + w saved, or gated (1 - g) w saved + g
         x.
 
@@ -133,19 +133,19 @@ class GPT(nn.Module):
         )
 
     def trunk(self, ids_BS: Tensor, last: int, plan: Plan) -> Tensor:
-        """ids_BS -> x_BTD of the last positions: the plan, visit by visit."""
+        """ids_BS -> x_BTD of the last positions: the plan, step by step."""
         x_BSD = x0_BSD = self.embed(ids_BS)
         table = rotary(
             ids_BS.shape[1], self.cfg.rope_dims or self.cfg.head_dim, self.cfg.rope_base, ids_BS.device
         )
         value_BSC = self.values(ids_BS)
         stack: list[Tensor] = []
-        for step, visit in enumerate(plan):
-            if visit.skip is not None:
-                x_BSD = self.take(x_BSD, stack.pop(), visit.skip)
-            wanted = last if step == len(plan) - 1 else ids_BS.shape[1]
-            x_BSD = self.blocks[visit.layer](x_BSD, x0_BSD, table, value_BSC.get(visit.layer), wanted)
-            if visit.save:
+        for index, step in enumerate(plan):
+            if step.skip is not None:
+                x_BSD = self.mix_skip(x_BSD, stack.pop(), step.skip)
+            wanted = last if index == len(plan) - 1 else ids_BS.shape[1]
+            x_BSD = self.blocks[step.layer](x_BSD, x0_BSD, table, value_BSC.get(step.layer), wanted)
+            if step.save:
                 stack.append(x_BSD)
         return x_BSD
 

@@ -24,7 +24,7 @@ class Linear(nn.Module):
     """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32, empty until golf/model/init.py fills
     it.
 
-    `through`, where set, is what the master weight passes on its way into the product, W_RC -> W_RC: the
+    `weight_transform`, where set, is what the master weight passes on its way into the product, W_RC -> W_RC: the
     place of quantisation-aware training. It is an attribute of the instance, which torch.compile guards:
     setting it makes a compiled forward recompile (a flag on the class is folded into the first trace: #315,
     #374, #414). Neutral: None."""
@@ -32,10 +32,10 @@ class Linear(nn.Module):
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns))
-        self.through: Callable[[Tensor], Tensor] | None = None
+        self.weight_transform: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        weight_RC = self.weight if self.through is None else self.through(self.weight)
+        weight_RC = self.weight if self.weight_transform is None else self.weight_transform(self.weight)
         return functional.linear(x_BTC, weight_RC.to(x_BTC.dtype))
 
 

@@ -36,14 +36,14 @@ def scales(activation_C: Tensor, alpha: float) -> Tensor:
 
 
 def search(
-    weight_RC: Tensor, activation_C: Tensor, hessian_CC: Tensor, through: Callable[[Tensor | None], Tensor]
+    weight_RC: Tensor, activation_C: Tensor, hessian_CC: Tensor, round_trip: Callable[[Tensor | None], Tensor]
 ) -> Tensor | None:
-    """The best scales, or None where none are better. `through(scale_C)` gives W'_RC: W scaled, rounded and
-    brought back, by the recipe that will be used; `through(None)` without scales."""
-    best_C, least = None, output_error(through(None) - weight_RC, hessian_CC)
+    """The best scales, or None where none are better. `round_trip(scale_C)` gives W'_RC: W scaled, rounded and
+    brought back, by the recipe that will be used; `round_trip(None)` without scales."""
+    best_C, least = None, output_error(round_trip(None) - weight_RC, hessian_CC)
     for alpha in ALPHAS[1:]:
         scale_C = scales(activation_C, alpha)
-        error = output_error(through(scale_C) - weight_RC, hessian_CC)
+        error = output_error(round_trip(scale_C) - weight_RC, hessian_CC)
         if error < least:
             best_C, least = scale_C, error
     return best_C

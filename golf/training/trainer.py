@@ -68,10 +68,10 @@ class Trainer:
 
     def enter(self, phase: Phase) -> None:
         """Train in a phase from here on."""
-        through = self.grid if phase.quantised else None
+        weight_transform = self.grid if phase.quantised else None
         for module in self.model.blocks.modules():
             if isinstance(module, Linear):
-                module.through = through
+                module.weight_transform = weight_transform
         self.plan = self.model.plan if phase.looped else self.model.first_plan
         self.phase = phase
 

@@ -171,7 +171,7 @@ def test_every_claim_on_packing_is_tested_on_small_subjects(course, tmp_path, mo
 
 def test_what_was_packed_or_scored_once_is_not_done_again(bench, monkeypatch):
     first, packed = bench.nats(SUBJECT, bits=4), bench.weigh(SUBJECT, bits=4)
-    monkeypatch.setattr(compression, "weigh", lambda *_, **__: pytest.fail("packed again"))
+    monkeypatch.setattr(compression, "measure_compression", lambda *_, **__: pytest.fail("packed again"))
     monkeypatch.setattr(compression, "nats", lambda *_: pytest.fail("scored again"))
     assert bench.nats(SUBJECT, bits=4) is first
     assert bench.weigh(SUBJECT, bits=4) is packed

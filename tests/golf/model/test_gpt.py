@@ -170,7 +170,7 @@ def test_inputs_name_the_module_whose_input_each_weight_multiplies():
 def test_what_a_weight_passes_through_takes_its_place_in_the_forward(part):
     model, doubled, ids = lively(load(FULL)), lively(load(FULL)), some_ids(2, 20)
     before = model(ids)
-    model.get_submodule(part).through = lambda weight: 2 * weight
+    model.get_submodule(part).weight_transform = lambda weight: 2 * weight
     with torch.no_grad():
         doubled.get_submodule(part).weight.mul_(2)
     assert not torch.allclose(model(ids), before)
@@ -178,7 +178,7 @@ def test_what_a_weight_passes_through_takes_its_place_in_the_forward(part):
     model(ids).square().sum().backward(), doubled(ids).square().sum().backward()
     master, effective = (m.get_submodule(part).weight.grad for m in (model, doubled))
     torch.testing.assert_close(master, 2 * effective)
-    model.get_submodule(part).through = None
+    model.get_submodule(part).weight_transform = None
     assert torch.equal(model(ids), before)
 
 
@@ -202,14 +202,14 @@ def test_a_compiled_forward_follows_the_plan_and_what_weights_pass_through():
         return [logits.detach(), *(p.grad.clone() for p in model.parameters())]
 
     outcomes = []
-    for through, plan in (
+    for weight_transform, plan in (
         (None, model.first_plan),
         (None, model.plan),
         (grid, model.plan),
         (None, model.first_plan),
     ):
         for block in model.blocks:
-            block.attn.out.through = block.mlp.up.through = through
+            block.attn.out.weight_transform = block.mlp.up.weight_transform = weight_transform
         expected = gradients(model, plan)
         torch.testing.assert_close(gradients(compiled, plan), expected, atol=1e-3, rtol=1e-3)
         outcomes.append(expected[0])
