@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from harness.base.errors import HarnessError, MachineFault, UsageError
+from harness.base.errors import HarnessError, UsageError
+from harness.base.exit_codes import ExitCode
 from harness.commands import data as data_cli, image
 
 app = typer.Typer(
@@ -206,7 +207,6 @@ def check(
     """Look at a submission without training it: schema, lock, parameters, estimated size. No GPU, no data."""
     from harness.base.progress import ProgressDisplay
     from harness.commands import check as command_check
-    from harness.verdict import decide
 
     with ProgressDisplay() as progress:
         checked = command_check.check_submission(submission, profile, runner, progress)
@@ -216,9 +216,7 @@ def check(
         for key, value in checked.items():
             print(f"{key:20} {', '.join(map(str, value)) if isinstance(value, list) else value}")
     raise typer.Exit(
-        {"pass": decide.EXIT_VALID, "fail": decide.EXIT_LIMIT, "unknown": decide.EXIT_INCONCLUSIVE}[
-            checked["size"]
-        ]
+        {"pass": ExitCode.VALID, "fail": ExitCode.LIMIT, "unknown": ExitCode.INCONCLUSIVE}[checked["size"]]
     )
 
 
@@ -488,10 +486,10 @@ def main() -> None:
             f"error: {error}\nhint: check disk space and permissions, then repeat the command",
             file=sys.stderr,
         )
-        sys.exit(MachineFault.exit_code)
+        sys.exit(ExitCode.MACHINE)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 if __name__ == "__main__":

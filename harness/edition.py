@@ -114,3 +114,38 @@ SIGNIFICANCE = (
     Significance("readme", 0.01, 0.005, "README of the challenge, R5"),
     Significance("progression-2026-04-28", 0.25, 0.0, "#1902: chronological frontier"),
 )
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """By how much two numbers may differ and still count as the same. Nats are per token unless said otherwise."""
+
+    row_nats: float = 1e-3
+    """|logsumexp| of a row of log-probabilities; rows from float32 logits stay below 1e-4 (docs/protocol.md)."""
+    boundary_nats: float = 1e-3
+    """A chunk's first token before and after it was shown, computed with the same shapes."""
+    boundary_breach_nats: float = 0.05
+    """The same under any arithmetic: rows in bfloat16 differ by 0.02."""
+    boundary_gap_nats: float = 0.2
+    """The same where many boundaries show noise: noise of 0.0125 reached 0.13 at most in measurements."""
+    boundary_spreads: float = 8.0
+    """Robust standard deviations that one boundary must exceed where there are many."""
+    exact_nats: float = 1e-3
+    """A witness's row and the reported number, of a program whose numbers repeat."""
+    batched_nats: float = 0.05
+    """A row asked in a batch of contexts and the same row after a strict prefix: bfloat16 brings 0.02."""
+    mean_gain_nats: float = 1e-3
+    """A mean gain of the scorer over its witness: a fifth of the challenge's margin. G charges it."""
+    spike_nats: float = 1.0
+    """One token's gain."""
+    spread_nats: float = 0.05
+    """Root mean square of the gains."""
+    claim_bpb: float = 0.004
+    """A claimed score and the measured one: honest re-runs on other machines shifted by 0.0037 (#1177 of #1120)."""
+    rescore_bpb: float = 1e-3
+    """Two scorings of one artifact on a GPU."""
+    size_share: float = 0.03
+    """A contestant's own estimate of its size and the cap: closer estimates decide nothing."""
+
+
+TOLERANCES = Tolerances()

@@ -16,8 +16,13 @@ from harness.audit.folder import Read, read
 from harness.audit.numbers import number_findings
 from harness.audit.numbers.ask import off_record_track
 from harness.audit.record.report import seeds
+from harness.base.exit_codes import ExitCode, first_that_applies
 
-EXIT = {"violations found": 1, "questions": 5, "nothing found": 0}
+EXIT = {
+    "violations found": ExitCode.VIOLATION,
+    "questions": ExitCode.INCONCLUSIVE,
+    "nothing found": ExitCode.VALID,
+}
 
 
 def audit_folder(folder: Path) -> dict[str, Any]:
@@ -90,7 +95,6 @@ def failed(folder: Path, reason: str) -> dict[str, Any]:
     }
 
 
-def exit_code(reports: list[dict[str, Any]]) -> int:
-    """1 where violations were found in any folder, else 5 where questions are open, else 0."""
-    codes = {EXIT[report["verdict"]] for report in reports}
-    return 1 if 1 in codes else 5 if 5 in codes else 0
+def exit_code(reports: list[dict[str, Any]]) -> ExitCode:
+    """Violations in any folder come before questions, questions before nothing found."""
+    return first_that_applies(EXIT[report["verdict"]] for report in reports)

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.audit.folder import Held
-from harness.base import strict_json
+from harness.base import files, strict_json
 from harness.base.errors import MachineFault
 from harness.base.paths import home
-from harness.run import folder as rundir
 
 
 class NotKept(MachineFault):
@@ -69,9 +68,9 @@ def load(kept: Path, name: str) -> dict[str, Any] | None:
 def save(kept: Path, name: str, report: dict[str, Any]) -> None:
     """Keeps a report. Raises NotKept where that cannot be done."""
     try:
-        rundir.write_json(kept / name[:2] / f"{name}.json", {"key": name, "report": report})
-    except OSError as error:
+        files.write_json(kept / name[:2] / f"{name}.json", {"key": name, "report": report})
+    except MachineFault as fault:
         raise NotKept(
-            f"{kept}: the audit's cache cannot be written ({error.strerror or error})",
+            f"{kept}: the audit's cache cannot be written: {fault.message}",
             hint="check disk space and permissions, name another --cache, or do without by --fresh",
-        ) from error
+        ) from fault

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.audit.rulebook import entries
-from harness.base import text as render
+from harness.base.text import markdown as escaped, plain, plain_lines
 
 Report = dict[str, Any]
 LEVEL = {"fail": "error", "question": "warning", "unknown": "notice"}
@@ -67,7 +67,7 @@ def shipped(place: dict[str, Any]) -> tuple[str, int | None]:
 
 
 def _data(text: str) -> str:
-    return render.plain_lines(text).replace("%", "%25").replace("\n", "%0A")
+    return plain_lines(text).replace("%", "%25").replace("\n", "%0A")
 
 
 def _property(value: object) -> str:
@@ -109,9 +109,9 @@ def markdown(reports: Sequence[Report]) -> str:
     return "\n".join(lines)
 
 
-def _shown(text: str) -> str:
+def _shown(line: str) -> str:
     """Plain text in a comment: no markup, no line break, and no `@name` that would call somebody."""
-    return render.MARKDOWN.sub(r"\\\g<0>", render.plain(text.replace("\n", " "))).replace("@", "@\u200b")
+    return escaped(plain(line.replace("\n", " "))).replace("@", "@\u200b")
 
 
 def sarif(reports: Iterable[Report], version: str) -> dict[str, Any]:

@@ -11,19 +11,21 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from harness.audit.formats import ORDER, message, told
-from harness.base import text
+from harness.base import templates
 
+TEMPLATES = Path(__file__).parent / "templates"
 SCRIPT = "audit.js"
 
 
 def page(reports: Sequence[dict[str, Any]]) -> str:
     """The page for `reports`, objects as `pgolf audit --json` prints them."""
-    script = (text.TEMPLATES / SCRIPT).read_text(encoding="utf-8").strip()
+    script = (TEMPLATES / SCRIPT).read_text(encoding="utf-8").strip()
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rows = []
     shared = _shared([report["folder"] for report in reports])
@@ -46,16 +48,8 @@ def page(reports: Sequence[dict[str, Any]]) -> str:
             }
         )
     verdicts = Counter(row["verdict"] for row in rows)
-    return (
-        text.environment(autoescape=True)
-        .get_template("audit.html.j2")
-        .render(
-            rows=rows,
-            shared=shared,
-            verdicts=sorted(verdicts.items()),
-            script=Markup(script),
-            allowed=allowed,
-        )
+    return templates.load(TEMPLATES / "audit.html.j2").render(
+        rows=rows, shared=shared, verdicts=sorted(verdicts.items()), script=Markup(script), allowed=allowed
     )
 
 

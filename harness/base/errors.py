@@ -11,11 +11,13 @@ their traceback."""
 
 from __future__ import annotations
 
+from harness.base.exit_codes import ExitCode
+
 
 class HarnessError(Exception):
     """A failure with a message for people and a hint on what to do next."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -33,7 +35,7 @@ class UsageError(HarnessError):
 class MachineFault(HarnessError):
     """The machine failed, not the contestant: the seed counts as `machine`, the verdict is inconclusive."""
 
-    exit_code = 3
+    exit_code = ExitCode.MACHINE
 
 
 class Violation(HarnessError):

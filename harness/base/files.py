@@ -1,4 +1,4 @@
-"""Small file duties of every dataset: hash a file, write one atomically, read one within a bound.
+"""Files: read within a bound, hash, write atomically.
 
 Readers of dataset files never follow links and never read more than they announced, since a dataset folder
 may come from anybody. Not covered: a file that somebody changes after it was checked."""
@@ -6,18 +6,21 @@ may come from anybody. Not covered: a file that somebody changes after it was ch
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from harness.base.errors import MachineFault, UsageError
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
 BLOCK_BYTES = 1 << 20
+MAX_JSON_BYTES = 64 << 20
 
 
 def file_size(path: Path) -> int:
@@ -59,25 +62,55 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under `path` once it is complete and on disk; on an error nothing is left
-    behind."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A binary file that appears at `path` when the block ends, complete and flushed to disk.
+
+    On an error nothing is left behind and what was at `path` stays. Creates the folder. Raises MachineFault
+    where the system refuses a write.
+    """
+    partial: str | None = None
     try:
-        with open(partial, "xb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
     except OSError as error:
         raise MachineFault(
-            f"{path}: cannot be written ({error.strerror or error})",
-            hint="is the disk full, or the folder read-only?",
+            f"{path}: cannot be written ({error.strerror or error})", hint="check disk space and permissions"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Write all of `content`, or nothing."""
     with atomic_file(path) as file:
         file.write(content)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as JSON, or nothing. Raises ValueError for NaN and infinity."""
+    write_bytes(path, json.dumps(data, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file that the harness wrote.
+
+    Raises UsageError when the file is missing, too large or damaged.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise UsageError(f"{path}: larger than {MAX_JSON_BYTES} bytes", hint="this is no file of a run")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror})", hint="is this a run folder?"
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"{path}: not valid JSON ({error})", hint="the file was changed by hand or the disk is damaged"
+        ) from error

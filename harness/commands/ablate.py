@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.base import host
-from harness.base.errors import MachineFault, UsageError
+from harness.base.errors import UsageError
+from harness.base.exit_codes import ExitCode
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
 from harness.data.dataset import Dataset
@@ -22,7 +23,6 @@ from harness.run.ablation.table import RATIO_IS, STEP_IS, rows
 from harness.run.plan import Plan
 from harness.run.preflight import RunnerName
 from harness.runners.base import Runner
-from harness.verdict import decide
 
 SCHEMA = 1
 
@@ -135,10 +135,10 @@ def _exit_code(known: AblationResults, asked: int) -> int:
     """As of a verdict (docs/rules.md): machine, interrupted, limit, failure, all measured."""
     outcomes = {each.outcome for each in known.results.values()}
     if known.fault is not None:
-        return MachineFault.exit_code
+        return ExitCode.MACHINE
     if known.interrupted:
-        return decide.EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     assert len(known.results) == asked, "a loop that ends by itself leaves no pair"
     if "over_limit" in outcomes:
-        return decide.EXIT_LIMIT
-    return decide.EXIT_VIOLATION if "failed" in outcomes else decide.EXIT_VALID
+        return ExitCode.LIMIT
+    return ExitCode.VIOLATION if "failed" in outcomes else ExitCode.VALID

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.base.errors import HarnessError, MachineFault, UsageError
+from harness.base.errors import HarnessError
+from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
-from harness.base.text import NARROWEST, cell, plain
+from harness.base.text import MIN_COLUMNS, cell, plain
 from harness.commands import run
 from harness.run import submission
 from harness.run.certify import WitnessRequest
@@ -34,16 +35,6 @@ COLUMNS = (
     ("seeds", "{}"),
     ("seconds", "{:.0f}"),
 )
-EXITS_BY_RANK = (
-    UsageError.exit_code,
-    decide.EXIT_MACHINE,
-    decide.EXIT_INTERRUPTED,
-    decide.EXIT_LIMIT,
-    decide.EXIT_VIOLATION,
-    decide.EXIT_INCONCLUSIVE,
-    decide.EXIT_VALID,
-)
-"""Worst first (docs/rules.md)."""
 
 
 def run_all(
@@ -76,7 +67,7 @@ def run_all(
         rows.append(
             _one(folder, profile, runner, one_seed, train_seconds, data, runs, progress, package, request)
         )
-        if rows[-1]["exit_code"] == decide.EXIT_INTERRUPTED:
+        if rows[-1]["exit_code"] == ExitCode.INTERRUPTED:
             rows += [_row(*left, "not begun", reason="interrupted before") for left in cells[number:]]
             break
     return {
@@ -84,7 +75,7 @@ def run_all(
         "profile": profile,
         "train_seconds": train_seconds,
         "rows": rows,
-        "exit_code": worst([row["exit_code"] for row in rows]),
+        "exit_code": first_that_applies(row["exit_code"] for row in rows),
     }
 
 
@@ -93,11 +84,6 @@ def _engine_answers() -> bool:
     if client is not None:
         client.close()
     return client is not None
-
-
-def worst(codes: Sequence[int]) -> int:
-    """The exit code of a whole matrix: the first of docs/rules.md's order that occurs, valid for none."""
-    return min(codes, key=EXITS_BY_RANK.index, default=decide.EXIT_VALID)
 
 
 def _one(
@@ -124,11 +110,9 @@ def _one(
         return _row(folder, runner, "not run", error.exit_code, str(error), time.monotonic() - begun)
     except OSError as error:
         progress.say(f"{folder.name}, {runner}: {error}")
-        return _row(folder, runner, "not run", MachineFault.exit_code, str(error), time.monotonic() - begun)
+        return _row(folder, runner, "not run", ExitCode.MACHINE, str(error), time.monotonic() - begun)
     except KeyboardInterrupt:
-        return _row(
-            folder, runner, "not run", decide.EXIT_INTERRUPTED, "interrupted", time.monotonic() - begun
-        )
+        return _row(folder, runner, "not run", ExitCode.INTERRUPTED, "interrupted", time.monotonic() - begun)
     scored = sum(seed["bpb"] is not None for seed in judged["seeds"])
     return _row(
         folder,
@@ -144,7 +128,7 @@ def _row(
     folder: Path,
     runner: str,
     outcome: str,
-    exit_code: int = decide.EXIT_VALID,
+    exit_code: int = ExitCode.VALID,
     reason: str = "",
     seconds: float | None = None,
 ) -> dict[str, Any]:
@@ -176,7 +160,7 @@ def _reasons(judged: dict[str, Any]) -> Iterator[str]:
 def show(matrix: dict[str, Any], console: Console) -> None:
     """The table, and a line for every row that has something to say."""
     if not console.is_terminal:
-        console.width = max(console.width, NARROWEST)
+        console.width = max(console.width, MIN_COLUMNS)
     table = Table(*(key for key, _ in COLUMNS))
     for row in matrix["rows"]:
         table.add_row(

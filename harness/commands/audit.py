@@ -16,8 +16,8 @@ from typing import Any
 from harness.audit import audit, formats
 from harness.audit.folder import folders
 from harness.audit.many import SECONDS, Audited, many
+from harness.base import files
 from harness.base.text import plain
-from harness.run import folder as rundir
 
 FEW = 4
 """Folders whose audit is over before anybody asks how far it is."""
@@ -54,7 +54,7 @@ def run(
     if page is not None:
         from harness.audit.page import page as written  # templates load late
 
-        rundir.write_bytes(page, written(reports).encode())
+        files.write_bytes(page, written(reports).encode())
     return audit.exit_code(reports)
 
 

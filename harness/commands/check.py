@@ -12,12 +12,9 @@ from typing import Any
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
 from harness.data import fineweb, pocket
-from harness.edition import PROFILES
+from harness.edition import PROFILES, TOLERANCES
 from harness.run import bundle, describe, plan as plans, preflight, submission as manifest
 from harness.run.preflight import RunnerName
-
-NEAR_THE_CAP = 0.03
-"""Within this share of the cap an estimate decides nothing."""
 
 
 def check_submission(
@@ -43,7 +40,7 @@ def check_submission(
     finally:
         ground.runner.close()
     counted = described.estimated_bytes
-    near = abs(counted - limits.counted_bytes) <= NEAR_THE_CAP * limits.counted_bytes
+    near = abs(counted - limits.counted_bytes) <= TOLERANCES.size_share * limits.counted_bytes
     size = "unknown" if near else "pass" if counted < limits.counted_bytes else "fail"
     return {
         "schema": 1,

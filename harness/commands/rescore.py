@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from harness.base import files
 from harness.base.errors import MachineFault, UsageError, Violation
+from harness.base.exit_codes import ExitCode
 from harness.base.progress import ProgressCallback, ProgressDisplay
 from harness.data.dataset import Dataset
+from harness.edition import TOLERANCES
 from harness.protocol import conversation
-from harness.run import certify, folder as rundir, plan as plans, records, stages
+from harness.run import certify, plan as plans, records, stages
 from harness.run.certify import WitnessRequest
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import StoredPlan
@@ -26,10 +29,6 @@ from harness.runners.base import Runner
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
 from harness.scoring import bpb
-from harness.verdict import decide
-
-NOISE_BPB = 1e-3
-"""Largest difference that GPU kernels are allowed between two scorings."""
 
 
 def rescore(
@@ -73,7 +72,7 @@ def rescore(
         raise UsageError(f"{run_dir}: no scored seed to score again", hint="finish the run first")
     worst = max(row["difference_bpb"] for row in rows)
     same = all(row["same_ledger"] for row in rows)
-    agree = same or (plan.identity.limits.gpus > 0 and worst <= NOISE_BPB)
+    agree = same or (plan.identity.limits.gpus > 0 and worst <= TOLERANCES.rescore_bpb)
     return {
         "schema": 1,
         "run_dir": str(run_dir),
@@ -97,9 +96,9 @@ def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> int:
         if not condition.get("cooperative")
     }
     if not agree or "fail" in outcomes:
-        return decide.EXIT_VIOLATION
+        return ExitCode.VIOLATION
     unasked = any(row.get("unasked") for row in rows)
-    return decide.EXIT_INCONCLUSIVE if unasked or "unknown" in outcomes else decide.EXIT_VALID
+    return ExitCode.INCONCLUSIVE if unasked or "unknown" in outcomes else ExitCode.VALID
 
 
 def _certify(
@@ -123,7 +122,7 @@ def _certify(
     found = certify.certify_score(
         job, seed, place, dataset.validation_tokens(), scored, n_bytes, request, report
     )
-    rundir.write_json(place.path / "rescored.json", found)
+    files.write_json(place.path / "rescored.json", found)
     return {**found, "certificates_before": number - 1}
 
 
@@ -231,7 +230,7 @@ def show(compared: dict[str, Any], as_json: bool) -> None:
         elif row.get("unasked"):
             print(f"  {row['unasked']}")
     words = {
-        decide.EXIT_VALID: "the score stands",
-        decide.EXIT_INCONCLUSIVE: "the ledgers agree, the witness leaves it open",
+        ExitCode.VALID: "the score stands",
+        ExitCode.INCONCLUSIVE: "the ledgers agree, the witness leaves it open",
     }
     print(words.get(compared["exit_code"], "the score does not stand"))

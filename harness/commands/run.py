@@ -11,19 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.base import host
+from harness.base import files, host
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
-from harness.run import (
-    bundle,
-    describe,
-    folder as rundir,
-    plan as plans,
-    preflight,
-    seeds as run,
-    submission as manifest,
-)
+from harness.run import bundle, describe, plan as plans, preflight, seeds as run, submission as manifest
 from harness.run.certify import WitnessRequest, load_state
 from harness.run.folder import RunFolder
 from harness.run.plan import Plan
@@ -162,7 +154,7 @@ def _conclude(
     facts = evidence(plan, records, runner, tuple(seed for seed in seeds if place.earlier(seed)))
     rows = [decide.seed_row(facts, record, str(place.seed(record.seed).path)) for record in records]
     if spent["stage_attempts"] == 0 and place.verdict.exists():
-        earlier = rundir.read_json(place.verdict).get(
+        earlier = files.read_json(place.verdict).get(
             "harness", spent
         )  # a run that did nothing measured nothing new
         spent = {**earlier, "stopped": None}

@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.base import host
+from harness.base import files, host
 from harness.base.errors import MachineFault, UsageError, Violation
+from harness.base.exit_codes import ExitCode
 from harness.base.files import sha256_of
 from harness.base.progress import ProgressDisplay
 from harness.data.byte_table import ByteTable
@@ -92,8 +93,8 @@ def score(
         place = runs / "scored" / f"{name}-{hashlib.sha256(repr(judged_of).encode()).hexdigest()[:12]}"
         with rundir.RunFolder(place).locked():
             folder = SeedFolder(place)
-            rundir.write_bytes(folder.artifact, asked.artifact.read_bytes() if asked.artifact else b"")
-            rundir.write_bytes(folder.config, asked.config.read_bytes() if asked.config else b"{}\n")
+            files.write_bytes(folder.artifact, asked.artifact.read_bytes() if asked.artifact else b"")
+            files.write_bytes(folder.config, asked.config.read_bytes() if asked.config else b"{}\n")
             job = StageJob(
                 runner,
                 limits,
@@ -118,7 +119,7 @@ def score(
                 "earlier": earlier,
                 "run_dir": str(place),
             }
-            rundir.write_json(place / "score.json", judged)
+            files.write_json(place / "score.json", judged)
             if judged["certificate"] is not None:  # it holds what was begun
                 folder.witness.unlink(missing_ok=True)
             return judged
@@ -303,15 +304,15 @@ def _decide(
     """The verdict and its exit code: what the witness leaves open is inconclusive, unless something is
     violated."""
     if outcome == "over_limit":
-        return "invalid", decide.EXIT_LIMIT
+        return "invalid", ExitCode.LIMIT
     if outcome != "done" or any(found["outcome"] == "fail" for found in findings):
-        return "invalid", decide.EXIT_VIOLATION
+        return "invalid", ExitCode.VIOLATION
     said = (witnessed["certificate"] or {"conditions": []})["conditions"]
     if witnessed["unasked"] or any(
         condition["outcome"] == "unknown" and not condition.get("cooperative") for condition in said
     ):
-        return "inconclusive", decide.EXIT_INCONCLUSIVE
-    return "valid", decide.EXIT_VALID
+        return "inconclusive", ExitCode.INCONCLUSIVE
+    return "valid", ExitCode.VALID
 
 
 def describe(judged: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.base.errors import UsageError
-from harness.base.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_atomic
+from harness.base.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_bytes
 from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
 from harness.data.byte_table import ByteTable
@@ -125,7 +125,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> str:
     """Write dataset.json, checked, the same bytes for the same facts; returns its SHA-256."""
     content = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode("ascii")
     parse_manifest(content, folder / MANIFEST)
-    write_atomic(folder / MANIFEST, content)
+    write_bytes(folder / MANIFEST, content)
     return hashlib.sha256(content).hexdigest()
 
 

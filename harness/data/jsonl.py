@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.errors import UsageError
-from harness.base.files import file_size, read_bounded, write_atomic
+from harness.base.files import file_size, read_bounded, write_bytes
 from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
 from harness.data.dataset import Dataset
@@ -175,7 +175,7 @@ def prepare(
     encoder = Encoder.from_file(tokenizer)
     overlap = _Overlap(encoder, validation, train)
     with new_folder(folder.absolute()) as partial:
-        write_atomic(partial / TOKENIZER_NAME, read_bounded(tokenizer, MAX_MODEL_BYTES))
+        write_bytes(partial / TOKENIZER_NAME, read_bounded(tokenizer, MAX_MODEL_BYTES))
         val_bytes, train_bytes = file_size(validation), file_size(train)
         border = 0.9 * val_bytes / max(val_bytes + train_bytes, 1)
         val_writer = ShardWriter(partial, "val", shard_tokens)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.errors import HarnessError, MachineFault, UsageError
-from harness.base.files import read_bounded, write_atomic
+from harness.base.files import read_bounded, write_bytes
 from harness.base.paths import home
 from harness.base.progress import ProgressCallback, no_progress
 from harness.data.dataset import Dataset
@@ -177,7 +177,7 @@ def build(folder: Path, wheel: Path, progress: ProgressCallback = no_progress) -
     progress(0.1, "training the tokenizer")
     model = train_tokenizer(train, VOCAB_SIZE)
     _check_pin("sha256 of tokenizer.model", TOKENIZER_SHA256, hashlib.sha256(model).hexdigest())
-    write_atomic(folder / TOKENIZER_NAME, model)
+    write_bytes(folder / TOKENIZER_NAME, model)
     progress(0.3, "encoding")
     counts = _encode(Encoder(model, folder / TOKENIZER_NAME), train, candidates, folder, progress)
     source = {

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.base.errors import Violation
+from harness.base.text import quote
 from harness.edition import Limits
 from harness.protocol.frames import (
     Adapted,
@@ -29,10 +30,10 @@ from harness.protocol.frames import (
     ScoreReady,
     Trained,
     Variants,
-    quote,
 )
 from harness.protocol.ledger import Ledger
 from harness.protocol.wire import MAX_DESCRIPTORS, Connection, DeadlineExpired, Listener
+from harness.scoring.rows import logsumexp
 
 BYE_SECONDS = 1.0
 """Time to take the last frame, which no clock counts."""
@@ -298,15 +299,12 @@ def _check_boundary(
 ) -> ChunkBoundary:
     """The border's evidence, in float64. Raises Violation for a row that is not all finite, as log-softmax
     rows are."""
-    row = row_V.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(row))
+    bad = np.flatnonzero(~np.isfinite(row_V))
     if len(bad):
         raise Violation(
             "protocol",
-            f"border row before token {position}: expected finite numbers, came {row[bad[0]]} for "
+            f"border row before token {position}: expected finite numbers, came {row_V[bad[0]]} for "
             f"id {bad[0]} ({len(bad)} such)",
             hint="rows are natural-log probabilities from float32 logits",
         )
-    peak = row.max()
-    logsumexp = peak + np.log(np.exp(row - peak).sum())
-    return ChunkBoundary(position, float(-row[token]), after_nats, float(logsumexp))
+    return ChunkBoundary(position, -float(row_V[token]), after_nats, logsumexp(row_V))

@@ -14,11 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.base.errors import Violation
 from harness.base.strict_json import strict_json
+from harness.base.text import quote
 
 MAX_LINE = 65_536
 MAX_DEPTH = 8
-QUOTED = 120
-"""How much of a contestant's own text is ever quoted as evidence."""
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Version1 = Annotated[int, Field(ge=1, le=1)]
@@ -112,13 +111,6 @@ class Progress(Frame):
     op: Literal["progress"]
     fraction: Annotated[float, Field(ge=0, le=1)]
     text: Annotated[str, Field(max_length=1000)] = ""
-
-
-def quote(raw: bytes | str) -> str:
-    """A contestant's own text made safe to print: ASCII, escaped, cut to QUOTED characters."""
-    text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
-    escaped = text.encode("unicode_escape").decode("ascii")
-    return escaped if len(escaped) <= QUOTED else escaped[:QUOTED] + "..."
 
 
 def _depth(line: bytes) -> int:

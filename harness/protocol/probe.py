@@ -22,6 +22,7 @@ from harness.protocol.conversation import ScoringPass
 from harness.protocol.frames import Adapted, Count, Frame, ScoreReady
 from harness.protocol.wire import Connection, DeadlineExpired
 from harness.scoring.certificate.responses import BoundaryPair, Responses
+from harness.scoring.rows import logsumexp
 
 
 class Revealed(Frame):
@@ -128,12 +129,8 @@ def describe_timeout(answer_seconds: float, deadline: float) -> str:
 def judge_row(row_V: npt.NDArray[np.float32], token: int) -> tuple[float, float]:
     """(logsumexp, -ln of the token's probability under the row renormalised in float64), both inf for a
     broken row."""
-    row = row_V.astype(np.float64)
-    if not np.isfinite(row).all():
-        return np.inf, np.inf
-    peak = row.max()
-    logsumexp = float(peak + np.log(np.exp(row - peak).sum()))
-    return logsumexp, max(logsumexp - float(row[token]), 0.0)
+    log_sum = logsumexp(row_V)
+    return log_sum, max(log_sum - float(row_V[token]), 0.0) if np.isfinite(log_sum) else np.inf
 
 
 class _ProbeSession:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.base.errors import UsageError, Violation
-from harness.protocol.frames import MAX_LINE, Frame, Progress, parse, quote
+from harness.base.text import quote
+from harness.protocol.frames import MAX_LINE, Frame, Progress, parse
 
 PATH_LIMIT = 100
 POLL_SECONDS = 0.2

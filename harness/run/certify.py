@@ -13,20 +13,19 @@ and what a condition's outcome is on this runner (rules/conditions.py)."""
 
 from __future__ import annotations
 
-import io
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.base import files
+from harness.base.arrays import write_arrays
 from harness.base.errors import UsageError
 from harness.base.progress import ProgressCallback
 from harness.data.shards import Tokens
 from harness.edition import PROBES
 from harness.protocol import conversation
-from harness.run import folder as rundir
 from harness.run.folder import SeedFolder
 from harness.run.stages import StageJob
 from harness.run.witnesses import WitnessSession, query, query_batched
@@ -89,7 +88,7 @@ def load_state(folder: SeedFolder) -> WitnessState | None:
     if not folder.witness.exists():
         return None
     try:
-        return WitnessState.model_validate(rundir.read_json(folder.witness))
+        return WitnessState.model_validate(files.read_json(folder.witness))
     except ValidationError as error:
         raise UsageError(
             f"{folder.witness}: {error.errors(include_url=False)[0]['msg']}",
@@ -134,7 +133,7 @@ def certify_score(
     while not made or made[-1].wants_second_round:
         session.begin_round()
         plan = _draw_plan(state, reported, session.round_number, state.probes)
-        rundir.write_json(folder.witness, state.model_dump())
+        files.write_json(folder.witness, state.model_dump())
         responses = query(session, plan) if few is None else query_batched(session, plan, few)
         if responses.responses:
             made.append(
@@ -167,7 +166,7 @@ def certify_score(
         )
         if not responses.responses:
             break
-    rundir.write_json(folder.witness, state.model_dump())
+    files.write_json(folder.witness, state.model_dump())
     if not made:
         return {"certificate": None, "unasked": f"the witness could not be asked: {session.ended[-1]}"}
     shown = _best_bound(made)
@@ -287,6 +286,4 @@ def _save_responses(
     }
     for number, each in enumerate(responses, 1):
         columns |= {f"witness_{number}": each.charged_P(), f"logsumexp_{number}": each.logsumexp_P}
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **columns)
-    rundir.write_bytes(folder.responses(round_number), packed.getvalue())
+    write_arrays(folder.responses(round_number), columns, compress=True)

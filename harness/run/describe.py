@@ -10,8 +10,9 @@ from pathlib import Path
 
 from harness.base.errors import UsageError, Violation
 from harness.base.progress import ProgressCallback
+from harness.base.text import quote
 from harness.edition import Limits
-from harness.protocol.frames import Description, quote
+from harness.protocol.frames import Description
 from harness.run import stages
 from harness.run.submission import Submission
 from harness.runners.base import Runner

@@ -1,89 +1,26 @@
-"""The run folder: every path in it, and the only writers of its JSON. All writes are atomic.
+"""Every path of a run folder.
 
     runs/<submission>/<profile>-<hash12>/
       plan.json verdict.json report.md report.html
-      seed-<n>/ run.json events.jsonl {train,pack,score}.log checkpoint/ config.resolved.yaml code.pyz config.yaml
-                artifact.bin nats.f32 docs.npz witness.json witness-<look>.npz
-                witness-<look><number>.log
-        rescored-<k>/ witness.json witness-<look>.npz rescored.json    of `pgolf rescore --witness`
-      seed-<n>.earlier-<k>/    what `--again` set aside
-Not covered: what the files say (records.py, verdict.py).
+      seed-<n>/
+        run.json events.jsonl {train,pack,score}.log
+        checkpoint/ config.resolved.yaml code.pyz config.yaml artifact.bin nats.f32 docs.npz
+        witness.json witness-<round>.npz witness-<round><number>.log
+        rescored-<k>/ witness.json witness-<round>.npz rescored.json    written by `pgolf rescore --witness`
+      seed-<n>.earlier-<k>/    what `--again` archived
+
+See run/records.py for run.json and verdict/decide.py for verdict.json.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import filelock
-import numpy as np
 
 from harness.base.errors import UsageError
-
-MAX_JSON_BYTES = 64 << 20
-MAX_ARRAYS_BYTES = 1 << 28
-"""Unpacked, of one .npz: ten million documents."""
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """The whole file or nothing: written beside its place, flushed to disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, data: Any) -> None:
-    write_bytes(path, json.dumps(data, indent=1, allow_nan=False).encode() + b"\n")
-
-
-def read_json(path: Path) -> Any:
-    """JSON of a file of ours. Raises UsageError when it is missing, too large or damaged."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_JSON_BYTES} bytes", hint="this is no file of a run")
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror})", hint="is this a run folder?"
-        ) from error
-    except ValueError as error:
-        raise UsageError(
-            f"{path}: not valid JSON ({error})", hint="the file was changed by hand or the disk is damaged"
-        ) from error
-
-
-def read_arrays(path: Path, *names: str) -> tuple[np.ndarray[Any, Any], ...]:
-    """Arrays of an .npz of ours, which may be anybody's by now: never unpickled, bounded once unpacked.
-
-    Raises UsageError for a file that is damaged, too large or lacks one of them.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAYS_BYTES:
-                raise ValueError(f"unpacks to more than {MAX_ARRAYS_BYTES:,} bytes")
-        with np.load(path, allow_pickle=False) as stored:
-            return tuple(np.asarray(stored[name]) for name in names)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error})",
-            hint="the file was changed after the run; `pgolf run --again` runs the seed anew",
-        ) from error
 
 
 class SeedFolder:

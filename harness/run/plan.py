@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.base import files
 from harness.base.errors import UsageError
 from harness.data.dataset import Dataset
 from harness.edition import EDITION, PROFILES, Limits
@@ -103,7 +104,7 @@ class StoredPlan(_Stored):
 def read(folder: rundir.RunFolder) -> StoredPlan:
     """The plan of a run folder. Raises UsageError when the file is missing, damaged or no plan."""
     try:
-        return StoredPlan.model_validate(rundir.read_json(folder.plan))
+        return StoredPlan.model_validate(files.read_json(folder.plan))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -152,7 +153,7 @@ def is_begun(plan: Plan, folder: rundir.RunFolder) -> bool:
     """
     if not folder.plan.exists():
         return False
-    facts, earlier = plan.facts(), rundir.read_json(folder.plan)
+    facts, earlier = plan.facts(), files.read_json(folder.plan)
     if earlier.get("image") != facts["image"]:
         raise UsageError(
             f"{folder.path}: was begun with image {earlier.get('image')}, now it is {facts['image']}",
@@ -172,4 +173,4 @@ def write(plan: Plan, folder: rundir.RunFolder, described: Description) -> None:
         "techniques": described.techniques,
         "estimated_bytes": described.estimated_bytes,
     }
-    rundir.write_json(folder.plan, {**plan.facts(), "claims": claims})
+    files.write_json(folder.plan, {**plan.facts(), "claims": claims})

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.base import files
 from harness.base.errors import UsageError
-from harness.run import folder
 
 StageName = Literal["train", "pack", "score", "witness"]
 STAGES: tuple[StageName, ...] = ("train", "pack", "score")
@@ -85,7 +85,7 @@ def load(path: Path, seed: int) -> SeedRecord:
     if not path.exists():
         return SeedRecord(seed=seed)
     try:
-        record = SeedRecord.model_validate(folder.read_json(path))
+        record = SeedRecord.model_validate(files.read_json(path))
     except ValidationError as error:
         raise UsageError(
             f"{path}: {error.errors(include_url=False)[0]['msg']}",
@@ -100,7 +100,7 @@ def load(path: Path, seed: int) -> SeedRecord:
 
 
 def save(path: Path, record: SeedRecord) -> None:
-    folder.write_json(path, record.model_dump(mode="json"))
+    files.write_json(path, record.model_dump(mode="json"))
 
 
 class Events:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness.base import host
+from harness.base import files, host
 from harness.base.errors import MachineFault, Violation
 from harness.base.progress import ProgressCallback, ProgressDisplay
-from harness.run import certify, folder as rundir, records, stages
+from harness.run import certify, records, stages
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import Plan
 from harness.run.records import STAGES, Attempt, Events, SeedRecord, StageName
@@ -80,8 +80,8 @@ def _run_seed(
     left = record.left(STAGES if asked is None else (*STAGES, "witness"))
     if not left:
         return
-    rundir.write_bytes(folder.code, plan.bundle.pyz)
-    rundir.write_bytes(folder.config, plan.submission.config)
+    files.write_bytes(folder.code, plan.bundle.pyz)
+    files.write_bytes(folder.config, plan.submission.config)
     for stage in left:
         attempt = _attempt(plan, folder, record, stage, runner, progress, asked)
         yield attempt

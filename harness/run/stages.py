@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness.base import files
+from harness.base.arrays import write_arrays
 from harness.base.errors import UsageError, Violation
 from harness.base.files import sha256_of
 from harness.base.progress import ProgressCallback, no_progress
@@ -25,7 +27,6 @@ from harness.edition import Limits
 from harness.protocol import conversation, ledger, probe
 from harness.protocol.frames import Description, Progress, Ready, ScoreReady
 from harness.protocol.wire import Connection, ContestantLeft
-from harness.run import folder as rundir
 from harness.run.folder import SeedFolder
 from harness.run.records import Attempt, SeedRecord
 from harness.runners.base import Runner, Stage, StageSpec
@@ -363,10 +364,10 @@ def store_metric(
     folder: SeedFolder, measured: bpb.Metric, scored: conversation.ScoringPass
 ) -> dict[str, Any]:
     """The same for a text that no dataset holds."""
-    rundir.write_bytes(folder.nats, scored.nats_T.astype("<f4").tobytes())
-    partial = folder.documents.with_suffix(".partial.npz")
-    np.savez(partial, starts=measured.starts_D, bits=measured.bits_D, bytes=measured.bytes_D)
-    partial.replace(folder.documents)
+    files.write_bytes(folder.nats, scored.nats_T.astype("<f4").tobytes())
+    write_arrays(
+        folder.documents, {"starts": measured.starts_D, "bits": measured.bits_D, "bytes": measured.bytes_D}
+    )
     return {
         "bpb": measured.bpb,
         "nats_per_token": measured.nats_per_token,

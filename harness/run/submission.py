@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.base import strict_yaml
 from harness.base.errors import UsageError
+from harness.base.text import quote
 from harness.edition import EDITION, ProfileName
-from harness.protocol.frames import quote
 
 Text = Annotated[str, Field(min_length=1, max_length=400)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]

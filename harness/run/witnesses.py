@@ -18,6 +18,7 @@ import numpy as np
 from harness.base.errors import Violation
 from harness.base.progress import ProgressCallback
 from harness.data.shards import Tokens
+from harness.edition import TOLERANCES
 from harness.protocol import batched_probe, conversation, probe
 from harness.protocol.batched_probe import Positions
 from harness.run import stages
@@ -25,11 +26,6 @@ from harness.run.folder import SeedFolder
 from harness.run.stages import StageJob
 from harness.scoring.certificate import sampling
 from harness.scoring.certificate.responses import BoundaryPair, Responses
-
-LANES_NATS = 0.05
-"""Rows that differ by more are not the same predictor's: bfloat16 in another batch brings 0.02."""
-EXACT_NATS = 1e-3
-"""Where no answer is further from its claim, there is no noise that a second witness could measure."""
 
 
 class RoundResponses(NamedTuple):
@@ -158,7 +154,7 @@ def _compare(together: Responses, alone: Responses) -> dict[str, Any]:
     return {
         "largest_difference_nats": apart,
         "in_one_way_only": lost,
-        "agree": apart <= LANES_NATS and not lost,
+        "agree": apart <= TOLERANCES.batched_nats and not lost,
         "text": text,
     }
 
@@ -166,4 +162,4 @@ def _compare(together: Responses, alone: Responses) -> dict[str, Any]:
 def _exact(scored: conversation.ScoringPass, plan: sampling.SamplingPlan, asked: probe.ProbeResult) -> bool:
     """Whether every question was answered by the claim itself."""
     apart_P = np.abs(asked.responses.charged_P() - scored.nats_T[plan.asked_P])
-    return bool((apart_P <= EXACT_NATS).all())
+    return bool((apart_P <= TOLERANCES.exact_nats).all())

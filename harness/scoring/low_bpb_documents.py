@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.scoring.robust import robust_sd
+
 FLOOR_BPB = 0.3
 """No published program comes below 0.8 on unseen English text; documents that repeat themselves do,
 rarely."""
@@ -51,7 +53,7 @@ def scan(bits_D: Floats, bytes_D: npt.NDArray[np.int64], starts_D: npt.NDArray[n
             "text": f"documents: none of {len(bits_D):,} has {LEAST_BYTES} bytes to judge by",
         }
     median = float(np.median(bpb_L))
-    spread = 1.4826 * float(np.median(np.abs(np.log(np.maximum(bpb_L, 1e-9) / max(median, 1e-9)))))
+    spread = robust_sd(np.log(np.maximum(bpb_L, 1e-9) / max(median, 1e-9)), centre=0.0)
     limit = min(FLOOR_BPB, median * float(np.exp(-SPREADS * min(spread, 1.0))) if spread else FLOOR_BPB)
     low_L = (
         bpb_L <= limit if median > FLOOR_BPB else np.ones(len(bpb_L), bool)

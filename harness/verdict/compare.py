@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.base import arrays
 from harness.base.errors import UsageError
-from harness.run import folder as rundir
 
 Floats = npt.NDArray[np.float64]
 
@@ -154,7 +154,7 @@ def _seeds(folder: Path) -> dict[int, Path]:
 
 def _load(path: Path) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
     """starts_D, bits_D, bytes_D of docs.npz, checked. Raises UsageError for a damaged file."""
-    starts_D, bits_D, bytes_D = rundir.read_arrays(path, "starts", "bits", "bytes")
+    starts_D, bits_D, bytes_D = arrays.read_arrays(path, "starts", "bits", "bytes")
     if not (
         starts_D.shape == bits_D.shape == bytes_D.shape and np.isfinite(bits_D).all() and bytes_D.sum() > 0
     ):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from harness.base.exit_codes import ExitCode
 from harness.edition import EDITION, SIGNIFICANCE
 from harness.run.records import STAGES, SeedRecord
 from harness.run.submission import Baseline
@@ -18,7 +19,6 @@ from harness.verdict.rules import RULES, Evidence, finding
 from harness.verdict.rules.limits import counted_bytes
 
 SCHEMA = 1
-EXIT_VALID, EXIT_VIOLATION, EXIT_MACHINE, EXIT_LIMIT, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED = 0, 1, 3, 4, 5, 130
 Decision = Literal["valid", "invalid", "inconclusive"]
 
 
@@ -37,19 +37,19 @@ def judge(evidence: Evidence) -> tuple[Decision, list[dict[str, Any]]]:
     return "valid", findings
 
 
-def exit_code(verdict: dict[str, Any]) -> int:
+def exit_code(verdict: dict[str, Any]) -> ExitCode:
     """The first that applies: machine, interrupted, limit, rule, inconclusive, valid."""
     outcomes = {seed["outcome"] for seed in verdict["seeds"]} | {verdict.get("harness", {}).get("stopped")}
     failed = [found for found in verdict["findings"] if found["outcome"] == "fail"]
     if "machine" in outcomes:  # it stops a run, so the seeds after it were never begun
-        return EXIT_MACHINE
+        return ExitCode.MACHINE
     if "interrupted" in outcomes:
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     if any(found["limit"] for found in failed):
-        return EXIT_LIMIT
+        return ExitCode.LIMIT
     if failed:
-        return EXIT_VIOLATION
-    return EXIT_VALID if verdict["verdict"] == "valid" else EXIT_INCONCLUSIVE
+        return ExitCode.VIOLATION
+    return ExitCode.VALID if verdict["verdict"] == "valid" else ExitCode.INCONCLUSIVE
 
 
 def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, Any]:

@@ -23,14 +23,16 @@ from typing import Any, NamedTuple
 import jinja2
 from pydantic import ValidationError
 
+from harness.base import files, templates
 from harness.base.errors import UsageError
-from harness.base.text import environment, plain, plain_lines
-from harness.run import folder as rundir, plan as plans, records, stages
+from harness.base.text import plain, plain_lines
+from harness.run import plan as plans, records, stages
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import StoredPlan
 from harness.run.records import SeedRecord
 from harness.scoring import significance
 
+TEMPLATES = Path(__file__).parent / "templates"
 MAX_LOG_BYTES = 1 << 20
 """Of one contestant's log; public logs have a median of some 50 kB."""
 
@@ -81,7 +83,7 @@ def _judged(folder: RunFolder) -> dict[str, Any]:
         raise UsageError(
             f"{folder.path}: holds no verdict.json", hint="`pgolf run` writes it when the run is finished"
         )
-    judged = rundir.read_json(folder.verdict)
+    judged = files.read_json(folder.verdict)
     try:
         if judged["schema"] != 1 or judged["verdict"] not in ("valid", "invalid", "inconclusive"):
             raise ValueError("not a verdict of schema 1")
@@ -208,7 +210,7 @@ def submission(
 
 def readme(metadata: dict[str, Any], judged: dict[str, Any]) -> str:
     """README.md: what was run on what, the table of seeds, the findings, how to score it again."""
-    return environment(autoescape=False).get_template("record.md.j2").render(m=metadata, v=judged)
+    return templates.load(TEMPLATES / "record.md.j2").render(m=metadata, v=judged)
 
 
 def log(plan: StoredPlan, judged: dict[str, Any], seed: Seed) -> str:
@@ -268,7 +270,7 @@ def _write(out: Path, content: dict[str, bytes]) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         for name, data in content.items():
-            rundir.write_bytes(partial / name, data)
+            files.write_bytes(partial / name, data)
         partial.chmod(0o755)
         os.replace(partial, out)
     except BaseException:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.run import folder as rundir
+from harness.base import arrays
 from harness.run.folder import RunFolder
 
 HISTOGRAM_BINS = 40
@@ -28,7 +28,7 @@ def histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any
         path = folder.seed(row["seed"]).documents
         if row["bpb"] is None or not path.exists():
             continue
-        bits_D, bytes_D = rundir.read_arrays(path, "bits", "bytes")
+        bits_D, bytes_D = arrays.read_arrays(path, "bits", "bytes")
         bpb_D = bits_D[bytes_D > 0] / bytes_D[bytes_D > 0]
         counts, edges = np.histogram(bpb_D, HISTOGRAM_BINS)
         top = max(int(counts.max()), 1)
@@ -86,7 +86,7 @@ def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
         )
         if not path.exists():
             continue
-        position_P, paid_P, claim_P = rundir.read_arrays(path, "position", "witness_1", "claim")
+        position_P, paid_P, claim_P = arrays.read_arrays(path, "position", "witness_1", "claim")
         d_P = paid_P - claim_P
         if not len(position_P):
             continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -14,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.base import files, templates
 from harness.base.errors import UsageError
-from harness.base.text import NARROWEST, cell, environment, plain, plain_lines
-from harness.run import folder as rundir
+from harness.base.text import MIN_COLUMNS, cell, plain, plain_lines
 from harness.run.folder import RunFolder
 from harness.verdict import plots
 
+TEMPLATES = Path(__file__).parent / "templates"
 STYLE = {
     "valid": "bold green",
     "invalid": "bold red",
@@ -117,7 +119,7 @@ def guarantees(verdict: dict[str, Any]) -> list[str]:
 
 
 def markdown(verdict: dict[str, Any]) -> str:
-    return environment(autoescape=False).get_template("report.md.j2").render(_context(verdict))
+    return templates.load(TEMPLATES / "report.md.j2").render(_context(verdict))
 
 
 def page(verdict: dict[str, Any], folder: RunFolder) -> str:
@@ -128,14 +130,14 @@ def page(verdict: dict[str, Any], folder: RunFolder) -> str:
         "curves": plots.curves(verdict, folder),
         "gains": plots.gains(verdict, folder),
     }
-    return environment(autoescape=True).get_template("report.html.j2").render(context)
+    return templates.load(TEMPLATES / "report.html.j2").render(context)
 
 
 def write(verdict: dict[str, Any], folder: RunFolder) -> None:
     """verdict.json, report.md, report.html."""
-    rundir.write_json(folder.verdict, verdict)
-    rundir.write_bytes(folder.report, markdown(verdict).encode())
-    rundir.write_bytes(folder.page, page(verdict, folder).encode())
+    files.write_json(folder.verdict, verdict)
+    files.write_bytes(folder.report, markdown(verdict).encode())
+    files.write_bytes(folder.page, page(verdict, folder).encode())
 
 
 def rewrite(folder: RunFolder) -> dict[str, Any]:
@@ -144,7 +146,7 @@ def rewrite(folder: RunFolder) -> dict[str, Any]:
     Raises UsageError for a file that is no verdict of this version.
     """
     try:
-        judged = rundir.read_json(folder.verdict)
+        judged = files.read_json(folder.verdict)
         if judged["verdict"] not in STYLE or judged["schema"] != 1:
             raise ValueError("not a verdict of schema 1")
         write(judged, folder)
@@ -168,7 +170,7 @@ def rewrite(folder: RunFolder) -> dict[str, Any]:
 def show(verdict: dict[str, Any], console: Console) -> None:
     """The verdict on a terminal, or as plain text where stdout is none."""
     if not console.is_terminal:
-        console.width = max(console.width, NARROWEST)
+        console.width = max(console.width, MIN_COLUMNS)
     console.print(Text(plain(headline(verdict)), STYLE[verdict["verdict"]]), soft_wrap=True)
     seeds = Table(*(heading for _, heading, _ in SEED_COLUMNS))
     for row in seed_table(verdict):

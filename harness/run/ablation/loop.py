@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from harness.base import files
 from harness.base.errors import MachineFault, UsageError, Violation
 from harness.base.progress import ProgressDisplay
 from harness.protocol.frames import Description
@@ -66,10 +67,10 @@ def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progr
     if study.steps is not None:
         return study.steps
     if folder.steps.exists():
-        return int(rundir.read_json(folder.steps)["steps"])
+        return int(files.read_json(folder.steps)["steps"])
     plan, place = study.plan, rundir.SeedFolder(folder.path / "counting-steps")
-    rundir.write_bytes(place.code, plan.bundle.pyz)
-    rundir.write_bytes(place.config, plan.submission.config)
+    files.write_bytes(place.code, plan.bundle.pyz)
+    files.write_bytes(place.config, plan.submission.config)
     job = stages.StageJob(
         runner,
         study.clock,
@@ -90,7 +91,7 @@ def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progr
         ) from violation
     if not trained.claims["steps"]:
         raise UsageError("the contestant counted no step", hint="--steps names their number")
-    rundir.write_json(
+    files.write_json(
         folder.steps, {"steps": trained.claims["steps"], "seed": seed, "train_seconds": trained.seconds}
     )
     shutil.rmtree(place.checkpoint)

@@ -15,9 +15,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.base import files
 from harness.base.errors import UsageError, Violation
 from harness.base.progress import ProgressCallback
-from harness.run import folder as rundir, stages
+from harness.run import stages
 from harness.run.ablation.study import BASE, Arm, PairFolder, Study, StudyFolder
 from harness.run.folder import SeedFolder
 from harness.runners.base import Runner
@@ -66,7 +67,7 @@ def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> PairResult | N
     if not path.exists():
         return None
     try:
-        found = PairResult.model_validate(rundir.read_json(path))
+        found = PairResult.model_validate(files.read_json(path))
     except ValidationError as error:
         raise UsageError(
             f"{path}: {error.errors(include_url=False)[0]['msg']}", hint="remove the file to measure it again"
@@ -114,7 +115,7 @@ def measure(
         found.message = str(violation)
     found.wall_seconds = round(time.monotonic() - started, 3)
     _tidy(arm, place)
-    rundir.write_json(place.result, found.model_dump(mode="json"))
+    files.write_json(place.result, found.model_dump(mode="json"))
     return found
 
 
@@ -152,8 +153,8 @@ class _Work:
             f"ablation-{plan.submission.manifest.name}",
         )
         self.report_to = report
-        rundir.write_bytes(place.code, plan.bundle.pyz)
-        rundir.write_bytes(place.config, arm.config)
+        files.write_bytes(place.code, plan.bundle.pyz)
+        files.write_bytes(place.config, arm.config)
         tokens_T = plan.dataset.validation_tokens()
         self.tokens_T = tokens_T if study.val_tokens is None else tokens_T[: study.val_tokens]
 
@@ -209,7 +210,7 @@ class _Work:
     def pack_and_score_unquantised(self, config: bytes) -> None:
         """The same weights without a grid; they need not fit the cap."""
         found, beside = self.found, self.place.unquantised()
-        rundir.write_bytes(beside.config, config)
+        files.write_bytes(beside.config, config)
         wide = replace(self.job.limits, counted_bytes=self.job.limits.checkpoint_bytes)
         job = replace(self.job, config=beside.config, limits=wide)
         found.stage = "pack unquantised"

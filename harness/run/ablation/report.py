@@ -6,18 +6,20 @@ Not covered: what the numbers are (table.py).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.base.text import NARROWEST, cell, environment, plain
-from harness.run import folder as rundir
+from harness.base import files, templates
+from harness.base.text import MIN_COLUMNS, cell, plain
 from harness.run.ablation.study import BASE, StudyFolder
 from harness.run.ablation.table import COLUMNS, COMPARED
 from harness.verdict import plots
 
+TEMPLATES = Path(__file__).parent / "templates"
 HEADINGS = [
     "variant",
     "differs from",
@@ -107,25 +109,25 @@ def _context(ablation: dict[str, Any]) -> dict[str, Any]:
 
 
 def markdown(ablation: dict[str, Any]) -> str:
-    return environment(autoescape=False).get_template("ablation.md.j2").render(_context(ablation))
+    return templates.load(TEMPLATES / "ablation.md.j2").render(_context(ablation))
 
 
 def page(ablation: dict[str, Any]) -> str:
     """One HTML file with inline plots; nothing is loaded from anywhere."""
-    return environment(autoescape=True).get_template("ablation.html.j2").render(_context(ablation))
+    return templates.load(TEMPLATES / "ablation.html.j2").render(_context(ablation))
 
 
 def write(ablation: dict[str, Any], folder: StudyFolder) -> None:
     """ablation.json, ablation.md, ablation.html."""
-    rundir.write_json(folder.table, ablation)
-    rundir.write_bytes(folder.report, markdown(ablation).encode())
-    rundir.write_bytes(folder.page, page(ablation).encode())
+    files.write_json(folder.table, ablation)
+    files.write_bytes(folder.report, markdown(ablation).encode())
+    files.write_bytes(folder.page, page(ablation).encode())
 
 
 def show(ablation: dict[str, Any], console: Console) -> None:
     """The table on a terminal, or as plain text where stdout is none."""
     if not console.is_terminal:
-        console.width = max(console.width, 2 * NARROWEST)
+        console.width = max(console.width, 2 * MIN_COLUMNS)
     console.print(Text(plain(headline(ablation)), "bold"), soft_wrap=True)
     table = Table(*HEADINGS)
     for row in ablation["rows"]:

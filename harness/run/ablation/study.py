@@ -20,10 +20,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.base import files
 from harness.base.errors import UsageError
 from harness.edition import Limits
 from harness.protocol.frames import Description
-from harness.run import folder as rundir
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import Plan
 
@@ -153,7 +153,7 @@ class _StoredStudy(BaseModel):
 
 def begin(study: Study, folder: StudyFolder, described: Description) -> None:
     """Records what is studied, and what the contestant says of it."""
-    rundir.write_json(
+    files.write_json(
         folder.study,
         {
             "schema": 1,
@@ -172,7 +172,7 @@ def is_begun(study: Study, folder: StudyFolder) -> Description | None:
     if not folder.study.exists():
         return None
     try:
-        earlier = _StoredStudy.model_validate(rundir.read_json(folder.study))
+        earlier = _StoredStudy.model_validate(files.read_json(folder.study))
     except ValidationError as error:
         raise UsageError(
             f"{folder.study}: {error.errors(include_url=False)[0]['msg']}", hint="remove the folder"

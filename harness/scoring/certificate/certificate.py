@@ -21,6 +21,7 @@ from harness.scoring.certificate import bound as bounds, detection
 from harness.scoring.certificate.detection import Gains, Outcome, Test
 from harness.scoring.certificate.responses import BoundaryPair, Responses
 from harness.scoring.certificate.sampling import ALPHAS, ReportedScore, SamplingPlan, mixture_share
+from harness.scoring.robust import robust_sd
 
 DECISIVE_NATS = 0.1
 """A bound above this says too little to be called a pass, nats a token; 512 probes of an exact program reach
@@ -155,7 +156,7 @@ def certify(
             _expected(gap, min(SECOND_ROUND_FACTOR * math.ceil(plan.n_expected), plan.n_scored)) + excess
         )
         * nats_per_bit,
-        noise_nats=detection.scale_of(asked.repeat_P) if second else None,
+        noise_nats=robust_sd(asked.repeat_P) if second else None,
         tests=tests,
         conditions=_conditions(tests, plan, found.total, covered_nats, lost, scored.chunk_tokens),
         guarantee=_guarantee(scored, plan, found.total * nats_per_bit, covered_share, lanes),

@@ -18,17 +18,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from harness.edition import TOLERANCES
 from harness.scoring.certificate.responses import BoundaryPair
 from harness.scoring.certificate.sampling import Floats
+from harness.scoring.robust import robust_sd
+from harness.scoring.rows import sums_to_one
 
 Outcome = Literal["pass", "fail", "unknown"]
 LEVEL = 2.0**-16
-ROW_TOLERANCE = 1e-3  # |logsumexp| of a row; float32 logits stay below 1e-4
-OFFSET_NATS = 1e-3  # a mean below this accuses nobody, G charges it: a fifth of the challenge's margin
-SPIKE_NATS = 1.0
-BOUNDARY_NATS = 0.05  # no arithmetic noise explains more (bf16 rows differ by 0.02)
 STRAY_BOUNDARIES = 0.1
-SPREAD_NATS = 0.05
 MANY_BLOCKS = 1024
 LARGEST_NATS = 8.0  # one gain counts for no more in a mean
 SUSPICIOUS = 1e-3
@@ -69,11 +67,6 @@ def blocks(positions_P: npt.NDArray[np.int64], chunk_tokens: int, adapts: bool) 
     return np.arange(len(positions_P)) * min(MANY_BLOCKS, len(positions_P)) // max(len(positions_P), 1)
 
 
-def scale_of(values: Floats) -> float:
-    """A robust standard deviation: 1.48 median absolute deviations."""
-    return float(1.4826 * np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
-
-
 def rms(values: Floats) -> float:
     """Root mean square about the median, one value counting as no more than LARGEST_NATS."""
     if not len(values):
@@ -109,14 +102,14 @@ def mean_test(gains: Gains, boundaries: list[BoundaryPair]) -> Test:
     blocks against the blind rows."""
     from scipy import stats
 
-    tau = max(scale_of(gains.d1_P), scale_of(gains.repeat_P), 1e-3)
+    tau = max(robust_sd(gains.d1_P), robust_sd(gains.repeat_P), 1e-3)
     clip = 8 * tau
     d_P = np.minimum(0.5 * (gains.d1_P + gains.d2_P), LARGEST_NATS)
     x_P, repeat_P = np.clip(d_P, -clip, clip), np.clip(gains.repeat_P, -clip, clip)
     # A witness noisier than the scorer pays half its variance more: log-probabilities are concave. Asked
     # twice it shows that variance, unless its arithmetic repeats and is another one than the scorer's.
-    shown = OFFSET_NATS + float(repeat_P.var()) / 4
-    offset = max(shown, OFFSET_NATS + float(np.clip(gains.d1_P, -clip, clip).var()) / 2)
+    shown = TOLERANCES.mean_gain_nats + float(repeat_P.var()) / 4
+    offset = max(shown, TOLERANCES.mean_gain_nats + float(np.clip(gains.d1_P, -clip, clip).var()) / 2)
     count_B = np.bincount(gains.blocks_P)
     x_B = np.bincount(gains.blocks_P, x_P) / count_B
     within = float(((x_P - x_B[gains.blocks_P]) ** 2).sum()) / max(len(x_P) - len(x_B), 1) / len(x_P)
@@ -213,7 +206,7 @@ def sign_test(gains: Gains) -> Test:
     median_B = np.array([np.median(part) for part in _split(gains.d1_P, gains.blocks_P)])
     centre_P = median_B[gains.blocks_P] if len(gains.d1_P) >= 8 * len(median_B) else np.median(gains.d1_P)
     x1_P, x2_P = gains.d1_P - centre_P, gains.d2_P - centre_P
-    tau = max(scale_of(gains.d1_P - centre_P), scale_of(gains.repeat_P), 1e-3)
+    tau = max(robust_sd(gains.d1_P - centre_P), robust_sd(gains.repeat_P), 1e-3)
     # What lies far above is no gain if all the rest lies a little below
     d_P = np.minimum(0.5 * (gains.d1_P + gains.d2_P), LARGEST_NATS)
     p_mean = student(np.bincount(gains.blocks_P, d_P) / np.bincount(gains.blocks_P))
@@ -255,10 +248,10 @@ def sign_test(gains: Gains) -> Test:
 def spike_size(gains: Gains) -> float:
     """Nats beyond which a gain is no noise of this program."""
     if not len(gains.d1_P):
-        return SPIKE_NATS
+        return TOLERANCES.spike_nats
     repeat = float(np.quantile(np.abs(gains.repeat_P), 0.999))
     below = float(np.quantile(-gains.d1_P, 0.999))
-    return max(SPIKE_NATS, 8 * repeat, 8 * below)
+    return max(TOLERANCES.spike_nats, 8 * repeat, 8 * below)
 
 
 def spike_test(gains: Gains) -> Test:
@@ -310,7 +303,9 @@ def outlier_test(gains: Gains, size: float) -> Test:
 def boundary_test(boundaries: list[BoundaryPair], gains: Gains) -> Test:
     """The scorer's blind rows are a free control: where more than one in ten of the witness's differ by more
     than the same question asked twice does, it is not the program that scored."""
-    allowed = BOUNDARY_NATS + (float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0)
+    allowed = TOLERANCES.boundary_breach_nats + (
+        float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0
+    )
     apart = [
         boundary
         for boundary in boundaries
@@ -350,7 +345,7 @@ def spread_test(gains: Gains) -> Test:
     text = f"d spreads by {spread:.2e} nats" + (
         f", the same question asked twice by {repeat:.2e}" if gains.twice else ""
     )
-    if spread > SPREAD_NATS + 4 * repeat:
+    if spread > TOLERANCES.spread_nats + 4 * repeat:
         return Test("spread", "unknown", text + ": the witness is not the program that scored", numbers)
     return Test("spread", "pass", text, numbers)
 
@@ -365,12 +360,12 @@ def row_test(logsumexp_P: Floats) -> Test:
         else 0.0
     )
     numbers = {"rows": len(came), "broken": broken, "largest_logsumexp": worst}
-    if broken or abs(worst) > ROW_TOLERANCE:
+    if broken or not sums_to_one(worst):
         return Test(
             "rows",
             "fail",
             f"of {len(came):,} rows {broken:,} are not finite, and the worst sums to exp({worst:.2e}) "
-            f"instead of 1 (tolerance {ROW_TOLERANCE:g} nats)",
+            f"instead of 1 (tolerance {TOLERANCES.row_nats:g} nats)",
             numbers,
         )
     if not len(came):

@@ -5,30 +5,20 @@ from a distribution at all, only a witness can show; without one C1 and C2 stay 
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
-from harness.edition import SIGNIFICANCE
+from harness.edition import SIGNIFICANCE, TOLERANCES
 from harness.run.records import Attempt
 from harness.runners.base import COOPERATIVE
+from harness.scoring.robust import robust_sd
+from harness.scoring.rows import sums_to_one
 from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
 
-ROW_TOLERANCE = 1e-3
-"""Largest |logsumexp| of a border row; float32 logits stay below 1e-4 (docs/protocol.md)."""
-BOUNDARY_TOLERANCE = 1e-3
-"""Largest honest difference, in nats, between a token's number and the row given before it was shown, same
-shapes."""
-BOUNDARY_BREACH = 0.05
-"""Beyond this no arithmetic noise explains the difference (bf16 rows differ by 0.02), unless MANY_BORDERS
-show such noise."""
-BOUNDARY_GAP = 0.2
-"""Beyond this none of any number is noise: noise of 0.0125 reached 0.13 at most in measurements."""
 RECORD_NATS = next(test.margin_nats for test in SIGNIFICANCE if test.name == "readme")
 """A record must clear its margin with all that is not certified counted against it, so that may not be more
 than the margin."""
-BORDER_SPREADS, MANY_BORDERS = 8.0, 24
-"""Robust standard deviations that one must exceed where there are many: noise of 0.0125 reaches 0.05 now and
-then."""
+MANY_BOUNDARIES = 24
+"""From so many on, their own spread says what is noise: noise of 0.0125 nats reaches 0.05 now and then."""
 
 
 def _scored(evidence: Evidence) -> list[Attempt]:
@@ -131,9 +121,10 @@ def _causal(evidence: Evidence) -> CheckResult:
 def _normalised(evidence: Evidence) -> CheckResult:
     rows = [boundary["logsumexp"] for attempt in _scored(evidence) for boundary in attempt.facts["borders"]]
     worst = max(rows, key=abs, default=0.0)
-    if abs(worst) > ROW_TOLERANCE:
+    if not sums_to_one(worst):
         return CheckResult(
-            "fail", f"a border row sums to exp({worst:.2e}) instead of 1 (tolerance {ROW_TOLERANCE:g} nats)"
+            "fail",
+            f"a border row sums to exp({worst:.2e}) instead of 1 (tolerance {TOLERANCES.row_nats:g} nats)",
         )
     if (found := certified(evidence, "C2")) is not None:
         return found
@@ -163,11 +154,15 @@ def check_boundaries(boundaries: list[dict[str, Any]]) -> CheckResult:
         f"{len(boundaries)} borders: largest difference {difference:+.2e} nats, at token {worst['position']} "
         f"({worst['before_nats']:.6f} before it was shown, {worst['after_nats']:.6f} after)"
     )
-    if abs(difference) <= BOUNDARY_TOLERANCE:
+    if abs(difference) <= TOLERANCES.boundary_nats:
         return CheckResult("pass", text)
     sizes = [abs(boundary["before_nats"] - boundary["after_nats"]) for boundary in boundaries]
-    noise = 1.4826 * BORDER_SPREADS * statistics.median(sizes) if len(boundaries) >= MANY_BORDERS else 0.0
-    torn = abs(difference) > max(BOUNDARY_BREACH, min(noise, BOUNDARY_GAP))
+    noise = (
+        TOLERANCES.boundary_spreads * robust_sd(sizes, centre=0.0)
+        if len(boundaries) >= MANY_BOUNDARIES
+        else 0.0
+    )
+    torn = abs(difference) > max(TOLERANCES.boundary_breach_nats, min(noise, TOLERANCES.boundary_gap_nats))
     return CheckResult("fail" if torn else "unknown", text)
 
 

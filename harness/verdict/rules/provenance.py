@@ -3,11 +3,8 @@ them."""
 
 from __future__ import annotations
 
-from harness.edition import OFFICIAL_GPU, OFFICIAL_GPUS
+from harness.edition import OFFICIAL_GPU, OFFICIAL_GPUS, TOLERANCES
 from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
-
-CLAIM_TOLERANCE_BPB = 0.004
-"""Largest cross-machine shift seen among honest re-runs: 0.0037 (#1177 of #1120)."""
 
 
 def _seeds(evidence: Evidence) -> CheckResult:
@@ -97,7 +94,7 @@ def _claim(evidence: Evidence) -> CheckResult:
     worse = {
         seed: measured[seed] - bpb
         for seed, bpb in claim.bpb.items()
-        if seed in measured and measured[seed] - bpb > CLAIM_TOLERANCE_BPB
+        if seed in measured and measured[seed] - bpb > TOLERANCES.claim_bpb
     }
     compared = sorted(set(measured) & set(claim.bpb))
     if not compared:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.progress import ProgressDisplay
 from harness.commands import all, run
 from harness.data.dataset import Dataset
 from harness.runners import docker as docker_runner
-from harness.verdict import decide
 from tests.harness.run.test_resume import World
 
 FAILING = """
@@ -127,7 +127,7 @@ def test_an_interrupt_ends_the_matrix_and_says_what_was_not_begun(
     "codes", list(itertools.permutations([2, 3, 130], 3)) + list(itertools.permutations([4, 1, 5, 0], 4))
 )
 def test_the_worst_code_does_not_depend_on_the_order(codes: tuple[int, ...]) -> None:
-    assert all.worst(codes) == (2 if 2 in codes else 4)
+    assert first_that_applies(codes) == (2 if 2 in codes else 4)
 
 
 def test_a_short_clock_is_another_run_which_the_contestant_and_the_reader_are_told(matrix: Matrix) -> None:
@@ -144,7 +144,7 @@ def test_a_short_clock_is_another_run_which_the_contestant_and_the_reader_are_to
     report = (Path(short["run_dir"]) / "report.md").read_text()
     assert "train clock shortened to 4.5 s" in report
     assert "shortened" not in (Path(whole["run_dir"]) / "report.md").read_text()
-    assert short["exit_code"] == decide.EXIT_VALID
+    assert short["exit_code"] == ExitCode.VALID
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 45.5, float("nan"), float("inf")])

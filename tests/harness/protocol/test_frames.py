@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from harness.base.errors import Violation
+from harness.base.text import MAX_QUOTED, quote
 from harness.protocol.frames import (
     MAX_DEPTH,
     MAX_LINE,
-    QUOTED,
     Adapted,
     Description,
     Frame,
@@ -26,7 +26,6 @@ from harness.protocol.frames import (
     Trained,
     parse,
     parse_object,
-    quote,
 )
 
 KINDS: dict[str, type[Frame]] = {
@@ -238,11 +237,11 @@ def test_evidence_is_ascii_without_control_characters_and_short(hostile: str) ->
     message = refused(raw)
     assert message.isascii()
     assert message.isprintable()
-    assert len(message) < 4 * QUOTED
+    assert len(message) < 4 * MAX_QUOTED
     for quoted in (quote(raw), quote(hostile)):
         assert quoted.isascii()
         assert quoted.isprintable()
-        assert len(quoted) <= QUOTED + 3
+        assert len(quoted) <= MAX_QUOTED + 3
 
 
 def test_quoting_never_fails_on_bytes_that_are_not_utf8() -> None:

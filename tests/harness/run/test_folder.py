@@ -1,127 +1,24 @@
-"""The run folder survives its writers: files are whole after kill -9, and two processes never share a
-folder."""
+"""Two processes never share a run folder."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from harness.base.errors import UsageError
-from harness.base.paths import ROOT
-from harness.run import folder as rundir
 from harness.run.folder import RunFolder
+from tests.harness.base.test_files import kill, start
 
-WRITER = """
-import sys
-from pathlib import Path
-from harness import rundir
-path = Path(sys.argv[1])
-for count in range(10**9):
-    rundir.write_json(path, {"count": count, "padding": [count] * 20_000})
-    if count == 0:
-        print("writing", flush=True)
-"""
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness.rundir import RunFolder
+from harness.run.folder import RunFolder
 with RunFolder(Path(sys.argv[1])).locked():
     print("locked", flush=True)
     time.sleep(600)
 """
-
-
-def start(code: str, argument: Path, word: str) -> subprocess.Popen[str]:
-    """A process of its own that has said `word`."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, argument], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == word
-    return process
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.11])
-def test_a_kill_in_the_middle_of_many_writes_leaves_one_whole_file(tmp_path: Path, seconds: float) -> None:
-    path = tmp_path / "run.json"
-    process = start(WRITER, path, "writing")
-    time.sleep(seconds)
-    kill(process)
-    data = rundir.read_json(path)
-    assert data["padding"] == [data["count"]] * 20_000
-
-
-def test_a_reader_never_sees_half_a_file_while_another_process_writes(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    process = start(WRITER, path, "writing")
-    seen = [rundir.read_json(path)["count"] for _ in range(30)]
-    kill(process)
-    assert seen == sorted(seen)
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "verdict.json"
-    rundir.write_json(path, {"a": 1})
-    with pytest.raises(ValueError, match="JSON compliant"):
-        rundir.write_json(path, {"a": float("nan")})
-    with pytest.raises(TypeError):
-        rundir.write_bytes(path, "text")  # type: ignore[arg-type]
-    assert rundir.read_json(path) == {"a": 1}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["verdict.json"]
-
-
-def test_a_write_makes_the_folders_it_needs_and_a_file_that_others_may_read(tmp_path: Path) -> None:
-    path = tmp_path / "seed-1" / "deep" / "code.pyz"
-    rundir.write_bytes(path, b"x")
-    assert path.read_bytes() == b"x"
-    assert path.stat().st_mode & 0o777 == 0o644
-
-
-def test_a_write_replaces_a_link_and_never_follows_it(tmp_path: Path) -> None:
-    (tmp_path / "outside").write_bytes(b"untouched")
-    (tmp_path / "run.json").symlink_to("outside")
-    rundir.write_bytes(tmp_path / "run.json", b"new")
-    assert (tmp_path / "outside").read_bytes() == b"untouched"
-    assert not (tmp_path / "run.json").is_symlink()
-
-
-@pytest.mark.parametrize(
-    ("content", "match"),
-    [
-        (b"", "not valid JSON"),
-        (b'{"a": 1', "not valid JSON"),
-        (b"\xff", "not valid JSON"),
-        (None, "cannot be read"),
-    ],
-)
-def test_a_damaged_or_missing_file_is_an_error_for_people(
-    tmp_path: Path, content: bytes | None, match: str
-) -> None:
-    if content is not None:
-        (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(UsageError, match=match) as caught:
-        rundir.read_json(tmp_path / "run.json")
-    assert "run.json" in caught.value.message
-    assert caught.value.hint
-
-
-def test_a_file_too_large_to_be_ours_is_refused_unread(tmp_path: Path) -> None:
-    with (tmp_path / "run.json").open("wb") as file:
-        file.truncate(rundir.MAX_JSON_BYTES + 1)
-    with pytest.raises(UsageError, match="larger than"):
-        rundir.read_json(tmp_path / "run.json")
 
 
 def test_the_lock_refuses_a_second_process_at_once_and_dies_with_its_holder(tmp_path: Path) -> None:
@@ -142,35 +39,3 @@ def test_the_lock_is_free_again_after_its_context_and_after_an_error_inside(tmp_
         raise RuntimeError
     holder = start(HOLDER, tmp_path, "locked")
     kill(holder)
-
-
-def test_two_runs_of_other_folders_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    with RunFolder(tmp_path / "a").locked(), RunFolder(tmp_path / "b").locked():
-        assert sorted(os.listdir(tmp_path)) == ["a", "b"]
-
-
-def test_every_place_of_a_seed_is_inside_its_own_folder_and_distinct(tmp_path: Path) -> None:
-    seed = RunFolder(tmp_path).seed(1337)
-    places = [
-        seed.record,
-        seed.events,
-        seed.code,
-        seed.config,
-        seed.resolved,
-        seed.checkpoint,
-        seed.artifact,
-        seed.nats,
-        seed.documents,
-        *(seed.log(stage) for stage in ("train", "pack", "score")),
-        *(seed.incoming(stage) for stage in ("train", "pack")),
-    ]
-    assert {place.parent for place in places} == {tmp_path / "seed-1337"}
-    assert len(set(places)) == len(places)
-
-
-def test_json_is_written_for_people_too(tmp_path: Path) -> None:
-    rundir.write_json(tmp_path / "x.json", {"b": [1, 2], "a": None})
-    text = (tmp_path / "x.json").read_text()
-    assert text.endswith("}\n")
-    assert len(text.splitlines()) > 2
-    assert json.loads(text) == {"b": [1, 2], "a": None}

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.base import arrays
 from harness.base.errors import UsageError
-from harness.run import folder
 from harness.scoring import low_bpb_documents
 from harness.verdict import compare
 
@@ -87,7 +87,7 @@ def test_documents_that_are_no_documents_are_refused_with_their_place(
         path, starts=np.zeros(5_000, np.int64), bits=np.ones(5_000), bytes=np.ones(5_000, np.int64)
     )
     if kind == "bomb":
-        monkeypatch.setattr(folder, "MAX_ARRAYS_BYTES", 100_000)
+        monkeypatch.setattr(arrays, "MAX_ARRAYS_BYTES", 100_000)
     else:
         path.write_bytes(b"junk" if kind == "junk" else path.read_bytes()[:200])
     with pytest.raises(UsageError, match=r"docs\.npz: cannot be read"):

@@ -14,11 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.audit.audit import audit_folder
+from harness.base import files
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.cli import app
 from harness.edition import PROFILES
-from harness.run import bundle, folder as rundir
+from harness.run import bundle
 from harness.run.folder import RunFolder
 from harness.run.records import save
 from harness.verdict.export import export
@@ -51,7 +52,7 @@ def run(tmp_path: Path) -> RunFolder:
         packed.facts["artifact_sha256"] = hashlib.sha256(artifact).hexdigest()
         save(place.record, each)
     facts = evidence(*seeds, code_bytes=len(code.pyz), config_bytes=len(CONFIG))
-    rundir.write_json(
+    files.write_json(
         folder.plan,
         {
             "schema": 1,
@@ -69,7 +70,7 @@ def run(tmp_path: Path) -> RunFolder:
             },
         },
     )
-    rundir.write_json(folder.verdict, assembled(facts))
+    files.write_json(folder.verdict, assembled(facts))
     return folder
 
 
@@ -146,14 +147,14 @@ def test_what_is_no_finished_run_is_refused_with_the_reason(run: RunFolder, tmp_
     with pytest.raises(UsageError, match="is this a run folder"):
         export(tmp_path, out, None, None)
     facts = evidence(record(1337), broken(42, "train", "interrupted"))
-    rundir.write_json(run.verdict, assembled(facts))
+    files.write_json(run.verdict, assembled(facts))
     with pytest.raises(UsageError, match="not scored: 42"):
         export(run.path, out, None, None)
-    rundir.write_json(run.verdict, assembled(evidence(record(1337, artifact_bytes=20_000_000))))
+    files.write_json(run.verdict, assembled(evidence(record(1337, artifact_bytes=20_000_000))))
     with pytest.raises(UsageError, match="invalid by size"):
         export(run.path, out, None, None)
     for damaged in ([], {"schema": 1}, {"schema": 1, "verdict": "valid", "seeds": [], "findings": []}):
-        rundir.write_json(run.verdict, damaged)
+        files.write_json(run.verdict, damaged)
         with pytest.raises(UsageError):
             export(run.path, out, None, None)
     run.verdict.unlink()
