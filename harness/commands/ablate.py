@@ -1,83 +1,142 @@
-"""`pgolf ablate`: from a submission's folder to a table of what each of its techniques is worth.
+"""`pgolf ablate`: switch each technique of a submission off in turn and tabulate what each one is worth.
 
-Not covered: the command line itself (cli.py), and a verdict: an ablation measures, it judges nothing.
+An ablation measures; it gives no verdict.
 """
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
 
 from harness.base import host
 from harness.base.errors import UsageError
 from harness.base.exit_codes import ExitCode
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
+from harness.commands import options
 from harness.data.dataset import Dataset
-from harness.run import bundle, plan as plans, preflight, submission as manifest
+from harness.run import bundle, plan as plans, submission as submissions
 from harness.run.ablation import loop, report
 from harness.run.ablation.loop import AblationResults
 from harness.run.ablation.study import GENEROUS, Study, StudyFolder, with_generous_clocks
 from harness.run.ablation.table import RATIO_IS, STEP_IS, rows
 from harness.run.plan import Plan
-from harness.run.preflight import RunnerName
+from harness.run.preflight import choose_dataset, choose_runner
 from harness.runners.base import Runner
+from harness.runners.select import RunnerName
 
+app = options.new_app()
 SCHEMA = 1
 
 
+@app.command()
 def ablate(
-    folder: Path,
-    profile: str,
-    seeds: Sequence[int],
-    steps: int | None,
-    only: Sequence[str],
-    val_tokens: int | None,
-    data: Path | None,
-    wanted: RunnerName | None,
-    runs: Path,
-    command: str,
-    progress: ProgressDisplay,
-    package: Path = ROOT / "golf",
-) -> dict[str, Any]:
-    """Measures what is unfinished of the ablation; returns ablation.json's content, which is written too.
+    submission: options.Submission,
+    profile: options.Profile = "pocket",
+    seeds: Annotated[str, typer.Option(help="Any seeds, e.g. 1337,42. Default: the manifest's.")] = "",
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of each training. Default: what the clock allows.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Some of its techniques, e.g. hadamard,ema.")] = "",
+    val_tokens: Annotated[
+        int | None, typer.Option(help="Score only so many validation tokens, from the first.")
+    ] = None,
+    data: options.Data = None,
+    runner: options.RunnerChoice = None,
+    runs: options.Runs = options.RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Switch each technique of a submission off in turn, matched by steps, over seeds. Interrupted ones resume.
 
-    `seeds` are any numbers, the manifest's where none are given; `package` is the contestant's code.
+    pgolf ablate submissions/hadamard-ve128 --steps 200 --only hadamard,ema
     """
-    submission = manifest.load(folder)
-    clock = plans.profile_limits(profile)
-    if any(not 0 <= seed < 2**32 for seed in seeds):
+    asked = AblationOptions(
+        submission=submission,
+        profile=profile,
+        seeds=options.seed_numbers(seeds),
+        steps=steps,
+        only=[name.strip() for name in only.split(",") if name.strip()],
+        val_tokens=val_tokens,
+        data=data,
+        runner=runner,
+        runs=runs,
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    )
+    with ProgressDisplay() as display:
+        table = ablate_submission(asked, display)
+    if as_json:
+        print(json.dumps(table, indent=1))
+    else:
+        report.show(table, Console())
+        print(f"report: {table['run_dir']}/ablation.md and ablation.html")
+    raise typer.Exit(table["exit_code"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationOptions:
+    """What is compared, and how."""
+
+    submission: Path
+    profile: str = "pocket"
+    seeds: Sequence[int] = ()
+    """Any numbers; none means the manifest's."""
+    steps: int | None = None
+    """Steps of each training; None for as many as the profile's clock allows."""
+    only: Sequence[str] = ()
+    """Some of the techniques; none means all."""
+    val_tokens: int | None = None
+    data: Path | None = None
+    runner: RunnerName | None = None
+    runs: Path = options.RUNS
+    command: str = ""
+    """The command line, for the report."""
+    package: Path = ROOT / "golf"
+    """The contestant's code."""
+
+
+def ablate_submission(asked: AblationOptions, display: ProgressDisplay) -> dict[str, Any]:
+    """Measure what is unfinished of the ablation; writes ablation.json and returns its content."""
+    submission = submissions.load(asked.submission)
+    clock = plans.profile_limits(asked.profile)
+    if any(not 0 <= seed < 2**32 for seed in asked.seeds):
         raise UsageError(
-            f"--seeds {', '.join(map(str, seeds))}: each from 0 to {2**32 - 1}", hint="--seeds 1337,42"
+            f"--seeds {', '.join(map(str, asked.seeds))}: each from 0 to {2**32 - 1}", hint="--seeds 1337,42"
         )
-    asked = list(dict.fromkeys(seeds)) or submission.manifest.seeds
-    dataset = preflight.choose_dataset(data, profile, submission.manifest.dataset, progress)
-    _refuse_lengths(dataset, steps, val_tokens)
-    ground = preflight.choose_runner(wanted, submission.manifest, clock, progress)
+    seeds = list(dict.fromkeys(asked.seeds)) or submission.manifest.seeds
+    dataset = choose_dataset(asked.data, asked.profile, submission.manifest.dataset, display)
+    _check_lengths(dataset, asked.steps, asked.val_tokens)
+    runner, image_lock = choose_runner(asked.runner, submission.manifest, clock, display)
     try:
         plan = Plan(
             submission,
-            profile,
+            asked.profile,
             with_generous_clocks(clock),
             dataset,
-            bundle.build(package),
-            ground.runner.name,
-            ground.runner.image,
-            ground.image_lock,
+            bundle.build(asked.package),
+            runner.name,
+            runner.image,
+            image_lock,
         )
-        study = Study(plan, clock, steps, val_tokens)
-        place = study.folder(runs)
-        with place.locked():
-            known = loop.run(study, place, asked, only, ground.runner, progress)
-            table = _table(study, place, asked, known, ground.runner, command)
-            report.write(table, place)
+        study = Study(plan, clock, asked.steps, asked.val_tokens)
+        folder = study.folder(asked.runs)
+        with folder.locked():
+            results = loop.run(study, folder, seeds, asked.only, runner, display)
+            table = _table(study, folder, seeds, results, runner) | {"command": asked.command}
+            report.write(table, folder)
             return table
     finally:
-        ground.runner.close()
+        runner.close()
 
 
-def _refuse_lengths(dataset: Dataset, steps: int | None, val_tokens: int | None) -> None:
+def _check_lengths(dataset: Dataset, steps: int | None, val_tokens: int | None) -> None:
     """Raises UsageError for numbers that make no sense, before anything is spent on them."""
     if steps is not None and steps < 1:
         raise UsageError(
@@ -92,8 +151,9 @@ def _refuse_lengths(dataset: Dataset, steps: int | None, val_tokens: int | None)
 
 
 def _table(
-    study: Study, place: StudyFolder, seeds: list[int], known: AblationResults, runner: Runner, command: str
+    study: Study, folder: StudyFolder, seeds: list[int], known: AblationResults, runner: Runner
 ) -> dict[str, Any]:
+    """The content of ablation.json, but for the command line."""
     plan, results = study.plan, list(known.results.values())
     loads = [load for each in results if each.load is not None for load in each.load]
     stopped = "interrupted" if known.interrupted else known.fault and str(known.fault)
@@ -102,7 +162,6 @@ def _table(
         "schema": SCHEMA,
         "submission": plan.submission.manifest.name,
         "profile": plan.profile,
-        "command": command,
         "runner": runner.name,
         "isolation": runner.isolation,
         "image": plan.image,
@@ -127,18 +186,18 @@ def _table(
         "exit_code": _exit_code(known, len(known.arms) * len(seeds)),
         "rows": rows(known.arms, seeds, known.results, plan.limits.counted_bytes),
         "pairs": [each.model_dump(mode="json") for each in results],
-        "run_dir": str(place.path),
+        "run_dir": str(folder.path),
     }
 
 
-def _exit_code(known: AblationResults, asked: int) -> int:
-    """As of a verdict (docs/rules.md): machine, interrupted, limit, failure, all measured."""
+def _exit_code(known: AblationResults, asked: int) -> ExitCode:
+    """As for a verdict (docs/rules.md): machine, interrupted, limit, failure, all measured."""
     outcomes = {each.outcome for each in known.results.values()}
     if known.fault is not None:
         return ExitCode.MACHINE
     if known.interrupted:
         return ExitCode.INTERRUPTED
-    assert len(known.results) == asked, "a loop that ends by itself leaves no pair"
+    assert len(known.results) == asked, "a loop that ended by itself has measured every pair"
     if "over_limit" in outcomes:
         return ExitCode.LIMIT
     return ExitCode.VIOLATION if "failed" in outcomes else ExitCode.VALID

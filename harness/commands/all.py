@@ -1,15 +1,18 @@
 """`pgolf all`: every submission on every runner, one after the other, and one table at the end.
 
-What fails is a row; the others go on. Not covered: what one run is (command_run.py).
+A failed submission becomes a row; the others still run.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,14 +22,16 @@ from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
 from harness.base.text import MIN_COLUMNS, cell, plain
-from harness.commands import run
-from harness.run import submission
-from harness.run.certify import WitnessRequest
-from harness.run.preflight import RunnerName
-from harness.runners import docker as docker_runner
+from harness.commands import options, run as runs_of
+from harness.commands.run import RunOptions
+from harness.run import submission as submissions_of
+from harness.run.witness_state import witness_request
+from harness.runners import docker
+from harness.runners.select import RunnerName
 from harness.verdict import decide
 from harness.verdict.report import STYLE
 
+app = options.new_app()
 COLUMNS = (
     ("submission", "{}"),
     ("runner", "{}"),
@@ -37,25 +42,53 @@ COLUMNS = (
 )
 
 
+@app.command("all")
+def run_every(
+    submissions: Annotated[list[Path] | None, typer.Argument(help="Default: all of submissions/.")] = None,
+    profile: options.Profile = "pocket",
+    runner: Annotated[
+        Literal["docker", "local"] | None, typer.Option(help="Default: both, docker where an engine answers.")
+    ] = None,
+    one_seed: Annotated[
+        bool, typer.Option("--one-seed", help="Only the first seed of each manifest.")
+    ] = False,
+    train_seconds: options.TrainSeconds = None,
+    witness: options.Witness = None,
+    data: options.Data = None,
+    runs: options.Runs = options.RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Run every submission on both runners; goes on after a failure and exits with the worst code.
+
+    pgolf all --runner local --one-seed --train-seconds 10
+    """
+    asked = RunOptions(
+        submission=Path(),
+        profile=profile,
+        runner=runner,
+        runs=runs,
+        data=data,
+        train_seconds=train_seconds,
+        request=witness_request(profile, witness),
+    )
+    with ProgressDisplay() as display:
+        matrix = run_all(submissions or [], asked, one_seed, display)
+    if as_json:
+        print(json.dumps(matrix, indent=1))
+    else:
+        show(matrix, Console())
+    raise typer.Exit(matrix["exit_code"])
+
+
 def run_all(
-    folders: Sequence[Path],
-    profile: str,
-    wanted: RunnerName | None,
-    one_seed: bool,
-    train_seconds: float | None,
-    data: Path | None,
-    runs: Path,
-    progress: ProgressDisplay,
-    package: Path = ROOT / "golf",
-    request: WitnessRequest | None = None,
+    folders: Sequence[Path], asked: RunOptions, one_seed: bool, display: ProgressDisplay
 ) -> dict[str, Any]:
-    """Runs each submission on the runner that was asked for, or on both; docker is skipped where no engine
-    answers.
+    """Run each submission as `asked`, on the runner it names or on both; docker is skipped where no engine answers.
 
     `one_seed` takes the first of each manifest's. Finished runs are not run again.
     """
-    runners: list[RunnerName] = ["docker", "local"] if wanted is None else [wanted]
-    skipped = {"docker"} if wanted is None and not _engine_answers() else set()
+    runners: list[RunnerName] = ["docker", "local"] if asked.runner is None else [asked.runner]
+    skipped = {"docker"} if asked.runner is None and not _engine_answers() else set()
     chosen = folders or [path.parent for path in sorted((ROOT / "submissions").glob("*/manifest.yaml"))]
     cells = [(folder, runner) for folder in chosen for runner in runners]
     rows: list[dict[str, Any]] = []
@@ -63,72 +96,62 @@ def run_all(
         if runner in skipped:
             rows.append(_row(folder, runner, "skipped", reason="no container engine answers"))
             continue
-        progress.say(f"[{number}/{len(cells)}] {folder.name}, {runner}")
-        rows.append(
-            _one(folder, profile, runner, one_seed, train_seconds, data, runs, progress, package, request)
-        )
+        display.say(f"[{number}/{len(cells)}] {folder.name}, {runner}")
+        rows.append(_run_one(replace(asked, submission=folder, runner=runner), one_seed, display))
         if rows[-1]["exit_code"] == ExitCode.INTERRUPTED:
             rows += [_row(*left, "not begun", reason="interrupted before") for left in cells[number:]]
             break
     return {
         "schema": 1,
-        "profile": profile,
-        "train_seconds": train_seconds,
+        "profile": asked.profile,
+        "train_seconds": asked.train_seconds,
         "rows": rows,
         "exit_code": first_that_applies(row["exit_code"] for row in rows),
     }
 
 
 def _engine_answers() -> bool:
-    client = docker_runner.connect()
+    client = docker.connect()
     if client is not None:
         client.close()
     return client is not None
 
 
-def _one(
-    folder: Path,
-    profile: str,
-    runner: RunnerName,
-    one_seed: bool,
-    train_seconds: float | None,
-    data: Path | None,
-    runs: Path,
-    progress: ProgressDisplay,
-    package: Path,
-    request: WitnessRequest | None,
-) -> dict[str, Any]:
-    """One run as a row; whatever ends it early is told there."""
-    begun = time.monotonic()
+def _run_one(asked: RunOptions, one_seed: bool, display: ProgressDisplay) -> dict[str, Any]:
+    """One run as a row, with the reason if it ended early."""
+    folder, runner = asked.submission, str(asked.runner)
+    began = time.monotonic()
+
+    def not_run(code: ExitCode, reason: str) -> dict[str, Any]:
+        if code != ExitCode.INTERRUPTED:
+            display.say(f"{folder.name}, {runner}: {reason}")
+        return _row(folder, runner, "not run", code, reason, time.monotonic() - began)
+
     try:
-        seeds = submission.load(folder).manifest.seeds[: 1 if one_seed else None]
-        judged = run.run_submission(
-            folder, profile, seeds, data, runner, runs, False, progress, package, train_seconds, request
-        )
+        seeds = submissions_of.load(folder).manifest.seeds[: 1 if one_seed else None]
+        verdict = runs_of.run_submission(replace(asked, seeds=seeds), display)
     except HarnessError as error:
-        progress.say(f"{folder.name}, {runner}: {error}")
-        return _row(folder, runner, "not run", error.exit_code, str(error), time.monotonic() - begun)
+        return not_run(error.exit_code, str(error))
     except OSError as error:
-        progress.say(f"{folder.name}, {runner}: {error}")
-        return _row(folder, runner, "not run", ExitCode.MACHINE, str(error), time.monotonic() - begun)
+        return not_run(ExitCode.MACHINE, str(error))
     except KeyboardInterrupt:
-        return _row(folder, runner, "not run", ExitCode.INTERRUPTED, "interrupted", time.monotonic() - begun)
-    scored = sum(seed["bpb"] is not None for seed in judged["seeds"])
+        return not_run(ExitCode.INTERRUPTED, "interrupted")
+    scored = sum(seed["bpb"] is not None for seed in verdict["seeds"])
     return _row(
         folder,
         runner,
-        judged["verdict"],
-        decide.exit_code(judged),
-        "; ".join(_reasons(judged)),
-        judged["harness"]["wall_seconds"],
-    ) | {"bpb": judged["mean_bpb"], "seeds": f"{scored}/{len(seeds)}", "run_dir": judged["run_dir"]}
+        verdict["verdict"],
+        decide.exit_code(verdict),
+        "; ".join(_reasons(verdict)),
+        verdict["harness"]["wall_seconds"],
+    ) | {"bpb": verdict["mean_bpb"], "seeds": f"{scored}/{len(seeds)}", "run_dir": verdict["run_dir"]}
 
 
 def _row(
     folder: Path,
     runner: str,
     outcome: str,
-    exit_code: int = ExitCode.VALID,
+    exit_code: ExitCode = ExitCode.VALID,
     reason: str = "",
     seconds: float | None = None,
 ) -> dict[str, Any]:
@@ -145,20 +168,18 @@ def _row(
     }
 
 
-def _reasons(judged: dict[str, Any]) -> Iterator[str]:
+def _reasons(verdict: dict[str, Any]) -> Iterator[str]:
     """Why a run is not valid."""
-    yield from (
-        f"{found['rule']}: {found['evidence']}" for found in judged["findings"] if found["outcome"] == "fail"
-    )
-    yield from (
-        f"seed {seed['seed']}: {seed['outcome']}"
-        for seed in judged["seeds"]
-        if seed["outcome"] in ("machine", "interrupted")
-    )
+    for found in verdict["findings"]:
+        if found["outcome"] == "fail":
+            yield f"{found['rule']}: {found['evidence']}"
+    for seed in verdict["seeds"]:
+        if seed["outcome"] in ("machine", "interrupted"):
+            yield f"seed {seed['seed']}: {seed['outcome']}"
 
 
 def show(matrix: dict[str, Any], console: Console) -> None:
-    """The table, and a line for every row that has something to say."""
+    """The table, then one line for each row that has a reason."""
     if not console.is_terminal:
         console.width = max(console.width, MIN_COLUMNS)
     table = Table(*(key for key, _ in COLUMNS))

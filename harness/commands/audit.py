@@ -1,5 +1,4 @@
-"""`pgolf audit`: folders in, one form of output out. Not covered: what is found (audit.py) and how it looks
-(formats.py)."""
+"""`pgolf audit`: read record folders and print what was found, in one of several forms."""
 
 from __future__ import annotations
 
@@ -11,51 +10,75 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from harness.audit import audit, formats
+import typer
+
+from harness.audit import audit, cache as caches, formats, page as pages
 from harness.audit.folder import folders
 from harness.audit.many import SECONDS, Audited, many
 from harness.base import files
 from harness.base.text import plain
+from harness.commands import options
 
 FEW = 4
 """Folders whose audit is over before anybody asks how far it is."""
 
 
-def run(
-    paths: list[Path],
-    form: str,
-    page: Path | None,
-    *,
-    workers: int | None = None,
-    kept: Path | None = None,
-    seconds: float = SECONDS,
-) -> int:
-    """Audits the folders, prints them in one form, writes the page; returns the exit code.
+app = options.new_app()
 
-    `kept` is the folder of the cache, None for no cache; `seconds` the clock of one folder.
+
+@app.command("audit")
+def audit_records(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Record folders, or a checkout of the challenge's repository.")
+    ],
+    form: Annotated[
+        Literal["text", "github", "markdown", "sarif"],
+        typer.Option(
+            "--format", help="text; github: annotations; markdown: a comment; sarif: code scanning."
+        ),
+    ] = "text",
+    page: Annotated[Path | None, typer.Option(help="Write one HTML page here, e.g. audit.html.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="The clock of one folder.")] = SECONDS,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where reports are kept. Default: the user's cache.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Neither take reports from the cache nor keep them.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, one line a folder.")
+    ] = False,
+) -> None:
+    """Read published record folders and run nothing: exit 1 violations found, 5 questions, 0 nothing found.
+
+    pgolf audit records/ --page audit.html
     """
+    kept = None if fresh else cache or caches.folder()
     found = list(dict.fromkeys(folder for path in paths for folder in folders(path)))
+    audited = many(found, workers=workers or os.cpu_count() or 1, kept=kept, seconds=seconds)
     reports = []
-    with closing(
-        _watched(found, many(found, workers=workers or os.cpu_count() or 1, kept=kept, seconds=seconds))
-    ) as audited:
-        for report in audited:
+    with closing(_watched(found, audited)) as watched:
+        for report in watched:
             reports.append(report)
-            if form in ("json", "text"):
-                print(json.dumps(report) if form == "json" else _text(report), flush=True)
-    if form == "github":
-        print(formats.github(reports))
-    elif form == "markdown":
-        print(formats.markdown(reports))
-    elif form == "sarif":
-        print(json.dumps(formats.sarif(reports, version("pgolf")), indent=1))
+            if as_json:
+                print(json.dumps(report), flush=True)
+            elif form == "text":
+                print(_text(report), flush=True)
+    if not as_json and form != "text":
+        print(_render(reports, form))
     if page is not None:
-        from harness.audit.page import page as written  # templates load late
+        files.write_bytes(page, pages.page(reports).encode())
+    raise typer.Exit(audit.exit_code(reports))
 
-        files.write_bytes(page, written(reports).encode())
-    return audit.exit_code(reports)
+
+def _render(reports: list[dict[str, Any]], form: Literal["github", "markdown", "sarif"]) -> str:
+    """All reports in a form that serves pull requests."""
+    if form == "sarif":
+        return json.dumps(formats.sarif(reports, version("pgolf")), indent=1)
+    return formats.github(reports) if form == "github" else formats.markdown(reports)
 
 
 def _watched(found: Sequence[Path], audited: Iterator[Audited]) -> Generator[dict[str, Any]]:

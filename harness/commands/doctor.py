@@ -1,23 +1,31 @@
-"""`pgolf doctor` and `pgolf clean`: what this machine can do, what is missing, and tidying up.
-
-Not covered: repairing anything.
-"""
+"""`pgolf doctor`: what this machine can do, and what to do about what is missing."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import Any
 
 from harness.base import host
 from harness.base.errors import HarnessError
 from harness.base.paths import home
-from harness.runners import docker as docker_runner
+from harness.commands import options
+from harness.runners import docker
 from harness.runners.images import build
+
+app = options.new_app()
+
+
+@app.command()
+def doctor(as_json: options.Json = False) -> None:
+    """What this machine can do: engine, images, GPUs, memory, disk, and what to do about what is missing."""
+    facts = examine()
+    print(json.dumps(facts, indent=1) if as_json else describe(facts))
 
 
 def examine() -> dict[str, Any]:
     """JSON-ready facts: host, engine, images, datasets, free disk."""
-    client = docker_runner.connect()
+    client = docker.connect()
     engine: dict[str, Any] | None = None
     if client is not None:
         version = client.version()
@@ -46,7 +54,7 @@ def _image(client: Any, name: str) -> str | None:
 
 
 def describe(facts: dict[str, Any]) -> str:
-    """The facts as lines, each missing thing with what to do about it."""
+    """The facts in lines; each missing thing with what to do about it."""
     machine, engine = facts["host"], facts["engine"]
     lines = [
         f"processor   {machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB",
@@ -67,18 +75,3 @@ def describe(facts: dict[str, Any]) -> str:
     lines.append(f"datasets    {datasets} in {facts['home']}")
     lines.append(f"free disk   {facts['free_disk_bytes'] / 2**30:.0f} GiB")
     return "\n".join(lines)
-
-
-def clean() -> str:
-    """Removes what dead runs left in the engine, and the cache of wheels, which images are built from; says
-    what."""
-    client = docker_runner.connect()
-    reaped = (
-        "no container engine answers, its leftovers stay"
-        if client is None
-        else (f"removed {docker_runner.reap(client)} containers and volumes of dead runs")
-    )
-    wheels = home() / "wheels"
-    n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())
-    shutil.rmtree(wheels, ignore_errors=True)
-    return f"{reaped}; freed {n_bytes / 1e6:.0f} MB of cached wheels; datasets, images and runs are kept"

@@ -1,5 +1,4 @@
-"""`pgolf image build|verify|lock`: the command-line end of harness/runners/images/build.py. It decides
-nothing by itself."""
+"""`pgolf image`: build, verify and lock container images (harness/runners/images)."""
 
 from __future__ import annotations
 
@@ -8,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from harness.base.errors import MachineFault
+from harness.commands import options
+from harness.runners.images import build as image, pins, wheels as locked
+
+app = options.new_app(no_args_is_help=True, help="Build, lock and verify container images.")
 
 Name = Annotated[str, typer.Argument(help="cpu or cuda")]
 
@@ -36,8 +39,6 @@ def build(
 
     Example: pgolf image build cpu --base ./rootfs
     """
-    from harness.runners.images import build as image  # late: `pgolf --help` needs no engine library
-
     typer.echo(image.build(name, base, wheels, force=force, log=_talk))
 
 
@@ -47,8 +48,6 @@ def verify(name: Name = "cpu") -> None:
 
     Example: pgolf image verify cpu
     """
-    from harness.runners.images import build as image
-
     with image.engine() as client:
         found = image.verify(client, name)
     typer.echo(f"{found.image}  Python {found.python}")
@@ -62,15 +61,12 @@ def lock(name: Name = "cpu") -> None:
 
     Example: pgolf image lock cuda
     """
-    from harness.base.errors import MachineFault
-    from harness.runners.images import pins, wheels
-
     fault = None
     for wheel in pins.load(name).wheels:
         if wheel.sha256 is None:
             _talk(f"downloading {wheel.url}")
             try:
-                wheels.fill_in(pins.folder(name) / "pins.yaml", wheel)
+                locked.fill_in(pins.folder(name) / "pins.yaml", wheel)
             except MachineFault as error:
                 fault = error
     pinned = pins.load(name)

@@ -1,71 +1,87 @@
-"""`pgolf rescore`: the artifact alone, scored again, and the ledgers compared.
+"""`pgolf rescore`: score the artifacts of a run again and compare the ledgers.
 
-On the CPU the ledger must be the same bit for bit; on a GPU the same bits per byte within what kernels allow,
-which is reported. Everything comes from the run folder: code, recipe, artifact. Another image is refused: its
-score would be another environment's. Not covered: training again."""
+On the CPU the ledger must be the same bit for bit; on a GPU the bits per byte must agree within the noise of kernels,
+which is reported. Code, recipe and artifact come from the run folder. Another image is refused, because a score in
+another environment is another score.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import docker
 import numpy as np
+import typer
 
 from harness.base import files
-from harness.base.errors import MachineFault, UsageError, Violation
+from harness.base.errors import UsageError, Violation
 from harness.base.exit_codes import ExitCode
 from harness.base.progress import ProgressCallback, ProgressDisplay
+from harness.commands import options
 from harness.data.dataset import Dataset
 from harness.edition import TOLERANCES
-from harness.protocol import conversation
-from harness.run import certify, plan as plans, records, stages
-from harness.run.certify import WitnessRequest
-from harness.run.folder import RunFolder, SeedFolder
+from harness.protocol.conversation import ScoringPass
+from harness.run import plan as plans, records, stages, stored_score
+from harness.run.certify import certify_score
+from harness.run.folder import RunFolder
 from harness.run.plan import StoredPlan
-from harness.runners import docker as docker_runner
+from harness.run.records import SeedRecord
+from harness.run.stages import StageJob
+from harness.run.witness_state import WitnessRequest
 from harness.runners.base import Runner
 from harness.runners.images import build
-from harness.runners.local import LocalRunner
+from harness.runners.select import select_runner
 from harness.scoring import bpb
 
+app = options.new_app()
 
+
+@app.command()
 def rescore(
+    run_dir: Annotated[Path, typer.Argument(help="A run folder under runs/.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The dataset, if it is no longer where the run found it.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = "",
+    witness: Annotated[
+        int, typer.Option(min=0, help="Ask a witness about the new score too: probes, 0 for none.")
+    ] = 0,
+    witness_chunks: options.WitnessChunks = None,
+    witness_lanes: options.WitnessLanes = False,
+    as_json: options.Json = False,
+) -> None:
+    """Score the packed artifacts of a run again, in the runner and image of the run, and compare the ledgers."""
+    request = WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None
+    with ProgressDisplay() as display:
+        compared = rescore_run(run_dir, data, options.seed_numbers(seeds), display, request)
+    _show(compared, as_json)
+    raise typer.Exit(compared["exit_code"])
+
+
+def rescore_run(
     run_dir: Path,
     data: Path | None,
     seeds: Sequence[int],
-    progress: ProgressDisplay,
+    display: ProgressDisplay,
     request: WitnessRequest | None = None,
 ) -> dict[str, Any]:
-    """Scores every packed seed of a run again, and asks a witness about the new scores where there is a
-    `request`.
+    """Score every scored seed of a run again, and ask a witness about the new scores if there is a `request`.
 
-    Returns rows with both ledgers; writes rescore.log, and what a witness says into a folder of its own,
-    numbered."""
+    Returns rows with both ledgers. Writes rescore.log; a witness writes into a numbered folder of its own.
+    """
     folder = RunFolder(run_dir)
     plan = plans.read(folder)
     dataset = _dataset(plan, data)
-    runner = _runner(plan)
     rows = []
+    runner = _select_runner(plan, display)
     try:
         with folder.locked():
-            for seed_folder, record in _scored(folder, seeds):
-                with progress.stage(f"rescore seed {record.seed}") as report:
-                    row, job, scored = _rescore_seed(plan, seed_folder, record, dataset, runner, report)
-                if request is not None:
-                    with progress.stage(f"rescore seed {record.seed} witness") as report:
-                        row |= _certify(
-                            job,
-                            record.seed,
-                            seed_folder,
-                            dataset,
-                            scored,
-                            row["scored_bytes"],
-                            request,
-                            report,
-                        )
-                rows.append(row)
+            for job, record in _scored_seeds(plan, folder, seeds, runner, dataset):
+                rows.append(_Rescoring(plan, job, record, dataset).run(display, request))
     finally:
         runner.close()
     if not rows:
@@ -85,9 +101,104 @@ def rescore(
     }
 
 
-def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> int:
-    """1 where ledgers differ or a witness accuses, 5 where one leaves a condition open that it could have
-    shown, else 0."""
+def _dataset(plan: StoredPlan, data: Path | None) -> Dataset:
+    dataset = Dataset.open(data or plan.dataset.folder)
+    if dataset.sha256 != plan.identity.dataset:
+        raise UsageError(
+            f"{dataset.folder}: is not the dataset of this run", hint="--data names the right one"
+        )
+    dataset.verify()
+    return dataset
+
+
+def _select_runner(plan: StoredPlan, display: ProgressDisplay) -> Runner:
+    """The runner and the very image of the run."""
+
+    def image_of_the_run(client: docker.DockerClient, name: str) -> str:
+        found = build.find(client, name)
+        if found is None or found != plan.image:
+            raise UsageError(
+                f"the run was made with image {plan.image}, this engine has {found or 'none'}",
+                hint="a score of another environment is another score: load the run's image",
+            )
+        return found
+
+    return select_runner(plan.identity.runner, plan.identity.limits.gpus, display.say, image_of_the_run)
+
+
+def _scored_seeds(
+    plan: StoredPlan, folder: RunFolder, seeds: Sequence[int], runner: Runner, dataset: Dataset
+) -> Iterator[tuple[StageJob, SeedRecord]]:
+    """The wanted seeds that were scored; all of the folder's where none are named."""
+    found = (path.name.removeprefix("seed-") for path in folder.path.glob("seed-*"))
+    for seed in seeds or sorted(int(number) for number in found if number.isdigit()):
+        job = StageJob(runner, plan.terms(dataset), seed, folder.seed(seed))
+        record = records.load(job.folder.record, seed)
+        if record.done("score") is not None:
+            yield job, record
+
+
+@dataclass(frozen=True)
+class _Rescoring:
+    """One seed, scored again."""
+
+    plan: StoredPlan
+    job: StageJob
+    record: SeedRecord
+    dataset: Dataset
+
+    def run(self, display: ProgressDisplay, request: WitnessRequest | None) -> dict[str, Any]:
+        with display.stage(f"rescore seed {self.record.seed}") as on_progress:
+            row, scored = self._score(on_progress)
+        if request is None:
+            return row
+        with display.stage(f"rescore seed {self.record.seed} witness") as on_progress:
+            return row | self._certify(scored, row["scored_bytes"], request, on_progress)
+
+    def _score(self, on_progress: ProgressCallback) -> tuple[dict[str, Any], ScoringPass]:
+        plans.require_unchanged(self.plan, self.job.folder)
+        stored_score.require_packed_artifact(self.job.folder, self.record)
+        earlier = self.record.done("score")
+        assert earlier is not None
+        expected, tokens_T = earlier.facts["ledger_sha256"], self.dataset.validation_tokens()
+        stored_T = stored_score.load_nats(self.job.folder, self.dataset, earlier)
+        try:
+            result, scored = stages.score(self.job, tokens_T, on_progress, log="rescore")
+        except Violation as violation:
+            raise UsageError(
+                f"seed {self.record.seed} could not be scored again: {violation.message}", hint=violation.hint
+            ) from violation
+        again = bpb.measure(tokens_T, scored.nats_T, self.dataset.byte_table())
+        row = {
+            "seed": self.record.seed,
+            "bpb": earlier.facts["bpb"],
+            "rescored_bpb": again.bpb,
+            "difference_bpb": abs(again.bpb - earlier.facts["bpb"]),
+            "ledger_sha256": expected,
+            "rescored_ledger_sha256": scored.ledger_sha256,
+            "same_ledger": scored.ledger_sha256 == expected,
+            "largest_difference_nats": float(np.abs(scored.nats_T.astype(np.float64) - stored_T).max()),
+            "scored_bytes": again.scored_bytes,
+            "score_seconds": result.seconds,
+        }
+        return row, scored
+
+    def _certify(
+        self, scored: ScoringPass, n_bytes: int, request: WitnessRequest, on_progress: ProgressCallback
+    ) -> dict[str, Any]:
+        """A certificate with a random seed of its own, kept beside earlier ones; says how many there were."""
+        folder = self.job.folder
+        taken = (path.name.removeprefix("rescored-") for path in folder.path.glob("rescored-*"))
+        number = 1 + max((int(name) for name in taken if name.isdigit()), default=0)
+        job = StageJob(self.job.runner, self.job.terms, self.job.seed, folder.rescored(number))
+        tokens_T = self.dataset.validation_tokens()
+        found = certify_score(job, tokens_T, scored, n_bytes, request, on_progress)
+        files.write_json(job.folder.path / "rescored.json", found)
+        return {**found, "certificates_before": number - 1}
+
+
+def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> ExitCode:
+    """A violation where ledgers differ or a condition fails, inconclusive where one stays open that need not."""
     certificates = [row["certificate"] for row in rows if row.get("certificate")]
     outcomes = {
         condition["outcome"]
@@ -101,136 +212,24 @@ def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> int:
     return ExitCode.INCONCLUSIVE if unasked or "unknown" in outcomes else ExitCode.VALID
 
 
-def _certify(
-    job: stages.StageJob,
-    seed: int,
-    folder: SeedFolder,
-    dataset: Dataset,
-    scored: conversation.ScoringPass,
-    n_bytes: int,
-    request: WitnessRequest,
-    report: ProgressCallback,
-) -> dict[str, Any]:
-    """A certificate with coins of its own, kept beside those made before it; how many there are is said."""
-    taken = [
-        int(path.name.removeprefix("rescored-"))
-        for path in folder.path.glob("rescored-*")
-        if path.name.removeprefix("rescored-").isdigit()
-    ]
-    number = 1 + max(taken, default=0)
-    place = folder.rescored(number)
-    found = certify.certify_score(
-        job, seed, place, dataset.validation_tokens(), scored, n_bytes, request, report
-    )
-    files.write_json(place.path / "rescored.json", found)
-    return {**found, "certificates_before": number - 1}
-
-
-def _dataset(plan: StoredPlan, data: Path | None) -> Dataset:
-    dataset = Dataset.open(data or plan.dataset.folder)
-    if dataset.sha256 != plan.identity.dataset:
-        raise UsageError(
-            f"{dataset.folder}: is not the dataset of this run", hint="--data names the right one"
-        )
-    dataset.verify()
-    return dataset
-
-
-def _runner(plan: StoredPlan) -> Runner:
-    """The runner and the very image of the run."""
-    if plan.identity.runner == "local":
-        return LocalRunner()
-    client = docker_runner.connect()
-    if client is None:
-        raise MachineFault("this run was made in containers and no engine answers", hint="start it (dockerd)")
-    name = "cuda" if plan.identity.limits.gpus else "cpu"
-    found = build.find(client, name)
-    if found is None or found != plan.image:
-        raise UsageError(
-            f"the run was made with image {plan.image}, this engine has {found or 'none'}",
-            hint="a score of another environment is another score: load the run's image",
-        )
-    return docker_runner.DockerRunner(client, found)
-
-
-def _scored(folder: RunFolder, seeds: Sequence[int]) -> list[tuple[SeedFolder, records.SeedRecord]]:
-    numbers = seeds or sorted(
-        int(path.name[5:]) for path in folder.path.glob("seed-*") if path.name[5:].isdigit()
-    )
-    pairs = [(folder.seed(seed), records.load(folder.seed(seed).record, seed)) for seed in numbers]
-    return [(place, record) for place, record in pairs if record.done("score") is not None]
-
-
-def _rescore_seed(
-    plan: StoredPlan,
-    folder: SeedFolder,
-    record: records.SeedRecord,
-    dataset: Dataset,
-    runner: Runner,
-    report: ProgressCallback,
-) -> tuple[dict[str, Any], stages.StageJob, conversation.ScoringPass]:
-    plans.require_unchanged(plan, folder)
-    stages.require_packed_artifact(folder, record)
-    earlier = record.done("score")
-    assert earlier is not None
-    expected = earlier.facts["ledger_sha256"]
-    tokens_T = dataset.validation_tokens()
-    stored_T = stages.stored_nats(folder, dataset, earlier.claims["chunk_tokens"], expected)
-    job = stages.StageJob(
-        runner,
-        plan.identity.limits,
-        plan.identity.profile,
-        plan.track,
-        folder.code,
-        folder.config,
-        dataset.tokenizer,
-        dataset.vocab_size,
-        f"rescore-{plan.submission}",
-    )
-    try:
-        result, scored = stages.score(job, record.seed, folder, tokens_T, report, tag="rescore")
-    except Violation as violation:
-        raise UsageError(
-            f"seed {record.seed} could not be scored again: {violation.message}", hint=violation.hint
-        ) from violation
-    again = bpb.measure(tokens_T, scored.nats_T, dataset.byte_table())
-    row = {
-        "seed": record.seed,
-        "bpb": earlier.facts["bpb"],
-        "rescored_bpb": again.bpb,
-        "difference_bpb": abs(again.bpb - earlier.facts["bpb"]),
-        "ledger_sha256": expected,
-        "rescored_ledger_sha256": scored.ledger_sha256,
-        "same_ledger": scored.ledger_sha256 == expected,
-        "largest_difference_nats": float(np.abs(scored.nats_T.astype(np.float64) - stored_T).max()),
-        "scored_bytes": again.scored_bytes,
-        "score_seconds": result.seconds,
-    }
-    return row, job, scored
-
-
-def show(compared: dict[str, Any], as_json: bool) -> None:
+def _show(compared: dict[str, Any], as_json: bool) -> None:
     """The comparison on stdout."""
     if as_json:
         print(json.dumps(compared, indent=1))
         return
     for row in compared["seeds"]:
-        word = (
+        outcome = (
             "same ledger" if row["same_ledger"] else f"another ledger, {row['difference_bpb']:.2e} bpb apart"
         )
-        print(f"seed {row['seed']}: {row['bpb']:.6f} recorded, {row['rescored_bpb']:.6f} now: {word}")
+        print(f"seed {row['seed']}: {row['bpb']:.6f} recorded, {row['rescored_bpb']:.6f} now: {outcome}")
         if row.get("certificate"):
             print(f"  {row['certificate']['guarantee']}")
-            print(
-                "\n".join(
-                    f"  {each['condition']} {each['outcome']:8} {each['evidence']}"
-                    for each in row["certificate"]["conditions"]
-                )
-            )
+            for condition in row["certificate"]["conditions"]:
+                print(f"  {condition['condition']} {condition['outcome']:8} {condition['evidence']}")
         elif row.get("unasked"):
             print(f"  {row['unasked']}")
-    words = {
+    sentences = {
         ExitCode.VALID: "the score stands",
         ExitCode.INCONCLUSIVE: "the ledgers agree, the witness leaves it open",
     }
-    print(words.get(compared["exit_code"], "the score does not stand"))
+    print(sentences.get(compared["exit_code"], "the score does not stand"))

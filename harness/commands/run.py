@@ -1,171 +1,213 @@
-"""`pgolf run`: from a submission's folder to a verdict.
-
-Joins the pieces in order: manifest, ground, plan, seeds, verdict, report. Not covered: the command line
-itself (cli.py)."""
+"""`pgolf run`: from a submission's folder to a verdict."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from harness.base import files, host
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
-from harness.run import bundle, describe, plan as plans, preflight, seeds as run, submission as manifest
-from harness.run.certify import WitnessRequest, load_state
+from harness.commands import options, report as reports
+from harness.run import bundle, plan as plans, submission as submissions
+from harness.run.describe import describe_submission
 from harness.run.folder import RunFolder
 from harness.run.plan import Plan
-from harness.run.preflight import RunnerName
+from harness.run.preflight import choose_dataset, choose_runner
 from harness.run.records import SeedRecord
+from harness.run.seeds import RunOutcome, load_records, run_seeds
 from harness.run.submission import Submission
+from harness.run.witness_state import WitnessRequest, load_state, witness_request
 from harness.runners.base import Runner
+from harness.runners.select import RunnerName
 from harness.verdict import decide, report
 from harness.verdict.rules import Evidence
 
+app = options.new_app()
 
-def run_submission(
-    folder: Path,
-    profile: str,
-    seeds: Sequence[int] | None,
-    data: Path | None,
-    wanted: RunnerName | None,
-    runs: Path,
-    again: bool,
-    progress: ProgressDisplay,
-    package: Path = ROOT / "golf",
-    train_seconds: float | None = None,
-    request: WitnessRequest | None = None,
-) -> dict[str, Any]:
-    """Trains, packs, scores and judges what is unfinished; returns verdict.json's content, which is written
-    too.
 
-    `package` is the contestant's code, a folder called golf; `train_seconds` shortens the profile's train
-    clock; `request`: what a witness is asked, None for nothing. Raises UsageError for a recipe that the
-    contestant cannot read, before the first seed."""
-    begun = time.monotonic()
-    submission = manifest.load(folder)
-    limits = plans.profile_limits(profile, train_seconds)
-    asked = _seeds(submission, seeds)
-    dataset = preflight.choose_dataset(data, profile, submission.manifest.dataset, progress)
-    ground = preflight.choose_runner(wanted, submission.manifest, limits, progress)
-    runner = ground.runner
+@app.command()
+def run(
+    submission: options.Submission,
+    profile: options.Profile = "pocket",
+    seeds: options.Seeds = "",
+    data: options.Data = None,
+    runner: options.RunnerChoice = None,
+    runs: options.Runs = options.RUNS,
+    again: Annotated[
+        bool, typer.Option("--again", help="Run finished seeds anew; the earlier ones are kept.")
+    ] = False,
+    train_seconds: options.TrainSeconds = None,
+    witness: options.Witness = None,
+    witness_chunks: options.WitnessChunks = None,
+    witness_lanes: options.WitnessLanes = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train, pack, score and judge a submission. Interrupted runs resume; finished ones are not run again.
+
+    pgolf run submissions/hadamard-ve128 --seeds 1337 --runner local
+    """
+    request = witness_request(profile, witness, witness_chunks, witness_lanes)
+    asked = RunOptions(
+        submission=submission,
+        profile=profile,
+        seeds=options.seed_numbers(seeds),
+        data=data,
+        runner=runner,
+        runs=runs,
+        again=again,
+        train_seconds=train_seconds,
+        request=request,
+    )
+    with ProgressDisplay() as display:
+        verdict = run_submission(asked, display)
+    reports.show_verdict(verdict, as_json)
+    raise typer.Exit(decide.exit_code(verdict))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What is run, and how."""
+
+    submission: Path
+    profile: str = "pocket"
+    seeds: Sequence[int] = ()
+    """Some of the manifest's; none means all."""
+    data: Path | None = None
+    runner: RunnerName | None = None
+    runs: Path = options.RUNS
+    again: bool = False
+    train_seconds: float | None = None
+    """Shortens the profile's train clock."""
+    request: WitnessRequest | None = None
+    """What a witness is asked; None for no witness."""
+    package: Path = ROOT / "golf"
+    """The contestant's code, a folder called golf."""
+
+
+def run_submission(asked: RunOptions, display: ProgressDisplay) -> dict[str, Any]:
+    """Train, pack, score and judge what is unfinished; writes verdict.json and returns its content.
+
+    Raises UsageError for a recipe that the contestant cannot read, before the first seed.
+    """
+    began = time.monotonic()
+    submission = submissions.load(asked.submission)
+    limits = plans.profile_limits(asked.profile, asked.train_seconds)
+    seeds = _declared(submission, asked.seeds)
+    dataset = choose_dataset(asked.data, asked.profile, submission.manifest.dataset, display)
+    runner, image_lock = choose_runner(asked.runner, submission.manifest, limits, display)
     try:
         plan = Plan(
             submission,
-            profile,
+            asked.profile,
             limits,
             dataset,
-            bundle.build(package),
+            bundle.build(asked.package),
             runner.name,
             runner.image,
-            ground.image_lock,
+            image_lock,
         )
-        place = plan.folder(runs)
-        with place.locked():
-            if again:
-                _archive(place, asked, progress)
-            if not plans.is_begun(plan, place):
-                _describe(plan, place, runner, progress)
-            ran = run.run_seeds(plan, place, asked, runner, progress, request)
-            if ran.fault is not None:
-                progress.say(str(ran.fault))
-            if ran.interrupted:
-                progress.say("interrupted: the same command goes on where this one stopped")
-            _say_other_request(place, asked, request, progress)
-            if ran.attempts == 0:
-                progress.say(f"nothing to do: {place.path} holds every seed (--again runs them anew)")
-            stopped = "machine" if ran.fault is not None else "interrupted" if ran.interrupted else None
+        folder = plan.folder(asked.runs)
+        with folder.locked():
+            if asked.again:
+                _archive(folder, seeds, display)
+            if not plans.is_begun(plan, folder):
+                _describe(plan, folder, runner, display)
+            outcome = run_seeds(plan, folder, seeds, runner, display, asked.request)
+            _report_outcome(folder, outcome, display)
+            _report_other_request(folder, seeds, asked.request, display)
             spent = {
-                "stopped": stopped,
-                "wall_seconds": round(time.monotonic() - begun, 3),
-                "stage_seconds": round(ran.stage_seconds, 3),
-                "stage_attempts": ran.attempts,
+                "stopped": "machine" if outcome.fault else "interrupted" if outcome.interrupted else None,
+                "wall_seconds": round(time.monotonic() - began, 3),
+                "stage_seconds": round(outcome.stage_seconds, 3),
+                "stage_attempts": outcome.attempts,
             }
-            return _conclude(plan, place, asked, runner, spent)
+            return _judge(plan, folder, seeds, runner, spent)
     finally:
         runner.close()
 
 
-def _seeds(submission: Submission, seeds: Sequence[int] | None) -> list[int]:
+def _declared(submission: Submission, seeds: Sequence[int]) -> list[int]:
+    """The seeds to run, each once. Raises UsageError for one that the manifest does not declare."""
+    declared = submission.manifest.seeds
     if not seeds:
-        return list(submission.manifest.seeds)
-    unknown = [seed for seed in seeds if seed not in submission.manifest.seeds]
+        return list(declared)
+    unknown = [seed for seed in seeds if seed not in declared]
     if unknown:
         raise UsageError(
-            f"seed {unknown[0]} is not one of the manifest's: {submission.manifest.seeds}",
+            f"seed {unknown[0]} is not one of the manifest's: {declared}",
             hint="seeds are declared before the run, not chosen after it (R10)",
         )
     return list(dict.fromkeys(seeds))
 
 
-def _describe(plan: Plan, place: RunFolder, runner: Runner, progress: ProgressDisplay) -> None:
-    """Asks what the recipe is, once for each run folder: a recipe that cannot be read must not cost every
-    seed."""
-    with progress.stage("describe") as report:
-        described = describe.describe_submission(
-            plan.submission,
-            plan.bundle.pyz,
-            plan.profile,
-            plan.limits,
-            plan.dataset.vocab_size,
-            runner,
-            report,
-        )
-    plans.write(plan, place, described)
-
-
-def _say_other_request(
-    place: RunFolder, seeds: Sequence[int], request: WitnessRequest | None, progress: ProgressDisplay
-) -> None:
-    """A witness that was begun keeps its coins and its number: who asks for another is told where to."""
+def _archive(folder: RunFolder, seeds: Sequence[int], display: ProgressDisplay) -> None:
+    """Keep earlier runs of these seeds under another name: nothing is lost, nothing overwritten."""
     for seed in seeds:
-        begun = load_state(place.seed(seed))
-        if request is not None and begun is not None and begun.request() != request:
-            progress.say(
-                f"seed {seed}: the witness begun with {begun.probes:,} probes stands; `pgolf rescore "
-                f"{place.path} "
-                f"--witness {request.probes}` asks another"
-            )
-
-
-def _archive(place: RunFolder, seeds: Sequence[int], progress: ProgressDisplay) -> None:
-    """Keeps what earlier runs of these seeds left, under a new name: nothing is lost, nothing is
-    overwritten."""
-    for seed in seeds:
-        source = place.seed(seed).path
+        source = folder.seed(seed).path
         if source.exists():
-            target = next(
-                path
-                for n in itertools.count(1)
-                if not (path := source.with_name(f"{source.name}.earlier-{n}")).exists()
-            )
+            names = (source.with_name(f"{source.name}.earlier-{n}") for n in itertools.count(1))
+            target = next(path for path in names if not path.exists())
             source.rename(target)
-            progress.say(f"kept the earlier run of seed {seed} as {target.name}")
+            display.say(f"kept the earlier run of seed {seed} as {target.name}")
 
 
-def _conclude(
-    plan: Plan, place: RunFolder, seeds: Sequence[int], runner: Runner, spent: dict[str, Any]
+def _describe(plan: Plan, folder: RunFolder, runner: Runner, display: ProgressDisplay) -> None:
+    """Ask for the recipe's description once for each run folder, so that an unreadable recipe fails at once."""
+    with display.stage("describe") as on_progress:
+        described = describe_submission(plan.submission, plan.bundle.pyz, plan.terms, runner, on_progress)
+    plans.write(plan, folder, described)
+
+
+def _report_outcome(folder: RunFolder, outcome: RunOutcome, display: ProgressDisplay) -> None:
+    if outcome.fault is not None:
+        display.say(str(outcome.fault))
+    if outcome.interrupted:
+        display.say("interrupted: the same command resumes where this one stopped")
+    if outcome.attempts == 0:
+        display.say(f"nothing to do: {folder.path} holds every seed (--again runs them anew)")
+
+
+def _report_other_request(
+    folder: RunFolder, seeds: Sequence[int], request: WitnessRequest | None, display: ProgressDisplay
+) -> None:
+    """A witness that was begun keeps its random seed and its number of probes; say how to ask for another."""
+    for seed in seeds:
+        state = load_state(folder.seed(seed))
+        if request is not None and state is not None and state.request() != request:
+            display.say(
+                f"seed {seed}: the witness begun with {state.probes:,} probes stands; "
+                f"`pgolf rescore {folder.path} --witness {request.probes}` asks another"
+            )
+
+
+def _judge(
+    plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, spent: dict[str, Any]
 ) -> dict[str, Any]:
-    records = run.seed_records(place, seeds)
-    facts = evidence(plan, records, runner, tuple(seed for seed in seeds if place.earlier(seed)))
-    rows = [decide.seed_row(facts, record, str(place.seed(record.seed).path)) for record in records]
-    if spent["stage_attempts"] == 0 and place.verdict.exists():
-        earlier = files.read_json(place.verdict).get(
+    """The verdict on the records of these seeds; writes verdict.json and the reports."""
+    records = load_records(folder, seeds)
+    facts = evidence(plan, records, runner, tuple(seed for seed in seeds if folder.archived(seed)))
+    rows = [decide.seed_row(facts, record, str(folder.seed(record.seed).path)) for record in records]
+    if spent["stage_attempts"] == 0 and folder.verdict.exists():
+        earlier = files.read_json(folder.verdict).get(
             "harness", spent
-        )  # a run that did nothing measured nothing new
+        )  # nothing ran, so nothing was measured
         spent = {**earlier, "stopped": None}
-    extra = {"compressors": plan.dataset.compressors, "run_dir": str(place.path), "harness": spent}
-    judged = decide.assemble(facts, rows, host.facts(), extra)
-    report.write(judged, place)
-    return judged
+    extra = {"compressors": plan.dataset.compressors, "run_dir": str(folder.path), "harness": spent}
+    verdict = decide.assemble(facts, rows, host.facts(), extra)
+    report.write(verdict, folder)
+    return verdict
 
 
-def evidence(plan: Plan, records: list[SeedRecord], runner: Runner, set_aside: tuple[int, ...]) -> Evidence:
-    """What the rules may look at."""
+def evidence(plan: Plan, records: list[SeedRecord], runner: Runner, archived: tuple[int, ...]) -> Evidence:
+    """All that the rules may look at."""
     return Evidence(
         plan.submission.manifest,
         plan.profile,
@@ -180,5 +222,5 @@ def evidence(plan: Plan, records: list[SeedRecord], runner: Runner, set_aside: t
         runner.isolation,
         runner.image,
         plan.image_lock,
-        set_aside,
+        archived,
     )

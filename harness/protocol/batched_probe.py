@@ -1,24 +1,25 @@
-"""Asking a witness many tokens at once: `lanes`, for contestants that declare a context and do not adapt.
+"""Ask a witness many tokens at once (`lanes` frames): for contestants that declare a context and do not adapt.
 
-A lane is the context of one target: the tokens before it, as many as the contestant says it looks at. Which
-lanes may be asked, and when, so that nobody ever holds a target before its row is due:
+A context is the tokens before one target, as many as the contestant says it looks at. Nobody may hold a target before
+its row is due, so the order is:
 
-    cut the text into stretches as long as the context; one witness is asked the targets of the even stretches, another,
-    fresh, those of the odd ones
-    within a stretch targets are asked in rising order, one a batch; the lanes of a batch come from different stretches
+    1. Cut the text into stretches as long as the context. One witness is asked the targets of the even stretches, a
+       second, fresh one those of the odd stretches.
+    2. Within a stretch, targets are asked in rising order, one per batch; the contexts of a batch come from different
+       stretches.
 
-A context reaches back over its own stretch and the one before it at most. So it can hold a target of its own
-witness only from its own stretch and lower, and those were asked before. `show` checks this over again for
-every batch that is sent, by marking what was shown, and is the only way to send one.
+A context reaches back over its own stretch and the one before it at most. So it can hold targets of its own witness
+only from its own stretch, below it, and those were asked before. `ShownTokens.show` checks this again for every batch
+by marking what was shown, and no batch is sent without it.
 
-Unlike `predict` this shows text from after a target beside its own context (other lanes'), so a bound made of
-it assumes that a row depends on its own lane alone; witness.py compares some rows with those of strict
-prefixes. Not covered: contestants that adapt, since their lanes would belong to different chunks."""
+Unlike `predict`, a batch shows text that lies after a target (other contexts). So a bound from it assumes that a row
+depends on its own context alone; run/certify.py compares some rows with those after strict prefixes.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Literal
 
@@ -27,14 +28,13 @@ import numpy.typing as npt
 from pydantic import Field
 
 from harness.base.errors import Violation
-from harness.protocol.conversation import ScoringPass
-from harness.protocol.frames import Count, Frame, ScoreReady
-from harness.protocol.probe import ProbeResult, Timing, describe_timeout, judge_row, require_same_declaration
-from harness.protocol.wire import Connection, DeadlineExpired
-from harness.scoring.certificate.responses import BoundaryPair, Responses
+from harness.protocol.frames import Count, Frame
+from harness.protocol.probe import CheckedRows, Positions, ProbeContext, ProbeResult, Timing
+from harness.protocol.wire import DeadlineExpired
+from harness.scoring.certificate.responses import BoundaryPair
 
 MAX_CONTEXTS = 64
-Positions = npt.NDArray[np.int64]
+"""Contexts in one batch."""
 
 
 class Rows(Frame):
@@ -43,35 +43,33 @@ class Rows(Frame):
 
 
 def stretches(positions_P: Positions, context: int) -> tuple[Positions, Positions]:
-    """The targets of the even stretches of `context` tokens, and of the odd ones: one witness each."""
+    """The targets of the even stretches of `context` tokens, and those of the odd ones: one witness each."""
     odd_P = positions_P // context % 2 == 1
     return positions_P[~odd_P], positions_P[odd_P]
 
 
 def batches(positions_P: Positions, context: int, most: int = MAX_CONTEXTS) -> Iterator[Positions]:
-    """The targets of one witness (rising) as batches: the next of each of at most `most` stretches, until all
-    are asked."""
-    waiting = iter(
-        np.split(positions_P, 1 + np.flatnonzero(np.diff(positions_P // context))) if len(positions_P) else []
-    )
-    lanes = [list(part[::-1]) for part in islice(waiting, most)]
-    while lanes:
-        yield np.array(sorted(lane.pop() for lane in lanes), np.int64)
-        lanes = [lane for lane in lanes if lane]
-        lanes += [list(part[::-1]) for part in islice(waiting, most - len(lanes))]
+    """One witness's targets (rising) as batches: each takes the next target of up to `most` stretches."""
+    starts = 1 + np.flatnonzero(np.diff(positions_P // context))
+    waiting = iter(np.split(positions_P, starts) if len(positions_P) else [])
+    open_stretches = [list(part[::-1]) for part in islice(waiting, most)]
+    while open_stretches:
+        yield np.array(sorted(stretch.pop() for stretch in open_stretches), np.int64)
+        open_stretches = [stretch for stretch in open_stretches if stretch]
+        open_stretches += [list(part[::-1]) for part in islice(waiting, most - len(open_stretches))]
 
 
 class ShownTokens:
-    """What one witness has been shown so far, token by token."""
+    """Which tokens one witness has been shown so far."""
 
     def __init__(self, n_tokens: int, context: int) -> None:
         self.shown_T, self.context = np.zeros(n_tokens, bool), context
 
     def show(self, targets_L: Positions) -> Positions:
-        """The first position of each lane's context, after proof that none of these targets was shown, in
-        this batch or before.
+        """Mark the contexts of a batch as shown; returns where each begins (L contexts).
 
-        Raises AssertionError: a batch that breaks this is a mistake of ours, and must never be sent.
+        Raises AssertionError where a target of the batch was shown, now or before: a mistake of ours that must
+        never be sent.
         """
         starts_L = np.maximum(targets_L - self.context, 0)
         for start, target in zip(starts_L, targets_L, strict=True):
@@ -82,86 +80,52 @@ class ShownTokens:
         return starts_L
 
 
-def probe_batched(
-    connection: Connection,
-    ready: ScoreReady,
-    tokens_T: npt.NDArray[np.uint16],
-    scored: ScoringPass,
-    vocab_size: int,
-    positions_P: Positions,
-    answer_seconds: float,
-    deadline: float,
-    progress: Callable[[int], None] = lambda done: None,
-) -> ProbeResult:
-    """All positions of one witness (stretches), batch by batch; each answer has `answer_seconds`, the whole
-    ends at `deadline`.
+def probe_batched(context: ProbeContext, positions_P: Positions) -> ProbeResult:
+    """Ask one witness for the rows at all its positions (see `stretches`), batch by batch, as probe.probe does.
 
-    As asking.ask: what is not answered stays unanswered. The scorer's borders are told where they are among
-    the positions."""
-    require_same_declaration(ready, scored)
-    assert scored.context is not None and not scored.adapts, (
-        "lanes are for a declared context without adaptation"
-    )
-    nats_P, sums_P = np.full(len(positions_P), np.nan), np.full(len(positions_P), np.nan)
-    place, timing, ended = (
-        dict(zip(positions_P.tolist(), range(len(positions_P)), strict=True)),
-        Timing(),
-        None,
-    )
-    before = {boundary.position: boundary.before_nats for boundary in scored.boundaries}
-    shown = ShownTokens(len(tokens_T), scored.context)
+    Chunk boundaries are reported where they are among the positions.
+    """
+    context.require_same_declaration()
+    scored, n_context = context.scored, context.scored.context
+    assert n_context is not None and not scored.adapts, "batches need a declared context and no adaptation"
+    rows, timing, ended = CheckedRows(positions_P), Timing(), None
+    shown = ShownTokens(len(context.tokens_T), n_context)
     try:
-        for targets_L in batches(positions_P, scored.context):
-            begun = time.monotonic()
-            rows_LV = _rows(
-                connection, tokens_T, vocab_size, targets_L, shown, min(deadline, begun + answer_seconds)
-            )
+        for targets_L in batches(positions_P, n_context):
+            began = time.monotonic()
+            rows_LV = _ask(context, targets_L, shown.show(targets_L))
             timing.rows += len(targets_L)
-            timing.row_seconds += time.monotonic() - begun
+            timing.row_seconds += time.monotonic() - began
             for target, row_V in zip(targets_L.tolist(), rows_LV, strict=True):
-                sums_P[place[target]], nats_P[place[target]] = judge_row(row_V, int(tokens_T[target]))
-            progress(timing.rows)
+                rows.add(target, row_V, int(context.tokens_T[target]))
+            context.on_progress(timing.rows)
     except Violation as violation:
         ended = violation.message
     except DeadlineExpired:
-        ended = f"rows did not come {describe_timeout(answer_seconds, deadline)}, after {timing.rows:,} of {len(positions_P):,}"
-    passed = [
-        position for position in sorted(before.keys() & place.keys()) if not np.isnan(nats_P[place[position]])
-    ]
+        ended = f"rows did not come {context.timeout()}, after {timing.rows:,} of {len(positions_P):,}"
     boundaries = [
-        BoundaryPair(position, before[position], float(nats_P[place[position]])) for position in passed
+        BoundaryPair(boundary.position, boundary.before_nats, float(rows.nats_P[at]))
+        for boundary in scored.boundaries
+        if (at := rows.index.get(boundary.position)) is not None and not np.isnan(rows.logsumexp_P[at])
     ]
-    return ProbeResult(
-        Responses(np.where(np.isnan(sums_P), np.inf, nats_P), sums_P), boundaries, ended, timing
-    )
+    return ProbeResult(rows.responses(), sorted(boundaries), ended, timing)
 
 
-def _rows(
-    connection: Connection,
-    tokens_T: npt.NDArray[np.uint16],
-    vocab_size: int,
-    targets_L: Positions,
-    shown: ShownTokens,
-    until: float,
-) -> npt.NDArray[np.float32]:
-    """One `lanes` frame and its rows_LV."""
-    starts_L = shown.show(targets_L)
+def _ask(context: ProbeContext, targets_L: Positions, starts_L: Positions) -> npt.NDArray[np.float32]:
+    """Send one `lanes` frame; its rows_LV."""
+    until = context.until()
     payload = b"".join(
-        np.ascontiguousarray(tokens_T[start:target], "<u2").tobytes()
+        np.ascontiguousarray(context.tokens_T[start:target], "<u2").tobytes()
         for start, target in zip(starts_L, targets_L, strict=True)
     )
-    connection.send(
-        {
-            "op": "lanes",
-            "starts": starts_L.tolist(),
-            "lengths": (targets_L - starts_L).tolist(),
-            "bytes": len(payload),
-        },
-        until,
-        payload,
-    )
-    frame = connection.receive(until, Rows)
-    rows = connection.payload(
-        4 * vocab_size * len(targets_L), frame.n_bytes, f"rows of {len(targets_L)} lanes", until
-    )
-    return np.frombuffer(rows, "<f4").reshape(len(targets_L), vocab_size)
+    frame = {
+        "op": "lanes",
+        "starts": starts_L.tolist(),
+        "lengths": (targets_L - starts_L).tolist(),
+        "bytes": len(payload),
+    }
+    context.connection.send(frame, until, payload)
+    answer = context.connection.receive(until, Rows)
+    n_bytes = 4 * context.vocab_size * len(targets_L)
+    rows = context.connection.payload(n_bytes, answer.n_bytes, f"rows of {len(targets_L)} lanes", until)
+    return np.frombuffer(rows, "<f4").reshape(len(targets_L), context.vocab_size)

@@ -43,17 +43,17 @@ class SeedFolder:
         return self.path / f"{stage}.log"
 
     def rescored(self, number: int) -> SeedFolder:
-        """Where a later scoring of the same artifact keeps what its witnesses said."""
+        """Where a rescoring of the same code, recipe and artifact keeps its witnesses' responses."""
         folder = SeedFolder(self.path / f"rescored-{number:02}")
-        folder.artifact = self.artifact
+        folder.code, folder.config, folder.artifact = self.code, self.config, self.artifact
         return folder
 
-    def responses(self, round_number: int | str) -> Path:
-        """What the witnesses of a look said; `<look>-strict` beside lanes."""
-        return self.path / f"witness-{round_number}.npz"
+    def responses(self, round_name: int | str) -> Path:
+        """What the witnesses of a round answered; `<round>-strict` for strict prefixes beside batches."""
+        return self.path / f"witness-{round_name}.npz"
 
     def incoming(self, stage: str) -> Path:
-        """Where /out of a stage lands before its parts go to their places."""
+        """Where a stage's /out is copied before its parts are moved to their places."""
         return self.path / f".{stage}.out"
 
 
@@ -70,13 +70,13 @@ class RunFolder:
     def seed(self, seed: int) -> SeedFolder:
         return SeedFolder(self.path / f"seed-{seed}")
 
-    def earlier(self, seed: int) -> list[Path]:
-        """Earlier runs of a seed that were set aside, in no order."""
+    def archived(self, seed: int) -> list[Path]:
+        """Archived earlier runs of a seed, in no order."""
         return list(self.path.glob(f"seed-{seed}.earlier-*"))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps two processes from one folder; the lock dies with its process."""
+        """Keep other processes out of the folder. The lock ends with this process. Raises UsageError if it is taken."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / ".lock")
         try:

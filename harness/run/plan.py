@@ -1,9 +1,8 @@
-"""What will be run, decided before the first seed: everything that two equal runs must share, hashed into a
-folder name.
+"""The plan of a run, fixed before the first seed: everything that two equal runs share, hashed into a folder name.
 
-The hash covers the code bundle, the recipe, the manifest without its prose, the image lock and the runner,
-the dataset and the edition's numbers; not the seeds, and never a name alone (a cache keyed by name returns
-the old verdict for changed code). Not covered: the host, whose facts are kept beside every number instead.
+The hash covers the code bundle, the recipe, the manifest without its prose, the image lock, the runner, the dataset
+and the edition's numbers. It does not cover the seeds, and it is never a name alone: a cache keyed by name returns
+the old verdict for changed code. The host is not in it; its facts are kept beside every number.
 """
 
 from __future__ import annotations
@@ -21,8 +20,22 @@ from harness.base.errors import UsageError
 from harness.data.dataset import Dataset
 from harness.edition import EDITION, PROFILES, Limits
 from harness.protocol.frames import Description
-from harness.run import bundle, folder as rundir
+from harness.run import bundle
+from harness.run.folder import RunFolder, SeedFolder
 from harness.run.submission import Submission
+
+
+@dataclass(frozen=True)
+class StageTerms:
+    """What every stage of a run is told, whoever plans it."""
+
+    run_id: str
+    """Names containers and temporary folders; decides nothing."""
+    track: str
+    profile: str
+    limits: Limits
+    tokenizer: Path
+    vocab_size: int
 
 
 @dataclass(frozen=True)
@@ -67,8 +80,20 @@ class Plan:
         text = json.dumps(self.facts()["identity"], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def folder(self, runs: Path) -> rundir.RunFolder:
-        return rundir.RunFolder(runs / self.submission.manifest.name / f"{self.profile}-{self.hash12}")
+    def folder(self, runs: Path) -> RunFolder:
+        return RunFolder(runs / self.submission.manifest.name / f"{self.profile}-{self.hash12}")
+
+    @property
+    def terms(self) -> StageTerms:
+        manifest = self.submission.manifest
+        return StageTerms(
+            f"{manifest.name}-{self.hash12}",
+            manifest.track,
+            self.profile,
+            self.limits,
+            self.dataset.tokenizer,
+            self.dataset.vocab_size,
+        )
 
 
 class _Stored(BaseModel):
@@ -76,7 +101,7 @@ class _Stored(BaseModel):
 
 
 class Identity(_Stored):
-    """The part of a stored plan that a rescoring must meet again."""
+    """The parts of a stored plan that a rescoring must find unchanged."""
 
     code: str
     config: str
@@ -87,6 +112,8 @@ class Identity(_Stored):
 
 
 class Located(_Stored):
+    """Where the run found its dataset."""
+
     name: str
     folder: Path
 
@@ -100,8 +127,20 @@ class StoredPlan(_Stored):
     image: str | None
     dataset: Located
 
+    def terms(self, dataset: Dataset) -> StageTerms:
+        """The terms of a rescoring on the run's dataset."""
+        identity = self.identity
+        return StageTerms(
+            f"rescore-{self.submission}",
+            self.track,
+            identity.profile,
+            identity.limits,
+            dataset.tokenizer,
+            dataset.vocab_size,
+        )
 
-def read(folder: rundir.RunFolder) -> StoredPlan:
+
+def read(folder: RunFolder) -> StoredPlan:
     """The plan of a run folder. Raises UsageError when the file is missing, damaged or no plan."""
     try:
         return StoredPlan.model_validate(files.read_json(folder.plan))
@@ -113,8 +152,8 @@ def read(folder: rundir.RunFolder) -> StoredPlan:
         ) from error
 
 
-def require_unchanged(plan: StoredPlan, folder: rundir.SeedFolder) -> None:
-    """Code and recipe of a seed must be those of the plan. Raises UsageError naming the file."""
+def require_unchanged(plan: StoredPlan, folder: SeedFolder) -> None:
+    """Raises UsageError where a seed's code or recipe is not the plan's, naming the file."""
     config = hashlib.sha256(folder.config.read_bytes()).hexdigest()
     for path, found, expected in (
         (folder.code, bundle.digest_of(folder.code), plan.identity.code),
@@ -127,7 +166,7 @@ def require_unchanged(plan: StoredPlan, folder: rundir.SeedFolder) -> None:
 
 
 def profile_limits(profile: str, train_seconds: float | None = None) -> Limits:
-    """The edition's limits for a profile, under a shorter train clock where one is given.
+    """The edition's limits for a profile, with a shorter train clock if one is given.
 
     Raises UsageError for an unknown profile and for a clock that is not shorter.
     """
@@ -146,10 +185,10 @@ def profile_limits(profile: str, train_seconds: float | None = None) -> Limits:
     return limits.with_train_clock(train_seconds)
 
 
-def is_begun(plan: Plan, folder: rundir.RunFolder) -> bool:
+def is_begun(plan: Plan, folder: RunFolder) -> bool:
     """Whether the folder holds this run's plan already.
 
-    Raises UsageError when its image differs: numbers of two environments must not meet in one verdict.
+    Raises UsageError where it was begun with another image: a verdict must not mix two environments.
     """
     if not folder.plan.exists():
         return False
@@ -166,8 +205,8 @@ def is_begun(plan: Plan, folder: rundir.RunFolder) -> bool:
     return True
 
 
-def write(plan: Plan, folder: rundir.RunFolder, described: Description) -> None:
-    """Records the plan and what the contestant says of its recipe."""
+def write(plan: Plan, folder: RunFolder, described: Description) -> None:
+    """Write plan.json: the plan, and what the contestant claims of its recipe."""
     claims = {
         "parameters": described.parameters,
         "techniques": described.techniques,

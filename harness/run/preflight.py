@@ -1,15 +1,17 @@
-"""Choosing what a run stands on: dataset, runner and image, never in silence.
+"""Select dataset, runner and image before a run, and report each choice.
 
-The dataset is `--data`, or the profile's own. The runner is docker where an engine answers, local where none
-does; an engine without the image builds it or says how, and never falls back to the local runner. Not
-covered: the run (run.py)."""
+The dataset is `--data`, or the profile's own. With a container engine but without the image, the image is built;
+the local runner is never used in its place without being asked for.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from harness.base.errors import MachineFault, UsageError
+import docker
+
+from harness.base.errors import UsageError
 from harness.base.host import gpus
 from harness.base.paths import home
 from harness.base.progress import ProgressDisplay
@@ -17,33 +19,30 @@ from harness.data import pocket
 from harness.data.dataset import Dataset
 from harness.edition import Limits
 from harness.run.submission import Manifest
-from harness.runners import docker as docker_runner
 from harness.runners.base import Runner
 from harness.runners.images import build
-from harness.runners.local import LocalRunner
-
-RunnerName = Literal["docker", "local"]
+from harness.runners.select import RunnerName, select_runner
 
 
 class Preflight(NamedTuple):
-    """A runner, and the lock of the image that it uses."""
+    """A runner, and the lock of the image that it uses; None for the local runner."""
 
     runner: Runner
     image_lock: str | None
 
 
-def choose_dataset(data: Path | None, profile: str, variant: str, progress: ProgressDisplay) -> Dataset:
-    """The dataset of a run, checked against its own hashes.
+def choose_dataset(data: Path | None, profile: str, variant: str, display: ProgressDisplay) -> Dataset:
+    """The dataset of a run, checked against its own hashes; the pocket dataset is prepared if it is missing.
 
-    Raises UsageError when there is none, with the command that makes it.
+    Raises UsageError where there is none, with the command that makes it.
     """
     if data is not None:
         folder = data
     elif profile == "pocket":
         folder = home() / "datasets" / "pocket"
         if not (folder / "dataset.json").exists():
-            with progress.stage("prepare the pocket dataset") as report:
-                pocket.prepare(folder, progress=report)
+            with display.stage("prepare the pocket dataset") as on_progress:
+                pocket.prepare(folder, progress=on_progress)
     else:
         folder = home() / "datasets" / f"fineweb-{variant}"
         if not (folder / "dataset.json").exists():
@@ -56,53 +55,41 @@ def choose_dataset(data: Path | None, profile: str, variant: str, progress: Prog
         raise UsageError(
             f"{folder}: has no train shards", hint="a run trains first: prepare the dataset with --train"
         )
-    with progress.stage("verify the dataset") as report:
-        dataset.verify(report)
+    with display.stage("verify the dataset") as on_progress:
+        dataset.verify(on_progress)
     return dataset
 
 
 def choose_runner(
-    wanted: RunnerName | None, manifest: Manifest, limits: Limits, progress: ProgressDisplay
+    wanted: RunnerName | None, manifest: Manifest, limits: Limits, display: ProgressDisplay
 ) -> Preflight:
-    """The runner that was asked for, or docker where an engine answers, or local.
+    """The wanted runner, or docker where an engine answers, or local; builds the image if it is missing.
 
-    Raises MachineFault when docker was asked for and no engine answers, UsageError for a lock that is not the
-    manifest's or a profile that needs GPUs which are not here.
+    Raises MachineFault where docker is wanted and no engine answers, UsageError for a lock that is not the
+    manifest's and for a profile that needs more GPUs than there are.
     """
-    present = len(gpus())
+    present, lock = len(gpus()), None
     if present < limits.gpus:
         raise UsageError(
             f"this profile needs {limits.gpus} GPUs, found {present}",
             hint="--profile pocket runs anywhere, with --data on any dataset",
         )
-    client = None if wanted == "local" else docker_runner.connect()
-    if client is None:
-        if wanted == "docker":
-            raise MachineFault(
-                "no container engine answers", hint="start it (dockerd), or say --runner local"
-            )
-        progress.say(
-            "no container engine: the local runner limits the contestant but does not isolate it"
-            if wanted is None
-            else "local runner: isolation none, as asked"
-        )
-        return Preflight(LocalRunner(), None)
-    name = "cuda" if limits.gpus else "cpu"
-    lock = require_lock(manifest, name)
-    image_id = build.find(client, name)
-    if image_id is None:
-        progress.say(
+
+    def find_or_build(client: docker.DockerClient, name: str) -> str:
+        nonlocal lock
+        lock = require_lock(manifest, name)
+        if (found := build.find(client, name)) is not None:
+            return found
+        display.say(
             f"image {name} is not built yet: building it now (once; `pgolf image build {name}` does the same)"
         )
-        image_id = build.build(name, log=progress.say)
-    runner = docker_runner.DockerRunner(client, image_id)
-    if runner.reaped:
-        progress.say(f"removed {runner.reaped} containers and volumes that a dead run had left")
-    return Preflight(runner, lock)
+        return build.build(name, log=display.say)
+
+    return Preflight(select_runner(wanted, limits.gpus, display.say, find_or_build), lock)
 
 
 def require_lock(manifest: Manifest, name: str) -> str:
-    """The image lock's hash. Raises UsageError when it is not the one that the manifest names."""
+    """The image lock's hash. Raises UsageError where it is not the one that the manifest names."""
     lock = f"sha256:{build.lock_sha256(name)}"
     named = getattr(manifest.image, name)
     if named != lock:

@@ -1,8 +1,9 @@
 """run.json: what happened to one seed, attempt by attempt, as measured from outside.
 
-Every attempt of every stage is kept, failed and interrupted ones too: a contestant that crashes when its
-score is poor must not be able to hide the attempt. An attempt is written down before it starts, so `kill -9`
-leaves it behind as interrupted. Not covered: what follows from it (rules/, verdict.py)."""
+Every attempt of every stage is kept, failed and interrupted ones too: a contestant that crashes when its score is poor
+must not be able to hide the attempt. An attempt is written down before it starts, so `kill -9` leaves it on record as
+interrupted.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.base import files
-from harness.base.errors import UsageError
+from harness.base.errors import UsageError, Violation
 
 StageName = Literal["train", "pack", "score", "witness"]
 STAGES: tuple[StageName, ...] = ("train", "pack", "score")
@@ -36,7 +37,7 @@ class Attempt(_Record):
     started_at: str
     setup_seconds: float | None = None
     seconds: float | None = None
-    """What the stage's clock counts; null when it never started or never ended."""
+    """By the stage's clock; null when it never started or never ended."""
     wall_seconds: float | None = None
     rule: str | None = None
     message: str | None = None
@@ -45,6 +46,11 @@ class Attempt(_Record):
     facts: dict[str, Any] = {}
     """Results of the stage as the judge measured them."""
     host: dict[str, Any] = {}
+
+    def fail(self, violation: Violation) -> None:
+        """Record what the contestant did wrong."""
+        self.outcome = "over_limit" if violation.limit else "failed"
+        self.rule, self.message = violation.rule, str(violation)
 
 
 class SeedRecord(_Record):
@@ -59,7 +65,7 @@ class SeedRecord(_Record):
         return next((a for a in reversed(self.attempts) if a.stage == stage and a.outcome == "done"), None)
 
     def left(self, stages: Sequence[StageName]) -> list[StageName]:
-        """Those still to be done: none where the contestant ended the seed. Machine faults end nothing."""
+        """The stages still to do: none after a violation; after a machine fault the stage is tried again."""
         return [] if self.violation() else [stage for stage in stages if self.done(stage) is None]
 
     def violation(self) -> Attempt | None:
@@ -76,12 +82,12 @@ class SeedRecord(_Record):
 
 
 def now() -> str:
-    """UTC, for people; durations are never computed from it."""
+    """The time in UTC, for people; durations come from the monotonic clock."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def load(path: Path, seed: int) -> SeedRecord:
-    """The seed's record, new when there is none."""
+    """The seed's record, a new one if there is none. Raises UsageError for a damaged or foreign file."""
     if not path.exists():
         return SeedRecord(seed=seed)
     try:
@@ -104,8 +110,7 @@ def save(path: Path, record: SeedRecord) -> None:
 
 
 class Events:
-    """events.jsonl: a line an event, with the wall clock and the monotonic one in seconds; for people and
-    plots."""
+    """events.jsonl, for people and plots: one line an event, with wall clock and monotonic clock in seconds."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from harness.base import files, templates
 from harness.base.errors import UsageError
 from harness.base.text import plain, plain_lines
-from harness.run import plan as plans, records, stages
+from harness.run import plan as plans, records, stored_score
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import StoredPlan
 from harness.run.records import SeedRecord
@@ -119,7 +119,7 @@ def _seeds(folder: RunFolder, plan: StoredPlan, judged: dict[str, Any]) -> list[
         try:
             record = records.load(place.record, row["seed"])
             plans.require_unchanged(plan, place)
-            stages.require_packed_artifact(place, record)
+            stored_score.require_packed_artifact(place, record)
         except (OSError, ValidationError) as error:
             raise UsageError(
                 f"{place.path}: cannot be read ({error})", hint="is the run folder whole?"

@@ -117,40 +117,6 @@ def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
     return plots
 
 
-def dots(rows: list[dict[str, Any]], key: str, form: str) -> dict[str, Any] | None:
-    """Means and intervals of the paired differences of an ablation on one scale, which holds 0; None where no
-    row has any.
-
-    `rows` are the table's; a row without this difference has none of its numbers.
-    """
-    found = [(row["variant"], row["differences"] and row["differences"][key]) for row in rows]
-    spans = [(each["mean"], *(each["ci95"] or ())) for _, each in found if each]
-    if not spans:
-        return None
-    low, high = min(0.0, *map(min, spans)), max(0.0, *map(max, spans))
-    margin = 0.04 * ((high - low) or 1.0)
-    low, width = low - margin, (high - low) + 2 * margin
-
-    def place(value: float) -> float:
-        return float(round((value - low) / width, 4))
-
-    points = [
-        {
-            "variant": variant,
-            "x": each and place(each["mean"]),
-            "label": each and form.format(each["mean"]),
-            "span": each and each["ci95"] and [place(end) for end in each["ci95"]],
-        }
-        for variant, each in found
-    ]
-    return {
-        "zero": place(0.0),
-        "low": form.format(low),
-        "high": form.format(low + width),
-        "points": [point for point in points if point["variant"] != rows[0]["variant"]],
-    }
-
-
 def _claimed_losses(path: Path) -> list[tuple[float, float]]:
     """(fraction of the training, loss) from progress texts such as `step 10 loss 3.21`, thinned."""
     if not path.exists():

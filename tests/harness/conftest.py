@@ -22,6 +22,7 @@ from harness.data.shards import write_tokens
 from harness.edition import Limits
 from harness.run import stages
 from harness.run.folder import SeedFolder
+from harness.run.plan import StageTerms
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
 from harness.runners.local import LocalRunner
@@ -137,31 +138,20 @@ class Bench:
         self, runner: Runner, override: str = "", limits: Limits = QUICK, track: str = "A"
     ) -> stages.StageJob:
         self.folder.code.write_bytes(pyz(override))
-        return stages.StageJob(
-            runner,
-            limits,
-            "pocket",
-            track,
-            self.folder.code,
-            self.folder.config,
-            self.dataset.tokenizer,
-            self.dataset.vocab_size,
-            "test",
-        )
+        terms = StageTerms("test", track, "pocket", limits, self.dataset.tokenizer, self.dataset.vocab_size)
+        return stages.StageJob(runner, terms, 1, self.folder)
 
     def train(self, job: stages.StageJob) -> stages.StageResult:
-        return stages.train(job, 1, self.folder, self.dataset, lambda fraction, text: None)
+        return stages.train(job, self.dataset, lambda fraction, text: None)
 
     def pack(self, job: stages.StageJob) -> stages.StageResult:
         self.folder.checkpoint.mkdir(exist_ok=True)
         (self.folder.checkpoint / "weights").write_bytes(b"w" * 2048)
-        return stages.pack(job, 1, self.folder, lambda fraction, text: None)
+        return stages.pack(job, lambda fraction, text: None)
 
     def score(self, job: stages.StageJob) -> stages.StageResult:
         self.folder.artifact.write_bytes(b"w" * 2048)
-        return stages.score(
-            job, 1, self.folder, self.dataset.validation_tokens(), lambda fraction, text: None
-        )[0]
+        return stages.score(job, self.dataset.validation_tokens(), lambda fraction, text: None)[0]
 
 
 @pytest.fixture

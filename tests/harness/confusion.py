@@ -83,7 +83,8 @@ class Bench:
     ) -> probe.ProbeResult:
         with self._contestant(model, "witness", number) as (connection, ready):
             patience = getattr(model, "patience", 10.0)
-            return probe.probe(connection, ready, self.tokens_T, scored, VOCAB, asked_P, patience, soon(120))
+            context = probe.ProbeContext(connection, ready, self.tokens_T, scored, VOCAB, patience, soon(120))
+            return probe.probe(context, asked_P)
 
     def _contestant(self, model: Any, role: str, number: int) -> Any:
         return _Opened(lambda size: model(size, role, number), role, model.chunk_tokens)

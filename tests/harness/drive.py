@@ -18,34 +18,27 @@ from harness.verdict import decide
 
 def drive() -> None:
     what, submission, dataset, runs, runner, package = sys.argv[1:7]
-    with ProgressDisplay() as progress:
+    with ProgressDisplay() as display:
         if what == "ablate":
-            found = ablate.ablate(
-                Path(submission),
-                "pocket",
-                [1, 2],
-                3,
-                [],
-                None,
-                Path(dataset),
-                runner,
-                Path(runs),
-                "pgolf ablate",
-                progress,
-                Path(package),
+            options = ablate.AblationOptions(
+                submission=Path(submission),
+                seeds=[1, 2],
+                steps=3,
+                data=Path(dataset),
+                runner=runner,  # type: ignore[arg-type]
+                runs=Path(runs),
+                package=Path(package),
             )
+            found = ablate.ablate_submission(options, display)
         else:
-            found = run.run_submission(
-                Path(submission),
-                "pocket",
-                None,
-                Path(dataset),
-                runner,
-                Path(runs),
-                False,
-                progress,
-                Path(package),
+            asked = run.RunOptions(
+                submission=Path(submission),
+                data=Path(dataset),
+                runner=runner,  # type: ignore[arg-type]
+                runs=Path(runs),
+                package=Path(package),
             )
+            found = run.run_submission(asked, display)
     print(json.dumps(found))
     raise SystemExit(found["exit_code"] if what == "ablate" else decide.exit_code(found))
 

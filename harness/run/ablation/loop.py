@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from harness.base import files
 from harness.base.errors import MachineFault, UsageError, Violation
 from harness.base.progress import ProgressDisplay
 from harness.protocol.frames import Description
-from harness.run import describe as description, folder as rundir, stages
+from harness.run import stages
 from harness.run.ablation import pairs
 from harness.run.ablation.pairs import PairResult
 from harness.run.ablation.study import BASE, Arm, Study, StudyFolder, arms_of, begin, is_begun
+from harness.run.describe import describe_submission
+from harness.run.folder import SeedFolder
 from harness.runners.base import Runner
 
 
@@ -38,27 +41,19 @@ class AblationResults(NamedTuple):
     interrupted: bool
 
 
-def describe(study: Study, folder: StudyFolder, runner: Runner, progress: ProgressDisplay) -> Description:
+def describe(study: Study, folder: StudyFolder, runner: Runner, display: ProgressDisplay) -> Description:
     """What the contestant says of the recipe, asked once a folder. Raises UsageError for one that it cannot
     read."""
     if (earlier := is_begun(study, folder)) is not None:
         return earlier
     plan = study.plan
-    with progress.stage("describe") as report:
-        described = description.describe_submission(
-            plan.submission,
-            plan.bundle.pyz,
-            plan.profile,
-            plan.limits,
-            plan.dataset.vocab_size,
-            runner,
-            report,
-        )
+    with display.stage("describe") as on_progress:
+        described = describe_submission(plan.submission, plan.bundle.pyz, plan.terms, runner, on_progress)
     begin(study, folder, described)
     return described
 
 
-def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progress: ProgressDisplay) -> int:
+def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, display: ProgressDisplay) -> int:
     """The steps of every training: those asked for, or as many as the base makes under the profile's own
     train clock.
 
@@ -68,23 +63,13 @@ def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progr
         return study.steps
     if folder.steps.exists():
         return int(files.read_json(folder.steps)["steps"])
-    plan, place = study.plan, rundir.SeedFolder(folder.path / "counting-steps")
-    files.write_bytes(place.code, plan.bundle.pyz)
-    files.write_bytes(place.config, plan.submission.config)
-    job = stages.StageJob(
-        runner,
-        study.clock,
-        plan.profile,
-        plan.submission.manifest.track,
-        place.code,
-        place.config,
-        plan.dataset.tokenizer,
-        plan.dataset.vocab_size,
-        f"ablation-{plan.submission.manifest.name}",
-    )
+    plan, counting = study.plan, SeedFolder(folder.path / "counting-steps")
+    files.write_bytes(counting.code, plan.bundle.pyz)
+    files.write_bytes(counting.config, plan.submission.config)
+    job = stages.StageJob(runner, replace(study.terms, limits=study.clock), seed, counting)
     try:
-        with progress.stage(f"count the steps of {study.clock.train_seconds:g} s") as report:
-            trained = stages.train(job, seed, place, plan.dataset, report)
+        with display.stage(f"count the steps of {study.clock.train_seconds:g} s") as on_progress:
+            trained = stages.train(job, plan.dataset, on_progress)
     except Violation as violation:
         raise UsageError(
             f"steps could not be counted: {violation.message}", hint="--steps names their number"
@@ -94,7 +79,7 @@ def steps_of(study: Study, folder: StudyFolder, seed: int, runner: Runner, progr
     files.write_json(
         folder.steps, {"steps": trained.claims["steps"], "seed": seed, "train_seconds": trained.seconds}
     )
-    shutil.rmtree(place.checkpoint)
+    shutil.rmtree(counting.checkpoint)
     return int(trained.claims["steps"])
 
 
@@ -104,12 +89,12 @@ def run(
     seeds: Sequence[int],
     only: Sequence[str],
     runner: Runner,
-    progress: ProgressDisplay,
+    display: ProgressDisplay,
 ) -> AblationResults:
     """Measures what is unfinished. The folder must be locked by the caller."""
-    described = describe(study, folder, runner, progress)
+    described = describe(study, folder, runner, display)
     arms = arms_of(study.plan.submission.config, described, only)
-    steps = steps_of(study, folder, seeds[0], runner, progress)
+    steps = steps_of(study, folder, seeds[0], runner, display)
     asked = [Pair(arm, seed) for arm in arms for seed in seeds]
     results = {
         (pair.arm.name, pair.seed): found
@@ -119,26 +104,17 @@ def run(
     todo = [pair for pair in asked if (pair.arm.name, pair.seed) not in results]
     known = AblationResults(described, arms, steps, results, None, False)
     if not todo:
-        progress.say(f"nothing to do: {folder.path} holds every pair")
+        display.say(f"nothing to do: {folder.path} holds every pair")
     try:
         for index, pair in enumerate(todo):
             wait = remaining(list(results.values()), todo[index:])
             title = f"[{len(results) + 1}/{len(asked)}{wait}] {pair.arm.name}, seed {pair.seed}"
-            with progress.stage(title) as report:
-                found = pairs.measure(
-                    study,
-                    folder,
-                    pair.arm,
-                    pair.seed,
-                    steps,
-                    described.parameters,
-                    results.get((BASE, pair.seed)),
-                    runner,
-                    report,
-                )
+            with display.stage(title) as on_progress:
+                work = pairs.PairWork(study, folder, pair.arm, pair.seed, steps, runner, on_progress)
+                found = work.measure(described.parameters, results.get((BASE, pair.seed)))
             results[pair.arm.name, pair.seed] = found
             if found.message is not None:
-                progress.say(f"{pair.arm.name}, seed {pair.seed}, {found.stage}: {found.message}")
+                display.say(f"{pair.arm.name}, seed {pair.seed}, {found.stage}: {found.message}")
     except MachineFault as fault:
         return known._replace(fault=fault)
     except OSError as error:

@@ -1,16 +1,16 @@
-"""One (variant, seed): train for so many steps, pack, score; pack once more unquantised, score.
+"""Measure one (variant, seed): train for a number of steps, pack, score; then pack unquantised and score that.
 
-What the variant does not change is taken from the base of the same seed: its checkpoint where only packing or
-scoring differs, and its unquantised score where only packing differs. Packing is always done, for an artifact
-names the recipe that it was packed with. What a contestant does wrong is a result that says so. Not covered:
-which pairs are left to do (loop.py)."""
+What the variant does not change is taken from the base of the same seed: its checkpoint where only packing or scoring
+differs, and its unquantised score where only packing differs. Packing is always done, because an artifact names the
+recipe that it was packed with. A violation of the contestant becomes the result. Which pairs are left: loop.py.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,14 +20,12 @@ from harness.base.errors import UsageError, Violation
 from harness.base.progress import ProgressCallback
 from harness.run import stages
 from harness.run.ablation.study import BASE, Arm, PairFolder, Study, StudyFolder
-from harness.run.folder import SeedFolder
 from harness.runners.base import Runner
-from harness.scoring import bpb as metric
+from harness.scoring import bpb
 
 
 class PairResult(BaseModel):
-    """result.json. Seconds and bytes are the judge's own; null where a thing was not come to, or not measured
-    here."""
+    """result.json. Seconds and bytes are the judge's own; null for what was not reached or not measured here."""
 
     model_config = ConfigDict(extra="forbid")
     schema_version: Literal[1] = 1
@@ -40,11 +38,11 @@ class PairResult(BaseModel):
     """Where it failed."""
     message: str | None = None
     parameters: int | None = None
-    """A claim of the contestant's."""
+    """The contestant's claim."""
     train_seconds: float | None = None
     """Null where the base's training was reused."""
     load: tuple[float, float] | None = None
-    """Processes that wanted the processor, over the last minute, before and after the training."""
+    """The load average over one minute, before and after the training."""
     pack_seconds: float | None = None
     score_seconds: float | None = None
     artifact_bytes: int | None = None
@@ -61,7 +59,7 @@ class PairResult(BaseModel):
 def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> PairResult | None:
     """The finished result of a pair; None where there is none.
 
-    Raises UsageError for one of another pair or of other steps: only like is compared with like.
+    Raises UsageError for a result of another pair or with other steps: such results are not comparable.
     """
     path = folder.pair(arm, seed).result
     if not path.exists():
@@ -81,147 +79,123 @@ def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> PairResult | N
     return found
 
 
-def measure(
-    study: Study,
-    folder: StudyFolder,
-    arm: Arm,
-    seed: int,
-    steps: int,
-    parameters: int,
-    base: PairResult | None,
-    runner: Runner,
-    report: ProgressCallback,
-) -> PairResult:
-    """Measures a pair and writes its result. `base` is the base's result of the same seed, None for the base
-    itself; `parameters` is the base's number of them."""
-    place, started = folder.pair(arm, seed), time.monotonic()
-    if place.path.exists():  # what an interrupted attempt left
-        shutil.rmtree(place.path)
-    found = PairResult(variant=arm.name, seed=seed, steps=steps, changes=arm.changes, parameters=parameters)
-    work = _Work(study, place, arm, found, runner, report)
-    try:
-        if arm.changes == "train":
-            work.train()
-        else:
-            work.take_training(folder, base)
-        work.pack_and_score()
-        if arm.changes == "pack" and base is not None:
-            found.unquantised_bpb, found.unquantised_bytes = base.unquantised_bpb, base.unquantised_bytes
-        elif arm.unquantised is not None:
-            work.pack_and_score_unquantised(arm.unquantised)
-        found.stage = None
-    except Violation as violation:
-        found.outcome = "over_limit" if violation.limit else "failed"
-        found.message = str(violation)
-    found.wall_seconds = round(time.monotonic() - started, 3)
-    _tidy(arm, place)
-    files.write_json(place.result, found.model_dump(mode="json"))
-    return found
+@dataclass
+class PairWork:
+    """The stages of one pair, and its result so far; each stage names itself in the result before it begins."""
 
+    study: Study
+    study_folder: StudyFolder
+    arm: Arm
+    seed: int
+    steps: int
+    runner: Runner
+    on_progress: ProgressCallback
 
-def _tidy(arm: Arm, place: PairFolder) -> None:
-    """Removes what is large and can be made again; the base's checkpoint is what other variants start
-    from."""
-    if arm.name != BASE:
-        shutil.rmtree(PairFolder(place.path).checkpoint, ignore_errors=True)  # its own, not the base's
-    place.unquantised().artifact.unlink(missing_ok=True)
-
-
-class _Work:
-    """The stages of one pair; each names itself in the result before it begins."""
-
-    def __init__(
-        self,
-        study: Study,
-        place: PairFolder,
-        arm: Arm,
-        found: PairResult,
-        runner: Runner,
-        report: ProgressCallback,
-    ) -> None:
-        self.study, self.place, self.arm, self.found = study, place, arm, found
-        plan = study.plan
-        self.job = stages.StageJob(
-            runner,
-            plan.limits,
-            plan.profile,
-            plan.submission.manifest.track,
-            place.code,
-            place.config,
-            plan.dataset.tokenizer,
-            plan.dataset.vocab_size,
-            f"ablation-{plan.submission.manifest.name}",
+    def __post_init__(self) -> None:
+        self.folder = self.study_folder.pair(self.arm, self.seed)
+        self.found = PairResult(
+            variant=self.arm.name, seed=self.seed, steps=self.steps, changes=self.arm.changes
         )
-        self.report_to = report
-        files.write_bytes(place.code, plan.bundle.pyz)
-        files.write_bytes(place.config, arm.config)
-        tokens_T = plan.dataset.validation_tokens()
-        self.tokens_T = tokens_T if study.val_tokens is None else tokens_T[: study.val_tokens]
+        self.job = stages.StageJob(self.runner, self.study.terms, self.seed, self.folder)
+        tokens_T = self.study.plan.dataset.validation_tokens()
+        self.tokens_T = tokens_T if self.study.val_tokens is None else tokens_T[: self.study.val_tokens]
 
-    def report(self, fraction: float, text: str) -> None:
-        self.report_to(fraction, f"{self.found.stage}: {text}")
+    def measure(self, parameters: int, base: PairResult | None) -> PairResult:
+        """Measure the pair and write result.json.
 
-    def train(self) -> None:
-        """Trains; a variant's own number of parameters is asked for first."""
+        `base` is the base's result of the same seed, None for the base itself; `parameters` is the base's number
+        of them.
+        """
+        began, found = time.monotonic(), self.found
+        found.parameters = parameters
+        if self.folder.path.exists():  # what an interrupted attempt left
+            shutil.rmtree(self.folder.path)
+        files.write_bytes(self.folder.code, self.study.plan.bundle.pyz)
+        files.write_bytes(self.folder.config, self.arm.config)
+        try:
+            if self.arm.changes == "train":
+                self._train()
+            else:
+                self._reuse_training(base)
+            self._pack_and_score()
+            if self.arm.changes == "pack" and base is not None:
+                found.unquantised_bpb, found.unquantised_bytes = base.unquantised_bpb, base.unquantised_bytes
+            elif self.arm.unquantised is not None:
+                self._pack_and_score_unquantised(self.arm.unquantised)
+            found.stage = None
+        except Violation as violation:
+            found.outcome = "over_limit" if violation.limit else "failed"
+            found.message = str(violation)
+        found.wall_seconds = round(time.monotonic() - began, 3)
+        self._remove_large_files()
+        files.write_json(self.folder.result, found.model_dump(mode="json"))
+        return found
+
+    def _report(self, fraction: float, text: str) -> None:
+        self.on_progress(fraction, f"{self.found.stage}: {text}")
+
+    def _train(self) -> None:
+        """Train; a variant is asked for its own number of parameters first."""
         if self.arm.name != BASE:
             self.found.stage = "describe"
-            self.found.parameters = stages.describe(
-                self.job, self.place.log("describe"), self.report
-            ).parameters
-        self.found.stage, before = "train", os.getloadavg()[0]
-        trained = stages.train(
-            self.job, self.found.seed, self.place, self.study.plan.dataset, self.report, self.found.steps
-        )
-        self.found.train_seconds, self.found.load = trained.seconds, (before, os.getloadavg()[0])
+            self.found.parameters = stages.describe(self.job, self._report).parameters
+        self.found.stage, load_before = "train", os.getloadavg()[0]
+        trained = stages.train(self.job, self.study.plan.dataset, self._report, self.steps)
+        self.found.train_seconds, self.found.load = trained.seconds, (load_before, os.getloadavg()[0])
 
-    def take_training(self, folder: StudyFolder, base: PairResult | None) -> None:
-        """Points at the base's checkpoint of the same seed. Raises Violation when its training failed."""
+    def _reuse_training(self, base: PairResult | None) -> None:
+        """Point at the base's checkpoint of the same seed. Raises Violation when that training failed."""
         self.found.stage = "train"
         if base is None or base.train_seconds is None:
             raise Violation(
                 "contestant", "the base's training of this seed failed, which this variant would have reused"
             )
-        origin = folder.path / BASE / f"seed-{self.found.seed}"
-        self.place.checkpoint = PairFolder(origin).checkpoint
-        if not self.place.checkpoint.is_dir():
+        origin = PairFolder(self.study_folder.path / BASE / f"seed-{self.seed}")
+        self.folder.checkpoint = origin.checkpoint
+        if not origin.checkpoint.is_dir():
             raise UsageError(
-                f"{self.place.checkpoint}: the base's checkpoint is gone",
-                hint=f"remove {PairFolder(origin).result}, so that it is trained again",
+                f"{origin.checkpoint}: the base's checkpoint is gone",
+                hint=f"remove {origin.result}, so that it is trained again",
             )
 
-    def pack_and_score(self) -> None:
-        """Under the cap, as a run is packed; scored whatever it came to, which the result tells."""
-        found, limits = self.found, self.job.limits
+    def _pack_and_score(self) -> None:
+        """Pack under the cap, as in a run; score whatever size came of it, which the result states."""
+        found = self.found
         found.stage = "pack"
-        packed = stages.pack(self.job, found.seed, self.place, self.report)
+        packed = stages.pack(self.job, self._report)
         found.pack_seconds, found.artifact_bytes = packed.seconds, packed.facts["artifact_bytes"]
-        found.counted_bytes = (
-            packed.facts["artifact_bytes"] + len(self.study.plan.bundle.pyz) + len(self.arm.config)
-        )
+        code_bytes = len(self.study.plan.bundle.pyz)
+        found.counted_bytes = packed.facts["artifact_bytes"] + code_bytes + len(self.arm.config)
         found.stage = "score"
-        wide = replace(self.job, limits=replace(limits, counted_bytes=limits.checkpoint_bytes))
-        found.score_seconds, measured = self._score(wide, self.place)
-        found.bpb, found.scored_tokens, found.scored_bytes = (
-            measured.bpb,
-            measured.scored_tokens,
-            measured.scored_bytes,
-        )
+        found.score_seconds, measured = self._score(self._uncapped(self.job))
+        found.bpb = measured.bpb
+        found.scored_tokens, found.scored_bytes = measured.scored_tokens, measured.scored_bytes
 
-    def pack_and_score_unquantised(self, config: bytes) -> None:
-        """The same weights without a grid; they need not fit the cap."""
-        found, beside = self.found, self.place.unquantised()
+    def _pack_and_score_unquantised(self, config: bytes) -> None:
+        """The same weights without quantisation; they need not fit the cap."""
+        found, beside = self.found, self.folder.unquantised()
         files.write_bytes(beside.config, config)
-        wide = replace(self.job.limits, counted_bytes=self.job.limits.checkpoint_bytes)
-        job = replace(self.job, config=beside.config, limits=wide)
+        job = self._uncapped(replace(self.job, folder=beside))
         found.stage = "pack unquantised"
-        packed = stages.pack(job, found.seed, beside, self.report)
+        packed = stages.pack(job, self._report)
         found.stage = "score unquantised"
-        _, measured = self._score(job, beside)
+        _, measured = self._score(job)
         found.unquantised_bpb, found.unquantised_bytes = measured.bpb, packed.facts["artifact_bytes"]
 
-    def _score(self, job: stages.StageJob, place: SeedFolder) -> tuple[float, metric.Metric]:
-        """Seconds, and bits per byte of what `place` holds."""
-        result, scored = stages.score(job, self.found.seed, place, self.tokens_T, self.report)
-        return result.seconds, metric.measure(
-            self.tokens_T, scored.nats_T, self.study.plan.dataset.byte_table()
-        )
+    def _uncapped(self, job: stages.StageJob) -> stages.StageJob:
+        """The same job with a checkpoint's size for a cap."""
+        limits = replace(job.limits, counted_bytes=job.limits.checkpoint_bytes)
+        return replace(job, terms=replace(job.terms, limits=limits))
+
+    def _score(self, job: stages.StageJob) -> tuple[float, bpb.Metric]:
+        """Seconds, and bits per byte of the artifact in the job's folder."""
+        result, scored = stages.score(job, self.tokens_T, self._report)
+        table = self.study.plan.dataset.byte_table()
+        return result.seconds, bpb.measure(self.tokens_T, scored.nats_T, table)
+
+    def _remove_large_files(self) -> None:
+        """Remove what can be made again. The base's checkpoint stays: variants start from it."""
+        if self.arm.name != BASE:
+            own = PairFolder(self.folder.path).checkpoint  # self.folder may point at the base's
+            shutil.rmtree(own, ignore_errors=True)
+        self.folder.unquantised().artifact.unlink(missing_ok=True)

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from harness.base import files, templates
 from harness.base.text import MIN_COLUMNS, cell, plain
+from harness.run.ablation.dots import dots
 from harness.run.ablation.study import BASE, StudyFolder
 from harness.run.ablation.table import COLUMNS, COMPARED
-from harness.verdict import plots
 
 TEMPLATES = Path(__file__).parent / "templates"
 HEADINGS = [
@@ -95,9 +95,7 @@ def _interval(found: dict[str, Any] | None, form: str) -> str:
 
 
 def _context(ablation: dict[str, Any]) -> dict[str, Any]:
-    shown = [
-        (column, plots.dots(ablation["rows"], column.key, str(column.difference))) for column in COMPARED
-    ]
+    shown = [(column, dots(ablation["rows"], column.key, str(column.difference))) for column in COMPARED]
     return {
         "a": ablation,
         "headline": headline(ablation),

@@ -25,7 +25,7 @@ from harness.base.errors import UsageError
 from harness.edition import Limits
 from harness.protocol.frames import Description
 from harness.run.folder import RunFolder, SeedFolder
-from harness.run.plan import Plan
+from harness.run.plan import Plan, StageTerms
 
 BASE = "base"
 GENEROUS = 10
@@ -101,6 +101,11 @@ class Study:
     val_tokens: int | None
     """How many tokens of the validation stream are scored; null for all."""
 
+    @property
+    def terms(self) -> StageTerms:
+        """The plan's, labelled as an ablation's."""
+        return replace(self.plan.terms, run_id=f"ablation-{self.plan.submission.manifest.name}")
+
     def identity(self) -> dict[str, Any]:
         """What the hash covers."""
         return {**self.plan.facts()["identity"], "steps": self.steps, "val_tokens": self.val_tokens}
@@ -121,9 +126,9 @@ class PairFolder(SeedFolder):
         self.result = path / "result.json"
 
     def unquantised(self) -> SeedFolder:
-        """Where the same weights are packed as trained; the checkpoint is this folder's."""
+        """Where the same weights are packed as trained; checkpoint and code are this folder's."""
         beside = SeedFolder(self.path / "unquantised")
-        beside.checkpoint = self.checkpoint
+        beside.checkpoint, beside.code = self.checkpoint, self.code
         return beside
 
 

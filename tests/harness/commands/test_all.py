@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +50,9 @@ class Matrix(World):
     def run_all(
         self, *names: str, runner: Any = "local", one_seed: bool = True, train_seconds: float | None = None
     ) -> dict[str, Any]:
-        with ProgressDisplay() as progress:
-            return all.run_all(
-                [self.folder / name for name in names],
-                "pocket",
-                runner,
-                one_seed,
-                train_seconds,
-                self.dataset.folder,
-                self.folder / "runs",
-                progress,
-                self.package,
-            )
+        asked = replace(self.options(), runner=runner, train_seconds=train_seconds)
+        with ProgressDisplay() as display:
+            return all.run_all([self.folder / name for name in names], asked, one_seed, display)
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from harness import cli
 from harness.base.errors import UsageError, Violation
 from harness.base.paths import ROOT
-from harness.commands.score import _decide, parse
+from harness.commands.score import _decide
 from harness.data.shards import write_tokens
-from harness.run import stages
+from harness.run.contestant import parse
+from harness.run.witnesses import WitnessSession
 from harness.scoring.certificate.certificate import Certificate
 from tests.harness.samples import VOCAB_SIZE, tiny_tokenizer
 
@@ -100,7 +101,7 @@ def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(stages, "witness", stop)
+        stopped.setattr(WitnessSession, "query_witness", stop)
         with pytest.raises((KeyboardInterrupt, json.JSONDecodeError)):
             scored(tmp_path, f"python {EXAMPLE}", 64)
     (begun,) = tmp_path.rglob("witness.json")
@@ -144,15 +145,15 @@ def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
     calls: list[str] = []
-    real = stages.witness
+    real = WitnessSession.query_witness
 
-    def failing(*arguments: Any) -> Any:
-        calls.append(arguments[-2])  # the tag
+    def failing(session: WitnessSession, *arguments: Any) -> Any:
+        calls.append(f"witness-{session.round_number}{session.asked}")
         if len(calls) == fails_at:
             raise Violation("contestant", "the witness left before its first word")
-        return real(*arguments)
+        return real(session, *arguments)
 
-    monkeypatch.setattr(stages, "witness", failing)
+    monkeypatch.setattr(WitnessSession, "query_witness", failing)
     small = Path(EXAMPLE).read_text().replace("65_536", "256")
     (tmp_path / "peeks.py").write_text(
         small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n")

@@ -53,9 +53,8 @@ def asked(
 ) -> probe.ProbeResult:
     ready = ScoreReady(op="ready", chunk_tokens=CHUNK, adapts=adapts, context=None)
     with conversation(witness) as connection:
-        return probe.probe(
-            connection, ready, TOKENS_T, scored(adapts), VOCAB, np.array(positions), seconds, soon()
-        )
+        context = probe.ProbeContext(connection, ready, TOKENS_T, scored(adapts), VOCAB, seconds, soon())
+        return probe.probe(context, np.array(positions))
 
 
 @pytest.mark.parametrize("adapts", [True, False])
@@ -92,5 +91,7 @@ def test_rows_are_renormalised_and_broken_ones_marked() -> None:
 
 def test_a_witness_that_declares_something_else_than_the_scorer_is_refused() -> None:
     ready = ScoreReady(op="ready", chunk_tokens=CHUNK, adapts=False, context=None)
-    with conversation(Witness()) as connection, pytest.raises(Violation, match="declares"):
-        probe.probe(connection, ready, TOKENS_T, scored(True), VOCAB, np.array([1]), 1.0, soon())
+    with conversation(Witness()) as connection:
+        context = probe.ProbeContext(connection, ready, TOKENS_T, scored(True), VOCAB, 1.0, soon())
+        with pytest.raises(Violation, match="declares"):
+            probe.probe(context, np.array([1]))

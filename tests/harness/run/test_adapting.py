@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from harness.base.progress import ProgressDisplay
-from harness.commands import rescore, run as command_run
+from harness.commands import rescore
+from harness.commands.run import run_submission
 from harness.data.dataset import Dataset
 from harness.scoring import bpb
 from harness.verdict import decide
@@ -73,18 +74,8 @@ class Learner(World):
         path.write_text(path.read_text().replace("track: A", f"track: {track}"))
 
     def run(self) -> dict[str, Any]:
-        with ProgressDisplay() as progress:
-            return command_run.run_submission(
-                self.submission,
-                "pocket",
-                None,
-                self.dataset.folder,
-                "local",
-                self.folder / "runs",
-                False,
-                progress,
-                self.package,
-            )
+        with ProgressDisplay() as display:
+            return run_submission(self.options(), display)
 
 
 def finding(judged: dict[str, Any], rule: str) -> dict[str, Any]:
@@ -125,7 +116,7 @@ def test_learning_between_chunks_lowers_the_score_by_what_it_should_and_scores_a
     assert finding(judged, "border-rows")["outcome"] == "pass"
     assert f"{updates} borders" in finding(judged, "border-rows")["evidence"]
     with ProgressDisplay() as progress:
-        again = rescore.rescore(Path(judged["run_dir"]), None, [], progress)
+        again = rescore.rescore_run(Path(judged["run_dir"]), None, [], progress)
     assert (again["same_ledgers"], again["agree"], again["exit_code"]) == (True, True, 0)
 
 

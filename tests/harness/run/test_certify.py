@@ -13,11 +13,13 @@ import pytest
 
 from harness.base.errors import MachineFault, UsageError, Violation
 from harness.base.progress import ProgressDisplay
-from harness.commands import rescore, run as command_run
+from harness.commands import rescore
+from harness.commands.run import run_submission
 from harness.data.dataset import Dataset
 from harness.edition import PROFILES, Limits
-from harness.run import certify, stages
-from harness.run.certify import WitnessRequest
+from harness.run import stages, witnesses
+from harness.run.witness_state import WitnessRequest, witness_request
+from harness.run.witnesses import WitnessSession
 from harness.runners.local import LocalRunner
 from harness.scoring.certificate import bound, reference_model, sampling
 from harness.verdict import decide
@@ -31,20 +33,9 @@ SILENT = "def witness(wire, setup):\n    raise SystemExit('caught')\n"
 
 
 def run(world: World, probes: int = 256, chunks: int | None = None, lanes: bool = False) -> dict[str, Any]:
-    request = certify.witness_request("pocket", probes, chunks, lanes)
-    with ProgressDisplay() as progress:
-        return command_run.run_submission(
-            world.submission,
-            "pocket",
-            None,
-            world.dataset.folder,
-            "local",
-            world.folder / "runs",
-            False,
-            progress,
-            world.package,
-            request=request,
-        )
+    request = witness_request("pocket", probes, chunks, lanes)
+    with ProgressDisplay() as display:
+        return run_submission(world.options(request), display)
 
 
 def outcomes(judged: dict[str, Any]) -> dict[str, str]:
@@ -52,11 +43,11 @@ def outcomes(judged: dict[str, Any]) -> dict[str, str]:
 
 
 def test_every_profile_asks_a_witness_unless_told_otherwise() -> None:
-    assert set(PROFILES) == {profile for profile in PROFILES if certify.witness_request(profile) is not None}
-    assert certify.witness_request("pocket", 0) is None
-    assert certify.witness_request("pocket", 64, 3, True) == WitnessRequest(64, 3, True)
+    assert set(PROFILES) == {profile for profile in PROFILES if witness_request(profile) is not None}
+    assert witness_request("pocket", 0) is None
+    assert witness_request("pocket", 64, 3, True) == WitnessRequest(64, 3, True)
     with pytest.raises(UsageError, match="unknown profile 'pockets'"):
-        certify.witness_request("pockets")
+        witness_request("pockets")
 
 
 def test_a_run_carries_a_certificate_that_its_kept_answers_make_again(tmp_path: Path, tiny: Dataset) -> None:
@@ -103,7 +94,7 @@ def test_coins_are_drawn_once_whatever_cuts_the_witness_off(
         raise MachineFault("the engine went away", hint="start it again")
 
     with monkeypatch.context() as broken:
-        broken.setattr(stages, "witness", fails)
+        broken.setattr(WitnessSession, "query_witness", fails)
         assert run(world)["seeds"][0]["certificate"] is None
     begun = json.loads((world.seed_folder() / "witness.json").read_text())
     judged = run(world)
@@ -120,12 +111,14 @@ def test_coins_of_another_ledger_are_refused(
     world = World(tmp_path, tiny)
     with monkeypatch.context() as broken:
         broken.setattr(
-            stages, "witness", lambda *_: (_ for _ in ()).throw(MachineFault("gone", hint="again"))
+            WitnessSession,
+            "query_witness",
+            lambda *_: (_ for _ in ()).throw(MachineFault("gone", hint="again")),
         )
         run(world)
     path = world.seed_folder() / "witness.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "ledger_sha256": "0" * 64}))
-    with pytest.raises(UsageError, match="coins belong to another ledger"):
+    with pytest.raises(UsageError, match="random seed belongs to another ledger"):
         run(world)
 
 
@@ -144,7 +137,7 @@ def test_rescoring_with_a_witness_draws_coins_of_its_own_and_lists_what_came_bef
     judged = run(World(tmp_path, tiny))
     with ProgressDisplay() as progress:
         rows = [
-            rescore.rescore(Path(judged["run_dir"]), None, [], progress, WitnessRequest(64))["seeds"][0]
+            rescore.rescore_run(Path(judged["run_dir"]), None, [], progress, WitnessRequest(64))["seeds"][0]
             for _ in range(2)
         ]
     assert [row["certificates_before"] for row in rows] == [0, 1]
@@ -153,7 +146,9 @@ def test_rescoring_with_a_witness_draws_coins_of_its_own_and_lists_what_came_bef
     )
     shutil.rmtree(Path(judged["seeds"][0]["run_dir"]) / "rescored-01")
     with ProgressDisplay() as progress:
-        third = rescore.rescore(Path(judged["run_dir"]), None, [], progress, WitnessRequest(64))["seeds"][0]
+        third = rescore.rescore_run(Path(judged["run_dir"]), None, [], progress, WitnessRequest(64))["seeds"][
+            0
+        ]
     assert third["certificate"]["seed"] not in {row["certificate"]["seed"] for row in rows}, (
         "no number is used twice"
     )
@@ -181,10 +176,10 @@ def test_the_end_of_a_bounded_witness_is_spread_over_the_seeds() -> None:
 
 
 def test_a_witness_has_the_scorers_time_and_no_more() -> None:
-    assert stages.witness_seconds(0.1, 10, 100) == stages.LEAST_WHOLE_SECONDS
-    assert stages.witness_seconds(15.0, 1000, 100) == 15.0 * stages.WHOLE_FACTOR
-    assert stages.witness_seconds(15.0, 15, 8000) == 8000 * stages.ROW_SHARE, (
-        "a second look asks more and may take longer"
+    assert witnesses.total_seconds(0.1, 10, 100) == witnesses.LEAST_TOTAL_SECONDS
+    assert witnesses.total_seconds(15.0, 1000, 100) == 15.0 * witnesses.TOTAL_FACTOR
+    assert witnesses.total_seconds(15.0, 15, 8000) == 8000 * witnesses.ROW_SHARE, (
+        "a second round asks more and may take longer"
     )
 
 
@@ -194,7 +189,7 @@ def test_a_violation_of_the_witness_is_told_and_is_none_of_the_score(
     def out_of_memory(*_: object) -> None:
         raise Violation("memory", "killed for taking too much", limit=True)
 
-    monkeypatch.setattr(stages, "witness", out_of_memory)
+    monkeypatch.setattr(WitnessSession, "query_witness", out_of_memory)
     judged = run(World(tmp_path, tiny))
     assert (judged["verdict"], outcomes(judged)["resources"]) == ("valid", "pass")
     assert "killed for taking too much" in judged["seeds"][0]["unasked"]
@@ -292,25 +287,42 @@ def test_rows_after_strict_prefixes_must_be_distributions_too(tmp_path: Path, ti
 def test_a_strict_witness_that_refuses_leaves_lanes_uncompared_and_heard(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = stages.witness
+    real = WitnessSession.query_witness
 
-    def third_leaves(*arguments: Any) -> Any:
-        if arguments[-2].endswith("3"):
+    def third_leaves(session: WitnessSession, *arguments: Any) -> Any:
+        if session.asked == 3:
             raise Violation("contestant", "it left")
-        return real(*arguments)
+        return real(session, *arguments)
 
-    monkeypatch.setattr(stages, "witness", third_leaves)
+    monkeypatch.setattr(WitnessSession, "query_witness", third_leaves)
     made = run(World(tmp_path, tiny), lanes=True)["seeds"][0]["certificate"]
     assert made["lanes"] == {"G_bpb": None, "probes": 0}
     assert {each["outcome"] for each in made["conditions"]} == {"unknown"}
     assert all("not compared with strict prefixes" in each["evidence"] for each in made["conditions"])
 
 
+def test_a_round_has_one_reason_and_one_time_for_each_witness_also_for_one_that_could_not_be_queried(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = WitnessSession.query_witness
+
+    def first_leaves(session: WitnessSession, *arguments: Any) -> Any:
+        if session.asked == 1:
+            raise Violation("contestant", "it left")
+        return real(session, *arguments)
+
+    monkeypatch.setattr(WitnessSession, "query_witness", first_leaves)
+    (round_facts,) = run(World(tmp_path, tiny), lanes=True)["seeds"][0]["certificate"]["looks"]
+    assert round_facts["witnesses"] == len(round_facts["ended"]) == len(round_facts["seconds"]) > 1
+    assert round_facts["ended"][0] == "it left" and round_facts["ended"][1] is None
+    assert round_facts["seconds"][0]["rows"] == 0 < round_facts["seconds"][1]["rows"]
+
+
 def test_what_both_could_touch_is_cleared_before_each_witness(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened: list[str] = []
-    real, clear = stages.witness, LocalRunner.clear_channels
+    real, clear = WitnessSession.query_witness, LocalRunner.clear_channels
 
     def clearing(self: LocalRunner, limits: Limits) -> str:
         happened.append("cleared")
@@ -321,7 +333,7 @@ def test_what_both_could_touch_is_cleared_before_each_witness(
         return real(*arguments)
 
     monkeypatch.setattr(LocalRunner, "clear_channels", clearing)
-    monkeypatch.setattr(stages, "witness", asking_one)
+    monkeypatch.setattr(WitnessSession, "query_witness", asking_one)
     run(World(tmp_path, tiny, override=PEEKS))
     assert happened == ["cleared", "asked"] * (len(happened) // 2)
     assert len(happened) >= 4, "a peek is asked about by two"
@@ -355,7 +367,7 @@ def test_an_engine_that_dies_while_a_witness_answers_is_no_silence_of_the_witnes
 
     world = World(tmp_path, tiny, override=LEAVES)
     with monkeypatch.context() as dying:
-        dying.setattr(stages, "_explain_end", engine_gone)
+        dying.setattr(stages, "raise_exit_reason", engine_gone)
         judged = run(world)
     assert (decide.exit_code(judged), judged["seeds"][0]["certificate"]) == (3, None)
     assert "was cut off" in next(f for f in judged["findings"] if f["rule"] == "causal")["evidence"]
@@ -370,7 +382,7 @@ def test_a_stop_by_hand_in_a_witness_has_the_exit_code_of_a_stop(
 
     world = World(tmp_path, tiny)
     with monkeypatch.context() as stopping:
-        stopping.setattr(stages, "witness", stop)
+        stopping.setattr(WitnessSession, "query_witness", stop)
         assert decide.exit_code(run(world)) == 130
     assert decide.exit_code(run(world)) == 0
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 
 from harness.base.progress import ProgressDisplay
 from harness.commands import run
+from harness.commands.run import RunOptions
 from harness.data.dataset import Dataset
+from harness.run.witness_state import WitnessRequest
 from tests.harness.conftest import HONEST
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,6 +59,17 @@ class World:
         self.package = package
         (package / "__main__.py").write_text(
             f'{head}GATE = {str(self.gate)!r}\n{SLOW}{override}\nif __name__ == "__main__":{tail}'
+        )
+
+    def options(self, request: WitnessRequest | None = None) -> RunOptions:
+        """A run of it in this process, on the local runner."""
+        return RunOptions(
+            submission=self.submission,
+            data=self.dataset.folder,
+            runner="local",
+            runs=self.folder / "runs",
+            request=request,
+            package=self.package,
         )
 
     def start(self, what: str = "run") -> subprocess.Popen[str]:
@@ -172,18 +186,8 @@ def test_a_second_run_does_nothing_and_says_so(world: World) -> None:
 def test_running_again_keeps_the_earlier_run_and_no_longer_says_that_none_was_replaced(world: World) -> None:
     world.finish()
     artifact = (world.seed_folder() / "artifact.bin").read_bytes()
-    with ProgressDisplay() as progress:
-        judged = run.run_submission(
-            world.submission,
-            "pocket",
-            None,
-            world.dataset.folder,
-            "local",
-            world.folder / "runs",
-            True,
-            progress,
-            world.package,
-        )
+    with ProgressDisplay() as display:
+        judged = run.run_submission(replace(world.options(), again=True), display)
     assert (world.seed_folder().with_name("seed-1.earlier-1") / "artifact.bin").read_bytes() == artifact
     seeds = next(found for found in judged["findings"] if found["rule"] == "seeds")
     assert (seeds["outcome"], "--again" in seeds["evidence"]) == ("unknown", True)

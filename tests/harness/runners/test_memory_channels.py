@@ -20,7 +20,10 @@ import numpy as np
 import pytest
 
 from harness.base.errors import Violation
+from harness.base.progress import no_progress
+from harness.protocol.probe import probe
 from harness.run import stages
+from harness.run.witnesses import WitnessSession
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
 from harness.runners.local import LocalRunner
@@ -48,13 +51,11 @@ def passed(
     override = SOURCE.replace("pgolf-memory-mark", mark).replace("/nowhere/val_000000.bin", str(token_file))
     job = bench.job(runner, override, QUICK)
     bench.folder.artifact.write_bytes(b"w" * 2048)
-    _, scored = stages.score(job, 1, bench.folder, tokens_T, lambda fraction, text: None)
+    _, scored = stages.score(job, tokens_T, no_progress)
     between()
-    asked = stages.witness(
-        job, 1, bench.folder, tokens_T, scored, np.array([5, 600]), lambda done: None, "witness"
-    )
-    assert asked.ended is None
-    found: dict[str, Any] = json.loads(bench.folder.log("witness").read_text().splitlines()[0])
+    session = WitnessSession(job, tokens_T, scored, no_progress)
+    assert session.query_witness(np.array([5, 600]), probe).ended is None
+    found: dict[str, Any] = json.loads(bench.folder.log("witness-00").read_text().splitlines()[0])
     sent = [int(token) & 1 for token in tokens_T[: memory.BITS]]
     found["bit_errors"] = float(np.mean(np.array(found.pop("bits")) != sent))
     return found

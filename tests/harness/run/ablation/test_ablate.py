@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from harness import cli
 from harness.base.errors import MachineFault, UsageError
 from harness.base.progress import ProgressDisplay
-from harness.commands import ablate as command_ablate
+from harness.commands.ablate import AblationOptions, ablate_submission
 from harness.data.dataset import Dataset
 from harness.protocol.frames import Description
 from harness.run.ablation import report
@@ -122,21 +122,20 @@ class Bench(World):
         only: tuple[str, ...] = (),
         val_tokens: int | None = None,
     ) -> dict[str, Any]:
-        with ProgressDisplay() as progress:
-            return command_ablate.ablate(
-                self.submission,
-                "pocket",
-                seeds,
-                steps,
-                only,
-                val_tokens,
-                self.dataset.folder,
-                "local",
-                self.folder / "runs",
-                "pgolf ablate",
-                progress,
-                self.package,
-            )
+        options = AblationOptions(
+            submission=self.submission,
+            seeds=seeds,
+            steps=steps,
+            only=only,
+            val_tokens=val_tokens,
+            data=self.dataset.folder,
+            runner="local",
+            runs=self.folder / "runs",
+            command="pgolf ablate",
+            package=self.package,
+        )
+        with ProgressDisplay() as display:
+            return ablate_submission(options, display)
 
     def count(self, stage: str) -> int:
         path = Path(f"{self.gate}{stage}-count")

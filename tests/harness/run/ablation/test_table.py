@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from harness.run.ablation import report
+from harness.run.ablation.dots import dots
 from harness.run.ablation.loop import Pair, remaining
 from harness.run.ablation.pairs import PairResult
 from harness.run.ablation.study import BASE, Arm
 from harness.run.ablation.table import differences, interval, rows, values
-from harness.verdict import plots
 from tests.harness.verdict.test_report import HOSTILE, Page
 from tests.harness.verdict.verdicts import HOST
 
@@ -192,11 +192,11 @@ def test_the_page_loads_nothing_and_runs_nothing() -> None:
 
 
 def test_dots_lie_on_one_scale_that_holds_nought_and_a_row_without_a_number_has_no_dot() -> None:
-    plot = plots.dots(ablation()["rows"], "after", "{:+.4f}")
+    plot = dots(ablation()["rows"], "after", "{:+.4f}")
     assert plot is not None
     wide, grid = plot["points"]
     assert 0 < plot["zero"] < 1
     assert wide["span"][0] < wide["x"] < wide["span"][1] <= 1
     assert wide["x"] > plot["zero"], "worse than the base"
     assert (grid["x"], grid["span"], grid["label"]) == (None, None, None)
-    assert plots.dots(ablation()["rows"][:1], "after", "{}") is None, "the base differs from nothing"
+    assert dots(ablation()["rows"][:1], "after", "{}") is None, "the base differs from nothing"

@@ -1,0 +1,26 @@
+"""`pgolf clean`: empty what is safe to empty."""
+
+from __future__ import annotations
+
+import shutil
+
+from harness.base.paths import home
+from harness.commands import options
+from harness.runners import docker
+
+app = options.new_app()
+
+
+@app.command()
+def clean() -> None:
+    """Remove what dead runs left in the container engine, and cached wheels; datasets, images and runs stay."""
+    client = docker.connect()
+    reaped = (
+        "no container engine answers, its leftovers stay"
+        if client is None
+        else f"removed {docker.reap(client)} containers and volumes of dead runs"
+    )
+    wheels = home() / "wheels"
+    n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())
+    shutil.rmtree(wheels, ignore_errors=True)
+    print(f"{reaped}; freed {n_bytes / 1e6:.0f} MB of cached wheels; datasets, images and runs are kept")

@@ -1,0 +1,28 @@
+"""`pgolf compare`: two runs, document by document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.commands import options
+from harness.verdict import compare as compares
+
+app = options.new_app()
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A run folder, or one seed's folder.")],
+    second: Annotated[Path, typer.Argument(help="Another, scored on the same text.")],
+    as_json: options.Json = False,
+) -> None:
+    """Compare two runs document by document: the difference in bits per byte and its 95 % interval.
+
+    pgolf compare runs/naive-baseline/pocket-0123456789ab runs/lowrank-q-qat/pocket-ba9876543210
+    """
+    compared = compares.compare(first, second)
+    print(json.dumps(compared, indent=1) if as_json else compares.describe(compared))

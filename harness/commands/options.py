@@ -1,0 +1,66 @@
+"""What the commands share on the command line: options, lists of seeds, and the settings of every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from harness.base.errors import UsageError
+
+Submission = Annotated[Path, typer.Argument(help="e.g. submissions/hadamard-ve128")]
+Profile = Annotated[str, typer.Option(help="pocket, solo or record.")]
+Seeds = Annotated[str, typer.Option(help="Some of the manifest's seeds, e.g. 1337,42.")]
+Data = Annotated[Path | None, typer.Option(help="A folder made by `pgolf data prepare`.")]
+RunnerChoice = Annotated[
+    Literal["docker", "local"] | None,
+    typer.Option(help="docker: isolated; local: limited only. Default: docker where an engine answers."),
+]
+Runs = Annotated[Path, typer.Option(help="The folder of the run folders.")]
+RUNS = Path("runs")
+TrainSeconds = Annotated[
+    float | None,
+    typer.Option(help="A train clock shorter than the profile's, for CI and trials: never a record."),
+]
+Witness = Annotated[
+    int | None,
+    typer.Option(
+        "--witness",
+        min=0,
+        help="Probes of the witness, 0 for none. Default: 4096 in pocket, 8192 in solo, 32768 in record.",
+    ),
+]
+WitnessChunks = Annotated[
+    int | None,
+    typer.Option(
+        "--witness-chunks",
+        min=1,
+        help="The witness covers a random prefix of at most so many chunks; the rest counts as gained.",
+    ),
+]
+WitnessLanes = Annotated[
+    bool,
+    typer.Option(
+        "--witness-lanes",
+        help="Ask many contexts at once, and some by strict prefixes too: for contestants on a GPU.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """A command, or a group of commands, that prints plain help and lets exceptions through."""
+    return typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **settings
+    )
+
+
+def seed_numbers(text: str) -> list[int]:
+    """Seeds separated by commas. Raises UsageError for anything else."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(
+            f"--seeds {text!r}: expected numbers separated by commas", hint="--seeds 1337,42"
+        ) from None
