@@ -23,7 +23,7 @@ from harness.commands import run
 from harness.run import submission
 from harness.run.certify import WitnessRequest
 from harness.run.preflight import RunnerName
-from harness.runners import docker as docker_runner
+from harness.runners import docker_engine
 from harness.verdict import decide
 from harness.verdict.report import STYLE
 
@@ -80,7 +80,7 @@ def run_all(
 
 
 def _engine_answers() -> bool:
-    client = docker_runner.connect()
+    client = docker_engine.connect()
     if client is not None:
         client.close()
     return client is not None

@@ -11,13 +11,13 @@ from typing import Any
 from harness.base import host
 from harness.base.errors import HarnessError
 from harness.base.paths import home
-from harness.runners import docker as docker_runner
+from harness.runners import docker_engine
 from harness.runners.images import build
 
 
 def examine() -> dict[str, Any]:
     """JSON-ready facts: host, engine, images, datasets, free disk."""
-    client = docker_runner.connect()
+    client = docker_engine.connect()
     engine: dict[str, Any] | None = None
     if client is not None:
         version = client.version()
@@ -72,11 +72,11 @@ def describe(facts: dict[str, Any]) -> str:
 def clean() -> str:
     """Removes what dead runs left in the engine, and the cache of wheels, which images are built from; says
     what."""
-    client = docker_runner.connect()
+    client = docker_engine.connect()
     reaped = (
         "no container engine answers, its leftovers stay"
         if client is None
-        else (f"removed {docker_runner.reap(client)} containers and volumes of dead runs")
+        else (f"removed {docker_engine.reap(client)} containers and volumes of dead runs")
     )
     wheels = home() / "wheels"
     n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())

@@ -24,8 +24,9 @@ from harness.run import certify, plan as plans, records, stages
 from harness.run.certify import WitnessRequest
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import StoredPlan
-from harness.runners import docker as docker_runner
+from harness.runners import docker_engine
 from harness.runners.base import Runner
+from harness.runners.docker import DockerRunner
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
 from harness.scoring import bpb
@@ -140,7 +141,7 @@ def _runner(plan: StoredPlan) -> Runner:
     """The runner and the very image of the run."""
     if plan.identity.runner == "local":
         return LocalRunner()
-    client = docker_runner.connect()
+    client = docker_engine.connect()
     if client is None:
         raise MachineFault("this run was made in containers and no engine answers", hint="start it (dockerd)")
     name = "cuda" if plan.identity.limits.gpus else "cpu"
@@ -150,7 +151,7 @@ def _runner(plan: StoredPlan) -> Runner:
             f"the run was made with image {plan.image}, this engine has {found or 'none'}",
             hint="a score of another environment is another score: load the run's image",
         )
-    return docker_runner.DockerRunner(client, found)
+    return DockerRunner(client, found)
 
 
 def _scored(folder: RunFolder, seeds: Sequence[int]) -> list[tuple[SeedFolder, records.SeedRecord]]:

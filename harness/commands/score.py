@@ -31,8 +31,9 @@ from harness.run.preflight import RunnerName
 from harness.run.records import Attempt, SeedRecord
 from harness.run.stages import Contestant, StageJob
 from harness.run.submission import Manifest
-from harness.runners import docker as docker_runner
+from harness.runners import docker_engine
 from harness.runners.base import Runner
+from harness.runners.docker import DockerRunner
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
 from harness.scoring import bpb
@@ -192,7 +193,7 @@ def _on_machine(path: Path, contained: bool) -> bool:
 
 
 def _runner(wanted: RunnerName | None, limits: Limits, progress: ProgressDisplay) -> Runner:
-    client = None if wanted == "local" else docker_runner.connect()
+    client = None if wanted == "local" else docker_engine.connect()
     if client is None:
         if wanted == "docker":
             raise MachineFault(
@@ -204,7 +205,7 @@ def _runner(wanted: RunnerName | None, limits: Limits, progress: ProgressDisplay
     found = build.find(client, name)
     if found is None:
         raise UsageError(f"image {name} is not built", hint=f"`pgolf image build {name}`, or --runner local")
-    return docker_runner.DockerRunner(client, found)
+    return DockerRunner(client, found)
 
 
 def _archive(place: Path) -> list[str]:

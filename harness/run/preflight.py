@@ -17,8 +17,9 @@ from harness.data import pocket
 from harness.data.dataset import Dataset
 from harness.edition import Limits
 from harness.run.submission import Manifest
-from harness.runners import docker as docker_runner
+from harness.runners import docker_engine
 from harness.runners.base import Runner
+from harness.runners.docker import DockerRunner
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
 
@@ -75,7 +76,7 @@ def choose_runner(
             f"this profile needs {limits.gpus} GPUs, found {present}",
             hint="--profile pocket runs anywhere, with --data on any dataset",
         )
-    client = None if wanted == "local" else docker_runner.connect()
+    client = None if wanted == "local" else docker_engine.connect()
     if client is None:
         if wanted == "docker":
             raise MachineFault(
@@ -95,7 +96,7 @@ def choose_runner(
             f"image {name} is not built yet: building it now (once; `pgolf image build {name}` does the same)"
         )
         image_id = build.build(name, log=progress.say)
-    runner = docker_runner.DockerRunner(client, image_id)
+    runner = DockerRunner(client, image_id)
     if runner.reaped:
         progress.say(f"removed {runner.reaped} containers and volumes that a dead run had left")
     return Preflight(runner, lock)
