@@ -105,8 +105,7 @@ class DockerRunner:
     def close(self) -> None:
         """Removes what is left of this run and releases its lock.
 
-        The lock file stays if something could not be removed: by it a later run sees that the
-        owner is dead."""
+        The lock file stays if something could not be removed: it shows a later run that the owner is dead."""
         mine = {"label": f"{LABEL}={self.owner_lock.path}"}
         try:
             remove_owned(self.client, lambda owner: owner == self.owner_lock.path)
