@@ -15,8 +15,7 @@ from harness.edition import Limits
 from harness.protocol.wire import Listener
 
 COOPERATIVE = "cooperative: a channel outside the socket was not excluded"
-"""Prefix of evidence from a runner that does not isolate: there the contestant could have read the
-text from disk."""
+"""Prefix of evidence from a runner without isolation: its contestant could have read the text from disk."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +26,15 @@ class StageSpec:
     """Appears in container labels only."""
     stage: str
     inputs: Mapping[str, Path]
-    """Name under /in -> file or folder of the host. Copied before the start, so a stage cannot
-    change the original."""
+    """Name under /in -> file or folder of the host. Copied, so that a stage cannot change the original."""
     limits: Limits
     log: Path
     """Where stdout and stderr go."""
     out_bytes: int
     command: tuple[str, ...] = ("code.pyz",)
-    """The program's arguments. An argument that equals the name of an input is replaced by that
-    input's path."""
+    """The program's arguments. The name of an input stands for that input's path."""
     program: str | None = None
-    """The program to start: a name on the runner's PATH, a path, or the name of an input. None:
-    the runner's Python."""
+    """The program: a name on the runner's PATH, a path, or an input's name. None: the runner's Python."""
 
     def argv(self, python: str, inside: Callable[[str], str]) -> list[str]:
         """The full command line. `inside` maps the name of an input to its path as the contestant sees it."""

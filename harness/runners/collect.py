@@ -24,8 +24,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 MAX_DEPTH = 4
 BLOCK_BYTES = 1 << 20
 TAMPERING_ERRNOS = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENXIO, errno.EINVAL}
-"""Errors that a contestant can cause by changing a file after it was listed; any other is the
-machine's fault."""
+"""Errors that a contestant can cause by changing a listed file; any other is the machine's fault."""
 
 
 class Entry(NamedTuple):
@@ -40,8 +39,7 @@ class Entry(NamedTuple):
 def collect(entries: Iterable[Entry], destination: Path, max_bytes: int, max_files: int) -> None:
     """Copies `entries` to the folder `destination`, replacing it.
 
-    Raises Violation `output` for a link, a special file, an invalid name, or more than
-    `max_bytes` or `max_files`."""
+    Raises Violation `output` for a link, a special file, an invalid name, or too many bytes or files."""
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -84,8 +82,7 @@ def _safe_path(entry: Entry) -> Path:
 
 
 def _copy(entry: Entry, target: Path) -> None:
-    """Copies as many bytes as were listed. Raises Violation for a file that has become shorter
-    or unreadable."""
+    """Copies as many bytes as were listed. Raises Violation for a file that has shrunk or cannot be read."""
     left = entry.n_bytes
     try:
         source = entry.open()

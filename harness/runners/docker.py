@@ -48,7 +48,7 @@ ISOLATION_OPTIONS: dict[str, Any] = {
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
 }
-"""Options of every container of a run."""
+"""How every container of a run is isolated."""
 STOP_SECONDS = 10
 POLL_SECONDS = 0.1
 CLEAR_SECONDS = 300
@@ -72,10 +72,7 @@ class DockerRunner:
             return DockerStage(self.client, self.image, self.owner_lock, spec)
 
     def clear_channels(self, limits: Limits) -> str:
-        """Clears the page cache and GPU memory by a script in a container of the same image
-        (clear_caches.py).
-
-        Raises MachineFault if that fails."""
+        """Runs clear_caches.py's script in a container of the image. Raises MachineFault if it fails."""
         with engine_faults("clearing what scorer and witness share"):
             container = self.client.containers.create(
                 self.image,
@@ -105,7 +102,7 @@ class DockerRunner:
     def close(self) -> None:
         """Removes what is left of this run and releases its lock.
 
-        The lock file stays if something could not be removed: it shows a later run that the owner is dead."""
+        The lock file stays if anything could not be removed: it shows a later run that its owner is dead."""
         mine = {"label": f"{LABEL}={self.owner_lock.path}"}
         try:
             remove_owned(self.client, lambda owner: owner == self.owner_lock.path)
@@ -122,8 +119,7 @@ def _gpu_requests(n_gpus: int) -> list[DeviceRequest] | None:
 
 
 class DockerStage:
-    """One contestant in its container, the volume for its /out, and the idle container that keeps
-    the volume mounted."""
+    """One contestant in its container, a volume for its /out, and an idle container that holds the volume."""
 
     def __init__(
         self, client: docker.DockerClient, image: str, owner_lock: OwnerLock, spec: StageSpec

@@ -36,8 +36,8 @@ class Staging:
 def remove_tree(root: Path) -> None:
     """Removes a folder that a contestant wrote to, whatever its depth and permissions.
 
-    Moves each subfolder directly under `root` before emptying it, so that no path gets longer than
-    the system allows."""
+    Moves each subfolder directly under `root` before emptying it, so that paths do not grow with
+    the depth."""
     pending = [root]
     for number, folder in enumerate(pending):
         try:
@@ -45,8 +45,9 @@ def remove_tree(root: Path) -> None:
             for entry in os.scandir(folder):
                 if entry.is_dir(follow_symlinks=False):
                     os.chmod(entry.path, 0o700)
-                    already_under_root = Path(os.path.abspath(entry.path))
-                    moved = already_under_root if folder == root else root / f".{number}.{len(pending)}"
+                    moved = root / f".{number}.{len(pending)}"
+                    if folder == root:  # it is in place already
+                        moved = Path(os.path.abspath(entry.path))
                     pending.append(moved)
                     os.rename(entry.path, moved)
                 else:

@@ -1,5 +1,4 @@
-"""What pins an image: its pins.yaml, its requirements.lock, its stages in the Dockerfile, and one
-hash of all.
+"""What pins an image: pins.yaml, requirements.lock, its stages in the Dockerfile, and one hash of all three.
 
 The manifest names this hash, the image carries it as a label, and a run refuses an image whose label
 differs. The hash does not cover a base given with `--base`: the image carries that base's own hash in
@@ -173,8 +172,7 @@ def dockerfile_target(text: str, target: str) -> str:
 
 
 def lock_sha256(name: str, root: Path = ROOT) -> str:
-    """The lock's hash, over path and bytes of every file in images/<name>/ and over its part of
-    the Dockerfile."""
+    """The lock's hash, over the files of images/<name>/ (path and bytes) and its part of the Dockerfile."""
     base = folder(name, root)
     parts = {
         path.relative_to(base).as_posix(): path.read_bytes()

@@ -57,8 +57,7 @@ def run_command(client: Any, image: str, command: list[str], **options: Any) -> 
 
 
 def interpreter_of(client: Any, image: str) -> Interpreter | None:
-    """The image's `python3`, or None if it has none. Raises UsageError if it does not run or is
-    not on glibc."""
+    """The image's `python3`, or None if it has none. Raises UsageError if it is broken or not on glibc."""
     script = f"command -v python3 >/dev/null || exit 0; python3 -I - <<'PY'\n{INTERPRETER_SCRIPT}\nPY\n"
     try:
         status, stdout, stderr = run_command(client, image, ["sh", "-c", script])
@@ -108,8 +107,7 @@ def import_base(client: Any, source: Path, log: Callable[[str], None]) -> str:
 
 
 def pack(folder: Path, file: IO[bytes]) -> None:
-    """Write a root filesystem as a tar that keeps file owners and leaves out the content of
-    EMPTIED_FOLDERS."""
+    """Write a root filesystem as a tar: file owners kept, the content of EMPTIED_FOLDERS left out."""
 
     def keep(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         inside = member.name.removeprefix("./")

@@ -166,8 +166,7 @@ def downloaded(
 
 
 def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Path) -> None:
-    """Download one wheel with pip, which checks the hash too. Raises MachineFault with the end
-    of pip's output."""
+    """Download one wheel with pip, which checks the hash too. Raises MachineFault if pip fails."""
     listing = folder / "requirement.txt"
     listing.write_text(requirement.text(), encoding="utf-8")
     command = [
