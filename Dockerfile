@@ -1,10 +1,11 @@
-# The two images that contestants run in, `cpu` and `cuda`: a base, the locked packages, and nothing of ours; code and
-# data are mounted. `pgolf image build NAME` makes them: it collects the wheels, gives BASE by digest (images/NAME/
-# pins.yaml) or from --base, and builds without network. Plain builder only: no BuildKit feature is used.
+# The two images that contestants run in, `cpu` and `cuda`: a base and the locked packages, without any code of this
+# project; code and data are mounted. `pgolf image build NAME` builds them: it collects the wheels, sets BASE to the
+# digest in images/NAME/pins.yaml or to the image made from --base, and builds without network. Uses only the classic
+# builder, no BuildKit feature.
 
 ARG BASE
 
-# Install into a folder of its own, so that the wheels themselves do not end up in the image
+# Install into a separate root, so that the wheel files do not end up in the image
 FROM ${BASE} AS packages
 LABEL pgolf.stage=packages
 USER root
@@ -14,7 +15,7 @@ RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore python3 "$(echo /whe
     --no-index --find-links /wheels --require-hashes --no-deps --ignore-installed --no-cache-dir \
     --disable-pip-version-check --no-warn-script-location --root /stage --requirement /wheels/requirements.lock
 
-# What the base has of these packages goes first: two versions of one package must not lie side by side
+# Uninstall what the base has of these packages first, so that no package is there in two versions
 FROM ${BASE} AS runtime
 USER root
 COPY requirements.lock /tmp/requirements.lock

@@ -1,4 +1,4 @@
-# Every command of the project; `just` lists them. The first one sets up .venv by itself (see _setup at the end).
+# Every command of the project; `just` lists them. The first call sets up .venv (see _setup at the end).
 
 set positional-arguments
 
@@ -12,12 +12,12 @@ default:
 run *args: _setup
     @.venv/bin/pgolf run "$@"
 
-# Run all submissions on both runners: the full matrix, one table
+# Run every submission on both runners and print one table
 [no-exit-message]
 all *args: _setup
     @.venv/bin/pgolf all "$@"
 
-# Switch each technique of a submission off in turn and tabulate what it was worth
+# Switch each technique of a submission off in turn and tabulate the difference that it makes
 [no-exit-message]
 ablate *args: _setup
     @.venv/bin/pgolf ablate "$@"
@@ -52,7 +52,7 @@ export *args: _setup
 audit *args: _setup
     @.venv/bin/pgolf audit "$@"
 
-# Write a run's report again
+# Write the report of a finished run again
 [no-exit-message]
 report *args: _setup
     @.venv/bin/pgolf report "$@"
@@ -67,12 +67,12 @@ data *args: _setup
 image *args: _setup
     @.venv/bin/pgolf image "$@"
 
-# Say what this machine has and lacks
+# Show what this machine has and what is missing
 [no-exit-message]
 doctor *args: _setup
     @.venv/bin/pgolf doctor "$@"
 
-# Empty what is safe to empty: caches and leftovers, never finished runs
+# Remove cached wheels and leftovers of dead runs, never finished runs
 [no-exit-message]
 clean *args: _setup
     @.venv/bin/pgolf clean "$@"
@@ -82,29 +82,29 @@ clean *args: _setup
 test *args: _setup
     @.venv/bin/python -m pytest "$@"
 
-# Training speed beside the challenge's starting script, on this CPU: bench --data DIR --script train_gpt.py
+# Compare training speed with the challenge's starting script on this CPU: bench --data DIR --script train_gpt.py
 [no-exit-message]
 bench *args: _setup
     @.venv/bin/python -m golf.bench "$@"
 
-# The public claims beside what trained models of the full shape show: claims --data DIR --work DIR
+# Test public claims about techniques on trained models of the full shape: claims --data DIR --work DIR
 [no-exit-message]
 claims *args: _setup
     @.venv/bin/python -m golf.bench.claims "$@"
 
-# Every check that needs a GPU, with whatever torch is there; without one it says so and claims nothing
+# Run every check that needs a GPU, with the torch that is installed; without a GPU it says so and stops
 [no-exit-message]
 gpu *args:
     @python=.venv/bin/python; [ -x $python ] || python=python3; $python -m golf.bench.gpu "$@"
 
-# Style and types
+# Check style and types
 [no-exit-message]
 lint: _setup
     @.venv/bin/ruff check . && .venv/bin/mypy
 
 lock_key := sha256(sha256_file("pyproject.toml") + sha256_file("requirements.lock") + sha256_file("torch.lock") + sha256_file("torch-cuda.lock"))
 
-# From nothing to a working .venv; nothing to do when the stamp, written last, names these locks
+# Make a working .venv; does nothing if the stamp, which is written last, names these lock files
 [no-exit-message]
 [private]
 _setup:
@@ -112,13 +112,13 @@ _setup:
     set -euo pipefail
     stamp=.venv/pgolf-stamp
     [ "$(cat $stamp 2>/dev/null)" = {{ lock_key }} ] && exit 0
-    exec >&2  # stdout belongs to the command that was asked for
+    exec >&2  # stdout belongs to the command that the user asked for
     export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_REQUIRE_HASHES=1 PIP_NO_DEPS=1 PIP_USER=0
     supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
     pip() { .venv/bin/python -m pip "$@"; }
     say() { echo "setup: $*"; }
 
-    # Without any stamp a .venv may hold packages that were cut off half-way, and pip would believe them: begin anew
+    # Without a stamp the .venv may hold half-installed packages, which pip takes for complete: start over
     if [ ! -s $stamp ] || ! .venv/bin/python -c "$supported" 2>/dev/null; then
         for python in python3 python python3.14 python3.13 python3.12 python3.11 ''; do
             [ -n "$python" ] && "$python" -c "$supported" 2>/dev/null && break
@@ -139,7 +139,7 @@ _setup:
     torch=$(grep -o '^torch==[0-9.]*' torch.lock)
     say "[2/3] $torch, 190 MB as a CPU build, some 3 GB as a CUDA build: whichever this machine's index settings prefer"
     quiet=-qq; [ -t 2 ] && quiet=
-    # In two steps, because pip given the hashes of both builds would favour an index over a folder of wheels.
+    # In two steps: given the hashes of both builds at once, pip would prefer an index to a folder of wheels.
     rm -rf .venv/wheels
     PIP_REQUIRE_HASHES=0 pip download $quiet --only-binary :all: --dest .venv/wheels "$torch"
     pip install -qq --no-index --find-links .venv/wheels -r torch.lock

@@ -26,7 +26,7 @@ from harness.commands import options, run as runs_of
 from harness.commands.run import RunOptions
 from harness.run import submission as submissions_of
 from harness.run.witness_state import witness_request
-from harness.runners import docker
+from harness.runners import docker_engine
 from harness.runners.select import RunnerName
 from harness.verdict import decide
 from harness.verdict.report import STYLE
@@ -111,7 +111,7 @@ def run_all(
 
 
 def _engine_answers() -> bool:
-    client = docker.connect()
+    client = docker_engine.connect()
     if client is not None:
         client.close()
     return client is not None

@@ -6,7 +6,7 @@ import shutil
 
 from harness.base.paths import home
 from harness.commands import options
-from harness.runners import docker
+from harness.runners import docker_engine
 
 app = options.new_app()
 
@@ -14,11 +14,11 @@ app = options.new_app()
 @app.command()
 def clean() -> None:
     """Remove what dead runs left in the container engine, and cached wheels; datasets, images and runs stay."""
-    client = docker.connect()
+    client = docker_engine.connect()
     reaped = (
         "no container engine answers, its leftovers stay"
         if client is None
-        else f"removed {docker.reap(client)} containers and volumes of dead runs"
+        else f"removed {docker_engine.reap(client)} containers and volumes of dead runs"
     )
     wheels = home() / "wheels"
     n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())

@@ -10,7 +10,7 @@ from harness.base import host
 from harness.base.errors import HarnessError
 from harness.base.paths import home
 from harness.commands import options
-from harness.runners import docker
+from harness.runners import docker_engine
 from harness.runners.images import build
 
 app = options.new_app()
@@ -25,7 +25,7 @@ def doctor(as_json: options.Json = False) -> None:
 
 def examine() -> dict[str, Any]:
     """JSON-ready facts: host, engine, images, datasets, free disk."""
-    client = docker.connect()
+    client = docker_engine.connect()
     engine: dict[str, Any] | None = None
     if client is not None:
         version = client.version()

@@ -1,2 +1,2 @@
-"""Where a contestant runs: `docker` isolates it, `local` only limits it. Both keep one interface
-(base.py)."""
+"""Where a contestant runs: `docker` isolates it, `local` only limits it. Both implement the
+interface in base.py."""

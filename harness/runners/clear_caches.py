@@ -1,13 +1,14 @@
-"""What runs in a container of the contestants' own image between a scorer and its witness, and clears what
-both can touch.
+"""The script that clears page cache and GPU memory between a scorer and its witness.
 
-Two containers of one image share the page cache of its files: which pages are in memory can be set by one and
-read by the other, 1,024 bits with one or two wrong (docs/certificate.md, Isolation). So every file is let go:
-the kernel drops its pages. To read every file in full does not close the channel: pages that were read alone
-are read at another speed afterwards than those read ahead together. GPU memory that the scorer left is
-overwritten, all that is free of each card. This is a script for the image's Python, never imported here. Not
-covered: files that the contestants' user may not open, since it cannot read them either; pages that this
-script's own Python maps, or a process of another container, which stay; caches inside the processor."""
+It runs in a container of the contestants' image, with the image's Python; the judge never executes it itself.
+Two containers of one image share the page cache of its files. One can choose which pages are in memory and
+the other can measure it: 1,024 bits with one or two wrong (docs/certificate.md, Isolation). So the script
+tells the kernel to drop the pages of every file. Reading every file in full instead would not close the
+channel: pages that were loaded one by one are read at a different speed from pages that were read ahead
+together. The script also overwrites all free memory of each GPU.
+
+Not covered: pages that this script's own Python or another container's process maps, which stay in memory;
+caches inside the processor. Files that the contestants' user cannot open need no clearing."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ SCRIPT = r"""
 import os
 import sys
 
-SKIPPED = {"proc", "sys", "dev", "in", "out", "tmp"}  # no image's files, or this container's own
+SKIPPED = {"proc", "sys", "dev", "in", "out", "tmp"}  # not files of the image, or private to this container
 files = 0
 for top in sorted(set(os.listdir("/")) - SKIPPED):
     for folder, _, names in os.walk("/" + top):
@@ -30,17 +31,17 @@ for top in sorted(set(os.listdir("/")) - SKIPPED):
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(file)
             files += 1
-print(f"{files:,} files of the image let go from the page cache", end="")
+print(f"{files:,} files of the image dropped from the page cache", end="")
 if int(sys.argv[1]):
     import torch
     for card in range(torch.cuda.device_count()):
-        kept, piece, filled = [], 1 << 30, 0
-        while piece >= 1 << 20:
+        blocks, n_bytes, filled = [], 1 << 30, 0
+        while n_bytes >= 1 << 20:
             try:
-                kept.append(torch.full((piece,), 0xA5, dtype=torch.uint8, device=f"cuda:{card}"))
-                filled += piece
+                blocks.append(torch.full((n_bytes,), 0xA5, dtype=torch.uint8, device=f"cuda:{card}"))
+                filled += n_bytes
             except torch.cuda.OutOfMemoryError:
-                piece //= 2
+                n_bytes //= 2
         torch.cuda.synchronize(card)
         print(f", {filled:,} bytes of GPU {card} overwritten", end="")
 """

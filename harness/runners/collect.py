@@ -1,9 +1,9 @@
-"""Copying what a contestant left in /out: regular files only, bounded in number and size, all or nothing.
+"""Copy what a contestant left in /out: regular files only, limited in number and size, all or nothing.
 
-Whatever was written there is hostile: links that point at the host, devices, names with `..`, a million
-files, a file that grows while it is read. Entries come from a runner's own walk; they land in a new folder
-that replaces the destination in one rename. Not covered: what the files mean (the next stage parses them
-inside its own container)."""
+The content of /out may be hostile: links to the host's files, devices, names with `..`, a million files, a
+file that grows while it is read. Each runner walks /out in its own way and passes the entries here. They are
+copied into a new folder, which then replaces the destination in one rename. The content of the files is not
+checked: only the next stage reads it, in its own container."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from typing import IO, NamedTuple
 from harness.base.errors import Violation
 from harness.base.text import quote
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 MAX_DEPTH = 4
-BLOCK = 1 << 20
-CONTESTANT_ERRORS = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENXIO, errno.EINVAL}
-"""Why opening a listed file may fail because of what was done to it; any other reason is the machine's."""
+BLOCK_BYTES = 1 << 20
+TAMPERING_ERRNOS = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENXIO, errno.EINVAL}
+"""Errors that a contestant can cause by changing a listed file; any other is the machine's fault."""
 
 
 class Entry(NamedTuple):
-    """One thing under /out. `kind` is 'file', 'folder', or a word for what is refused."""
+    """One entry under /out. `kind` is 'file', 'folder', or the name of a kind that is refused."""
 
     path: str
     kind: str
@@ -39,24 +39,23 @@ class Entry(NamedTuple):
 def collect(entries: Iterable[Entry], destination: Path, max_bytes: int, max_files: int) -> None:
     """Copies `entries` to the folder `destination`, replacing it.
 
-    Raises Violation `output` for a link, a special file, an unlawful name, or more than `max_bytes` or
-    `max_files`."""
+    Raises Violation `output` for a link, a special file, an invalid name, or too many bytes or files."""
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     total = count = 0
     try:
         for entry in entries:
-            target = partial / _lawful(entry)
+            target = partial / _safe_path(entry)
             count += 1
             if count > max_files:
-                raise _output(f"more than {max_files} files and folders", limit=True)
+                raise _violation(f"more than {max_files} files and folders", limit=True)
             if entry.kind == "folder":
                 target.mkdir(exist_ok=True)
                 continue
             total += entry.n_bytes
             if total > max_bytes:
-                raise _output(f"more than {max_bytes} bytes", limit=True)
+                raise _violation(f"more than {max_bytes} bytes", limit=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(entry, target)
         shutil.rmtree(destination, ignore_errors=True)
@@ -66,45 +65,45 @@ def collect(entries: Iterable[Entry], destination: Path, max_bytes: int, max_fil
         raise
 
 
-def _output(what: str, limit: bool = False) -> Violation:
+def _violation(what: str, limit: bool = False) -> Violation:
     return Violation(
         "output", f"/out holds {what}", limit=limit, hint="plain files, plain names, within the limits"
     )
 
 
-def _lawful(entry: Entry) -> Path:
+def _safe_path(entry: Entry) -> Path:
+    """The entry's relative path. Raises Violation if its name, depth or kind is not allowed."""
     parts = entry.path.split("/")
-    if len(parts) > MAX_DEPTH or not all(NAME.fullmatch(part) for part in parts):
-        raise _output(f"an unlawful name: {quote(entry.path)}")
+    if len(parts) > MAX_DEPTH or not all(NAME_PATTERN.fullmatch(part) for part in parts):
+        raise _violation(f"an invalid name: {quote(entry.path)}")
     if entry.kind not in ("file", "folder"):
-        raise _output(f"a {entry.kind}: {quote(entry.path)}")
+        raise _violation(f"a {entry.kind}: {quote(entry.path)}")
     return Path(*parts)
 
 
 def _copy(entry: Entry, target: Path) -> None:
-    """Exactly the bytes that were announced; a file that changed its size meanwhile is refused."""
+    """Copies as many bytes as were listed. Raises Violation for a file that has shrunk or cannot be read."""
     left = entry.n_bytes
     try:
         source = entry.open()
     except OSError as error:
-        if error.errno not in CONTESTANT_ERRORS:
+        if error.errno not in TAMPERING_ERRNOS:
             raise
-        raise _output(f"a file that cannot be read: {quote(entry.path)} ({error.strerror})") from error
+        raise _violation(f"a file that cannot be read: {quote(entry.path)} ({error.strerror})") from error
     with source, target.open("xb") as file:
-        while left and (piece := source.read(min(left, BLOCK))):
+        while left and (piece := source.read(min(left, BLOCK_BYTES))):
             file.write(piece)
             left -= len(piece)
         if left:
-            raise _output(f"a file that shrank while it was read: {quote(entry.path)}")
+            raise _violation(f"a file that shrank while it was read: {quote(entry.path)}")
         file.flush()
         os.fsync(file.fileno())
 
 
 def walk_folder(folder: Path, max_depth: int = MAX_DEPTH) -> Iterator[Entry]:
-    """Entries of a folder on this machine, never following a link, never deeper than one level beyond
-    `max_depth`."""
-    waiting = [folder]
-    for base in waiting:
+    """The entries of a folder on this machine, down to one level below `max_depth`. Follows no links."""
+    pending = [folder]
+    for base in pending:
         try:
             names = sorted(os.listdir(base))
         except PermissionError:
@@ -115,7 +114,7 @@ def walk_folder(folder: Path, max_depth: int = MAX_DEPTH) -> Iterator[Entry]:
             status = path.lstat()
             yield Entry(str(path.relative_to(folder)), _kind(status.st_mode), status.st_size, _opener(path))
             if stat.S_ISDIR(status.st_mode) and len(path.relative_to(folder).parts) <= max_depth:
-                waiting.append(path)
+                pending.append(path)
 
 
 def _kind(mode: int) -> str:
@@ -133,7 +132,7 @@ def _kind(mode: int) -> str:
 
 def _opener(path: Path) -> Callable[[], IO[bytes]]:
     def open_file() -> IO[bytes]:
-        """Looks again at what is opened: it may have become a link or a fifo since it was listed."""
+        """Checks the kind again: the file may have become a link or a fifo since it was listed."""
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -144,7 +143,7 @@ def _opener(path: Path) -> Callable[[], IO[bytes]]:
 
 
 def walk_tar(archive: tarfile.TarFile, root: str) -> Iterator[Entry]:
-    """Entries of a tar stream whose members live under `root`/, in the order they come."""
+    """The entries of a tar stream whose members lie under `root`/, in the order of the stream."""
     for member in archive:
         if member.name.rstrip("/") == root:
             continue
@@ -156,7 +155,7 @@ def walk_tar(archive: tarfile.TarFile, root: str) -> Iterator[Entry]:
 def _member_opener(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
     def open_member() -> IO[bytes]:
         stream = archive.extractfile(member)
-        assert stream is not None, f"{member.name} is no regular file"
+        assert stream is not None, f"{member.name} is not a regular file"
         return stream
 
     return open_member

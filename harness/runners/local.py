@@ -1,9 +1,8 @@
 """The `local` runner: the contestant is a child process. It is limited, not isolated.
 
-For newcomers without a container engine, and for tests. The clocks, the byte caps and the socket are the same
-as in a container, but a child can read what its user can read and talk to the network: a verdict from here
-says "isolation: none" and can never be a record. Not covered: hiding anything from a contestant that looks.
-"""
+For newcomers without a container engine, and for tests. Clocks, byte caps and socket are the same as in a
+container, but the child can read every file that its user can read, and can use the network. A verdict from
+this runner says "isolation: none" and can never be a record."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -21,15 +21,17 @@ import psutil
 
 from harness.base.errors import Violation
 from harness.edition import Limits
-from harness.runners.base import LogPump, StageSpec, Staging, environment
+from harness.runners.base import StageSpec, contestant_environment
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
+from harness.runners.log_pump import LogPump
 from harness.runners.process_tree import ProcessTree
+from harness.runners.staging import Staging
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-MEASURE_SECONDS = 0.5
+LIMIT_CHECK_SECONDS = 0.5
 KILL_SECONDS = 5.0
 HOME_DEPTH, HOME_FILES = 32, 100_000
-"""What a contestant's scratch may hold beside its bytes, so that measuring it stays cheap."""
+"""Limits on a contestant's HOME, besides its bytes, that keep measuring it cheap."""
 
 
 class LocalRunner:
@@ -39,24 +41,23 @@ class LocalRunner:
     image = None
 
     def __init__(self) -> None:
-        if (
-            sys.platform == "linux"
-        ):  # orphans of a contestant become our children, so that none survives its stage
+        if sys.platform == "linux":
+            # A contestant's orphans become our children, so we can kill them when the stage ends
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def start(self, spec: StageSpec) -> LocalStage:
         return LocalStage(spec)
 
     def clear_channels(self, limits: Limits) -> str:
-        """Nothing: scorer and witness share this machine's files, and nothing here can prevent it."""
+        """Does nothing: this runner cannot keep scorer and witness from sharing this machine's files."""
         return "nothing: scorer and witness share this machine's files"
 
     def close(self) -> None:
-        """Nothing outlives a stage."""
+        """Nothing to do: nothing outlives a stage."""
 
 
 class LocalStage:
-    """One contestant as a process group, with a scrubbed environment and rlimits."""
+    """One contestant in a process group of its own, with a minimal environment and resource limits."""
 
     def __init__(self, spec: StageSpec) -> None:
         self.spec = spec
@@ -64,26 +65,26 @@ class LocalStage:
         self.listener = self.staging.listener
         self.out_folder, self.home = self.staging.root / "out", self.staging.root / "home"
         self.out = str(self.out_folder)
-        self.measured = 0.0
-        self.family = ProcessTree()
+        self.checked_at = 0.0
+        self.processes = ProcessTree()
         try:
-            self._begin()
-        except BaseException:  # nobody else would end what has begun
-            self.family.end(0, KILL_SECONDS)
+            self._start()
+        except BaseException:  # the caller has no stage to close yet
+            self.processes.kill(0, KILL_SECONDS)
             self.staging.remove()
             raise
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         spec = self.spec
         self.out_folder.mkdir()
         self.home.mkdir()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        given = {**environment(spec, str(self.listener.path), str(self.home), cores), "PATH": os.defpath}
+        variables = contestant_environment(spec, str(self.listener.path), str(self.home), cores)
         arguments = spec.argv(sys.executable, self.inside)
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             arguments,
-            env=given,
+            env={**variables, "PATH": os.defpath},
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -104,20 +105,20 @@ class LocalStage:
         if code is not None:
             raise Violation(
                 "contestant",
-                f"the contestant ended in stage {self.spec.stage} with {_status(code)}",
+                f"the contestant ended in stage {self.spec.stage} with {_exit_text(code)}",
                 hint=f"{self.spec.log.name} in the run folder ends with the reason",
             )
-        if time.monotonic() - self.measured >= MEASURE_SECONDS:
-            self._measure()
-            self.measured = time.monotonic()
+        if time.monotonic() - self.checked_at >= LIMIT_CHECK_SECONDS:
+            self._check_limits()
+            self.checked_at = time.monotonic()
 
     def freeze(self) -> None:
-        """Ends the contestant: nothing here is gone with it, unlike a container's /out."""
-        if not self.family.end(self.process.pid, KILL_SECONDS):
+        """Kills the contestant. /out is an ordinary folder here, so it stays."""
+        if not self.processes.kill(self.process.pid, KILL_SECONDS):
             raise Violation(
                 "contestant",
-                f"processes of stage {self.spec.stage} could not be ended",
-                hint="nothing may go on once a stage's clock has stopped",
+                f"processes of stage {self.spec.stage} could not be killed",
+                hint="nothing may go on running once a stage's clock has stopped",
             )
 
     def collect(self, destination: Path) -> None:
@@ -127,21 +128,21 @@ class LocalStage:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            pass  # leaving the context kills it
+            pass  # leaving the context kills the contestant
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.family.end(self.process.pid, KILL_SECONDS)
+        self.processes.kill(self.process.pid, KILL_SECONDS)
         self.process.wait()
         self.pump.join(KILL_SECONDS)
         self.pump.stream.close()
         self.staging.remove()
 
-    def _measure(self) -> None:
+    def _check_limits(self) -> None:
         limits = self.spec.limits
-        memory = sum(_resident(process) for process in self.family.living())
+        memory = sum(_resident_bytes(process) for process in self.processes.living())
         if memory > limits.memory_bytes:
             raise Violation(
                 "memory",
@@ -149,32 +150,36 @@ class LocalStage:
                 limit=True,
                 hint="smaller micro-batches, or a profile with more memory",
             )
-        _bounded(
+        _check_folder(
             self.out_folder,
             f"/out of stage {self.spec.stage}",
             self.spec.out_bytes,
             4 * limits.out_files,
             MAX_DEPTH,
         )
-        _bounded(self.home, f"HOME of stage {self.spec.stage}", limits.scratch_bytes, HOME_FILES, HOME_DEPTH)
+        _check_folder(
+            self.home, f"HOME of stage {self.spec.stage}", limits.scratch_bytes, HOME_FILES, HOME_DEPTH
+        )
 
 
-def _limit_child(out_bytes: int):  # type: ignore[no-untyped-def]
+def _limit_child(out_bytes: int) -> Callable[[], None]:
+    """A function that the child calls before it starts the contestant's program."""
+
     def apply() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (out_bytes, out_bytes))
-        if sys.platform == "linux":  # a judge killed with -9 takes its contestant along
+        if sys.platform == "linux":  # the child dies with the judge, even by kill -9
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     return apply
 
 
-def _status(code: int) -> str:
+def _exit_text(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
-def _bounded(folder: Path, name: str, max_bytes: int, max_files: int, max_depth: int) -> None:
-    """Raises Violation when a folder holds more than it may."""
+def _check_folder(folder: Path, name: str, max_bytes: int, max_files: int, max_depth: int) -> None:
+    """Raises Violation if a folder exceeds one of its limits."""
     written = count = 0
     try:
         for entry in walk_folder(folder, max_depth):
@@ -187,7 +192,7 @@ def _bounded(folder: Path, name: str, max_bytes: int, max_files: int, max_depth:
                     limit=True,
                     hint="only the checkpoint or the artifact belongs there",
                 )
-    except FileNotFoundError:  # something that went away while we looked; the next look counts again
+    except FileNotFoundError:  # something was deleted during the scan: the next scan counts again
         return
     if written > max_bytes:
         raise Violation(
@@ -198,7 +203,7 @@ def _bounded(folder: Path, name: str, max_bytes: int, max_files: int, max_depth:
         )
 
 
-def _resident(process: psutil.Process) -> int:
+def _resident_bytes(process: psutil.Process) -> int:
     try:
         return int(process.memory_info().rss)
     except psutil.NoSuchProcess:

@@ -1,10 +1,9 @@
-"""Who owns a container: a lock file that the operating system releases when its process dies, however it
-dies.
+"""A lock file that tells whether the run that owns a container is still alive.
 
-Containers and volumes carry the path of their owner's lock as a label. A later run may remove what a dead
-owner left, and only that: it tries the lock, and a lock that can be taken has no living owner (no pid is
-compared, so none can be mistaken after a reboot). A label that points to no file here is another machine's
-and is left alone."""
+Containers and volumes carry the path of their run's lock file as a label. The operating system releases the
+lock when the process dies, however it dies. A later run removes only what a dead run left: it tries the lock,
+and if it gets it, no living process holds it. No pid is compared, because pids are reused, for instance after
+a reboot. A label whose file does not exist here belongs to another machine and is left alone."""
 
 from __future__ import annotations
 
@@ -27,16 +26,15 @@ class OwnerLock:
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def release(self, keep_file: bool = False) -> None:
-        """`keep_file` where something is left that carries the label: without the file nobody would dare to
-        remove it."""
+        """Releases the lock. `keep_file` if something that carries the label is left: without the file a
+        later run could not tell that its owner is dead."""
         if not keep_file:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
 
 def is_dead(path: Path) -> bool:
-    """Whether the owner behind a lock file has died. False for a living one and for one that is not of this
-    machine."""
+    """Whether the owner of a lock file has died. False if it lives, or if this machine has no such file."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

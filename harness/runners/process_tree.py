@@ -1,9 +1,10 @@
-"""The processes of one contestant in the local runner: found again and again until none of them lives.
+"""Find and kill all processes of one contestant in the local runner.
 
-A process that forks and exits, over and over, is never the one that was just found: one look, or several slow
-ones, miss it for ever. Here a look is fast (the kernel's own list of children), each is followed by the kill
-at once, and only several empty looks in a row count as the end. Orphans belong to the judge, which is their
-subreaper. Not covered: a process that the judge may not signal (a set-user-id program)."""
+A process that forks and exits over and over has a new pid in every scan, so one slow scan can miss it.
+Here a scan is fast (it reads the kernel's own list of children), kills each process as soon as it is
+found, and the tree counts as dead only after many empty scans in a row. Orphans become children of the
+judge, which is their subreaper.
+Not covered: a process that the judge may not signal (a set-user-id program)."""
 
 from __future__ import annotations
 
@@ -15,79 +16,85 @@ from collections.abc import Iterator
 import psutil
 
 EMPTY_SCANS = 50
-"""A chain of forks is missed by one look in a few, so by dozens in a row never."""
-GONE = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+"""Number of empty scans in a row after which the tree counts as dead. A chain of forks escapes a single scan
+now and then, but not this many."""
+ENDED_STATUSES = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 
 class ProcessTree:
-    """Every descendant of this process but those it had before."""
+    """All descendants of this process, except those of children that existed when the tree was created."""
 
     def __init__(self) -> None:
-        self.others = set(_children(os.getpid()))
+        self.older_children = set(_children(os.getpid()))
 
     def living(self) -> Iterator[psutil.Process]:
-        """The members that live at this moment, parents first."""
-        waiting = [pid for pid in _children(os.getpid()) if pid not in self.others]
-        for pid in waiting:
+        """The processes that are alive now, parents first."""
+        pending = self._new_children()
+        for pid in pending:
             try:
                 process = psutil.Process(pid)
-                if process.status() not in GONE:
+                if process.status() not in ENDED_STATUSES:
                     yield process
             except psutil.NoSuchProcess:
                 pass
-            waiting += _children(pid)
+            pending += _children(pid)
 
-    def end(self, main: int, seconds: float) -> bool:
-        """Kills all, for at most `seconds`; whether none is left. `main`: the pid that somebody else waits
-        for."""
+    def kill(self, popen_pid: int, seconds: float) -> bool:
+        """Kills all processes, trying for at most `seconds`; returns whether none is left.
+
+        `popen_pid`: the child that its Popen object waits for, so it must not be reaped here."""
         deadline, empty = time.monotonic() + seconds, 0
         while empty < EMPTY_SCANS and time.monotonic() < deadline:
-            found = self._kill(main)
+            found = self._scan_and_kill(popen_pid)
             empty = 0 if found else empty + 1
             if not found:
                 time.sleep(0.001)
         return empty >= EMPTY_SCANS
 
-    def _kill(self, main: int) -> bool:
-        """One look: whether anything but ended processes was there. Nothing slow comes between finding and
-        killing."""
-        waiting = [(pid, True) for pid in _children(os.getpid()) if pid not in self.others]
+    def _scan_and_kill(self, popen_pid: int) -> bool:
+        """One scan; returns whether it met a process that had not ended. Kills each pid right
+        after finding it."""
+        pending = [(pid, True) for pid in self._new_children()]
         living = False
-        for pid, ours in waiting:
+        for pid, is_our_child in pending:
             try:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 pass
-            waiting += [(child, False) for child in _children(pid)]
-            living |= not _ended(pid, reap=ours and pid != main)
+            pending += [(child, False) for child in _children(pid)]
+            living |= not _ended(pid, reap=is_our_child and pid != popen_pid)
         return living
 
+    def _new_children(self) -> list[int]:
+        return [pid for pid in _children(os.getpid()) if pid not in self.older_children]
 
-KERNEL_LISTS = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+KERNEL_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
 
 def _children(pid: int) -> list[int]:
-    """Children of a process, by the kernel's list where it keeps one; empty once it has ended."""
+    """Pids of a process's children, from the kernel's list if it has one; empty once the
+    process has ended."""
     found: list[int] = []
     try:
-        if not KERNEL_LISTS:
+        if not KERNEL_LISTS_CHILDREN:
             return [child.pid for child in psutil.Process(pid).children()]
         for task in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
                 found += map(int, file.read().split())
     except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
-        pass  # it, or one of its threads, has ended meanwhile: the next look sees what is left
+        pass  # the process or one of its threads has just ended: the next scan sees what is left
     return found
 
 
 def _ended(pid: int, reap: bool) -> bool:
-    """Whether a process has ended; an orphan that we inherited is buried too."""
+    """Whether a process has ended. `reap` also removes its zombie, for orphans that this process adopted."""
     if reap:
         try:
             return os.waitpid(pid, os.WNOHANG)[0] == pid
         except ChildProcessError:
             return True
     try:
-        return psutil.Process(pid).status() in GONE
+        return psutil.Process(pid).status() in ENDED_STATUSES
     except psutil.NoSuchProcess:
         return True

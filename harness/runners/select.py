@@ -8,8 +8,9 @@ from typing import Literal
 import docker as engine
 
 from harness.base.errors import MachineFault, UsageError
-from harness.runners import docker
+from harness.runners import docker_engine
 from harness.runners.base import Runner
+from harness.runners.docker import DockerRunner
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
 
@@ -33,7 +34,7 @@ def select_runner(
 
     `gpus` above 0 takes the cuda image. Raises MachineFault where docker is wanted and no engine answers.
     """
-    client = None if wanted == "local" else docker.connect()
+    client = None if wanted == "local" else docker_engine.connect()
     if client is None:
         if wanted == "docker":
             raise MachineFault(
@@ -45,7 +46,7 @@ def select_runner(
             else "local runner: isolation none, as asked"
         )
         return LocalRunner()
-    runner = docker.DockerRunner(client, find_image(client, "cuda" if gpus else "cpu"))
+    runner = DockerRunner(client, find_image(client, "cuda" if gpus else "cpu"))
     if runner.reaped:
         say(f"removed {runner.reaped} containers and volumes that a dead run had left")
     return runner

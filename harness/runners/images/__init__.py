@@ -1,1 +1,1 @@
-"""The parts behind harness/runners/images/build.py: pins and locks, wheels, root filesystems."""
+"""The images that contestants run in: pins and locks, wheels, root filesystems, and building from them."""

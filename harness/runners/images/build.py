@@ -1,11 +1,9 @@
-"""Container images by the hash of their lock: find the built one, build it, verify that it is what the lock
-says.
+"""Find, build and verify the container images, each identified by the hash of its lock.
 
-`build` collects wheels by hash, takes the base by digest (or imports `base`), and lets the engine's plain
-builder run the Dockerfile without network on a context that holds the wheels and the lock, nothing of ours.
-The result is checked first and named last, so a failed build leaves no image that `find` could return. Not
-covered: whether a base is trustworthy (images/*/pins.yaml says where each pin comes from), and running stages
-(runners/docker.py)."""
+`build` collects wheels by hash, takes the base by digest (or imports the one given), and has the engine's
+classic builder run the Dockerfile without network. The build context holds the wheels and the lock, and none
+of this project's code. The image gets its name only after it has been verified, so `find` never returns the
+result of a failed build. See images/*/pins.yaml for the source of each pin and how far it is trusted."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ import json
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -34,9 +33,9 @@ __all__ = ["Verified", "build", "engine", "find", "lock_sha256", "verify"]
 
 LABEL = "pgolf.lock"
 ENGINE_SECONDS = 1800
-"""The engine is silent while it unpacks a wheel: as long as it may be, not as long as it takes."""
+"""Time-out of one read from the engine, which sends nothing while it unpacks a large wheel."""
 
-_REPORT = """
+VERSIONS_SCRIPT = """
 import importlib, importlib.metadata, json, sys
 names, modules = json.loads(sys.argv[1])
 for module in modules:
@@ -51,7 +50,7 @@ print(json.dumps({"python": sys.version.split()[0], "found": found}))
 
 
 class Verified(NamedTuple):
-    """An image that agrees with its lock: its id, its Python, and the version of every locked package."""
+    """An image that matches its lock: its id, its Python, and the version of every locked package."""
 
     image: str
     python: str
@@ -59,11 +58,10 @@ class Verified(NamedTuple):
 
 
 def find(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | None:
-    """The id of the newest image with a name whose label is the hash of the lock in the checkout `root`, or
-    None.
+    """The id of the newest built image for the lock in the checkout `root`, or None.
 
-    A name is what a build gives last, when the image has been checked: one that lacks it was left by a killed
-    build."""
+    An image without a tag does not count: a build adds the tag last, so an untagged one is left from
+    a killed build."""
     built = client.images.list(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
     newest = max(
         (image for image in built if image.tags), key=lambda image: str(image.attrs["Created"]), default=None
@@ -80,13 +78,13 @@ def build(
     log: Callable[[str], None] = print,
     client: docker.DockerClient | None = None,
 ) -> str:
-    """Build image `name` and return its id; one that is built already is returned as it is, unless `force`.
+    """Build image `name` and return its id. An image that is built already is returned, unless `force`.
 
     `base`: folder or tar of a root filesystem, instead of the pinned base from a registry. `wheel_folder`:
     wheels fetched beforehand, instead of the package index. `log` gets one line at a time. Raises UsageError
-    for what a person can mend (pins without hash, wrong wheels, a base without Python) and MachineFault for
-    the engine."""
-    pins.requirements(name)  # a pin without hash is said before anything is fetched
+    for what the user can correct (pins without hash, wrong wheels, a base without Python) and MachineFault
+    for the engine."""
+    pins.requirements(name)  # refuse a pin without hash before anything is downloaded
     lock = lock_sha256(name)
     with engine(client) as daemon:
         existing = None if force else find(daemon, name)
@@ -101,7 +99,7 @@ def build(
         except BaseException:
             if base:
                 with contextlib.suppress(docker.errors.APIError):
-                    daemon.images.remove(base_image)  # nobody else knows of it
+                    daemon.images.remove(base_image)  # we imported it, and nothing uses it
             raise
 
 
@@ -113,18 +111,19 @@ def _build_on(
     wheel_folder: Path | None,
     log: Callable[[str], None],
 ) -> str:
-    """Wheels, builder, check, name: in this order, so that only a checked image has a name and keeps its
-    label."""
+    """Collect wheels, build, verify, tag: in this order, so that only a verified image gets a tag."""
     pinned = pins.load(name)
-    interpreter = _fitting(daemon, name, pinned, base_image)
+    interpreter = _base_interpreter(daemon, name, pinned, base_image)
     needed = [
-        requirement for requirement in pins.requirements(name) if requirement.holds(interpreter.environment)
+        requirement
+        for requirement in pins.requirements(name)
+        if requirement.applies_to(interpreter.environment)
     ]
     if wheel_folder:
         files = wheels.from_folder(wheel_folder, needed, interpreter)
     else:
         files = wheels.downloaded(name, lock, needed, interpreter, pinned.wheels, log)
-    image = _run_builder(daemon, name, lock, base_image, files, needed, log)
+    image = _run_builder(daemon, _BuildInputs(name, lock, base_image, files, needed), log)
     try:
         checked = verify(daemon, name, image)
     except BaseException:
@@ -136,7 +135,7 @@ def _build_on(
 
 
 def verify(client: docker.DockerClient, name: str, image: str | None = None) -> Verified:
-    """Ask the image itself, without network, whether its packages import and have the locked versions."""
+    """Check in a container without network that the packages import and have the locked versions."""
     image = image or find(client, name)
     if image is None:
         raise UsageError(
@@ -144,24 +143,24 @@ def verify(client: docker.DockerClient, name: str, image: str | None = None) -> 
             hint=f"build it: pgolf image build {name}",
         )
     needed, modules = pins.requirements(name), pins.load(name).imports
-    question = json.dumps([[requirement.name for requirement in needed], modules])
-    status, said, complaint = rootfs.ask(
-        client, image, ["python3", "-I", "-c", _REPORT, question], read_only=True, cap_drop=["ALL"]
+    query = json.dumps([[requirement.name for requirement in needed], modules])
+    status, stdout, stderr = rootfs.run_command(
+        client, image, ["python3", "-I", "-c", VERSIONS_SCRIPT, query], read_only=True, cap_drop=["ALL"]
     )
     if status:
         raise UsageError(
-            f"{name}: {image} does not import {', '.join(modules)}: {complaint.strip()[-600:]}",
+            f"{name}: {image} does not import {', '.join(modules)}: {stderr.strip()[-600:]}",
             hint=f"build it again: pgolf image build {name} --force",
         )
-    answer = json.loads(said)
+    answer = json.loads(stdout)
     interpreter = rootfs.interpreter_of(client, image)
     wrong = [
         f"{requirement.name} {requirement.version} expected, {answer['found'].get(requirement.name, 'none')} "
         "found"
         for requirement in needed
         if interpreter
-        and requirement.holds(interpreter.environment)
-        and not _only(answer["found"].get(requirement.name, []), requirement.version)
+        and requirement.applies_to(interpreter.environment)
+        and not _is_only_version(answer["found"].get(requirement.name, []), requirement.version)
     ]
     if wrong:
         raise UsageError(
@@ -173,13 +172,13 @@ def verify(client: docker.DockerClient, name: str, image: str | None = None) -> 
     )
 
 
-def _only(found: list[str], version: str) -> bool:
+def _is_only_version(found: list[str], version: str) -> bool:
     return len(found) == 1 and SpecifierSet(f"=={version}").contains(found[0])
 
 
 @contextlib.contextmanager
 def engine(client: docker.DockerClient | None = None) -> Iterator[docker.DockerClient]:
-    """A client that waits long enough for a build; what goes wrong with the engine becomes a MachineFault."""
+    """A client with a time-out long enough for a build. Failures of the engine become MachineFault."""
     try:
         if client is not None:
             yield client
@@ -190,7 +189,7 @@ def engine(client: docker.DockerClient | None = None) -> Iterator[docker.DockerC
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise MachineFault(
             f"the container engine failed: {error}",
-            hint="is it running, and may you use it? `pgolf doctor` looks",
+            hint="is it running, and may you use it? `pgolf doctor` checks",
         ) from error
 
 
@@ -209,8 +208,10 @@ def _pull(daemon: docker.DockerClient, base: pins.Base, log: Callable[[str], Non
         ) from error
 
 
-def _fitting(daemon: docker.DockerClient, name: str, pinned: pins.Pins, base_image: str) -> Interpreter:
-    """The base's Python, refused where the lock was not made for it."""
+def _base_interpreter(
+    daemon: docker.DockerClient, name: str, pinned: pins.Pins, base_image: str
+) -> Interpreter:
+    """The base's Python. Raises UsageError if the lock was not made for its version."""
     interpreter = rootfs.interpreter_of(daemon, base_image)
     found = "none" if interpreter is None else ".".join(map(str, interpreter.version))
     if interpreter is None or not SpecifierSet(pinned.python).contains(Version(f"{found}.0")):
@@ -221,34 +222,37 @@ def _fitting(daemon: docker.DockerClient, name: str, pinned: pins.Pins, base_ima
     return interpreter
 
 
-def _run_builder(
-    daemon: docker.DockerClient,
-    name: str,
-    lock: str,
-    base_image: str,
-    files: list[Path],
-    needed: list[pins.Requirement],
-    log: Callable[[str], None],
-) -> str:
-    """Run the Dockerfile on wheels and lock; returns the id of an image without a name."""
+@dataclass(frozen=True)
+class _BuildInputs:
+    name: str
+    lock: str
+    """The lock's sha256, for the image's label."""
+    base_image: str
+    wheel_files: list[Path]
+    requirements: list[pins.Requirement]
+    """The packages of `wheel_files`."""
+
+
+def _run_builder(daemon: docker.DockerClient, inputs: _BuildInputs, log: Callable[[str], None]) -> str:
+    """Run the Dockerfile on wheels and lock; returns the id of an image without a tag."""
     with tempfile.TemporaryFile() as context:
-        _write_context(context, files, needed)
+        _write_context(context, inputs.wheel_files, inputs.requirements)
         context.seek(0)
         try:
-            said = daemon.api.build(
+            events = daemon.api.build(
                 fileobj=context,
                 custom_context=True,
-                target=name,
+                target=inputs.name,
                 network_mode="none",
                 rm=True,
                 forcerm=True,
                 decode=True,
-                buildargs={"BASE": base_image},
-                labels={LABEL: lock},
+                buildargs={"BASE": inputs.base_image},
+                labels={LABEL: inputs.lock},
             )
-            return _follow(said, name, log)
+            return _follow(events, inputs.name, log)
         finally:
-            # the stage that held the wheels; what the result uses of it stays
+            # removes the intermediate stage that held the wheels
             daemon.images.prune(filters={"dangling": True, "label": "pgolf.stage=packages"})
 
 
@@ -267,10 +271,12 @@ def _write_context(file: IO[bytes], files: list[Path], needed: list[pins.Require
             tar.addfile(member, io.BytesIO(text.encode()))
 
 
-def _follow(said: Iterator[dict[str, Any]], name: str, log: Callable[[str], None]) -> str:
-    """Hand the builder's words on, line by line; returns the image's id or raises with the last of them."""
+def _follow(events: Iterator[dict[str, Any]], name: str, log: Callable[[str], None]) -> str:
+    """Pass the builder's output to `log`, line by line, and return the image's id.
+
+    Raises UsageError with the last ten lines if the build fails."""
     image, recent = "", [""]
-    for event in said:
+    for event in events:
         for line in str(event.get("stream") or event.get("error") or "").splitlines():
             if line.strip():
                 recent = [*recent[-9:], line.strip()]

@@ -1,9 +1,8 @@
-"""What pins an image: its pins.yaml and requirements.lock, its stages in the Dockerfile, and one hash over
-all.
+"""What pins an image: pins.yaml, requirements.lock, its stages in the Dockerfile, and one hash of all three.
 
-Why one hash: the manifest names it, the image carries it as a label, and a run refuses an image whose label
-differs. Not covered: what a `--base` given by hand contains (the image carries that base's own hash beside
-the lock's)."""
+The manifest names this hash, the image carries it as a label, and a run refuses an image whose label
+differs. The hash does not cover a base given with `--base`: the image carries that base's own hash in
+a second label."""
 
 from __future__ import annotations
 
@@ -24,22 +23,20 @@ SHA256 = r"^[0-9a-f]{64}$"
 
 
 class Requirement(NamedTuple):
-    """One locked release and the hashes of its files; `marker` is "" where it holds everywhere."""
+    """One locked release and the hashes of its files; `marker` is "" if it applies to every platform."""
 
     name: str
     version: str
     marker: str
     sha256s: frozenset[str]
 
-    def holds(self, environment: dict[str, str]) -> bool:
+    def applies_to(self, environment: dict[str, str]) -> bool:
         return not self.marker or Marker(self.marker).evaluate(environment)
 
     def text(self) -> str:
-        """The requirement as pip reads it, markers left out."""
-        return (
-            " ".join([f"{self.name}=={self.version}", *(f"--hash=sha256:{h}" for h in sorted(self.sha256s))])
-            + "\n"
-        )
+        """The requirement as a line for pip, without its marker."""
+        hashes = [f"--hash=sha256:{sha256}" for sha256 in sorted(self.sha256s)]
+        return " ".join([f"{self.name}=={self.version}", *hashes]) + "\n"
 
 
 class _Strict(BaseModel):
@@ -47,7 +44,7 @@ class _Strict(BaseModel):
 
 
 class Base(_Strict):
-    """The image that ours is built on, by digest."""
+    """The image that ours builds on, by digest."""
 
     reference: str
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
@@ -56,12 +53,12 @@ class Base(_Strict):
 
     @property
     def pinned(self) -> str:
-        """`name@sha256:...`: what an engine pulls, whatever the tag says today."""
+        """`name@sha256:...`: an engine pulls this digest, wherever the tag points today."""
         return f"{self.reference.rsplit(':', 1)[0]}@{self.digest}"
 
 
 class Wheel(_Strict):
-    """A wheel that the package index does not hold."""
+    """A wheel that is not in the package index."""
 
     name: str
     version: str
@@ -86,7 +83,7 @@ def names(root: Path = ROOT) -> list[str]:
 
 
 def folder(name: str, root: Path = ROOT) -> Path:
-    """images/<name>; raises UsageError for a name that has none."""
+    """images/<name>; raises UsageError for an unknown name."""
     known = names(root)
     if name not in known:
         raise UsageError(f"no image is called {name!r}", hint=f"the images are: {', '.join(known)}")
@@ -134,8 +131,9 @@ def _requirement(line: str, path: Path) -> Requirement:
 
 
 def requirements(name: str, root: Path = ROOT) -> list[Requirement]:
-    """Every package of an image: its lock and the wheels of its pins. Refuses a wheel whose hash is not
-    known."""
+    """Every package of an image: its lock and the wheels of its pins.
+
+    Raises UsageError for a wheel whose hash is not known."""
     pins, lock = load(name, root), folder(name, root) / "requirements.lock"
     for wheel in pins.wheels:
         if wheel.sha256 is None:
@@ -153,9 +151,9 @@ def requirements(name: str, root: Path = ROOT) -> list[Requirement]:
 
 
 def dockerfile_target(text: str, target: str) -> str:
-    """The instructions that `target` is made by: its stage, the stages that it builds on or copies from, and
-    what stands before the first stage. Comments and blank lines do not count. Raises KeyError for an unknown
-    target."""
+    """The instructions that produce `target`: its stage, the stages that it builds on or copies
+    from, and what comes before the first stage. Leaves out comments and blank lines. Raises KeyError
+    for an unknown target."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     stages: dict[str, list[str]] = {"": []}
     current = ""
@@ -174,7 +172,7 @@ def dockerfile_target(text: str, target: str) -> str:
 
 
 def lock_sha256(name: str, root: Path = ROOT) -> str:
-    """The lock's hash: every file of images/<name>/ by path and bytes, and the Dockerfile's part for it."""
+    """The lock's hash, over the files of images/<name>/ (path and bytes) and its part of the Dockerfile."""
     base = folder(name, root)
     parts = {
         path.relative_to(base).as_posix(): path.read_bytes()

@@ -1,11 +1,10 @@
-"""A root filesystem, as a folder or a tar, made into a base image: for machines whose engine has no registry.
+"""Make a base image from a root filesystem (a folder or a tar), for machines without a registry.
 
     debootstrap --variant=minbase bookworm DIR                      has no Python: apt adds it, needs network
-    debootstrap --variant=minbase --include=python3 bookworm DIR    has all that is needed; nothing is fetched
+    debootstrap --variant=minbase --include=python3 bookworm DIR    complete: needs no network
 
-The image carries the label `pgolf.rootfs`, the sha256 of the tar that was imported. Not covered: what the
-filesystem contains; whoever gives `--base` vouches for it, and the verdict names the image by its digest
-anyway."""
+The image carries the sha256 of the imported tar as the label `pgolf.rootfs`. The content of the filesystem is
+not checked: whoever passes `--base` vouches for it. The verdict names the image by its digest."""
 
 from __future__ import annotations
 
@@ -22,58 +21,61 @@ from harness.base.errors import MachineFault, UsageError
 from harness.base.files import sha256_of
 from harness.runners.images.wheels import Interpreter
 
-EMPTIED = ("proc", "sys", "dev", "run", "tmp", "var/cache/apt", "var/lib/apt/lists")
-"""Folders kept, their content left out: the engine mounts the first ones itself, the last are apt's
-leftovers."""
+EMPTIED_FOLDERS = ("proc", "sys", "dev", "run", "tmp", "var/cache/apt", "var/lib/apt/lists")
+"""Folders whose content is left out: the engine mounts proc, sys and dev itself, the others
+hold temporary files."""
 
 WITH_PYTHON = "debootstrap --variant=minbase --include=python3 bookworm DIR"
 
 LABELS = {"pgolf.purpose": "image"}
-"""On every container of an image's making, so that a person can tell what a killed build left."""
+"""Labels of every container that helps to build an image, so that a person can find what a
+killed build left."""
 
-NOT_A_ROOT = "a tar of a root filesystem is needed, not one of an image (`docker export`, not `docker save`)"
+IMPORT_HINT = "pass a tar of a root filesystem (`docker export`), not one of an image (`docker save`)"
 
-_ASK = """
+INTERPRETER_SCRIPT = """
 import json, platform, sys
 print(json.dumps([list(sys.version_info[:2]), platform.machine(), platform.libc_ver()]))
 """
 
 
-def ask(client: Any, image: str, command: list[str], **options: Any) -> tuple[int, str, str]:
-    """Run a command in a container of `image` without network; exit status, stdout, stderr. Always removed
-    after."""
+def run_command(client: Any, image: str, command: list[str], **options: Any) -> tuple[int, str, str]:
+    """Run a command in a new container of `image` without network, and remove the container.
+
+    Returns exit status, stdout and stderr."""
     container = client.containers.create(
         image, command, entrypoint=[], network_mode="none", labels=LABELS, **options
     )
     try:
         container.start()
         status = int(container.wait()["StatusCode"])
-        said = [
-            container.logs(stdout=one, stderr=not one).decode("utf-8", "replace") for one in (True, False)
-        ]
-        return status, said[0], said[1]
+        stdout = container.logs(stdout=True, stderr=False).decode("utf-8", "replace")
+        stderr = container.logs(stdout=False, stderr=True).decode("utf-8", "replace")
+        return status, stdout, stderr
     finally:
         container.remove(force=True)
 
 
 def interpreter_of(client: Any, image: str) -> Interpreter | None:
-    """What `python3` is in an image; None where there is none."""
-    script = f"command -v python3 >/dev/null || exit 0; python3 -I - <<'PY'\n{_ASK}\nPY\n"
+    """The image's `python3`, or None if it has none. Raises UsageError if it is broken or not on glibc."""
+    script = f"command -v python3 >/dev/null || exit 0; python3 -I - <<'PY'\n{INTERPRETER_SCRIPT}\nPY\n"
     try:
-        status, said, complaint = ask(client, image, ["sh", "-c", script])
+        status, stdout, stderr = run_command(client, image, ["sh", "-c", script])
     except APIError as error:
         if "no such file" in str(error.explanation) or "not found" in str(error.explanation):
             return None  # not even a shell
         raise
     if status:
         raise UsageError(
-            f"the base's python3 does not run: {complaint.strip()[-300:]}", hint=f"use {WITH_PYTHON}"
+            f"the base's python3 does not run: {stderr.strip()[-300:]}", hint=f"use {WITH_PYTHON}"
         )
-    if not said.strip():
+    if not stdout.strip():
         return None
-    version, machine, (library, glibc) = json.loads(said)
+    version, machine, (library, glibc) = json.loads(stdout)
     if library != "glibc":
-        raise UsageError("the base is no glibc system, wheels would not run there", hint=f"use {WITH_PYTHON}")
+        raise UsageError(
+            "the base does not use glibc: the wheels would not run there", hint=f"use {WITH_PYTHON}"
+        )
     major, minor = glibc.split(".")[:2]
     return Interpreter((version[0], version[1]), machine, (int(major), int(minor)))
 
@@ -94,22 +96,22 @@ def import_base(client: Any, source: Path, log: Callable[[str], None]) -> str:
             answer = client.api.import_image(src=str(tar), changes=[label])
         except APIError as error:
             raise UsageError(
-                f"{source}: the engine cannot import it ({error.explanation})", hint=NOT_A_ROOT
+                f"{source}: the engine cannot import it ({error.explanation})", hint=IMPORT_HINT
             ) from error
-    image = _status(answer, source)
+    image = _imported_id(answer, source)
     try:
-        return image if interpreter_of(client, image) else _with_python(client, image, source, log)
+        return image if interpreter_of(client, image) else _install_python(client, image, source, log)
     except BaseException:
         client.images.remove(image, force=True)
         raise
 
 
 def pack(folder: Path, file: IO[bytes]) -> None:
-    """Write a root filesystem as a tar: owners kept, the content of EMPTIED left out."""
+    """Write a root filesystem as a tar: file owners kept, the content of EMPTIED_FOLDERS left out."""
 
     def keep(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         inside = member.name.removeprefix("./")
-        return None if any(inside.startswith(f"{name}/") for name in EMPTIED) else member
+        return None if any(inside.startswith(f"{name}/") for name in EMPTIED_FOLDERS) else member
 
     try:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -122,19 +124,19 @@ def pack(folder: Path, file: IO[bytes]) -> None:
         ) from error
 
 
-def _status(answer: str, source: Path) -> str:
-    """The image id in the engine's answer to an import, a JSON object on each line."""
+def _imported_id(answer: str, source: Path) -> str:
+    """The image id from the engine's answer to an import, which is one JSON object a line."""
     for line in answer.splitlines():
-        said = json.loads(line)
-        if "error" in said:
-            raise UsageError(f"{source}: the engine cannot import it ({said['error']})", hint=NOT_A_ROOT)
-        if str(said.get("status", "")).startswith("sha256:"):
-            return str(said["status"])
-    raise MachineFault(f"the engine did not say what it made of {source}: {answer[:200]!r}")
+        event = json.loads(line)
+        if "error" in event:
+            raise UsageError(f"{source}: the engine cannot import it ({event['error']})", hint=IMPORT_HINT)
+        if str(event.get("status", "")).startswith("sha256:"):
+            return str(event["status"])
+    raise MachineFault(f"the engine imported {source} but named no image: {answer[:200]!r}")
 
 
-def _with_python(client: Any, image: str, source: Path, log: Callable[[str], None]) -> str:
-    """Add Debian's python3 in a container with network, for a base that lacks it."""
+def _install_python(client: Any, image: str, source: Path, log: Callable[[str], None]) -> str:
+    """Install Debian's python3 in a container with network; returns the id of the resulting image."""
     log("the base has no python3: apt-get install python3 in a container")
     script = (
         "apt-get update && apt-get install -y --no-install-recommends python3 && apt-get clean "

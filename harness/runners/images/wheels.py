@@ -1,9 +1,8 @@
-"""The wheels of an image: from a folder that somebody filled, or downloaded into the cache; by hash either
-way.
+"""Collect the wheels of an image, from a folder or from the package index, and check their hashes.
 
-A wheel counts only when its hash stands in the lock, so neither the folder nor the index is trusted.
-Downloads go one wheel at a time into `partial/` and are moved when their hash is right: an interrupted
-download goes on where it was. Not covered: source distributions (never built, never used)."""
+A wheel is used only if its hash is in the lock, so neither the folder nor the index is trusted. Each wheel is
+downloaded into `partial/` and moved into the cache once its hash is right, so an interrupted download
+continues with the first missing wheel. Source distributions are never used."""
 
 from __future__ import annotations
 
@@ -28,12 +27,13 @@ from harness.base.files import sha256_of
 from harness.runners.images.pins import Requirement, Wheel
 
 OLDEST_GLIBC_MINOR = 17
-"""manylinux2014: nothing that we lock is built for an older one."""
+"""glibc 2.17 (manylinux2014): no wheel in our locks is built for an older one."""
 
 
 class Interpreter(NamedTuple):
-    """The Python inside an image: version as (major, minor), machine (`x86_64`, `aarch64`), glibc as (2,
-    minor)."""
+    """The Python inside an image.
+
+    version: (major, minor). machine: `x86_64` or `aarch64`. glibc: (2, minor)."""
 
     version: tuple[int, int]
     machine: str
@@ -41,7 +41,7 @@ class Interpreter(NamedTuple):
 
     @property
     def platforms(self) -> list[str]:
-        """Wheel platforms that run here, newest first."""
+        """Wheel platform tags that this interpreter can use, newest first."""
         minors = range(self.glibc[1], OLDEST_GLIBC_MINOR - 1, -1)
         return [
             *(f"manylinux_2_{minor}_{self.machine}" for minor in minors),
@@ -58,7 +58,7 @@ class Interpreter(NamedTuple):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a requirement's marker is evaluated against."""
+        """The values that a requirement's marker is evaluated with."""
         python = f"{self.version[0]}.{self.version[1]}"
         return {
             "python_version": python,
@@ -73,8 +73,7 @@ class Interpreter(NamedTuple):
 
 
 def candidates(folder: Path, requirement: Requirement, interpreter: Interpreter) -> list[Path]:
-    """Wheels in `folder` that claim to be this requirement and fit this Python; their hashes are not looked
-    at."""
+    """Wheels in `folder` whose names match this requirement and this Python; their hashes are not checked."""
     fitting = []
     for path in sorted(folder.glob("*.whl")):
         try:
@@ -90,9 +89,10 @@ def candidates(folder: Path, requirement: Requirement, interpreter: Interpreter)
     return fitting
 
 
-def _good(folder: Path, requirement: Requirement, interpreter: Interpreter) -> Path | None:
-    """The wheel with a hash of the lock, or None where no wheel is there. Raises UsageError for a wrong
-    hash."""
+def _verified(folder: Path, requirement: Requirement, interpreter: Interpreter) -> Path | None:
+    """The wheel whose hash is in the lock, or None if no wheel matches by name.
+
+    Raises UsageError if wheels match by name but none by hash."""
     found = {path: sha256_of(path) for path in candidates(folder, requirement, interpreter)}
     for path, digest in found.items():
         if digest in requirement.sha256s:
@@ -103,21 +103,21 @@ def _good(folder: Path, requirement: Requirement, interpreter: Interpreter) -> P
         )
         raise UsageError(
             f"{path}: its sha256 is not in the lock\n  found    {digest}\n  expected {expected}",
-            hint="delete the file and get it again from a source you trust; if the lock should admit it, "
+            hint="delete the file and get it again from a source you trust; if the lock should contain it, "
             "make the lock again with images/relock.py",
         )
     return None
 
 
 def from_folder(folder: Path, needed: list[Requirement], interpreter: Interpreter) -> list[Path]:
-    """The wheels of every requirement from a folder; raises UsageError that names all that are missing."""
+    """The wheels of all requirements from a folder. Raises UsageError that names all missing ones."""
     if not folder.is_dir():
         raise UsageError(
             f"{folder}: no such folder of wheels", hint="leave out --wheels to have them downloaded"
         )
     chosen, missing = [], []
     for requirement in needed:
-        path = _good(folder, requirement, interpreter)
+        path = _verified(folder, requirement, interpreter)
         if path is None:
             missing.append(f"{requirement.name}=={requirement.version}")
         else:
@@ -140,21 +140,21 @@ def downloaded(
     extra: list[Wheel],
     log: Callable[[str], None],
 ) -> list[Path]:
-    """The wheels of every requirement from the cache under PGOLF_HOME, downloading what is missing."""
+    """The wheels of all requirements from the cache under PGOLF_HOME; downloads those that are missing."""
     python = ".".join(map(str, interpreter.version))
     folder = paths.home() / "wheels" / f"{name}-{lock[:12]}-cp{python}-{interpreter.machine}"
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     links = {wheel.name: wheel for wheel in extra}
     chosen = []
     for number, requirement in enumerate(needed, start=1):
-        path = _good(folder, requirement, interpreter)
+        path = _verified(folder, requirement, interpreter)
         if path is None:
             log(f"wheel {number}/{len(needed)}: {requirement.name} {requirement.version}")
             if requirement.name in links:
                 fetch(links[requirement.name].url, folder / "partial" / links[requirement.name].file)
             else:
                 _pip_download(requirement, interpreter, folder / "partial")
-            path = _good(folder / "partial", requirement, interpreter)
+            path = _verified(folder / "partial", requirement, interpreter)
             if path is None:
                 raise MachineFault(
                     f"the download of {requirement.name}=={requirement.version} left no wheel that fits",
@@ -166,7 +166,7 @@ def downloaded(
 
 
 def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Path) -> None:
-    """One wheel by pip, which checks the hash too; raises MachineFault with pip's own last words."""
+    """Download one wheel with pip, which checks the hash too. Raises MachineFault if pip fails."""
     listing = folder / "requirement.txt"
     listing.write_text(requirement.text(), encoding="utf-8")
     command = [
@@ -198,14 +198,16 @@ def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Pa
         env={**os.environ, "PIP_NO_INPUT": "1"},
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-600:]
+        output = (done.stderr or done.stdout).strip()[-600:]
         hint = "is the package index reachable? what is already here is kept; or give a folder with --wheels"
         if requirement.name == "torch":
             hint += (
                 "; the CPU builds of torch are in the PyTorch project's own CPU index: name it in "
                 "PIP_EXTRA_INDEX_URL"
             )
-        raise MachineFault(f"pip could not get {requirement.name}=={requirement.version}: {said}", hint=hint)
+        raise MachineFault(
+            f"pip could not get {requirement.name}=={requirement.version}: {output}", hint=hint
+        )
 
 
 def fetch(url: str, path: Path) -> None:
@@ -216,15 +218,16 @@ def fetch(url: str, path: Path) -> None:
             while block := answer.read(1 << 20):
                 file.write(block)
     except (urllib.error.URLError, OSError) as error:
-        raise MachineFault(f"{url}: {error}", hint="this needs a machine with the internet") from error
+        raise MachineFault(f"{url}: {error}", hint="this needs a machine with internet access") from error
     partial.replace(path)
 
 
 def fill_in(pins_file: Path, wheel: Wheel) -> str:
-    """Download a wheel whose hash nobody has written down and put its sha256 into pins.yaml; returns it.
+    """Download a wheel whose pin has no hash yet, write its sha256 into pins.yaml and return it.
 
-    That makes later builds repeatable, not the wheel trustworthy: its status stays as it is. Raises
-    MachineFault where the file cannot be had, UsageError where pins.yaml has no line to fill."""
+    Later builds are then repeatable, but the wheel is no more trustworthy than before, so its status
+    stays. Raises MachineFault if the download fails, UsageError if pins.yaml has no `sha256: null`
+    for this wheel."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / wheel.file
         fetch(wheel.url, path)

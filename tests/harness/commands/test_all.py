@@ -18,7 +18,7 @@ from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.progress import ProgressDisplay
 from harness.commands import all, run
 from harness.data.dataset import Dataset
-from harness.runners import docker as docker_runner
+from harness.runners import docker_engine
 from tests.harness.run.test_resume import World
 
 FAILING = """
@@ -92,7 +92,7 @@ def test_a_row_holds_what_the_verdict_holds(matrix: Matrix) -> None:
 def test_without_an_engine_docker_is_skipped_with_the_reason_unless_it_was_asked_for(
     matrix: Matrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_runner, "connect", lambda: None)
+    monkeypatch.setattr(docker_engine, "connect", lambda: None)
     table = matrix.run_all("uniform", runner=None)
     assert [(row["runner"], row["outcome"]) for row in table["rows"]] == [
         ("docker", "skipped"),

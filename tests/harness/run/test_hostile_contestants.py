@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.base.errors import Violation
-from harness.runners.base import Runner, StageSpec, environment
+from harness.runners.base import Runner, StageSpec, contestant_environment
 from tests.harness.conftest import QUICK, Bench
 
 SHORT = dataclasses.replace(QUICK, train_seconds=1.0, pack_seconds=1.0, score_seconds=1.0)
@@ -260,8 +260,9 @@ def test_a_stage_sees_the_gpus_of_its_profile_and_pack_and_describe_none(
     stage: str, seen: str, tmp_path: Path
 ) -> None:
     spec = StageSpec("a", stage, {}, dataclasses.replace(QUICK, gpus=2), tmp_path / "log", 1)
-    assert environment(spec, "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == seen
-    assert environment(dataclasses.replace(spec, limits=QUICK), "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == ""
+    assert contestant_environment(spec, "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == seen
+    without_gpus = dataclasses.replace(spec, limits=QUICK)
+    assert contestant_environment(without_gpus, "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_nothing_is_left_in_the_temporary_folder(

@@ -1,4 +1,4 @@
-"""What a contestant leaves in /out: only plain files with plain names, within bounds, all or nothing."""
+"""Collecting /out: only regular files with plain names, within the limits, all or nothing."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
-def take(out: Path) -> Path:
-    """/out collected from a folder; returns where it landed."""
+def collected(out: Path) -> Path:
+    """Collects `out` and returns the destination."""
     destination = out.parent / "taken" / "here"
     collect(walk_folder(out), destination, MAX_BYTES, MAX_FILES)
     return destination
 
 
-def refused(out: Path, match: str, limit: bool = False) -> None:
-    """Collecting `out` is a violation, and leaves nothing behind."""
+def assert_refused(out: Path, match: str, limit: bool = False) -> None:
+    """Asserts that collecting `out` raises a Violation and leaves nothing behind."""
     with pytest.raises(Violation, match=match) as caught:
-        take(out)
+        collected(out)
     assert (caught.value.rule, caught.value.limit) == ("output", limit)
     assert caught.value.message.isprintable()
     assert list((out.parent / "taken").iterdir()) == []
@@ -54,20 +54,20 @@ def test_files_and_folders_arrive_byte_for_byte(out: Path) -> None:
     (out / "checkpoint" / "weights.0").write_bytes(bytes(range(256)))
     (out / "checkpoint" / "deep" / "x").write_bytes(b"")
     (out / "config.resolved.yaml").write_bytes(b"a: 1\n")
-    assert tree(take(out)) == tree(out)
+    assert tree(collected(out)) == tree(out)
 
 
 def test_an_empty_out_arrives_as_an_empty_folder(out: Path) -> None:
-    assert tree(take(out)) == {}
+    assert tree(collected(out)) == {}
 
 
 def test_at_the_cap_is_within_it_and_one_byte_more_is_not(out: Path) -> None:
     (out / "a").write_bytes(b"x" * 600)
     (out / "b").write_bytes(b"x" * 400)
-    take(out)
+    collected(out)
     (out / "b").write_bytes(b"x" * 401)
     with pytest.raises(Violation, match="more than 1000 bytes") as caught:
-        take(out)
+        collected(out)
     assert caught.value.limit
 
 
@@ -75,10 +75,10 @@ def test_one_file_too_many_is_refused_and_folders_count(out: Path) -> None:
     for index in range(MAX_FILES - 1):
         (out / f"f{index}").touch()
     (out / "folder").mkdir()
-    assert len(tree(take(out))) == MAX_FILES
+    assert len(tree(collected(out))) == MAX_FILES
     (out / "folder" / "one_more").touch()
     with pytest.raises(Violation, match="more than 8 files and folders") as caught:
-        take(out)
+        collected(out)
     assert caught.value.limit
 
 
@@ -101,7 +101,7 @@ def fifo(out: Path) -> None:
 def unix_socket(out: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         folder = os.open(out, os.O_RDONLY)
-        sock.bind(f"/proc/self/fd/{folder}/sock")  # the path proper may be longer than a socket's may be
+        sock.bind(f"/proc/self/fd/{folder}/sock")  # the real path may be longer than a socket path may be
         os.close(folder)
 
 
@@ -128,7 +128,7 @@ def test_links_and_special_files_are_refused_by_kind_and_never_opened(
 ) -> None:
     (out / "artifact.bin").write_bytes(b"fine")
     make(out)
-    refused(out, f"/out holds a {kind}: ")
+    assert_refused(out, f"/out holds a {kind}: ")
 
 
 @pytest.mark.parametrize(
@@ -147,30 +147,30 @@ def test_links_and_special_files_are_refused_by_kind_and_never_opened(
         os.fsdecode(b"\xff\xfe"),
     ],
 )
-def test_unlawful_names_are_refused_and_quoted_without_control_characters(out: Path, name: str) -> None:
+def test_invalid_names_are_refused_and_quoted_without_control_characters(out: Path, name: str) -> None:
     (out / name).touch()
-    refused(out, "an unlawful name: ")
+    assert_refused(out, "an invalid name: ")
 
 
 def test_folders_nested_too_deep_are_refused(out: Path) -> None:
     (out / "/".join("abcdefgh"[:MAX_DEPTH])).mkdir(parents=True)
-    take(out)
+    collected(out)
     (out / "/".join("abcdefgh"[: MAX_DEPTH + 1])).mkdir()
-    with pytest.raises(Violation, match="unlawful name"):
-        take(out)
+    with pytest.raises(Violation, match="invalid name"):
+        collected(out)
 
 
-def test_what_was_there_before_is_replaced_whole_and_only_by_a_whole_success(out: Path) -> None:
+def test_an_earlier_destination_is_replaced_as_a_whole_and_only_by_a_complete_collection(out: Path) -> None:
     (out / "old").write_bytes(b"old")
-    destination = take(out)
+    destination = collected(out)
     (out / "old").unlink()
     (out / "new").write_bytes(b"new")
     (out / "link").symlink_to("new")
     with pytest.raises(Violation):
-        take(out)
+        collected(out)
     assert tree(destination) == {"old": b"old"}
     (out / "link").unlink()
-    assert tree(take(out)) == {"new": b"new"}
+    assert tree(collected(out)) == {"new": b"new"}
     assert [path.name for path in destination.parent.iterdir()] == ["here"]
 
 
@@ -179,41 +179,40 @@ def test_leftovers_of_a_killed_collection_do_not_get_in(out: Path) -> None:
     partial.mkdir(parents=True)
     (partial / "stale").touch()
     (out / "fresh").touch()
-    assert tree(take(out)) == {"fresh": b""}
+    assert tree(collected(out)) == {"fresh": b""}
 
 
 def test_a_hard_link_is_a_file_like_any_other_and_shares_nothing_afterwards(out: Path) -> None:
     (out / "a").write_bytes(b"one")
     os.link(out / "a", out / "b")
-    destination = take(out)
+    destination = collected(out)
     (out / "a").write_bytes(b"two")
     assert tree(destination) == {"a": b"one", "b": b"one"}
 
 
-# --- files that change while they are read
-# ---------------------------------------------------------------------------
+# --- files that change while they are read ---
 
 
-def changing(out: Path, change: Callable[[], None]) -> Iterator[Entry]:
-    """The entries of `out`, each followed by `change` before it is opened: a survivor at work."""
+def changed_entries(out: Path, change: Callable[[], None]) -> Iterator[Entry]:
+    """The entries of `out`; calls `change` before each is opened, like a process that survived the freeze."""
     for entry in walk_folder(out):
         change()
         yield entry
 
 
-def swapped(out: Path, change: Callable[[], None]) -> Path:
+def collected_while(out: Path, change: Callable[[], None]) -> Path:
     destination = out.parent / "taken" / "here"
-    collect(changing(out, change), destination, MAX_BYTES, MAX_FILES)
+    collect(changed_entries(out, change), destination, MAX_BYTES, MAX_FILES)
     return destination
 
 
-def test_a_file_that_shrinks_is_refused_and_one_that_grows_is_cut_at_what_was_announced(out: Path) -> None:
+def test_a_file_that_shrinks_is_refused_and_one_that_grows_is_cut_at_its_listed_size(out: Path) -> None:
     file = out / "file"
     file.write_bytes(b"x" * 500)
     with pytest.raises(Violation, match="shrank"):
-        swapped(out, lambda: os.truncate(file, 499))
+        collected_while(out, lambda: os.truncate(file, 499))
     file.write_bytes(b"x" * 500)
-    taken = swapped(out, lambda: os.truncate(file, 1 << 20))
+    taken = collected_while(out, lambda: os.truncate(file, 1 << 20))
     assert tree(taken) == {"file": b"x" * 500}
 
 
@@ -232,12 +231,11 @@ def test_a_file_that_became_something_else_is_neither_followed_nor_waited_for(
             other.rename(out / "file")
 
     with pytest.raises(Violation, match="a file that cannot be read: file"):
-        swapped(out, change)
+        collected_while(out, change)
     assert not (out.parent / "taken" / "here").exists()
 
 
-# --- tar streams, as an engine sends them
-# ----------------------------------------------------------------------------
+# --- tar streams, as the engine sends them ---
 
 
 def member(
@@ -249,7 +247,7 @@ def member(
 
 
 def untar(tmp_path: Path, members: Members) -> Path:
-    """/out collected from a tar stream that cannot seek."""
+    """Collects /out from a tar stream that cannot seek, and returns the destination."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for info, content in members:
@@ -285,12 +283,12 @@ def test_a_tar_stream_arrives_like_a_folder(tmp_path: Path) -> None:
         (member("out/d", kind=tarfile.CHRTYPE), "link or special file"),
         (member("out/d", kind=tarfile.BLKTYPE), "link or special file"),
         (member("out/s", b"x" * 512, kind=tarfile.GNUTYPE_SPARSE), "link or special file"),
-        (member("out/../../escape", b"x"), "unlawful name"),
-        (member("../escape", b"x"), "unlawful name"),
-        (member("/etc/cron.d/x", b"x"), "unlawful name"),
-        (member("out//x", b"x"), "unlawful name"),
-        (member("out/./x", b"x"), "unlawful name"),
-        (member("out/a/b/c/d/e", b"x"), "unlawful name"),
+        (member("out/../../escape", b"x"), "invalid name"),
+        (member("../escape", b"x"), "invalid name"),
+        (member("/etc/cron.d/x", b"x"), "invalid name"),
+        (member("out//x", b"x"), "invalid name"),
+        (member("out/./x", b"x"), "invalid name"),
+        (member("out/a/b/c/d/e", b"x"), "invalid name"),
         (member("out/big", b"x" * (MAX_BYTES + 1)), "more than 1000 bytes"),
     ],
 )

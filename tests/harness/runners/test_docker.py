@@ -1,5 +1,5 @@
-"""The engine's side of the docker runner: nothing is left after kill -9, a living run is left alone, an
-engine may die."""
+"""The docker runner and its engine: what kill -9 leaves is removed, a living run is left alone, and the death
+of the engine is handled."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ import pytest
 from harness.base.errors import MachineFault, Violation
 from harness.run import stages
 from harness.runners import docker as docker_runner
-from harness.runners.docker import LABEL, DockerRunner, DockerStage, reap
+from harness.runners.docker import DockerRunner, DockerStage
+from harness.runners.docker_engine import LABEL, reap
 from harness.runners.owner_lock import OwnerLock, is_dead
 from tests.harness.conftest import QUICK, Bench
 
 ROOT = Path(__file__).resolve().parents[3]
 
-HANG = """
+HANGING_RUN = """
 import sys, time
 from pathlib import Path
 import docker
@@ -36,8 +37,15 @@ from tests.harness.conftest import QUICK, pyz
 code = Path(sys.argv[2]); code.write_bytes(pyz("import time\\ntime.sleep(600)\\n"))
 runner = DockerRunner(docker.from_env(), sys.argv[1])
 runner.start(StageSpec("hang", "train", {"code.pyz": code}, QUICK, code.with_name("log"), 1 << 20))
-print(runner.owner.path, flush=True)
+print(runner.owner_lock.path, flush=True)
 time.sleep(600)
+"""
+
+DYING_OWNER = """
+import os
+from harness.runners.owner_lock import OwnerLock
+print(OwnerLock().path, flush=True)
+os.kill(os.getpid(), 9)
 """
 
 
@@ -53,7 +61,7 @@ def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
     environment = {**os.environ, "PGOLF_HOME": str(tmp_path)}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", HANG, cpu_image, str(tmp_path / f"code{i}.pyz")],
+            [sys.executable, "-c", HANGING_RUN, cpu_image, str(tmp_path / f"code{i}.pyz")],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -83,13 +91,14 @@ def test_an_owner_is_dead_only_when_its_process_is(tmp_path: Path, monkeypatch: 
     assert not is_dead(owner.path)
     assert not is_dead(tmp_path / "another machine's.lock")
     owner.release()
-    code = "from harness.runners.owner_lock import Owner; import os; print(Owner().path, flush=True); os.kill(os.getpid(), 9)"
-    died = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    died = subprocess.run(
+        [sys.executable, "-c", DYING_OWNER], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert is_dead(Path(died.stdout.strip()))
 
 
 class Proxy:
-    """A socket in front of the engine's, which can be cut: to the harness the engine is gone."""
+    """Forwards a socket to the engine's. After `cut` the harness sees a dead engine."""
 
     def __init__(self, path: Path, target: str) -> None:
         self.target, self.peers = target, list[socket.socket]()
@@ -129,7 +138,7 @@ class Proxy:
             peer.close()
 
 
-def test_an_engine_that_dies_in_the_middle_is_the_machines_fault_and_is_tidied_later(
+def test_an_engine_that_dies_in_the_middle_is_the_machines_fault_and_its_leftovers_are_removed_later(
     engine: docker.DockerClient, cpu_image: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
@@ -139,14 +148,14 @@ def test_an_engine_that_dies_in_the_middle_is_the_machines_fault_and_is_tidied_l
     )
     job = bench.job(runner, "import time\ndef before_trained(wire, setup):\n    time.sleep(600)\n")
     threading.Timer(2.5, proxy.cut).start()
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(MachineFault, match="engine"):
         bench.train(job)
-    assert time.monotonic() - begun < 30
-    owner = str(runner.owner.path)
+    assert time.monotonic() - start < 30
+    owner = str(runner.owner_lock.path)
     assert owned(engine, owner) != (0, 0)
     runner.close()
-    assert is_dead(Path(owner)), "nobody could tell whose they are"
+    assert is_dead(Path(owner)), "the lock file must stay: it shows that the owner is dead"
     reap(engine)
     assert owned(engine, owner) == (0, 0)
 
@@ -155,16 +164,16 @@ def test_a_refused_archive_is_closed_and_leaves_nothing(
     engine: docker.DockerClient, cpu_image: str, bench: Bench
 ) -> None:
     runner = DockerRunner(engine, cpu_image)
-    owner = str(runner.owner.path)
+    owner = str(runner.owner_lock.path)
     large = "\ndef before_trained(wire, setup):\n    open(setup['out'] + '/a', 'wb').truncate(1 << 45)\n"
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         with pytest.raises(Violation, match="more than 8388608 bytes"):
             bench.train(bench.job(runner, large))
         assert owned(engine, owner) == (0, 0)
     finally:
         runner.close()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - start < 30
     assert not Path(owner).exists()
 
 
@@ -175,7 +184,7 @@ def test_what_a_stage_could_not_remove_is_removed_when_the_runner_closes(
     monkeypatch.setattr(DockerStage, "_remove", lambda stage: stage.staging.remove())
     monkeypatch.setattr("harness.runners.docker.STOP_SECONDS", 0.1)
     bench.train(bench.job(runner))
-    owner = str(runner.owner.path)
+    owner = str(runner.owner_lock.path)
     assert owned(engine, owner) == (2, 1)
     runner.close()
     assert owned(engine, owner) == (0, 0)
@@ -186,12 +195,12 @@ def test_describe_needs_no_data_and_no_clock(
 ) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
-        told: Any = stages.describe(
+        described: Any = stages.describe(
             bench.job(runner), bench.folder.log("describe"), lambda fraction, text: None
         )
     finally:
         runner.close()
-    assert (told.parameters, told.estimated_bytes) == (0, 2048)
+    assert (described.parameters, described.estimated_bytes) == (0, 2048)
 
 
 def test_code_compiled_into_the_scratch_can_be_loaded(
@@ -218,26 +227,34 @@ def test_a_contestant_that_ends_while_it_is_frozen_is_no_fault_of_the_machine(
     )
     runner = DockerRunner(engine, cpu_image)
     try:
-        for pause in (0.0, 0.002, 0.005, 0.01, 0.02):  # a pause that meets the end of the container half-way
+        for pause in (
+            0.0,
+            0.002,
+            0.005,
+            0.01,
+            0.02,
+        ):  # some of these pauses end just as the container is frozen
             bench.pack(bench.job(runner, f"import time\nPAUSE = {pause}\n{leaving}"))
             assert bench.folder.artifact.read_bytes() == b"w" * 2048
     finally:
         runner.close()
 
 
-def test_between_scorer_and_witness_every_file_of_the_image_is_let_go(
+def test_between_scorer_and_witness_every_file_of_the_image_is_dropped_from_the_page_cache(
     engine: docker.DockerClient, cpu_image: str
 ) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
-        said = runner.clear_channels(QUICK)
-        assert re.fullmatch(r"[\d,]{5,} files of the image let go from the page cache", said), said
-        assert engine.containers.list(all=True, filters={"label": f"pgolf.owner={runner.owner.path}"}) == []
+        done = runner.clear_channels(QUICK)
+        assert re.fullmatch(r"[\d,]{5,} files of the image dropped from the page cache", done), done
+        assert (
+            engine.containers.list(all=True, filters={"label": f"pgolf.owner={runner.owner_lock.path}"}) == []
+        )
     finally:
         runner.close()
 
 
-def test_a_clearing_that_fails_is_a_fault_of_the_machine(
+def test_a_failure_to_clear_the_caches_is_the_machines_fault(
     engine: docker.DockerClient, cpu_image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_runner, "SCRIPT", "raise SystemExit(3)")

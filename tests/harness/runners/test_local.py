@@ -1,5 +1,5 @@
-"""The local runner against a contestant that runs away from it: by forking, by depth, by filling what is not
-looked at."""
+"""The local runner against a contestant that tries to escape its limits: by forking, by deep folders, by
+filling its scratch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from harness.base.errors import MachineFault, UsageError, Violation
-from harness.runners import base, local
-from harness.runners.base import LogPump, remove_tree
+from harness.runners import local, staging
 from harness.runners.local import LocalRunner
+from harness.runners.log_pump import LogPump
+from harness.runners.staging import remove_tree
 from tests.harness.conftest import QUICK, Bench
 
-CHAIN = """
+FORK_CHAIN = """
 import time
 def before_trained(wire, setup):
     if os.fork() == 0:
@@ -36,7 +37,7 @@ def before_trained(wire, setup):
     while not os.path.exists(MARK) or open(MARK).read() in ("", "1"):
         time.sleep(0.01)
 """
-DEEP = """
+DEEP_FOLDERS = """
 import time
 def before_trained(wire, setup):
     os.chdir(FOLDER)
@@ -49,7 +50,7 @@ def before_trained(wire, setup):
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where stages keep their private folders; short, for the socket."""
+    """Where stages keep their private folders. The path is short, because a socket path may not be long."""
     folder = tmp_path / "t"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -57,12 +58,14 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("new_session", [False, True])
-def test_a_process_that_forks_and_exits_for_ever_does_not_outlive_its_stage(
+def test_a_process_that_forks_and_exits_over_and_over_does_not_outlive_its_stage(
     bench: Bench, tmp_path: Path, new_session: bool
 ) -> None:
     mark = tmp_path / "mark"
     bench.train(
-        bench.job(LocalRunner(), CHAIN.replace("MARK", repr(str(mark))).replace("SETSID", str(new_session)))
+        bench.job(
+            LocalRunner(), FORK_CHAIN.replace("MARK", repr(str(mark))).replace("SETSID", str(new_session))
+        )
     )
     count = mark.read_text()
     time.sleep(0.3)
@@ -72,7 +75,7 @@ def test_a_process_that_forks_and_exits_for_ever_does_not_outlive_its_stage(
 def test_folders_deeper_than_the_judge_can_recurse_are_a_violation_not_a_crash(
     bench: Bench, temporary: Path
 ) -> None:
-    deep = DEEP.replace("FOLDER", "setup['out']").replace("PAUSE", "5")
+    deep = DEEP_FOLDERS.replace("FOLDER", "setup['out']").replace("PAUSE", "5")
     with pytest.raises(Violation, match="levels of folders") as caught:
         bench.train(bench.job(LocalRunner(), deep))
     assert caught.value.rule == "output"
@@ -80,13 +83,13 @@ def test_folders_deeper_than_the_judge_can_recurse_are_a_violation_not_a_crash(
 
 
 def test_a_scratch_of_any_depth_is_removed(bench: Bench, temporary: Path) -> None:
-    job = bench.job(LocalRunner(), DEEP.replace("FOLDER", "os.environ['HOME']").replace("PAUSE", "0"))
-    with contextlib.suppress(Violation):  # on a slow machine the depth is noticed first
+    job = bench.job(LocalRunner(), DEEP_FOLDERS.replace("FOLDER", "os.environ['HOME']").replace("PAUSE", "0"))
+    with contextlib.suppress(Violation):  # a slow machine may notice the depth first
         bench.train(job)
     assert not list(temporary.iterdir())
 
 
-def test_removing_a_tree_opens_what_was_shut_and_follows_no_link(tmp_path: Path) -> None:
+def test_removing_a_tree_unlocks_its_folders_and_follows_no_link(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     (tmp_path / "tree" / "shut" / "inner").mkdir(parents=True)
     kept.mkdir(mode=0o755)
@@ -114,7 +117,7 @@ def test_a_stage_that_cannot_begin_leaves_nothing(
     bench: Bench, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = bench.job(LocalRunner())
-    monkeypatch.setattr(base, "_copy_readable", _full_disk)
+    monkeypatch.setattr(staging, "_copy_readable", _full_disk)
     with pytest.raises(OSError, match="No space"):
         bench.train(job)
     assert not list(temporary.iterdir())

@@ -1,9 +1,8 @@
-"""What a scorer leaves behind for its witness: nothing is found in a container; the local runner hides
-nothing, and says so.
+"""What a witness finds of what its scorer left: nothing in a container; the local runner hides nothing,
+and says so.
 
-python -m tests.harness.runners.test_memory_channels       bit error rates of the page cache, with nothing and with
-                                                           something between
-"""
+`python -m tests.harness.runners.test_memory_channels` prints the bit error rate of the page cache as a
+channel, with and without clearing between scorer and witness."""
 
 from __future__ import annotations
 
@@ -35,17 +34,17 @@ SOURCE = Path(memory.__file__).read_text(encoding="utf-8")
 
 @pytest.fixture
 def mark() -> Iterator[str]:
-    """A name of its own, which is removed from this machine's own folders afterwards."""
+    """A unique file name; files of this name are removed from this machine's folders afterwards."""
     made = f"pgolf-memory-{uuid.uuid4().hex}"
     yield made
     for folder in ("/tmp", "/dev/shm", "/var/tmp", "/dev/mqueue", "/run", "/usr", "/", "/run/pgolf", "/in"):
         Path(folder, made).unlink(missing_ok=True)
 
 
-def passed(
+def witness_finds(
     bench: Bench, runner: Runner, mark: str, between: Callable[[], object] = lambda: None
 ) -> dict[str, Any]:
-    """What the witness found after its scorer had ended."""
+    """What the witness found after its scorer had ended. `between` runs between the two."""
     tokens_T = bench.dataset.validation_tokens()
     token_file = bench.dataset.validation[0].path
     override = SOURCE.replace("pgolf-memory-mark", mark).replace("/nowhere/val_000000.bin", str(token_file))
@@ -57,7 +56,7 @@ def passed(
     assert session.query_witness(np.array([5, 600]), probe).ended is None
     found: dict[str, Any] = json.loads(bench.folder.log("witness-00").read_text().splitlines()[0])
     sent = [int(token) & 1 for token in tokens_T[: memory.BITS]]
-    found["bit_errors"] = float(np.mean(np.array(found.pop("bits")) != sent))
+    found["bit_error_rate"] = float(np.mean(np.array(found.pop("bits")) != sent))
     return found
 
 
@@ -66,7 +65,7 @@ def test_in_a_container_the_witness_finds_nothing_of_what_its_scorer_left(
 ) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
-        assert passed(bench, runner, mark)["found"] == []
+        assert witness_finds(bench, runner, mark)["found"] == []
     finally:
         runner.close()
 
@@ -76,7 +75,7 @@ def test_the_local_runner_hides_neither_tmp_nor_the_token_file_and_says_that_it_
 ) -> None:
     runner = LocalRunner()
     try:
-        found = passed(bench, runner, mark)["found"]
+        found = witness_finds(bench, runner, mark)["found"]
     finally:
         runner.close()
     assert {"/tmp", "System V shared memory", "token file"} <= set(found)
@@ -89,15 +88,14 @@ def test_the_page_cache_of_the_image_carries_nothing_once_the_runner_has_cleared
 ) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
-        errors = passed(bench, runner, mark, lambda: runner.clear_channels(QUICK))["bit_errors"]
+        errors = witness_finds(bench, runner, mark, lambda: runner.clear_channels(QUICK))["bit_error_rate"]
     finally:
         runner.close()
-    assert errors > 0.4, "of 1,024 bits half are wrong by chance (standard deviation 0.016)"
+    assert errors > 0.4, "a guess gets half of the 1,024 bits wrong (standard deviation 0.016)"
 
 
 def main() -> None:
-    """Prints the bit error rate with nothing between scorer and witness, every image file read in full, and
-    caches dropped."""
+    """Prints the bit error rate for four actions between scorer and witness."""
     import tempfile
 
     from harness.runners.images import build
@@ -113,8 +111,8 @@ def main() -> None:
     def drop() -> None:
         Path("/proc/sys/vm/drop_caches").write_text("1\n")
 
-    clearing = DockerRunner(client, found)
-    with contextlib.closing(clearing), tempfile.TemporaryDirectory() as folder:
+    clearing_runner = DockerRunner(client, found)
+    with contextlib.closing(clearing_runner), tempfile.TemporaryDirectory() as folder:
 
         class Factory:
             def mktemp(self, name: str) -> Path:
@@ -123,17 +121,17 @@ def main() -> None:
                 return made
 
         dataset = tiny.__wrapped__(Factory())  # type: ignore[attr-defined]
-        betweens = {
+        actions = {
             "nothing": lambda: None,
             "every file read in full": read_all,
-            "cleared by the runner: every file let go": lambda: clearing.clear_channels(QUICK),
+            "cleared by the runner: every file dropped": lambda: clearing_runner.clear_channels(QUICK),
             "caches dropped, as root of the machine": drop,
         }
-        for name, between in betweens.items():
+        for name, between in actions.items():
             for turn in range(3):
                 runner = DockerRunner(client, found)
                 try:
-                    seen = passed(
+                    seen = witness_finds(
                         Bench(Path(folder, f"{name}-{turn}"), dataset), runner, uuid.uuid4().hex, between
                     )
                 except Violation as violation:
@@ -142,7 +140,8 @@ def main() -> None:
                 finally:
                     runner.close()
                 print(
-                    f"{name}: {seen['how']}, {seen['bit_errors']:.3f} of {memory.BITS} bits wrong", flush=True
+                    f"{name}: {seen['how']}, {seen['bit_error_rate']:.3f} of {memory.BITS} bits wrong",
+                    flush=True,
                 )
 
 

@@ -1,4 +1,4 @@
-"""Images in a real engine: what the built one can and cannot do, and bases that will not do."""
+"""Images in a real engine: what the built image can and cannot do, and which bases are refused."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from harness.base.paths import ROOT
 from harness.runners.images import build, rootfs
 from harness.runners.images.pins import Requirement
 
-LOOK = """
+PROBE = """
 import importlib.util, json, os, socket, sys
 import torch
-answer = {"uid": os.getuid(), "torch": torch.__version__, "product": float((torch.ones(3, 2) @ torch.ones(2, 3)).sum())}
+answer = {"uid": os.getuid(), "torch": torch.__version__}
+answer["product"] = float((torch.ones(3, 2) @ torch.ones(2, 3)).sum())
 answer["ours"] = [name for name in ("harness", "golf", "pgolf") if importlib.util.find_spec(name)]
 try:
     socket.create_connection(("192.0.2.1", 80), timeout=2)
@@ -33,10 +34,10 @@ print(json.dumps(answer))
 def test_the_image_computes_as_nobody_without_network_and_holds_nothing_of_ours(
     engine: docker.DockerClient, cpu_image: str
 ) -> None:
-    said = engine.containers.run(
-        cpu_image, ["python3", "-c", LOOK], network_mode="none", read_only=True, remove=True
+    output = engine.containers.run(
+        cpu_image, ["python3", "-c", PROBE], network_mode="none", read_only=True, remove=True
     )
-    answer = json.loads(said)
+    answer = json.loads(output)
     assert answer["uid"] != 0
     assert answer["torch"].startswith("2.13.0+cpu")
     assert answer["product"] == 18.0
@@ -48,11 +49,12 @@ def test_the_image_computes_as_nobody_without_network_and_holds_nothing_of_ours(
 def test_the_wheels_and_the_lock_are_not_left_in_the_image(
     engine: docker.DockerClient, cpu_image: str
 ) -> None:
-    script = "find / -xdev \\( -name '*.whl' -o -name 'requirements.lock' -o -name '*.pyz' \\) 2>/dev/null; ls -A /tmp"
-    assert (
-        engine.containers.run(cpu_image, ["sh", "-c", script], network_mode="none", user="root", remove=True)
-        == b""
+    names = "-name '*.whl' -o -name 'requirements.lock' -o -name '*.pyz'"
+    script = f"find / -xdev \\( {names} \\) 2>/dev/null; ls -A /tmp"
+    found = engine.containers.run(
+        cpu_image, ["sh", "-c", script], network_mode="none", user="root", remove=True
     )
+    assert found == b""
 
 
 def test_the_image_verifies_against_its_lock(engine: docker.DockerClient, cpu_image: str) -> None:
@@ -61,7 +63,7 @@ def test_the_image_verifies_against_its_lock(engine: docker.DockerClient, cpu_im
     assert {"torch", "numpy", "sentencepiece", "zstandard", "pyyaml"} <= found.versions.keys()
 
 
-def test_an_image_is_found_by_its_lock_only(
+def test_an_image_is_found_only_by_its_lock(
     engine: docker.DockerClient, cpu_image: str, tmp_path: Path
 ) -> None:
     (tmp_path / "images" / "cpu").mkdir(parents=True)
@@ -78,7 +80,7 @@ def test_an_image_is_found_by_its_lock_only(
     assert build.find(engine, "cpu", tmp_path) is None
 
 
-def test_another_image_under_the_lock_s_name_does_not_verify(
+def test_an_image_that_lacks_a_locked_package_does_not_verify(
     engine: docker.DockerClient, cpu_image: str
 ) -> None:
     without = engine.containers.create(
@@ -106,18 +108,12 @@ def test_a_build_that_fails_leaves_no_image_behind(
 ) -> None:
     broken = tmp_path / "nothing-1.0-py3-none-any.whl"
     broken.write_bytes(b"not a wheel")
-    lock, said = "0" * 64, list[str]()
+    lock, logged = "0" * 64, list[str]()
+    requirement = Requirement("nothing", "1.0", "", frozenset([lock]))
+    inputs = build._BuildInputs("cpu", lock, cpu_image, [broken], [requirement])
     with pytest.raises(UsageError, match="could not be built"):
-        build._run_builder(
-            engine,
-            "cpu",
-            lock,
-            cpu_image,
-            [broken],
-            [Requirement("nothing", "1.0", "", frozenset([lock]))],
-            said.append,
-        )
-    assert any(line.startswith("Step ") for line in said), "the builder's words are handed on"
+        build._run_builder(engine, inputs, logged.append)
+    assert any(line.startswith("Step ") for line in logged), "the builder's output is passed to the log"
     assert not engine.images.list(filters={"label": f"{build.LABEL}={lock}"})
     assert not engine.images.list(filters={"dangling": True, "label": "pgolf.stage=packages"})
 

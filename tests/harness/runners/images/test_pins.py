@@ -1,5 +1,4 @@
-"""An image's lock: one hash over all that decides what the image is, and no guessing where a hash is
-unknown."""
+"""An image's lock: one hash of everything that determines the image, and no build while a hash is unknown."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from harness.runners.images import pins, wheels
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of what the lock's hash is made of."""
+    """A copy of the files that the lock's hash covers."""
     shutil.copytree(ROOT / "images", tmp_path / "images")
     shutil.copy(ROOT / "Dockerfile", tmp_path)
     return tmp_path
@@ -92,15 +91,15 @@ def test_a_mistyped_key_in_pins_is_refused(root: Path) -> None:
         pins.load("cpu", root)
 
 
-def unfilled(root: Path, url: str) -> pins.Wheel:
-    """Point the wheel without a hash at a URL, and return its pin."""
+def pin_without_hash(root: Path, url: str) -> pins.Wheel:
+    """Points the wheel without a hash to a URL, and returns its pin."""
     [wheel] = [wheel for wheel in pins.load("cuda", root).wheels if wheel.sha256 is None]
     edit(root / "images" / "cuda" / "pins.yaml", wheel.url, url)
     return pins.load("cuda", root).wheels[0]
 
 
 def test_an_image_with_a_pin_without_hash_is_not_built(root: Path) -> None:
-    wheel = unfilled(root, "file:///nowhere")
+    wheel = pin_without_hash(root, "file:///nowhere")
     with pytest.raises(UsageError, match=f"{wheel.name}.*no sha256") as caught:
         pins.requirements("cuda", root)
     assert "pgolf image lock cuda" in caught.value.hint
@@ -109,7 +108,7 @@ def test_an_image_with_a_pin_without_hash_is_not_built(root: Path) -> None:
 def test_filling_in_a_hash_downloads_the_wheel_and_leaves_its_trust_alone(root: Path, tmp_path: Path) -> None:
     content = b"a wheel, as far as a hash can tell"
     (tmp_path / "far.whl").write_bytes(content)
-    wheel = unfilled(root, (tmp_path / "far.whl").as_uri())
+    wheel = pin_without_hash(root, (tmp_path / "far.whl").as_uri())
     wheels.fill_in(root / "images" / "cuda" / "pins.yaml", wheel)
     [filled] = pins.load("cuda", root).wheels
     assert filled.sha256 == hashlib.sha256(content).hexdigest()
@@ -118,7 +117,7 @@ def test_filling_in_a_hash_downloads_the_wheel_and_leaves_its_trust_alone(root: 
 
 
 def test_a_download_that_fails_leaves_the_pins_as_they_are(root: Path, tmp_path: Path) -> None:
-    wheel = unfilled(root, (tmp_path / "absent.whl").as_uri())
+    wheel = pin_without_hash(root, (tmp_path / "absent.whl").as_uri())
     path = root / "images" / "cuda" / "pins.yaml"
     before = path.read_bytes()
     with pytest.raises(MachineFault, match=r"absent\.whl"):

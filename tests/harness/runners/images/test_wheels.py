@@ -1,4 +1,4 @@
-"""Wheels for an image: chosen by name, Python, platform and hash; a wrong one is named, never used."""
+"""Wheels for an image: selected by name, Python, platform and hash; a wrong one is reported and not used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOOKWORM = Interpreter((3, 11), "x86_64", (2, 36))
 
 
 def wheel(folder: Path, name: str, version: str = "1.0", tag: str = "py3-none-any") -> Path:
-    """A wheel that pip accepts, with nothing in it."""
+    """An empty wheel that pip accepts."""
     folder.mkdir(exist_ok=True)
     path, info = folder / f"{name}-{version}-{tag}.whl", f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
@@ -84,7 +84,7 @@ def test_a_pre_release_that_is_pinned_is_found(tmp_path: Path) -> None:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that pip takes wheels from instead of an index, and a cache of our own."""
+    """A folder that pip uses instead of a package index; the wheel cache is a temporary folder too."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -93,17 +93,17 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_download_goes_on_where_it_was_and_takes_nothing_twice(index: Path) -> None:
+def test_an_interrupted_download_continues_and_downloads_nothing_twice(index: Path) -> None:
     first, second = wheel(index, "first"), wheel(index, "second")
-    needed, said = [pinned(first), pinned(second)], list[str]()
+    needed, logged = [pinned(first), pinned(second)], list[str]()
     second = second.rename(index / "hidden")
     with pytest.raises(MachineFault, match=r"second==1\.0"):
-        downloaded("cpu", "f" * 64, needed, BOOKWORM, [], said.append)
+        downloaded("cpu", "f" * 64, needed, BOOKWORM, [], logged.append)
     second.rename(index / "second-1.0-py3-none-any.whl")
-    first.unlink()  # it is in the cache by now
-    files = downloaded("cpu", "f" * 64, needed, BOOKWORM, [], said.append)
+    first.unlink()  # it is in the cache already
+    files = downloaded("cpu", "f" * 64, needed, BOOKWORM, [], logged.append)
     assert [path.name.split("-")[0] for path in files] == ["first", "second"]
-    assert [line.split(":")[0] for line in said] == ["wheel 1/2", "wheel 2/2", "wheel 2/2"]
+    assert [line.split(":")[0] for line in logged] == ["wheel 1/2", "wheel 2/2", "wheel 2/2"]
 
 
 def test_a_download_with_a_wrong_hash_never_reaches_the_cache(index: Path, tmp_path: Path) -> None:
