@@ -1,1 +1,4 @@
-"""What a user can ask for, one file a command; harness/cli.py loads the one that was asked for."""
+"""What a user can ask for: one file a command, loaded by harness/cli.py when it is asked for.
+
+`options.py` holds what commands share on the command line; `bench/` measures the judge itself.
+"""

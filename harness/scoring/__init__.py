@@ -1,2 +1,2 @@
-"""From numbers to statements: bits per byte, significance, certificate. Arrays in, no file, no socket, no
+"""From numbers to statements: bits per byte, significance, certificate. Arrays in; no files, sockets or clocks."""
 clock."""

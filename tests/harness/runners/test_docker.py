@@ -195,9 +195,7 @@ def test_describe_needs_no_data_and_no_clock(
 ) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
-        described: Any = stages.describe(
-            bench.job(runner), bench.folder.log("describe"), lambda fraction, text: None
-        )
+        described: Any = stages.describe(bench.job(runner), lambda fraction, text: None)
     finally:
         runner.close()
     assert (described.parameters, described.estimated_bytes) == (0, 2048)

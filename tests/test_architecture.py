@@ -1,20 +1,52 @@
-"""What may import what, what an import costs, and how large a file may grow: held by tests, since habits wear
-off."""
+"""What may import what, what an import costs, and how long a file may grow."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from harness import cli
 from harness.base.paths import ROOT
 from harness.run import bundle
 
 MAX_LINES = 400
+ORDER = {
+    "harness": (
+        "edition",
+        "base",
+        "data",
+        "scoring",
+        "protocol",
+        "runners",
+        "run",
+        "verdict",
+        "audit",
+        "commands",
+        "cli",
+    ),
+    "golf": (
+        "recipe",
+        "runtime",
+        "storage",
+        "model",
+        "optim",
+        "quant",
+        "training",
+        "inference",
+        "stages",
+        "bench",
+        "__main__",
+    ),
+}
+"""The rooms of each package from the lowest: a module imports only its own room and rooms before it."""
 FAMILIES = (
     ("model",),
     ("optim",),
@@ -47,6 +79,24 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def edges(package: str) -> dict[str, set[str]]:
+    """Module -> the modules of the same package that it imports; an import of a name counts for its module."""
+    modules = {module_of(path): path for path in sources(package)}
+    return {
+        module: {
+            name
+            for name in imports(path) & modules.keys()
+            if name != module
+            and not any(other.startswith(f"{name}.") for other in imports(path) & modules.keys())
+        }
+        for module, path in modules.items()
+    }
 
 
 def offenders(package: str, forbidden: set[str]) -> list[str]:
@@ -87,6 +137,29 @@ def test_neither_package_imports_tests_or_a_tool_for_tests() -> None:
     assert offenders("golf", {"pytest", "hypothesis"}) == []
 
 
+@pytest.mark.parametrize("package", ORDER)
+def test_every_module_lies_in_a_room_and_imports_only_its_own_room_and_rooms_below(package: str) -> None:
+    rank = {f"{package}.{room}": index for index, room in enumerate(ORDER[package])}
+    assert {path.with_suffix("").name for path in (ROOT / package).iterdir() if path.name[:2] != "__"} <= {
+        *ORDER[package]
+    }
+    upward = [
+        f"{module} imports {imported}"
+        for module, names in edges(package).items()
+        for imported in names
+        if module != package
+        and rank[".".join(module.split(".")[:2])] < rank[".".join(imported.split(".")[:2])]
+    ]
+    assert upward == []
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
+    graph = edges(package)
+    assert sum(map(len, graph.values())) > 50
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+
+
 def test_the_families_of_the_contestant_do_not_know_each_other() -> None:
     for family in FAMILIES:
         others = {f"golf/{part}".replace("/", ".") for other in FAMILIES if other != family for part in other}
@@ -113,8 +186,20 @@ def test_what_is_submitted_holds_the_stages_and_no_benchmark() -> None:
     assert not [name for name in modules if name.startswith("golf/bench")]
 
 
-def test_importing_the_judge_costs_nothing(tmp_path: Path) -> None:
-    assert not loaded("import harness", tmp_path) & HEAVY
+@pytest.mark.parametrize(
+    "statement", ["import harness", "import harness.cli", "import harness.commands.options"]
+)
+def test_importing_the_judge_and_its_command_line_costs_nothing(tmp_path: Path, statement: str) -> None:
+    assert not loaded(statement, tmp_path) & HEAVY
+
+
+def test_every_command_has_its_file_and_its_line_of_help() -> None:
+    files = {path.stem for path in (ROOT / "harness/commands").glob("*.py")} - {"__init__", "options"}
+    assert files == set(cli.COMMANDS)
+    for name in cli.COMMANDS:
+        command = typer.main.get_command(importlib.import_module(f"harness.commands.{name}").app)
+        assert command.name == name or name in ("data", "image"), "groups have no name of their own"
+        assert command.help, name
 
 
 @pytest.mark.parametrize(
