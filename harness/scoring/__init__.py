@@ -1,2 +1,1 @@
 """From numbers to statements: bits per byte, significance, certificate. Arrays in; no files, sockets or clocks."""
-clock."""
