@@ -29,7 +29,7 @@ import torch.distributed as distributed
 from torch import Tensor
 
 from golf.recipe.config import Config
-from golf.runtime import strictjson
+from golf.runtime import strict_json
 from golf.runtime.wire import Frame, Wire, send_with_descriptors
 
 RANKS_SOCKET = "PGOLF_RANKS"
@@ -182,7 +182,7 @@ def _hellos(
 
 def _hand_over(connections: dict[int, socket.socket], wire: Wire, setup: Frame) -> None:
     pairs = {rank: socket.socketpair() for rank in range(1, len(connections))}
-    message = strictjson.dumps({**setup.fields, "op": "setup"}) + b"\n"
+    message = strict_json.dumps({**setup.fields, "op": "setup"}) + b"\n"
     send_with_descriptors(
         connections[0], message, (wire.socket.fileno(), *(pairs[r][0].fileno() for r in pairs))
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from golf.runtime import strictjson
+from golf.runtime import strict_json
 
 PROTOCOL = 1
 MAX_LINE = 65_536
@@ -135,7 +135,7 @@ class Wire:
             return
         if len(payload):
             fields["bytes"] = len(payload)
-        line = strictjson.dumps({"op": op, **fields}) + b"\n"
+        line = strict_json.dumps({"op": op, **fields}) + b"\n"
         if len(line) > MAX_LINE:
             raise WireError(f"frame {op} of {len(line)} bytes; a line has at most {MAX_LINE}")
         try:
@@ -163,7 +163,7 @@ class Wire:
             self._fill()
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
-        fields = strictjson.loads(line, max_bytes=MAX_LINE)
+        fields = strict_json.loads(line, max_bytes=MAX_LINE)
         if type(fields) is not dict or type(fields.get("op")) is not str or fields["op"] not in expected:
             raise WireError(f"expected {' or '.join(expected)}, the judge sent {line[:120]!r}")
         n_bytes = fields.get("bytes", 0)
