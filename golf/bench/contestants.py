@@ -77,7 +77,9 @@ def train_golf(pipe: Connection, config: Config, bench_config: BenchConfig, devi
         batch = data.synthetic(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, bench_config.vocab_size)
         trainer.step(batch, TrainingProgress(step, 0.0))
     trainer.restore(start)
-    loader = data.LOADERS[cfg.loader](shards(bench_config.train), bench_config.vocab_size, trainer.logical, cfg.seq_len)
+    loader = data.LOADERS[cfg.loader](
+        shards(bench_config.train), bench_config.vocab_size, trainer.logical, cfg.seq_len
+    )
     step = 0
     while turns.perf_counter() < bench_config.seconds:
         turns.gate()
@@ -157,7 +159,11 @@ def train_script(
             bench_config.train[0].resolve()
         )  # it insists on one, and never reads it here
         settings = script_settings(
-            config, bench_config.vocab_size, bench_config.tokenizer.resolve(), Path(name), bench_config.seconds
+            config,
+            bench_config.vocab_size,
+            bench_config.tokenizer.resolve(),
+            Path(name),
+            bench_config.seconds,
         )
         with contextlib.redirect_stdout(nowhere):
             script.run(source, settings, turns, deliver)

@@ -119,7 +119,10 @@ def race(text: str, folder: Path) -> list[Passed]:
             (text, config, bench_config, "cuda"),
         ),
         Contestant(
-            "golf, same model", config.train.batch_tokens, contestants.train_golf, (config, bench_config, "cuda")
+            "golf, same model",
+            config.train.batch_tokens,
+            contestants.train_golf,
+            (config, bench_config, "cuda"),
         ),
     ]
     interleaved.race(field, RACE_SECONDS / 5, to_stderr)

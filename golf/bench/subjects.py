@@ -114,4 +114,6 @@ def trained(
     if not (own / checkpoint.WEIGHTS_FILE).exists():
         train(subject, steps, bench_config, own, say)
     weights = checkpoint.read_weights(own, config, bench_config.vocab_size, MOST_BYTES)
-    return Trained(config, weights, checkpoint.read_statistics(own, config, bench_config.vocab_size, MOST_BYTES))
+    return Trained(
+        config, weights, checkpoint.read_statistics(own, config, bench_config.vocab_size, MOST_BYTES)
+    )

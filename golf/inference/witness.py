@@ -56,7 +56,7 @@ def serve(server: Server) -> None:
     wire, tail = server.wire, server.tail
     asked = ["reveal", "predict"] + ["lanes"] * (server.adaptation is None)
     most = max(2 * server.chunk_tokens, MOST_LANE_BYTES)
-    while (frame := wire.receive(*(["adapt"] if server.due else asked), "bye", most=most)).op != "bye":
+    while (frame := wire.receive(*(["adapt"] if server.due else asked), "bye", max_bytes=most)).op != "bye":
         if frame.op == "reveal":
             server.reveal(frame)
             wire.send("revealed")

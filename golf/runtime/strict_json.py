@@ -1,14 +1,13 @@
-"""Strict JSON for bytes that somebody else may have written: one reader, one writer.
+"""Read and write JSON strictly, since a frame or a file may come from anybody.
 
-What: `loads` takes bytes to plain Python values, or raises ValueError; `dumps` is its canonical inverse
-(sorted keys, no spaces, so equal values are equal bytes).
+`loads` turns bytes into plain Python values or raises ValueError. `dumps` is its canonical inverse: keys are
+sorted and there are no spaces, so equal values give equal bytes.
 
-Why: the standard reader lets the last of two equal keys win, takes NaN and Infinity, turns `1` into a number
-of any length and answers deep nesting with RecursionError. Each of those has been a way to say two things at
-once or to stop a reader. Here depth, length and digits are bounded before they cost anything.
+The standard reader keeps the last of two equal keys, accepts NaN and Infinity, parses integers of any length,
+and raises RecursionError on deep nesting. Each of these has been used to give one message two meanings or to
+crash a reader. Here depth, length and digits are bounded before anything expensive happens.
 
-Not covered: which keys a message must have; whoever reads it checks that, with `type(x) is int`, since bool
-is an int."""
+The caller checks which keys a message has, and their types: use `type(x) is int`, since bool is an int."""
 
 from __future__ import annotations
 
@@ -20,71 +19,71 @@ from typing import Any
 MAX_DEPTH = 8
 MAX_DIGITS = 40
 
-# Strings first, so that a bracket inside of one is not counted.
+# Strings come first, so that a bracket inside a string is not counted.
 _NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
-def _check_depth(data: bytes, max_depth: int) -> None:
+def _check_depth(data: bytes) -> None:
     depth = 0
     for match in _NESTING.finditer(data):
         first = data[match.start() : match.start() + 1]
         if first in b"[{":
             depth += 1
-            if depth > max_depth:
-                raise ValueError(f"JSON nested deeper than {max_depth} at byte {match.start()}")
+            if depth > MAX_DEPTH:
+                raise ValueError(f"JSON nested deeper than {MAX_DEPTH} at byte {match.start()}")
         elif first in b"]}":
             depth -= 1
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         keys = [key for key, _ in pairs]
-        double = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"JSON names the key {double[:60]!r} twice")
+        duplicate = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"JSON names the key {duplicate[:60]!r} twice")
     return result
 
 
-def _integer(digits: str) -> int:
+def _bounded(digits: str) -> str:
     if len(digits) > MAX_DIGITS:
         raise ValueError(f"JSON number of {len(digits)} digits; at most {MAX_DIGITS} are read")
-    return int(digits)
+    return digits
+
+
+def _integer(digits: str) -> int:
+    return int(_bounded(digits))
 
 
 def _number(digits: str) -> float:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError(f"JSON number of {len(digits)} digits; at most {MAX_DIGITS} are read")
-    value = float(digits)
+    value = float(_bounded(digits))
     if not math.isfinite(value):
         raise ValueError(f"JSON number {digits} is too large for a float")
     return value
 
 
 def _constant(name: str) -> float:
-    raise ValueError(f"JSON has {name}, which is no JSON number")
+    raise ValueError(f"JSON has {name}, which is not a JSON number")
 
 
-def loads(data: bytes, *, max_bytes: int = 65_536, max_depth: int = MAX_DEPTH) -> Any:
-    """Bytes -> value. Raises ValueError for whatever is not plain, finite, shallow JSON in UTF-8."""
+def loads(data: bytes, *, max_bytes: int) -> Any:
+    """Bytes -> value. Raises ValueError for anything but finite, shallow JSON in UTF-8."""
     if len(data) > max_bytes:
         raise ValueError(f"JSON of {len(data)} bytes; at most {max_bytes} are read")
-    _check_depth(data, max_depth)
+    _check_depth(data)
     try:
         text = data.decode("utf-8")
         value = json.loads(
-            text, object_pairs_hook=_pairs, parse_int=_integer, parse_float=_number, parse_constant=_constant
+            text, object_pairs_hook=_unique, parse_int=_integer, parse_float=_number, parse_constant=_constant
         )
-        json.dumps(value, ensure_ascii=False).encode(
-            "utf-8"
-        )  # lone surrogates decode but cannot be written again
+        # Lone surrogates decode, but could not be written again.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         raise ValueError("JSON nested too deeply") from error
     return value
 
 
 def dumps(value: Any) -> bytes:
-    """Value -> canonical bytes. Raises ValueError for what `loads` would refuse (NaN) or JSON does not
-    have."""
+    """Value -> canonical bytes. Raises ValueError for NaN, infinity, and types that JSON lacks."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
         return text.encode("utf-8")

@@ -37,7 +37,7 @@ def serve(server: Server) -> None:
     border_V: np.ndarray | None = None
     chunk = 0
     while (
-        frame := wire.receive("adapt" if server.due else "score", "bye", most=2 * server.chunk_tokens)
+        frame := wire.receive("adapt" if server.due else "score", "bye", max_bytes=2 * server.chunk_tokens)
     ).op != "bye":
         if frame.op == "adapt":
             border_V = server.adapt(frame)
@@ -79,7 +79,7 @@ def load(setup: Setup, config: Config, ranks: Ranks) -> GPT:
     kernel = kernels.choose(ranks.device, dtype)
     most = setup.limits["counted_bytes"]
     model = pack.load(setup.artifact, config, setup.vocab_size, most, dtype=dtype, attention=kernel.name)
-    ranks.say(f"{dtype}, {ranks.world} x {ranks.device}, attention {kernel.name} ({kernel.why})")
+    ranks.log(f"{dtype}, {ranks.world} x {ranks.device}, attention {kernel.name} ({kernel.why})")
     return model.to(ranks.device)
 
 

@@ -112,12 +112,12 @@ def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int
     cfg, ranks = trainer.config, trainer.ranks
     began, step, loss = time.monotonic(), 0, None
     phase: Phase | None = None
-    while not ranks.from_first(clock.over(step)):
-        now = TrainingProgress(step, ranks.from_first(clock.now(step).fraction))
+    while not ranks.broadcast(clock.over(step)):
+        now = TrainingProgress(step, ranks.broadcast(clock.now(step).fraction))
         earlier, loss = loss, trainer.step(loader.batch(cfg.train.batch_tokens), now)
         if trainer.phase != phase:
             phase = trainer.phase
-            ranks.say(f"step {step + 1:6d}  from here on: {phase} (at {now.fraction:.4f} of the run)")
+            ranks.log(f"step {step + 1:6d}  from here on: {phase} (at {now.fraction:.4f} of the run)")
         step += 1
         if earlier is not None:
             nats = (
@@ -128,7 +128,7 @@ def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int
             ranks.average([loss])
             seconds = time.monotonic() - began
             rate = warmdown(now, cfg.optim.warmdown, cfg.optim.warmdown_shape)
-            ranks.say(
+            ranks.log(
                 f"step {step:6d}  loss {loss.item():.4f} nats  {seconds:7.2f} s  "
                 f"{step * cfg.train.batch_tokens / seconds:9.0f} tokens/s  lr x{rate:.3f}"
             )
@@ -146,7 +146,7 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     trainer = Trainer(config, setup.vocab_size, setup.seed, ranks)
     folder = setup.out / "checkpoint"
     n_parameters = sum(p.numel() for p in trainer.model.parameters())
-    ranks.say(
+    ranks.log(
         f"{n_parameters} parameters, {trainer.model.dtype}, {ranks.world} x {ranks.device}, attention "
         f"{trainer.kernel.name} ({trainer.kernel.why}), recipe "
         f"{training_digest(config)[:12]}"
@@ -167,7 +167,7 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     stats = calibrate.measure(trainer, calibration(loader, config))
     measured = time.monotonic()
     save(folder, trainer, done, stats)
-    ranks.say(
+    ranks.log(
         f"statistics of {len(stats)} tensors took {measured - began:.2f} s ({reserve.measuring:.2f} s "
         "in the "
         f"warm-up), saving after {done} steps {time.monotonic() - measured:.2f} s "

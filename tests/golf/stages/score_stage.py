@@ -59,7 +59,7 @@ class Judge:
 
     def answer(self, op: str, n_floats: int) -> np.ndarray:
         """The payload of the next frame that is no progress."""
-        while (frame := self.wire.receive(op, "progress", most=4 * n_floats)).op == "progress":
+        while (frame := self.wire.receive(op, "progress", max_bytes=4 * n_floats)).op == "progress":
             self.progress.append(frame.fields["fraction"])
         assert len(frame.payload) == 4 * n_floats
         return np.frombuffer(frame.payload, "<f4")
@@ -95,7 +95,7 @@ def stage(
     pairs = [socket.socketpair() for _ in range(world - 1)]
     wires = [
         Wire(theirs, peers=tuple(ours for ours, _ in pairs)),
-        *(Wire(theirs, mute=True) for _, theirs in pairs),
+        *(Wire(theirs, muted=True) for _, theirs in pairs),
     ]
     setup = Setup(
         "score",
