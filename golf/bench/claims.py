@@ -1,7 +1,7 @@
 """`just claims`: what the public systems say of their techniques, tested on trained weights of their full
 shape.
 
-Four subjects (golf/bench/subjects.py) are trained for --steps steps, the first for twice as many, on whatever
+Four subjects (golf/bench/trained_models.py) are trained for --steps steps, the first for twice as many, on whatever
 device is there, and every claim that one training can speak to is put beside what was measured:
 
     hadamard-ve128          rotation, the row-scale floor, GPTQ on top of rotation (#586)
@@ -34,22 +34,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from golf.bench import checks, compression, contestants, evaluation, subjects
+from golf.bench import checks, compression, contestants, evaluation, trained_models
 from golf.bench.__main__ import answer, files, vocab_size
 from golf.bench.compression import CompressionResult, Interval, paired
 from golf.bench.contestants import BenchConfig
 from golf.bench.evaluation import Text
 from golf.bench.interleaved import to_stderr
-from golf.bench.subjects import Subject, Trained
+from golf.bench.trained_models import ModelSpec, TrainedModel
 from golf.runtime import dist
 
 FULL_PRECISION = {"train": {"qat_bits": 0}}
 SHARED = {"model": {"layers": 4, "loop_layers": [0, 1, 2, 3], "loop_passes": 2}, **FULL_PRECISION}
-ROTATED = Subject("hadamard-ve128", "hadamard-ve128", {"stats": {"hessian_batches": 16}}, times=2)
-QUANTISED = Subject("lowrank-q-qat", "lowrank-q-qat", {"stats": {"row_score_every": 10}})
-PLAIN = Subject("lowrank-q-plain", "lowrank-q-qat", FULL_PRECISION)
-LAYERS_SHARED = Subject("lowrank-q-shared", "lowrank-q-qat", SHARED)
-FULL_RANK = Subject("full-rank-q", "lowrank-q-qat", {"model": {"q_rank": 0}, **FULL_PRECISION})
+ROTATED = ModelSpec("hadamard-ve128", "hadamard-ve128", {"stats": {"hessian_batches": 16}}, times=2)
+QUANTISED = ModelSpec("lowrank-q-qat", "lowrank-q-qat", {"stats": {"row_score_every": 10}})
+PLAIN = ModelSpec("lowrank-q-plain", "lowrank-q-qat", FULL_PRECISION)
+LAYERS_SHARED = ModelSpec("lowrank-q-shared", "lowrank-q-qat", SHARED)
+FULL_RANK = ModelSpec("full-rank-q", "lowrank-q-qat", {"model": {"q_rank": 0}, **FULL_PRECISION})
 NOTHING = 0.0005
 """Bits per byte below which a gain is none."""
 TIMED_TOKENS = 16_384
@@ -71,44 +71,44 @@ class Bench:
 
     def __init__(self, bench_config: BenchConfig, steps: int, folder: Path, text: Text) -> None:
         self.bench_config, self.steps, self.folder, self.text = bench_config, steps, folder, text
-        self.subjects: dict[str, Trained] = {}
+        self.models: dict[str, TrainedModel] = {}
         self.packed: dict[tuple[str, str], CompressionResult] = {}
         self.scored: dict[tuple[str, str], np.ndarray] = {}
 
-    def trained(self, subject: Subject) -> Trained:
+    def trained(self, spec: ModelSpec) -> TrainedModel:
         """A subject after its training."""
-        if subject.name not in self.subjects:
-            self.subjects[subject.name] = subjects.trained(
-                subject, self.steps, self.bench_config, self.folder, to_stderr
+        if spec.name not in self.models:
+            self.models[spec.name] = trained_models.train_or_read(
+                spec, self.steps, self.bench_config, self.folder, to_stderr
             )
-        return self.subjects[subject.name]
+        return self.models[spec.name]
 
-    def weigh(self, subject: Subject, **quant: Any) -> CompressionResult:
+    def weigh(self, spec: ModelSpec, **quant: Any) -> CompressionResult:
         """A subject packed with these fields in place of its own, once."""
-        key = _key(subject, quant)
+        key = _key(spec, quant)
         if key not in self.packed:
-            to_stderr(f"{subject.name}: packing with {quant}")
+            to_stderr(f"{spec.name}: packing with {quant}")
             self.packed[key] = compression.measure_compression(
-                self.trained(subject), self.bench_config.vocab_size, **quant
+                self.trained(spec), self.bench_config.vocab_size, **quant
             )
         return self.packed[key]
 
-    def unpacked_nats(self, subject: Subject) -> np.ndarray:
+    def unpacked_nats(self, spec: ModelSpec) -> np.ndarray:
         """nats_N of a subject as trained."""
-        return self._nats(_key(subject, None), self.trained(subject), self.trained(subject).weights)
+        return self._nats(_key(spec, None), self.trained(spec), self.trained(spec).weights)
 
-    def nats(self, subject: Subject, **quant: Any) -> np.ndarray:
+    def nats(self, spec: ModelSpec, **quant: Any) -> np.ndarray:
         """nats_N of a subject packed with these fields in place of its own."""
-        return self._nats(_key(subject, quant), self.trained(subject), self.weigh(subject, **quant).weights)
+        return self._nats(_key(spec, quant), self.trained(spec), self.weigh(spec, **quant).weights)
 
-    def _nats(self, key: tuple[str, str], own: Trained, weights: dict[str, Tensor]) -> np.ndarray:
+    def _nats(self, key: tuple[str, str], own: TrainedModel, weights: dict[str, Tensor]) -> np.ndarray:
         if key not in self.scored:
             self.scored[key] = compression.nats(weights, own.config, self.bench_config.vocab_size, self.text)
         return self.scored[key]
 
 
-def _key(subject: Subject, quant: dict[str, Any] | None) -> tuple[str, str]:
-    return subject.name, json.dumps(quant, sort_keys=True)
+def _key(spec: ModelSpec, quant: dict[str, Any] | None) -> tuple[str, str]:
+    return spec.name, json.dumps(quant, sort_keys=True)
 
 
 def outcome(low: float, high: float, *, below: float = 0.0) -> str:
@@ -235,7 +235,7 @@ def sharing(bench: Bench) -> list[Claim]:
 def step_times(bench: Bench) -> list[Claim]:
     """#316: what a step costs with fake quantisation, and with low-rank queries."""
     place = checks.default_place(dist.join().device)
-    quantised, plain, full = (subject.config() for subject in (QUANTISED, PLAIN, FULL_RANK))
+    quantised, plain, full = (spec.config() for spec in (QUANTISED, PLAIN, FULL_RANK))
     found = []
     for name, public, with_it, without, on, sign in (
         ("quantisation-aware training costs step time", "+6 %", quantised, plain, True, 1),
@@ -294,8 +294,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     text = evaluation.text(tokens, tokenizer, ROTATED.config().train.seq_len)
     bench = Bench(bench_config, options.steps, options.work, text)
     scored = {
-        subject.name: evaluation.bits_per_byte(bench.unpacked_nats(subject), text)
-        for subject in (ROTATED, QUANTISED, PLAIN, LAYERS_SHARED)
+        spec.name: evaluation.bits_per_byte(bench.unpacked_nats(spec), text)
+        for spec in (ROTATED, QUANTISED, PLAIN, LAYERS_SHARED)
     }
     claims = [claim for test in TESTS for claim in test(bench)]
     return {
@@ -305,10 +305,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "validation": {"tokens": len(text.tokens) - 1, "bytes": int(text.bytes.sum())},
         "bits_per_byte_as_trained": scored,
         "parameters": {
-            name: sum(w.numel() for w in each.weights.values()) for name, each in bench.subjects.items()
+            name: sum(w.numel() for w in each.weights.values()) for name, each in bench.models.items()
         },
         "claims": [claim._asdict() for claim in claims],
-        "portraits": {name: compression.describe_tensor(each) for name, each in bench.subjects.items()},
+        "portraits": {name: compression.describe_tensor(each) for name, each in bench.models.items()},
     }
 
 

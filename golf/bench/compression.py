@@ -20,7 +20,7 @@ from torch import Tensor
 
 from golf.bench import evaluation
 from golf.bench.evaluation import Text
-from golf.bench.subjects import MOST_BYTES, Trained
+from golf.bench.trained_models import MAX_BYTES, TrainedModel
 from golf.quant import rotate
 from golf.quant.clip import ClipMethod
 from golf.quant.recipe import Recipe, encode
@@ -72,18 +72,18 @@ def paired(difference_N: np.ndarray, text: Text) -> Interval:
     return Interval(float(difference_N.sum()) / unit, NORMAL_95 * spread / unit)
 
 
-def measure_compression(subject: Trained, vocab_size: int, **quant: Any) -> CompressionResult:
+def measure_compression(model: TrainedModel, vocab_size: int, **quant: Any) -> CompressionResult:
     """Pack with these fields of `quant` in place of the subject's own, and read back."""
-    config = replace(subject.config, quant=replace(subject.config.quant, **quant))
-    data = pack.to_artifact(subject.weights, subject.stats, config, MOST_BYTES)
+    config = replace(model.config, quant=replace(model.config.quant, **quant))
+    data = pack.to_artifact(model.weights, model.stats, config, MAX_BYTES)
     weights = pack.from_artifact(data, config, vocab_size)
-    shapes = {name: tuple(weight.shape) for name, weight in subject.weights.items()}
+    shapes = {name: tuple(weight.shape) for name, weight in model.weights.items()}
     coded = [name for name, how in pack.recipes_of(config, shapes).items() if how.bits is not None]
-    n_coded = sum(subject.weights[name].numel() for name in coded)
-    steps = sum(2 * len(subject.weights[name]) for name in coded)
+    n_coded = sum(model.weights[name].numel() for name in coded)
+    steps = sum(2 * len(model.weights[name]) for name in coded)
     payload = 2 * sum(weight.numel() for weight in weights.values()) - n_coded + steps
-    moved = sum(_square(weights[name] - subject.weights[name]) for name in coded)
-    size = sum(_square(subject.weights[name]) for name in coded)
+    moved = sum(_square(weights[name] - model.weights[name]) for name in coded)
+    size = sum(_square(model.weights[name]) for name in coded)
     return CompressionResult(len(data), payload, moved / size if size else 0.0, weights)
 
 
@@ -104,16 +104,16 @@ def _kurtosis(weight_RC: Tensor) -> float:
     return float(away.pow(4).mean() / away.square().mean().square().clamp(min=1e-300))
 
 
-def describe_tensor(subject: Trained) -> dict[str, dict[str, Any]]:
+def describe_tensor(model: TrainedModel) -> dict[str, dict[str, Any]]:
     """Of each matrix on the grid, by name: size, standard deviation, kurtosis and reach as trained and
     rotated, the share of rows that lies under the floor, and bits a number at 6 bits with and without floor
     and rotation (Shannon)."""
     found: dict[str, dict[str, Any]] = {}
-    shapes = {name: tuple(weight.shape) for name, weight in subject.weights.items()}
-    for name, how in pack.recipes_of(subject.config, shapes).items():
+    shapes = {name: tuple(weight.shape) for name, weight in model.weights.items()}
+    for name, how in pack.recipes_of(model.config, shapes).items():
         if how.bits is None:
             continue
-        weight_RC = subject.weights[name]
+        weight_RC = model.weights[name]
         turned_RC, std = rotate.rotate(weight_RC), float(weight_RC.std())
         found[name] = {
             "rows": shapes[name][0],

@@ -25,6 +25,7 @@ from golf.runtime.wire import Setup, Wire
 from golf.stages import pack
 from golf.storage import arrays, codec, entropy
 from golf.training import checkpoint
+from golf.training.checkpoint import Training
 from tests.golf.quant.samples import gaussian, inputs
 
 V = 64
@@ -423,7 +424,7 @@ def test_the_stage_packs_what_train_left_and_reads_it_again(tmp_path: Path, text
     config = config_of(text, target_bytes=TIGHT if text is FULL else 0)
     stats = statistics_of(config)
     (tmp_path / "checkpoint").mkdir()
-    checkpoint.write(tmp_path / "checkpoint", config, V, 1, 5, WEIGHTS, stats)
+    checkpoint.write(tmp_path / "checkpoint", Training(config, V, 1, 5), WEIGHTS, stats)
     (tmp_path / "c").write_text(text)
     limits = {"checkpoint_bytes": ROOM, "counted_bytes": ROOM}
     setup = Setup(
