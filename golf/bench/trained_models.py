@@ -74,13 +74,16 @@ def _batches(loader: data.Loader, config: Config) -> Iterator[data.Batch]:
 
 
 def train(
-    spec: ModelSpec, steps: int, bench_config: BenchConfig, folder: Path, say: Callable[[str], None]
+    spec: ModelSpec, steps: int, bench_config: BenchConfig, folder: Path, log: Callable[[str], None]
 ) -> None:
     """Train a model into its folder, continuing from a saved state if there is one."""
     config, state = spec.config(), folder / "state.arrays"
     trainer = Trainer(config, bench_config.vocab_size, SEED, dist.join())
     loader = data.LOADERS[config.train.loader](
-        contestants.shards(bench_config.train), bench_config.vocab_size, trainer.logical, config.train.seq_len
+        contestants.open_shards(bench_config.train),
+        bench_config.vocab_size,
+        trainer.logical,
+        config.train.seq_len,
     )
     folder.mkdir(parents=True, exist_ok=True)
     first = resume.load(trainer, state) if state.exists() else 0
@@ -91,7 +94,7 @@ def train(
         loss = trainer.step(loader.batch(config.train.batch_tokens), clock.progress(step))
         if (step + 1) % 10 == 0:
             seconds = (time.monotonic() - began) / (step + 1 - first)
-            say(
+            log(
                 f"{spec.name}: step {step + 1} of {steps}, loss {loss.item():.3f} nats, {seconds:.2f} s a "
                 "step"
             )
@@ -105,13 +108,13 @@ def train(
 
 
 def train_or_read(
-    spec: ModelSpec, steps: int, bench_config: BenchConfig, folder: Path, say: Callable[[str], None]
+    spec: ModelSpec, steps: int, bench_config: BenchConfig, folder: Path, log: Callable[[str], None]
 ) -> TrainedModel:
     """The trained model; trains it unless the folder named after its recipe and steps already holds it."""
     config, steps = spec.config(), spec.times * steps
     own = folder / f"{spec.name}-{training_digest(config)[:12]}-{steps}"
     if not (own / checkpoint.WEIGHTS_FILE).exists():
-        train(spec, steps, bench_config, own, say)
+        train(spec, steps, bench_config, own, log)
     weights = checkpoint.read_weights(own, config, bench_config.vocab_size, MAX_BYTES)
     return TrainedModel(
         config, weights, checkpoint.read_statistics(own, config, bench_config.vocab_size, MAX_BYTES)
