@@ -21,7 +21,8 @@ from torch import Tensor
 from golf.bench import work
 from golf.inference.adapt import Adaptation, Chunk
 from golf.inference.predict import Predictor
-from golf.inference.windows import StreamSpec, TokenBuffer
+from golf.inference.stream import StreamSpec
+from golf.inference.windows import TokenBuffer
 from golf.model import kernels
 from golf.model.gpt import GPT
 from golf.model.init import initialise

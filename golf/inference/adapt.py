@@ -29,8 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from golf.inference.predict import Observer
-from golf.inference.windows import StreamSpec
+from golf.inference.stream import Observer, StreamSpec
 from golf.recipe.schema import AdaptConfig, Config
 from golf.runtime.dist import Ranks
 

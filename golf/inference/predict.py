@@ -28,11 +28,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from golf.inference import windows
+from golf.inference.stream import Observer
 from golf.inference.windows import TokenBuffer, Window
 
 Forward = Callable[..., Tensor]
-Observer = Callable[[Tensor, Tensor, Tensor], None]
-"""Called with log_p_BSV, truth_BS, and scored_BS (bool): which of these targets were asked for."""
 
 
 def ignore_progress(fraction: float) -> None:

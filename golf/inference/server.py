@@ -19,7 +19,8 @@ import torch
 from golf.inference import windows
 from golf.inference.adapt import Adaptation, Chunk
 from golf.inference.predict import Predictor
-from golf.inference.windows import StreamSpec, TokenBuffer
+from golf.inference.stream import StreamSpec
+from golf.inference.windows import TokenBuffer
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Frame, Wire, WireError
 

@@ -68,14 +68,6 @@ def share(start: int, stop: int, stride: int, rank: int, world: int) -> tuple[in
     return min(max(start, low * stride), stop), max(start, min(stop, high * stride))
 
 
-class StreamSpec(NamedTuple):
-    """What a stage knows of a stream in advance."""
-
-    vocab_size: int
-    n_tokens: int
-    chunk_tokens: int
-
-
 @dataclass
 class TokenBuffer:
     """The last tokens of the revealed stream: those at positions start .. stop - 1."""

@@ -20,7 +20,8 @@ from golf.inference import witness
 from golf.inference.adapt import Adaptation
 from golf.inference.predict import Predictor
 from golf.inference.server import Server
-from golf.inference.windows import StreamSpec, TokenBuffer
+from golf.inference.stream import StreamSpec
+from golf.inference.windows import TokenBuffer
 from golf.model import kernels
 from golf.model.gpt import GPT
 from golf.recipe.config import Config

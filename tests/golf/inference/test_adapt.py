@@ -22,7 +22,8 @@ from golf.inference.adapt import (
     training_rows,
 )
 from golf.inference.predict import Predictor
-from golf.inference.windows import StreamSpec, TokenBuffer
+from golf.inference.stream import StreamSpec
+from golf.inference.windows import TokenBuffer
 from golf.recipe.config import Config, load
 from golf.recipe.schema import AdaptConfig, ModelConfig
 from golf.runtime.dist import Ranks
