@@ -182,9 +182,9 @@ def table(found: dict[str, Any]) -> str:
     rates = ", ".join(f"{rate:.0f} GFLOP/s in {dtype}" for dtype, rate in found["matrix_gflops"].items())
     lines = [
         f"{found['machine']}; {found['dtype']}, compiled: {found['compiled']}",
-        f"products of the same shapes alone: {rates}; {found['gflops_per_token'] * 1000:.2f} MFLOP a token",
+        f"products of the same shapes alone: {rates}; {found['gflops_per_token'] * 1000:.2f} MFLOP per token",
         "",
-        "| contestant | parameters | batch | train s | steps | tokens/s | bound | of it | bits per byte |",
+        "| contestant | parameters | batch | train s | steps | tokens/s | bound | of bound | bits per byte |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found["contestants"]:
@@ -206,7 +206,7 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(
         [
             *lines,
-            f"{SAME} beside {SCRIPT}: {ratio['median']:.2f} times the tokens a second "
+            f"{SAME} compared with {SCRIPT}: {ratio['median']:.2f} times the tokens per second "
             f"(median of the rounds; {ratio['low']:.2f} to "
             f"{ratio['high']:.2f})",
         ]

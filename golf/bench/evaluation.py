@@ -37,16 +37,9 @@ def byte_counts(tokens: np.ndarray, tokenizer: Path) -> np.ndarray:
     ids = range(model.vocab_size())
     special = np.array([model.is_control(i) or model.is_unknown(i) or model.is_unused(i) for i in ids])
     leading = np.array([model.id_to_piece(i).startswith(SPACE) and not special[i] for i in ids])
-    base = np.array(
-        [
-            0
-            if special[i]
-            else 1
-            if model.is_byte(i)
-            else len(model.id_to_piece(i).removeprefix(SPACE).encode())
-            for i in ids
-        ]
-    )
+    base = np.array([len(model.id_to_piece(i).removeprefix(SPACE).encode()) for i in ids])
+    base[[model.is_byte(i) for i in ids]] = 1
+    base[special] = 0
     before, targets = tokens[:-1], tokens[1:]
     counts: np.ndarray = base[targets] + (leading[targets] & ~special[before])
     return counts

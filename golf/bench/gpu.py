@@ -129,10 +129,10 @@ def compare_with_script(text: str, folder: Path) -> list[Passed]:
         Passed(f"training, {each.name}", f"{each.rate:,.0f} tokens/s", {"tokens_per_second": each.rate})
         for each in both
     ]
-    seen = f"{median:.2f} times the script's tokens a second ({low:.2f} to {high:.2f})"
+    seen = f"{median:.2f} times the script's tokens per second ({low:.2f} to {high:.2f})"
     return [
         *rows,
-        Passed("golf beside the starting script", seen, {"ratio": median, "low": low, "high": high}),
+        Passed("golf against the starting script", seen, {"ratio": median, "low": low, "high": high}),
     ]
 
 
@@ -205,7 +205,7 @@ def all_checks(settings: CheckSettings, options: argparse.Namespace) -> tuple[li
         return listed, str(reason)
     return [
         *listed,
-        Check("golf beside the starting script", partial(compare_with_script, text, options.data), 150),
+        Check("golf against the starting script", partial(compare_with_script, text, options.data), 150),
     ], ""
 
 

@@ -34,10 +34,6 @@ from golf.inference.windows import TokenBuffer, Window
 Forward = Callable[..., Tensor]
 
 
-def ignore_progress(fraction: float) -> None:
-    """The default for `progress`."""
-
-
 class Predictor:
     """A model under the window rule; `device` is where the model is."""
 
@@ -75,7 +71,7 @@ class Predictor:
         buffer: TokenBuffer,
         start: int,
         stop: int,
-        progress: Callable[[float], None] = ignore_progress,
+        progress: Callable[[float], None] = lambda fraction: None,
         observe: Observer | None = None,
     ) -> np.ndarray:
         """-ln p(x_t | x_<t) for t = start .. stop - 1, float32, 0 for x_0; all of them must be in `buffer`.

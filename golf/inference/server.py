@@ -103,7 +103,7 @@ class Server:
         """Learn from the chunk that is due, then send and return the boundary prediction ln p_V."""
         assert self.adaptation is not None
         if frame.get("chunk", int) != self.n_adapted:
-            raise WireError(f"adapt to chunk {frame.fields['chunk']} where chunk {self.n_adapted} is due")
+            raise WireError(f"adapt to chunk {frame.fields['chunk']}, but chunk {self.n_adapted} is due")
         at = self.n_adapted * self.stream.chunk_tokens - self.buffer.start
         previous = int(self.buffer.tokens[at - 1]) if self.n_adapted else None
         self.adaptation.adapt(Chunk(self.n_adapted, self.buffer.tokens[at:], previous))

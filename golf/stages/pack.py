@@ -220,16 +220,12 @@ def _square(weight: Tensor) -> float:
     return float(weight.double().square().sum())
 
 
-def log_nothing(line: str) -> None:
-    """The default for `log`."""
-
-
 def to_artifact(
     weights: dict[str, Tensor],
     stats: dict[str, TensorStats],
     config: Config,
     max_bytes: int,
-    log: Callable[[str], None] = log_nothing,
+    log: Callable[[str], None] = lambda line: None,
 ) -> bytes:
     """Float32 weights and statistics by name -> the artifact; at most max_bytes if the recipe allocates.
 

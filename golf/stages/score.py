@@ -45,7 +45,7 @@ def serve(server: Server) -> None:
             boundary_V = server.adapt(frame)
             continue
         if frame.get("chunk", int) != chunk:
-            raise WireError(f"chunk {frame.fields['chunk']} was revealed where chunk {chunk} was due")
+            raise WireError(f"chunk {frame.fields['chunk']} was revealed, but chunk {chunk} was due")
         start = buffer.stop
         tokens = server.reveal(frame)
         if server.adaptation is not None and buffer.stop < server.chunk_end:
