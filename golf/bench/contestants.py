@@ -61,11 +61,11 @@ def _numpy(tensors: Mapping[str, Tensor]) -> Weights:
 
 
 def train_golf(pipe: Connection, config: Config, bench_config: BenchConfig, device: str = "cpu") -> None:
-    """Train golf in one process, in clock."""
+    """Train golf in one process, in turns."""
     dist.keep_freed_memory()
     torch.set_num_threads(bench_config.threads)
     trainer = Trainer(config, bench_config.vocab_size, SEED, Ranks(0, 1, torch.device(device)))
-    if bench_config.compiled and device == "cpu":  # on a GPU it always is compiled
+    if bench_config.compiled and device == "cpu":  # on a GPU it is always compiled
         trainer.forward = torch.compile(trainer.model, dynamic=False)
     cfg = config.train
     clock = InterleavedClock(pipe, partial(work.synchronise, trainer.ranks.device))
