@@ -1,19 +1,19 @@
-"""Make every lock file again from pyproject.toml and images/*/requirements.in: `.venv/bin/python
-images/relock.py`.
+"""Regenerate all lock files from pyproject.toml and images/*/requirements.in.
 
-Needs `uv` (pip install uv) and the package index; takes seconds, downloads metadata only. Five files come
-out:
+    .venv/bin/python images/relock.py [--upgrade]
 
-    requirements.lock               what the project needs everywhere, its tools and its build backend, but torch
-    torch.lock                      torch alone: the index's builds and the CPU builds of images/torch-cpu-builds.yaml
-    torch-cuda.lock                 what only torch's CUDA build needs; installed only where that build came
-    images/cpu/requirements.lock    the CPU image: the same versions as above, CPU builds of torch only
+Needs `uv` (pip install uv) and the package index; takes seconds and downloads only metadata. It writes:
+
+    requirements.lock               all that the project needs, with tools and build backend, but not torch
+    torch.lock                      only torch: the index's builds, and those of images/torch-cpu-builds.yaml
+    torch-cuda.lock                 what only torch's CUDA build needs; installed only with that build
+    images/cpu/requirements.lock    the CPU image: the same versions, but only CPU builds of torch
     images/cuda/requirements.lock   the CUDA image, for linux x86_64 and Python 3.12
 
-One hashed lock cannot hold both kinds of torch, because their requirements differ; hence the split. Versions
-already locked stay unless `--upgrade` is given. No index, host or path is written, so any mirror will do:
-hashes decide. Not covered: hashes of files which the index does not hold (images/torch-cpu-builds.yaml,
-images/cuda/pins.yaml)."""
+One hashed lock cannot hold both builds of torch, because their requirements differ; hence the split. Locked
+versions stay unless `--upgrade` is given. No index, host or path is written, so any mirror works: the hashes
+decide. Files that the index does not hold are pinned in images/torch-cpu-builds.yaml and
+images/cuda/pins.yaml."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEADER = "# Made by images/relock.py: edit {source} and run that instead. {what}
 
 
 class Pin(NamedTuple):
-    """One locked release: `name==version`, the marker it holds under ("" = always) and its files' hashes."""
+    """A locked release: `name==version`, its marker ("" = always), and its files' hashes."""
 
     name: str
     version: str
@@ -48,8 +48,7 @@ class Pin(NamedTuple):
 
 
 def environments() -> list[dict[str, str]]:
-    """Every kind of machine that the project promises to install on; constriction has no wheel for ARM
-    Linux."""
+    """Every kind of machine that the project supports; constriction has no wheel for ARM Linux."""
     kinds = [("linux", "Linux", "x86_64"), ("darwin", "Darwin", "arm64")]
     return [
         {
@@ -67,7 +66,7 @@ def environments() -> list[dict[str, str]]:
 
 
 def parse(text: str) -> list[Pin]:
-    """Read what uv wrote; drop markers that hold everywhere and pins that hold nowhere."""
+    """Parse uv's output; drop markers that hold everywhere and pins that hold nowhere."""
     pins = []
     for block in re.split(r"\n(?=\S)", text.strip()):
         head, *rest = block.replace("\\\n", "\n").split("\n")
@@ -81,7 +80,7 @@ def parse(text: str) -> list[Pin]:
 
 
 def compile_pins(*arguments: str) -> list[Pin]:
-    """Run `uv pip compile` with hashes; the machine's own index settings for pip do not reach it."""
+    """Run `uv pip compile` with hashes and without UV_FIND_LINKS; uv ignores pip's index settings."""
     command = [
         "uv",
         "pip",
@@ -124,7 +123,7 @@ def locked(*paths: str) -> list[Pin]:
 
 
 def constraints(folder: str, pins: list[Pin]) -> list[str]:
-    """Arguments that hold uv to the versions of `pins`."""
+    """Arguments that make uv keep the versions of `pins`."""
     path = Path(folder) / "constraints.txt"
     path.write_text("".join(f"{pin.name}=={pin.version}\n" for pin in pins), encoding="utf-8")
     return ["--constraints", str(path)]

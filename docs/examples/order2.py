@@ -1,13 +1,12 @@
-"""A whole contestant without torch: an adaptive mixture of orders 0 to 2 that learns only at `adapt`
-(docs/protocol.md).
+"""A complete contestant without torch: a mixture of orders 0 to 2 that learns only at `adapt`.
 
     pgolf score --contestant "python docs/examples/order2.py" --tokens val.bin --tokenizer tokenizer.model
 
     P_0(x) = (n(x) + 1/2) / (t + V/2)        P_k(x) = (n(ctx x) + s(ctx) P_k-1(x)) / (n(ctx) + s(ctx))
 
-with counts n over the text learned so far and s(ctx) the number of different tokens seen after ctx (Witten
-and Bell 1991): every row sums to 1. A claim and a row come from the same expression, so scorer and witness
-agree to the last bit."""
+Here n counts the text learned so far, and s(ctx) is the number of different tokens seen after ctx (Witten and
+Bell 1991), so every row sums to 1. Reported losses and rows come from the same expression, so scorer and
+witness agree to the last bit. See docs/protocol.md for the frames."""
 
 import json
 import os
@@ -19,7 +18,7 @@ CHUNK_TOKENS = 65_536
 
 
 class Counts:
-    """How often each key was learned, as a sorted array."""
+    """Counts by key, in sorted arrays."""
 
     def __init__(self):
         self.keys, self.counts = np.zeros(1, np.int64) - 1, np.zeros(1, np.int64)
@@ -39,8 +38,7 @@ class Counts:
 
 
 class Order2:
-    """The predictor. `text` is all that was seen, with two made-up tokens before it; counts cover what was
-    learned."""
+    """The predictor. `text` holds two tokens of context, then those seen since the last chunk was learned."""
 
     def __init__(self, vocab_size):
         self.vocab_size, self.text, self.learned = vocab_size, np.zeros(2, np.int64), 2
@@ -48,13 +46,12 @@ class Order2:
         self.full, self.context, self.distinct = ([Counts(), Counts()] for _ in range(3))
 
     def see(self, tokens):
-        self.text = np.concatenate(
-            [self.text[self.learned - 2 :], tokens.astype(np.int64)]
-        )  # what is learned may go
+        # Of the text that was learned, only two tokens of context are needed.
+        self.text = np.concatenate([self.text[self.learned - 2 :], tokens.astype(np.int64)])
         self.learned = 2
 
     def contexts(self, start, stop):
-        """Keys of the one and the two tokens before each place."""
+        """Keys of the one token and of the two tokens before each position start .. stop - 1."""
         before, last = self.text[start - 2 : stop - 2], self.text[start - 1 : stop - 1]
         return last, before * self.vocab_size + last
 
@@ -68,7 +65,7 @@ class Order2:
         self.learned = len(self.text)
 
     def probabilities(self, tokens, contexts):
-        """P(token | context) for arrays of both: the one formula behind claims and rows."""
+        """P(token | context) for arrays of both; `claims` and `row` both use this formula."""
         p = (self.single[tokens] + 0.5) / (self.single.sum() + 0.5 * self.vocab_size)
         for order, context in enumerate(contexts):
             distinct, total = self.distinct[order].of(context), self.context[order].of(context)
@@ -77,20 +74,20 @@ class Order2:
         return p
 
     def claims(self, tokens):
-        """-ln p of tokens that are only now shown; they count as seen from here on."""
+        """-ln p of newly revealed tokens, which count as seen from here on."""
         first = len(self.text) - self.learned + 2
         self.see(tokens)
         return -np.log(self.probabilities(self.text[first:], self.contexts(first, len(self.text))))
 
     def row(self):
-        """ln p of every token that could come next."""
+        """ln p of every possible next token."""
         end = len(self.text)
         contexts = [np.repeat(key, self.vocab_size) for key in self.contexts(end, end + 1)]
         return np.log(self.probabilities(np.arange(self.vocab_size), contexts))
 
 
 class Wire:
-    """One JSON object a line; raw bytes follow where the object says how many."""
+    """One JSON object per line, followed by as many raw bytes as its key `bytes` says."""
 
     def __init__(self, connection):
         self.file = connection.makefile("rwb")
@@ -107,7 +104,7 @@ class Wire:
 
 
 def serve(wire, make=Order2, chunk_tokens=CHUNK_TOKENS):
-    """Scorer and witness in one: the judge asks, the same predictor answers."""
+    """Serve as scorer or witness: the same predictor answers both."""
     wire.say("hello", protocol=1, stage="score")
     setup, _ = wire.hear()
     model = make(setup["vocab_size"])

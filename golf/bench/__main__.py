@@ -1,16 +1,16 @@
-"""`just bench`: golf's training beside the challenge's starting script, at one shape, on this machine's CPU.
+"""`just bench`: compare golf's training to the challenge's starting script, at one shape, on this CPU.
 
-Contestants: the script; golf with the script's techniques (the same model, optimizers and batches, another
-program); golf with the best recipe of that size. All take turns (golf/bench/interleaved.py) for the same
-seconds of their own clocks, in bfloat16 where the machine has it natively, compiled where a C++ compiler is
-there and --compile says so. Each rate is shown beside the bound that this machine's own matrix rate sets
-(golf/bench/work.py), each result as bits per byte of the same text (golf/bench/evaluation.py). Without the
-script, or with another version of it, it is skipped.
+The contestants are the script; golf with the script's techniques (same model, optimizers and batches); and
+golf with the best recipe of that size. They train in turns (golf/bench/interleaved.py) for the same seconds
+of their own clocks, in bfloat16 if the machine has it natively, compiled if --compile says so (which needs a
+C++ compiler). Each rate is shown next to the bound from this machine's own matrix rate (golf/bench/work.py),
+each result as bits per byte of the same text (golf/bench/evaluation.py). The script is skipped if it is
+missing or another version.
 
     just bench --data DIR --script train_gpt.py [--json]
 
-DIR holds tokenizer.model, train_*.bin and val_*.bin, as `just data prepare` leaves them. The table goes to
-stdout, progress to stderr. Not covered: GPUs (golf/bench/gpu.py)."""
+DIR holds tokenizer.model, train_*.bin and val_*.bin, as written by `just data prepare`. The table goes to
+stdout, progress to stderr. See golf/bench/gpu.py for GPUs."""
 
 from __future__ import annotations
 
@@ -42,36 +42,36 @@ hardware: {micro_tokens: 4096}
 """The script's techniques are golf's defaults."""
 
 BEST = """
-model: {layers: 4, width: 256, heads: 4, kv_heads: 2, mlp_hidden: 512, rope_dims: 16, ln_scale: true, xsa_last: 2,
-        attn_gate: true, smear: true, init: orthogonal}
+model: {layers: 4, width: 256, heads: 4, kv_heads: 2, mlp_hidden: 512, rope_dims: 16, ln_scale: true,
+        xsa_last: 2, attn_gate: true, smear: true, init: orthogonal}
 train: {batch_tokens: 4096, seq_len: 512}
-optim: {muon_lr: 0.03, muon_variant: lerp, muon_momentum_warmup: 0.2, embed_lr: 0.035, scalar_lr: 0.025, clip: 0.3,
-        warmdown: 0.6, warmdown_shape: cosine, ema_fraction: 0.05}
+optim: {muon_lr: 0.03, muon_variant: lerp, muon_momentum_warmup: 0.2, embed_lr: 0.035, scalar_lr: 0.025,
+        clip: 0.3, warmdown: 0.6, warmdown_shape: cosine, ema_fraction: 0.05}
 hardware: {micro_tokens: 4096}
 """
-"""hadamard-ve128's techniques that cost no table, on smaller batches: many small steps suit a short run."""
+"""hadamard-ve128's techniques that need no embedding table, with batches small enough for many steps."""
 
 SAME, OWN = "golf, same model", "golf, best recipe"
 SCRIPT = "starting script"
 
 
-def files(folder: Path, beginning: str) -> list[Path]:
-    """Shards of a dataset folder, in order; ValueError where there are none."""
-    found = sorted(folder.glob(f"{beginning}_*.bin"))
+def shard_files(folder: Path, split: str) -> list[Path]:
+    """Shards of a dataset folder, in order; ValueError if there are none."""
+    found = sorted(folder.glob(f"{split}_*.bin"))
     if not found:
-        raise ValueError(f"{folder}: no {beginning}_*.bin; `just data prepare pocket` makes such a folder")
+        raise ValueError(f"{folder}: no {split}_*.bin; `just data prepare pocket` makes such a folder")
     return found
 
 
 def vocab_size(tokenizer: Path) -> int:
-    """Pieces of a tokenizer."""
+    """Number of pieces of a tokenizer."""
     import sentencepiece
 
     return sentencepiece.SentencePieceProcessor(model_file=str(tokenizer)).vocab_size()
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     default = Path(os.environ.get("PGOLF_HOME", Path.home() / ".cache/pgolf")) / "datasets/pocket"
     parser = argparse.ArgumentParser(prog="just bench", description=__doc__.split("\n")[0])
     parser.add_argument("--script", type=Path, help="the challenge's train_gpt.py; skipped without it")
@@ -101,7 +101,7 @@ def row(
     text: evaluation.Text,
     rate: work.Rate,
 ) -> dict[str, Any]:
-    """What is reported of one contestant."""
+    """The report on one contestant."""
     last, limit = contestant.reports[-1], work.bound(config, bench_config.vocab_size, rate)
     assert last.weights is not None
     nats_N = evaluation.row_nats(last.weights, config, bench_config.vocab_size, text)
@@ -119,22 +119,22 @@ def row(
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Run everything; returns what is printed."""
-    train, tokenizer = files(options.data, "train"), options.data / "tokenizer.model"
+    """Run the benchmark; returns what `--json` prints."""
+    train, tokenizer = shard_files(options.data, "train"), options.data / "tokenizer.model"
     vocab = vocab_size(tokenizer)
     configs = {SCRIPT: load(SHAPE), SAME: load(SHAPE), OWN: load(BEST)}
     ours, theirs = (
         BenchConfig(train, tokenizer, vocab, options.seconds, options.threads, compiled)
         for compiled in (options.compile == "all", options.compile != "none")
     )
-    field = [
+    entries = [
         Contestant(name, configs[name].train.batch_tokens, contestants.train_golf, (configs[name], ours))
         for name in (SAME, OWN)
     ]
     skipped = ""
     try:
         text_of_script = script.read(options.script)
-        field.insert(
+        entries.insert(
             0,
             Contestant(
                 SCRIPT,
@@ -152,13 +152,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         each: work.matrix_rate(model, model.plan, each, device, configs[SAME].hardware.micro_tokens)
         for each in dict.fromkeys((torch.float32, dtype))
     }
-    to_stderr("matrix products measured; contestants are being built")
-    interleaved.race(field, options.turn, to_stderr)
-    tokens = np.concatenate([tokens for _, tokens in contestants.shards(files(options.data, "val"))])[
-        : options.val_tokens
-    ]
-    text = evaluation.text(tokens, tokenizer, configs[SAME].train.seq_len)
-    rows = [row(each, configs[each.name], options, ours, text, rates[dtype]) for each in field]
+    to_stderr("matrix products measured; building the contestants")
+    interleaved.run(entries, options.turn, to_stderr)
+    tokens = np.concatenate(
+        [tokens for _, tokens in contestants.open_shards(shard_files(options.data, "val"))]
+    )[: options.val_tokens]
+    text = evaluation.make_text(tokens, tokenizer, configs[SAME].train.seq_len)
+    rows = [row(each, configs[each.name], options, ours, text, rates[dtype]) for each in entries]
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, torch "
         f"{torch.__version__}",
@@ -171,20 +171,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "validation": {"tokens": len(text.tokens) - 1, "bytes": int(text.bytes.sum())},
         "contestants": rows,
         "skipped": skipped,
-        "ratio": dict(zip(("median", "low", "high"), interleaved.ratio(field[1], field[0]), strict=True))
+        "ratio": dict(zip(("median", "low", "high"), interleaved.ratio(entries[1], entries[0]), strict=True))
         if not skipped
         else None,
     }
 
 
 def table(found: dict[str, Any]) -> str:
-    """The result as lines of text."""
+    """The result as text."""
     rates = ", ".join(f"{rate:.0f} GFLOP/s in {dtype}" for dtype, rate in found["matrix_gflops"].items())
     lines = [
         f"{found['machine']}; {found['dtype']}, compiled: {found['compiled']}",
-        f"products of the same shapes alone: {rates}; {found['gflops_per_token'] * 1000:.2f} MFLOP a token",
+        f"products of the same shapes alone: {rates}; {found['gflops_per_token'] * 1000:.2f} MFLOP per token",
         "",
-        "| contestant | parameters | batch | train s | steps | tokens/s | bound | of it | bits per byte |",
+        "| contestant | parameters | batch | train s | steps | tokens/s | bound | of bound | bits per byte |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found["contestants"]:
@@ -206,30 +206,30 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(
         [
             *lines,
-            f"{SAME} beside {SCRIPT}: {ratio['median']:.2f} times the tokens a second "
+            f"{SAME} compared with {SCRIPT}: {ratio['median']:.2f} times the tokens per second "
             f"(median of the rounds; {ratio['low']:.2f} to "
             f"{ratio['high']:.2f})",
         ]
     )
 
 
-def answer(
-    name: str, measure: Callable[[], dict[str, Any]], shown: Callable[[dict[str, Any]], str], as_json: bool
+def measure_and_print(
+    name: str, measure: Callable[[], dict[str, Any]], table: Callable[[dict[str, Any]], str], as_json: bool
 ) -> int:
-    """Measure and print; exit status 0, or 2 and a line on stderr for an input that cannot be used."""
+    """Measure and print; exit status 0, or 2 and a line on stderr for unusable input."""
     try:
         found = measure()
     except (ValueError, OSError) as error:
         to_stderr(f"{name}: {error}")
         return 2
-    print(json.dumps(found, indent=1) if as_json else shown(found))
+    print(json.dumps(found, indent=1) if as_json else table(found))
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 measured (or the script skipped), 2 where the data are not there."""
+    """Exit status: 0 measured (perhaps without the script), 2 for missing data."""
     options = arguments(argv)
-    return answer("bench", lambda: measure(options), table, options.json)
+    return measure_and_print("bench", lambda: measure(options), table, options.json)
 
 
 if __name__ == "__main__":

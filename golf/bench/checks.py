@@ -1,9 +1,9 @@
-"""What is checked on a GPU, each check a function of a `Place` that returns rows for the table.
+"""The checks that run on a GPU: each is a function of `CheckSettings` that returns rows for the table.
 
-A check raises `Failed` where something is wrong that can be said in a line; any other exception is a failure
-as well (golf/bench/gpu.py catches all). Every function runs on a CPU too, at the tiny sizes of tests: nothing
-in it names a device. Text is made up. Seconds projected for 8 GPUs take it that these share the work
-perfectly. Not covered: bits per byte, which need a full training."""
+A check raises `Failed` for a failure that fits on a line; any other exception is a failure too
+(golf/bench/gpu.py catches all). Nothing here names a device, so every check also runs on a CPU, at the tiny
+sizes of tests. The text is synthetic. Seconds projected for 8 GPUs assume perfect scaling. Bits per byte need
+a full training and are not checked."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from golf.bench import work
 from golf.inference.adapt import Adaptation, Chunk
 from golf.inference.predict import Predictor
+from golf.inference.stream import StreamSpec
 from golf.inference.windows import TokenBuffer
 from golf.model import kernels
 from golf.model.gpt import GPT
@@ -36,7 +37,7 @@ from golf.training.phases import Phase
 from golf.training.trainer import Trainer
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
-"""Largest error of an attention kernel against float32, as a share of the largest number."""
+"""Largest allowed error of an attention kernel against float32, relative to the largest number."""
 PEAK_BFLOAT16 = {
     "H100 80GB HBM3": 989e12,
     "H100 SXM": 989e12,
@@ -46,27 +47,27 @@ PEAK_BFLOAT16 = {
     "L40S": 362e12,
     "RTX 4090": 165e12,
 }
-"""Dense bfloat16 operations a second, from the makers' data sheets, by a part of the card's name."""
+"""Part of a card's name -> dense bfloat16 operations per second, from the data sheets."""
 FULL_VALIDATION = {1024: 62_021_846, 8192: 40_540_803}
-"""Tokens of the official validation split by vocabulary."""
+"""Vocabulary size -> tokens of the official validation split."""
 OFFICIAL_GPUS = 8
 
 
 class Failed(Exception):
-    """A check did not hold; the message is its reason."""
+    """A check failed; the message says why."""
 
 
 class Passed(NamedTuple):
-    """A check, or a part of one, that held: what was seen, in a line, and as numbers."""
+    """A check that passed, or a part of one: what was seen, as a line and as numbers."""
 
-    what: str
+    name: str
     seen: str
     numbers: dict[str, float]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the checks run, and how large: seconds and steps for a measurement, rows for a kernel."""
+class CheckSettings:
+    """Where the checks run, and at what size."""
 
     device: torch.device
     dtype: torch.dtype
@@ -78,27 +79,27 @@ class Place:
 
 
 def peak(device: torch.device) -> float | None:
-    """The card's bfloat16 peak, operations a second; None where it is not known."""
+    """The card's bfloat16 peak in operations per second; None if unknown."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     return next((rate for part, rate in PEAK_BFLOAT16.items() if part in name), None)
 
 
 def tokens(vocab_size: int, n: int) -> np.ndarray:
-    """n made-up tokens, uint16: speed does not depend on what they are."""
+    """n random tokens, uint16."""
     return np.random.default_rng(0).integers(0, vocab_size, n).astype(np.uint16)
 
 
 # Attention kernels against the definition
 
 
-def _attention_runs(name: str, place: Place) -> tuple[list[Tensor], list[Tensor], float]:
-    """Output and gradients of q, k, v by a kernel and by the reference on the same numbers; seconds of the
-    kernel."""
-    rows, length, heads, key_heads, head_dim = place.attention_shape
+def _attention_runs(name: str, settings: CheckSettings) -> tuple[list[Tensor], list[Tensor], float]:
+    """Output and gradients of q, k, v by the reference and by a kernel on the same numbers; its seconds."""
+    rows, length, heads, key_heads, head_dim = settings.attention_shape
     random = torch.Generator().manual_seed(0)
     sizes = (heads, key_heads, key_heads, heads)
     *inputs, dy = (
-        torch.randn(rows, length, n, head_dim, generator=random).to(place.device, place.dtype) for n in sizes
+        torch.randn(rows, length, n, head_dim, generator=random).to(settings.device, settings.dtype)
+        for n in sizes
     )
 
     def run(kernel: str, dtype: torch.dtype) -> list[Tensor]:
@@ -106,21 +107,21 @@ def _attention_runs(name: str, place: Place) -> tuple[list[Tensor], list[Tensor]
         y = ATTENTION[kernel](*leaves)
         return [y.detach(), *torch.autograd.grad(y, leaves, dy.to(dtype))]
 
-    exact, found = run("reference", torch.float32), run(name, place.dtype)
-    return exact, found, work.best_seconds(lambda: run(name, place.dtype), place.device)
+    exact, found = run("reference", torch.float32), run(name, settings.dtype)
+    return exact, found, work.best_seconds(lambda: run(name, settings.dtype), settings.device)
 
 
-def attention(name: str, place: Place) -> list[Passed]:
+def attention(name: str, settings: CheckSettings) -> list[Passed]:
     """One kernel, forward and backward, against the float32 definition."""
     try:
-        exact, found, seconds = _attention_runs(name, place)
+        exact, found, seconds = _attention_runs(name, settings)
     except ImportError as error:
         return [Passed(f"attention {name}", f"not there: {error}", {})]
     errors = [((b.float() - a).abs().max() / a.abs().max()).item() for a, b in zip(exact, found, strict=True)]
-    if not max(errors) <= TOLERANCE[place.dtype]:
+    if not max(errors) <= TOLERANCE[settings.dtype]:
         raise Failed(
             f"errors of y, dq, dk, dv {', '.join(f'{e:.1e}' for e in errors)} above "
-            f"{TOLERANCE[place.dtype]:.0e}"
+            f"{TOLERANCE[settings.dtype]:.0e}"
         )
     seen = (
         f"largest error {max(errors):.1e} of the largest number; forward and backward {seconds * 1e3:.2f} ms"
@@ -131,13 +132,12 @@ def attention(name: str, place: Place) -> list[Passed]:
 # Compiled against plain
 
 
-def compiled_twin(config: Config, vocab_size: int, place: Place) -> list[Passed]:
-    """The compiled forward and its gradients against the plain one, no matrix zero: the loss, the gradient's
-    direction."""
+def compiled_forward(config: Config, vocab_size: int, settings: CheckSettings) -> list[Passed]:
+    """The compiled forward against the plain one: loss, and direction of the gradient; no matrix is zero."""
     trainer = _trainer(
         replace(config, hardware=replace(config.hardware, micro_tokens=config.train.seq_len)),
         vocab_size,
-        place,
+        settings,
     )
     batch = _batch(trainer, config.train.seq_len * data.LOGICAL_RANKS)
     with torch.no_grad():
@@ -164,9 +164,9 @@ def compiled_twin(config: Config, vocab_size: int, place: Place) -> list[Passed]
 # Training
 
 
-def _trainer(config: Config, vocab_size: int, place: Place) -> Trainer:
-    trainer = Trainer(config, vocab_size, 0, Ranks(0, 1, place.device))
-    if not place.compiled:
+def _trainer(config: Config, vocab_size: int, settings: CheckSettings) -> Trainer:
+    trainer = Trainer(config, vocab_size, 0, Ranks(0, 1, settings.device))
+    if not settings.compiled:
         trainer.forward = trainer.model
     return trainer
 
@@ -179,21 +179,22 @@ def _batch(trainer: Trainer, batch_tokens: int) -> data.Batch:
     return loader.batch(batch_tokens)
 
 
-def step_seconds(trainers: Sequence[Trainer], place: Place, batch_tokens: int) -> list[list[float]]:
-    """Wall seconds of training steps of each trainer in its present phase, after warming up: the trainers
-    take steps in turns, so that a machine whose speed drifts is the same for all."""
-    batches, found = (
-        [_batch(trainer, batch_tokens) for trainer in trainers],
-        [list[float]() for _ in trainers],
-    )
-    for step in range(place.warm_up + place.steps):
+def step_seconds(
+    trainers: Sequence[Trainer], settings: CheckSettings, batch_tokens: int
+) -> list[list[float]]:
+    """Wall seconds of training steps of each trainer in its current phase, after a warm-up.
+
+    The trainers take steps alternately, so that drift of the machine's speed affects all alike."""
+    batches = [_batch(trainer, batch_tokens) for trainer in trainers]
+    found = [list[float]() for _ in trainers]
+    for step in range(settings.warm_up + settings.steps):
         for trainer, batch, seconds in zip(trainers, batches, found, strict=True):
-            work.synchronise(place.device)
+            work.synchronise(settings.device)
             began = time.perf_counter()
             trainer.update(batch, TrainingProgress(step, 0.5))
-            work.synchronise(place.device)
+            work.synchronise(settings.device)
             seconds.append(time.perf_counter() - began)
-    return [seconds[place.warm_up :] for seconds in found]
+    return [seconds[settings.warm_up :] for seconds in found]
 
 
 def _phases(config: Config) -> Iterator[tuple[str, Phase]]:
@@ -202,16 +203,17 @@ def _phases(config: Config) -> Iterator[tuple[str, Phase]]:
         yield ", recurrent", Phase(looped=True, quantised=False)
 
 
-def training(name: str, config: Config, vocab_size: int, batch_tokens: int, place: Place) -> list[Passed]:
-    """Steps of one GPU's share of a batch, in each phase: tokens a second, utilisation, memory, spread of
-    step times."""
-    trainer, rows = _trainer(config, vocab_size, place), []
+def training(
+    name: str, config: Config, vocab_size: int, batch_tokens: int, settings: CheckSettings
+) -> list[Passed]:
+    """Steps with one GPU's share of a batch, in each phase: tokens per second, utilisation, memory."""
+    trainer, rows = _trainer(config, vocab_size, settings), []
     for label, phase in _phases(config):
         trainer.enter(phase)
-        if place.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(place.device)
-        (seconds,) = step_seconds([trainer], place, batch_tokens)
-        median, top = statistics.median(seconds), peak(place.device)
+        if settings.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(settings.device)
+        (seconds,) = step_seconds([trainer], settings, batch_tokens)
+        median, top = statistics.median(seconds), peak(settings.device)
         flops = work.flops_per_token(trainer.model, trainer.plan, config.train.seq_len)
         numbers = {
             "tokens_per_second": batch_tokens / median,
@@ -224,8 +226,8 @@ def training(name: str, config: Config, vocab_size: int, batch_tokens: int, plac
             f"{numbers['tokens_per_second']:,.0f} tokens/s; step {median * 1e3:.1f} ms "
             f"({min(seconds) * 1e3:.1f} to {max(seconds) * 1e3:.1f}) of {batch_tokens:,} tokens"
         )
-        if place.device.type == "cuda":
-            numbers["peak_bytes"] = torch.cuda.max_memory_allocated(place.device)
+        if settings.device.type == "cuda":
+            numbers["peak_bytes"] = torch.cuda.max_memory_allocated(settings.device)
             seen += f"; {numbers['peak_bytes'] / 2**30:.1f} GiB"
             if top:
                 numbers["utilisation"] = batch_tokens / median * flops / top
@@ -236,35 +238,27 @@ def training(name: str, config: Config, vocab_size: int, batch_tokens: int, plac
     return rows
 
 
-def step_pairs(
-    slow: tuple[Config, bool], fast: tuple[Config, bool], vocab_size: int, batch_tokens: int, place: Place
-) -> tuple[list[float], list[float]]:
-    """Seconds of steps of two (recipe, quantised) in turns: those of `slow`, those of `fast`."""
+@dataclass(frozen=True)
+class StepCost:
+    """A technique whose cost in step time is measured, and what is claimed about it."""
+
+    name: str
+    with_it: Config
+    without: Config
+    claim: str
+    quantised: bool = False
+    """Whether the steps with the technique are in the quantised phase."""
+
+
+def overhead(cost: StepCost, vocab_size: int, batch_tokens: int, settings: CheckSettings) -> list[Passed]:
+    """Ratio of median step times with and without a technique, and its range over pairs of steps."""
     trainers = []
-    for config, quantised in (slow, fast):
-        trainers.append(_trainer(config, vocab_size, place))
+    for config, quantised in ((cost.with_it, cost.quantised), (cost.without, False)):
+        trainers.append(_trainer(config, vocab_size, settings))
         trainers[-1].enter(Phase(looped=False, quantised=quantised))
-    first, second = step_seconds(trainers, place, batch_tokens)
-    return first, second
-
-
-def overhead(
-    name: str,
-    with_it: Config,
-    without: Config,
-    vocab_size: int,
-    batch_tokens: int,
-    place: Place,
-    quantised: bool,
-    claim: str,
-) -> list[Passed]:
-    """Median step time with a technique over that without it, of steps in turns, and the range over pairs of
-    steps."""
-    first, second = step_pairs((with_it, quantised), (without, False), vocab_size, batch_tokens, place)
-    medians, ratios = (
-        [statistics.median(each) for each in (first, second)],
-        [a / b for a, b in zip(first, second, strict=True)],
-    )
+    first, second = step_seconds(trainers, settings, batch_tokens)
+    medians = [statistics.median(each) for each in (first, second)]
+    ratios = [a / b for a, b in zip(first, second, strict=True)]
     numbers = {
         "with": medians[0],
         "without": medians[1],
@@ -275,17 +269,17 @@ def overhead(
     seen = (
         f"step {numbers['with'] * 1e3:.1f} ms with, {numbers['without'] * 1e3:.1f} ms without: "
         f"{numbers['ratio'] - 1:+.1%} "
-        f"({numbers['low'] - 1:+.1%} to {numbers['high'] - 1:+.1%}; {claim})"
+        f"({numbers['low'] - 1:+.1%} to {numbers['high'] - 1:+.1%}; {cost.claim})"
     )
-    return [Passed(f"step time of {name}", seen, numbers)]
+    return [Passed(f"step time of {cost.name}", seen, numbers)]
 
 
 # Evaluation
 
 
-def _model(config: Config, vocab_size: int, place: Place) -> GPT:
-    kernel = kernels.choose(place.device, place.dtype)
-    model = GPT(config.model, vocab_size, dtype=place.dtype, attention=kernel.name).to(place.device)
+def _model(config: Config, vocab_size: int, settings: CheckSettings) -> GPT:
+    kernel = kernels.choose(settings.device, settings.dtype)
+    model = GPT(config.model, vocab_size, dtype=settings.dtype, attention=kernel.name).to(settings.device)
     initialise(model, config.model, 0)
     return model
 
@@ -300,13 +294,19 @@ def _projected(vocab_size: int, rate: float) -> tuple[str, dict[str, float]]:
     }
 
 
-def sliding(name: str, config: Config, vocab_size: int, batches: int, place: Place) -> list[Passed]:
-    """Tokens a second of the sliding evaluation, over so many batches of full windows, and the whole split's
-    seconds."""
-    cfg, model = config.score, _model(config, vocab_size, place)
-    full = torch.compile(model, dynamic=False) if place.compiled else None
+def sliding(
+    name: str, config: Config, vocab_size: int, batches: int, settings: CheckSettings
+) -> list[Passed]:
+    """Tokens per second of the sliding evaluation over some batches of full windows; the split's seconds."""
+    cfg, model = config.score, _model(config, vocab_size, settings)
+    full = torch.compile(model, dynamic=False) if settings.compiled else None
     predictor = Predictor(
-        model, window=cfg.window, stride=cfg.stride, batch=cfg.batch_windows, device=place.device, full=full
+        model,
+        window=cfg.window,
+        stride=cfg.stride,
+        batch=cfg.batch_windows,
+        device=settings.device,
+        full=full,
     )
     start = -(-cfg.window // cfg.stride) * cfg.stride
     count = batches * cfg.batch_windows * cfg.stride
@@ -326,26 +326,23 @@ def sliding(name: str, config: Config, vocab_size: int, batches: int, place: Pla
     return [Passed(f"sliding evaluation {name}", seen, {"tokens_per_second": rate, **more})]
 
 
-def adaptation(name: str, config: Config, vocab_size: int, place: Place) -> list[Passed]:
-    """Tokens a second of learning from one scored chunk, all epochs of it, and the whole split's seconds."""
-    model, n = _model(config, vocab_size, place), config.score.chunk_tokens
-    forward = torch.compile(model, dynamic=False) if place.compiled else model
+def adaptation(name: str, config: Config, vocab_size: int, settings: CheckSettings) -> list[Passed]:
+    """Tokens per second of learning from a scored chunk, with all epochs; the split's seconds."""
+    model, n = _model(config, vocab_size, settings), config.score.chunk_tokens
+    forward = torch.compile(model, dynamic=False) if settings.compiled else model
     learners = Adaptation(
         forward,
         model.parameters(),
-        config.adapt,
-        vocab_size=vocab_size,
-        n_tokens=2 * n,
-        chunk_tokens=n,
-        ranks=Ranks(0, 1, place.device),
-        micro_tokens=config.hardware.micro_tokens,
+        config,
+        StreamSpec(vocab_size, n_tokens=2 * n, chunk_tokens=n),
+        Ranks(0, 1, settings.device),
     )
     text = tokens(vocab_size, 2 * n)
     learners.adapt(Chunk(0, text[:n], None))
-    work.synchronise(place.device)
+    work.synchronise(settings.device)
     began = time.perf_counter()
     learners.adapt(Chunk(0, text[n:], int(text[n - 1])))
-    work.synchronise(place.device)
+    work.synchronise(settings.device)
     rate = n / (time.perf_counter() - began)
     if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
         raise Failed("a weight is not finite after learning")
@@ -354,11 +351,11 @@ def adaptation(name: str, config: Config, vocab_size: int, place: Place) -> list
     return [Passed(f"adaptation {name}", seen, {"tokens_per_second": rate, **more})]
 
 
-def default_place(device: torch.device) -> Place:
-    """The real sizes, in the arithmetic of the device."""
-    return Place(device, dist.precision(Config(), device), compiled=device.type == "cuda")
+def default_settings(device: torch.device) -> CheckSettings:
+    """The real sizes, in the device's own precision."""
+    return CheckSettings(device, dist.precision(Config(), device), compiled=device.type == "cuda")
 
 
-def recipe(folder: Path) -> Config:
-    """A submission's recipe, profile `record`."""
+def submission_recipe(folder: Path) -> Config:
+    """A submission's recipe in profile `record`."""
     return load((folder / "config.yaml").read_text(encoding="utf-8"), "record")

@@ -1,12 +1,9 @@
-"""One trained model packed in one way: bytes, compression ratio, squared error, and its nats on a text.
+"""Pack a trained model in one way, and measure bytes, compression ratio, squared error, and nats on a text.
 
-The artifact is made and read back by golf/stages/pack.py as in a run, and scored by golf/bench/evaluation.py,
-so that two ways to pack the same weights can be compared row by row of the text: `paired` gives the
-difference with an interval that is much narrower than either score's. `portrait` says in numbers what the
-weights of each matrix look like.
-
-Not covered: what another training would give.
-"""
+golf/stages/pack.py makes the artifact and reads it back, as in a run; golf/bench/evaluation.py scores it. So
+two ways to pack the same weights can be compared row by row of the text: `paired` gives the difference with
+an interval that is much narrower than that of either score. `describe_tensor` describes each matrix's weights
+in numbers. All results hold for one training."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from torch import Tensor
 
 from golf.bench import evaluation
 from golf.bench.evaluation import Text
-from golf.bench.subjects import MOST_BYTES, Trained
+from golf.bench.trained_models import MAX_BYTES, TrainedModel
 from golf.quant import rotate
 from golf.quant.clip import ClipMethod
 from golf.quant.recipe import Recipe, encode
@@ -29,17 +26,17 @@ from golf.stages import pack
 from golf.storage import entropy
 
 NORMAL_95 = 1.96
-"""Half width of a 95 % interval in standard errors: rows are many."""
+"""Half width of a 95 % interval in standard errors; there are enough rows for the normal approximation."""
 
 
 class CompressionResult(NamedTuple):
-    """A packed model, and its weights read back."""
+    """The size of a packed model, and the weights read back from it."""
 
     n_bytes: int
     payload_bytes: int
-    """Of codes at one byte and everything else at two: what the compressor gets."""
+    """What the compressor gets: codes at one byte, everything else at two."""
     squared_error: float
-    """Of the matrices on the grid, as a share of their squared weights."""
+    """Of the quantised matrices, as a fraction of their squared weights."""
     weights: dict[str, Tensor]
 
     @property
@@ -66,25 +63,25 @@ class Interval(NamedTuple):
 
 
 def paired(difference_N: np.ndarray, text: Text) -> Interval:
-    """Sum of differences of rows in nats -> bits per byte of the whole text, rows taken as independent."""
+    """Differences of rows in nats -> bits per byte of the whole text; treats rows as independent."""
     unit = math.log(2) * int(text.bytes.sum())
     spread = float(difference_N.std(ddof=1)) * math.sqrt(len(difference_N))
     return Interval(float(difference_N.sum()) / unit, NORMAL_95 * spread / unit)
 
 
-def measure_compression(subject: Trained, vocab_size: int, **quant: Any) -> CompressionResult:
-    """Pack with these fields of `quant` in place of the subject's own, and read back."""
-    config = replace(subject.config, quant=replace(subject.config.quant, **quant))
-    data = pack.to_artifact(subject.weights, subject.stats, config, MOST_BYTES)
+def measure_compression(model: TrainedModel, vocab_size: int, **quant: Any) -> CompressionResult:
+    """Pack with these fields of `quant` in place of the model's own, and read back."""
+    config = replace(model.config, quant=replace(model.config.quant, **quant))
+    data = pack.to_artifact(model.weights, model.stats, config, MAX_BYTES)
     weights = pack.from_artifact(data, config, vocab_size)
-    shapes = {name: tuple(weight.shape) for name, weight in subject.weights.items()}
+    shapes = {name: tuple(weight.shape) for name, weight in model.weights.items()}
     coded = [name for name, how in pack.recipes_of(config, shapes).items() if how.bits is not None]
-    n_coded = sum(subject.weights[name].numel() for name in coded)
-    steps = sum(2 * len(subject.weights[name]) for name in coded)
+    n_coded = sum(model.weights[name].numel() for name in coded)
+    steps = sum(2 * len(model.weights[name]) for name in coded)
     payload = 2 * sum(weight.numel() for weight in weights.values()) - n_coded + steps
-    moved = sum(_square(weights[name] - subject.weights[name]) for name in coded)
-    size = sum(_square(subject.weights[name]) for name in coded)
-    return CompressionResult(len(data), payload, moved / size if size else 0.0, weights)
+    error = sum(_square(weights[name] - model.weights[name]) for name in coded)
+    size = sum(_square(model.weights[name]) for name in coded)
+    return CompressionResult(len(data), payload, error / size if size else 0.0, weights)
 
 
 def nats(weights: dict[str, Tensor], config: Config, vocab_size: int, text: Text) -> np.ndarray:
@@ -99,34 +96,35 @@ def _square(weight: Tensor) -> float:
 
 
 def _kurtosis(weight_RC: Tensor) -> float:
-    """Mean fourth power over squared mean square of deviations, 3 for a normal distribution."""
+    """Fourth central moment over the squared variance; 3 for a normal distribution."""
     away = weight_RC.double() - weight_RC.double().mean()
     return float(away.pow(4).mean() / away.square().mean().square().clamp(min=1e-300))
 
 
-def describe_tensor(subject: Trained) -> dict[str, dict[str, Any]]:
-    """Of each matrix on the grid, by name: size, standard deviation, kurtosis and reach as trained and
-    rotated, the share of rows that lies under the floor, and bits a number at 6 bits with and without floor
-    and rotation (Shannon)."""
+def describe_tensor(model: TrainedModel) -> dict[str, dict[str, Any]]:
+    """Describe each quantised matrix, by name.
+
+    Size, standard deviation, kurtosis and reach as trained and rotated, the fraction of rows under the floor,
+    and the Shannon entropy in bits per number on a 6-bit grid, with and without floor and rotation."""
     found: dict[str, dict[str, Any]] = {}
-    shapes = {name: tuple(weight.shape) for name, weight in subject.weights.items()}
-    for name, how in pack.recipes_of(subject.config, shapes).items():
+    shapes = {name: tuple(weight.shape) for name, weight in model.weights.items()}
+    for name, how in pack.recipes_of(model.config, shapes).items():
         if how.bits is None:
             continue
-        weight_RC = subject.weights[name]
-        turned_RC, std = rotate.rotate(weight_RC), float(weight_RC.std())
+        weight_RC = model.weights[name]
+        rotated_RC, std = rotate.rotate(weight_RC), float(weight_RC.std())
         found[name] = {
             "rows": shapes[name][0],
             "columns": shapes[name][1],
             "std": std,
             "kurtosis": _kurtosis(weight_RC),
-            "kurtosis_rotated": _kurtosis(turned_RC),
+            "kurtosis_rotated": _kurtosis(rotated_RC),
             "reach_in_std": float(weight_RC.abs().amax(dim=1).mean()) / std,
-            "reach_in_std_rotated": float(turned_RC.abs().amax(dim=1).mean()) / std,
+            "reach_in_std_rotated": float(rotated_RC.abs().amax(dim=1).mean()) / std,
             "rows_under_floor": float((weight_RC.abs().amax(dim=1) < 1).float().mean()),
             "bits_a_number": {
-                label: _bits(name, weight_RC, turned, floor)
-                for label, turned, floor in (
+                label: _bits(name, weight_RC, rotated, floor)
+                for label, rotated, floor in (
                     ("plain", False, False),
                     ("rotated", True, False),
                     ("floor", False, True),
@@ -138,6 +136,6 @@ def describe_tensor(subject: Trained) -> dict[str, dict[str, Any]]:
 
 
 @torch.no_grad()
-def _bits(name: str, weight_RC: Tensor, turned: bool, floor: bool) -> float:
-    stored = encode(name, weight_RC, Recipe(6, ClipMethod(floor=floor), rotate=turned))
+def _bits(name: str, weight_RC: Tensor, rotated: bool, floor: bool) -> float:
+    stored = encode(name, weight_RC, Recipe(6, ClipMethod(floor=floor), rotate=rotated))
     return 8 * entropy.shannon_bytes(stored.values.numpy()) / weight_RC.numel()

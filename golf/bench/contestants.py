@@ -1,7 +1,7 @@
 """What trains in a contestant's process: golf's own Trainer, or the challenge's starting script.
 
-Both read the same shards in the same order (loader A), with the same threads, for the same seconds of their
-own clocks. Weights go back under golf's names, so that one evaluator reads both."""
+Both read the same shards in the same order (loader A), with the same number of threads, for the same seconds
+of their own clocks. Both return weights under golf's names, so one evaluator reads both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from golf.bench import script, work
-from golf.bench.interleaved import Turns, Weights
+from golf.bench.interleaved import InterleavedClock, Weights
 from golf.optim.schedule import TrainingProgress
 from golf.recipe.schema import Config
 from golf.runtime import dist
@@ -33,7 +33,7 @@ SEED = 1337
 
 
 class BenchConfig(NamedTuple):
-    """What all contestants share."""
+    """What all contestants of a benchmark share."""
 
     train: list[Path]
     tokenizer: Path
@@ -43,18 +43,14 @@ class BenchConfig(NamedTuple):
     compiled: bool
 
 
-def shards(paths: list[Path]) -> list[tuple[str, np.ndarray]]:
-    """Shard files -> (name, tokens) of each; the header is believed, since nobody announced a length."""
+def open_shards(paths: list[Path]) -> list[tuple[str, np.ndarray]]:
+    """Shard files -> (name, tokens) of each, whose number of tokens follows from the file's size."""
     found: list[tuple[str, np.ndarray]] = []
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            found.append(
-                (
-                    path.name,
-                    data.map_shard(descriptor, path.name, (path.stat().st_size - data.HEADER_BYTES) // 2),
-                )
-            )
+            n_tokens = (path.stat().st_size - data.HEADER_BYTES) // 2
+            found.append((path.name, data.map_shard(descriptor, path.name, n_tokens)))
         finally:
             os.close(descriptor)
     return found
@@ -65,44 +61,46 @@ def _numpy(tensors: Mapping[str, Tensor]) -> Weights:
 
 
 def train_golf(pipe: Connection, config: Config, bench_config: BenchConfig, device: str = "cpu") -> None:
-    """A contestant's work: golf on one process of `threads` threads."""
+    """Train golf in one process, in turns."""
     dist.keep_freed_memory()
     torch.set_num_threads(bench_config.threads)
     trainer = Trainer(config, bench_config.vocab_size, SEED, Ranks(0, 1, torch.device(device)))
-    if bench_config.compiled and device == "cpu":  # on a GPU it always is
+    if bench_config.compiled and device == "cpu":  # on a GPU it is always compiled
         trainer.forward = torch.compile(trainer.model, dynamic=False)
-    cfg, turns = config.train, Turns(pipe, partial(work.synchronise, trainer.ranks.device))
+    cfg = config.train
+    clock = InterleavedClock(pipe, partial(work.synchronise, trainer.ranks.device))
     start = {name: tensor.clone() for name, tensor in trainer.state().items()}
     for step in range(WARM_UP_STEPS):
         batch = data.synthetic(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, bench_config.vocab_size)
         trainer.step(batch, TrainingProgress(step, 0.0))
     trainer.restore(start)
     loader = data.LOADERS[cfg.loader](
-        shards(bench_config.train), bench_config.vocab_size, trainer.logical, cfg.seq_len
+        open_shards(bench_config.train), bench_config.vocab_size, trainer.logical, cfg.seq_len
     )
     step = 0
-    while turns.perf_counter() < bench_config.seconds:
-        turns.gate()
+    while clock.perf_counter() < bench_config.seconds:
+        clock.wait_for_turn()
         trainer.step(
             loader.batch(cfg.batch_tokens),
-            TrainingProgress(step, min(turns.perf_counter() / bench_config.seconds, 1.0)),
+            TrainingProgress(step, min(clock.perf_counter() / bench_config.seconds, 1.0)),
         )
         step += 1
     trainer.finish()
-    turns.finish(step, _numpy(trainer.parameters))
+    clock.finish(step, _numpy(trainer.parameters))
 
 
-RENAMED = (
+SCRIPT_NAMES = (
     (r"attn\.c_([qkv])", r"attn.\1"),
     (r"attn\.proj", "attn.out"),
     (r"mlp\.fc", "mlp.up"),
     (r"mlp\.proj", "mlp.down"),
 )
+"""(pattern of the script's parameter names, golf's name)."""
 
 
 def golf_name(name: str) -> str:
-    """A parameter's name in the script -> in golf."""
-    for pattern, new in RENAMED:
+    """A parameter's name in the script -> its name in golf."""
+    for pattern, new in SCRIPT_NAMES:
         name = re.sub(pattern, new, name)
     return name
 
@@ -110,13 +108,12 @@ def golf_name(name: str) -> str:
 def script_settings(
     config: Config, vocab_size: int, tokenizer: Path, folder: Path, seconds: float
 ) -> dict[str, str]:
-    """The script's environment for the shape, batch and final descent of a recipe; ValueError where it has no
-    such shape."""
+    """The script's environment for a recipe's shape, batch and warmdown; ValueError if impossible."""
     model, train = config.model, config.train
     if model.mlp_hidden % model.width or isinstance(config.optim.warmdown, int):
         raise ValueError(
-            "the script needs a whole multiple of the width in its feed-forward, and the race a warmdown "
-            "share"
+            "the script needs a feed-forward width that is a multiple of the model width, and a benchmark "
+            "needs optim.warmdown as a fraction"
         )
     numbers = {
         "SEED": SEED,
@@ -142,22 +139,21 @@ def script_settings(
 def train_script(
     pipe: Connection, text: str, config: Config, bench_config: BenchConfig, device: str = "cpu"
 ) -> None:
-    """A contestant's work: the script at the shape of `config`, in a folder of its own."""
+    """Train the script at the shape of `config`, in turns, in a temporary folder."""
     dist.keep_freed_memory()
     torch.set_num_threads(bench_config.threads)
-    turns = Turns(pipe, partial(work.synchronise, torch.device(device)))
+    clock = InterleavedClock(pipe, partial(work.synchronise, torch.device(device)))
     bfloat16 = dist.precision(config, torch.device(device)) == torch.bfloat16
     source = script.patched(text, device=device, bfloat16=bfloat16, compiled=bench_config.compiled)
 
     def deliver(model: nn.Module) -> None:
-        turns.finish(turns.steps + 1, _numpy({golf_name(name): p for name, p in model.named_parameters()}))
+        clock.finish(clock.steps + 1, _numpy({golf_name(name): p for name, p in model.named_parameters()}))
 
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), open(os.devnull, "w") as nowhere:
         for i, path in enumerate(bench_config.train):
             Path(f"fineweb_train_{i:06d}.bin").symlink_to(path.resolve())
-        Path("fineweb_val_000000.bin").symlink_to(
-            bench_config.train[0].resolve()
-        )  # it insists on one, and never reads it here
+        # The script requires a validation shard, but never reads it here.
+        Path("fineweb_val_000000.bin").symlink_to(bench_config.train[0].resolve())
         settings = script_settings(
             config,
             bench_config.vocab_size,
@@ -166,4 +162,4 @@ def train_script(
             bench_config.seconds,
         )
         with contextlib.redirect_stdout(nowhere):
-            script.run(source, settings, turns, deliver)
+            script.run(source, settings, clock, deliver)

@@ -1,16 +1,15 @@
-"""`just gpu`: every check that needs a GPU, in under nine minutes, without a network; a table, and JSON for
---out.
+"""`just gpu`: run every check that needs a GPU, in under nine minutes, without a network; print a table.
 
-Each check (golf/bench/checks.py) runs in a process of its own with its own budget of seconds, because a
-kernel that fails may take its process with it and a compiler may not come back: then its row says FAILED and
-why, the others run all the same, and the exit status is 1. What no time is left for has failed too. Where
-there is no GPU nothing is claimed, and the exit status is 0.
+Each check (golf/bench/checks.py) runs in its own process with its own time limit, because a failing kernel
+may crash its process and a compiler may hang. Then its row says FAILED and why, the other checks still run,
+and the exit status is 1. A check for which no time is left has failed too. Without a GPU nothing is checked
+or claimed, and the exit status is 0.
 
-    just gpu [--out FILE] [--script train_gpt.py --data DIR]
+    just gpu [--out FILE.json] [--script train_gpt.py --data DIR]
 
-With the challenge's starting script and a dataset folder (tokenizer.model, train_*.bin), the script and golf
-take turns at the script's own shape on the same card. Everything runs on one GPU, with that GPU's share of a
-batch where 8 are meant. Not covered: several GPUs, containers."""
+Given the challenge's starting script and a dataset folder (tokenizer.model, train_*.bin), the script and golf
+train in turns at the script's own shape on the same card. Everything runs on one GPU, with one GPU's share of
+a batch meant for 8."""
 
 from __future__ import annotations
 
@@ -30,21 +29,21 @@ from typing import Any, NamedTuple
 import torch
 
 from golf.bench import checks, contestants, interleaved, script
-from golf.bench.checks import Passed, Place
+from golf.bench.checks import CheckSettings, Passed, StepCost
 from golf.bench.contestants import BenchConfig
 from golf.bench.interleaved import Contestant, to_stderr
 from golf.recipe.config import load
 
 SECONDS = 520.0
-"""For all checks together: nine minutes less what starting and stopping take."""
+"""For all checks together: nine minutes minus start and stop."""
 SUBMISSIONS = Path(__file__).parents[2] / "submissions"
-RACE_SECONDS = 15.0
-RACE_SHAPE = "optim: {warmdown: 0.5}\n"
-"""The defaults are the script's own shape and batch."""
+COMPARISON_SECONDS = 15.0
+SCRIPT_SHAPE = "optim: {warmdown: 0.5}\n"
+"""The defaults are the script's shape and batch."""
 
 
 class Check(NamedTuple):
-    """A name, what makes its rows, and the most seconds that it may take."""
+    """A name, the function that returns its rows, and its time limit."""
 
     name: str
     run: Callable[[], list[Passed]]
@@ -52,7 +51,7 @@ class Check(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of the table."""
+    """A row of the table."""
 
     name: str
     passed: bool
@@ -70,9 +69,9 @@ def _in_process(pipe: Connection, run: Callable[[], list[Passed]]) -> None:
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def result(check: Check, left: float) -> list[Row]:
-    """Run one check in a process of its own, for at most its own seconds and those that are left."""
-    allowed, began = min(check.seconds, left), time.monotonic()
+def run_check(check: Check, remaining: float) -> list[Row]:
+    """Run a check in its own process, for at most its own seconds and those that remain."""
+    allowed, began = min(check.seconds, remaining), time.monotonic()
     if allowed <= 0:
         return [Row(check.name, False, "no time was left for it", {}, 0.0)]
     context = multiprocessing.get_context("spawn")
@@ -90,28 +89,27 @@ def result(check: Check, left: float) -> list[Row]:
     seconds = time.monotonic() - began
     if isinstance(found, str):
         return [Row(check.name, False, (found.splitlines() or [""])[0], {}, seconds)]
-    return [Row(part.what, True, part.seen, part.numbers, seconds) for part in found]
+    return [Row(part.name, True, part.seen, part.numbers, seconds) for part in found]
 
 
-def results(listed: Sequence[Check], seconds: float) -> list[Row]:
-    """Run checks one after another until the seconds are over."""
+def run_checks(listed: Sequence[Check], seconds: float) -> list[Row]:
+    """Run checks one after another until the seconds are used up."""
     rows, end = [], time.monotonic() + seconds
     for check in listed:
         to_stderr(f"{check.name} ...")
-        rows += result(check, end - time.monotonic())
+        rows += run_check(check, end - time.monotonic())
         to_stderr(f"{check.name}: {rows[-1].seen} ({rows[-1].seconds:.0f} s)")
     return rows
 
 
-def race(text: str, folder: Path) -> list[Passed]:
-    """The starting script and golf in turns, the same model and batch, on this card."""
-    config, train, tokenizer = (
-        load(RACE_SHAPE),
-        sorted(folder.glob("train_*.bin")),
-        folder / "tokenizer.model",
+def compare_with_script(text: str, folder: Path) -> list[Passed]:
+    """Train the starting script and golf in turns on this card, with the same model and batch."""
+    config, tokenizer = load(SCRIPT_SHAPE), folder / "tokenizer.model"
+    train = sorted(folder.glob("train_*.bin"))
+    bench_config = BenchConfig(
+        train, tokenizer, 1024, COMPARISON_SECONDS, torch.get_num_threads(), compiled=True
     )
-    bench_config = BenchConfig(train, tokenizer, 1024, RACE_SECONDS, torch.get_num_threads(), compiled=True)
-    field = [
+    both = [
         Contestant(
             "starting script",
             config.train.batch_tokens,
@@ -125,90 +123,79 @@ def race(text: str, folder: Path) -> list[Passed]:
             (config, bench_config, "cuda"),
         ),
     ]
-    interleaved.race(field, RACE_SECONDS / 5, to_stderr)
-    median, low, high = interleaved.ratio(field[1], field[0])
+    interleaved.run(both, COMPARISON_SECONDS / 5, to_stderr)
+    median, low, high = interleaved.ratio(both[1], both[0])
     rows = [
         Passed(f"training, {each.name}", f"{each.rate:,.0f} tokens/s", {"tokens_per_second": each.rate})
-        for each in field
+        for each in both
     ]
-    seen = f"{median:.2f} times the script's tokens a second ({low:.2f} to {high:.2f})"
+    seen = f"{median:.2f} times the script's tokens per second ({low:.2f} to {high:.2f})"
     return [
         *rows,
-        Passed("golf beside the starting script", seen, {"ratio": median, "low": low, "high": high}),
+        Passed("golf against the starting script", seen, {"ratio": median, "low": low, "high": high}),
     ]
 
 
-def all_checks(place: Place, options: argparse.Namespace) -> tuple[list[Check], str]:
-    """Every check, cheap ones first, and why the script is left out where it is."""
+def all_checks(settings: CheckSettings, options: argparse.Namespace) -> tuple[list[Check], str]:
+    """Every check, cheap ones first; and why the script is skipped, if it is."""
     hadamard, parallel, lowrank = (
-        checks.recipe(SUBMISSIONS / name) for name in ("hadamard-ve128", "sp8192-parres-ttt", "lowrank-q-qat")
+        checks.submission_recipe(SUBMISSIONS / name)
+        for name in ("hadamard-ve128", "sp8192-parres-ttt", "lowrank-q-qat")
     )
     full_rank = replace(lowrank, model=replace(lowrank.model, q_rank=0))
     plain = replace(lowrank, train=replace(lowrank.train, qat_bits=0))
+    qat = StepCost("quantisation-aware training", lowrank, plain, "public: +6 %", quantised=True)
+    full_rank = replace(full_rank, train=plain.train)
+    low_rank_queries = StepCost("low-rank queries", plain, full_rank, "public: -8 %")
     share = 524_288 // checks.OFFICIAL_GPUS
     listed = [
-        Check(f"attention {name}", partial(checks.attention, name, place), 40)
+        Check(f"attention {name}", partial(checks.attention, name, settings), 40)
         for name in ("flash3", "cudnn", "sdpa", "blocks")
     ]
     listed += [
         Check(
             "training hadamard-ve128",
-            partial(checks.training, "hadamard-ve128", hadamard, 1024, share, place),
+            partial(checks.training, "hadamard-ve128", hadamard, 1024, share, settings),
             100,
         ),
         Check(
             "training sp8192-parres-ttt",
             partial(
-                checks.training, "sp8192-parres-ttt", parallel, 8192, 786_432 // checks.OFFICIAL_GPUS, place
+                checks.training,
+                "sp8192-parres-ttt",
+                parallel,
+                8192,
+                786_432 // checks.OFFICIAL_GPUS,
+                settings,
             ),
             140,
         ),
         Check(
             "sliding evaluation hadamard-ve128",
-            partial(checks.sliding, "hadamard-ve128", hadamard, 1024, 8, place),
+            partial(checks.sliding, "hadamard-ve128", hadamard, 1024, 8, settings),
             60,
         ),
         Check(
             "sliding evaluation sp8192-parres-ttt",
-            partial(checks.sliding, "sp8192-parres-ttt", parallel, 8192, 8, place),
+            partial(checks.sliding, "sp8192-parres-ttt", parallel, 8192, 8, settings),
             60,
         ),
         Check(
             "adaptation sp8192-parres-ttt",
-            partial(checks.adaptation, "sp8192-parres-ttt", parallel, 8192, place),
+            partial(checks.adaptation, "sp8192-parres-ttt", parallel, 8192, settings),
             90,
         ),
         Check(
             "step time of quantisation-aware training",
-            partial(
-                checks.overhead,
-                "quantisation-aware training",
-                lowrank,
-                plain,
-                1024,
-                share,
-                place,
-                True,
-                "public: +6 %",
-            ),
+            partial(checks.overhead, qat, 1024, share, settings),
             120,
         ),
         Check(
             "step time of low-rank queries",
-            partial(
-                checks.overhead,
-                "low-rank queries",
-                plain,
-                replace(full_rank, train=plain.train),
-                1024,
-                share,
-                place,
-                False,
-                "public: -8 %",
-            ),
+            partial(checks.overhead, low_rank_queries, 1024, share, settings),
             120,
         ),
-        Check("compiled against plain", partial(checks.compiled_twin, hadamard, 1024, place), 90),
+        Check("compiled against plain", partial(checks.compiled_forward, hadamard, 1024, settings), 90),
     ]
     try:
         text = script.read(options.script)
@@ -216,11 +203,14 @@ def all_checks(place: Place, options: argparse.Namespace) -> tuple[list[Check], 
             raise script.Skip("it needs --data")
     except script.Skip as reason:
         return listed, str(reason)
-    return [*listed, Check("golf beside the starting script", partial(race, text, options.data), 150)], ""
+    return [
+        *listed,
+        Check("golf against the starting script", partial(compare_with_script, text, options.data), 150),
+    ], ""
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The result as lines of text."""
+    """The result as text."""
     lines = ["| check | | seen | s |", "|---|---|---|---|"]
     lines += [
         f"| {row.name} | {'ok' if row.passed else 'FAILED'} | {row.seen} | {row.seconds:.0f} |"
@@ -230,7 +220,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def report(rows: Sequence[Row], machine: str, out: Path | None) -> int:
-    """Print the table, write the JSON; the exit status."""
+    """Print the table and write the JSON; returns the exit status."""
     print(f"{machine}\n\n{table(rows)}")
     if out:
         whole: dict[str, Any] = {"machine": machine, "rows": [row._asdict() for row in rows]}
@@ -239,7 +229,7 @@ def report(rows: Sequence[Row], machine: str, out: Path | None) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 all held, or there is no GPU; 1 something failed."""
+    """Exit status: 0 if all checks passed or there is no GPU, 1 if any failed."""
     parser = argparse.ArgumentParser(prog="just gpu", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, help="where to write the JSON")
     parser.add_argument("--script", type=Path, help="the challenge's train_gpt.py; skipped without it")
@@ -248,9 +238,11 @@ def main(argv: list[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print(f"no GPU here (torch {torch.__version__}): nothing was checked, nothing is claimed")
         return 0
-    listed, skipped = all_checks(checks.default_place(torch.device("cuda", 0)), options)
+    listed, skipped = all_checks(checks.default_settings(torch.device("cuda", 0)), options)
     status = report(
-        results(listed, SECONDS), f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}", options.out
+        run_checks(listed, SECONDS),
+        f"{torch.cuda.get_device_name(0)}, torch {torch.__version__}",
+        options.out,
     )
     if skipped:
         print(f"starting script: skipped ({skipped}); nothing is claimed about it")

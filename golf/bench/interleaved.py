@@ -1,12 +1,11 @@
-"""Contestants that train in turns: each in a process of its own, one running at a time, a few seconds each.
+"""Train several programs in turns, each in its own process, only one running at a time.
 
-Speeds of two programs compare only if both meet the same machine, and a machine's speed drifts. So all are
-built and warmed up first, and then take short turns; the ratio of two rates is taken round by round, where
-drift cancels. A contestant's clock stands still while it waits, so all get equal seconds, and none is charged
-for its compilation.
+The speeds of two programs are comparable only on the same machine in the same state, and a machine's speed
+drifts. So all programs are built and warmed up first, and then run in short turns; the ratio of two rates is
+taken round by round, which cancels the drift. A contestant's clock stops while it waits, so all get equal
+seconds, and none is charged for compilation.
 
-Not covered: what the contestants do (golf/bench/contestants.py).
-"""
+See golf/bench/contestants.py for the programs."""
 
 from __future__ import annotations
 
@@ -26,51 +25,52 @@ Weights = dict[str, np.ndarray]
 
 
 class Report(NamedTuple):
-    """What a contestant tells when its turn ends, and once before the first: all counted from its start."""
+    """What a contestant reports before its first turn and after each one: totals since its start."""
 
     seconds: float
     steps: int
     weights: Weights | None = None
-    """Given with the last report only."""
+    """Only in the last report."""
 
 
-class Turns:
-    """In a contestant's process: its clock, and the gate before each step; `settle` waits for all that a GPU
-    was given."""
+class InterleavedClock:
+    """A contestant's clock, which runs only during its turns, and its means to wait for the next one.
+
+    `synchronise` waits until a GPU has finished."""
 
     def __init__(
-        self, pipe: Connection, settle: Callable[[], None], read: Callable[[], float] = time.perf_counter
+        self, pipe: Connection, synchronise: Callable[[], None], read: Callable[[], float] = time.perf_counter
     ) -> None:
-        self.pipe, self.settle, self.read = pipe, settle, read
+        self.pipe, self.synchronise, self.read = pipe, synchronise, read
         self.used, self.steps = 0.0, -1
-        self.began: float | None = None
-        self.until = 0.0
+        self.turn_start: float | None = None
+        self.turn_end = 0.0
 
     def perf_counter(self) -> float:
-        """Seconds of all turns so far."""
-        return self.used + (self.read() - self.began if self.began is not None else 0.0)
+        """Seconds of all turns so far; named after the function of `time` that it replaces in the script."""
+        return self.used + (self.read() - self.turn_start if self.turn_start is not None else 0.0)
 
-    def gate(self) -> None:
-        """Called before each step: returns at once within a turn, else when the next one comes."""
+    def wait_for_turn(self) -> None:
+        """Call before each step: returns at once during a turn, otherwise when the next turn begins."""
         self.steps += 1
-        self.settle()
-        if self.began is not None and self.read() < self.until:
+        self.synchronise()
+        if self.turn_start is not None and self.read() < self.turn_end:
             return
-        self.used, self.began = self.perf_counter(), None
+        self.used, self.turn_start = self.perf_counter(), None
         self.pipe.send(Report(self.used, self.steps))
         seconds = self.pipe.recv()
-        self.began = self.read()
-        self.until = self.began + seconds
+        self.turn_start = self.read()
+        self.turn_end = self.turn_start + seconds
 
     def finish(self, steps: int, weights: Weights) -> None:
-        """The last report."""
-        self.settle()
+        """Send the last report."""
+        self.synchronise()
         self.pipe.send(Report(self.perf_counter(), steps, weights))
 
 
 @dataclass
 class Contestant:
-    """A name, what it runs in its process (`work(pipe, *arguments)`), and what it told so far."""
+    """A program to train: its name, what its process runs (`work(pipe, *arguments)`), its reports so far."""
 
     name: str
     batch_tokens: int
@@ -80,25 +80,25 @@ class Contestant:
 
     @property
     def rates(self) -> list[float]:
-        """Tokens a second of each turn."""
+        """Tokens per second of each turn."""
         pairs = zip(self.reports, self.reports[1:], strict=False)
         return [(b.steps - a.steps) * self.batch_tokens / (b.seconds - a.seconds) for a, b in pairs]
 
     @property
     def rate(self) -> float:
-        """Tokens a second of all turns."""
+        """Tokens per second over all turns."""
         last = self.reports[-1]
         return last.steps * self.batch_tokens / last.seconds
 
 
 def ratio(a: Contestant, b: Contestant) -> tuple[float, float, float]:
-    """Rate of a over rate of b: median over the rounds, lowest, highest."""
+    """Rate of a over rate of b: (median, lowest, highest) of the rounds."""
     ratios = [x / y for x, y in zip(a.rates, b.rates, strict=False)]
     return (statistics.median(ratios), min(ratios), max(ratios)) if ratios else (math.nan,) * 3
 
 
-def race(contestants: Sequence[Contestant], turn_seconds: float, say: Callable[[str], None]) -> None:
-    """Run all to their ends, in turns; fills in `reports`. RuntimeError where one dies."""
+def run(contestants: Sequence[Contestant], turn_seconds: float, log: Callable[[str], None]) -> None:
+    """Run all to their ends in turns, and fill in their `reports`; RuntimeError if one dies."""
     context = multiprocessing.get_context("spawn")
     running = []
     for contestant in contestants:
@@ -109,14 +109,14 @@ def race(contestants: Sequence[Contestant], turn_seconds: float, say: Callable[[
         running.append((contestant, ours, process))
     try:
         for contestant, pipe, _ in running:
-            contestant.reports.append(_listen(contestant, pipe))
-            say(f"{contestant.name} is ready")
+            contestant.reports.append(_receive_report(contestant, pipe))
+            log(f"{contestant.name} is ready")
         while running:
             for contestant, pipe, process in list(running):
                 pipe.send(turn_seconds)
-                contestant.reports.append(_listen(contestant, pipe))
+                contestant.reports.append(_receive_report(contestant, pipe))
                 last = contestant.reports[-1]
-                say(f"{contestant.name}: {last.steps} steps in {last.seconds:.1f} s")
+                log(f"{contestant.name}: {last.steps} steps in {last.seconds:.1f} s")
                 if last.weights is not None:
                     process.join()
                     running.remove((contestant, pipe, process))
@@ -125,14 +125,14 @@ def race(contestants: Sequence[Contestant], turn_seconds: float, say: Callable[[
             process.kill()
 
 
-def _listen(contestant: Contestant, pipe: Connection) -> Report:
+def _receive_report(contestant: Contestant, pipe: Connection) -> Report:
     try:
         report: Report = pipe.recv()
         return report
     except EOFError:
-        raise RuntimeError(f"{contestant.name} died; its last words are on stderr") from None
+        raise RuntimeError(f"{contestant.name} died; see its error on stderr") from None
 
 
 def to_stderr(line: str) -> None:
-    """Progress, one line."""
+    """Print a line of progress."""
     print(line, file=sys.stderr, flush=True)

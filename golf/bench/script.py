@@ -1,15 +1,13 @@
-"""The challenge's own starting script, made to run anywhere and in turns: its hash is checked, it is patched
-in memory.
+"""Run the challenge's own starting script, patched in memory to run on any device and in turns with others.
 
-The script is not part of this project: it is given by path, and only the version named by SHA256 is taken,
-since a patch of unknown text would measure something unknown. Everywhere it is stopped before each step until
-its turn comes, its clock counts its own turns only, validation and export are left out, the trained weights
-are handed over, and WARMDOWN_ITERS counts thousandths of its clock: its 1,200 steps would leave a short run
-no learning rate at all. On a CPU its device, autocast, and CUDA calls are exchanged as well. Model, batches,
+The script is not part of this project. It is given by path, and only the version named by SHA256 is accepted,
+since patching an unknown text would measure something unknown. Everywhere, it waits before each step until
+its turn, its clock counts only its turns, validation and export are left out, and the trained weights are
+handed over. WARMDOWN_ITERS counts thousandths of its clock, since its 1,200 steps would leave a short run no
+learning rate at all. On a CPU, its device, autocast and CUDA calls are replaced too. Model, batches,
 optimizers and schedules stay its own.
 
-Source: github.com/openai/parameter-golf, train_gpt.py. Not covered: its validation, export and several
-processes."""
+Source: github.com/openai/parameter-golf, train_gpt.py. It runs as one process."""
 
 from __future__ import annotations
 
@@ -19,9 +17,10 @@ import sys
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 from torch import nn
+
+from golf.bench.interleaved import InterleavedClock
 
 SHA256 = "c6cae5e767aa0464e8767620f3bbdb08048c99f4b7ae0f0e146dd9b17e68e673"
 NAME = "starting_script"
@@ -38,7 +37,7 @@ EVERYWHERE = (
     ("should_validate = last_step or", "should_validate = False and", 1),
     (
         "        scale = lr_mul(step, elapsed_ms)\n",
-        "        scale = lr_mul(step, elapsed_ms)\n        time.gate()\n",
+        "        scale = lr_mul(step, elapsed_ms)\n        time.wait_for_turn()\n",
         1,
     ),
     (
@@ -52,7 +51,7 @@ EVERYWHERE = (
         1,
     ),
 )
-"""(what stands there, what shall stand there, how often it stands there)."""
+"""(old text, new text, number of occurrences)."""
 
 ON_CPU = (
     ("if not torch.cuda.is_available():", "if False:", 1),
@@ -74,22 +73,11 @@ UNCOMPILED = (
 
 
 class Skip(Exception):
-    """The script is not to be had: no file, or another version than the one whose patches are known."""
-
-
-class Turns(Protocol):
-    """A clock that stands still while others have their turn; it takes the place of the script's `time`
-    module."""
-
-    def perf_counter(self) -> float:
-        """Seconds of all turns so far."""
-
-    def gate(self) -> None:
-        """Called before each step; returns when there may be one."""
+    """The script cannot be run: there is no file, or it is another version than the patches are for."""
 
 
 def read(path: Path | None) -> str:
-    """The script's text; raises Skip with the reason where it cannot be used."""
+    """The script's text; raises Skip with the reason if it cannot be used."""
     if path is None:
         raise Skip("no --script given")
     try:
@@ -102,8 +90,8 @@ def read(path: Path | None) -> str:
     return data.decode()
 
 
-def replaced(text: str, patches: tuple[tuple[str, str, int], ...]) -> str:
-    """The text with each patch applied; ValueError where one does not find exactly what it expects."""
+def apply(text: str, patches: tuple[tuple[str, str, int], ...]) -> str:
+    """The text with all patches applied; ValueError if one does not occur exactly as often as expected."""
     for old, new, times in patches:
         if text.count(old) != times:
             raise ValueError(f"expected {old.strip()!r} {times} times, found it {text.count(old)} times")
@@ -112,23 +100,23 @@ def replaced(text: str, patches: tuple[tuple[str, str, int], ...]) -> str:
 
 
 def patched(text: str, *, device: str, bfloat16: bool, compiled: bool) -> str:
-    """The script for a device ("cpu" or "cuda"); bfloat16 and torch.compile are its own habits and may be
-    left out."""
-    text = replaced(text, EVERYWHERE)
-    text = replaced(text, ON_CPU) if device == "cpu" else text
-    text = text if bfloat16 else replaced(text, IN_FLOAT32)
-    return text if compiled else replaced(text, UNCOMPILED)
+    """The script for a device ("cpu" or "cuda"), with or without its own bfloat16 and torch.compile."""
+    text = apply(text, EVERYWHERE)
+    text = apply(text, ON_CPU) if device == "cpu" else text
+    text = text if bfloat16 else apply(text, IN_FLOAT32)
+    return text if compiled else apply(text, UNCOMPILED)
 
 
-def run(text: str, settings: Mapping[str, str], turns: Turns, deliver: Callable[[nn.Module], None]) -> None:
-    """Execute patched text in this process until its iterations or its seconds are over; `deliver` gets the
-    model.
+def run(
+    text: str, settings: Mapping[str, str], clock: InterleavedClock, deliver: Callable[[nn.Module], None]
+) -> None:
+    """Execute the patched text in this process until it finishes; `deliver` gets the trained model.
 
-    `settings` are the script's environment variables. It writes a log under the present folder and prints to
-    stdout."""
+    `settings` are the script's environment variables, and `clock` replaces its `time` module. The script
+    writes a log under the working directory and prints to stdout."""
     os.environ.update(settings)
     module = types.ModuleType(NAME)
     sys.modules[NAME] = module
-    module.__dict__.update(time=turns, deliver=deliver)
+    module.__dict__.update(time=clock, deliver=deliver)
     exec(compile(text, f"<{NAME}>", "exec"), module.__dict__)
     module.main()

@@ -1,1 +1,1 @@
-"""From weights to numbers about the judge's text, and learning from what was scored."""
+"""From weights to predictions of the judge's text, and learning from text that was scored."""

@@ -1,25 +1,22 @@
-"""Predictions for a revealed stream: nats for a chunk, one row, or many rows; all by the same passes.
+"""Predict a revealed stream: nats of a chunk, or distributions of next tokens, all by the same passes.
 
-What: a `Predictor` holds a model as a callable `forward(ids_BT int64, last=n) -> logits_BnV float32` and the
-window rule (golf/inference/windows.py). `nats` gives -ln p(x_t | x_<t) for the targets of a chunk, `row` the
-whole distribution of the next token, `rows` that of many contexts. Each is a window of the same inputs and
-the same length, so that the three agree up to the rounding that a batch's size brings (below 1e-5 nats in
-float32). Logits become probabilities in float32, whatever the trunk computes in: |logsumexp| of a row stays
-below 1e-5.
+A `Predictor` holds a model as a callable `forward(ids_BT int64, last=n) -> logits_BnV float32` and applies
+the window rule (golf/inference/windows.py). `nats` gives -ln p(x_t | x_<t) for the targets of a chunk, `row`
+the distribution of the next token, `rows` those of many contexts. Each is a window with the same inputs and
+length, so the three agree up to rounding that depends on the batch size (below 1e-5 nats in float32). Logits
+become probabilities in float32, whatever the trunk's dtype: |logsumexp| of a row stays below 1e-5.
 
-Cost: W positions for each S targets, so that the useful share of the plain loop is S/W: 1/8 for window 512
-and stride 64, 1/32 for 2048. Exact scoring by this rule can save little of that. What a position becomes
-depends, from the first attention on, on where its window begins; so overlapping windows can share only
-embeddings and the first visit's projections (2 % of the products, not done), and only the last visit can
-leave positions out: its queries, its feed-forward and the head are computed for the S targets alone, which
-saves 9 % for `hadamard-ve128` and 11 % for `sp8192-parres-ttt` at window 2048, more in small models (27 % and
-17 % in the pocket profile). That leaves 29 plain passes of the 32. Keys and values kept from earlier windows,
-or a larger stride, are other predictors.
+Cost: W positions per S targets, so a fraction S/W of the positions is useful: 1/8 for window 512 and stride
+64, 1/32 for 2048. Exact scoring by this rule can save little. From the first attention on, a position's state
+depends on where its window begins, so overlapping windows could share only embeddings and the first layer's
+projections (2 % of the products; not done). In the last layer, queries, feed-forward and head are computed
+only for the S targets, which saves 9 % for `hadamard-ve128` and 11 % for `sp8192-parres-ttt` at window 2048
+(27 % and 17 % in the pocket profile). That leaves 29 plain passes of 32. Keys and values cached from earlier
+windows, or a larger stride, would be different predictors.
 
-`full`, where given, is a forward for one shape only: full windows, `batch` of them, as a compiled model is
-fast in; fewer windows are filled up with zeros. Neutral: None. Not covered: learning from what was scored
-(golf/inference/adapt.py); the forwards may change between two calls, and `watch` sees what `nats` predicts.
-"""
+`full` is an optional forward for one shape only, `batch` full windows, as a compiled model needs; missing
+windows are padded with zeros. Neutral: None. The forwards may change between two calls
+(golf/inference/adapt.py learns from what was scored)."""
 
 from __future__ import annotations
 
@@ -31,18 +28,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from golf.inference import windows
+from golf.inference.stream import Observer
 from golf.inference.windows import TokenBuffer, Window
 
 Forward = Callable[..., Tensor]
-Watch = Callable[[Tensor, Tensor, Tensor], None]
-
-
-def quiet(fraction: float) -> None:
-    """Progress that nobody watches."""
 
 
 class Predictor:
-    """A model under the window rule. Knows no socket; `device` is where the ids go."""
+    """A model under the window rule; `device` is where the model is."""
 
     def __init__(
         self,
@@ -59,7 +52,7 @@ class Predictor:
         self.device = torch.device(device)
 
     def _log_probs(self, inputs_BT: np.ndarray, targets: int) -> Tensor:
-        """Inputs -> natural-log probabilities_BSV of what follows each of the last S = `targets` inputs."""
+        """inputs_BT -> ln p_BSV of what follows each of the last S = `targets` inputs."""
         ids_BT = torch.from_numpy(inputs_BT).to(self.device, non_blocking=True)
         rows = len(ids_BT)
         if self.full is not None and ids_BT.shape[1] == self.window:
@@ -75,59 +68,57 @@ class Predictor:
     @torch.inference_mode()
     def nats(
         self,
-        tail: TokenBuffer,
+        buffer: TokenBuffer,
         start: int,
         stop: int,
-        progress: Callable[[float], None] = quiet,
-        watch: Watch | None = None,
+        progress: Callable[[float], None] = lambda fraction: None,
+        observe: Observer | None = None,
     ) -> np.ndarray:
-        """-ln p(x_t | x_<t) for t = start .. stop - 1, float32, 0 for x_0; all of them revealed in `tail`.
+        """-ln p(x_t | x_<t) for t = start .. stop - 1, float32, 0 for x_0; all of them must be in `buffer`.
 
-        `progress` hears after each batch what part is done; `watch` sees its log_p_BSV, its truth_BS, and
-        which of these are among the targets asked for (scored_BS, bool). Raises ValueError for tokens that
-        are not kept."""
-        if not tail.start <= start <= stop <= tail.stop:
-            kept = f"{tail.start}..{tail.stop - 1}"
+        After each batch, `progress` gets the fraction that is done, and `observe` the batch's predictions.
+        Raises ValueError for targets outside the buffer."""
+        if not buffer.start <= start <= stop <= buffer.stop:
+            kept = f"{buffer.start}..{buffer.stop - 1}"
             raise ValueError(f"targets {start}..{stop - 1} lie outside the tokens kept, {kept}")
         if start == stop:
             return np.zeros(0, np.float32)
         parts = []
         for group in windows.batches(start, stop, self.window, self.stride, self.batch):
             targets = group[0].targets
-            inputs_BT = np.stack([tail.inputs(w) for w in group])
-            truth_BS = np.stack([tail.inputs(Window(w.first_target, targets, targets)) for w in group])
+            inputs_BT = np.stack([buffer.inputs(w) for w in group])
+            truth_BS = np.stack([buffer.inputs(Window(w.first_target, targets, targets)) for w in group])
             log_p_BSV = self._log_probs(inputs_BT, targets)
             truth_on_device_BS = torch.from_numpy(truth_BS).to(self.device)
             parts.append(-log_p_BSV.gather(2, truth_on_device_BS[:, :, None]).flatten())
-            if watch is not None:
+            if observe is not None:
                 position_BS = np.array([w.first_target for w in group])[:, None] + np.arange(targets)
                 scored_BS = torch.from_numpy((start <= position_BS) & (position_BS < stop)).to(self.device)
-                watch(log_p_BSV, truth_on_device_BS, scored_BS)
+                observe(log_p_BSV, truth_on_device_BS, scored_BS)
             progress(min(1.0, (group[-1].first_target + targets - start) / (stop - start)))
         nats = torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.float32)
         first = start // self.stride * self.stride
         if first == 0:  # block 0 has no number for x_0
             nats = np.concatenate([np.zeros(1, np.float32), nats])
-        return np.abs(nats[start - first : stop - first])  # abs: a certain prediction costs 0, not -0
+        return np.abs(nats[start - first : stop - first])  # abs turns the -0 of a certain prediction into 0
 
-    def row(self, tail: TokenBuffer) -> np.ndarray:
-        """Natural-log probabilities_V (float32) of the next token, given all revealed ones (at least one)."""
-        return self.rows([tail])[0]
+    def row(self, buffer: TokenBuffer) -> np.ndarray:
+        """ln p_V (float32) of the next token, given all revealed ones (at least one)."""
+        return self.rows([buffer])[0]
 
     @torch.inference_mode()
-    def rows(self, tails: list[TokenBuffer]) -> np.ndarray:
-        """`row` for several streams, each ending where its prediction is asked for: float32, k x V, k >=
-        1."""
-        asked = [windows.target_window(tail.stop, self.window, self.stride) for tail in tails]
-        alike: dict[tuple[int, int], list[int]] = {}
-        for i, w in enumerate(asked):
-            alike.setdefault((w.length, w.targets), []).append(i)
+    def rows(self, contexts: list[TokenBuffer]) -> np.ndarray:
+        """`row` for k >= 1 contexts, each ending before the token to predict: float32 [k, V]."""
+        needed = [windows.target_window(context.stop, self.window, self.stride) for context in contexts]
+        same_shape: dict[tuple[int, int], list[int]] = {}
+        for i, w in enumerate(needed):
+            same_shape.setdefault((w.length, w.targets), []).append(i)
         found: dict[int, np.ndarray] = {}
-        for (_, targets), members in alike.items():
+        for (_, targets), members in same_shape.items():
             for at in range(0, len(members), self.batch):
                 group = members[at : at + self.batch]
-                log_p_BSV = self._log_probs(np.stack([tails[i].inputs(asked[i]) for i in group]), targets)
-                places = [tails[i].stop - asked[i].first_target for i in group]
+                log_p_BSV = self._log_probs(np.stack([contexts[i].inputs(needed[i]) for i in group]), targets)
+                places = [contexts[i].stop - needed[i].first_target for i in group]
                 rows_BV = log_p_BSV[torch.arange(len(group)), torch.tensor(places)]
                 found.update(zip(group, rows_BV.cpu().numpy(), strict=True))
-        return np.stack([found[i] for i in range(len(tails))])
+        return np.stack([found[i] for i in range(len(contexts))])

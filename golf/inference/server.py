@@ -1,14 +1,12 @@
-"""One score stage as both roles see it: the stream so far, its predictor, what it learned, and who else
-computes.
+"""The state of a score stage, for scorer and witness: the stream so far, its predictor, what was learned.
 
-A stage knows only tokens that were sent to it, and keeps the last of them: a window, and in the witness's
-case, which must be able to repeat a chunk's pass when it is told to learn from it, a chunk more. With several
-ranks every rank hears every frame and computes its share of the blocks or lanes; one sum over the ranks joins
-them, which is exact, since each number is computed on one rank and zero on the others.
+A stage knows only tokens that were sent to it. It keeps the last window of them; the witness keeps a chunk
+more, since it must repeat a chunk's pass when it is told to learn from it. With several ranks, every rank
+receives every frame and computes its share of the blocks or contexts. A sum over the ranks joins the shares
+exactly, since each number is computed on one rank and is zero on the others.
 
-Where something is learned, the chunks are those that `ready` announced, and nothing may follow a chunk before
-`adapt` does: `due` says when. Not covered: who may ask what (golf/stages/score.py,
-golf/inference/witness.py)."""
+If the recipe learns, chunks are those that `ready` announced, and each must be followed by `adapt`:
+`adapt_due` says when. See golf/stages/score.py and golf/inference/witness.py for the order of frames."""
 
 from __future__ import annotations
 
@@ -21,6 +19,7 @@ import torch
 from golf.inference import windows
 from golf.inference.adapt import Adaptation, Chunk
 from golf.inference.predict import Predictor
+from golf.inference.stream import StreamSpec
 from golf.inference.windows import TokenBuffer
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Frame, Wire, WireError
@@ -28,52 +27,49 @@ from golf.runtime.wire import Frame, Wire, WireError
 
 @dataclass
 class Server:
-    """`adaptation` is None where nothing is learned. `keep`: tokens that stay when more are revealed."""
+    """`adaptation` is None if nothing is learned. `keep`: earlier tokens to keep when more are revealed."""
 
     wire: Wire
     ranks: Ranks
     predictor: Predictor
     adaptation: Adaptation | None
-    vocab_size: int
-    n_tokens: int
-    chunk_tokens: int
+    stream: StreamSpec
     keep: int
-    tail: TokenBuffer = field(default_factory=TokenBuffer)
-    adapted: int = 0
-    """Chunks that were learned from."""
+    buffer: TokenBuffer = field(default_factory=TokenBuffer)
+    n_adapted: int = 0
+    """Number of chunks that were learned from."""
 
     @property
-    def border(self) -> int:
-        """Where the chunk ends that comes next or is being revealed, if chunks mean anything here."""
-        return min((self.adapted + 1) * self.chunk_tokens, self.n_tokens)
+    def chunk_end(self) -> int:
+        """Where the current chunk ends, if the recipe learns."""
+        return min((self.n_adapted + 1) * self.stream.chunk_tokens, self.stream.n_tokens)
 
     @property
-    def due(self) -> bool:
-        """Whether a chunk is known as a whole and must be learned from before anything else."""
-        return self.adaptation is not None and self.tail.stop == self.border < self.n_tokens
+    def adapt_due(self) -> bool:
+        """Whether a chunk is complete, so that the next frame must be `adapt`."""
+        return self.adaptation is not None and self.buffer.stop == self.chunk_end < self.stream.n_tokens
 
     def reveal(self, frame: Frame) -> np.ndarray:
         """Append the tokens of a frame, and return them as uint16.
 
-        WireError unless they follow on, fit stream and vocabulary, and do not pass a border where `adapt` is
-        due."""
-        start = self.tail.stop
+        Raises WireError for tokens that leave a gap, exceed stream or vocabulary, or pass the end of a chunk
+        that must be learned from."""
+        start = self.buffer.stop
         if frame.get("start", int) != start or len(frame.payload) % 2 or not frame.payload:
             raise WireError(f"frame {frame.op}: expected whole tokens from position {start} on")
         tokens = np.frombuffer(frame.payload, "<u2")
-        if start + len(tokens) > self.n_tokens or int(tokens.max()) >= self.vocab_size:
-            raise WireError(
-                f"frame {frame.op}: more than {self.n_tokens} tokens, or one beyond the vocabulary"
-            )
-        if self.adaptation is not None and start + len(tokens) > self.border:
-            raise WireError(
-                f"frame {frame.op}: tokens beyond {self.border}, where chunk {self.adapted} ends: adapt first"
-            )
-        self.tail.reveal(tokens, self.keep)
+        stream = self.stream
+        if start + len(tokens) > stream.n_tokens or int(tokens.max()) >= stream.vocab_size:
+            allowed = f"{stream.n_tokens} tokens, or one beyond the vocabulary"
+            raise WireError(f"frame {frame.op}: more than {allowed}")
+        if self.adaptation is not None and start + len(tokens) > self.chunk_end:
+            where = f"{self.chunk_end}, where chunk {self.n_adapted} ends"
+            raise WireError(f"frame {frame.op}: tokens beyond {where}: adapt first")
+        self.buffer.reveal(tokens, self.keep)
         return tokens
 
     def joined(self, part: np.ndarray, at: int, length: int) -> np.ndarray:
-        """This rank's part, put in its place among `length` zeros and summed over the ranks."""
+        """All ranks' parts in one array of `length` rows; this rank's part begins at row `at`."""
         if self.ranks.world == 1:
             return part
         whole = torch.zeros(length, *part.shape[1:], device=self.ranks.device)
@@ -82,36 +78,36 @@ class Server:
         return whole.cpu().numpy()
 
     def nats(self, start: int, stop: int) -> np.ndarray:
-        """Numbers for the targets start .. stop - 1, shared over the ranks, while learners watch."""
+        """Nats of targets start .. stop - 1, shared over the ranks; the learners observe."""
         ranks, stride = self.ranks, self.predictor.stride
         low, high = windows.share(start, stop, stride, ranks.rank, ranks.world)
 
         def progress(part: float) -> None:
             done = start + part * (stop - start)
-            self.wire.progress(done / self.n_tokens, f"{done:.0f} of {self.n_tokens} tokens")
+            total = self.stream.n_tokens
+            self.wire.progress(done / total, f"{done:.0f} of {total} tokens")
 
-        watch = self.adaptation.watch if self.adaptation else None
-        part = self.predictor.nats(self.tail, low, high, progress, watch)
+        observe = self.adaptation.observe if self.adaptation else None
+        part = self.predictor.nats(self.buffer, low, high, progress, observe)
         return self.joined(part, low - start, stop - start)
 
-    def rows(self, tails: Sequence[TokenBuffer]) -> np.ndarray:
-        """Rows for many contexts, shared over the ranks: float32, k x V."""
+    def rows(self, contexts: Sequence[TokenBuffer]) -> np.ndarray:
+        """ln p of the next token of k contexts, shared over the ranks: float32 [k, V]."""
         rank, world = self.ranks.rank, self.ranks.world
-        low, high = len(tails) * rank // world, len(tails) * (rank + 1) // world
-        empty = np.zeros((0, self.vocab_size), np.float32)
-        part = self.predictor.rows(list(tails[low:high])) if low < high else empty
-        return self.joined(part, low, len(tails))
+        low, high = len(contexts) * rank // world, len(contexts) * (rank + 1) // world
+        empty = np.zeros((0, self.stream.vocab_size), np.float32)
+        part = self.predictor.rows(list(contexts[low:high])) if low < high else empty
+        return self.joined(part, low, len(contexts))
 
     def adapt(self, frame: Frame) -> np.ndarray:
-        """Learn from the chunk that is due, whose pass was watched; sends `adapted` and returns its border
-        row_V."""
+        """Learn from the chunk that is due, then send and return the boundary prediction ln p_V."""
         assert self.adaptation is not None
-        if frame.get("chunk", int) != self.adapted:
-            raise WireError(f"adapt to chunk {frame.fields['chunk']} where chunk {self.adapted} is due")
-        at = self.adapted * self.chunk_tokens - self.tail.start
-        before = int(self.tail.tokens[at - 1]) if self.adapted else None
-        self.adaptation.adapt(Chunk(self.adapted, self.tail.tokens[at:], before))
-        self.adapted += 1
-        border_V = self.predictor.row(self.tail)
-        self.wire.send("adapted", border_V.astype("<f4").tobytes(), chunk=frame.fields["chunk"])
-        return border_V
+        if frame.get("chunk", int) != self.n_adapted:
+            raise WireError(f"adapt to chunk {frame.fields['chunk']}, but chunk {self.n_adapted} is due")
+        at = self.n_adapted * self.stream.chunk_tokens - self.buffer.start
+        previous = int(self.buffer.tokens[at - 1]) if self.n_adapted else None
+        self.adaptation.adapt(Chunk(self.n_adapted, self.buffer.tokens[at:], previous))
+        self.n_adapted += 1
+        boundary_V = self.predictor.row(self.buffer)
+        self.wire.send("adapted", boundary_V.astype("<f4").tobytes(), chunk=frame.fields["chunk"])
+        return boundary_V

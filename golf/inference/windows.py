@@ -1,20 +1,17 @@
-"""Which tokens predict which: the one window rule behind score, predict and lanes. Plain Python, no tensors.
+"""Which tokens predict which: the one window rule behind scoring, `predict` and `lanes`. No tensors.
 
-What: the stream is cut into blocks of S targets (S the stride, W the window). Target t >= 1 lies in block
+The stream is cut into blocks of S targets (S the stride, W the window). Target t >= 1 lies in block
 k = floor(t / S) and is predicted from the inputs
 
-    max(0, S k - (W - S) - 1) .. t - 1        at most W of them; at least W - S + 1 once the stream is that long
+    max(0, S k - (W - S) - 1) .. t - 1        at most W; at least W - S + 1 once the stream is that long
 
-so that one causal pass over a block's W inputs gives all of its S targets. The first blocks have shorter
-inputs, block 0 has one target less (x_0 is never predicted), and that is all that is special at the
-beginning; at the end a block is as long as any other, its inputs beyond the known tokens being zeros that no
-causal row can see. A prediction so has the same inputs and the same shapes whether it is asked for alone, in
-a batch, or with its whole block, and any chunk length works. Tokens are read across document borders, as all
-public systems do.
+so one causal pass over a block's W inputs predicts all of its S targets. Only the beginning is special: the
+first blocks have shorter inputs, and block 0 has one target less (x_0 is never predicted). At the end, a
+block is as long as any other; inputs beyond the known tokens are zeros, which no causal row sees. A
+prediction therefore has the same inputs and shapes whether it is requested alone, in a batch, or with its
+whole block, and chunks may have any length. Windows cross document boundaries, as in all public systems.
 
-Source: the sliding evaluation of #1493, made exact for any length (it needed more than W - S tokens).
-Not covered: what a model makes of the inputs.
-"""
+Source: the sliding evaluation of #1493, which needed more than W - S tokens; this is exact for any length."""
 
 from __future__ import annotations
 
@@ -27,8 +24,7 @@ import numpy as np
 
 
 class Window(NamedTuple):
-    """One block's pass: inputs at positions start .. start + length - 1; the last `targets` of them are read
-    out."""
+    """A pass over inputs start .. start + length - 1, of which the last `targets` give a prediction each."""
 
     start: int
     length: int
@@ -36,7 +32,7 @@ class Window(NamedTuple):
 
     @property
     def first_target(self) -> int:
-        """The position that the first row read out predicts."""
+        """The position of the first token that this pass predicts."""
         return self.start + self.length - self.targets + 1
 
 
@@ -54,20 +50,18 @@ def target_window(target: int, window: int, stride: int) -> Window:
     return block_window(target // stride, window, stride)
 
 
-def batches(start: int, stop: int, window: int, stride: int, most: int) -> Iterator[list[Window]]:
-    """The passes that predict the targets start .. stop - 1, in order; at most `most` at a time, all of one
-    shape."""
+def batches(start: int, stop: int, window: int, stride: int, size: int) -> Iterator[list[Window]]:
+    """The passes for targets start .. stop - 1, in order, in batches of one shape and at most `size`."""
     blocks = range(start // stride, -(-stop // stride))
     all_windows = (block_window(block, window, stride) for block in blocks)
     for _, group in groupby((w for w in all_windows if w.targets), key=lambda w: (w.length, w.targets)):
-        alike = list(group)
-        for i in range(0, len(alike), most):
-            yield alike[i : i + most]
+        same_shape = list(group)
+        for i in range(0, len(same_shape), size):
+            yield same_shape[i : i + size]
 
 
 def share(start: int, stop: int, stride: int, rank: int, world: int) -> tuple[int, int]:
-    """The part of the targets start .. stop - 1 that one of `world` ranks predicts: whole blocks, contiguous,
-    even."""
+    """A rank's part low .. high - 1 of the targets start .. stop - 1: whole blocks, in equal shares."""
     first, last = start // stride, -(-stop // stride)
     low = first + (last - first) * rank // world
     high = first + (last - first) * (rank + 1) // world
@@ -76,26 +70,24 @@ def share(start: int, stop: int, stride: int, rank: int, world: int) -> tuple[in
 
 @dataclass
 class TokenBuffer:
-    """The end of the revealed stream: `tokens` are those at positions start .. stop - 1, and no more than
-    needed."""
+    """The last tokens of the revealed stream: those at positions start .. stop - 1."""
 
     start: int = 0
     tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint16))
 
     @property
     def stop(self) -> int:
-        """The position of the next token, which is not known yet."""
+        """The position of the next token, which is not revealed yet."""
         return self.start + len(self.tokens)
 
     def reveal(self, tokens: np.ndarray, keep: int) -> None:
-        """Append tokens (uint16); of those before them only the last `keep` stay."""
+        """Append tokens (uint16); of the earlier ones, keep only the last `keep`."""
         drop = max(0, len(self.tokens) - keep)
         self.tokens = np.concatenate([self.tokens[drop:], tokens])
         self.start += drop
 
     def inputs(self, window: Window) -> np.ndarray:
-        """The window's inputs as int64; zeros stand for tokens not revealed. ValueError if it begins too
-        early."""
+        """The window's inputs_T, int64, 0 where not revealed yet; ValueError for tokens already dropped."""
         if window.start < self.start:
             raise ValueError(
                 f"inputs from {window.start} on are needed, but the tokens kept begin at {self.start}"

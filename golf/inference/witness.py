@@ -1,13 +1,11 @@
-"""The witness: a second contestant that is shown strict prefixes and asked for distributions, never for
-numbers.
+"""The witness: a second contestant that sees only strict prefixes and is asked for distributions.
 
-It is shown tokens (`reveal`), asked for the next one's distribution (`predict`) or for that of many separate
-contexts at once (`lanes`), and at the scorer's borders told to learn (`adapt`). It then makes the very pass
-over the chunk by which the scorer's learners saw its predictions, in the same batches, and so learns the
+It receives tokens (`reveal`) and gives the distribution of the next one (`predict`), or those of many
+separate contexts at once (`lanes`). At the scorer's chunk boundaries it is told to learn (`adapt`). It then
+repeats the pass over the chunk that the scorer's learners observed, in the same batches, and so learns the
 same: on a CPU bit for bit.
 
-Not covered: lanes where something is learned, since their contexts would be those of different chunks.
-"""
+`lanes` is not allowed if the recipe learns, since the contexts would belong to different chunks."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ from golf.inference.server import Server
 from golf.inference.windows import TokenBuffer
 from golf.runtime.wire import Frame, WireError
 
-MOST_LANE_BYTES = 1 << 26
+MAX_LANES_BYTES = 1 << 26
 
 
-def lanes(server: Server, frame: Frame) -> list[TokenBuffer]:
-    """A `lanes` frame -> its contexts. starts[i] is the stream position of context i's first token."""
+def read_contexts(server: Server, frame: Frame) -> list[TokenBuffer]:
+    """The contexts of a `lanes` frame; starts[i] is the stream position of context i's first token."""
     starts, lengths = frame.get("starts", list), frame.get("lengths", list)
     if (
         len(starts) != len(lengths)
@@ -33,39 +31,45 @@ def lanes(server: Server, frame: Frame) -> list[TokenBuffer]:
     if sum(lengths) * 2 != len(frame.payload):
         raise WireError(f"frame lanes: {sum(lengths)} tokens announced, {len(frame.payload)} bytes came")
     tokens = np.frombuffer(frame.payload, "<u2")
-    if len(tokens) and int(tokens.max()) >= server.vocab_size:
+    if len(tokens) and int(tokens.max()) >= server.stream.vocab_size:
         raise WireError("frame lanes: a token beyond the vocabulary")
     ends = np.cumsum(lengths)
-    tails = [
+    contexts = [
         TokenBuffer(start, tokens[end - n : end]) for start, n, end in zip(starts, lengths, ends, strict=True)
     ]
-    for tail in tails:
-        if not 1 <= tail.stop < server.n_tokens:
-            raise WireError(f"frame lanes: token {tail.stop} of {server.n_tokens} is not predicted")
-        asked = windows.target_window(tail.stop, server.predictor.window, server.predictor.stride)
-        if tail.start > asked.start:
+    for context in contexts:
+        if not 1 <= context.stop < server.stream.n_tokens:
+            n_tokens = server.stream.n_tokens
+            raise WireError(f"frame lanes: token {context.stop} of {n_tokens} is not predicted")
+        needed = windows.target_window(context.stop, server.predictor.window, server.predictor.stride)
+        if context.start > needed.start:
             raise WireError(
-                f"frame lanes: token {tail.stop} needs the tokens from {asked.start} on, "
-                f"got those from {tail.start} on"
+                f"frame lanes: token {context.stop} needs the tokens from {needed.start} on, "
+                f"got those from {context.start} on"
             )
-    return tails
+    return contexts
 
 
 def serve(server: Server) -> None:
-    """reveal -> revealed, predict -> row, and lanes -> rows or adapt -> adapted, until bye."""
-    wire, tail = server.wire, server.tail
-    asked = ["reveal", "predict"] + ["lanes"] * (server.adaptation is None)
-    most = max(2 * server.chunk_tokens, MOST_LANE_BYTES)
-    while (frame := wire.receive(*(["adapt"] if server.due else asked), "bye", most=most)).op != "bye":
+    """Answer frames until `bye`: reveal -> revealed, predict -> row, lanes -> rows or adapt -> adapted."""
+    wire, buffer = server.wire, server.buffer
+    questions = ["reveal", "predict"] + ["lanes"] * (server.adaptation is None)
+    max_bytes = max(2 * server.stream.chunk_tokens, MAX_LANES_BYTES)
+    while True:
+        expected = ["adapt"] if server.adapt_due else questions
+        frame = wire.receive(*expected, "bye", max_bytes=max_bytes)
+        if frame.op == "bye":
+            return
         if frame.op == "reveal":
             server.reveal(frame)
             wire.send("revealed")
         elif frame.op == "predict":
-            if not 1 <= tail.stop < server.n_tokens:
-                raise WireError(f"predict after {tail.stop} of {server.n_tokens} tokens")
-            wire.send("row", server.predictor.row(tail).astype("<f4").tobytes())
+            if not 1 <= buffer.stop < server.stream.n_tokens:
+                raise WireError(f"predict after {buffer.stop} of {server.stream.n_tokens} tokens")
+            wire.send("row", server.predictor.row(buffer).astype("<f4").tobytes())
         elif frame.op == "lanes":
-            wire.send("rows", server.rows(lanes(server, frame)).astype("<f4").tobytes())
+            wire.send("rows", server.rows(read_contexts(server, frame)).astype("<f4").tobytes())
         else:
-            server.nats(server.adapted * server.chunk_tokens, tail.stop)  # for those who watch
+            # The learners observe the chunk's predictions; its nats are not needed.
+            server.nats(server.n_adapted * server.stream.chunk_tokens, buffer.stop)
             server.adapt(frame)

@@ -1,1 +1,1 @@
-"""What every stage runs on: the judge's socket, processes and devices, the program's own size."""
+"""What every stage runs on: the judge's socket, processes and devices, the size of the program."""

@@ -1,16 +1,14 @@
-"""Processes: how many, how they start, what they share. One process is the ordinary case, and then all is a
-no-op.
+"""Start the processes of a stage and let them share sums; with a single process all of this is a no-op.
 
-The data always belong to 8 logical ranks (golf/training/loader.py); `world` processes stand for them: one for
-each visible GPU (NCCL), or on a CPU as many as the recipe's `hardware.ranks` asks for (gloo). Two processes
-of one thread use two cores better than one of two threads, and where something else wants a core they lose a
-share of the speed: threads of one process wait for each other hundreds of times a step, and were seen to slow
-down tenfold.
+The data always belong to 8 logical ranks (golf/training/loader.py), divided among `world` processes: one per
+visible GPU (NCCL), or on a CPU as many as the recipe's `hardware.ranks` (gloo). Two processes of one thread
+use two cores better than one process of two threads, and lose less if another program wants a core: threads
+of one process wait for each other hundreds of times a step, and were seen to slow down tenfold.
 
-With several, the first process keeps the judge's socket just long enough to hand it over: it starts torchrun,
-waits for each rank on a Unix socket of its own, and gives rank 0 the judge's socket and one end of a socket
-pair for every other rank, and each of those its other end. There is no network; rendezvous is on 127.0.0.1.
-Not covered: several machines."""
+With several processes, the first one keeps the judge's socket only until it can hand it over. It starts
+torchrun, waits for each rank on its own Unix socket, and sends rank 0 the judge's socket and one end of a
+socket pair per other rank; each other rank gets the opposite end. No network is used: rendezvous is on
+127.0.0.1, so all processes run on one machine."""
 
 from __future__ import annotations
 
@@ -29,17 +27,17 @@ import torch.distributed as distributed
 from torch import Tensor
 
 from golf.recipe.config import Config
-from golf.runtime import strictjson
+from golf.runtime import strict_json
 from golf.runtime.wire import Frame, Wire, send_with_descriptors
 
 RANKS_SOCKET = "PGOLF_RANKS"
 SECONDS_TO_START = 300
-SECONDS_BETWEEN_LOOKS = 1
+POLL_SECONDS = 1
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all of them, and its device."""
+    """This process's rank among `world`, and its device."""
 
     rank: int
     world: int
@@ -51,7 +49,7 @@ class Ranks:
             distributed.all_reduce(tensor)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Mean over the ranks of each tensor, in place, in one message."""
+        """Mean over the ranks of each tensor, in place, in one all-reduce."""
         if self.world > 1:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
             distributed.all_reduce(flat)
@@ -59,17 +57,16 @@ class Ranks:
             for tensor, part in zip(tensors, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def from_first(self, number: float) -> float:
-        """Rank 0's number, on every rank: clocks are asked in one place, so that all stop at the same
-        step."""
+    def broadcast(self, number: float) -> float:
+        """Rank 0's number, on every rank: only rank 0's clock counts, so all ranks stop at the same step."""
         if self.world == 1:
             return number
-        box = torch.tensor([number], dtype=torch.float64, device=self.device)
-        distributed.broadcast(box, src=0)
-        return box.item()
+        number_1 = torch.tensor([number], dtype=torch.float64, device=self.device)
+        distributed.broadcast(number_1, src=0)
+        return number_1.item()
 
-    def say(self, line: str) -> None:
-        """Print a line of the log, on rank 0 alone."""
+    def log(self, line: str) -> None:
+        """Print a line to the log, on rank 0 only."""
         if self.rank == 0:
             print(line, flush=True)
 
@@ -80,14 +77,13 @@ class Ranks:
 
 
 def wanted_world(config: Config) -> int:
-    """Processes to run: one for each visible GPU (the largest of 1, 2, 4, 8 that fits), on a CPU as the
-    recipe says."""
+    """Number of processes: one per visible GPU (rounded down to 1, 2, 4 or 8), or the recipe's on a CPU."""
     gpus = torch.cuda.device_count()
     return max(n for n in (1, 2, 4, 8) if n <= gpus) if gpus else config.hardware.ranks
 
 
 def join() -> Ranks:
-    """The process group that torchrun announced in the environment, or a single process."""
+    """Join the process group that torchrun set up in the environment; without one, a single process."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
@@ -99,7 +95,7 @@ def join() -> Ranks:
 
 
 def precision(config: Config, device: torch.device) -> torch.dtype:
-    """The trunk's dtype: what the recipe says, else bfloat16 where the device multiplies it natively."""
+    """The trunk's dtype: the recipe's, or if `auto`, bfloat16 where the device multiplies it natively."""
     if config.hardware.precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.hardware.precision]
     if device.type == "cuda":
@@ -110,10 +106,10 @@ def precision(config: Config, device: torch.device) -> torch.dtype:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse large freed blocks instead of returning them, which saves a tenth of a CPU step.
+    """Make glibc keep large freed blocks instead of returning them, which saves a tenth of a CPU step.
 
-    A step frees and asks again for the same megabytes hundreds of times; each return costs page faults.
-    Elsewhere than on glibc there is nothing to tell, and nothing changes but speed."""
+    A step frees and allocates the same megabytes hundreds of times, and each return costs page faults.
+    Without glibc this does nothing."""
     trim_threshold, mmap_threshold = -1, -3
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -122,7 +118,7 @@ def keep_freed_memory() -> None:
 
 
 def _command(world: int) -> list[str]:
-    """torchrun on the program that runs now: a code.pyz, or the package as a module."""
+    """torchrun with the running program: code.pyz, or the package as a module."""
     program = Path(sys.argv[0])
     target = ["--module", "golf"] if program.name == "__main__.py" else [str(program)]
     return [
@@ -144,17 +140,16 @@ def _environment(path: Path, world: int) -> dict[str, str]:
 
 
 def launch(wire: Wire, setup: Frame, world: int) -> int:
-    """Start `world` ranks, hand the judge's socket to rank 0, wait for their end; returns torchrun's exit
-    status."""
+    """Start `world` ranks, hand the judge's socket to rank 0, wait; returns torchrun's exit status."""
     with tempfile.TemporaryDirectory(prefix="pgolf-") as folder:
         path = Path(folder) / "ranks"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(path))
             listener.listen(world)
-            listener.settimeout(SECONDS_BETWEEN_LOOKS)
+            listener.settimeout(POLL_SECONDS)
             torchrun = subprocess.Popen(_command(world), env=_environment(path, world))
             try:
-                _hand_over(_hellos(listener, torchrun, world), wire, setup)
+                _hand_over(_accept_ranks(listener, torchrun, world), wire, setup)
                 return torchrun.wait()
             finally:
                 if torchrun.poll() is None:
@@ -162,12 +157,12 @@ def launch(wire: Wire, setup: Frame, world: int) -> int:
                     torchrun.wait()
 
 
-def _hellos(
+def _accept_ranks(
     listener: socket.socket, torchrun: subprocess.Popen[bytes], world: int
 ) -> dict[int, socket.socket]:
-    """A connection from each rank, by rank; RuntimeError where one never comes."""
+    """Rank -> connection, for all ranks; RuntimeError if one does not connect in time."""
     connections: dict[int, socket.socket] = {}
-    for _ in range(SECONDS_TO_START // SECONDS_BETWEEN_LOOKS):
+    for _ in range(SECONDS_TO_START // POLL_SECONDS):
         try:
             connection, _ = listener.accept()
         except TimeoutError:
@@ -182,7 +177,7 @@ def _hellos(
 
 def _hand_over(connections: dict[int, socket.socket], wire: Wire, setup: Frame) -> None:
     pairs = {rank: socket.socketpair() for rank in range(1, len(connections))}
-    message = strictjson.dumps({**setup.fields, "op": "setup"}) + b"\n"
+    message = strict_json.dumps({**setup.fields, "op": "setup"}) + b"\n"
     send_with_descriptors(
         connections[0], message, (wire.socket.fileno(), *(pairs[r][0].fileno() for r in pairs))
     )
@@ -193,13 +188,12 @@ def _hand_over(connections: dict[int, socket.socket], wire: Wire, setup: Frame) 
 
 
 def take_over() -> tuple[Wire, Frame]:
-    """In a rank: ask the launcher for `setup` and for this rank's sockets; rank 0's wire goes to the
-    judge."""
+    """In a rank: get `setup` and this rank's sockets from the launcher; rank 0's wire leads to the judge."""
     rank = int(os.environ["RANK"])
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as launcher:
         launcher.connect(os.environ[RANKS_SOCKET])
-        line = Wire(launcher)
-        line.send("hello", rank=rank)
-        setup = line.receive("setup")
-        ends = [socket.socket(fileno=descriptor) for descriptor in line.descriptors()]
-    return Wire(ends[0], peers=tuple(ends[1:]), mute=rank > 0), setup
+        wire = Wire(launcher)
+        wire.send("hello", rank=rank)
+        setup = wire.receive("setup")
+        ends = [socket.socket(fileno=descriptor) for descriptor in wire.descriptors()]
+    return Wire(ends[0], peers=tuple(ends[1:]), muted=rank > 0), setup

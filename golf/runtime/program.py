@@ -1,4 +1,4 @@
-"""The program that runs: how many bytes of it are counted."""
+"""The size of the running program, which counts towards the byte limit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 
 def code_bytes() -> int:
-    """Size of the program that runs: the bundle itself, or the sources where it runs unbundled (then too
-    large)."""
+    """Size of the bundle; when run from source, of all of golf's sources, which is more than would count."""
     program = Path(sys.argv[0])
     if program.suffix == ".pyz":
         return program.stat().st_size

@@ -1,14 +1,12 @@
-"""The contestant's end of the protocol: frames, payloads and descriptors over one Unix stream socket. Knows
-no model.
+"""The contestant's end of the protocol: frames, payloads and descriptors over a Unix stream socket.
 
-A frame is one JSON object on a line; where it has a key `bytes`, so many raw bytes follow. Descriptors travel
-as SCM_RIGHTS on the first byte of a frame and are queued in order, a frame takes as many as its `shards`
-announce.
+A frame is one JSON object on a line; if it has a key `bytes`, that many raw bytes follow. File descriptors
+arrive as SCM_RIGHTS with the first byte of a frame. They are queued in order, and a frame takes as many as
+its `shards` list announces.
 
-Rank 0 alone talks. With several processes rank 0 passes every frame that it receives, with payload and
-descriptors, on to the others (`peers`), each over a socket pair of its own; on the others `send` does
-nothing. So a stage is the same code on every rank. Not covered: deadlines, which are the judge's business.
-"""
+Only rank 0 talks to the judge. With several processes, rank 0 forwards every frame it receives, with payload
+and descriptors, to the other ranks (`peers`), each over its own socket pair; on those, `send` does nothing.
+So a stage runs the same code on every rank. The judge enforces deadlines; there are none here."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from golf.runtime import strictjson
+from golf.runtime import strict_json
 
 PROTOCOL = 1
 MAX_LINE = 65_536
@@ -29,7 +27,7 @@ MAX_PROGRESS_TEXT = 200
 
 
 class WireError(ValueError):
-    """The other side said something that the protocol does not allow here."""
+    """The judge sent something that the protocol does not allow here."""
 
 
 class Closed(ConnectionError):
@@ -38,8 +36,7 @@ class Closed(ConnectionError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One received frame: its JSON object, its payload and its descriptors, which are the receiver's to
-    close."""
+    """A received frame: JSON object, payload, and descriptors, which the receiver must close."""
 
     fields: dict[str, Any]
     payload: bytes = b""
@@ -47,11 +44,11 @@ class Frame:
 
     @property
     def op(self) -> str:
-        """What the frame is."""
+        """The kind of frame."""
         return self.fields["op"]
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
-        """A field of exactly the type `kind` (a float may come as an integer); WireError where it is not."""
+        """A field of exactly the type `kind` (a float may be sent as an integer); WireError otherwise."""
         value = self.fields.get(key, default)
         if kind is float and type(value) is int:
             return float(value)
@@ -62,7 +59,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Setup:
-    """What the judge says at the start of a stage. Paths are absolute and taken from here, never assumed."""
+    """What the judge sends at the start of a stage. All paths are absolute; no stage assumes any other."""
 
     stage: str
     seed: int
@@ -73,17 +70,17 @@ class Setup:
     out: Path
     limits: dict[str, Any]
     checkpoint: Path | None = None
-    """pack: the folder that train left."""
+    """pack: the folder that train wrote."""
     artifact: Path | None = None
-    """score: the file that pack left."""
+    """score: the file that pack wrote."""
     role: str = ""
     """score: scorer or witness."""
     tokens: int = 0
-    """score: length of the stream."""
+    """score: length of the stream in tokens."""
 
     @classmethod
     def from_frame(cls, frame: Frame, stage: str) -> Setup:
-        """Strict reading of a `setup` frame; WireError names what is missing."""
+        """Parse a `setup` frame strictly; a WireError names the field that is missing or wrong."""
         path = {key: Path(frame.get(key, str)) for key in ("tokenizer", "config", "out")}
         extra: dict[str, Any] = {}
         if stage == "pack":
@@ -107,11 +104,11 @@ class Setup:
 
 @dataclass
 class Wire:
-    """A connected socket. `peers` are ranks that hear what this one hears; a mute wire sends nothing."""
+    """A connected socket. Frames it receives are forwarded to `peers`; a muted wire sends nothing."""
 
     socket: socket.socket
     peers: tuple[socket.socket, ...] = ()
-    mute: bool = False
+    muted: bool = False
     clock: Callable[[], float] = time.monotonic
     _buffer: bytearray = field(default_factory=bytearray)
     _queue: list[int] = field(default_factory=list)
@@ -125,50 +122,49 @@ class Wire:
         return cls(connection)
 
     def close(self) -> None:
-        """Close the socket and the pairs to the other ranks."""
+        """Close the socket and those to the other ranks."""
         for each in (self.socket, *self.peers):
             each.close()
 
     def send(self, op: str, payload: bytes | memoryview = b"", **fields: Any) -> None:
-        """One frame; `bytes` is added where there is a payload. Raises Closed when the judge has left."""
-        if self.mute:
+        """Send a frame, with `bytes` added if there is a payload. Raises Closed when the judge has left."""
+        if self.muted:
             return
         if len(payload):
             fields["bytes"] = len(payload)
-        line = strictjson.dumps({"op": op, **fields}) + b"\n"
+        line = strict_json.dumps({"op": op, **fields}) + b"\n"
         if len(line) > MAX_LINE:
             raise WireError(f"frame {op} of {len(line)} bytes; a line has at most {MAX_LINE}")
         try:
             self.socket.sendall(line)
-            if len(payload):  # an empty send would fail where the judge leaves right after this line
+            if len(payload):  # an empty send would fail if the judge closes right after this line
                 self.socket.sendall(payload)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise Closed(f"the judge left before {op} was sent") from error
 
     def progress(self, fraction: float, text: str) -> None:
-        """A progress frame, dropped where the last one was sent less than a tenth of a second ago."""
+        """Send a progress frame, unless the last one is less than SECONDS_BETWEEN_PROGRESS old."""
         now = self.clock()
         if now - self._last_progress >= SECONDS_BETWEEN_PROGRESS:
             self._last_progress = now
             self.send("progress", fraction=min(max(fraction, 0.0), 1.0), text=text[:MAX_PROGRESS_TEXT])
 
-    def receive(self, *expected: str, most: int = 0) -> Frame:
-        """The next frame, which must be one of `expected` with at most `most` bytes of payload.
+    def receive(self, *expected: str, max_bytes: int = 0) -> Frame:
+        """The next frame, whose op must be one of `expected`, with at most `max_bytes` of payload.
 
-        Raises WireError for anything else and Closed when the judge closes the socket.
-        """
+        Raises WireError for anything else and Closed when the judge closes the socket."""
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) >= MAX_LINE:
                 raise WireError(f"a line of more than {MAX_LINE} bytes")
             self._fill()
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
-        fields = strictjson.loads(line, max_bytes=MAX_LINE)
+        fields = strict_json.loads(line, max_bytes=MAX_LINE)
         if type(fields) is not dict or type(fields.get("op")) is not str or fields["op"] not in expected:
             raise WireError(f"expected {' or '.join(expected)}, the judge sent {line[:120]!r}")
         n_bytes = fields.get("bytes", 0)
-        if type(n_bytes) is not int or not 0 <= n_bytes <= most:
-            raise WireError(f"frame {fields['op']} with {n_bytes!r:.40} bytes; at most {most} are read here")
+        if type(n_bytes) is not int or not 0 <= n_bytes <= max_bytes:
+            raise WireError(f"frame {fields['op']} with {n_bytes!r:.40} bytes; at most {max_bytes} allowed")
         while len(self._buffer) < n_bytes:
             self._fill()
         payload = bytes(self._buffer[:n_bytes])
@@ -176,15 +172,15 @@ class Wire:
         wanted = len(fields["shards"]) if type(fields.get("shards")) is list else 0
         if wanted > len(self._queue):
             raise WireError(
-                f"frame {fields['op']} announces {wanted} shards and brings {len(self._queue)} descriptors"
+                f"frame {fields['op']} announces {wanted} shards but brings {len(self._queue)} descriptors"
             )
         frame = Frame(fields, payload, tuple(self._queue[:wanted]))
         del self._queue[:wanted]
-        self._pass_on(line + payload, frame.descriptors)
+        self._forward(line + payload, frame.descriptors)
         return frame
 
     def descriptors(self) -> list[int]:
-        """Take the descriptors that came outside of any `shards`."""
+        """Take the descriptors that no `shards` list announced."""
         taken, self._queue = self._queue, []
         return taken
 
@@ -203,23 +199,23 @@ class Wire:
             raise Closed("the judge closed the socket")
         self._buffer += data
 
-    def _pass_on(self, message: bytes, descriptors: tuple[int, ...]) -> None:
+    def _forward(self, message: bytes, descriptors: tuple[int, ...]) -> None:
         for peer in self.peers:
             send_with_descriptors(peer, message, descriptors)
 
 
 def send_with_descriptors(connection: socket.socket, message: bytes, descriptors: tuple[int, ...]) -> None:
-    """A whole message, its descriptors on the first byte.
+    """Send a whole message, with the descriptors on its first byte.
 
-    Nothing more is sent once it is out: a receiver may close as soon as it has all, and then even an empty
-    write fails (seen as a broken pipe in one start of several ranks out of ten)."""
+    Nothing is sent after the last byte: the receiver may close as soon as it has everything, and then even
+    an empty write fails (this broke the pipe in one of ten multi-rank starts)."""
     sent = socket.send_fds(connection, [message], list(descriptors)) if descriptors else 0
     if sent < len(message):
         connection.sendall(message[sent:])
 
 
 def open_stage(environment: Mapping[str, str]) -> tuple[Wire, Frame]:
-    """Connect as the environment says, say hello, and receive `setup`: (wire, setup frame)."""
+    """Connect to the socket that the environment names, send `hello`, receive `setup`: (wire, setup)."""
     stage = environment["PGOLF_STAGE"]
     wire = Wire.connect(environment["PGOLF_SOCKET"])
     wire.send("hello", protocol=PROTOCOL, stage=stage)

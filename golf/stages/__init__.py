@@ -1,1 +1,1 @@
-"""What the judge asks for: describe, train, pack and score, one file a stage."""
+"""The four stages that the judge runs: describe, train, pack and score."""

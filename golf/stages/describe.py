@@ -1,11 +1,10 @@
-"""Stage describe: what the judge may know of a recipe without understanding it, and without any data.
+"""Stage describe: report facts about a recipe that the judge can use without understanding it; needs no data.
 
-`parameters` is a count over the model built without memory; `techniques` are the names of what is on;
-`variants` hold one recipe text for each of them, with that technique alone switched off; `estimated_bytes` is
-an estimate of the counted size (code, recipe, artifact), see `estimated_artifact_bytes`.
+`parameters` counts the numbers of the model, built without memory. `techniques` names what is switched on.
+`variants` holds, for each of them, the recipe with that technique alone switched off. `estimated_bytes`
+estimates the counted size (code, recipe, artifact); see `estimated_artifact_bytes`.
 
-TECHNIQUES is the list of everything that can be switched: the tests of neutrality and causality walk it as
-well."""
+TECHNIQUES lists everything that can be switched; the tests of neutrality and causality walk it too."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ from golf.training.checkpoint import Shapes, shapes_of
 
 
 class Technique(NamedTuple):
-    """A name and the fields (section.field) that switch it off, with their neutral values."""
+    """A name, and the fields (section.field) with the neutral values that switch it off."""
 
     name: str
     neutral: dict[str, Any]
@@ -78,7 +77,7 @@ TECHNIQUES = (
 )
 GRID = next(technique for technique in TECHNIQUES if technique.name == "int-grid")
 FIRST_CHANGED = {"quant": "pack", "score": "score", "adapt": "score"}
-"""The first stage whose outcome a section decides; training for those not named."""
+"""Section -> the first stage that it affects; train for all others."""
 
 
 def is_on(technique: Technique, config: Config) -> bool:
@@ -89,13 +88,13 @@ def is_on(technique: Technique, config: Config) -> bool:
 
 
 def first_changed(technique: Technique) -> str:
-    """The first stage that comes out differently without the technique: train, pack or score."""
+    """The first stage that gives another result without the technique: train, pack or score."""
     stages = {FIRST_CHANGED.get(path.split(".")[0], "train") for path in technique.neutral}
     return min(stages, key=("train", "pack", "score").index)
 
 
 def without(technique: Technique, text: str) -> str:
-    """The recipe's text with one technique neutral in the base and in every profile; comments are lost."""
+    """The recipe's text with a technique switched off, in the base and in every profile; drops comments."""
     tree = parse(text)
     layers = [tree, *tree.get("profiles", {}).values()]
     for path, neutral in technique.neutral.items():
@@ -106,19 +105,17 @@ def without(technique: Technique, text: str) -> str:
     return yaml.safe_dump(tree, sort_keys=False)
 
 
-FLOOR_SAVES = 0.84
-"""Bits a number that the row-scale floor saves of weights kept small by decay. #586's artifact of 15,567,435
-bytes holds 26,935,296 numbers on a 6-bit grid at 4.54 bits each beside its scales and float16 tensors;
-without the floor they would have about 5.38. Without decay (the naive baseline's log: 7.42 bits on 8) rows
-reach beyond 1 and the floor saves nothing."""
-COMPRESSORS_WASTE = 1.02
-"""What a general compressor takes beside the symbols' entropy (#1493's log: 15,975,300 bytes; 1.02 times its
-bound)."""
+FLOOR_SAVED_BITS = 0.84
+"""Bits per number that the row-scale floor saves if weight decay keeps weights small. Apart from its scales
+and float16 tensors, #586's artifact of 15,567,435 bytes holds 26,935,296 numbers on a 6-bit grid at 4.54 bits
+each; without the floor they would need about 5.38. Without decay (the naive baseline's log: 7.42 bits of 8)
+rows reach beyond 1 and the floor saves nothing."""
+COMPRESSOR_OVERHEAD = 1.02
+"""Size of a general compressor's output over the symbols' entropy (#1493's log: 15,975,300 bytes)."""
 
 
-def bits_a_number(how: Recipe, columns: int, decayed: bool) -> float:
-    """Entropy in bits of one number of a normally distributed row of `columns` numbers on the grid of a
-    recipe."""
+def bits_per_number(how: Recipe, columns: int, decayed: bool) -> float:
+    """Entropy in bits per number of a normally distributed row of `columns` numbers on a recipe's grid."""
     assert how.bits is not None
     normal, largest = NormalDist(), largest_code(how.bits)
     reach = how.reach.sigmas if how.reach.method == "sigma" else normal.inv_cdf(1 - 1 / (2 * columns))
@@ -128,31 +125,32 @@ def bits_a_number(how: Recipe, columns: int, decayed: bool) -> float:
         for code in range(-largest, largest + 1)
     ]
     entropy = -sum(share * math.log2(share) for share in shares if share > 0)
-    return entropy - FLOOR_SAVES * (how.reach.floor and decayed)
+    return entropy - FLOOR_SAVED_BITS * (how.reach.floor and decayed)
 
 
-def estimated_artifact_bytes(config: Config, shapes: Shapes, most: int) -> int:
-    """Bytes of the artifact, guessed from shapes: 2 for each number and scale in float16, the entropy of a
-    normal row for each on the grid. Where bits are allocated, at most `most`. Short trainings may differ by a
-    fifth."""
+def estimated_artifact_bytes(config: Config, shapes: Shapes, max_bytes: int) -> int:
+    """The artifact's size, estimated from shapes; at most `max_bytes` if bits are allocated.
+
+    Float16 numbers and scales take 2 bytes, quantised numbers the entropy of a normal row. After a short
+    training, the real size may differ by a fifth."""
     coded = half = 0.0
     for name, how in recipes_of(config, shapes).items():
         n_numbers = math.prod(shapes[name])
         if how.bits is None:
             half += 2 * n_numbers
         else:
-            coded += n_numbers * bits_a_number(how, shapes[name][1], config.optim.muon_decay > 0) / 8
+            coded += n_numbers * bits_per_number(how, shapes[name][1], config.optim.muon_decay > 0) / 8
             half += 2 * shapes[name][0] + 2 * shapes[name][1] * how.awq
-    total = coded * (1 if config.quant.entropy else COMPRESSORS_WASTE) + half
-    return round(min(total, config.quant.target_bytes or most) if config.quant.allocate else total)
+    total = coded * (1 if config.quant.entropy else COMPRESSOR_OVERHEAD) + half
+    return round(min(total, config.quant.target_bytes or max_bytes) if config.quant.allocate else total)
 
 
 def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
-    """The stage: `ready`, then `description` and its variants at once."""
+    """Run the stage: send `ready`, then `description` and its variants."""
     with open(setup.config, encoding="utf-8") as recipe:
         text = recipe.read(MAX_CHARACTERS + 1)
     shapes = shapes_of(config, setup.vocab_size)
-    around = code_bytes() + len(text.encode())
+    code_and_recipe = code_bytes() + len(text.encode())
     on = [technique for technique in TECHNIQUES if is_on(technique, config)]
     variants = [
         {"name": f"without {each.name}", "config": without(each, text), "changes": first_changed(each)}
@@ -161,15 +159,15 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     for variant in variants:
         variant["unquantised"] = without(GRID, variant["config"])
         load(variant["config"], setup.profile), load(variant["unquantised"], setup.profile)
+    artifact = estimated_artifact_bytes(config, shapes, setup.limits["counted_bytes"] - code_and_recipe)
     wire.send("ready")
     wire.send(
         "description",
         parameters=sum(map(math.prod, shapes.values())),
         techniques=[each.name for each in on],
-        estimated_bytes=around
-        + estimated_artifact_bytes(config, shapes, setup.limits["counted_bytes"] - around),
+        estimated_bytes=code_and_recipe + artifact,
         unquantised=without(GRID, text),
         more=bool(variants),
     )
-    for variant in variants:  # one a frame: together they are longer than a frame may be
+    for variant in variants:  # one per frame, since together they exceed the length of a frame
         wire.send("variants", variants=[variant], more=variant is not variants[-1])

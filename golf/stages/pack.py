@@ -1,28 +1,24 @@
-"""Stage pack: a checkpoint becomes the artifact, and back; no data and no GPU are needed, and none is used.
+"""Stage pack: turn a checkpoint into the artifact, and back into weights; needs no data and no GPU.
 
-What: every tensor goes through the recipe of golf/quant/recipe.py with the bits of its kind, or, where the
-recipe allocates, with those that golf/quant/bits.py leaves it under the byte limit. Codes, steps and fp16
-tensors become one array file (golf/storage/arrays.py), with the codes entropy-coded (golf/storage/entropy.py)
-where the recipe says so; that is shuffled and compressed (golf/storage/codec.py). The file names the recipe
-by its digest, and each array by name, dtype and shape, and nothing else: no seed, no date, no path.
+Every tensor is encoded by the recipe of golf/quant/recipe.py, with the bits of its kind or, if the recipe
+allocates, the bits that golf/quant/bits.py assigns within the byte limit. Codes, steps and float16 tensors
+form one array file (golf/storage/arrays.py), which is shuffled and compressed (golf/storage/codec.py); codes
+are entropy-coded (golf/storage/entropy.py) if the recipe says so. The file holds the recipe's digest, and
+each array's name, dtype and shape: no seed, no date, no path.
 
-The same checkpoint and recipe give the same bytes on the same kind of processor: everything runs on one
-thread, because matrix products sum in another order on two. Only AWQ, GPTQ and the allocator use such
-products; without them the bytes are the same everywhere. Reading uses none, so that an artifact gives the
-same weights everywhere.
+The same checkpoint and recipe give the same bytes on the same kind of processor. Packing runs on one thread,
+because matrix products sum in another order on two. Only AWQ, GPTQ and the allocator use such products;
+without them the bytes are the same everywhere. Decoding uses none, so an artifact gives the same weights
+everywhere.
 
-Allocation goes by estimates: plain rounding without scales, codes at their entropy. What the compressor
-really makes of the result corrects the budget, up or down, and bits are allocated again, ROUNDS times at
-most; the largest that fitted is taken. Everything is printed: bits asked for and given, losses, bytes, and
-what the coder reached beside its bound.
+Allocation relies on estimates: plain rounding, no scales, codes at their entropy. The real compressed size
+then corrects the budget, up or down, and bits are allocated again, at most ROUNDS times; the largest result
+that fits is kept. The log shows bits requested and assigned, losses, bytes, and the coder's size next to its
+Shannon bound.
 
-`load` is the inverse, for an artifact that anybody may have written: the digest must be that of the recipe at
-hand, the arrays exactly those that the recipe's model has, codes within the grid, steps and scales positive,
-all numbers finite, and the size at most what such a model takes. Anything else is a ValueError before a model
-exists.
-
-Not covered: whether the weights are any good.
-"""
+`load` reads an artifact that anybody may have written. It requires the recipe's digest, exactly the arrays of
+the recipe's model, codes within the grid, positive steps and scales, finite numbers, and a size that such a
+model can have. Anything else is a ValueError before a model is built."""
 
 from __future__ import annotations
 
@@ -30,6 +26,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,19 +52,17 @@ from golf.training.checkpoint import shapes_of
 ARTIFACT_FILE = "artifact.bin"
 ARTIFACT_KIND = "golf-artifact-1"
 STEP, SCALE = ":step", ":scale"
-"""Endings of the arrays that hold the row steps of a coded tensor, and its column scales where it has
-some."""
+"""Name endings of the arrays with a coded tensor's row steps, and with its column scales if any."""
 WORDS = ("codes:words", "codes:counts", "codes:levels")
-"""The arrays that take the place of all codes where they are entropy-coded."""
+"""The arrays that replace all codes if these are entropy-coded."""
 KINDS = {"tok_emb.weight": "embed", ".attn.": "attn", ".mlp.up.": "up", ".mlp.down.": "down"}
-"""What a tensor is by a part of its name; the first that it has decides."""
+"""Part of a tensor's name -> its kind; the first match decides."""
 ROUNDS = 6
-"""Allocations that are packed and measured at most."""
+"""Most allocations that are packed and measured."""
 
 
 def recipe_of(config: Config, name: str, shape: tuple[int, ...]) -> Recipe:
-    """What the configuration asks for one tensor. Only matrices of more than `fp16_limit` numbers go to the
-    grid."""
+    """How a tensor is stored; only matrices of more than `fp16_limit` numbers are quantised."""
     quant, kind = config.quant, next((kind for part, kind in KINDS.items() if part in name), "other")
     of_kind = {
         "embed": quant.embed_bits,
@@ -75,35 +70,34 @@ def recipe_of(config: Config, name: str, shape: tuple[int, ...]) -> Recipe:
         "up": quant.up_bits,
         "down": quant.down_bits,
     }
-    asked = of_kind.get(kind) or quant.bits
-    coded = quant.bits is not None and asked != 16 and len(shape) == 2 and math.prod(shape) > quant.fp16_limit
+    n_bits = of_kind.get(kind) or quant.bits
+    coded = (
+        quant.bits is not None and n_bits != 16 and len(shape) == 2 and math.prod(shape) > quant.fp16_limit
+    )
     if not coded:
         return Recipe()
     reach = ClipMethod(
         quant.clip, quant.quantile, quant.embed_sigmas if kind == "embed" else quant.sigmas, quant.floor
     )
-    return Recipe(asked, reach, quant.rotate, quant.awq, quant.gptq, quant.fisher, quant.row_bits)
+    return Recipe(n_bits, reach, quant.rotate, quant.awq, quant.gptq, quant.fisher, quant.row_bits)
 
 
 def recipes_of(config: Config, shapes: checkpoint.Shapes) -> dict[str, Recipe]:
-    """`recipe_of` every tensor."""
+    """Name -> `recipe_of` the tensor."""
     return {name: recipe_of(config, name, shape) for name, shape in shapes.items()}
 
 
 class Packed(NamedTuple):
-    """The artifact, and the entropy-coded part of it where there is one."""
+    """The artifact, and its entropy-coded part if there is one."""
 
     data: bytes
     coded: entropy.Coded | None
 
 
 def _serialise(stored: dict[str, Stored], config: Config) -> Packed:
-    """What is stored of each tensor -> the artifact. Codes lie together and before fp16: alike compresses
-    alike."""
-    codes, coded = (
-        {name: each.values.numpy() for name, each in stored.items() if each.step_R is not None},
-        None,
-    )
+    """Stored tensors -> the artifact. Codes come first, then float16: similar bytes compress better."""
+    codes = {name: each.values.numpy() for name, each in stored.items() if each.step_R is not None}
+    coded = None
     if config.quant.entropy and codes:
         coded = entropy.encode(list(codes.values()))
         codes = dict(zip(WORDS, coded, strict=True))
@@ -122,7 +116,7 @@ def _serialise(stored: dict[str, Stored], config: Config) -> Packed:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Matrix products give the same bits each time."""
+    """On one thread, matrix products give the same bits each time."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -131,65 +125,58 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Packing:
-    """The tensors of one checkpoint on their way; remembers what was encoded, since a round changes few
-    bits."""
+class _Packer:
+    """Encodes a checkpoint's tensors; caches results, since a round of allocation changes few of them."""
 
     def __init__(self, weights: dict[str, Tensor], stats: dict[str, TensorStats], config: Config) -> None:
         self.weights, self.stats, self.config = weights, stats, config
-        self.asked = recipes_of(config, {name: tuple(weight.shape) for name, weight in weights.items()})
-        self.coded = [name for name, how in self.asked.items() if how.bits is not None]
-        self.known: dict[tuple[str, int | None], Stored] = {}
+        self.recipes = recipes_of(config, {name: tuple(weight.shape) for name, weight in weights.items()})
+        self.coded = [name for name, how in self.recipes.items() if how.bits is not None]
+        self.cache: dict[tuple[str, int | None], Stored] = {}
 
-    def stored(self, given: dict[str, int]) -> dict[str, Stored]:
-        """Every tensor encoded, coded ones with the given bits."""
-        for name, how in self.asked.items():
-            key = (name, given.get(name))
-            if key not in self.known:
-                self.known[key] = recipe.encode(
+    def encode(self, bits_of: dict[str, int]) -> dict[str, Stored]:
+        """Encode every tensor, quantised ones with these bits."""
+        for name, how in self.recipes.items():
+            key = (name, bits_of.get(name))
+            if key not in self.cache:
+                self.cache[key] = recipe.encode(
                     name, self.weights[name], how._replace(bits=key[1]), self.stats.get(name)
                 )
-        return {name: self.known[name, given.get(name)] for name in self.asked}
+        return {name: self.cache[name, bits_of.get(name)] for name in self.recipes}
 
-    def option(self, name: str, n_bits: int) -> bits.Option:
-        """About what a tensor would lose and take: to the nearest code, without scales, its codes at their
-        entropy."""
+    def estimate(self, name: str, n_bits: int) -> bits.Option:
+        """Estimated loss and bytes of a tensor: plain rounding without scales, codes at their entropy."""
         weight, stats = self.weights[name], self.stats.get(name, TensorStats())
-        how = self.asked[name]._replace(bits=n_bits, awq=False, gptq=False)
+        how = self.recipes[name]._replace(bits=n_bits, awq=False, gptq=False)
         stored = recipe.encode(name, weight, how, stats)
-        lost = loss(
+        estimated_loss = loss(
             recipe.decode(stored, how) - weight, stats.hessian_CC, stats.fisher_RC if how.fisher else None
         )
-        scales = weight.shape[1] if self.asked[name].awq else 0
-        return bits.Option(
-            n_bits, lost, entropy.shannon_bytes(stored.values.numpy()) + 2 * (weight.shape[0] + scales)
-        )
+        scales = weight.shape[1] if self.recipes[name].awq else 0
+        n_bytes = entropy.shannon_bytes(stored.values.numpy()) + 2 * (weight.shape[0] + scales)
+        return bits.Option(n_bits, estimated_loss, n_bytes)
 
-    def fit(self, max_bytes: int, say: Callable[[str], None]) -> tuple[Packed, dict[str, int]]:
-        """The artifact and the bits of its tensors, with at most max_bytes; ValueError where none is
-        found."""
+    def fit(self, max_bytes: int, log: Callable[[str], None]) -> tuple[Packed, dict[str, int]]:
+        """An artifact of at most max_bytes and the bits of its tensors; ValueError if none is found."""
         options = {
-            name: [self.option(name, n) for n in range(grid.BITS.start, 1 + (self.asked[name].bits or 0))]
+            name: [self.estimate(name, n) for n in range(grid.BITS.start, 1 + (self.recipes[name].bits or 0))]
             for name in self.coded
         }
         rest = sum(2 * weight.numel() for name, weight in self.weights.items() if name not in options)
-        least = sum(min(each.n_bytes for each in of_one) for of_one in options.values())
+        least = sum(min(each.n_bytes for each in of_tensor) for of_tensor in options.values())
         budget, tried, sizes, best = float(max_bytes), list[dict[str, bits.Option]](), list[int](), None
-        while (
-            len(tried) < ROUNDS and (chosen := bits.allocate(options, max(budget - rest, least))) not in tried
-        ):
-            estimate, given = (
-                rest + sum(each.n_bytes for each in chosen.values()),
-                {n: o.bits for n, o in chosen.items()},
-            )
-            packed = _serialise(self.stored(given), self.config)
+        while len(tried) < ROUNDS:
+            chosen = bits.allocate(options, max(budget - rest, least))
+            if chosen in tried:
+                break
+            estimate = rest + sum(each.n_bytes for each in chosen.values())
+            bits_of = {name: option.bits for name, option in chosen.items()}
+            packed = _serialise(self.encode(bits_of), self.config)
             tried, sizes = [*tried, chosen], [*sizes, len(packed.data)]
-            say(
-                f"allocation {len(tried)}: about {estimate:,.0f} bytes, packed {sizes[-1]:,}, limit "
-                f"{max_bytes:,}"
-            )
+            about = f"about {estimate:,.0f} bytes, packed {sizes[-1]:,}, limit {max_bytes:,}"
+            log(f"allocation {len(tried)}: {about}")
             if sizes[-1] <= max_bytes and (best is None or estimate > best[0]):
-                best = (estimate, packed, given)
+                best = (estimate, packed, bits_of)
             budget = estimate + max_bytes - sizes[-1]
         if best is None:
             raise ValueError(
@@ -197,50 +184,40 @@ class _Packing:
                 f"{max_bytes:,} are allowed"
             )
         for name in self.coded:
-            asked, got = options[name][-1], options[name][best[2][name] - grid.BITS.start]
-            say(
-                f"{name}: {asked.bits} -> {got.bits} bits, loss {asked.loss:.4g} -> {got.loss:.4g}, "
-                f"about {asked.n_bytes:,.0f} -> {got.n_bytes:,.0f} bytes"
+            requested, assigned = options[name][-1], options[name][best[2][name] - grid.BITS.start]
+            log(
+                f"{name}: {requested.bits} -> {assigned.bits} bits, loss {requested.loss:.4g} -> "
+                f"{assigned.loss:.4g}, about {requested.n_bytes:,.0f} -> {assigned.n_bytes:,.0f} bytes"
             )
         return best[1], best[2]
 
-    def tell(self, packed: Packed, given: dict[str, int], say: Callable[[str], None]) -> None:
-        """What was made of the codes, and how far the weights have moved."""
-        stored = self.stored(given)
+    def report(self, packed: Packed, bits_of: dict[str, int], log: Callable[[str], None]) -> None:
+        """Log sizes, the squared error of the weights, and how near the codes are to their Shannon bound."""
+        stored = self.encode(bits_of)
         codes = [stored[name].values.numpy() for name in self.coded]
-        numbers, coded = (
-            sum(weight.numel() for weight in self.weights.values()),
-            sum(each.size for each in codes),
-        )
-        say(
+        numbers, coded = sum(weight.numel() for weight in self.weights.values()), sum(map(np.size, codes))
+        log(
             f"{numbers:,} numbers, {coded:,} of them on the grid; {len(packed.data):,} bytes, "
             f"{(2 * numbers - coded) / len(packed.data):.3f} times smaller than codes and fp16"
         )
         if not codes:
             return
-        moved = sum(
-            _square(recipe.decode(stored[name], self.asked[name]) - self.weights[name]) for name in self.coded
+        error = sum(
+            _square(recipe.decode(stored[name], self.recipes[name]) - self.weights[name])
+            for name in self.coded
         )
         size = sum(_square(self.weights[name]) for name in self.coded)
-        say(f"squared error of the grid: {moved / size if size else 0:.4g} of the squared weights")
-        say(
-            f"codes: Shannon bound {sum(map(entropy.shannon_bytes, codes)):,.0f} bytes with a histogram for "
-            "each tensor"
-        )
+        log(f"squared error of the grid: {error / size if size else 0:.4g} of the squared weights")
+        bound = sum(map(entropy.shannon_bytes, codes))
+        log(f"codes: Shannon bound {bound:,.0f} bytes with a histogram for each tensor")
         if packed.coded is not None:
             bound = entropy.entropy_bytes(packed.coded.counts_KS)
-            say(
-                f"range coder: {packed.coded.words.nbytes:,} bytes, Shannon bound of its contexts "
-                f"{bound:,.0f}"
-            )
+            n_bytes = packed.coded.words.nbytes
+            log(f"range coder: {n_bytes:,} bytes, Shannon bound of its contexts {bound:,.0f}")
 
 
 def _square(weight: Tensor) -> float:
     return float(weight.double().square().sum())
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
 
 
 def to_artifact(
@@ -248,21 +225,20 @@ def to_artifact(
     stats: dict[str, TensorStats],
     config: Config,
     max_bytes: int,
-    say: Callable[[str], None] = _silent,
+    log: Callable[[str], None] = lambda line: None,
 ) -> bytes:
-    """Float32 weights and statistics by name -> the artifact's bytes, with at most max_bytes where the recipe
-    allocates.
+    """Float32 weights and statistics by name -> the artifact; at most max_bytes if the recipe allocates.
 
-    `say` is told in lines what was done. Raises ValueError for numbers that cannot be stored, and where
-    nothing fits."""
+    `log` gets lines about the result. Raises ValueError for numbers that cannot be stored, or if nothing
+    fits."""
     with _one_thread():
-        packing = _Packing(weights, stats, config)
-        if config.quant.allocate and packing.coded:
-            packed, given = packing.fit(max_bytes, say)
+        packer = _Packer(weights, stats, config)
+        if config.quant.allocate and packer.coded:
+            packed, bits_of = packer.fit(max_bytes, log)
         else:
-            given = {name: packing.asked[name].bits or 0 for name in packing.coded}
-            packed = _serialise(packing.stored(given), config)
-        packing.tell(packed, given, say)
+            bits_of = {name: packer.recipes[name].bits or 0 for name in packer.coded}
+            packed = _serialise(packer.encode(bits_of), config)
+        packer.report(packed, bits_of, log)
     return packed.data
 
 
@@ -281,7 +257,7 @@ def _positive(what: str, name: str, array: np.ndarray, length: int) -> Tensor:
 
 
 def _stored(name: str, shape: tuple[int, ...], content: dict[str, np.ndarray], how: Recipe) -> Stored:
-    """What the artifact holds of one tensor, every number of it checked."""
+    """What the artifact holds of a tensor, with every number checked."""
     if how.bits is None:
         half = _checked(name, content[name], np.float16, shape)
         if not torch.isfinite(half).all():
@@ -300,7 +276,7 @@ def _stored(name: str, shape: tuple[int, ...], content: dict[str, np.ndarray], h
     )
 
 
-def _need_names(found: set[str], needed: set[str], allowed: set[str]) -> None:
+def _check_names(found: set[str], needed: set[str], allowed: set[str]) -> None:
     missing, extra = sorted(needed - found)[:3], sorted(found - needed - allowed)[:3]
     if missing or extra:
         raise ValueError(
@@ -309,8 +285,7 @@ def _need_names(found: set[str], needed: set[str], allowed: set[str]) -> None:
 
 
 def from_artifact(data: bytes, config: Config, vocab_size: int) -> dict[str, Tensor]:
-    """The artifact's bytes -> float32 weights by name. Raises ValueError for all that `to_artifact` cannot
-    make."""
+    """The artifact's bytes -> float32 weights by name; ValueError for what `to_artifact` cannot produce."""
     shapes = shapes_of(config, vocab_size)
     recipes = recipes_of(config, shapes)
     coded = [name for name, how in recipes.items() if how.bits is not None]
@@ -325,7 +300,7 @@ def from_artifact(data: bytes, config: Config, vocab_size: int) -> dict[str, Ten
     entropy_coded = config.quant.entropy and len(coded) > 0
     values = set(shapes) - set(coded) | set(WORDS) if entropy_coded else set(shapes)
     scales = {name + SCALE for name in coded if recipes[name].awq}
-    _need_names(set(content), values | {name + STEP for name in coded}, scales)
+    _check_names(set(content), values | {name + STEP for name in coded}, scales)
     if entropy_coded:
         words = entropy.Coded(*(content[name] for name in WORDS))
         matrices = entropy.decode(words, [shapes[name] for name in coded])
@@ -337,7 +312,7 @@ def from_artifact(data: bytes, config: Config, vocab_size: int) -> dict[str, Ten
 
 
 def load(path: Path, config: Config, vocab_size: int, max_bytes: int, **options: Any) -> GPT:
-    """Artifact file -> model on the CPU, ready to predict; `options` are GPT's dtype and attention."""
+    """Artifact file -> model on the CPU, in eval mode; `options` are GPT's dtype and attention."""
     descriptor, _ = arrays.open_regular(path, max_bytes)
     with os.fdopen(descriptor, "rb") as file:
         data = file.read(max_bytes)
@@ -351,23 +326,21 @@ def load(path: Path, config: Config, vocab_size: int, max_bytes: int, **options:
 
 
 def artifact_limit(config: Config, setup: Setup) -> int:
-    """Bytes that the artifact may take: the recipe's own target, or what the judge's limit leaves beside code
-    and recipe."""
-    left = setup.limits["counted_bytes"] - code_bytes() - setup.config.stat().st_size
-    return config.quant.target_bytes or left
+    """Most bytes of the artifact: the recipe's target, or the judge's limit minus code and recipe."""
+    remaining = setup.limits["counted_bytes"] - code_bytes() - setup.config.stat().st_size
+    return config.quant.target_bytes or remaining
 
 
 def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
-    """The stage, from `ready` to `packed`."""
+    """Run the stage, from `ready` to `packed`."""
     assert setup.checkpoint is not None
     wire.send("ready")
-    most = setup.limits["checkpoint_bytes"]
-    weights = checkpoint.read_weights(setup.checkpoint, config, setup.vocab_size, most)
-    stats = checkpoint.read_statistics(setup.checkpoint, config, setup.vocab_size, most)
+    max_bytes = setup.limits["checkpoint_bytes"]
+    weights = checkpoint.read_weights(setup.checkpoint, config, setup.vocab_size, max_bytes)
+    stats = checkpoint.read_statistics(setup.checkpoint, config, setup.vocab_size, max_bytes)
     wire.progress(0.1, "quantising and compressing")
-    data = to_artifact(
-        weights, stats, config, artifact_limit(config, setup), lambda line: print(line, flush=True)
-    )
-    from_artifact(data, config, setup.vocab_size)  # what cannot be read again must not leave this stage
+    log = partial(print, flush=True)
+    data = to_artifact(weights, stats, config, artifact_limit(config, setup), log)
+    from_artifact(data, config, setup.vocab_size)  # fail here, not in score, if it cannot be read
     arrays.write_atomically(setup.out / ARTIFACT_FILE, data)
     wire.send("packed")

@@ -1,13 +1,12 @@
-"""Stage score: answers the judge's `score` frames, or, as a witness, its blind questions
-(golf/inference/witness.py).
+"""Stage score: as the scorer, answer the judge's `score` frames; as a witness, its blind questions.
 
-What: the scorer is shown the stream chunk by chunk and gives -ln p of every token, and before each chunk but
-the first the border row: the distribution of its first token, which is not known yet. That token's number in
-the next answer is read off the row that was sent. Where the recipe learns from scored text it says `adapts`,
-and changes nothing but in answer to `adapt`; then the border row comes with `adapted`, from what was learned.
+The scorer receives the stream chunk by chunk and gives -ln p of every token. Before each chunk but the first
+it also gives the boundary prediction: the distribution of the chunk's first token, which is not known yet.
+The nats of that token in the next answer are read off the distribution that was sent. A recipe that learns
+from scored text announces `adapts`, and the model changes only in response to `adapt`; the boundary
+prediction then comes with `adapted`, from the updated model.
 
-Not covered: what is learned, and how (golf/inference/adapt.py).
-"""
+See golf/inference/witness.py for the witness and golf/inference/adapt.py for the learning."""
 
 from __future__ import annotations
 
@@ -21,6 +20,7 @@ from golf.inference import witness
 from golf.inference.adapt import Adaptation
 from golf.inference.predict import Predictor
 from golf.inference.server import Server
+from golf.inference.stream import StreamSpec
 from golf.inference.windows import TokenBuffer
 from golf.model import kernels
 from golf.model.gpt import GPT
@@ -32,38 +32,38 @@ from golf.stages import pack
 
 
 def serve(server: Server) -> None:
-    """score -> nats, with the border row or followed by adapt -> adapted, chunk by chunk, until bye."""
-    wire, tail = server.wire, server.tail
-    border_V: np.ndarray | None = None
+    """Answer score -> nats, with the boundary prediction, and adapt -> adapted, until `bye`."""
+    wire, buffer, stream = server.wire, server.buffer, server.stream
+    boundary_V: np.ndarray | None = None
     chunk = 0
-    while (
-        frame := wire.receive("adapt" if server.due else "score", "bye", most=2 * server.chunk_tokens)
-    ).op != "bye":
+    while True:
+        expected = "adapt" if server.adapt_due else "score"
+        frame = wire.receive(expected, "bye", max_bytes=2 * stream.chunk_tokens)
+        if frame.op == "bye":
+            return
         if frame.op == "adapt":
-            border_V = server.adapt(frame)
+            boundary_V = server.adapt(frame)
             continue
         if frame.get("chunk", int) != chunk:
-            raise WireError(f"chunk {frame.fields['chunk']} was revealed where chunk {chunk} was due")
-        start = tail.stop
+            raise WireError(f"chunk {frame.fields['chunk']} was revealed, but chunk {chunk} was due")
+        start = buffer.stop
         tokens = server.reveal(frame)
-        if server.adaptation is not None and tail.stop < server.border:
-            raise WireError(
-                f"chunk {chunk} ends at {tail.stop}, but chunks to learn from have {server.chunk_tokens} "
-                "tokens"
-            )
-        nats = server.nats(start, tail.stop)
-        if border_V is not None:
-            nats[0] = -border_V[tokens[0]]
+        if server.adaptation is not None and buffer.stop < server.chunk_end:
+            required = f"chunks to learn from have {stream.chunk_tokens} tokens"
+            raise WireError(f"chunk {chunk} ends at {buffer.stop}, but {required}")
+        nats = server.nats(start, buffer.stop)
+        if boundary_V is not None:
+            nats[0] = -boundary_V[tokens[0]]
         payload = nats.astype("<f4").tobytes()
-        if tail.stop < server.n_tokens and not server.due:
-            border_V = server.predictor.row(tail)
-            payload += border_V.astype("<f4").tobytes()
+        if buffer.stop < stream.n_tokens and not server.adapt_due:
+            boundary_V = server.predictor.row(buffer)
+            payload += boundary_V.astype("<f4").tobytes()
         wire.send("nats", payload, chunk=chunk)
         chunk += 1
 
 
 class Role(NamedTuple):
-    """How a role answers, and whether it must be able to repeat a chunk's pass."""
+    """How a role serves the judge, and whether it may have to repeat a chunk's pass."""
 
     serve: Callable[[Server], None]
     repeats: bool
@@ -73,35 +73,23 @@ ROLES = {"scorer": Role(serve, repeats=False), "witness": Role(witness.serve, re
 
 
 def load(setup: Setup, config: Config, ranks: Ranks) -> GPT:
-    """The artifact's model on this rank's device."""
+    """Load the artifact's model onto this rank's device."""
     assert setup.artifact is not None
     dtype = dist.precision(config, ranks.device)
     kernel = kernels.choose(ranks.device, dtype)
-    most = setup.limits["counted_bytes"]
-    model = pack.load(setup.artifact, config, setup.vocab_size, most, dtype=dtype, attention=kernel.name)
-    ranks.say(f"{dtype}, {ranks.world} x {ranks.device}, attention {kernel.name} ({kernel.why})")
+    max_bytes = setup.limits["counted_bytes"]
+    model = pack.load(setup.artifact, config, setup.vocab_size, max_bytes, dtype=dtype, attention=kernel.name)
+    ranks.log(f"{dtype}, {ranks.world} x {ranks.device}, attention {kernel.name} ({kernel.why})")
     return model.to(ranks.device)
 
 
 def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: GPT) -> Server:
-    """Everything that the stage needs, every kernel run once on made-up tokens, what that taught undone."""
+    """The server, after every kernel has run once on synthetic tokens and what was learned is undone."""
     score, cuda = config.score, ranks.device.type == "cuda"
     chunk_tokens = min(score.chunk_tokens, setup.limits["chunk_tokens"] // score.stride * score.stride)
+    stream = StreamSpec(setup.vocab_size, setup.tokens, chunk_tokens)
     compiled = torch.compile(model, dynamic=False) if cuda else model
-    adaptation = (
-        Adaptation(
-            compiled,
-            model.parameters(),
-            config.adapt,
-            vocab_size=setup.vocab_size,
-            n_tokens=setup.tokens,
-            chunk_tokens=chunk_tokens,
-            ranks=ranks,
-            micro_tokens=config.hardware.micro_tokens,
-        )
-        if config.adapt.on
-        else None
-    )
+    adaptation = Adaptation(compiled, model.parameters(), config, stream, ranks) if config.adapt.on else None
     forward, full = (adaptation.biased(each) if adaptation else each for each in (model, compiled))
     predictor = Predictor(
         forward,
@@ -111,22 +99,25 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
         device=ranks.device,
         full=full if cuda else None,
     )
-    made_up = np.arange(max(chunk_tokens, 2 * score.window), dtype=np.int64) % setup.vocab_size
-    a_batch = TokenBuffer(0, made_up[: 2 * score.window])
-    predictor.nats(a_batch, score.window, 2 * score.window, watch=adaptation.watch if adaptation else None)
-    predictor.rows([a_batch] * score.batch_windows)
+    synthetic = np.arange(max(chunk_tokens, 2 * score.window), dtype=np.int64) % setup.vocab_size
+    buffer, observe = (
+        TokenBuffer(0, synthetic[: 2 * score.window]),
+        adaptation.observe if adaptation else None,
+    )
+    predictor.nats(buffer, score.window, 2 * score.window, observe=observe)
+    predictor.rows([buffer] * score.batch_windows)
     if adaptation is not None:
-        adaptation.rehearse(made_up[:chunk_tokens])
+        adaptation.warm_up(synthetic[:chunk_tokens])
     keep = score.window + (chunk_tokens if ROLES[setup.role].repeats else 0)
-    return Server(wire, ranks, predictor, adaptation, setup.vocab_size, setup.tokens, chunk_tokens, keep)
+    return Server(wire, ranks, predictor, adaptation, stream, keep)
 
 
-def answer(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: GPT) -> None:
-    """`ready`, and then what the role demands."""
+def serve_role(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: GPT) -> None:
+    """Send `ready`, then serve the judge in its role."""
     server = make_server(wire, setup, config, ranks, model)
     wire.send(
         "ready",
-        chunk_tokens=server.chunk_tokens,
+        chunk_tokens=server.stream.chunk_tokens,
         adapts=config.adapt.on,
         context=config.score.window,
         world=ranks.world,
@@ -136,7 +127,7 @@ def answer(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: GPT) -
 
 
 def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
-    """The stage, from the artifact to the judge's `bye`."""
+    """Run the stage, from the artifact to the judge's `bye`."""
     if setup.role not in ROLES:
         raise WireError(f"role {setup.role!r}; known: {', '.join(ROLES)}")
-    answer(wire, setup, config, ranks, load(setup, config, ranks))
+    serve_role(wire, setup, config, ranks, load(setup, config, ranks))

@@ -1,15 +1,13 @@
-"""Stage train: build, warm up on made-up tokens, then learn from the judge's shards until the clock ends;
-save.
+"""Stage train: build the model, warm up on synthetic tokens, train on the judge's shards, save a checkpoint.
 
-`ready` is sent once the model is built and every kernel of every phase has run; then the state before the
-warm-up is put back. The clock is wall time, counted from the arrival of the `train` frame, less a reserve for
-what has to happen between the last step and `trained`, measured beforehand: the statistics that the recipe
-asks for, and saving. Or it is a number of steps, for runs that must repeat exactly: `train.steps` of the
-recipe, or `steps` of the frame, which counts for more.
+`ready` is sent once the model is built and every kernel of every phase has run; then the state from before
+the warm-up is restored. Training ends by the clock or after a number of steps. The clock is wall time from
+the arrival of the `train` frame, minus a reserve for what happens between the last step and `trained` (the
+recipe's statistics, and saving), which the warm-up measures. A number of steps makes a run repeatable:
+`train.steps` of the recipe, or `steps` of the frame, which takes precedence.
 
-Leaves <out>/checkpoint (golf/training/checkpoint.py) and <out>/config.resolved.yaml. Not covered: validation
-text, which does not exist here, and resuming, which golf/training/trainer.py can do and no judge asks for.
-"""
+Writes <out>/checkpoint (golf/training/checkpoint.py) and <out>/config.resolved.yaml. This stage has no access
+to validation text."""
 
 from __future__ import annotations
 
@@ -27,62 +25,62 @@ from golf.runtime.dist import Ranks
 from golf.runtime.wire import Setup, Wire, WireError
 from golf.training import calibrate, checkpoint, loader as data, phases
 from golf.training.calibrate import Statistics
+from golf.training.checkpoint import Training
 from golf.training.clocks import Clock, StepClock, WallClock
 from golf.training.phases import Phase
 from golf.training.trainer import Trainer
 
 SPARE_SECONDS = 0.3
-"""Kept free besides what was measured: the clock starts when the judge sends, and machines stutter."""
+"""Reserved on top of what was measured: the clock starts when the judge sends, and machines stutter."""
 MARGIN_SAVING = 2.0
 MARGIN_MEASURING = 1.5
 
 
 class Reserve(NamedTuple):
-    """Seconds that the end of a run took in the warm-up."""
+    """Seconds that the end of the run took in the warm-up."""
 
     measuring: float
     saving: float
 
     @property
     def seconds(self) -> float:
-        """What is kept free of training."""
+        """How long before the limit training ends."""
         return MARGIN_MEASURING * self.measuring + MARGIN_SAVING * self.saving + SPARE_SECONDS
 
 
-class Work(NamedTuple):
-    """What the judge's `train` frames bring."""
+class TrainRequest(NamedTuple):
+    """The content of the judge's `train` frames."""
 
     shards: list[tuple[str, np.ndarray]]
     seconds: float
     steps: int
-    """0: the clock decides."""
+    """0: train until the clock ends."""
 
 
 def save(folder: Path, trainer: Trainer, steps: int, stats: Statistics) -> None:
-    """Write the checkpoint, on rank 0 alone."""
+    """Write the checkpoint, on rank 0 only."""
     if trainer.ranks.rank == 0:
         folder.mkdir(exist_ok=True)
-        checkpoint.write(
-            folder, trainer.config, trainer.vocab_size, trainer.seed, steps, trainer.parameters, stats
-        )
+        training = Training(trainer.config, trainer.vocab_size, trainer.seed, steps)
+        checkpoint.write(folder, training, trainer.parameters, stats)
 
 
 def warm_up(trainer: Trainer, folder: Path) -> Reserve:
-    """Run every kernel of every phase on made-up tokens, measure and save once, and put everything back."""
+    """Run every phase, the statistics and saving once on synthetic tokens, then restore the initial state."""
     config, train = trainer.config, trainer.config.train
     before = {name: tensor.detach().clone() for name, tensor in trainer.state().items()}
 
-    def made_up(step: int, batch_tokens: int) -> data.Batch:
+    def synthetic(step: int, batch_tokens: int) -> data.Batch:
         return data.synthetic(step, trainer.logical, batch_tokens, train.seq_len, trainer.vocab_size)
 
-    for phase in phases.every(config):
+    for phase in phases.possible(config):
         trainer.enter(phase)
         for step in range(train.warmup_steps):
             trainer.update(
-                made_up(step, train.batch_tokens), TrainingProgress(step, step / train.warmup_steps)
+                synthetic(step, train.batch_tokens), TrainingProgress(step, step / train.warmup_steps)
             ).item()
     trainer.finish()
-    stats, measuring = calibrate.rehearse(trainer, made_up(0, config.calibration_tokens))
+    stats, measuring = calibrate.warm_up(trainer, synthetic(0, config.calibration_tokens))
     began = time.monotonic()
     save(folder, trainer, 0, stats)
     saving = time.monotonic() - began
@@ -90,8 +88,8 @@ def warm_up(trainer: Trainer, folder: Path) -> Reserve:
     return Reserve(measuring, saving)
 
 
-def receive_work(wire: Wire) -> Work:
-    """All `train` frames; the last one's seconds and steps count."""
+def receive_request(wire: Wire) -> TrainRequest:
+    """Receive all `train` frames; seconds and steps are taken from the last one."""
     shards: list[tuple[str, np.ndarray]] = []
     while True:
         frame = wire.receive("train")
@@ -103,75 +101,70 @@ def receive_work(wire: Wire) -> Work:
             steps = frame.get("steps", int) if "steps" in frame.fields else 0
             if "steps" in frame.fields and steps < 1:
                 raise WireError(f"frame train: steps should be positive, not {steps}")
-            return Work(shards, frame.get("seconds", float), steps)
+            return TrainRequest(shards, frame.get("seconds", float), steps)
 
 
 def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int:
-    """Steps until the clock is over; returns how many. Prints a line for each phase and every `log_every`
-    steps: they become train.log."""
+    """Train until the clock ends; returns the number of steps. Logs phases, and every `log_every` steps."""
     cfg, ranks = trainer.config, trainer.ranks
     began, step, loss = time.monotonic(), 0, None
     phase: Phase | None = None
-    while not ranks.from_first(clock.over(step)):
-        now = TrainingProgress(step, ranks.from_first(clock.now(step).fraction))
-        earlier, loss = loss, trainer.step(loader.batch(cfg.train.batch_tokens), now)
+    while not ranks.broadcast(clock.finished(step)):
+        progress = TrainingProgress(step, ranks.broadcast(clock.progress(step).fraction))
+        previous, loss = loss, trainer.step(loader.batch(cfg.train.batch_tokens), progress)
         if trainer.phase != phase:
             phase = trainer.phase
-            ranks.say(f"step {step + 1:6d}  from here on: {phase} (at {now.fraction:.4f} of the run)")
+            ranks.log(f"step {step + 1:6d}  from here on: {phase} (at {progress.fraction:.4f} of the run)")
         step += 1
-        if earlier is not None:
-            nats = (
-                earlier.item()
-            )  # also keeps the queue of a GPU to one step, so that the clock means something
-            wire.progress(now.fraction, f"step {step}, loss {nats:.4f}")
+        if previous is not None:
+            # Waits for the previous step, so that a GPU's queue never runs more than a step behind the clock.
+            nats = previous.item()
+            wire.progress(progress.fraction, f"step {step}, loss {nats:.4f}")
         if step % cfg.train.log_every == 0 or step == 1:
             ranks.average([loss])
             seconds = time.monotonic() - began
-            rate = warmdown(now, cfg.optim.warmdown, cfg.optim.warmdown_shape)
-            ranks.say(
+            rate = warmdown(progress, cfg.optim.warmdown, cfg.optim.warmdown_shape)
+            ranks.log(
                 f"step {step:6d}  loss {loss.item():.4f} nats  {seconds:7.2f} s  "
                 f"{step * cfg.train.batch_tokens / seconds:9.0f} tokens/s  lr x{rate:.3f}"
             )
     return step
 
 
-def calibration(loader: data.Loader, config: Config) -> Iterator[data.Batch]:
-    """New batches from where training stopped reading, without end."""
+def calibration_batches(loader: data.Loader, config: Config) -> Iterator[data.Batch]:
+    """Endless new batches, from where training stopped reading."""
     while True:
         yield loader.batch(config.calibration_tokens)
 
 
 def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
-    """The stage, from `ready` to `trained`."""
+    """Run the stage, from `ready` to `trained`."""
     trainer = Trainer(config, setup.vocab_size, setup.seed, ranks)
     folder = setup.out / "checkpoint"
     n_parameters = sum(p.numel() for p in trainer.model.parameters())
-    ranks.say(
+    ranks.log(
         f"{n_parameters} parameters, {trainer.model.dtype}, {ranks.world} x {ranks.device}, attention "
-        f"{trainer.kernel.name} ({trainer.kernel.why}), recipe "
-        f"{training_digest(config)[:12]}"
+        f"{trainer.kernel.name} ({trainer.kernel.why}), recipe {training_digest(config)[:12]}"
     )
     if ranks.rank == 0:
         (setup.out / "config.resolved.yaml").write_text(resolved(config), encoding="utf-8")
     reserve = warm_up(trainer, folder)
     wire.send("ready", attention=trainer.kernel.name, world=ranks.world)
-    work = receive_work(wire)
-    steps = work.steps or config.train.steps
-    clock = StepClock(steps) if steps else WallClock(work.seconds - reserve.seconds)
+    request = receive_request(wire)
+    steps = request.steps or config.train.steps
+    clock = StepClock(steps) if steps else WallClock(request.seconds - reserve.seconds)
     loader = data.LOADERS[config.train.loader](
-        work.shards, setup.vocab_size, trainer.logical, config.train.seq_len
+        request.shards, setup.vocab_size, trainer.logical, config.train.seq_len
     )
     done = loop(trainer, loader, clock, wire)
     began = time.monotonic()
     trainer.finish()
-    stats = calibrate.measure(trainer, calibration(loader, config))
+    stats = calibrate.measure(trainer, calibration_batches(loader, config))
     measured = time.monotonic()
     save(folder, trainer, done, stats)
-    ranks.say(
-        f"statistics of {len(stats)} tensors took {measured - began:.2f} s ({reserve.measuring:.2f} s "
-        "in the "
-        f"warm-up), saving after {done} steps {time.monotonic() - measured:.2f} s "
-        f"({reserve.saving:.2f} s); "
+    ranks.log(
+        f"statistics of {len(stats)} tensors took {measured - began:.2f} s ({reserve.measuring:.2f} s in the "
+        f"warm-up), saving after {done} steps {time.monotonic() - measured:.2f} s ({reserve.saving:.2f} s); "
         f"{reserve.seconds:.2f} s were kept for both"
     )
     wire.send("trained", steps=done, tokens=done * config.train.batch_tokens)

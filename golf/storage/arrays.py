@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from golf.runtime import strictjson
+from golf.runtime import strict_json
 
 MAGIC = b"flatarr\n"
 VERSION = 1
@@ -117,8 +117,8 @@ def to_bytes(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
         _check_entry(*entry)
         entries.append(entry)
         bodies.append(np.asarray(array, dtype=DTYPES[dtype], order="C"))
-    text = strictjson.dumps({"arrays": entries, "header": header})
-    strictjson.loads(text, max_bytes=MAX_HEADER_BYTES)
+    text = strict_json.dumps({"arrays": entries, "header": header})
+    strict_json.loads(text, max_bytes=MAX_HEADER_BYTES)
     places, end = _layout(entries, _PREFIX.size + len(text))
     if end > MAX_BYTES:
         raise ValueError(f"{end} bytes of arrays; a file holds at most {MAX_BYTES}")
@@ -146,7 +146,7 @@ def from_bytes(data: bytes | memoryview) -> tuple[dict[str, Any], dict[str, np.n
     if n_header > min(MAX_HEADER_BYTES, len(view) - _PREFIX.size):
         raise ValueError(f"header of {n_header} bytes in a file of {len(view)}; at most {MAX_HEADER_BYTES}")
     start = _PREFIX.size + n_header
-    outer = strictjson.loads(bytes(view[_PREFIX.size : start]), max_bytes=MAX_HEADER_BYTES)
+    outer = strict_json.loads(bytes(view[_PREFIX.size : start]), max_bytes=MAX_HEADER_BYTES)
     if type(outer) is not dict or set(outer) != {"arrays", "header"}:
         raise ValueError("the file's header must have exactly the keys arrays and header")
     if type(outer["arrays"]) is not list or type(outer["header"]) is not dict:

@@ -1,1 +1,1 @@
-"""The training run: batches, one step, clocks, statistics of the trained weights, checkpoint."""
+"""The training run: batches, steps, clocks, statistics of the trained weights, the checkpoint."""

@@ -1,14 +1,13 @@
-"""Statistics for the quantiser, measured on training batches between the last step and the end of the train
-clock.
+"""Measure statistics for the quantiser on training batches, between the last step and the end of the clock.
 
-What: `stats.hessian_batches` batches through the finished model give each weight the Hessian and the mean
-size of its inputs; `stats.fisher_batches` more, with gradients, give every matrix its Fisher diagonal; row
-scores were collected while training. Hessians are averaged over the ranks, gradients before they are squared,
-so that any number of processes finds the same. `rehearse` finds out beforehand how long that takes.
+`stats.hessian_batches` batches through the finished model give, for each weight, the Hessian and the mean
+magnitude of its inputs. `stats.fisher_batches` more, with gradients, give every matrix's Fisher diagonal.
+Row scores were collected during training. Hessians are averaged over the ranks, gradients before they are
+squared, so the result does not depend on the number of processes.
 
-Cost: a forward, or a forward and a backward pass a batch. Neutral: 0 batches, nothing runs. Source: #1493
-(Hessians inside the train clock, after the average, with recurrence on), #1462 (Fisher over 50 batches). Not
-covered: what a quantiser makes of it (golf/stages/pack.py)."""
+Cost: a forward pass per Hessian batch, a forward and a backward pass per Fisher batch. Neutral: 0 batches,
+nothing runs. Source: #1493 (Hessians inside the train clock, after weight averaging, with recurrence on),
+#1462 (Fisher over 50 batches). See golf/stages/pack.py for how the quantiser uses them."""
 
 from __future__ import annotations
 
@@ -28,11 +27,10 @@ Statistics = dict[str, TensorStats]
 
 @torch.no_grad()
 def hessians(trainer: Trainer, batches: Iterable[Batch]) -> Statistics:
-    """Inputs of every weight that multiplies one. The model runs uncompiled: a compiled graph tells no
-    hook."""
+    """Hessian and mean magnitude of all inputs; runs uncompiled, since compiled graphs skip hooks."""
     with InputStats(trainer.model.inputs()) as inputs:
         for batch in batches:
-            for ids_BT, _ in trainer.passes(batch):
+            for ids_BT, _ in trainer.micro_batches(batch):
                 trainer.model(ids_BT, plan=trainer.plan)
     trainer.ranks.average(inputs.tensors())
     return {
@@ -52,41 +50,42 @@ def fisher(trainer: Trainer, batches: Iterable[Batch]) -> Statistics:
 
 
 def row_scores(trainer: Trainer) -> Statistics:
-    """What was collected while training."""
-    scores = trainer.rows.result() if trainer.rows else {}
+    """What was collected during training."""
+    scores = trainer.row_scores.result() if trainer.row_scores else {}
     return {name: TensorStats(row_score_R=score_R) for name, score_R in scores.items()}
 
 
-def wanted(cfg: StatsConfig) -> list[tuple[Callable[[Trainer, Iterable[Batch]], Statistics], int]]:
-    """What is measured after the last step, and on how many batches."""
+def measurements(cfg: StatsConfig) -> list[tuple[Callable[[Trainer, Iterable[Batch]], Statistics], int]]:
+    """What the recipe measures after the last step, and on how many batches each."""
     return [(run, n) for run, n in ((hessians, cfg.hessian_batches), (fisher, cfg.fisher_batches)) if n]
 
 
-def joined(parts: Iterable[Statistics]) -> Statistics:
-    """Several measurements of different fields in one."""
+def merged(parts: Iterable[Statistics]) -> Statistics:
+    """Measurements of different fields in one."""
     whole: Statistics = {}
     for part in parts:
-        for name, found in part.items():
-            fields = {field: tensor for field, tensor in found._asdict().items() if tensor is not None}
+        for name, stats in part.items():
+            fields = {field: tensor for field, tensor in stats._asdict().items() if tensor is not None}
             whole[name] = whole.get(name, TensorStats())._replace(**fields)
     return whole
 
 
 def measure(trainer: Trainer, batches: Iterator[Batch]) -> Statistics:
-    """All statistics that the recipe asks for, of a finished trainer."""
-    parts = [run(trainer, islice(batches, n)) for run, n in wanted(trainer.config.stats)]
-    return joined([*parts, row_scores(trainer)])
+    """All statistics that the recipe asks for; call it after `trainer.finish`."""
+    parts = [run(trainer, islice(batches, n)) for run, n in measurements(trainer.config.stats)]
+    return merged([*parts, row_scores(trainer)])
 
 
-def rehearse(trainer: Trainer, batch: Batch) -> tuple[Statistics, float]:
-    """Statistics in the right shape from one batch, and the seconds that `measure` will take: what a batch
-    takes the second time that it runs, for as many as there will be."""
+def warm_up(trainer: Trainer, batch: Batch) -> tuple[Statistics, float]:
+    """Statistics of one batch, and the seconds that `measure` will take on all batches.
+
+    The estimate takes a batch's second run, since the first also warms up the kernels."""
     parts, seconds = [], 0.0
-    for run, n in wanted(trainer.config.stats):
+    for run, n in measurements(trainer.config.stats):
         run(trainer, [batch])
         began = time.monotonic()
         parts.append(run(trainer, [batch]))
         if trainer.ranks.device.type == "cuda":
             torch.cuda.synchronize()
         seconds += n * (time.monotonic() - began)
-    return joined([*parts, row_scores(trainer)]), seconds
+    return merged([*parts, row_scores(trainer)]), seconds

@@ -1,23 +1,23 @@
-"""The folder that training leaves for packing: weights, and what was measured for the quantiser.
+"""The folder that training writes for packing: weights, and statistics for the quantiser.
 
-    weights.arrays      float32 tensors by name, the whole model: the average where the recipe has one
-    statistics.arrays   float32 arrays NAME:hessian, NAME:activation, NAME:fisher, NAME:row_score; absent where the
-                        recipe measures nothing
+    weights.arrays      float32 tensors by name, the whole model: averaged if the recipe averages
+    statistics.arrays   float32 arrays NAME:hessian, NAME:activation, NAME:fisher, NAME:row_score;
+                        absent if the recipe measures nothing
 
-Both are array files (golf/storage/arrays.py) whose header holds their kind, the digest of what decides a
-training (golf/recipe/config.py: recipes that differ in later sections only may share a checkpoint), seed,
-vocabulary and steps.
+Both are array files (golf/storage/arrays.py) whose header states their kind, seed, vocabulary, steps, and the
+digest of the recipe's training sections (golf/recipe/config.py), so that recipes that differ only in later
+sections can share a checkpoint.
 
-Measured are: Hessian and activation of every weight that multiplies an input, Fisher and row score of every
-matrix. What a quantiser needs of it is not known to training, so nothing is left out for being small.
+Hessian and activation are measured for every weight that multiplies an input, Fisher and row score for every
+matrix. Training does not know what the quantiser will need, so it stores small tensors too.
 
-Reading is strict: exactly the arrays that the recipe's model and its `stats` section ask for, of the right
-type and shape, or ValueError. Not covered: that both files come from one run, and whether the weights are any
-good."""
+Reading is strict: exactly the arrays that the recipe's model and `stats` section call for, of the right type
+and shape, or ValueError. It does not check that both files come from one run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,59 +43,73 @@ ENDINGS = {
 Shapes = dict[str, tuple[int, ...]]
 
 
-def _on_meta(config: Config, vocab_size: int) -> GPT:
+@dataclass(frozen=True)
+class Training:
+    """The training that a file comes from."""
+
+    config: Config
+    vocab_size: int
+    seed: int
+    steps: int
+
+    def header(self, kind: str) -> dict[str, str | int]:
+        """The header of an array file of this training."""
+        return {
+            "kind": kind,
+            "recipe_sha256": training_digest(self.config),
+            "seed": self.seed,
+            "vocab_size": self.vocab_size,
+            "steps": self.steps,
+        }
+
+
+def _meta_model(config: Config, vocab_size: int) -> GPT:
     with torch.device("meta"):
         return GPT(config.model, vocab_size)
 
 
 def shapes_of(config: Config, vocab_size: int) -> Shapes:
     """Name -> shape of every tensor of the recipe's model, without allocating one."""
-    return {name: tuple(tensor.shape) for name, tensor in _on_meta(config, vocab_size).state_dict().items()}
+    return {
+        name: tuple(tensor.shape) for name, tensor in _meta_model(config, vocab_size).state_dict().items()
+    }
 
 
 def statistics_of(config: Config, vocab_size: int) -> dict[str, Shapes]:
-    """Name -> {ending -> shape} of everything that the recipe measures, in the order of the model's
-    tensors."""
-    stats, multiplied = config.stats, _on_meta(config, vocab_size).inputs()
+    """Name -> {ending -> shape} of everything that the recipe measures, in the model's order."""
+    stats, multiplied = config.stats, _meta_model(config, vocab_size).inputs()
     found: dict[str, Shapes] = {}
     for name, shape in shapes_of(config, vocab_size).items():
         if len(shape) != 2:
             continue
         rows, columns = shape
-        asked: Shapes = {}
+        shapes: Shapes = {}
         if stats.hessian_batches and name in multiplied:
-            asked |= {"hessian": (columns, columns), "activation": (columns,)}
+            shapes |= {"hessian": (columns, columns), "activation": (columns,)}
         if stats.fisher_batches:
-            asked["fisher"] = shape
+            shapes["fisher"] = shape
         if stats.row_score_every:
-            asked["row_score"] = (rows,)
-        if asked:
-            found[name] = asked
+            shapes["row_score"] = (rows,)
+        if shapes:
+            found[name] = shapes
     return found
 
 
 def write(
-    folder: Path,
-    config: Config,
-    vocab_size: int,
-    seed: int,
-    steps: int,
-    weights: Mapping[str, Tensor],
-    stats: Mapping[str, TensorStats],
+    folder: Path, training: Training, weights: Mapping[str, Tensor], stats: Mapping[str, TensorStats]
 ) -> None:
-    """Write both files, each atomically; the second only where `stats` holds something."""
-    facts = {"recipe_sha256": training_digest(config), "seed": seed, "vocab_size": vocab_size, "steps": steps}
-    arrays.write(
-        folder / WEIGHTS_FILE, {"kind": WEIGHTS_KIND, **facts}, {n: _array(w) for n, w in weights.items()}
-    )
+    """Write both files, each atomically: statistics if `stats` holds any, then the weights, whose file says that
+    the checkpoint is whole."""
+    numpy_weights = {name: _array(weight) for name, weight in weights.items()}
     measured = {
         f"{name}:{ending}": _array(tensor)
-        for name, of_one in stats.items()
+        for name, of_tensor in stats.items()
         for ending, field in ENDINGS.items()
-        if (tensor := getattr(of_one, field)) is not None
+        if (tensor := getattr(of_tensor, field)) is not None
     }
     if measured:
-        arrays.write(folder / STATISTICS_FILE, {"kind": STATISTICS_KIND, **facts}, measured)
+        arrays.write(folder / STATISTICS_FILE, training.header(STATISTICS_KIND), measured)
+    arrays.write(folder / WEIGHTS_FILE, training.header(WEIGHTS_KIND), numpy_weights)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -105,7 +119,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 def _read(
     path: Path, kind: str, config: Config, vocab_size: int, expected: Shapes, max_bytes: int
 ) -> dict[str, Tensor]:
-    """Exactly the expected float32 arrays, copied, in the expected order; ValueError for anything else."""
+    """Exactly the expected float32 arrays, in the expected order; ValueError for anything else."""
     header, content = arrays.read(path, max_bytes=max_bytes)
     if header.get("kind") != kind or set(header) != {"kind", "recipe_sha256", "seed", "vocab_size", "steps"}:
         raise ValueError(
@@ -136,21 +150,21 @@ def read_weights(folder: Path, config: Config, vocab_size: int, max_bytes: int) 
 
 
 def read_statistics(folder: Path, config: Config, vocab_size: int, max_bytes: int) -> dict[str, TensorStats]:
-    """Statistics by the name of their weight, exactly those that the recipe asks for, or ValueError.
+    """Statistics by name of their weight, exactly those that the recipe measures, or ValueError.
 
-    All of them are finite, and none but the Hessian's numbers off its diagonal is negative. A recipe that
-    measures nothing has none, whatever lies in the folder."""
+    All numbers must be finite, and non-negative except off the diagonal of a Hessian. If the recipe measures
+    nothing, the result is empty whatever the folder holds."""
     wanted, path = statistics_of(config, vocab_size), folder / STATISTICS_FILE
     if not wanted:
         return {}
     expected = {
-        f"{name}:{ending}": shape for name, asked in wanted.items() for ending, shape in asked.items()
+        f"{name}:{ending}": shape for name, shapes in wanted.items() for ending, shape in shapes.items()
     }
     content = _read(path, STATISTICS_KIND, config, vocab_size, expected, max_bytes)
     for name, tensor in content.items():
         if bool(((tensor.diagonal() if name.endswith(":hessian") else tensor) < 0).any()):
-            raise ValueError(f"{path}: {name} is negative where it cannot be")
+            raise ValueError(f"{path}: {name} holds a negative number, which it cannot")
     return {
-        name: TensorStats(**{ENDINGS[ending]: content[f"{name}:{ending}"] for ending in asked})
-        for name, asked in wanted.items()
+        name: TensorStats(**{ENDINGS[ending]: content[f"{name}:{ending}"] for ending in shapes})
+        for name, shapes in wanted.items()
     }

@@ -1,7 +1,7 @@
-"""What ends a training: a wall clock, or a number of steps. Both say where the run stands, as a Moment.
+"""The two clocks that end a training: wall time, or a number of steps. Both report TrainingProgress.
 
-Not covered: what is kept free for the end of a run (golf/stages/train.py), and agreement between ranks, which
-ask rank 0's."""
+The time reserved for the end of a run is subtracted in golf/stages/train.py. Of several ranks, only rank 0's
+clock counts."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ STEPS_REMEMBERED = 4
 
 @dataclass
 class StepClock:
-    """A run of a fixed number of steps: repeats exactly."""
+    """A fixed number of steps: such a run repeats exactly."""
 
     steps: int
 
-    def now(self, step: int) -> TrainingProgress:
-        """Where the run stands."""
+    def progress(self, step: int) -> TrainingProgress:
+        """The progress before a step."""
         return TrainingProgress(step, step / self.steps)
 
-    def over(self, step: int) -> bool:
+    def finished(self, step: int) -> bool:
         """Whether all steps are done."""
         return step >= self.steps
 
 
 @dataclass
 class WallClock:
-    """A run of so many seconds, from the clock's making; ends where another step would not fit."""
+    """So many seconds, counted from the clock's creation; ends when another step would not fit."""
 
     seconds: float
     read: Callable[[], float] = time.monotonic
-    begun: list[float] = field(default_factory=list)
-    """When the last steps began, the newest last."""
+    step_starts: list[float] = field(default_factory=list)
+    """When the last few steps began, the newest last."""
 
     def __post_init__(self) -> None:
         self.start = self.read()
 
-    def now(self, step: int) -> TrainingProgress:
-        """Where the run stands; called once at the start of each step."""
-        moment = self.read()
-        self.begun = [*self.begun[-STEPS_REMEMBERED:], moment]
-        return TrainingProgress(step, min((moment - self.start) / self.seconds, 1.0))
+    def progress(self, step: int) -> TrainingProgress:
+        """The progress before a step. Call it once, as the step begins."""
+        now = self.read()
+        self.step_starts = [*self.step_starts[-STEPS_REMEMBERED:], now]
+        return TrainingProgress(step, min((now - self.start) / self.seconds, 1.0))
 
-    def over(self, step: int) -> bool:
-        """Whether the slowest of the last steps would not fit into what is left."""
-        moment = self.read()
-        times = np.diff([*self.begun, moment])
+    def finished(self, step: int) -> bool:
+        """Whether a step as slow as the slowest recent one would not fit into the time left."""
+        now = self.read()
+        times = np.diff([*self.step_starts, now])
         slowest = float(times.max()) if len(times) else 0.0
-        return moment - self.start + slowest > self.seconds
+        return now - self.start + slowest > self.seconds
 
 
 Clock = StepClock | WallClock

@@ -1,15 +1,15 @@
-"""Training tokens from the judge's descriptors, and the two loaders: which tokens a logical rank reads next.
+"""Training tokens from the judge's file descriptors, and the two loaders that decide which tokens come next.
 
-A shard is 256 little-endian int32 (20240520, 1, number of tokens, zeros) and then uint16 tokens. A batch has
-rows for 8 logical ranks, whatever the number of processes, and a loader's rows depend on the logical rank and
-on what was read before, alone: so any number of processes reads the same.
+A shard is 256 little-endian int32 (20240520, 1, number of tokens, zeros), then uint16 tokens. A batch has
+rows for 8 logical ranks, whatever the number of processes. The rows of a logical rank depend only on its
+number and on how much was read before, so any number of processes reads the same batches.
 
-`stream`, the challenge's starting script (loader A): all shards in order make one stream that wraps around. A
-batch takes 8 spans of n + 1 tokens one after another, one for each logical rank, n being the targets of a
-logical rank; inputs are a span without its last token, targets without its first, cut into rows.
+`stream` is the loader of the challenge's starting script (loader A): all shards in order form one stream
+that wraps around. A batch takes 8 consecutive spans of n + 1 tokens, one per logical rank, where n is the
+number of targets of a logical rank. A span without its last token gives the inputs, without its first the
+targets; both are cut into rows.
 
-`shuffled` (loader B, source: #1493): see `Shuffled`. Not covered: document borders.
-"""
+`shuffled` (loader B, source: #1493) is described in `Shuffled`. Rows cross document boundaries."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MAGIC, VERSION = 20_240_520, 1
 
 
 class ShardError(ValueError):
-    """A shard that is not what its header, its announced length or the vocabulary says."""
+    """A shard that contradicts its header, its announced length or the vocabulary."""
 
 
 def map_shard(descriptor: int, name: str, n_tokens: int) -> np.ndarray:
-    """Descriptor of a shard -> read-only uint16 array of its tokens, mapped; raises ShardError."""
+    """Descriptor of a shard -> its tokens as a read-only, memory-mapped uint16 array; raises ShardError."""
     n_bytes = os.fstat(descriptor).st_size
     header = np.frombuffer(os.pread(descriptor, HEADER_BYTES, 0), dtype=np.uint8)
     if len(header) < HEADER_BYTES:
@@ -59,14 +59,14 @@ Shards = Sequence[tuple[str, np.ndarray]]
 
 
 def checked(name: str, tokens: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Tokens of a shard, int64; ShardError where an id lies beyond the vocabulary."""
+    """Tokens of a shard as int64; ShardError if an id is beyond the vocabulary."""
     if tokens.max() >= vocab_size:
         raise ShardError(f"shard {name}: id {int(tokens.max())} is beyond the vocabulary of {vocab_size}")
     return tokens.astype(np.int64)
 
 
 class TokenStream:
-    """Shards joined end to end, and around; ids are checked against the vocabulary as they are read."""
+    """Shards joined end to end, wrapping around; ids are checked when they are read."""
 
     def __init__(self, shards: Shards, vocab_size: int) -> None:
         if not shards:
@@ -75,7 +75,7 @@ class TokenStream:
         self.ends = np.cumsum([len(tokens) for _, tokens in shards])
 
     def read(self, start: int, n: int) -> np.ndarray:
-        """n tokens from position `start` of the endless stream, as int64."""
+        """n tokens from position `start` of the stream, as int64."""
         out_T = np.empty(n, dtype=np.int64)
         done = 0
         while done < n:
@@ -90,56 +90,50 @@ class TokenStream:
 
 
 class Batch(NamedTuple):
-    """Inputs and targets, ids_BT and targets_BT, int64."""
+    """Inputs and targets, int64."""
 
     ids_BT: Tensor
     targets_BT: Tensor
 
 
 def logical_ranks(rank: int, world: int) -> range:
-    """The logical ranks that process `rank` of `world` stands for: an equal, contiguous share of the 8."""
+    """The logical ranks of process `rank` of `world`: an equal, contiguous share of the 8."""
     share = LOGICAL_RANKS // world
     return range(rank * share, (rank + 1) * share)
 
 
 class Stream:
-    """Loader A: the spans of some logical ranks, one batch after another."""
+    """Loader A (see the module's docstring), for some logical ranks."""
 
     def __init__(self, shards: Shards, vocab_size: int, ranks: range, seq_len: int) -> None:
         self.tokens, self.ranks, self.seq_len = TokenStream(shards, vocab_size), ranks, seq_len
         self.position = 0
 
-    def skip(self, batch_tokens: int) -> None:
-        """Go past the next batch of so many targets over all logical ranks, without reading it."""
-        self.position += batch_tokens + LOGICAL_RANKS
-
     def batch(self, batch_tokens: int) -> Batch:
-        """The next batch: B = len(ranks) * batch_tokens / 8 / seq_len rows."""
+        """The next batch, `batch_tokens` over all 8 ranks: B = len(ranks) * batch_tokens / 8 / seq_len."""
         n = batch_tokens // LOGICAL_RANKS
         spans = np.stack([self.tokens.read(self.position + rank * (n + 1), n + 1) for rank in self.ranks])
-        self.skip(batch_tokens)
+        self.position += batch_tokens + LOGICAL_RANKS
         ids, targets = (
             torch.from_numpy(np.ascontiguousarray(part)) for part in (spans[:, :-1], spans[:, 1:])
         )
         return Batch(ids.view(-1, self.seq_len), targets.view(-1, self.seq_len))
 
 
-def share(shards: Shards, rank: int) -> Shards:
-    """The shards of a logical rank: every eighth, or where there are fewer than 8, the rank-th eighth of
-    each."""
+def shards_of(shards: Shards, rank: int) -> Shards:
+    """The shards of a logical rank: every eighth shard, or of fewer than 8 shards, an eighth of each."""
     if len(shards) >= LOGICAL_RANKS:
         return shards[rank::LOGICAL_RANKS]
     return [(name, np.array_split(tokens, LOGICAL_RANKS)[rank]) for name, tokens in shards]
 
 
 class RowOrder:
-    """The rows of one logical rank in random order, each once before any comes again: (shard, first token) of
-    each.
+    """The rows of one logical rank as (shard, first token), in random order, each once per pass.
 
-    A pass cuts each shard into rows of n + 1 tokens, one of which is shared with the next row, from a random
-    phase below n on. Drawing a shard in proportion to the rows that it has left, and one of these, is drawing
-    a permutation of all rows, which is what is done. The numbers are PCG64(rank)'s and not the run's seed's.
-    Memory: 8 bytes a row."""
+    A pass cuts each shard, from a random offset below n = seq_len, into rows of n + 1 tokens; neighbouring
+    rows share one token. #1493 draws a shard in proportion to its remaining rows, and then one of these;
+    that equals a random permutation of all rows, which is what this draws. The generator is PCG64(rank): the
+    run's seed has no influence. Memory: 8 bytes a row."""
 
     def __init__(self, lengths: Sequence[int], rank: int, seq_len: int) -> None:
         self.lengths, self.seq_len = np.asarray(lengths), seq_len
@@ -153,8 +147,8 @@ class RowOrder:
 
     def _begin_pass(self) -> None:
         room = np.clip(self.lengths - self.seq_len, 0, self.seq_len)
-        self.phases = self.random.integers(0, np.maximum(room, 1))
-        self.ends = np.cumsum(np.maximum(self.lengths - 1 - self.phases, 0) // self.seq_len)
+        self.offsets = self.random.integers(0, np.maximum(room, 1))
+        self.ends = np.cumsum(np.maximum(self.lengths - 1 - self.offsets, 0) // self.seq_len)
         self.order, self.next = self.random.permutation(int(self.ends[-1])), 0
 
     def take(self, n: int) -> list[tuple[int, int]]:
@@ -167,34 +161,28 @@ class RowOrder:
             self.next += len(numbers)
             shards = np.searchsorted(self.ends, numbers, side="right")
             before = np.concatenate([[0], self.ends])[shards]
-            starts = self.phases[shards] + (numbers - before) * self.seq_len
+            starts = self.offsets[shards] + (numbers - before) * self.seq_len
             rows += zip(shards.tolist(), starts.tolist(), strict=True)
         return rows
 
 
 class Shuffled:
-    """Loader B: each logical rank draws rows from its own shards, in an order of its own (`share`,
-    `RowOrder`)."""
+    """Loader B: each logical rank reads rows of its own shards (`shards_of`) in its own `RowOrder`."""
 
     def __init__(self, shards: Shards, vocab_size: int, ranks: range, seq_len: int) -> None:
         if not shards:
             raise ShardError("no training shards")
         self.vocab_size, self.ranks, self.seq_len = vocab_size, ranks, seq_len
-        self.shares = [share(shards, rank) for rank in ranks]
+        self.own_shards = [shards_of(shards, rank) for rank in ranks]
         self.orders = [
             RowOrder([len(tokens) for _, tokens in own], rank, seq_len)
-            for rank, own in zip(ranks, self.shares, strict=True)
+            for rank, own in zip(ranks, self.own_shards, strict=True)
         ]
 
-    def skip(self, batch_tokens: int) -> None:
-        """Go past the next batch of so many targets over all logical ranks, without reading it."""
-        for order in self.orders:
-            order.take(batch_tokens // LOGICAL_RANKS // self.seq_len)
-
     def batch(self, batch_tokens: int) -> Batch:
-        """The next batch: B = len(ranks) * batch_tokens / 8 / seq_len rows."""
+        """The next batch, `batch_tokens` over all 8 ranks: B = len(ranks) * batch_tokens / 8 / seq_len."""
         rows = []
-        for own, order in zip(self.shares, self.orders, strict=True):
+        for own, order in zip(self.own_shards, self.orders, strict=True):
             for shard, start in order.take(batch_tokens // LOGICAL_RANKS // self.seq_len):
                 name, tokens = own[shard]
                 rows.append(checked(name, tokens[start : start + self.seq_len + 1], self.vocab_size))
@@ -207,7 +195,7 @@ LOADERS: dict[str, Callable[[Shards, int, range, int], Loader]] = {"stream": Str
 
 
 def synthetic(step: int, ranks: range, batch_tokens: int, seq_len: int, vocab_size: int) -> Batch:
-    """Random tokens in the shape of a loader's batch, for warming up before any training byte exists."""
+    """Random tokens in the shape of a loader's batch, for the warm-up, before any training data arrive."""
     random = torch.Generator().manual_seed(step)
     shape = (len(ranks) * batch_tokens // LOGICAL_RANKS // seq_len, seq_len)
     ids, targets = (torch.randint(vocab_size, shape, generator=random) for _ in range(2))

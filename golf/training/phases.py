@@ -1,13 +1,11 @@
-"""The phases of a training: what the model does differently before and after a horizon, a pure function of
-the moment.
+"""The phases of a training: what the model does differently before and after a point of the run.
 
 Depth recurrence begins at `train.loop_start`; until then every layer is visited once (source: #1493).
-Quantisation-aware training begins at `train.qat_start` (source: #316). Horizons do not go back, so neither do
-phases; all ranks are in the same one, because they get the moment from rank 0. Neutral: one phase for the
+Quantisation-aware training begins at `train.qat_start` (source: #316). Progress never goes back, so neither
+do phases. All ranks are in the same phase, because all get rank 0's progress. Neutral: one phase for the
 whole run.
 
-Not covered: schedules of rates (golf/optim/schedule.py), and how a phase is entered
-(golf/training/trainer.py)."""
+See golf/optim/schedule.py for schedules of rates, and golf/training/trainer.py for how a phase is entered."""
 
 from __future__ import annotations
 
@@ -19,12 +17,12 @@ from golf.recipe.schema import Config
 
 
 class Phase(NamedTuple):
-    """What is on."""
+    """What is switched on."""
 
     looped: bool
-    """Depth recurrence: the model's whole plan is walked, and not only its first."""
+    """Depth recurrence: the model follows `plan` instead of `first_plan`."""
     quantised: bool
-    """The matrices of the blocks act as if on their grid."""
+    """The matrices of the blocks are rounded to their grid in the forward pass."""
 
     def __str__(self) -> str:
         return (
@@ -33,18 +31,19 @@ class Phase(NamedTuple):
         )
 
 
-def at(now: TrainingProgress, config: Config) -> Phase:
-    """The phase at a moment."""
+def at(progress: TrainingProgress, config: Config) -> Phase:
+    """The phase at a point of the run."""
     train = config.train
     return Phase(
-        bool(config.model.loop_layers) and reached(now, train.loop_start),
-        train.qat_bits > 0 and reached(now, train.qat_start),
+        bool(config.model.loop_layers) and reached(progress, train.loop_start),
+        train.qat_bits > 0 and reached(progress, train.qat_start),
     )
 
 
-def every(config: Config) -> list[Phase]:
-    """All phases that a run may be in: those between its first and its last, since it is not known here which
-    of two horizons, one in steps and one a fraction, comes first."""
+def possible(config: Config) -> list[Phase]:
+    """All phases that a run may pass through.
+
+    If both flags change, either may change first: one horizon may be in steps and the other a fraction."""
     first, last = (
         at(TrainingProgress(0, 0.0), config),
         Phase(bool(config.model.loop_layers), config.train.qat_bits > 0),

@@ -1,4 +1,4 @@
-"""Bits per byte: the rule of the challenge, and a text whose number is known."""
+"""Bits per byte: the challenge's rule for bytes, and a text with a known result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from golf.bench.evaluation import Text
 from golf.bench.work import model_of
 from golf.recipe.config import load
 
-TINY = "model: {layers: 1, width: 8, heads: 1, kv_heads: 1, mlp_hidden: 8, skips: false}\ntrain: {batch_tokens: 64, seq_len: 8}\n"
+TINY = """
+model: {layers: 1, width: 8, heads: 1, kv_heads: 1, mlp_hidden: 8, skips: false}
+train: {batch_tokens: 64, seq_len: 8}
+"""
 
 
 def test_a_model_of_zeros_gives_every_token_the_same_share():
@@ -44,7 +47,7 @@ def test_bytes_of_real_text_are_its_utf8_length(shared):
 
 def test_text_is_cut_to_whole_rows_and_needs_one(shared):
     tokenizer = shared / "tokenizers" / "fineweb_1024_bpe.model"
-    cut = evaluation.text(np.arange(300, 330), tokenizer, 8)
+    cut = evaluation.make_text(np.arange(300, 330), tokenizer, 8)
     assert len(cut.tokens) == 25 and len(cut.bytes) == 24
     with pytest.raises(ValueError, match="fewer than a row"):
-        evaluation.text(np.arange(8), tokenizer, 8)
+        evaluation.make_text(np.arange(8), tokenizer, 8)

@@ -1,4 +1,4 @@
-"""Clocks stand still between turns, and rates are compared round by round."""
+"""Clocks stop between turns, and rates are compared round by round."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from golf.bench import interleaved
-from golf.bench.interleaved import Contestant, Report, Turns
+from golf.bench.interleaved import Contestant, InterleavedClock, Report
 
 
 class Pipe:
-    """Grants turns of 2 seconds and remembers what it was told; each grant comes 100 seconds late."""
+    """Grants turns of 2 seconds, each after a wait of 100 seconds, and records the reports."""
 
     def __init__(self, clock):
-        self.clock, self.told = clock, []
+        self.clock, self.reports = clock, []
 
     def send(self, report):
-        self.told.append(report)
+        self.reports.append(report)
 
     def recv(self):
         self.clock[0] += 100
@@ -29,13 +29,13 @@ class Pipe:
 def test_waiting_is_not_charged_and_a_step_is_never_cut():
     clock = [0.0]
     pipe = Pipe(clock)
-    race = Turns(pipe, lambda: None, lambda: clock[0])
+    timer = InterleavedClock(pipe, lambda: None, lambda: clock[0])
     for _ in range(5):
-        race.gate()
+        timer.wait_for_turn()
         clock[0] += 1.5
-    race.finish(5, {"w": np.ones(1)})
-    assert [(r.seconds, r.steps) for r in pipe.told] == [(0.0, 0), (3.0, 2), (6.0, 4), (7.5, 5)]
-    assert pipe.told[-1].weights is not None
+    timer.finish(5, {"w": np.ones(1)})
+    assert [(r.seconds, r.steps) for r in pipe.reports] == [(0.0, 0), (3.0, 2), (6.0, 4), (7.5, 5)]
+    assert pipe.reports[-1].weights is not None
 
 
 def test_a_ratio_is_the_median_over_rounds_in_which_drift_cancels():
@@ -49,11 +49,11 @@ def test_a_ratio_is_the_median_over_rounds_in_which_drift_cancels():
 
 
 def two_steps(pipe: Connection, name: str) -> None:
-    """Work of a contestant in a process of its own."""
-    race = Turns(pipe, lambda: None)
+    """A contestant that takes two steps."""
+    timer = InterleavedClock(pipe, lambda: None)
     for _ in range(2):
-        race.gate()
-    race.finish(2, {name: np.zeros(1)})
+        timer.wait_for_turn()
+    timer.finish(2, {name: np.zeros(1)})
 
 
 def dies(pipe: Connection) -> None:
@@ -61,16 +61,16 @@ def dies(pipe: Connection) -> None:
     raise SystemExit(3)
 
 
-def test_a_race_ends_when_all_have_delivered():
-    field = [Contestant(name, 1, two_steps, (name,)) for name in "ab"]
-    interleaved.race(field, 60.0, lambda line: None)
-    assert [each.reports[-1].weights is not None and list(each.reports[-1].weights) for each in field] == [
+def test_a_run_ends_when_all_have_delivered():
+    both = [Contestant(name, 1, two_steps, (name,)) for name in "ab"]
+    interleaved.run(both, 60.0, lambda line: None)
+    assert [each.reports[-1].weights is not None and list(each.reports[-1].weights) for each in both] == [
         ["a"],
         ["b"],
     ]
-    assert all(each.reports[0].steps == 0 and each.reports[-1].steps == 2 for each in field)
+    assert all(each.reports[0].steps == 0 and each.reports[-1].steps == 2 for each in both)
 
 
 def test_a_contestant_that_dies_is_named():
-    with pytest.raises(RuntimeError, match="poor thing"):
-        interleaved.race([Contestant("poor thing", 1, dies, ())], 1.0, lambda line: None)
+    with pytest.raises(RuntimeError, match="unlucky"):
+        interleaved.run([Contestant("unlucky", 1, dies, ())], 1.0, lambda line: None)

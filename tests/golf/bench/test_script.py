@@ -1,4 +1,4 @@
-"""The script is run only where it is the known one, and every patch finds what it expects."""
+"""Only the known version of the script runs, and every patch must find what it expects."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from golf.bench import contestants, script
 from golf.recipe.config import load
 
 
-def standing_in() -> str:
-    """A text in which each patch's own lines stand as often as they should."""
+def fake_script() -> str:
+    """A text that contains the lines of each patch as often as the patch expects."""
     patches = script.EVERYWHERE + script.ON_CPU + script.IN_FLOAT32 + script.UNCOMPILED
     longer = [p for p in patches if not any(p[0] in q[0] and p is not q for q in patches)]
     return (
@@ -24,7 +24,7 @@ def standing_in() -> str:
     )
 
 
-def test_without_a_path_or_a_file_or_with_another_version_it_is_skipped(tmp_path):
+def test_it_is_skipped_without_a_path_or_a_file_or_with_another_version(tmp_path):
     other = tmp_path / "train_gpt.py"
     other.write_text("print('another version')")
     for path in (None, tmp_path / "nothing", other):
@@ -39,32 +39,32 @@ def test_the_known_version_is_read(tmp_path, monkeypatch):
     assert script.read(path) == "known"
 
 
-def test_patches_exchange_what_they_name_and_nothing_where_it_is_not_asked_for():
-    text = standing_in()
+def test_patches_replace_only_what_the_options_ask_for():
+    text = fake_script()
     on_cpu = script.patched(text, device="cpu", bfloat16=False, compiled=False)
     assert "cuda" not in on_cpu.replace("torch.compile", "") and "torch.compile" not in on_cpu
     on_gpu = script.patched(text, device="cuda", bfloat16=True, compiled=True)
-    assert on_gpu == script.replaced(text, script.EVERYWHERE)
+    assert on_gpu == script.apply(text, script.EVERYWHERE)
     assert "torch.compile(base_model" in on_gpu and 'device_type="cuda"' in on_gpu
 
 
-def test_a_patch_that_finds_too_little_or_too_much_is_refused():
+def test_a_patch_with_an_unexpected_number_of_occurrences_is_refused():
     for text in ("", "x\nx\n"):
         with pytest.raises(ValueError, match="times, found it"):
-            script.replaced(text, (("x\n", "y\n", 1),))
+            script.apply(text, (("x\n", "y\n", 1),))
 
 
 def test_the_script_runs_its_main_with_the_settings_the_clock_and_the_receiver(monkeypatch):
     monkeypatch.setenv("BENCH_SETTING", "")
     seen = []
-    text = "import os\ndef main():\n    time.gate()\n    deliver(os.environ['BENCH_SETTING'])\n"
+    text = "import os\ndef main():\n    time.wait_for_turn()\n    deliver(os.environ['BENCH_SETTING'])\n"
 
     class Clock:
-        def gate(self):
-            seen.append("gate")
+        def wait_for_turn(self):
+            seen.append("waited")
 
     script.run(text, {"BENCH_SETTING": "5"}, Clock(), seen.append)
-    assert seen == ["gate", "5"]
+    assert seen == ["waited", "5"]
 
 
 def test_weights_of_the_script_get_the_names_of_golf():
@@ -90,7 +90,7 @@ def test_weights_of_the_script_get_the_names_of_golf():
     assert {contestants.golf_name(name) for name in theirs} == ours
 
 
-def test_a_recipe_that_the_script_cannot_have_is_refused(tmp_path):
+def test_a_recipe_that_the_script_cannot_express_is_refused(tmp_path):
     for text in ("model: {mlp_hidden: 700}\noptim: {warmdown: 0.5}\n", "optim: {warmdown: 100}\n"):
         with pytest.raises(ValueError):
             contestants.script_settings(load(text), 1024, tmp_path, tmp_path, 1.0)

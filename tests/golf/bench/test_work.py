@@ -1,4 +1,4 @@
-"""Operations counted by hand, and against the profiler's own count."""
+"""Operations counted by hand and by torch's own counter."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from golf.recipe.config import load
 
 SMALL = "model: {layers: 4, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48}\n"
 RICH = """
-model: {layers: 4, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48, q_rank: 8, loop_layers: [1, 2], loop_passes: 1,
-        bigram_buckets: 16, bigram_dim: 8, ve_dim: 8, ve_layers: [3], attn_gate: true}
+model: {layers: 4, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48, q_rank: 8, loop_layers: [1, 2],
+        loop_passes: 1, bigram_buckets: 16, bigram_dim: 8, ve_dim: 8, ve_layers: [3], attn_gate: true}
 """
 V, T = 40, 16
 
 
-def counted(text: str, *, last_visit_too: bool = True) -> tuple[float, float]:
+def counted(text: str) -> tuple[float, float]:
     """(products of a token by our count, by torch's) in a forward pass without attention's own products."""
     config = load(text)
     model = GPT(config.model, V, attention="reference")

@@ -1,5 +1,4 @@
-"""The learners: what they learn from, by which rule, and that it helps. The stage around them is in
-test_score.py."""
+"""The learners: what they learn from, by which rule, and that it helps. See test_score.py for the stage."""
 
 from __future__ import annotations
 
@@ -13,14 +12,23 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.nn import functional
 
-from golf.inference.adapt import NO_TARGET, Adaptation, BiasDescent, Chunk, WeightDescent, rate, sequences
+from golf.inference.adapt import (
+    NO_TARGET,
+    Adaptation,
+    BiasDescent,
+    Chunk,
+    WeightDescent,
+    learning_rate,
+    training_rows,
+)
 from golf.inference.predict import Predictor
+from golf.inference.stream import StreamSpec
 from golf.inference.windows import TokenBuffer
 from golf.recipe.config import Config, load
 from golf.recipe.schema import AdaptConfig, ModelConfig
 from golf.runtime.dist import Ranks
 from tests.golf.recipes import FULL, V, lively
-from tests.golf.stages.score_stage import Meeting, ThreadRanks
+from tests.golf.stages.score_stage import ThreadRanks, ThreadReduce
 
 CONFIG = load(FULL)
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -49,9 +57,9 @@ def state(model) -> list[torch.Tensor]:
 
 @settings(deadline=None, max_examples=80)
 @given(start=st.integers(0, 200), n=st.integers(1, 100), length=st.integers(1, 30))
-def test_rows_hold_each_target_once_beside_the_token_before_it_and_drop_what_fills_no_row(start, n, length):
+def test_rows_hold_each_target_once_next_to_the_token_before_it_and_drop_incomplete_rows(start, n, length):
     positions = np.arange(start, start + n).astype(np.uint16)
-    inputs_BT, targets_BT = sequences(Chunk(0, positions, start - 1 if start else None), length)
+    inputs_BT, targets_BT = training_rows(Chunk(0, positions, start - 1 if start else None), length)
     assert inputs_BT.shape == targets_BT.shape == (n // length, length)
     real = targets_BT != NO_TARGET
     assert targets_BT[real].tolist() == list(range(max(start, 1), start + n // length * length))
@@ -61,11 +69,11 @@ def test_rows_hold_each_target_once_beside_the_token_before_it_and_drop_what_fil
 
 
 def test_the_rates_published_for_1238_chunks():
-    assert rate(0.005, 0, 1238) == 0.005
-    assert rate(0.005, 1237, 1238) == 0
-    assert rate(0.005, 619, 1238) == pytest.approx(0.0025, rel=2e-3)
-    assert rate(0.005, 0, 1) == 0.005  # the only chunk is the last one: nothing is learned from it
-    assert all(rate(0.005, c, 1238) > rate(0.005, c + 1, 1238) for c in range(1237))
+    assert learning_rate(0.005, 0, 1238) == 0.005
+    assert learning_rate(0.005, 1237, 1238) == 0
+    assert learning_rate(0.005, 619, 1238) == pytest.approx(0.0025, rel=2e-3)
+    assert learning_rate(0.005, 0, 1) == 0.005  # the only chunk is the last one: nothing is learned from it
+    assert all(learning_rate(0.005, c, 1238) > learning_rate(0.005, c + 1, 1238) for c in range(1237))
 
 
 def by_hand(model, cfg: AdaptConfig, stream: list[Chunk]) -> None:
@@ -75,7 +83,7 @@ def by_hand(model, cfg: AdaptConfig, stream: list[Chunk]) -> None:
     for chunk in stream:
         for _ in range(cfg.epochs):
             for ids_BT, truth_BT in zip(
-                *(x.split(cfg.batch_rows) for x in sequences(chunk, cfg.seq_len)), strict=True
+                *(x.split(cfg.batch_rows) for x in training_rows(chunk, cfg.seq_len)), strict=True
             ):
                 loss = functional.cross_entropy(
                     model(ids_BT).flatten(0, 1), truth_BT.flatten(), ignore_index=NO_TARGET
@@ -85,7 +93,7 @@ def by_hand(model, cfg: AdaptConfig, stream: list[Chunk]) -> None:
                 with torch.no_grad():
                     for parameter, momentum, gradient in zip(parameters, momenta, gradients, strict=True):
                         momentum.mul_(cfg.momentum).add_(gradient * min(1.0, cfg.clip / float(norm)))
-                        parameter -= rate(cfg.lr, chunk.number, N_CHUNKS) * momentum
+                        parameter -= learning_rate(cfg.lr, chunk.number, N_CHUNKS) * momentum
 
 
 @pytest.mark.parametrize(
@@ -129,10 +137,10 @@ def test_passes_cut_to_memory_give_the_same_step(micro_tokens):
 def test_three_ranks_learn_what_one_does_even_where_a_step_has_fewer_rows(batch_rows):
     alone = lively(CONFIG)
     models = [copy.deepcopy(alone) for _ in range(3)]
-    chunk, meeting = chunks(words(CHUNK))[0], Meeting(3)
+    chunk, reduce = chunks(words(CHUNK))[0], ThreadReduce(3)
     weight_descent(alone, batch_rows=batch_rows).adapt(chunk)
     learners = [
-        weight_descent(model, ThreadRanks(rank, 3, ALONE.device, meeting), batch_rows=batch_rows)
+        weight_descent(model, ThreadRanks(rank, 3, ALONE.device, reduce), batch_rows=batch_rows)
         for rank, model in enumerate(models)
     ]
     threads = [threading.Thread(target=learner.adapt, args=(chunk,)) for learner in learners]
@@ -163,7 +171,7 @@ def test_the_closed_form_is_the_gradient_of_the_sum_over_windows_of_the_mean_cro
         loss = torch.zeros(())
         for seed in range(2):
             logits_BSV, truth_BS, scored_BS = random_pass(seed)
-            learner.watch(torch.log_softmax(logits_BSV + learner.beta_V, -1), truth_BS, scored_BS)
+            learner.observe(torch.log_softmax(logits_BSV + learner.beta_V, -1), truth_BS, scored_BS)
             for logits_SV, truth_S, scored_S in zip(logits_BSV, truth_BS, scored_BS, strict=True):
                 loss = loss + functional.cross_entropy((logits_SV + beta_V)[scored_S], truth_S[scored_S])
         (gradient_V,) = torch.autograd.grad(loss, beta_V)
@@ -178,10 +186,10 @@ def test_the_closed_form_is_the_gradient_of_the_sum_over_windows_of_the_mean_cro
 def test_a_bias_that_predicts_the_frequencies_stays_as_it_is():
     learner = BiasDescent(8, 0.1, ALONE)
     truth_BS = torch.arange(8).repeat(2, 1)
-    learner.watch(torch.full((2, 8, 8), 1 / 8).log(), truth_BS, torch.ones(2, 8, dtype=torch.bool))
+    learner.observe(torch.full((2, 8, 8), 1 / 8).log(), truth_BS, torch.ones(2, 8, dtype=torch.bool))
     learner.adapt()
     assert learner.beta_V.abs().max() < 1e-7
-    learner.watch(torch.full((2, 8, 8), 1 / 8).log(), truth_BS * 0, torch.zeros(2, 8, dtype=torch.bool))
+    learner.observe(torch.full((2, 8, 8), 1 / 8).log(), truth_BS * 0, torch.zeros(2, 8, dtype=torch.bool))
     assert learner.gradient_V.abs().max() == 0  # nothing scored, nothing learned
 
 
@@ -192,14 +200,7 @@ def scored_and_learned(
     model, score = lively(config), config.score
     forward = torch.compile(model, dynamic=False, backend="aot_eager") if compiled else model
     adaptation = Adaptation(
-        forward,
-        model.parameters(),
-        cfg,
-        vocab_size=V,
-        n_tokens=len(tokens),
-        chunk_tokens=CHUNK,
-        ranks=ALONE,
-        micro_tokens=1 << 16,
+        forward, model.parameters(), replace(config, adapt=cfg), StreamSpec(V, len(tokens), CHUNK), ALONE
     )
     predictor = Predictor(
         adaptation.biased(model),
@@ -208,11 +209,11 @@ def scored_and_learned(
         batch=score.batch_windows,
         full=adaptation.biased(forward),
     )
-    tail, means = TokenBuffer(0, tokens), []
+    buffer, means = TokenBuffer(0, tokens), []
     for chunk in chunks(tokens):
         start = chunk.number * CHUNK
         means.append(
-            float(predictor.nats(tail, start, start + len(chunk.tokens), watch=adaptation.watch).mean())
+            float(predictor.nats(buffer, start, start + len(chunk.tokens), observe=adaptation.observe).mean())
         )
         adaptation.adapt(chunk)
     return means
@@ -243,29 +244,20 @@ def test_a_compiled_model_learns_and_predicts_with_what_it_learned():
     assert scored_and_learned(tokens, learning, shallow, compiled=True) == pytest.approx(plain, abs=1e-4)
 
 
-def test_a_rehearsal_leaves_nothing_behind():
+def test_a_warm_up_changes_nothing():
     model = lively(CONFIG)
     twin = copy.deepcopy(model)
     before = state(model)
     both, fresh = (
-        Adaptation(
-            each,
-            each.parameters(),
-            CONFIG.adapt,
-            vocab_size=V,
-            n_tokens=N_CHUNKS * CHUNK,
-            chunk_tokens=CHUNK,
-            ranks=ALONE,
-            micro_tokens=1 << 16,
-        )
+        Adaptation(each, each.parameters(), CONFIG, StreamSpec(V, N_CHUNKS * CHUNK, CHUNK), ALONE)
         for each in (model, twin)
     )
     logits_BSV, truth_BS, scored_BS = random_pass()
-    both.watch(torch.log_softmax(logits_BSV, -1), truth_BS, scored_BS)
-    both.rehearse(words(CHUNK))
+    both.observe(torch.log_softmax(logits_BSV, -1), truth_BS, scored_BS)
+    both.warm_up(words(CHUNK))
     assert all(torch.equal(now, then) for now, then in zip(model.parameters(), before, strict=True))
     for adaptation in (both, fresh):
-        adaptation.watch(torch.log_softmax(logits_BSV, -1), truth_BS, scored_BS)
+        adaptation.observe(torch.log_softmax(logits_BSV, -1), truth_BS, scored_BS)
         adaptation.adapt(chunks(words(CHUNK))[0])
     assert torch.equal(both.bias.beta_V, fresh.bias.beta_V)
     assert all(
@@ -273,8 +265,6 @@ def test_a_rehearsal_leaves_nothing_behind():
     )
 
 
-def test_a_chunk_too_short_for_one_row_is_an_error_and_not_a_silent_pause():
+def test_a_chunk_too_short_for_one_row_is_an_error():
     with pytest.raises(ValueError, match=r"adapt\.seq_len 16: a chunk has only 8 tokens"):
-        Adaptation(
-            None, [], CONFIG.adapt, vocab_size=V, n_tokens=100, chunk_tokens=8, ranks=ALONE, micro_tokens=1
-        )
+        Adaptation(None, [], CONFIG, StreamSpec(V, 100, 8), ALONE)

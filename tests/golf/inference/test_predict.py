@@ -1,4 +1,4 @@
-"""The window rule, and that score, predict and lanes are one predictor."""
+"""The window rule, and that scoring, single predictions and batched contexts agree."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ V = 11
 SHAPES = st.integers(1, 9).flatmap(lambda s: st.tuples(st.integers(s, 40), st.just(s)))
 
 
-def toy(ids_BT: torch.Tensor, last: int) -> torch.Tensor:
-    """A causal 'model' whose logits depend on every input and on its place in the window."""
+def toy_model(ids_BT: torch.Tensor, last: int) -> torch.Tensor:
+    """A causal model whose logits depend on every input and on its position in the window."""
     place_T = torch.arange(1, ids_BT.shape[1] + 1)
     state_BT = torch.cumsum((ids_BT + 1) * place_T, dim=1)
     logits_BTV = torch.sin(state_BT[:, :, None].double() * torch.arange(1, V + 1).double() * 0.37).float()
@@ -31,18 +31,18 @@ def by_the_rule(tokens: np.ndarray, t: int, window: int, stride: int) -> np.ndar
     """The row for target t straight from the rule's formula, with no block, batch or padding."""
     start = max(0, stride * (t // stride) - (window - stride) - 1)
     ids_1T = torch.from_numpy(tokens[start:t].astype(np.int64))[None]
-    return torch.log_softmax(toy(ids_1T, 1)[0, 0], dim=-1).numpy()
+    return torch.log_softmax(toy_model(ids_1T, 1)[0, 0], dim=-1).numpy()
 
 
 def predictor(window: int, stride: int, batch: int = 4) -> Predictor:
-    return Predictor(toy, window=window, stride=stride, batch=batch)
+    return Predictor(toy_model, window=window, stride=stride, batch=batch)
 
 
 def score_all(p: Predictor, tokens: np.ndarray, chunk: int) -> np.ndarray:
-    tail, parts = TokenBuffer(), []
+    buffer, parts = TokenBuffer(), []
     for start in range(0, len(tokens), chunk):
-        tail.reveal(tokens[start : start + chunk], keep=p.window)
-        parts.append(p.nats(tail, start, tail.stop))
+        buffer.reveal(tokens[start : start + chunk], keep=p.window)
+        parts.append(p.nats(buffer, start, buffer.stop))
     return np.concatenate(parts)
 
 
@@ -55,25 +55,25 @@ def test_every_token_but_the_first_is_scored_by_the_rule_at_any_length_and_chunk
     assert nats.dtype == np.float32
     assert nats.shape == (n,)
     assert nats[0] == 0
-    honest = [-by_the_rule(tokens, t, window, stride)[tokens[t]] for t in range(1, n)]
-    np.testing.assert_allclose(nats[1:], honest, atol=2e-6)
+    expected = [-by_the_rule(tokens, t, window, stride)[tokens[t]] for t in range(1, n)]
+    np.testing.assert_allclose(nats[1:], expected, atol=2e-6)
     assert not np.signbit(nats).any()
 
 
 @settings(deadline=None, max_examples=60)
 @given(shape=SHAPES, n=st.integers(1, 120), seed=st.integers(0, 9))
-def test_one_row_and_many_lanes_are_what_score_gives(shape, n, seed):
+def test_single_rows_and_batched_contexts_agree_with_scoring(shape, n, seed):
     window, stride = shape
     p = predictor(window, stride)
     tokens = stream(n, seed)
     nats = score_all(p, tokens, n)
-    tails = []
+    contexts = []
     for t in range(1, n):
-        tail = TokenBuffer(max(0, t - window), tokens[max(0, t - window) : t])
-        np.testing.assert_allclose(p.row(tail), by_the_rule(tokens, t, window, stride), atol=2e-6)
-        tails.append(tail)
-    if tails:
-        rows = p.rows(tails)
+        buffer = TokenBuffer(max(0, t - window), tokens[max(0, t - window) : t])
+        np.testing.assert_allclose(p.row(buffer), by_the_rule(tokens, t, window, stride), atol=2e-6)
+        contexts.append(buffer)
+    if contexts:
+        rows = p.rows(contexts)
         assert rows.dtype == np.float32
         assert np.abs(np.logaddexp.reduce(rows.astype(np.float64), axis=1)).max() < 1e-5
         np.testing.assert_allclose(-rows[np.arange(n - 1), tokens[1:]], nats[1:], atol=2e-6)
@@ -112,26 +112,26 @@ def test_the_ranks_share_the_targets_in_whole_blocks_and_leave_none_out(shape, s
         assert low == high or high == stop or high % stride == 0
     p = predictor(window, stride)
     tokens = stream(stop or 1)
-    tail = TokenBuffer(0, tokens)
-    whole = p.nats(tail, start, stop)
-    shared = np.concatenate([p.nats(tail, low, high) for low, high in parts])
+    buffer = TokenBuffer(0, tokens)
+    whole = p.nats(buffer, start, stop)
+    shared = np.concatenate([p.nats(buffer, low, high) for low, high in parts])
     np.testing.assert_allclose(whole, shared, atol=2e-6)
 
 
-def test_a_tail_keeps_what_a_window_needs_and_forgets_the_rest():
+def test_a_buffer_keeps_what_a_window_needs_and_drops_the_rest():
     p = predictor(16, 4)
     tokens = stream(200)
-    tail = TokenBuffer()
+    buffer = TokenBuffer()
     for start in range(0, 200, 7):
-        tail.reveal(tokens[start : start + 7], keep=p.window)
-        assert len(tail.tokens) <= 16 + 7
+        buffer.reveal(tokens[start : start + 7], keep=p.window)
+        assert len(buffer.tokens) <= 16 + 7
         np.testing.assert_allclose(
-            p.row(tail), by_the_rule(np.append(tokens, 0), tail.stop, 16, 4), atol=2e-6
+            p.row(buffer), by_the_rule(np.append(tokens, 0), buffer.stop, 16, 4), atol=2e-6
         )
     with pytest.raises(ValueError, match="tokens kept begin at"):
         p.row(TokenBuffer(190, tokens[190:]))
     with pytest.raises(ValueError, match="lie outside"):
-        p.nats(tail, 0, 10)
+        p.nats(buffer, 0, 10)
 
 
 def test_later_tokens_of_the_chunk_do_not_reach_a_prediction():
@@ -147,20 +147,20 @@ def test_later_tokens_of_the_chunk_do_not_reach_a_prediction():
 
 @settings(deadline=None, max_examples=40)
 @given(shape=SHAPES, start=st.integers(0, 60), n=st.integers(1, 60), batch=st.integers(1, 5))
-def test_who_watches_sees_each_target_asked_for_once_and_its_prediction(shape, start, n, batch):
+def test_an_observer_sees_each_requested_target_once_with_its_prediction(shape, start, n, batch):
     p, seen = predictor(*shape, batch), []
 
-    def watch(log_p_BSV, truth_BS, scored_BS):
+    def observe(log_p_BSV, truth_BS, scored_BS):
         seen.append(-log_p_BSV.gather(2, truth_BS[:, :, None])[:, :, 0][scored_BS])
 
-    tail = TokenBuffer(0, stream(start + n))
-    nats = p.nats(tail, start, start + n, watch=watch)
-    np.testing.assert_array_equal(nats, p.nats(tail, start, start + n))
+    buffer = TokenBuffer(0, stream(start + n))
+    nats = p.nats(buffer, start, start + n, observe=observe)
+    np.testing.assert_array_equal(nats, p.nats(buffer, start, start + n))
     expected = nats[1:] if start == 0 else nats  # x_0 is not predicted
     np.testing.assert_array_equal(np.abs(torch.cat(seen).numpy()) if seen else [], expected)
 
 
 def test_a_model_that_gives_other_than_float32_logits_of_the_targets_is_an_error():
-    p = Predictor(lambda ids, last: toy(ids, last).to(torch.bfloat16), window=8, stride=2, batch=2)
+    p = Predictor(lambda ids, last: toy_model(ids, last).to(torch.bfloat16), window=8, stride=2, batch=2)
     with pytest.raises(ValueError, match="float32 logits of the last 2"):
         p.nats(TokenBuffer(0, stream(30)), 8, 30)

@@ -1,4 +1,4 @@
-"""The contestant's end of the socket: descriptors find their frame, and what is out of turn is an error."""
+"""The contestant's end of the socket: descriptors reach their frame, and unexpected frames are errors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_descriptors_of_two_frames_sent_at_once_go_to_their_own_frames_in_order(
 def test_a_frame_without_its_descriptors_is_an_error(pair):
     wire, judge = pair
     judge.sendall(line(op="train", shards=[1]))
-    with pytest.raises(WireError, match="announces 1 shards and brings 0"):
+    with pytest.raises(WireError, match="announces 1 shards but brings 0"):
         wire.receive("train")
 
 
@@ -64,12 +64,12 @@ def test_payloads_arrive_whole_in_any_pieces(pair):
     wire, judge = pair
     for byte in line(op="score", bytes=3) + b"\n\n\n" + line(op="bye"):
         judge.sendall(bytes([byte]))
-    assert wire.receive("score", most=3).payload == b"\n\n\n"
+    assert wire.receive("score", max_bytes=3).payload == b"\n\n\n"
     assert wire.receive("score", "bye").op == "bye"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         line(op="adapt"),
         line(op="score", bytes=9),
@@ -83,14 +83,14 @@ def test_payloads_arrive_whole_in_any_pieces(pair):
         b"x" * (MAX_LINE + 1),
     ],
 )
-def test_what_is_out_of_turn_or_malformed_is_an_error(pair, said):
+def test_an_unexpected_or_malformed_frame_is_an_error(pair, message):
     wire, judge = pair
-    judge.sendall(said)
+    judge.sendall(message)
     with pytest.raises(ValueError, match=r"\w"):
-        wire.receive("score", most=8)
+        wire.receive("score", max_bytes=8)
 
 
-def test_a_judge_that_leaves_ends_the_stage(pair):
+def test_a_judge_that_closes_the_socket_ends_the_stage(pair):
     wire, judge = pair
     judge.sendall(b'{"op":"sc')
     judge.close()
@@ -112,16 +112,16 @@ def test_progress_is_sent_at_most_ten_times_a_second(pair):
     assert json.loads(lines[0]) == {"op": "progress", "fraction": 1.0, "text": "x" * 200}
 
 
-def test_other_ranks_hear_what_rank_0_hears_and_stay_silent(pair, tmp_path):
+def test_other_ranks_receive_what_rank_0_receives_and_send_nothing(pair, tmp_path):
     wire, judge = pair
     near, far = socket.socketpair()
-    wire.peers, peer = (near,), Wire(far, mute=True)
+    wire.peers, peer = (near,), Wire(far, muted=True)
     descriptors = files(tmp_path, 1)
     socket.send_fds(judge, [line(op="train", shards=["a"], bytes=2) + b"hi"], descriptors)
-    heard = [wire.receive("train", most=2), peer.receive("train", most=2)]
-    assert heard[0].fields == heard[1].fields
-    assert heard[1].payload == b"hi"
-    assert os.pread(heard[1].descriptors[0], 10, 0) == b"file 0"
+    received = [wire.receive("train", max_bytes=2), peer.receive("train", max_bytes=2)]
+    assert received[0].fields == received[1].fields
+    assert received[1].payload == b"hi"
+    assert os.pread(received[1].descriptors[0], 10, 0) == b"file 0"
     peer.send("trained")
     far.setblocking(False)
     near.setblocking(False)
@@ -129,12 +129,12 @@ def test_other_ranks_hear_what_rank_0_hears_and_stay_silent(pair, tmp_path):
         near.recv(1)
     for end in (near, far):
         end.close()
-    for fd in (*descriptors, *heard[0].descriptors, *heard[1].descriptors):
+    for fd in (*descriptors, *received[0].descriptors, *received[1].descriptors):
         os.close(fd)
 
 
-class LeavesAtOnce(socket.socket):
-    """A socket whose other end is gone as soon as something was written."""
+class PeerClosesAtOnce(socket.socket):
+    """A socket whose other end closes as soon as something was written."""
 
     def sendall(self, message, *flags):
         super().sendall(message, *flags)
@@ -146,15 +146,15 @@ class LeavesAtOnce(socket.socket):
         return sent
 
 
-def test_a_receiver_may_leave_the_moment_it_has_the_whole_message():
+def test_a_receiver_may_close_the_moment_it_has_the_whole_message():
     for send in (
         lambda ours: Wire(ours).send("trained", steps=1),
         lambda ours: send_with_descriptors(ours, b"{}\n", (ours.fileno(),)),
     ):
         ours, theirs = socket.socketpair()
-        with LeavesAtOnce(fileno=ours.detach()) as leaving:
-            leaving.other = theirs
-            send(leaving)
+        with PeerClosesAtOnce(fileno=ours.detach()) as connection:
+            connection.other = theirs
+            send(connection)
 
 
 def test_setup_is_read_strictly():

@@ -1,5 +1,4 @@
-"""A judge for tests of golf alone: starts the program as the harness would and plays the other end of a
-stage."""
+"""A judge for tests of golf alone: starts the program as the harness does, and plays the other end."""
 
 from __future__ import annotations
 
@@ -34,51 +33,49 @@ def write_shard(path: Path, tokens: np.ndarray) -> Path:
 
 
 class Judge:
-    """One end of one stage."""
+    """The judge's end of a stage."""
 
     def __init__(self, connection: socket.socket, stage: str, setup: dict[str, Any]) -> None:
         self.socket, self.file, self.progress = connection, connection.makefile("rb"), []
-        hello, _ = self.hear()
+        hello, _ = self.receive()
         assert hello == {"op": "hello", "protocol": 1, "stage": stage}
-        self.say({"op": "setup", **setup})
+        self.send({"op": "setup", **setup})
 
-    def say(self, frame: dict[str, Any], payload: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+    def send(self, frame: dict[str, Any], payload: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         line = json.dumps(frame | ({"bytes": len(payload)} if payload else {})).encode() + b"\n"
         socket.send_fds(self.socket, [line], list(descriptors)) if descriptors else self.socket.sendall(line)
-        if payload:  # an empty send would fail where the contestant leaves right after this line
+        if payload:  # an empty send would fail if the contestant closes right after this line
             self.socket.sendall(payload)
 
-    def hear(self) -> tuple[dict[str, Any], bytes]:
-        """The next frame that is no progress, and its payload."""
+    def receive(self) -> tuple[dict[str, Any], bytes]:
+        """The next frame other than `progress`, and its payload."""
         while True:
             line = self.file.readline()
-            assert line.endswith(b"\n"), "the contestant left"
+            assert line.endswith(b"\n"), "the contestant closed the socket"
             frame = json.loads(line)
             if frame["op"] != "progress":
                 return frame, self.file.read(frame.get("bytes", 0))
             self.progress.append(frame)
 
     def train(self, shards: Sequence[Path], seconds: float, **extra: Any) -> tuple[dict[str, Any], float]:
-        """The train stage from `ready` on: the `trained` frame, and the seconds that it took; `extra` fields
-        of `train`."""
-        assert self.hear()[0]["op"] == "ready"
+        """The train stage from `ready` on: (`trained` frame, its seconds); `extra` are fields of `train`."""
+        assert self.receive()[0]["op"] == "ready"
         descriptors = [os.open(path, os.O_RDONLY) for path in shards]
         names = [{"name": path.stem, "tokens": (path.stat().st_size - 1024) // 2} for path in shards]
         began = time.monotonic()
-        for i, (name, descriptor) in enumerate(
-            zip(names, descriptors, strict=True)
-        ):  # one frame each, on purpose
+        # One frame per shard, to test several frames.
+        for i, (name, descriptor) in enumerate(zip(names, descriptors, strict=True)):
             more = {"more": True} if i < len(names) - 1 else {}
-            self.say(
+            self.send(
                 {"op": "train", "shards": [name], "seconds": seconds, **extra, **more},
                 descriptors=[descriptor],
             )
             os.close(descriptor)
-        return self.hear()[0], time.monotonic() - began
+        return self.receive()[0], time.monotonic() - began
 
 
-def play(stage: str, setup: dict[str, Any], game: Callable[[Judge], Any], threads: int = 1) -> Any:
-    """Run `python -m golf` for one stage against `game`; it must exit with 0. Returns what `game` returns."""
+def run_stage(stage: str, setup: dict[str, Any], script: Callable[[Judge], Any], threads: int = 1) -> Any:
+    """Run `python -m golf` for a stage against `script`; it must exit with 0. Returns script's result."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         path = f"{folder}/judge"
         listener.bind(path)
@@ -109,7 +106,7 @@ def play(stage: str, setup: dict[str, Any], game: Callable[[Judge], Any], thread
                 connection.settimeout(120)
                 with connection:
                     judge = Judge(connection, stage, setup)
-                    result = game(judge)
+                    result = script(judge)
                     judge.file.close()
                     status = contestant.wait(60)
             except BaseException as error:
@@ -121,7 +118,7 @@ def play(stage: str, setup: dict[str, Any], game: Callable[[Judge], Any], thread
 
 
 def setup_frame(folder: Path, config: str, **extra: Any) -> dict[str, Any]:
-    """A `setup` frame's fields with a recipe and an output folder below `folder`."""
+    """The fields of a `setup` frame, with the recipe and an output folder inside `folder`."""
     (folder / "config.yaml").write_text(config)
     (folder / "out").mkdir(exist_ok=True)
     return {

@@ -1,4 +1,4 @@
-"""The score stage in threads of this process, a thread for each rank, and a judge who asks it."""
+"""The score stage in threads of this process, one thread per rank, and a judge that queries it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.golf.recipes import V
 NOWHERE = Path("nowhere")
 
 
-class Meeting:
-    """What one thread for each rank needs to sum tensors."""
+class ThreadReduce:
+    """What the threads share to sum tensors over ranks."""
 
     def __init__(self, world: int) -> None:
         self.barrier = threading.Barrier(world, timeout=60)
@@ -35,13 +35,13 @@ class Meeting:
 class ThreadRanks(Ranks):
     """Ranks that are threads of this process."""
 
-    meeting: Meeting
+    reduce: ThreadReduce
 
     def all_reduce(self, tensor: torch.Tensor) -> None:
-        self.meeting.tensors[self.rank] = tensor.clone()
-        self.meeting.barrier.wait()
-        total = sum(self.meeting.tensors[rank] for rank in range(self.world))
-        self.meeting.barrier.wait()
+        self.reduce.tensors[self.rank] = tensor.clone()
+        self.reduce.barrier.wait()
+        total = sum(self.reduce.tensors[rank] for rank in range(self.world))
+        self.reduce.barrier.wait()
         tensor.copy_(total)
 
     def average(self, tensors) -> None:
@@ -51,15 +51,15 @@ class ThreadRanks(Ranks):
 
 
 class Judge:
-    """The other end of a running stage: asks, and reads answers of exactly the lawful length."""
+    """The other end of a running stage: sends frames, and requires answers of exactly the right length."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.wire = Wire(connection)
         self.progress: list[float] = []
 
     def answer(self, op: str, n_floats: int) -> np.ndarray:
-        """The payload of the next frame that is no progress."""
-        while (frame := self.wire.receive(op, "progress", most=4 * n_floats)).op == "progress":
+        """The payload of the next frame other than `progress`."""
+        while (frame := self.wire.receive(op, "progress", max_bytes=4 * n_floats)).op == "progress":
             self.progress.append(frame.fields["fraction"])
         assert len(frame.payload) == 4 * n_floats
         return np.frombuffer(frame.payload, "<f4")
@@ -90,12 +90,12 @@ class Judge:
 def stage(
     model: GPT, config: Config, role: str, n_tokens: int, *, world: int = 1, most_chunk: int = 1 << 18
 ) -> Iterator[Judge]:
-    """The stage in a thread for each rank, its judge here. An error of the stage is raised at the end."""
+    """Run the stage in one thread per rank; yields its judge. An error of the stage is raised at the end."""
     ours, theirs = socket.socketpair()
     pairs = [socket.socketpair() for _ in range(world - 1)]
     wires = [
         Wire(theirs, peers=tuple(ours for ours, _ in pairs)),
-        *(Wire(theirs, mute=True) for _, theirs in pairs),
+        *(Wire(theirs, muted=True) for _, theirs in pairs),
     ]
     setup = Setup(
         "score",
@@ -110,16 +110,16 @@ def stage(
         role=role,
         tokens=n_tokens,
     )
-    meeting = Meeting(world)
+    reduce = ThreadReduce(world)
     errors: list[Exception] = []
 
     def run(rank: int) -> None:
-        ranks = ThreadRanks(rank, world, torch.device("cpu"), meeting)
+        ranks = ThreadRanks(rank, world, torch.device("cpu"), reduce)
         try:
-            score.answer(wires[rank], setup, config, ranks, copy.deepcopy(model))
+            score.serve_role(wires[rank], setup, config, ranks, copy.deepcopy(model))
         except Exception as error:
             errors.append(error)
-            meeting.barrier.abort()
+            reduce.barrier.abort()
         finally:
             wires[rank].close()
 
@@ -132,9 +132,8 @@ def stage(
         try:
             yield judge
             judge.wire.send("bye")
-        except (
-            Closed
-        ) as error:  # a stage may leave the moment it reads a foul line; its own error counts for more
+        except Closed as error:
+            # A stage may exit as soon as it reads an invalid frame; its own error takes precedence.
             errors.append(error)
         finally:
             ours.shutdown(socket.SHUT_WR)
@@ -146,26 +145,27 @@ def stage(
 
 
 def stream(n: int, seed: int = 0) -> np.ndarray:
-    """Random tokens with a document border (1) now and then."""
+    """Random tokens with a document boundary (token 1) every 37."""
     random = np.random.default_rng(seed)
     tokens = random.integers(2, V, n).astype("<u2")
     tokens[::37] = 1
     return tokens
 
 
-def scored(
+def score_stream(
     model: GPT, config: Config, tokens: np.ndarray, *, chunk: int = 0, world: int = 1
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A whole run of the scorer: numbers of all tokens, and the border rows; `chunk` tokens a chunk, 0: as
-    announced."""
+    """A whole run of the scorer: nats of all tokens, and the boundary predictions.
+
+    A chunk has `chunk` tokens, or as many as `ready` announced if that is 0."""
     nats, rows = [], []
     with stage(model, config, "scorer", len(tokens), world=world) as judge:
         adapts, chunk = judge.ready["adapts"], chunk or judge.ready["chunk_tokens"]
         for number, start in enumerate(range(0, len(tokens), chunk)):
             part = tokens[start : start + chunk]
-            border = start + len(part) < len(tokens)
-            answer = judge.score(number, start, part, border and not adapts)
+            boundary = start + len(part) < len(tokens)
+            answer = judge.score(number, start, part, boundary and not adapts)
             nats.append(answer[: len(part)])
-            if border:
+            if boundary:
                 rows.append(judge.adapt(number) if adapts else answer[len(part) :])
     return np.concatenate(nats), rows

@@ -1,5 +1,4 @@
-"""What golf says of a recipe: the published counts, a technique for each switch, variants that are
-recipes."""
+"""What golf reports of a recipe: published parameter counts, a technique per switch, variants that load."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from golf.stages.describe import TECHNIQUES, estimated_artifact_bytes, first_cha
 from golf.training.checkpoint import shapes_of
 from harness.run import bundle
 from tests.golf.recipes import ROOT, named
-from tests.golf.stages.judge_stub import play, setup_frame
+from tests.golf.stages.judge_stub import run_stage, setup_frame
 
 SUBMISSIONS = {
     path.parent.name: path.read_text() for path in sorted((ROOT / "submissions").glob("*/config.yaml"))
@@ -25,8 +24,7 @@ PUBLISHED = {
     "sp8192-parres-ttt": (8192, 35_944_536, 15_975_300),
     "lowrank-q-qat": (1024, 20_999_264, 15_178_239),
 }
-"""Vocabulary, parameters, bytes of the artifact: logs of the record, #586, #1493; #316's table (uniform
-int6)."""
+"""Vocabulary, parameters, artifact bytes: the record's log, #586, #1493, #316's table (uniform int6)."""
 
 
 def on(text: str, profile: str = "record") -> set[str]:
@@ -36,21 +34,21 @@ def on(text: str, profile: str = "record") -> set[str]:
 
 @pytest.fixture(scope="module", params=SUBMISSIONS)
 def described(request, tmp_path_factory):
-    """A submission's name, its recipe's text, and what `describe` says of it."""
+    """A submission's name, its recipe's text, and what `describe` reports of it."""
     text = SUBMISSIONS[request.param]
     folder = tmp_path_factory.mktemp("describe")
     fields = setup_frame(folder, text, vocab_size=8192 if request.param.startswith("sp8192") else 1024)
 
-    def game(judge):
-        assert judge.hear()[0] == {"op": "ready"}
-        description = judge.hear()[0]
+    def script(judge):
+        assert judge.receive()[0] == {"op": "ready"}
+        description = judge.receive()[0]
         variants, more = [], description["more"]
         while more:
-            frame = judge.hear()[0]
+            frame = judge.receive()[0]
             variants, more = variants + frame["variants"], frame["more"]
         return description | {"variants": variants}
 
-    return request.param, text, play("describe", fields, game)
+    return request.param, text, run_stage("describe", fields, script)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -71,7 +69,7 @@ def test_an_allocated_artifact_is_never_estimated_above_its_limit():
 
 
 def test_a_submission_is_described_within_its_limits(described):
-    """Sources are larger than the bundle that runs, benchmarks and all."""
+    """code_bytes counts all sources here, golf.bench included, which is more than the bundle."""
     _, text, description = described
     assert set(description["techniques"]) == on(text)
     bundled = description["estimated_bytes"] - code_bytes() + len(bundle.build(ROOT / "golf").pyz)

@@ -1,5 +1,4 @@
-"""The score stage over a real socket: scorer and witness tell the same story, frame by frame as protocol.md
-says."""
+"""The score stage over a real socket: scorer and witness agree, and follow docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from golf.runtime.dist import Ranks
 from golf.runtime.wire import Setup, Wire, WireError
 from golf.stages import score
 from tests.golf.recipes import FULL, V, lively
-from tests.golf.stages.score_stage import NOWHERE, Judge, scored, stage, stream
+from tests.golf.stages.score_stage import NOWHERE, Judge, score_stream, stage, stream
 
 LEARNING = load(FULL)
 CONFIG = replace(LEARNING, adapt=AdaptConfig())
@@ -54,8 +53,8 @@ def test_ready_declares_what_the_judge_plans_by(model):
 
 
 @pytest.mark.parametrize("n", [1, 2, STRIDE, STRIDE + 1, CHUNK, CHUNK + 1, 3 * CHUNK - 5])
-def test_every_token_gets_one_number_and_the_first_none(model, n):
-    nats, rows = scored(model, CONFIG, stream(n))
+def test_every_token_gets_one_number_and_the_first_gets_zero(model, n):
+    nats, rows = score_stream(model, CONFIG, stream(n))
     assert nats.shape == (n,)
     assert nats[0] == 0
     assert np.isfinite(nats).all()
@@ -63,9 +62,9 @@ def test_every_token_gets_one_number_and_the_first_none(model, n):
     assert len(rows) == (n - 1) // CHUNK
 
 
-def test_a_border_row_is_a_distribution_and_holds_the_next_chunks_first_number_exactly(model):
+def test_a_boundary_prediction_is_a_distribution_and_gives_the_next_chunks_first_number_exactly(model):
     tokens = stream(4 * CHUNK)
-    nats, rows = scored(model, CONFIG, tokens)
+    nats, rows = score_stream(model, CONFIG, tokens)
     for row, start in zip(rows, range(CHUNK, len(tokens), CHUNK), strict=True):
         assert abs(np.logaddexp.reduce(row.astype(np.float64))) < 1e-5
         assert -row[tokens[start]] == nats[start]
@@ -73,17 +72,19 @@ def test_a_border_row_is_a_distribution_and_holds_the_next_chunks_first_number_e
 
 def test_chunks_of_any_length_give_the_same_numbers(model):
     tokens = stream(200)
-    whole, _ = scored(model, CONFIG, tokens)
+    whole, _ = score_stream(model, CONFIG, tokens)
     for chunk in (5, STRIDE, 61):
-        np.testing.assert_allclose(scored(model, CONFIG, tokens, chunk=chunk)[0], whole, atol=TOLERANCE_NATS)
+        np.testing.assert_allclose(
+            score_stream(model, CONFIG, tokens, chunk=chunk)[0], whole, atol=TOLERANCE_NATS
+        )
 
 
-def test_scorer_predict_and_lanes_agree_everywhere(model):
+def test_score_predict_and_lanes_agree_everywhere(model):
     tokens = stream(3 * CHUNK + 11)
-    nats, _ = scored(model, CONFIG, tokens)
-    borders = np.flatnonzero(tokens == 1)[1:]
-    at_borders = {int(t) for border in borders for t in (border, border + 1)}
-    probes = sorted({1, 2, STRIDE, WINDOW, CHUNK - 1, CHUNK, CHUNK + 1, len(tokens) - 1} | at_borders)
+    nats, _ = score_stream(model, CONFIG, tokens)
+    boundaries = np.flatnonzero(tokens == 1)[1:]
+    at_boundaries = {int(t) for boundary in boundaries for t in (boundary, boundary + 1)}
+    probes = sorted({1, 2, STRIDE, WINDOW, CHUNK - 1, CHUNK, CHUNK + 1, len(tokens) - 1} | at_boundaries)
     with stage(model, CONFIG, "witness", len(tokens)) as judge:
         known = 0
         for t in probes:
@@ -95,20 +96,20 @@ def test_scorer_predict_and_lanes_agree_everywhere(model):
     with stage(model, CONFIG, "witness", len(tokens)) as judge:
         starts = [max(0, t - WINDOW) for t in probes]
         rows = judge.lanes(starts, [tokens[start:t] for start, t in zip(starts, probes, strict=True)])
-        honest = -rows[np.arange(len(probes)), tokens[probes]]
-        np.testing.assert_allclose(honest, nats[probes], atol=TOLERANCE_NATS)
+        expected = -rows[np.arange(len(probes)), tokens[probes]]
+        np.testing.assert_allclose(expected, nats[probes], atol=TOLERANCE_NATS)
 
 
 def test_a_number_depends_on_the_whole_window_and_on_nothing_after_it(model):
     tokens = stream(150)
-    nats, _ = scored(model, CONFIG, tokens)
+    nats, _ = score_stream(model, CONFIG, tokens)
     changed = tokens.copy()
     changed[100:] = 2 + (changed[100:] + 7) % (V - 2)
-    again, _ = scored(model, CONFIG, changed)
+    again, _ = score_stream(model, CONFIG, changed)
     np.testing.assert_array_equal(again[:100], nats[:100])
     changed = tokens.copy()
     changed[103 - (WINDOW - STRIDE)] = 3  # the farthest input of the block of 104 .. 111
-    again, _ = scored(model, CONFIG, changed)
+    again, _ = score_stream(model, CONFIG, changed)
     assert np.abs(again[104:112] - nats[104:112]).min() > 0
     np.testing.assert_allclose(again[112:], nats[112:], atol=TOLERANCE_NATS)
 
@@ -121,20 +122,20 @@ def test_progress_reaches_the_judge_within_a_chunk(model):
         assert all(0 <= fraction <= 1 for fraction in judge.progress)
 
 
-def test_a_recipe_that_learns_nothing_scores_as_the_plain_predictor_bit_for_bit_and_says_so(model):
+def test_a_recipe_that_learns_nothing_scores_like_the_plain_predictor_bit_for_bit(model):
     tokens = stream(2 * CHUNK)
     plain = Predictor(model, window=WINDOW, stride=STRIDE, batch=CONFIG.score.batch_windows)
-    nats, _ = scored(model, CONFIG, tokens[:CHUNK])
+    nats, _ = score_stream(model, CONFIG, tokens[:CHUNK])
     np.testing.assert_array_equal(nats, plain.nats(TokenBuffer(0, tokens), 0, CHUNK))
     with stage(model, CONFIG, "scorer", CHUNK) as judge:
         assert judge.ready["adapts"] is False
 
 
 @LEARNERS
-def test_learning_from_a_chunk_changes_the_next_ones_numbers_and_none_before(model, config):
+def test_learning_from_a_chunk_changes_the_numbers_of_later_chunks_only(model, config):
     tokens = stream(3 * CHUNK + 5)
-    fixed, _ = scored(model, CONFIG, tokens)
-    nats, rows = scored(model, config, tokens)
+    fixed, _ = score_stream(model, CONFIG, tokens)
+    nats, rows = score_stream(model, config, tokens)
     np.testing.assert_array_equal(nats[:CHUNK], fixed[:CHUNK])
     assert (nats[CHUNK:] != fixed[CHUNK:]).mean() > 0.9
     for row, start in zip(rows, range(CHUNK, len(tokens), CHUNK), strict=True):
@@ -143,17 +144,17 @@ def test_learning_from_a_chunk_changes_the_next_ones_numbers_and_none_before(mod
 
 
 @LEARNERS
-def test_a_number_never_depends_on_its_own_or_a_later_token_but_through_predictions_of_them(model, config):
+def test_a_prediction_never_depends_on_its_own_or_a_later_token(model, config):
     tokens = stream(3 * CHUNK)
-    nats, rows = scored(model, config, tokens)
+    nats, rows = score_stream(model, config, tokens)
     for t in (1, CHUNK // 2, CHUNK - 1, CHUNK, CHUNK + 3, 2 * CHUNK):
         changed = tokens.copy()
         changed[t] = 2 + (changed[t] + 7) % (V - 2)
-        again, rows_again = scored(model, config, changed)
+        again, rows_again = score_stream(model, config, changed)
         np.testing.assert_array_equal(again[:t], nats[:t])
         assert again[t] != nats[t]
-        for border, (row, row_again) in enumerate(zip(rows, rows_again, strict=True), start=1):
-            assert np.array_equal(row, row_again) == (t >= border * CHUNK)
+        for chunk, (row, row_again) in enumerate(zip(rows, rows_again, strict=True), start=1):
+            assert np.array_equal(row, row_again) == (t >= chunk * CHUNK)
         learned = (t // CHUNK + 1) * CHUNK + WINDOW  # beyond every window that holds the token
         assert not len(nats[learned:]) or (again[learned:] != nats[learned:]).mean() > 0.9
 
@@ -162,19 +163,21 @@ def test_a_number_never_depends_on_its_own_or_a_later_token_but_through_predicti
 @pytest.mark.parametrize("world", [1, 2])
 def test_scoring_twice_gives_the_same_bits_and_two_ranks_what_one_gives(model, config, world):
     tokens = stream(3 * CHUNK + 5)
-    nats, rows = scored(model, config, tokens, world=world)
-    again, rows_again = scored(model, config, tokens, world=world)
+    nats, rows = score_stream(model, config, tokens, world=world)
+    again, rows_again = score_stream(model, config, tokens, world=world)
     np.testing.assert_array_equal(nats, again)
     np.testing.assert_array_equal(rows, rows_again)
     if world > 1:
-        np.testing.assert_allclose(nats, scored(model, config, tokens)[0], atol=1e-4)
+        np.testing.assert_allclose(nats, score_stream(model, config, tokens)[0], atol=1e-4)
 
 
 @LEARNERS
 @pytest.mark.parametrize("world", [1, 2])
-def test_a_witness_that_learns_at_the_same_borders_gives_the_scorers_rows_bit_for_bit(model, config, world):
+def test_a_witness_that_learns_at_the_same_boundaries_gives_the_scorers_rows_bit_for_bit(
+    model, config, world
+):
     tokens = stream(4 * CHUNK + 9)
-    nats, rows = scored(model, config, tokens, world=world)
+    nats, rows = score_stream(model, config, tokens, world=world)
     with stage(model, config, "witness", len(tokens), world=world) as judge:
         assert judge.ready["adapts"] is True
         for chunk, row in enumerate(rows):
@@ -196,10 +199,10 @@ def test_progress_and_the_end_of_a_stream_that_ends_with_a_chunk(model):
         assert all(0 <= fraction <= 1 for fraction in judge.progress)
 
 
-Deed = Callable[[Judge], object]
+Action = Callable[[Judge], object]
 
 
-def say(op: str, tokens: np.ndarray | None = None, **fields: object) -> Deed:
+def send(op: str, tokens: np.ndarray | None = None, **fields: object) -> Action:
     """A frame to send."""
     return lambda judge: judge.wire.send(op, b"" if tokens is None else tokens.tobytes(), **fields)
 
@@ -213,74 +216,76 @@ def revealed_first(judge: Judge) -> None:
 
 
 X = stream(3 * CHUNK)
-FOUL = {
-    "an adapt frame, though adapts is false": (CONFIG, "scorer", say("adapt", chunk=0)),
-    "a chunk out of turn": (CONFIG, "scorer", say("score", X[:9], chunk=1, start=0)),
-    "a gap in the stream": (CONFIG, "scorer", say("score", X[:9], chunk=0, start=8)),
-    "half a token": (CONFIG, "scorer", say("score", np.ones(1, np.uint8), chunk=0, start=0)),
-    "no token": (CONFIG, "scorer", say("score", chunk=0, start=0)),
-    "a token beyond the vocabulary": (CONFIG, "scorer", say("score", X[:9] * 0 + V, chunk=0, start=0)),
-    "more than a chunk": (CONFIG, "scorer", say("score", X, chunk=0, start=0)),
-    "a witness's question": (CONFIG, "scorer", say("predict")),
-    "adapt before any score": (LEARNING, "scorer", say("adapt", chunk=0)),
+INVALID = {
+    "an adapt frame, though adapts is false": (CONFIG, "scorer", send("adapt", chunk=0)),
+    "a chunk out of order": (CONFIG, "scorer", send("score", X[:9], chunk=1, start=0)),
+    "a gap in the stream": (CONFIG, "scorer", send("score", X[:9], chunk=0, start=8)),
+    "half a token": (CONFIG, "scorer", send("score", np.ones(1, np.uint8), chunk=0, start=0)),
+    "no token": (CONFIG, "scorer", send("score", chunk=0, start=0)),
+    "a token beyond the vocabulary": (CONFIG, "scorer", send("score", X[:9] * 0 + V, chunk=0, start=0)),
+    "more than a chunk": (CONFIG, "scorer", send("score", X, chunk=0, start=0)),
+    "a witness's question": (CONFIG, "scorer", send("predict")),
+    "adapt before any score": (LEARNING, "scorer", send("adapt", chunk=0)),
     "the next chunk where adapt is due": (
         LEARNING,
         "scorer",
         scored_first,
-        say("score", X[CHUNK:][:9], chunk=1, start=CHUNK),
+        send("score", X[CHUNK:][:9], chunk=1, start=CHUNK),
     ),
-    "adapt to another chunk": (LEARNING, "scorer", scored_first, say("adapt", chunk=1)),
-    "adapt to no chunk": (LEARNING, "scorer", scored_first, say("adapt")),
-    "a short chunk to learn from": (LEARNING, "scorer", say("score", X[:9], chunk=0, start=0)),
-    "a scorer's frame": (CONFIG, "witness", say("score", X[:9], chunk=0, start=0)),
-    "predict before anything is known": (CONFIG, "witness", say("predict")),
-    "a lane too short for its window": (CONFIG, "witness", say("lanes", X[:9], starts=[1], lengths=[9])),
-    "lanes that do not add up": (CONFIG, "witness", say("lanes", X[:9], starts=[0], lengths=[8])),
-    "no lane": (CONFIG, "witness", say("lanes", starts=[], lengths=[])),
-    "an empty lane": (CONFIG, "witness", say("lanes", starts=[0], lengths=[0])),
-    "a lane of bools": (CONFIG, "witness", say("lanes", X[:1], starts=[True], lengths=[True])),
-    "a lane beyond the stream": (CONFIG, "witness", say("lanes", X, starts=[8], lengths=[len(X)])),
-    "adapt, though nothing is learned": (CONFIG, "witness", revealed_first, say("adapt", chunk=0)),
-    "lanes where something is learned": (LEARNING, "witness", say("lanes", X[:9], starts=[0], lengths=[9])),
-    "adapt to half a chunk": (LEARNING, "witness", lambda j: j.reveal(0, X[:9]), say("adapt", chunk=0)),
-    "tokens beyond a border": (LEARNING, "witness", say("reveal", X, chunk=0, start=0)),
+    "adapt to another chunk": (LEARNING, "scorer", scored_first, send("adapt", chunk=1)),
+    "adapt to no chunk": (LEARNING, "scorer", scored_first, send("adapt")),
+    "a short chunk to learn from": (LEARNING, "scorer", send("score", X[:9], chunk=0, start=0)),
+    "a scorer's frame": (CONFIG, "witness", send("score", X[:9], chunk=0, start=0)),
+    "predict before anything is known": (CONFIG, "witness", send("predict")),
+    "a lane too short for its window": (CONFIG, "witness", send("lanes", X[:9], starts=[1], lengths=[9])),
+    "lanes that do not add up": (CONFIG, "witness", send("lanes", X[:9], starts=[0], lengths=[8])),
+    "no lane": (CONFIG, "witness", send("lanes", starts=[], lengths=[])),
+    "an empty lane": (CONFIG, "witness", send("lanes", starts=[0], lengths=[0])),
+    "a lane of bools": (CONFIG, "witness", send("lanes", X[:1], starts=[True], lengths=[True])),
+    "a lane beyond the stream": (CONFIG, "witness", send("lanes", X, starts=[8], lengths=[len(X)])),
+    "adapt, though nothing is learned": (CONFIG, "witness", revealed_first, send("adapt", chunk=0)),
+    "lanes where something is learned": (LEARNING, "witness", send("lanes", X[:9], starts=[0], lengths=[9])),
+    "adapt to half a chunk": (LEARNING, "witness", lambda j: j.reveal(0, X[:9]), send("adapt", chunk=0)),
+    "tokens beyond a chunk boundary": (LEARNING, "witness", send("reveal", X, chunk=0, start=0)),
     "tokens where adapt is due": (
         LEARNING,
         "witness",
         revealed_first,
-        say("reveal", X[CHUNK:], chunk=1, start=CHUNK),
+        send("reveal", X[CHUNK:], chunk=1, start=CHUNK),
     ),
-    "predict where adapt is due": (LEARNING, "witness", revealed_first, say("predict")),
-    "the witness adapting to another chunk": (LEARNING, "witness", revealed_first, say("adapt", chunk=1)),
+    "predict where adapt is due": (LEARNING, "witness", revealed_first, send("predict")),
+    "the witness adapting to another chunk": (LEARNING, "witness", revealed_first, send("adapt", chunk=1)),
 }
 
 
-def play(model: GPT, config: Config, role: str, deeds: Sequence[Deed], n_tokens: int = len(X)) -> None:
-    """A whole stage in which the judge does this."""
+def run_actions(
+    model: GPT, config: Config, role: str, actions: Sequence[Action], n_tokens: int = len(X)
+) -> None:
+    """A whole stage in which the judge does `actions`."""
     with stage(model, config, role, n_tokens) as judge:
-        for deed in deeds:
-            deed(judge)
+        for action in actions:
+            action(judge)
 
 
-@pytest.mark.parametrize("foul", FOUL)
-def test_a_frame_out_of_turn_ends_the_stage_with_an_error(model, foul):
-    config, role, *deeds = FOUL[foul]
-    play(model, config, role, deeds[:-1])
+@pytest.mark.parametrize("case", INVALID)
+def test_an_unexpected_frame_ends_the_stage_with_an_error(model, case):
+    config, role, *actions = INVALID[case]
+    run_actions(model, config, role, actions[:-1])
     with pytest.raises(WireError):
-        play(model, config, role, deeds)
+        run_actions(model, config, role, actions)
 
 
 def test_nothing_is_learned_from_the_last_chunk(model):
     with pytest.raises(WireError, match="expected score or bye"):
-        play(model, LEARNING, "scorer", [scored_first, say("adapt", chunk=0)], CHUNK)
-    deeds = [
+        run_actions(model, LEARNING, "scorer", [scored_first, send("adapt", chunk=0)], CHUNK)
+    actions = [
         scored_first,
         lambda judge: judge.adapt(0),
         lambda judge: judge.score(1, CHUNK, X[CHUNK : 2 * CHUNK], False),
     ]
-    play(model, LEARNING, "scorer", deeds, 2 * CHUNK)
+    run_actions(model, LEARNING, "scorer", actions, 2 * CHUNK)
     with pytest.raises(WireError, match="expected score or bye"):
-        play(model, LEARNING, "scorer", [*deeds, say("adapt", chunk=1)], 2 * CHUNK)
+        run_actions(model, LEARNING, "scorer", [*actions, send("adapt", chunk=1)], 2 * CHUNK)
 
 
 def test_an_unknown_role_is_an_error():

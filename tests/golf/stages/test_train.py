@@ -1,4 +1,4 @@
-"""Training: it learns, repeats bit for bit, ends in time, goes through its phases, and can be continued."""
+"""Training: it learns, repeats bit for bit, ends in time, and goes through its phases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.golf.recipes import FULL, V
 from tests.golf.stages.judge_stub import Judge, setup_frame, write_shard
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
-MOST = 1 << 24
+MAX_BYTES = 1 << 24
 PERIODIC = np.tile(np.arange(1, 24), 300)
 CONFIG = load(FULL)
 COMPILED = """
@@ -37,8 +37,7 @@ EXACT = FULL + "hardware: {precision: float32}\n"
 
 
 def periodic_shards(folder: Path) -> list[Path]:
-    """Tokens that repeat with a period: anything that learns gets them right. Two shards, cut in the
-    middle."""
+    """Two shards of a text with a short period, which any working training learns."""
     folder.mkdir(exist_ok=True)
     parts = enumerate((PERIODIC[:1001], PERIODIC[1001:]))
     return [write_shard(folder / f"train_{i:06d}.bin", part) for i, part in parts]
@@ -48,7 +47,7 @@ def loader_of(config, tokens: np.ndarray = PERIODIC) -> data.Loader:
     return data.LOADERS[config.train.loader]([("s", tokens)], V, range(8), config.train.seq_len)
 
 
-def left_by(out: Path) -> dict[str, np.ndarray]:
+def checkpoint_arrays(out: Path) -> dict[str, np.ndarray]:
     """Every array of the checkpoint."""
     folder = out / "checkpoint"
     return {
@@ -83,14 +82,14 @@ def run_here(
     return tuple(found)
 
 
-def test_a_short_run_leaves_what_pack_needs(tmp_path, capsys):
+def test_a_short_run_writes_what_pack_needs(tmp_path, capsys):
     trained, _, judge = run_here(tmp_path, FULL)
     assert trained == {"op": "trained", "steps": 4, "tokens": 4 * 256}
     header, weights = arrays.read(tmp_path / "out" / "checkpoint" / checkpoint.WEIGHTS_FILE)
     facts = {"seed": 7, "vocab_size": V, "steps": 4}
     assert header == {"kind": checkpoint.WEIGHTS_KIND, "recipe_sha256": training_digest(CONFIG), **facts}
-    assert set(weights) == set(checkpoint.read_weights(tmp_path / "out" / "checkpoint", CONFIG, V, MOST))
-    stats = checkpoint.read_statistics(tmp_path / "out" / "checkpoint", CONFIG, V, MOST)
+    assert set(weights) == set(checkpoint.read_weights(tmp_path / "out" / "checkpoint", CONFIG, V, MAX_BYTES))
+    stats = checkpoint.read_statistics(tmp_path / "out" / "checkpoint", CONFIG, V, MAX_BYTES)
     assert (stats["blocks.4.mlp.down.weight"].hessian_CC.diagonal() > 0).any()
     assert all(one.fisher_RC.sum() > 0 and one.row_score_R.sum() > 0 for one in stats.values())
     assert (tmp_path / "out" / "config.resolved.yaml").read_text() == resolved(CONFIG)
@@ -106,7 +105,7 @@ def test_a_short_run_leaves_what_pack_needs(tmp_path, capsys):
 def test_the_same_seed_and_steps_give_the_same_checkpoint_bit_for_bit(tmp_path):
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         run_here(tmp_path / name, FULL, seed=seed)
-    a, b, c = (left_by(tmp_path / name / "out") for name in "abc")
+    a, b, c = (checkpoint_arrays(tmp_path / name / "out") for name in "abc")
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert not np.array_equal(a["tok_emb.weight"], c["tok_emb.weight"])
 
@@ -115,11 +114,11 @@ def test_the_warm_up_leaves_no_trace(tmp_path):
     longer = FULL.replace("warmup_steps: 1", "warmup_steps: 3")
     for name, text in (("a", FULL), ("b", longer)):
         run_here(tmp_path / name, text)
-    a, b = (left_by(tmp_path / name / "out") for name in "ab")
+    a, b = (checkpoint_arrays(tmp_path / name / "out") for name in "ab")
     assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_a_number_of_steps_in_the_frame_counts_for_more_than_the_recipe_and_the_clock(tmp_path):
+def test_a_number_of_steps_in_the_frame_overrides_the_recipe_and_the_clock(tmp_path):
     trained, _, _ = run_here(tmp_path / "more", FULL, seconds=0.01, steps=6)
     assert trained["steps"] == 6
     trained, _, _ = run_here(tmp_path / "clock", FULL.replace("steps: 4, ", ""), seconds=0.01, steps=2)
@@ -127,12 +126,12 @@ def test_a_number_of_steps_in_the_frame_counts_for_more_than_the_recipe_and_the_
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5, True, "4"])
-def test_a_number_of_steps_that_is_none_is_refused(steps):
+def test_an_invalid_number_of_steps_is_refused(steps):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         Wire(theirs).send("train", shards=[], seconds=1.0, steps=steps)
         with pytest.raises(WireError, match="steps should be"):
-            train.receive_work(Wire(ours))
+            train.receive_request(Wire(ours))
 
 
 def test_the_loss_of_a_periodic_text_falls_towards_zero():
@@ -145,7 +144,7 @@ def test_the_loss_of_a_periodic_text_falls_towards_zero():
 
 
 def markov_text(n: int) -> np.ndarray:
-    """Tokens of a skewed order-1 source: each is followed by one of four, with unequal odds."""
+    """Tokens of an order-1 Markov source: each is followed by one of four, with unequal probabilities."""
     random = np.random.default_rng(0)
     follow, odds = random.integers(1, V, (V, 4)), np.array([0.6, 0.2, 0.15, 0.05])
     tokens, choices = np.ones(n, dtype=np.int64), random.choice(4, n, p=odds)
@@ -177,19 +176,18 @@ def test_cutting_a_batch_into_passes_changes_nothing_but_rounding(micro_tokens):
 
 
 def test_phases_follow_their_horizons_and_never_go_back():
-    moments = [TrainingProgress(step, step / 20) for step in range(21)]
-    seen = [phases.at(now, CONFIG) for now in moments]
+    points = [TrainingProgress(step, step / 20) for step in range(21)]
+    seen = [phases.at(progress, CONFIG) for progress in points]
     assert seen == [Phase(False, False)] * 5 + [Phase(False, True)] * 5 + [Phase(True, True)] * 11
-    assert set(seen) <= set(phases.every(CONFIG))
+    assert set(seen) <= set(phases.possible(CONFIG))
     plain = load("train: {loop_start: 0.5}")
-    assert phases.every(plain) == [Phase(False, False)] == [phases.at(TrainingProgress(9, 1.0), plain)]
+    assert phases.possible(plain) == [Phase(False, False)] == [phases.at(TrainingProgress(9, 1.0), plain)]
     always = load(FULL.replace("loop_start: 0.5", "loop_start: 0").replace("qat_start: 0.25", "qat_start: 0"))
-    assert phases.every(always) == [Phase(True, True)] == [phases.at(TrainingProgress(0, 0.0), always)]
+    assert phases.possible(always) == [Phase(True, True)] == [phases.at(TrainingProgress(0, 0.0), always)]
 
 
-def test_the_grid_really_enters_a_compiled_forward_and_leaves_it_again():
-    """The trap of #315, #374 and #414: a flag on the class was folded into the first trace, and nothing was
-    rounded."""
+def test_a_compiled_forward_rounds_to_the_grid_only_in_quantised_phases():
+    """In #315, #374 and #414 a flag on the class was constant in the first trace: nothing was rounded."""
     torch._dynamo.reset()
     trainer = Trainer(load(COMPILED), V, 0, ALONE)
     plain = trainer.model
@@ -239,7 +237,7 @@ def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path):
     assert len(graphs) == n_graphs
 
 
-def test_quantised_steps_learn_the_weights_beneath_the_grid():
+def test_quantised_steps_train_the_unrounded_weights():
     trainer = Trainer(
         load(FULL.replace("qat_bits: 6", "qat_bits: 2").replace("qat_start: 0.25", "qat_start: 0")),
         V,
@@ -255,7 +253,7 @@ def test_quantised_steps_learn_the_weights_beneath_the_grid():
     assert len(weight.detach()[0].unique()) > 4
 
 
-def test_statistics_are_of_the_average_with_recurrence_and_without_the_grid():
+def test_statistics_use_averaged_weights_with_recurrence_and_without_the_grid():
     trainer, loader = Trainer(load(EXACT), V, 0, ALONE), loader_of(CONFIG)
     for step in range(4):
         trainer.step(loader.batch(256), TrainingProgress(step, step / 4))
@@ -292,39 +290,11 @@ def test_statistics_are_of_the_average_with_recurrence_and_without_the_grid():
     )
 
 
-def test_row_scores_are_measured_every_so_many_steps():
+def test_row_scores_are_measured_every_few_steps():
     trainer = Trainer(CONFIG, V, 0, ALONE)
     for step in range(5):
         trainer.step(data.synthetic(step, range(8), 256, 16, V), TrainingProgress(step, step / 5))
-    assert trainer.rows.count == 3  # steps 0, 2 and 4
-
-
-def test_training_that_is_stopped_and_continued_is_training_that_never_stopped(tmp_path):
-    whole, first, second = (Trainer(CONFIG, V, seed, ALONE) for seed in (7, 7, 7))
-    loader = loader_of(CONFIG)
-    for step in range(8):
-        whole.step(loader.batch(256), TrainingProgress(step, step / 8))
-    loader = loader_of(CONFIG)
-    for step in range(4):
-        first.step(loader.batch(256), TrainingProgress(step, step / 8))
-    first.write(tmp_path / "state.arrays", 4)
-    loader = loader_of(CONFIG)
-    done = second.read(tmp_path / "state.arrays")
-    for _ in range(done):
-        loader.skip(256)
-    for step in range(done, 8):
-        second.step(loader.batch(256), TrainingProgress(step, step / 8))
-    expected, found = whole.state(), second.state()
-    assert list(found) == list(expected)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert not torch.equal(found["weight:tok_emb.weight"], first.state()["weight:tok_emb.weight"])
-
-
-def test_a_state_of_another_training_is_refused(tmp_path):
-    Trainer(CONFIG, V, 7, ALONE).write(tmp_path / "state.arrays", 4)
-    for text, seed in ((FULL, 8), (FULL.replace("q_rank: 6", "q_rank: 5"), 7)):
-        with pytest.raises(ValueError, match="not the state of this training"):
-            Trainer(load(text), V, seed, ALONE).read(tmp_path / "state.arrays")
+    assert trainer.row_scores.count == 3  # steps 0, 2 and 4
 
 
 def test_a_judged_run_sends_trained_before_its_limit(tmp_path):
@@ -341,18 +311,18 @@ def test_the_wall_clock_stops_before_a_step_that_would_not_fit():
     seconds = [100.0]
     clock = WallClock(10.0, read=lambda: seconds[0])
     step = 0
-    while not clock.over(step):
-        assert clock.now(step).fraction == pytest.approx(0.3 * step)
+    while not clock.finished(step):
+        assert clock.progress(step).fraction == pytest.approx(0.3 * step)
         seconds[0] += 3.0
         step += 1
     assert step == 3
 
 
-def test_a_clock_with_no_time_at_all_is_over_before_the_first_step():
-    assert WallClock(-1.0).over(0)
+def test_a_clock_without_time_has_finished_before_the_first_step():
+    assert WallClock(-1.0).finished(0)
 
 
 def test_the_step_clock_counts_steps():
     clock = StepClock(4)
-    assert [clock.over(step) for step in (0, 3, 4)] == [False, False, True]
-    assert clock.now(1).fraction == 0.25
+    assert [clock.finished(step) for step in (0, 3, 4)] == [False, False, True]
+    assert clock.progress(1).fraction == 0.25

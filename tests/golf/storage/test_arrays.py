@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from golf.runtime import strictjson
+from golf.runtime import strict_json
 from golf.storage import arrays
 
 HEADER = st.dictionaries(
@@ -106,7 +106,7 @@ def test_garbage_is_an_error_also_after_an_honest_beginning(garbage, keep):
 
 
 @settings(deadline=None, max_examples=100)
-@given(text=st.binary(max_size=120) | HEADER.map(strictjson.dumps), body=st.binary(max_size=40))
+@given(text=st.binary(max_size=120) | HEADER.map(strict_json.dumps), body=st.binary(max_size=40))
 def test_a_forged_header_with_a_right_digest_is_an_error_too(text, body):
     with pytest.raises(ValueError):
         arrays.from_bytes(_forge(text, body))
