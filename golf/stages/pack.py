@@ -228,7 +228,7 @@ class _Packing:
             "each tensor"
         )
         if packed.coded is not None:
-            bound = entropy.entropy_bytes(packed.coded.counts_KS)
+            bound = entropy.entropy_bytes(packed.coded.counts_XA)
             say(
                 f"range coder: {packed.coded.words.nbytes:,} bytes, Shannon bound of its contexts "
                 f"{bound:,.0f}"

@@ -10,12 +10,7 @@ from golf.bench.reference_attention import attend_reference
 from golf.model.attention import exclude_self
 from golf.model.kernels import ATTENTION, choose
 from golf.model.layers import rotary, rotate
-
-
-def random_tensor(
-    *shape: int, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
+from tests.golf.tensors import random_tensor
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(16, 16), (5, 16), (1, 16), (1, 1), (130, 130), (64, 511)])

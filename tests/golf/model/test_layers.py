@@ -6,10 +6,7 @@ import pytest
 import torch
 
 from golf.model.layers import EPS, FeedForward, rms_norm, softcap
-
-
-def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.golf.tensors import random_tensor
 
 
 def norm_by_definition(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -10,10 +10,7 @@ import torch
 from torch import nn
 
 from golf.optim.muon import COEFFICIENTS, Muon, MuonOptions, newton_schulz, normalise_rows
-
-
-def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.golf.tensors import random_tensor
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 24, 8), (2, 8, 24)])

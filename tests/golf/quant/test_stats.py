@@ -6,10 +6,7 @@ import torch
 from torch import nn
 
 from golf.quant.stats import GradientStats, InputStats, RowScores
-
-
-def random_tensor(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.golf.tensors import random_tensor
 
 
 def test_input_statistics_are_means_over_every_token_of_every_pass():
