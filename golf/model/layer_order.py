@@ -34,15 +34,13 @@ Plan = tuple[LayerStep, ...]
 
 
 def order(layers: int, loop: tuple[int, ...] = (), passes: int = 0) -> tuple[int, ...]:
-    """Layer indices in running order; the consecutive layers `loop` run `passes` more times.
-    Neutral: () or 0."""
+    """Layer indices in running order; the layers `loop` run `passes` more times. Neutral: () or 0."""
     end = loop[-1] + 1 if loop else layers
     return (*range(end), *loop * passes, *range(end, layers))
 
 
 def layer_steps(order: tuple[int, ...], skips: bool) -> Plan:
-    """Layer indices in running order -> plan. With skips, the first n // 2 steps save and as many
-    later ones mix in."""
+    """Layer indices in running order -> plan. With skips, n // 2 steps save and the next n // 2 mix in."""
     half = len(order) // 2 if skips else 0
     return tuple(
         LayerStep(layer, save=step < half, skip=step - half if half <= step < 2 * half else None)

@@ -33,8 +33,7 @@ SHAPES: dict[str, Callable[[float], float]] = {
 
 
 def warmdown(now: TrainingProgress, horizon: Horizon, shape: str) -> float:
-    """Multiplier of all learning rates: 1 before the last `horizon` of the run, then decaying
-    to 0 at its end."""
+    """Multiplier of all learning rates: 1 until the last `horizon` of the run, then decaying to 0."""
     length = horizon if isinstance(horizon, float) else horizon / now.expected_steps
     remaining = 1 - now.fraction
     return 1.0 if length <= 0 or remaining > length else SHAPES[shape](max(remaining, 0.0) / length)
@@ -53,8 +52,8 @@ def reached(now: TrainingProgress, horizon: Horizon) -> bool:
 
 
 def average_decay(now: TrainingProgress, decay: float, fraction: float) -> float:
-    """Decay of the weight average: `decay`, or for `fraction` > 0 one that averages over that
-    part of the run."""
+    """Decay of the weight average: `decay`, or if `fraction` > 0, one that averages over
+    that part of a run."""
     if fraction <= 0:
         return decay
     steps = fraction * now.expected_steps

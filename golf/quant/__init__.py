@@ -1,2 +1,1 @@
-"""Quantisation of weights, one tensor at a time: scale, rotate, clip, round. Independent of
-model and storage."""
+"""Quantisation of weights, one tensor at a time: scale, rotate, clip, round."""

@@ -8,9 +8,9 @@ The choice of each step does not depend on the budget. A smaller budget therefor
 then more; its result is never larger and never better.
 
 Neutral: a budget that everything fits. Source: marginal analysis (Fox, 1966), optimal at the sizes it passes
-through if loss is convex in bytes, as rounding error is. The bytes that the last step leaves unused (less
-than the largest step) are not filled. See golf/quant/loss.py for the loss; golf/stages/pack.py measures the
-bytes after compression."""
+through if loss is convex in bytes, as rounding error is. The bytes that the last step leaves unused (at most
+the largest step) are not filled. See golf/quant/loss.py for the loss; golf/stages/pack.py measures the bytes
+after compression."""
 
 from __future__ import annotations
 

@@ -58,8 +58,7 @@ def importance(fisher_RC: Tensor) -> Tensor:
 
 
 def _quantiles(weight_RC: Tensor, fractions: tuple[float, ...]) -> list[Tensor]:
-    """Quantiles of |row| as in torch.quantile, from the largest numbers only instead of
-    sorting whole rows."""
+    """Quantiles of |row| as in torch.quantile, but sorting only the largest numbers of each row."""
     last = weight_RC.shape[1] - 1
     top_RC = weight_RC.abs().topk(last + 1 - int(min(fractions) * last), dim=1).values
 

@@ -43,8 +43,7 @@ def largest_code(bits: int) -> int:
 
 
 def largest_codes(bits: Bits, rows: int) -> Tensor:
-    """`largest_code` of each row, as float32. Raises ValueError as that does, or if bits_R has
-    another length."""
+    """`largest_code` of each row, as float32. Raises ValueError for invalid bits or a wrong length."""
     bits_R = bits if isinstance(bits, Tensor) else torch.full((rows,), bits)
     if bits_R.shape != (rows,):
         raise ValueError(f"bits of shape {tuple(bits_R.shape)} for {rows} rows")

@@ -7,8 +7,11 @@
                                  nearest (grid.py) or with error feedback (gptq.py)
     W' = codes * steps Q^T diag(1/s)
 
-With D = W' - W and E the change of V, D = E Q^T diag(1/s). Hence tr(D H D^T) = tr(E H' E^T) for H' = Q^T
-diag(1/s) H diag(1/s) Q, and GPTQ uses H'. The Fisher diagonal becomes F / s^2, rotated as a diagonal.
+Let D = W' - W and E be the change of V, so D = E Q^T diag(1/s). Then tr(D H D^T) = tr(E H' E^T) for
+
+    H' = Q^T diag(1/s) H diag(1/s) Q
+
+which is the Hessian that GPTQ uses. The Fisher diagonal becomes F / s^2, rotated as a diagonal.
 
 A step whose statistics were not measured for a tensor is left out: a table that is only looked up has
 no Hessian, so it is neither scaled nor rounded with feedback. Bits are not stored: dequantising needs
@@ -106,8 +109,7 @@ def _quantise(weight_RC: Tensor, scale_C: Tensor | None, recipe: Recipe, stats: 
 
 
 def encode(name: str, weight: Tensor, recipe: Recipe, stats: TensorStats | None = None) -> Stored:
-    """Quantise one tensor. Raises ValueError with the tensor's name if a number is not
-    finite or too large."""
+    """Quantise one tensor. Raises ValueError with its name if a number is not finite or too large."""
     if not torch.isfinite(weight).all():
         raise ValueError(f"tensor {name} holds a NaN or an infinity")
     if recipe.bits is None:

@@ -40,8 +40,8 @@ class _StrictLoader(yaml.SafeLoader):
 def parse(text: str) -> dict[str, Any]:
     """YAML text -> nested dict.
 
-    Raises ConfigError for anchors, aliases, tags, duplicate keys, a second document,
-    or too much text or depth."""
+    Raises ConfigError for anchors, aliases, tags, duplicate keys, a second document, or too
+    much text or depth."""
     require(
         len(text) <= MAX_CHARACTERS, f"recipe of {len(text)} characters: at most {MAX_CHARACTERS} are read"
     )
@@ -74,8 +74,7 @@ def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(value: Any, hint: Any, place: str) -> Any:
-    """A scalar or list, checked strictly against its annotation: no bool as a
-    number, no string as a float."""
+    """Check a scalar or list strictly against its annotation: no bool as a number, no string as a float."""
     if typing.get_origin(hint) is Literal:
         options = typing.get_args(hint)
         require(

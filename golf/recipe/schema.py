@@ -33,8 +33,7 @@ class QuantConfig(Section):
     """FTLE precision: within a tensor, rows with larger gradients get more bits, with the tensor's own number
     as the target mean. Neutral: false."""
     allocate: bool = False
-    """Remove bits, first where the loss rises least per byte saved, until the artifact fits the
-    byte limit. Neutral: false."""
+    """Remove bits where it costs least loss per byte, until the artifact fits its limit. Neutral: false."""
     target_bytes: Count = 0
     """Artifact size in bytes for `allocate`; 0: the judge's limit minus code and recipe."""
     awq: bool = False
@@ -55,8 +54,7 @@ class QuantConfig(Section):
     """Use the Fisher diagonal for clipping: important rows get a wider range, and errors are weighted by
     importance. Neutral: false."""
     floor: bool = False
-    """Grid steps of at least 1 / (2^(bits-1) - 1), as in public scripts: rows of small numbers use
-    fewer codes. Neutral: false."""
+    """Grid steps of at least 1 / (2^(bits-1) - 1): rows of small numbers use fewer codes. Neutral: false."""
     gptq: bool = False
     """GPTQ: round with error feedback through the Hessian instead of to the nearest. Neutral: false."""
     fp16_limit: Count = 65_535
@@ -124,8 +122,7 @@ class AdaptConfig(Section):
     batch_rows: Size = 32
     """Most rows per SGD step, over all ranks."""
     bias_lr: NonNegative = 0.0
-    """Online bias descent: learning rate of one full-gradient step per chunk on a bias
-    of the logits. Neutral: 0."""
+    """Online bias descent: rate of one full-gradient step per chunk on a bias of the logits. Neutral: 0."""
 
     @property
     def on(self) -> bool:

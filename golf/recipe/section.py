@@ -1,5 +1,5 @@
-"""Base class and field types of the recipe's sections: annotated ranges, checked
-whenever an instance is made.
+"""Base class and field types of the recipe's sections: annotated ranges, checked whenever an
+instance is made.
 
 See golf/recipe/training.py and golf/recipe/schema.py for the sections themselves."""
 

@@ -14,8 +14,8 @@ from golf.recipe.section import Count, Fraction, Horizon, NonNegative, Positive,
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
-    """Shape and techniques of the network. The defaults give the naive baseline: 17,059,912 parameters
-    with a vocabulary of 1024."""
+    """Shape and techniques of the network. The defaults give the naive baseline: 17,059,912 parameters with a
+    vocabulary of 1024."""
 
     SECTION: typing.ClassVar[str] = "model"
 
@@ -42,11 +42,10 @@ class ModelConfig(Section):
     q_rank: Count = 0
     """Low-rank queries: q = W_up (W_down x) with rank r. Neutral: 0, one full matrix."""
     skips: bool = True
-    """U-Net skips: outputs of the first half of the layer steps feed the second half, last in
-    first out. Neutral: false."""
+    """U-Net skips: the first half of the layer steps feeds the second, last in first out. Neutral: false."""
     skip_gates: bool = False
-    """Mix each skip in with a learned gate, (1 - g) w skip + g x, instead of adding it; unused
-    without skips. Neutral: false."""
+    """Mix each skip in with a learned gate, (1 - g) w skip + g x, instead of adding it; unused without skips.
+    Neutral: false."""
     parallel_last: Count = 0
     """Parallel residuals in the last n layers: attention and feed-forward read the same input. Neutral: 0."""
     loop_layers: tuple[int, ...] = ()
@@ -59,19 +58,15 @@ class ModelConfig(Section):
     """Exclusive self-attention (XSA) in the last n layers: remove from each position's output its projection
     on the position's own value vector. Neutral: 0."""
     attn_gate: bool = False
-    """Multiply each head's output by the sigmoid of a linear function of the
-    block's input. Neutral: false."""
+    """Multiply each head's output by the sigmoid of a linear map of the block's input. Neutral: false."""
     smear: bool = False
-    """SmearGate: mix a learned fraction of the previous token's embedding into
-    each token's. Neutral: false."""
+    """SmearGate: mix a learned fraction of the previous embedding into each token's. Neutral: false."""
     bigram_buckets: Count = 0
-    """BigramHash: number of rows of a hashed table of token pairs that is added to
-    the embedding. Neutral: 0."""
+    """BigramHash: rows of a hashed table of token pairs, added to the embedding. Neutral: 0, no table."""
     bigram_dim: Size = 128
     """Width of the BigramHash table, which is projected to D; unused while bigram_buckets is 0."""
     ve_dim: Count = 0
-    """Shared value embedding: width of its table, which is projected to the width
-    of the values. Neutral: 0."""
+    """Shared value embedding: width of its table, which is projected to the values' width. Neutral: 0."""
     ve_layers: tuple[int, ...] = ()
     """Layers that add the shared value embedding to their values; unused while ve_dim is 0."""
     init: Literal["default", "orthogonal"] = "default"
@@ -80,8 +75,7 @@ class ModelConfig(Section):
     embed_std: Positive = 0.005
     """Standard deviation of the initial token, bigram and value embedding tables."""
     overtone: bool = False
-    """Overtone init: set the token table's k-th singular value to the largest one
-    / sqrt(k). Neutral: false."""
+    """Overtone init: make the token table's k-th singular value the largest one / sqrt(k). Neutral: false."""
     phase_mix: bool = False
     """Phase-mixed residual init: early layers start with more weight on the embedding, late layers with more
     on the residual stream. Neutral: false."""
@@ -139,8 +133,8 @@ class OptimConfig(Section):
     muon_lr: Positive = 0.04
     """Learning rate of Muon, which updates every matrix inside the blocks."""
     muon_variant: Literal["nesterov", "lerp"] = "nesterov"
-    """Momentum rule: `nesterov` is buf = m buf + g with the update g + m buf; `lerp` is buf = m buf + (1 -
-    m) g with the update buf."""
+    """Momentum rule: `nesterov` is buf = m buf + g with the update g + m buf; `lerp` is buf = m buf + (1 - m)
+    g with the update buf."""
     muon_equalise: bool = False
     """MuonEq-R: scale each row of the update to norm 1 before orthogonalising. Neutral: false."""
     muon_momentum: Annotated[float, Range(0, 0.999999)] = 0.95
@@ -158,8 +152,8 @@ class OptimConfig(Section):
     embed_decay: NonNegative = 0.0
     """Decoupled weight decay of the token embedding. Neutral: 0."""
     scalar_lr: Positive = 0.04
-    """AdamW's learning rate for all other parameters: vectors, gains, skips, the bigram and value
-    tables and their projections."""
+    """AdamW's learning rate for all other parameters: vectors, gains, skips, the bigram and value tables and
+    their projections."""
     scalar_decay: NonNegative = 0.0
     """Decoupled weight decay of all other parameters. Neutral: 0."""
     beta1: Annotated[float, Range(0, 0.999999)] = 0.9
@@ -171,8 +165,8 @@ class OptimConfig(Section):
     clip: NonNegative = 0.0
     """Upper limit of the gradient's global 2-norm. Neutral: 0, no clipping."""
     warmdown: Horizon = 1200
-    """Length of the final decay of all learning rates to 0, in steps or as a fraction of the run.
-    Neutral: 0, constant rates."""
+    """Length of the final decay of all learning rates to 0, in steps or as a fraction of the run. Neutral: 0,
+    constant rates."""
     warmdown_shape: Literal["linear", "cosine"] = "linear"
     """Shape of that decay."""
     ema_decay: Annotated[float, Range(0, 0.999999)] = 0.0
@@ -193,20 +187,16 @@ class TrainConfig(Section):
     seq_len: Size = 1024
     """Targets per row of a batch."""
     loader: Literal["stream", "shuffled"] = "stream"
-    """`stream` reads the rows in order; `shuffled` draws them from all shards at random without
-    replacement. Neutral: stream."""
+    """`stream` reads the rows in order; `shuffled` draws them from all shards at random without replacement.
+    Neutral: stream."""
     loop_start: Horizon = 0.0
-    """When depth recurrence begins, in steps or as a fraction of the run; until
-    then every layer runs once."""
+    """When depth recurrence begins, in steps or as a fraction of the run; before, every layer runs once."""
     qat_bits: Annotated[int, Range(0, 8)] = 0
-    """Quantisation-aware training: the forward pass rounds block matrices to a grid of
-    this many bits. Neutral: 0."""
+    """Quantisation-aware training: the forward pass rounds block matrices to this many bits. Neutral: 0."""
     qat_start: Horizon = 0.1
-    """When quantisation-aware training begins, in steps or as a fraction of the run;
-    unused while qat_bits is 0."""
+    """When that begins, in steps or as a fraction of the run; unused while qat_bits is 0."""
     steps: Count = 0
-    """Stop after this many steps regardless of time, which makes a run reproducible. 0:
-    stop by the judge's clock."""
+    """Stop after this many steps regardless of time, for reproducible runs. 0: stop by the judge's clock."""
     warmup_steps: Count = 20
     """Steps on synthetic tokens before `ready`, for compilation and allocation; their effect is undone."""
     log_every: Size = 50
@@ -227,13 +217,11 @@ class StatsConfig(Section):
     SECTION: typing.ClassVar[str] = "stats"
 
     hessian_batches: Count = 0
-    """Batches after the last step over which each matrix's input Hessian X^T X and mean |x|
-    are measured. Neutral: 0."""
+    """Batches after training for each matrix's input Hessian X^T X and mean |x|. Neutral: 0."""
     fisher_batches: Count = 0
-    """Batches after the last step over which squared gradients, the Fisher diagonal,
-    are averaged. Neutral: 0."""
+    """Batches after training for the Fisher diagonal, the mean of squared gradients. Neutral: 0."""
     batch_tokens: Count = 0
-    """Targets per calibration batch, over all 8 logical ranks; a multiple of 8 * train.seq_len. 0: the
-    same as train.batch_tokens."""
+    """Targets per calibration batch, over all 8 logical ranks; a multiple of 8 * train.seq_len. 0: the same
+    as train.batch_tokens."""
     row_score_every: Count = 0
     """Training steps between measurements of each row's gradient norm (FTLE scores). Neutral: 0, none."""

@@ -136,8 +136,7 @@ def to_bytes(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def from_bytes(data: bytes | memoryview) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The inverse of `to_bytes`: (header, {name: read-only view into `data`}). Raises ValueError for
-    malformed data."""
+    """The inverse of `to_bytes`: (header, {name: read-only view}). Raises ValueError for malformed data."""
     view = memoryview(data).toreadonly()
     if len(view) < _PREFIX.size:
         raise ValueError(f"not an array file: {len(view)} bytes, fewer than the prefix of {_PREFIX.size}")
@@ -220,8 +219,7 @@ def open_regular(path: Path, max_bytes: int) -> tuple[int, int]:
 
 
 def read(path: Path, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Map `path` and return (header, {name: read-only array}). Raises ValueError with the path
-    and the reason."""
+    """Map `path`; return (header, {name: read-only array}). Raises ValueError with path and reason."""
     descriptor, n_bytes = open_regular(path, max_bytes)
     try:
         mapped = mmap.mmap(descriptor, n_bytes, access=mmap.ACCESS_READ)

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 from constriction import stream
 
-# Attributes of a compiled module: they cannot be imported by name.
+# `stream.stack` and `stream.model` are attributes of a compiled module; they cannot be imported.
 AnsCoder, Categorical = stream.stack.AnsCoder, stream.model.Categorical
 
 PRECISION = 24
@@ -63,8 +63,7 @@ class Coded(NamedTuple):
 
 
 def entropy_bytes(counts_XA: np.ndarray) -> float:
-    """Shannon bound in bytes of symbols with these counts, each row coded with its own histogram;
-    shape [..., A]."""
+    """Shannon bound in bytes of symbols with these counts [..., A], each row having its own histogram."""
     counts_XA = counts_XA.astype(np.float64)
     p_XA = counts_XA / np.maximum(counts_XA.sum(axis=-1, keepdims=True), 1)
     return float(-(counts_XA * np.log2(np.where(p_XA > 0, p_XA, 1))).sum() / 8)
@@ -88,8 +87,7 @@ def _column_levels(square_RC: np.ndarray, level_R: np.ndarray) -> np.ndarray:
 
 
 def _levels(symbols_RC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The levels of a matrix, varying by row, by column, by both or not at all, whichever takes
-    the fewest bytes."""
+    """Levels of a matrix that vary by row, by column, by both or not at all: whichever takes fewest bytes."""
     square_RC = np.square(symbols_RC, dtype=np.int64)
     rows, columns = square_RC.shape
     constant_R = np.broadcast_to(_row_levels(square_RC.reshape(1, -1)), rows)
@@ -103,8 +101,7 @@ def _levels(symbols_RC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cost(symbols_RC: np.ndarray, level_R: np.ndarray, level_C: np.ndarray) -> float:
-    """Shannon bound in bytes of a matrix and its levels, plus one byte per non-zero count
-    against overfitting."""
+    """Shannon bound in bytes of a matrix and its levels, plus a penalty of one byte per non-zero count."""
     bin_RC = np.add.outer(level_R, level_C, dtype=np.int64) << 8 | symbols_RC.view(np.uint8)
     counts_XA = np.bincount(bin_RC.ravel(), minlength=2 * LEVELS << 8).reshape(-1, 256)
     return np.count_nonzero(counts_XA) + sum(
@@ -113,8 +110,7 @@ def _cost(symbols_RC: np.ndarray, level_R: np.ndarray, level_C: np.ndarray) -> f
 
 
 def _by_context(level_R: np.ndarray, level_C: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """The order in which a flattened matrix is coded, grouped by context, and (context,
-    length) of each group."""
+    """Coding order of a flattened matrix, grouped by context, and (context, length) of each group."""
     context_N = np.add.outer(level_R, level_C, dtype=np.uint16).ravel()
     lengths = np.bincount(context_N)
     return np.argsort(context_N, kind="stable"), [(int(x), int(lengths[x])) for x in np.flatnonzero(lengths)]
@@ -161,8 +157,7 @@ def encode(matrices: Sequence[np.ndarray]) -> Coded:
 
 
 def _checked_levels(coded: Coded, shapes: Sequence[tuple[int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The (row levels, column levels) of each matrix. Raises ValueError if the three arrays
-    are inconsistent."""
+    """The (row levels, column levels) of each matrix. Raises ValueError if the arrays are inconsistent."""
     words, counts_XA, levels = coded
     for array, dtype, ndim in ((words, np.uint32, 1), (counts_XA, np.uint32, 2), (levels, np.uint8, 1)):
         if array.dtype != dtype or array.ndim != ndim:
@@ -187,8 +182,7 @@ def _checked_levels(coded: Coded, shapes: Sequence[tuple[int, int]]) -> list[tup
 
 
 def decode(coded: Coded, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """The inverse of `encode`: int8 matrices of these shapes. Raises ValueError if the arrays
-    are inconsistent."""
+    """The int8 matrices, given their shapes. Raises ValueError if the arrays are inconsistent."""
     levels, (words, counts_XA, _) = _checked_levels(coded, shapes), coded
     stack, models = AnsCoder(words.astype(np.uint32)), _models(counts_XA)
     n_symbols, found_XA = counts_XA.shape[1], np.zeros_like(counts_XA)

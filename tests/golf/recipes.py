@@ -45,8 +45,7 @@ def config_without(name: str) -> Config:
 
 
 def lively(config: Config, seed: int = 0, vocab_size: int = V) -> GPT:
-    """A model with initial values plus noise, so that no parameter is trivial and every
-    path has an effect."""
+    """A model with initial values plus noise, so that every parameter and every path has an effect."""
     model = GPT(config.model, vocab_size)
     initialise(model, config.model, seed)
     with torch.no_grad():

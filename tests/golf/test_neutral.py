@@ -36,8 +36,8 @@ SHORTER = {"depth-recurrence": ["skip_weights", "skip_gates"]}
 
 
 def fold_layer_scale(state: State) -> State:
-    """Fold 1 / sqrt(layer + 1) into the weights that read the normed input; queries and keys
-    are normed again."""
+    """Fold 1 / sqrt(layer + 1) into the weights that read the normed input, except queries and
+    keys (QK norm)."""
     readers = ("attn.v.weight", "attn.gate.weight", "mlp.up.weight")
     return {n: w / (int(n.split(".")[1]) + 1) ** 0.5 if n.endswith(readers) else w for n, w in state.items()}
 
@@ -157,8 +157,7 @@ def test_parallel_residuals_equal_sequential_ones_where_attention_outputs_zero(z
 
 @torch.no_grad()
 def test_a_parallel_feed_forward_does_not_read_the_attention_output():
-    """The separate contributions of attention and feed-forward to a parallel block add up to the
-    block's output."""
+    """The contributions of attention and feed-forward to a parallel block, measured separately, add up."""
     block = lively(load(FULL)).blocks[-1]
     x, table = torch.randn(2, 9, 32), rotary(9, 4, 10_000.0, torch.device("cpu"))
     both = block(x, x, table, None, 9)

@@ -1,5 +1,4 @@
-"""Attention: every kernel that runs on this machine equals the definition; rotation and
-exclusive attention."""
+"""Attention: every kernel that runs here equals the definition; rotation and exclusive attention."""
 
 from __future__ import annotations
 

@@ -73,8 +73,7 @@ def test_the_submissions_have_the_same_numbers_of_parameters(name):
 def baseline(
     state: dict[str, torch.Tensor], ids: torch.Tensor, layers: int, heads: int, groups: int
 ) -> torch.Tensor:
-    """The challenge's naive baseline written from its formulas, position by position, sharing no
-    code with golf."""
+    """The challenge's naive baseline from its formulas, position by position, sharing no code with golf."""
     width = state["tok_emb.weight"].shape[1]
     size = width // heads
 
@@ -182,8 +181,7 @@ def test_a_weight_transform_replaces_the_weight_in_the_forward_pass(part):
 
 
 def test_a_compiled_forward_follows_changes_of_plan_and_weight_transform():
-    """In #315, #374 and #414 compiled graphs kept the flag's value of the first trace, so
-    nothing was rounded."""
+    """In #315, #374 and #414 compiled graphs kept the flag of the first trace, so nothing was rounded."""
     torch._dynamo.reset()
     text = FULL.replace("layers: 5", "layers: 3").replace("ve_layers: [3, 4]", "ve_layers: [2]")
     config, ids = load(text.replace("loop_layers: [1, 2]", "loop_layers: [1]")), some_ids(2, 20)

@@ -1,5 +1,4 @@
-"""Routing of parameters to optimizers, schedules and weight averaging: published values and
-neutral values."""
+"""Routing of parameters to optimizers, schedules and weight averaging: published and neutral values."""
 
 from __future__ import annotations
 

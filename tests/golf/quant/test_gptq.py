@@ -70,8 +70,7 @@ def test_the_block_size_does_not_change_the_result(monkeypatch):
 
 
 def test_the_result_equals_the_textbook_recursion():
-    """The recursion updates the inverse Hessian of the remaining columns after each column,
-    without Cholesky."""
+    """The recursion updates the remaining inverse Hessian after each column, without Cholesky."""
     weight_RC, hessian_CC = gaussian(4, 12).double(), hessian(12, spread=0.3).double()
     step_R = steps(weight_RC.float(), 4)
     damped_CC = hessian_CC + gptq.DAMPING * hessian_CC.diagonal().mean() * torch.eye(12)

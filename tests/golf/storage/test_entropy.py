@@ -1,5 +1,4 @@
-"""The entropy coder is lossless, reaches the Shannon bound of its histograms, and rejects
-inconsistent arrays."""
+"""The entropy coder is lossless, reaches its Shannon bound, and rejects inconsistent arrays."""
 
 from __future__ import annotations
 
