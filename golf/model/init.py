@@ -53,7 +53,7 @@ def overtone(table_VD: Tensor) -> Tensor:
 
 
 def phase_mix(layer: int, layers: int) -> Tensor:
-    """mix_21: initial weights of residual stream and embedding, so that early layers lean on the embedding.
+    """mix_21: initial weights of residual stream and embedding; the embedding weighs more in early layers.
 
         [p, 1 - p] with p = sigmoid(3 (layer / (layers - 1) - 1/2)); a single layer counts as the first
 

@@ -1,5 +1,4 @@
-"""Base class and field types of the recipe's sections: annotated ranges, checked whenever an
-instance is made.
+"""Base class and field types of the recipe's sections: annotated ranges, checked on construction.
 
 See golf/recipe/training.py and golf/recipe/schema.py for the sections themselves."""
 
@@ -16,7 +15,7 @@ class ConfigError(ValueError):
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ConfigError with the message unless the condition contains."""
+    """Raise ConfigError with the message unless the condition is true."""
     if not condition:
         raise ConfigError(message)
 

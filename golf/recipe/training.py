@@ -194,7 +194,7 @@ class TrainConfig(Section):
     qat_bits: Annotated[int, Range(0, 8)] = 0
     """Quantisation-aware training: the forward pass rounds block matrices to this many bits. Neutral: 0."""
     qat_start: Horizon = 0.1
-    """When that begins, in steps or as a fraction of the run; unused while qat_bits is 0."""
+    """Start of quantisation-aware training, in steps or as a fraction of the run; unused if qat_bits is 0."""
     steps: Count = 0
     """Stop after this many steps regardless of time, for reproducible runs. 0: stop by the judge's clock."""
     warmup_steps: Count = 20

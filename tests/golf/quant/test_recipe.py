@@ -56,7 +56,7 @@ def test_every_recipe_restores_a_tensor_within_its_rounding_error(weight_RC, how
         assert stored.values.dtype == torch.float16
         assert torch.allclose(restored_RC, weight_RC, rtol=2**-11, atol=2**-24)
     else:
-        # Rotation keeps the length of the error, so that half a step a number bounds each row's norm.
+        # Rotation keeps the norm of the error, so half a step per number bounds the norm of each row's error.
         limit_R = 0.501 * stored.step_R.float() * weight_RC.shape[1] ** 0.5 + 1e-3 * weight_RC.abs().amax()
         assert ((restored_RC - weight_RC).norm(dim=1) <= limit_R).all()
 

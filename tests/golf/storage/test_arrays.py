@@ -112,7 +112,7 @@ def test_a_forged_header_with_a_valid_digest_is_an_error(text, body):
 
 
 @pytest.mark.parametrize(
-    ("entries", "body", "said"),
+    ("entries", "body", "message"),
     [
         ('["a","int8",[4]],["a","int8",[4]]', 20, "twice"),
         ('["a","object",[1]]', 8, "dtype"),
@@ -128,10 +128,10 @@ def test_a_forged_header_with_a_valid_digest_is_an_error(text, body):
         ('["a","int8",[1]],' * 5000 + '["b","int8",[1]]', 1, "at most 4096"),
     ],
 )
-def test_hostile_headers_raise_an_error_with_the_reason(entries, body, said):
+def test_hostile_headers_raise_an_error_with_the_reason(entries, body, message):
     text = ('{"arrays":[' + entries + '],"header":{}}').encode()
     pad = -(arrays._PREFIX.size + len(text)) % arrays.ALIGN
-    with pytest.raises(ValueError, match="(?s)" + said.replace("[", r"\[")):
+    with pytest.raises(ValueError, match="(?s)" + message.replace("[", r"\[")):
         arrays.from_bytes(_forge(text, bytes(pad + body)))
 
 
