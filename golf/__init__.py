@@ -1,5 +1,5 @@
-"""golf: the contestant. It trains, packs and scores a small language model, and talks to the judge over one
-socket.
+"""golf, the contestant: trains, packs and scores a small language model, and talks to the
+judge over a socket.
 
-Families (model, optim, quant, codec, windows) do not know each other; train, pack, score and `__main__` join
-them. Nothing here imports the harness: the protocol is all that the two sides share."""
+The packages model, optim, quant and storage do not import each other; golf/stages and `__main__` combine
+them. Nothing here imports the harness: the two sides share only the protocol (docs/protocol.md)."""

@@ -1,7 +1,7 @@
-"""The contestant's entry: connect, say hello, read `setup`, and run the stage on one or several processes.
+"""The contestant's entry point: connect, say hello, read `setup`, and run the stage in one or more processes.
 
-The judge starts it once, with PGOLF_SOCKET and PGOLF_STAGE in the environment. Where several processes are
-wanted it starts itself again under torchrun (golf/runtime/dist.py) and waits for them."""
+The judge starts it once, with PGOLF_SOCKET and PGOLF_STAGE in the environment. For several processes it
+starts itself again under torchrun (golf/runtime/dist.py) and waits for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ON_ALL_RANKS = ("train", "score")
 
 
 def main() -> int:
-    """Run one stage; returns the exit status: 0 after its last frame, 1 where the judge left before."""
+    """Run one stage. Returns the exit status: 0 after the last frame, 1 if the judge disconnected earlier."""
     dist.keep_freed_memory()
     stage = os.environ["PGOLF_STAGE"]
     rank_of_many = dist.RANKS_SOCKET in os.environ

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from golf.bench import work
+from golf.bench.reference_attention import attend_reference
 from golf.inference.adapt import Adaptation, Chunk
 from golf.inference.predict import Predictor
 from golf.inference.stream import StreamSpec
@@ -26,7 +27,7 @@ from golf.inference.windows import TokenBuffer
 from golf.model import kernels
 from golf.model.gpt import GPT
 from golf.model.init import initialise
-from golf.model.kernels import ATTENTION
+from golf.model.kernels import ATTENTION, Attend
 from golf.optim.schedule import TrainingProgress
 from golf.recipe.config import load
 from golf.recipe.schema import Config
@@ -102,13 +103,14 @@ def _attention_runs(name: str, settings: CheckSettings) -> tuple[list[Tensor], l
         for n in sizes
     )
 
-    def run(kernel: str, dtype: torch.dtype) -> list[Tensor]:
+    def run(attend: Attend, dtype: torch.dtype) -> list[Tensor]:
         leaves = [x.to(dtype, copy=True).requires_grad_(True) for x in inputs]
-        y = ATTENTION[kernel](*leaves)
+        y = attend(*leaves)
         return [y.detach(), *torch.autograd.grad(y, leaves, dy.to(dtype))]
 
-    exact, found = run("reference", torch.float32), run(name, settings.dtype)
-    return exact, found, work.best_seconds(lambda: run(name, settings.dtype), settings.device)
+    exact, found = run(attend_reference, torch.float32), run(ATTENTION[name], settings.dtype)
+    seconds = work.best_seconds(lambda: run(ATTENTION[name], settings.dtype), settings.device)
+    return exact, found, seconds
 
 
 def attention(name: str, settings: CheckSettings) -> list[Passed]:

@@ -1,2 +1,1 @@
-"""The network: layers, attention, input features, the plan of visits, and the one forward that everything
-uses."""
+"""The network: layers, attention, input features, the order of layer steps, and one forward for every use."""

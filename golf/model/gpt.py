@@ -1,13 +1,12 @@
-"""The model: embed, one loop over the plan's visits, softcapped logits. The only forward; everything uses it.
+"""The model: embedding, one loop over the layer steps of a plan, softcapped logits.
 
-Training, sliding-window scoring, single predictions, calibration and adaptation call `GPT.forward`. With
-`last = n` only the last n positions are wanted: the head, and in the last visit the queries and the
-feed-forward, are computed for these alone, which for 64 of 512 positions saves most of one block. The legend
-of axes is in golf/model/layers.py.
+Training, sliding-window scoring, single predictions, calibration and adaptation all call `GPT.forward`. With
+`last = n`, it computes the head, and the queries and feed-forward of the last layer step, for the last n
+positions only; for 64 of 512 positions this saves most of one block. The legend of axes is in
+golf/model/layers.py.
 
 Source: the challenge's starting script, #586, and #1493 for depth recurrence, parallel residuals and gated
-skips. Not covered: when a training begins its recurrence (golf/stages/train.py), cached keys, and rows of
-different lengths."""
+skips. There is no key cache, and all sequences of a batch have the same length."""
 
 from __future__ import annotations
 
@@ -25,13 +24,14 @@ from golf.recipe.schema import ModelConfig
 
 
 class Block(nn.Module):
-    """x_BSD -> x_BTD for the last T positions: embedding mix, attention, feed-forward. Cost: 4 D and its
-    parts.
+    """x_BSD -> x_BTD for the last T positions: embedding mix, attention, feed-forward.
 
-    x_in = mix0 x + mix1 x0;  x1 = x_in + attn_scale Attention(norm(x_in) s);  out = x1 + mlp_scale MLP(norm(x1) s).
-    Parallel residuals (the last `parallel_last` layers): the feed-forward reads norm(x_in) s as well. Neutral: 0
-    layers; no parameters. Source: #1493.
-    """
+        x_in = mix0 x + mix1 x0
+        x1 = x_in + attn_scale Attention(norm(x_in) s)
+        out = x1 + mlp_scale MLP(norm(x1) s)
+
+    Cost: 4 D parameters besides attention and feed-forward. Parallel residuals (in the last `parallel_last`
+    layers): the feed-forward reads norm(x_in) s instead. No parameters. Neutral: 0 layers. Source: #1493."""
 
     def __init__(self, cfg: ModelConfig, layer: int, attention: str) -> None:
         super().__init__()
@@ -44,25 +44,27 @@ class Block(nn.Module):
         self.resid_mix = nn.Parameter(torch.empty(2, cfg.width))
 
     def forward(
-        self, x_BSD: Tensor, x0_BSD: Tensor, table: Rotary, value_BSC: Tensor | None, last: int
+        self, x_BSD: Tensor, x0_BSD: Tensor, table: Rotary, value_BSR: Tensor | None, last: int
     ) -> Tensor:
         mix_2D = self.resid_mix.to(x_BSD.dtype)
         x_BSD = torch.addcmul(mix_2D[1] * x0_BSD, mix_2D[0], x_BSD)
         normed_BSD = rms_norm(x_BSD, self.scale)
-        attn_BTD = self.attn(normed_BSD, table, value_BSC, last)
+        attn_BTD = self.attn(normed_BSD, table, value_BSR, last)
         x_BTD = torch.addcmul(x_BSD[:, -last:], self.attn_scale.to(x_BSD.dtype), attn_BTD)
-        read_BTD = normed_BSD[:, -last:] if self.parallel else rms_norm(x_BTD, self.scale)
-        return torch.addcmul(x_BTD, self.mlp_scale.to(x_BTD.dtype), self.mlp(read_BTD))
+        mlp_input_BTD = normed_BSD[:, -last:] if self.parallel else rms_norm(x_BTD, self.scale)
+        return torch.addcmul(x_BTD, self.mlp_scale.to(x_BTD.dtype), self.mlp(mlp_input_BTD))
 
 
 class GPT(nn.Module):
     """ids_BS -> logits_BTV, float32 and softcapped. Embedding and head share one table.
 
-    `dtype` is the stream's arithmetic (float32 or bfloat16), `attention` a key of kernels.ATTENTION.
-    Parameters are float32 and empty until `golf.model.init.initialise` or `load_state_dict` fills them.
+    `dtype` is the dtype of the activations (float32 or bfloat16), `attention` a key of
+    kernels.ATTENTION. Parameters are float32 and uninitialised until `golf.model.init.initialise` or
+    `load_state_dict` fills them.
 
-    `plan` is the whole order of visits, `first_plan` that before recurrence begins: the same where there is
-    none, and over the same parameters where there is. Gated skips cost as much again as the skip weights."""
+    `plan` is the full order of layer steps, `first_plan` the order before depth recurrence begins;
+    both use the same parameters, and without recurrence they are equal. Cost of skips: D parameters
+    each, 2 D if gated."""
 
     def __init__(
         self,
@@ -91,18 +93,17 @@ class GPT(nn.Module):
         self.head_input = nn.Identity()
 
     def inputs(self) -> dict[str, nn.Module]:
-        """Weight name -> module whose input the weight multiplies: every Linear, and the head's input for the
-        table.
+        """Weight name -> the module whose input the weight multiplies: each Linear, and the head for
+        the token table.
 
-        Tables that are only looked up multiply nothing and are absent.
-        """
+        Tables that are only looked up are absent."""
         linears = {
             f"{name}.weight": module for name, module in self.named_modules() if isinstance(module, Linear)
         }
         return {"tok_emb.weight": self.head_input, **linears}
 
     def embed(self, ids_BS: Tensor) -> Tensor:
-        """ids_BS -> x0_BSD: the sum of what a token knows before layer 0, normed, then smeared."""
+        """ids_BS -> x0_BSD: token embedding plus bigram feature, normed, then smeared."""
         x_BSD = self.tok_emb(ids_BS).to(self.dtype)
         if self.cfg.bigram_buckets:
             x_BSD = x_BSD + self.bigram(ids_BS, self.dtype)
@@ -110,20 +111,17 @@ class GPT(nn.Module):
         return self.smear(x_BSD) if self.cfg.smear else x_BSD
 
     def values(self, ids_BS: Tensor) -> dict[int, Tensor]:
-        """What is added to the values of each layer that has a share in the value embedding, value_BSC by
-        layer."""
+        """ids_BS -> value_BSR by layer, for each layer that adds the shared value embedding."""
         if not self.cfg.ve_dim:
             return {}
-        value_BSC = self.value_embedding(ids_BS, self.dtype)
+        value_BSR = self.value_embedding(ids_BS, self.dtype)
         scales = self.value_embedding.scales.to(self.dtype)
-        return {layer: scales[i] * value_BSC for i, layer in enumerate(self.cfg.ve_layers)}
+        return {layer: scales[i] * value_BSR for i, layer in enumerate(self.cfg.ve_layers)}
 
     def mix_skip(self, x_BSD: Tensor, saved_BSD: Tensor, row: int) -> Tensor:
-        """Mix a saved stream in with row `row` of the skip weights: x + w saved, or gated (1 - g) w saved + g
-        x.
+        """x_BSD with a saved output mixed in by row `row` of the skip weights w: x + w saved.
 
-        g = sigmoid(gate), one half at the start, so that a gated skip is a mean and no sum. Source: #1493.
-        """
+        With gates (source: #1493): g x + (1 - g) w saved, where g = sigmoid(gate) is initially 1/2."""
         weight_D = self.skip_weights[row]
         if not self.cfg.skip_gates:
             return torch.addcmul(x_BSD, weight_D.to(self.dtype), saved_BSD)
@@ -133,25 +131,25 @@ class GPT(nn.Module):
         )
 
     def trunk(self, ids_BS: Tensor, last: int, plan: Plan) -> Tensor:
-        """ids_BS -> x_BTD of the last positions: the plan, step by step."""
+        """ids_BS -> x_BTD of the last positions, by running the plan's layer steps in order."""
         x_BSD = x0_BSD = self.embed(ids_BS)
         table = rotary(
             ids_BS.shape[1], self.cfg.rope_dims or self.cfg.head_dim, self.cfg.rope_base, ids_BS.device
         )
-        value_BSC = self.values(ids_BS)
+        value_BSR = self.values(ids_BS)
         stack: list[Tensor] = []
         for index, step in enumerate(plan):
             if step.skip is not None:
                 x_BSD = self.mix_skip(x_BSD, stack.pop(), step.skip)
-            wanted = last if index == len(plan) - 1 else ids_BS.shape[1]
-            x_BSD = self.blocks[step.layer](x_BSD, x0_BSD, table, value_BSC.get(step.layer), wanted)
+            n_outputs = last if index == len(plan) - 1 else ids_BS.shape[1]
+            x_BSD = self.blocks[step.layer](x_BSD, x0_BSD, table, value_BSR.get(step.layer), n_outputs)
             if step.save:
                 stack.append(x_BSD)
         return x_BSD
 
     def forward(self, ids_BS: Tensor, last: int | None = None, plan: Plan | None = None) -> Tensor:
-        """ids_BS (integers) -> logits_BTV for the last T = `last` positions, or for all of them, along a
-        plan."""
+        """ids_BS (integers) -> logits_BTV of the last T = `last` positions (default: all), running `plan`
+        (default: the full one)."""
         x_BTD = self.trunk(
             ids_BS, ids_BS.shape[1] if last is None else last, self.plan if plan is None else plan
         )

@@ -1,12 +1,13 @@
-"""Initial values of every parameter, by name, each from its own random stream.
+"""Initial value of each parameter, by name, each from a random generator of its own.
 
-A parameter's stream depends on the seed and its name alone, so switching a technique on or off leaves all
-other parameters as they were, and ablations compare like with like. A name that no rule covers is an error.
+The generator depends only on the seed and the parameter's name. Switching a technique on or off therefore
+does not change the other parameters' initial values, which keeps ablations comparable. A name without a
+rule is an error.
 
-Source: #586: orthogonal matrices (gain 1), output projections of both sub-layers at zero, tables N(0, 0.005).
-Its code also scales output projections by 1 / sqrt(2 L), but only those that are not zero, of which there are
-none: left out. #1493 makes only matrices of at least 64 by 64 orthogonal, which are all that its model has;
-ours makes smaller ones orthogonal too, as #586 does with the weights of its head gates."""
+Source: #586: orthogonal matrices (gain 1), output projections of both sub-layers zero, tables N(0, 0.005).
+Its code also scales non-zero output projections by 1 / sqrt(2 layers); there are none, so this is left out.
+#1493 makes only matrices of at least 64 by 64 orthogonal, which is every matrix of its model; here smaller
+ones are orthogonal too, like the head gates of #586."""
 
 from __future__ import annotations
 
@@ -36,38 +37,35 @@ def _generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
 
 
-def _matrix(shape: tuple[int, int], how: str, random: torch.Generator) -> Tensor:
+def _matrix(shape: tuple[int, int], scheme: str, random: torch.Generator) -> Tensor:
     """W_RC: orthogonal (rows or columns orthonormal, whichever are fewer), or uniform in +-1/sqrt(C)."""
-    if how == "orthogonal":
+    if scheme == "orthogonal":
         return nn.init.orthogonal_(torch.empty(shape), generator=random)
     return torch.empty(shape).uniform_(-1, 1, generator=random) / math.sqrt(shape[1])
 
 
 def overtone(table_VD: Tensor) -> Tensor:
-    """The table with its k-th singular value replaced by the largest one / sqrt(k), k = 1 .. min(V, D); same
-    vectors.
+    """Overtone init: the table with its k-th singular value replaced by the largest one / sqrt(k), k from 1.
 
-    Overtone init: a spectrum that falls off like a power law, as those of trained embeddings do. Source:
-    #316."""
-    left, values_K, right = torch.linalg.svd(table_VD, full_matrices=False)
-    return left * (values_K[0] * torch.arange(1, len(values_K) + 1).rsqrt()) @ right
+    Trained embeddings have such a power-law spectrum. The singular vectors are unchanged. Source: #316."""
+    left, singular_values, right = torch.linalg.svd(table_VD, full_matrices=False)
+    return left * (singular_values[0] * torch.arange(1, len(singular_values) + 1).rsqrt()) @ right
 
 
 def phase_mix(layer: int, layers: int) -> Tensor:
-    """[p, 1 - p] with p = sigmoid(3 (layer / (layers - 1) - 1/2)), mix_21: shares of the stream and of the
-    embedding.
+    """mix_21: initial weights of residual stream and embedding; the embedding weighs more in early layers.
 
-    Early layers start leaning on the embedding, late ones on the stream; a single layer counts as the first.
-    Neutral: off, [1, 0]. Source: #316.
-    """
-    share = torch.sigmoid(torch.tensor(3 * (layer / max(layers - 1, 1) - 0.5)))
-    return torch.stack([share, 1 - share])[:, None]
+        [p, 1 - p] with p = sigmoid(3 (layer / (layers - 1) - 1/2)); a single layer counts as the first
+
+    Neutral: off, [1, 0]. Source: #316."""
+    p = torch.sigmoid(torch.tensor(3 * (layer / max(layers - 1, 1) - 0.5)))
+    return torch.stack([p, 1 - p])[:, None]
 
 
 def initial(name: str, shape: torch.Size, cfg: ModelConfig, seed: int) -> Tensor:
-    """The float32 start of one parameter, on the CPU. Raises ValueError for a name that no rule covers."""
-    for ending, constant in CONSTANTS.items():
-        if name.endswith(ending):
+    """Initial value of one parameter, float32 on the CPU. Raises ValueError for a name without a rule."""
+    for suffix, constant in CONSTANTS.items():
+        if name.endswith(suffix):
             return torch.full(shape, constant)
     if name.endswith("q_gain"):
         return torch.full(shape, cfg.q_gain)
@@ -86,6 +84,6 @@ def initial(name: str, shape: torch.Size, cfg: ModelConfig, seed: int) -> Tensor
 
 @torch.no_grad()
 def initialise(model: nn.Module, cfg: ModelConfig, seed: int) -> None:
-    """Fill every parameter of a model in place; the same values on every device and rank."""
+    """Fill every parameter of a model in place, with the same values on every device and rank."""
     for name, parameter in model.named_parameters():
         parameter.copy_(initial(name, parameter.shape, cfg, seed))

@@ -1,8 +1,7 @@
-"""What a token knows before layer 0: its embedding, its neighbour, hashed pairs; and the shared value
-embedding.
+"""Input features: hashed token pairs, mixing with the previous token, and the shared value embedding.
 
-Each reads tokens 0 .. t for position t and none later. SmearGate and BigramHash look across document borders,
-as in #586 (later records reset them at a border). The legend of axes is in golf/model/layers.py."""
+At position t each reads tokens 0 .. t only. SmearGate and BigramHash read across document boundaries, as in
+#586 (later records reset them at a boundary). The legend of axes is in golf/model/layers.py."""
 
 from __future__ import annotations
 
@@ -18,17 +17,16 @@ HASH_CURRENT = 27_191
 
 
 def bigram_rows(ids_BT: Tensor, buckets: int) -> Tensor:
-    """(36313 previous + 27191 current) mod buckets, the token before position 0 taken as 0: ids_BT ->
-    rows_BT."""
+    """ids_BT -> rows_BT = (36313 previous + 27191 current) mod buckets; position 0 has previous = 0."""
     previous_BT = functional.pad(ids_BT[:, :-1], (1, 0))
     return (HASH_PREVIOUS * previous_BT + HASH_CURRENT * ids_BT) % buckets
 
 
 class BigramHash(nn.Module):
-    """ids_BT -> x_BTD: a hashed table of token pairs, projected, added to the embedding before its norm.
+    """ids_BT -> x_BTD: a hashed table of token pairs, projected, for adding to the embedding before its norm.
 
     Cost: buckets * dim + dim * D parameters (2048 * 128 + 128 * 512 in the record). Neutral: buckets = 0, no
-    tensor. Source: #586's hash, start (normal table, orthogonal projection) and absence of a scale."""
+    tensor. Source: #586: the hash, the initial values (normal table, orthogonal projection), and no scale."""
 
     def __init__(self, buckets: int, dim: int, width: int) -> None:
         super().__init__()
@@ -40,11 +38,10 @@ class BigramHash(nn.Module):
 
 
 class SmearGate(nn.Module):
-    """x_BTD -> (1 - s) x_t + s x_{t-1} with s = sigmoid(gate_D), the position before the first being zero.
+    """x_BTD -> (1 - s) x_t + s x_{t-1} with s = sigmoid(gate_D) and x_{-1} = 0.
 
-    Cost: D parameters, zero at the start (half and half). Neutral: off, no tensor; s -> 0 does the same.
-    Source: #374, #414, #586.
-    """
+    Cost: D parameters, initially zero (s = 1/2). Neutral: off, no tensor; the limit s -> 0 is equivalent.
+    Source: #374, #414, #586."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -57,11 +54,11 @@ class SmearGate(nn.Module):
 
 
 class ValueEmbedding(nn.Module):
-    """ids_BT -> value_BTC (C = K E): one token table for several layers, added to their values times a
-    learned scalar.
+    """ids_BT -> value_BTR (R = K E): a token table shared by several layers; each adds it to its values,
+    times a learned scalar.
 
-    Cost: V * dim + dim * C parameters and a scalar for each layer (0.1 at the start). Neutral: ve_dim = 0, no
-    tensor. Source: #586 (table normal, projection orthogonal)."""
+    Cost: V * dim + dim * R parameters and one scalar per layer (initially 0.1). Neutral: ve_dim = 0, no
+    tensor. Source: #586 (normal table, orthogonal projection)."""
 
     def __init__(self, cfg: ModelConfig, vocab_size: int) -> None:
         super().__init__()

@@ -1,13 +1,11 @@
-"""Causal attention kernels: one function each, chosen once for a device, recorded, and tested against each
-other.
+"""Causal attention kernels, and the choice of the fastest one that a device runs.
 
 All take q_BTHE, k_BSKE, v_BSKE with T <= S and H a multiple of K, and return y_BTHE. The queries are the last
 T of the S positions: query t sees keys 0 .. S - T + t. Scores are scaled by 1 / sqrt(E).
 
-Order of choice on CUDA: FlashAttention-3 -> cuDNN -> PyTorch's plain scaled_dot_product_attention, as #586
-runs it; elsewhere golf/model/cpu_attention.py. A kernel that is not there is passed over with its reason in
-`Choice.why`, which the logs of train and score repeat; `ready` names the one that runs. Not covered: windows,
-sinks, dropout, and masks other than the causal one."""
+Order of choice on CUDA: FlashAttention-3, cuDNN, PyTorch's scaled_dot_product_attention (SDPA), as in #586;
+elsewhere golf/model/cpu_attention.py. `Choice.why` gives the reason for each kernel passed over, and the logs
+of train and score print it; the frame `ready` names the kernel in use."""
 
 from __future__ import annotations
 
@@ -24,26 +22,16 @@ from golf.model import cpu_attention
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def _mask(n_queries: int, n_keys: int, device: torch.device) -> Tensor:
-    """mask_TS, true where a query may look, queries aligned to the last keys."""
+def _visible(n_queries: int, n_keys: int, device: torch.device) -> Tensor:
+    """mask_TS, true where a query sees a key; the queries are the last positions."""
     return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
 
 
-def attend_reference(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
-    """The definition, in float32, with the whole score matrix: for tests."""
-    group = q_BTHE.shape[2] // k_BSKE.shape[2]
-    k_BSHE, v_BSHE = (x.float().repeat_interleave(group, dim=2) for x in (k_BSKE, v_BSKE))
-    score_BHTS = torch.einsum("bthe,bshe->bhts", q_BTHE.float(), k_BSHE) / q_BTHE.shape[-1] ** 0.5
-    mask_TS = _mask(q_BTHE.shape[1], k_BSKE.shape[1], q_BTHE.device)
-    weight_BHTS = score_BHTS.masked_fill(~mask_TS, float("-inf")).softmax(dim=-1)
-    return torch.einsum("bhts,bshe->bthe", weight_BHTS, v_BSHE).to(q_BTHE.dtype)
-
-
 def attend_sdpa(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
-    """PyTorch's own choice of kernel, on any device."""
+    """SDPA with the kernel that PyTorch chooses, on any device."""
     q, k, v = (x.transpose(1, 2) for x in (q_BTHE, k_BSKE, v_BSKE))
     square = q.shape[2] == k.shape[2]
-    mask_TS = None if square else _mask(q.shape[2], k.shape[2], q.device)
+    mask_TS = None if square else _visible(q.shape[2], k.shape[2], q.device)
     y_BHTE = functional.scaled_dot_product_attention(
         q, k, v, attn_mask=mask_TS, is_causal=square, enable_gqa=True
     )
@@ -51,15 +39,14 @@ def attend_sdpa(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
 
 
 def attend_blocks(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
-    """golf/model/cpu_attention.py, for CPUs; inside torch.compile, which cannot look into it, plain SDPA."""
+    """golf/model/cpu_attention.py, for CPUs; SDPA inside torch.compile, which cannot trace that."""
     if torch.compiler.is_compiling():
         return attend_sdpa(q_BTHE, k_BSKE, v_BSKE)
     return cpu_attention.attend(q_BTHE, k_BSKE, v_BSKE)
 
 
 def attend_cudnn(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
-    """cuDNN's kernel, keys and values repeated for each query head as #586 does; fewer queries than keys go
-    to SDPA."""
+    """cuDNN's kernel, with keys and values repeated for each query head as in #586; SDPA if T < S."""
     if q_BTHE.shape[1] != k_BSKE.shape[1]:
         return attend_sdpa(q_BTHE, k_BSKE, v_BSKE)
     group = q_BTHE.shape[2] // k_BSKE.shape[2]
@@ -70,7 +57,7 @@ def attend_cudnn(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
 
 
 def attend_flash3(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
-    """FlashAttention-3 (Hopper): grouped heads and last-aligned queries are its own conventions."""
+    """FlashAttention-3 (Hopper), which handles grouped heads and T < S with the same conventions."""
     from flash_attn_interface import flash_attn_func
 
     y = flash_attn_func(q_BTHE, k_BSKE, v_BSKE, causal=True)
@@ -82,19 +69,18 @@ ATTENTION: dict[str, Attend] = {
     "cudnn": attend_cudnn,
     "sdpa": attend_sdpa,
     "blocks": attend_blocks,
-    "reference": attend_reference,
 }
 
 
 class Choice(NamedTuple):
-    """Which kernel runs here, and why the ones before it do not."""
+    """The kernel to use (a key of ATTENTION), and why faster ones cannot run."""
 
     name: str
     why: str
 
 
-def _fails(attend: Attend, device: torch.device) -> str:
-    """Try a kernel on a small bfloat16 input; the reason why it cannot run, or an empty text."""
+def _failure(attend: Attend, device: torch.device) -> str:
+    """Why a kernel cannot run, found by trying it on a small bfloat16 input; empty if it can."""
     q, k = (torch.zeros(1, 128, heads, 64, device=device, dtype=torch.bfloat16) for heads in (4, 2))
     try:
         attend(q, k, k)
@@ -111,7 +97,7 @@ def choose(device: torch.device, dtype: torch.dtype) -> Choice:
         return Choice("sdpa", f"flash3, cudnn: {dtype} instead of bfloat16")
     reasons = []
     for name in ("flash3", "cudnn"):
-        reason = _fails(ATTENTION[name], device)
+        reason = _failure(ATTENTION[name], device)
         if not reason:
             return Choice(name, "; ".join(reasons) or "first choice")
         reasons.append(f"{name}: {reason}")

@@ -1,20 +1,18 @@
-"""The wiring of the trunk as data: plain Python makes a tuple of visits, the model walks it in one loop.
+"""The order in which layers run and how U-Net skips connect them, as a tuple of layer steps.
 
-A visit names the physical layer to run and what the U-Net does around it. Since the plan says which layer
-runs and not the model, running a layer twice, or changing the order in the middle of training, is another
-plan and no other model.
+The model executes such a plan in one loop, so running a layer twice, or changing the order during training,
+needs another plan and not another model.
 
-Depth recurrence (source: #1493): neighbouring layers run again before the next one, their weights shared.
-Eleven layers with two more passes through 3, 4, 5 make 17 visits: 0 1 2 3 4 5 3 4 | 5 3 4 5 6 7 8 9 10.
+Depth recurrence (source: #1493): consecutive layers run again, with the same weights, before the next layer.
+Eleven layers with two additional passes through 3, 4, 5 make 17 steps: 0 1 2 3 4 5 3 4 | 5 3 4 5 6 7 8 9 10.
 
-U-Net skips (source: the challenge's starting script): with n visits, the first n // 2 leave their output on a
-stack; each later visit first takes one off the stack, last in first out, until it is empty. A skip row
-belongs to the place in the second half and not to the layer, so plans of different lengths use the first rows
-of one table.
+U-Net skips (source: the challenge's starting script): of n steps, the first n // 2 push their output on a
+stack. Each later step first pops one output, last in first out, until the stack is empty. The k-th step of
+the second half uses row k of the skip weights, whatever its layer, so plans of different lengths use the
+first rows of one table.
 
-Not covered: what a skip does to the stream, and whether a layer is parallel, which is the layer's own affair
-(golf/model/gpt.py); weights, which belong to layers and skip rows; when a training changes its plan
-(golf/stages/train.py)."""
+golf/model/gpt.py defines how a skip is mixed in; golf/training/phases.py decides when training
+changes its plan."""
 
 from __future__ import annotations
 
@@ -22,30 +20,27 @@ from typing import NamedTuple
 
 
 class LayerStep(NamedTuple):
-    """One step of the trunk."""
+    """One run of one layer."""
 
     layer: int
-    """Physical layer to run."""
+    """Index of the layer to run."""
     save: bool = False
-    """Leave the output on the stack."""
+    """Push the output on the stack."""
     skip: int | None = None
-    """Row of the skip weights with which the top of the stack is mixed in before the layer; None mixes in
-    nothing."""
+    """Row of the skip weights for mixing in the top of the stack before the layer; None: no skip."""
 
 
 Plan = tuple[LayerStep, ...]
 
 
 def order(layers: int, loop: tuple[int, ...] = (), passes: int = 0) -> tuple[int, ...]:
-    """Layers in the order of their visits: `loop`, neighbours in order, runs `passes` times more. Neutral: ()
-    or 0."""
+    """Layer indices in running order; the layers `loop` run `passes` more times. Neutral: () or 0."""
     end = loop[-1] + 1 if loop else layers
     return (*range(end), *loop * passes, *range(end, layers))
 
 
 def layer_steps(order: tuple[int, ...], skips: bool) -> Plan:
-    """Layers in the order of their visits -> plan. With skips, n // 2 visits save and as many later ones
-    take."""
+    """Layer indices in running order -> plan. With skips, n // 2 steps save and the next n // 2 mix in."""
     half = len(order) // 2 if skips else 0
     return tuple(
         LayerStep(layer, save=step < half, skip=step - half if half <= step < 2 * half else None)
@@ -54,5 +49,5 @@ def layer_steps(order: tuple[int, ...], skips: bool) -> Plan:
 
 
 def n_skips(plan: Plan) -> int:
-    """Rows of skip weights that a plan uses."""
-    return sum(visit.skip is not None for visit in plan)
+    """Number of rows of skip weights that a plan uses."""
+    return sum(step.skip is not None for step in plan)

@@ -1,11 +1,17 @@
-"""Primitives of every block: linear maps, RMS norm, rotary positions, the squared feed-forward.
+"""Building blocks of the network: linear maps, RMS norm, rotary positions, the squared feed-forward.
 
-Axes, here and in all of golf/model: B rows, T targets or queries, S keys, D width, H query heads, K key
-heads, G = H / K, E head width, F feed-forward width, V vocabulary.
+Legend of axes, for all of golf. A tensor's name ends with its axes in order; 1 and 2 are sizes.
 
-Weights are float32 masters, cast to the stream's dtype where they are used, so that the same modules run in
-float32 and in bfloat16 without autocast. Not covered: learnable norm weights and biases, which no system of
-the family has."""
+    B  sequences of a batch        V  vocabulary                   N  a flat list: tokens, numbers of a matrix
+    T  predicted positions         F  feed-forward width           L  matrices stacked
+    S  positions read (S >= T)     J  rotary frequencies           U  the part of an axis in one block
+    D  residual width              R  rows, outputs of a matrix    P  pairs of sequence and key head, B K
+    E  width of a head             C  columns, its inputs          Q  queries of such a pair, T G
+    H  query heads                 G  query heads per key head     X  contexts of the entropy coder
+    K  key and value heads            (G = H / K)                  A  its symbols
+
+Weights are stored in float32 and cast to the activations' dtype where they are used, so the same modules run
+in float32 and bfloat16 without autocast."""
 
 from __future__ import annotations
 
@@ -21,13 +27,13 @@ EPS = torch.finfo(torch.float32).eps
 
 
 class Linear(nn.Module):
-    """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32, empty until golf/model/init.py fills
-    it.
+    """x_BTC -> x_BTR = x W^T. Cost: R * C parameters, W_RC in float32, uninitialised until
+    golf/model/init.py fills it.
 
-    `weight_transform`, where set, is what the master weight passes on its way into the product, W_RC -> W_RC: the
-    place of quantisation-aware training. It is an attribute of the instance, which torch.compile guards:
-    setting it makes a compiled forward recompile (a flag on the class is folded into the first trace: #315,
-    #374, #414). Neutral: None."""
+    `weight_transform`, if set, maps W_RC to the W_RC used in the product; quantisation-aware training
+    uses it. It is an instance attribute because torch.compile guards those: setting it recompiles a
+    compiled forward, whereas a flag on the class is frozen at its value in the first trace (#315, #374,
+    #414). Neutral: None."""
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__()
@@ -40,7 +46,7 @@ class Linear(nn.Module):
 
 
 class Table(nn.Module):
-    """ids_BT -> rows_BTC of a float32 table. Cost: N * C parameters."""
+    """ids_BT -> x_BTC, the rows of a float32 embedding table. Cost: rows * C parameters."""
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
@@ -51,14 +57,13 @@ class Table(nn.Module):
 
 
 def _inverse_rms(x: Tensor) -> Tensor:
-    """1 / sqrt(mean(x^2) + eps) over the last axis, which stays with size 1, in float32."""
+    """1 / sqrt(mean(x^2) + eps) in float32 over the last axis, which is kept with size 1."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     return torch.rsqrt(norm.square() / x.shape[-1] + EPS)
 
 
 class _RmsNorm(torch.autograd.Function):
-    """y = x s r with r = 1 / sqrt(mean(x^2) + eps), and dx = s r (dy - x r^2 <dy, x> / size), both in few
-    passes."""
+    """y = s r x with r = 1 / sqrt(mean(x^2) + eps); dx = s r (dy - x r^2 <dy, x> / size). Few passes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
@@ -78,49 +83,47 @@ class _RmsNorm(torch.autograd.Function):
 def rms_norm(x: Tensor, scale: float | Tensor = 1.0) -> Tensor:
     """x * scale / sqrt(mean(x^2) + eps) over the last axis, the mean in float32. No parameters.
 
-    A scale that is a tensor has 1 as its last size. The gradient is written out, because on a CPU each pass
-    over the stream costs as much as the arithmetic: in bfloat16 2.6 times as fast as what autograd derives,
-    and more exact. A compiler gets the definition, whose passes it fuses itself."""
+    If `scale` is a tensor, its last size is 1. The gradient is written by hand because on a CPU each pass
+    over the activations costs as much as the arithmetic: in bfloat16 it is 2.6 times as fast as autograd's,
+    and more exact. torch.compile gets the definition and fuses it itself."""
     if torch.compiler.is_compiling():
         return (x * (scale * _inverse_rms(x))).to(x.dtype)
     return _RmsNorm.apply(x, scale if isinstance(scale, Tensor) else torch.full((), scale, device=x.device))
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines of each position, S by half the number of rotated dimensions."""
+    """Cosines and sines for each position; J is half the number of rotated dimensions."""
 
-    cos_SR: Tensor
-    sin_SR: Tensor
+    cos_SJ: Tensor
+    sin_SJ: Tensor
 
     def last(self, n: int) -> Rotary:
-        """The rows of the last n positions."""
-        return Rotary(self.cos_SR[-n:], self.sin_SR[-n:])
+        """The tables of the last n positions."""
+        return Rotary(self.cos_SJ[-n:], self.sin_SJ[-n:])
 
 
 def rotary(positions: int, dims: int, base: float, device: torch.device) -> Rotary:
-    """Tables for positions 0 .. positions - 1; frequency i of dims / 2 is base^(-2 i / dims)."""
-    frequency_R = base ** (-torch.arange(0, dims, 2, device=device, dtype=torch.float32) / dims)
-    angle_SR = torch.outer(torch.arange(positions, device=device, dtype=torch.float32), frequency_R)
-    return Rotary(angle_SR.cos(), angle_SR.sin())
+    """Tables for positions 0 .. positions - 1. Frequency j of J = dims / 2 is base^(-2 j / dims)."""
+    frequency_J = base ** (-torch.arange(0, dims, 2, device=device, dtype=torch.float32) / dims)
+    angle_SJ = torch.outer(torch.arange(positions, device=device, dtype=torch.float32), frequency_J)
+    return Rotary(angle_SJ.cos(), angle_SJ.sin())
 
 
 def rotate(x_BTHE: Tensor, table: Rotary) -> Tensor:
-    """Rotate the first 2 R dimensions of each head by its position, half-split form; the rest passes through.
+    """Rotate the first 2 J dimensions of each head by its position (half-split form); the rest is unchanged.
 
-    Partial rotation (source: #374, #414, #586) lets most dimensions match by content at any distance.
-    No parameters; neutral when 2 R is the whole head.
-    """
-    half = table.cos_SR.shape[-1]
+    With partial rotation (source: #374, #414, #586) the other dimensions match by content at any distance. No
+    parameters. Neutral: 2 J = E, the whole head."""
+    half = table.cos_SJ.shape[-1]
     cos, sin = (part.to(x_BTHE.dtype)[:, None, :] for part in table)
     a, b, rest = x_BTHE.split([half, half, x_BTHE.shape[-1] - 2 * half], dim=-1)
     return torch.cat([a * cos + b * sin, b * cos - a * sin, rest], dim=-1)
 
 
 class FeedForward(nn.Module):
-    """x_BTD -> leaky_relu(x U^T, slope)^2 W^T, x_BTD. Cost: 2 * D * F parameters.
+    """x_BTD -> leaky_relu(x W_up^T, slope)^2 W_down^T, x_BTD. Cost: 2 * D * F parameters.
 
-    Neutral: slope 0, plain ReLU. Source: the challenge's starting script; the slope (0.5) from #1493.
-    """
+    Neutral: slope 0, plain ReLU. Source: the challenge's starting script; the slope (0.5) from #1493."""
 
     def __init__(self, width: int, hidden: int, slope: float) -> None:
         super().__init__()
@@ -133,15 +136,13 @@ class FeedForward(nn.Module):
 
 
 def softcap(logits: Tensor, cap: float) -> Tensor:
-    """cap * tanh(logits / cap): bounded logits, monotone. No parameters. Neutral: cap = 0, logits as they
-    are.
+    """cap * tanh(logits / cap). No parameters. Neutral: cap = 0, logits unchanged.
 
-    Written as 2 cap sigmoid(2 logits / cap) - cap, the same function up to 2e-7 cap: a CPU computes the
-    sigmoid six times as fast."""
+    Computed as 2 cap sigmoid(2 logits / cap) - cap, which differs by at most 2e-7 cap: a CPU computes the
+    sigmoid six times as fast as tanh."""
     return torch.sigmoid(logits * (2 / cap)).mul(2 * cap).sub_(cap) if cap else logits
 
 
 def layer_scale(layer: int, on: bool) -> float:
-    """LN scale: 1 / sqrt(layer + 1), multiplied onto the normed inputs of a block. Neutral: off, 1. Source:
-    #374."""
+    """LN scale: factor 1 / sqrt(layer + 1) on the normed inputs of a block. Neutral: off, 1. Source: #374."""
     return 1 / math.sqrt(layer + 1) if on else 1.0

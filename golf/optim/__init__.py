@@ -1,1 +1,1 @@
-"""Optimizers, their schedules and the weight average; sees named parameters, knows no model."""
+"""Optimizers, their schedules and weight averaging, for any set of named parameters."""

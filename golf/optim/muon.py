@@ -1,21 +1,21 @@
-"""Muon: momentum, then the nearest (semi-)orthogonal matrix, as the update of a weight matrix.
+"""Muon: update each weight matrix by the nearest (semi-)orthogonal matrix to its gradient's momentum.
 
-The orthogonal factor U V^T of G = U S V^T is approximated by five steps of an odd quintic polynomial whose
-slope at 0 is steep and which does not converge: singular values end between about 0.7 and 1.2, which trains
-as well as exactly 1 and needs matrix products only. Matrices of one shape are stacked and done at once; with
-several ranks each does its share of a stack and the updates are summed over the ranks.
+Five Newton-Schulz steps approximate the orthogonal factor U V^T of G = U S V^T. Each applies an odd quintic
+polynomial that is steep at 0 and does not converge: singular values end between about 0.7 and 1.2, which
+trains as well as exactly 1 and needs only matrix products. Matrices of one shape are stacked and processed
+together; with several ranks, each rank processes its part of a stack and the updates are summed.
 
-MuonEq-R (`equalise`): the rows of the direction get norm 1 first, so that no row of the weight is left behind
-by small gradients. Rows are those of the stored matrix, outputs. Neutral: false.
+MuonEq-R (`equalise`): each row of the update (one output of the matrix) is first scaled to norm 1, so that
+rows with small gradients are updated as much as the others. Neutral: false.
 
-Source: K. Jordan's Muon (github.com/KellerJordan/Muon); the lerp variant and its decoupled decay are #586's,
-MuonEq-R is #1394's and #1493's. Axes: N matrices, R rows, C columns."""
+Source: K. Jordan's Muon (github.com/KellerJordan/Muon); the lerp variant and its decoupled decay are from
+#586, MuonEq-R from #1394 and #1493. The legend of axes is in golf/model/layers.py."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,12 @@ from torch import Tensor, nn
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def newton_schulz(g_NRC: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
-    """g_NRC -> approximately U V^T of each matrix, in g's shape and dtype, computed in `dtype`.
+def newton_schulz(g_LRC: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
+    """g_LRC -> approximately U V^T of each matrix, in g's shape and dtype, computed in `dtype`.
 
-    bfloat16 moves singular values by about as much as the polynomial leaves them from 1, and halves the time.
-    """
+    bfloat16 halves the time; its error in the singular values is about as large as the polynomial's own."""
     a, b, c = COEFFICIENTS
-    x = g_NRC.to(dtype)
+    x = g_LRC.to(dtype)
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     tall = x.shape[1] > x.shape[2]
     if tall:
@@ -37,72 +36,87 @@ def newton_schulz(g_NRC: Tensor, steps: int = 5, dtype: torch.dtype = torch.floa
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(g_NRC.dtype)
+    return (x.mT if tall else x).to(g_LRC.dtype)
 
 
-def equalised(g_NRC: Tensor) -> Tensor:
-    """g_NRC with each row divided by its 2-norm, of which at least 1e-7 is assumed."""
-    return g_NRC / torch.linalg.vector_norm(g_NRC, dim=-1, keepdim=True).clamp(min=1e-7)
+def normalise_rows(g_LRC: Tensor) -> Tensor:
+    """g_LRC with each row divided by its 2-norm, or by 1e-7 if the norm is smaller."""
+    return g_LRC / torch.linalg.vector_norm(g_LRC, dim=-1, keepdim=True).clamp(min=1e-7)
 
 
-def look_ahead(g_NRC: Tensor, buffer_NRC: Tensor, momentum: float) -> Tensor:
+def nesterov(g_LRC: Tensor, buffer_LRC: Tensor, momentum: float) -> Tensor:
     """Nesterov: buf <- m buf + g, in place; returns g + m buf."""
-    buffer_NRC.mul_(momentum).add_(g_NRC)
-    return g_NRC.add(buffer_NRC, alpha=momentum)
+    buffer_LRC.mul_(momentum).add_(g_LRC)
+    return g_LRC.add(buffer_LRC, alpha=momentum)
 
 
-def average(g_NRC: Tensor, buffer_NRC: Tensor, momentum: float) -> Tensor:
+def lerp(g_LRC: Tensor, buffer_LRC: Tensor, momentum: float) -> Tensor:
     """Lerp: buf <- m buf + (1 - m) g, in place; returns buf."""
-    return buffer_NRC.lerp_(g_NRC, 1 - momentum)
+    return buffer_LRC.lerp_(g_LRC, 1 - momentum)
 
 
-MOMENTUM: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"nesterov": look_ahead, "lerp": average}
+MOMENTUM: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"nesterov": nesterov, "lerp": lerp}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuonOptions:
+    """The update rule: see the fields `muon_*` of golf/recipe/training.py."""
+
+    variant: str
+    """Key of MOMENTUM."""
+    decay: float
+    """Decoupled weight decay."""
+    steps: int
+    """Newton-Schulz iterations."""
+    equalise: bool = False
+    """MuonEq-R."""
+    dtype: torch.dtype = torch.float32
+    """Arithmetic of the iteration; momentum and weights are float32."""
 
 
 class Muon:
     """Muon over matrices, stacked by shape; owns their momentum buffers.
 
-    `dtype` is the arithmetic of the iteration; momentum and weights are float32. `all_reduce` sums a tensor
-    over the ranks in place and does nothing on one rank. Gradients must be equal on all ranks before `step`,
-    so buffers and weights stay equal as well."""
+    `all_reduce` sums a tensor over the ranks in place; with one rank it does nothing. Gradients must be equal
+    on all ranks before `step`; buffers and weights then stay equal too."""
 
     def __init__(
         self,
         matrices: Sequence[nn.Parameter],
+        options: MuonOptions,
         *,
-        variant: str,
-        decay: float,
-        steps: int,
-        equalise: bool = False,
-        dtype: torch.dtype = torch.float32,
         rank: int = 0,
         world: int = 1,
         all_reduce: Callable[[Tensor], None] = lambda tensor: None,
     ) -> None:
-        self.momentum_rule, self.decay, self.equalise = MOMENTUM[variant], decay, equalise
-        self.orthogonal = partial(newton_schulz, steps=steps, dtype=dtype)
-        self.mine, self.world, self.all_reduce = slice(rank, None, world), world, all_reduce
+        self.options, self.momentum_rule = options, MOMENTUM[options.variant]
+        self.own, self.world, self.all_reduce = slice(rank, None, world), world, all_reduce
         self.stacks: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for matrix in matrices:
             self.stacks.setdefault(tuple(matrix.shape), []).append(matrix)
         self.buffers = {shape: torch.zeros_like(torch.stack(list(ps))) for shape, ps in self.stacks.items()}
 
+    def _orthogonalise(self, g_LRC: Tensor) -> Tensor:
+        return newton_schulz(g_LRC, self.options.steps, self.options.dtype)
+
     @torch.no_grad()
     def step(self, lr: float, momentum: float) -> None:
-        """One update: w <- (1 - lr decay) w - lr sqrt(max(1, R / C)) orthogonal(equalised(momentum(g)))."""
+        """One update: w <- (1 - lr decay) w - lr sqrt(max(1, R / C)) u with u = orthogonalise(momentum(g)).
+
+        With `equalise`, `normalise_rows` is applied before orthogonalising."""
         for (rows, columns), matrices in self.stacks.items():
-            g_NRC = torch.stack([matrix.grad for matrix in matrices])
-            direction_NRC = self.momentum_rule(g_NRC, self.buffers[rows, columns], momentum)
-            if self.equalise:
-                direction_NRC = equalised(direction_NRC)
+            g_LRC = torch.stack([matrix.grad for matrix in matrices])
+            direction_LRC = self.momentum_rule(g_LRC, self.buffers[rows, columns], momentum)
+            if self.options.equalise:
+                direction_LRC = normalise_rows(direction_LRC)
             if self.world == 1:
-                update_NRC = self.orthogonal(direction_NRC)
+                update_LRC = self._orthogonalise(direction_LRC)
             else:
-                update_NRC = torch.zeros_like(direction_NRC)
-                if len(direction_NRC[self.mine]):
-                    update_NRC[self.mine] = self.orthogonal(direction_NRC[self.mine])
-                self.all_reduce(update_NRC)
-            if self.decay:
-                torch._foreach_mul_(matrices, 1 - lr * self.decay)
+                update_LRC = torch.zeros_like(direction_LRC)
+                if len(direction_LRC[self.own]):
+                    update_LRC[self.own] = self._orthogonalise(direction_LRC[self.own])
+                self.all_reduce(update_LRC)
+            if self.options.decay:
+                torch._foreach_mul_(matrices, 1 - lr * self.options.decay)
             scale = math.sqrt(max(1.0, rows / columns))
-            torch._foreach_add_(matrices, list(update_NRC.unbind()), alpha=-lr * scale)
+            torch._foreach_add_(matrices, list(update_LRC.unbind()), alpha=-lr * scale)

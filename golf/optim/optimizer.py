@@ -1,9 +1,9 @@
-"""Which optimizer owns which parameter, and one step of all of them.
+"""Assign each parameter to an optimizer, and step all of them.
 
-Routing (source: #586): matrices inside blocks belong to Muon; the token embedding, which is the head as well,
-to AdamW with its own rate; everything else to AdamW: vectors, gains, mixes, skips, hashed and value tables,
-their projections. Every parameter is in exactly one group, which `route` guarantees by construction: it
-decides name by name."""
+Routing (source: #586): Muon updates the matrices inside blocks. AdamW updates the token embedding, which
+is also the output head, with its own rate, and everything else with another: vectors, gains, mixes,
+skips, the bigram and value tables and their projections. `route` maps each name to one group, so no
+parameter is in two."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from golf.optim.muon import Muon
+from golf.optim.muon import Muon, MuonOptions
 from golf.optim.schedule import TrainingProgress, warmdown, warmup
 from golf.recipe.schema import OptimConfig
 
-CONTROL = ("resid_mix",)
+NOT_A_WEIGHT_MATRIX = ("resid_mix",)
+"""Two-dimensional parameters of a block that are stacked vectors."""
 
 
 def route(name: str, parameter: Tensor) -> str:
-    """The group of a parameter: muon, embed or scalar."""
+    """The group of a parameter: "muon", "embed" or "scalar"."""
     if name == "tok_emb.weight":
         return "embed"
-    matrix = name.startswith("blocks.") and parameter.ndim == 2 and not name.endswith(CONTROL)
+    matrix = name.startswith("blocks.") and parameter.ndim == 2 and not name.endswith(NOT_A_WEIGHT_MATRIX)
     return "muon" if matrix else "scalar"
 
 
 class Optimizer:
-    """Muon and AdamW over named parameters; see golf/optim/muon.py for `dtype`, `rank`, `world` and
-    `all_reduce`."""
+    """Muon and AdamW over named parameters. `dtype` is the arithmetic of Muon's iteration; see `Muon` for
+    `rank`, `world` and `all_reduce`."""
 
     def __init__(
         self,
@@ -47,17 +48,14 @@ class Optimizer:
         for name, parameter in parameters:
             self.groups[route(name, parameter)].append(parameter)
             self.names[parameter] = name
-        self.muon = Muon(
-            self.groups["muon"],
+        options = MuonOptions(
             variant=cfg.muon_variant,
             decay=cfg.muon_decay,
             steps=cfg.muon_steps,
             equalise=cfg.muon_equalise,
             dtype=dtype,
-            rank=rank,
-            world=world,
-            all_reduce=all_reduce,
         )
+        self.muon = Muon(self.groups["muon"], options, rank=rank, world=world, all_reduce=all_reduce)
         self.rates = {"embed": cfg.embed_lr, "scalar": cfg.scalar_lr}
         decays = {"embed": cfg.embed_decay, "scalar": cfg.scalar_decay}
         self.adam = torch.optim.AdamW(
@@ -70,16 +68,16 @@ class Optimizer:
             fused=True,
         )
         for parameter in (*self.groups["embed"], *self.groups["scalar"]):
-            # What AdamW would make at its first step, made now: so its state has one shape from the start.
+            # AdamW creates this state at its first step. Created here, `state` always has the same entries.
             moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
             self.adam.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
 
     def parameters(self) -> list[nn.Parameter]:
-        """Every parameter once, in the order of the groups."""
+        """Every parameter, in the order of the groups."""
         return [parameter for group in self.groups.values() for parameter in group]
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a step leaves for the next one, by name: the tensors themselves."""
+        """All optimizer state by name; the tensors themselves, not copies."""
         buffers = {f"muon_{rows}x{columns}": buffer for (rows, columns), buffer in self.muon.buffers.items()}
         return buffers | {
             f"{self.names[parameter]}:{key}": tensor
@@ -88,7 +86,7 @@ class Optimizer:
         }
 
     def step(self, now: TrainingProgress) -> None:
-        """Clip, update every parameter with the rates of this moment, and clear the gradients."""
+        """Clip the gradients, update every parameter at the scheduled rates, and clear the gradients."""
         cfg = self.cfg
         rate = warmdown(now, cfg.warmdown, cfg.warmdown_shape)
         momentum = warmup(now, cfg.muon_momentum_warmup, cfg.muon_momentum_start, cfg.muon_momentum)

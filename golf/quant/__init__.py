@@ -1,2 +1,1 @@
-"""How weights become few bytes: scale -> rotate -> clip -> round, for one tensor at a time. Knows no model
-and no file."""
+"""Quantisation of weights, one tensor at a time: scale, rotate, clip, round."""

@@ -1,17 +1,17 @@
-"""Activation-aware scales of a matrix's columns: what is fed by large inputs is rounded more finely.
+"""Activation-aware column scales (AWQ): columns with large inputs are rounded more finely.
 
-What: column j of W_RC is multiplied by s_j before it is rotated, clipped and rounded, and divided by it
-afterwards. s_j = a_j^alpha with a_j the mean |x_j| of the column's inputs, brought to geometric mean 1; alpha
-is the one of ALPHAS whose matrix W' has the least tr((W' - W) H (W' - W)^T). Scales are fp16, and the search
-uses them as they are stored.
+Column j of W_RC is multiplied by s_j before rotating, clipping and rounding, and divided by s_j afterwards.
+s_j = a_j^alpha, normalised to geometric mean 1, with a_j the mean |x_j| of the column's inputs. alpha is the
+one of ALPHAS whose result W' has the least tr((W' - W) H (W' - W)^T). Scales are stored as fp16, and the
+search uses the stored values.
 
-A column that was never fed has no say in the mean and gets the scale 1. Scales stay within 2^-10 .. 2^10,
-where fp16 keeps all its digits and the products stay in its range.
+A column whose input was always zero is left out of the mean and gets scale 1. Scales are limited to 2^-10 ..
+2^10, where fp16 has full precision and the products stay in its range.
 
-Neutral value: alpha 0, every scale 1, for which nothing is stored. Bytes: two a column, where they help.
-Source: AWQ (arXiv:2306.00978) with a search on the output error instead of its own grid on outputs; no code
-of #1462, #1731 or #1732 contains one. Not covered: clips searched along with alpha, scales shared by matrices
-with one input."""
+Neutral: alpha 0, all scales 1, nothing stored. Cost: two bytes per column of a matrix that is scaled. Source:
+AWQ (arXiv:2306.00978), but searching on tr(D H D^T) instead of measured outputs; the code of #1462, #1731 and
+#1732 contains no such search. Clips are not searched along with alpha, and matrices with the same input do
+not share scales."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ LARGEST_SCALE = 2.0**10
 
 
 def scales(activation_C: Tensor, alpha: float) -> Tensor:
-    """s_C in fp16 for one alpha; ones for alpha 0. `activation_C` is mean |x|, not negative."""
-    fed_C = activation_C > 0
-    log_C = torch.where(fed_C, activation_C.double(), 1.0).log() * alpha
-    mean = log_C[fed_C].mean() if fed_C.any() else 0.0
-    scale_C = torch.where(fed_C, (log_C - mean).exp(), 1.0)
+    """s_C in fp16 for one alpha; ones for alpha 0. `activation_C` is mean |x|, at least 0."""
+    used_C = activation_C > 0
+    log_C = torch.where(used_C, activation_C.double(), 1.0).log() * alpha
+    mean = log_C[used_C].mean() if used_C.any() else 0.0
+    scale_C = torch.where(used_C, (log_C - mean).exp(), 1.0)
     return scale_C.clamp(1 / LARGEST_SCALE, LARGEST_SCALE).to(torch.float16)
 
 
 def search(
     weight_RC: Tensor, activation_C: Tensor, hessian_CC: Tensor, round_trip: Callable[[Tensor | None], Tensor]
 ) -> Tensor | None:
-    """The best scales, or None where none are better. `round_trip(scale_C)` gives W'_RC: W scaled, rounded and
-    brought back, by the recipe that will be used; `round_trip(None)` without scales."""
+    """The best scales, or None if no scales are best.
+
+    `round_trip(scale_C)` gives W'_RC: W scaled, quantised and dequantised; `round_trip(None)` does so
+    without scales."""
     best_C, least = None, output_error(round_trip(None) - weight_RC, hessian_CC)
     for alpha in ALPHAS[1:]:
         scale_C = scales(activation_C, alpha)

@@ -1,18 +1,13 @@
-"""Statistics that the quantiser goes by, collected from any modules and parameters while batches run through
-them.
+"""Collect statistics for quantisation from modules and parameters while batches run through them.
 
-What: `InputStats` watches the inputs of modules (Hessian and mean size of the inputs of each weight),
-`GradientStats` squares gradients (Fisher diagonal), `RowScores` measures the gradient of each row (FTLE
-scores). All sum in float32 on the device of what they watch, and divide when they are asked. `tensors()` is a
-list in a fixed order: averaged over ranks that saw equally many tokens, it gives the result of one process
-that saw them all.
+`InputStats` records module inputs (Hessian and mean magnitude), `GradientStats` squared gradients (Fisher
+diagonal), `RowScores` gradient norms of rows (FTLE scores). All accumulate sums in float32 on the device
+of their source, and divide in `result`. `tensors` lists the sums in a fixed order; averaged over ranks
+that saw equally many tokens, they give the result of one process that saw all. golf/training/calibrate.py
+runs the batches.
 
-Neutral: not collecting. Bytes: none in the artifact. Source: H as in GPTQ (Frantar et al. 2022), mean |x| as
-in AWQ (Lin et al. 2023), Fisher as the mean of grad^2 over batches (#1462), row scores of #316. Not covered:
-which of them a quantiser needs, and running the batches (golf/training/calibrate.py).
-
-Axes: R rows and C columns of a weight, N inputs of a module, flattened.
-"""
+Source: H as in GPTQ (Frantar et al. 2022), mean |x| as in AWQ (Lin et al. 2023), Fisher as the mean of grad^2
+over batches (#1462), row scores from #316."""
 
 from __future__ import annotations
 
@@ -24,7 +19,7 @@ from torch import Tensor, nn
 
 
 class TensorStats(NamedTuple):
-    """What is known of one weight W_RC, float32; None where it was not measured."""
+    """Statistics of one weight W_RC, float32; None if not measured."""
 
     hessian_CC: Tensor | None = None
     """Mean over tokens of x x^T, x being the weight's input."""
@@ -37,17 +32,17 @@ class TensorStats(NamedTuple):
 
 
 class InputMeans(NamedTuple):
-    """Means over all inputs that a module saw."""
+    """Means (or sums) over all inputs of a module."""
 
     hessian_CC: Tensor
     activation_C: Tensor
 
 
 class InputStats:
-    """x x^T and |x|, averaged over every input x of each module; counts while it is entered.
+    """Means of x x^T and |x| over all inputs x of each module, recorded inside the `with` block.
 
-    A module that runs several times in one forward pass, as under depth recurrence, counts each time (source:
-    #1493)."""
+    A module that runs several times in one forward pass (depth recurrence) counts each time
+    (source: #1493)."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.modules = dict(modules)
@@ -56,7 +51,7 @@ class InputStats:
 
     def __enter__(self) -> Self:
         self.hooks = [
-            module.register_forward_pre_hook(self._watch(name)) for name, module in self.modules.items()
+            module.register_forward_pre_hook(self._hook(name)) for name, module in self.modules.items()
         ]
         return self
 
@@ -64,7 +59,7 @@ class InputStats:
         for hook in self.hooks:
             hook.remove()
 
-    def _watch(self, name: str) -> Any:
+    def _hook(self, name: str) -> Any:
         @torch.no_grad()
         def add(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x_NC = inputs[0].detach().flatten(0, -2).float()
@@ -82,7 +77,7 @@ class InputStats:
         return [tensor for name in self.modules for tensor in self.sums[name]]
 
     def result(self) -> dict[str, InputMeans]:
-        """name -> means. Raises KeyError for a module through which nothing went."""
+        """name -> means. Raises KeyError for a module that had no input."""
         return {
             name: InputMeans(*(total / self.counts[name] for total in self.sums[name]))
             for name in self.modules
@@ -90,23 +85,25 @@ class InputStats:
 
 
 class GradientStats:
-    """The squared gradient of each parameter, averaged over batches: call `add` after each backward pass."""
+    """Mean over batches of each parameter's squared gradient; call `add` after each backward pass."""
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
         self.parameters = dict(parameters)
-        self.sums = {name: torch.zeros_like(self.of(p.detach())) for name, p in self.parameters.items()}
+        self.sums = {
+            name: torch.zeros_like(self.statistic(p.detach())) for name, p in self.parameters.items()
+        }
         self.count = torch.zeros(())
 
     @staticmethod
-    def of(gradient_RC: Tensor) -> Tensor:
-        """What is averaged: fisher_RC of one batch."""
+    def statistic(gradient_RC: Tensor) -> Tensor:
+        """The statistic that is averaged: fisher_RC of one batch."""
         return gradient_RC.float().square()
 
     @torch.no_grad()
     def add(self) -> None:
-        """Count the gradients that lie at the parameters now; equal on all ranks if the gradients are."""
+        """Add the parameters' current gradients; equal on all ranks if the gradients are."""
         for name, parameter in self.parameters.items():
-            self.sums[name] += self.of(parameter.grad)
+            self.sums[name] += self.statistic(parameter.grad)
         self.count += 1
 
     def tensors(self) -> list[Tensor]:
@@ -114,15 +111,14 @@ class GradientStats:
         return [*self.sums.values(), self.count]
 
     def result(self) -> dict[str, Tensor]:
-        """name -> mean; zeros where nothing was counted."""
+        """name -> mean; zeros if nothing was added."""
         return {name: total / self.count.clamp(min=1).to(total.device) for name, total in self.sums.items()}
 
 
 class RowScores(GradientStats):
-    """The 2-norm of each row's gradient, averaged over measurements: call `add` after a backward pass.
-    Source: #316."""
+    """Mean over measurements of each row's gradient norm; call `add` after a backward pass. Source: #316."""
 
     @staticmethod
-    def of(gradient_RC: Tensor) -> Tensor:
-        """What is averaged: row_score_R of one measurement."""
+    def statistic(gradient_RC: Tensor) -> Tensor:
+        """The statistic that is averaged: row_score_R of one measurement."""
         return torch.linalg.vector_norm(gradient_RC, dim=1, dtype=torch.float32)

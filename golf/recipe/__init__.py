@@ -1,1 +1,1 @@
-"""Recipes: the fields, their ranges and defaults, and the strict reader."""
+"""Recipes: their fields with ranges and defaults, and a strict YAML reader."""

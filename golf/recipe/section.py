@@ -1,10 +1,6 @@
-"""What a section of the recipe is made of: annotated ranges, and the check that every instance is held to.
+"""Base class and field types of the recipe's sections: annotated ranges, checked on construction.
 
-A `Horizon` counts steps when it is an integer and is a fraction of the run when it is a float, so that a
-profile with few steps keeps the shape of a long run.
-
-Not covered: which sections and fields there are (golf/recipe/schema.py).
-"""
+See golf/recipe/training.py and golf/recipe/schema.py for the sections themselves."""
 
 from __future__ import annotations
 
@@ -15,43 +11,45 @@ from typing import Annotated, NamedTuple
 
 
 class ConfigError(ValueError):
-    """A recipe that cannot be used as written; the message names the key and what was expected."""
+    """The recipe is invalid; the message names the key and what was expected."""
 
 
-def need(condition: bool, message: str) -> None:
-    """Raise ConfigError with the message unless the condition holds."""
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigError with the message unless the condition is true."""
     if not condition:
         raise ConfigError(message)
 
 
 class Range(NamedTuple):
-    """The lawful values of a number: low <= x <= high; `open` leaves out the ends."""
+    """Allowed values of a number: low <= x <= high, or low < x < high if `open`."""
 
     low: float
     high: float = math.inf
     open: bool = False
 
-    def holds(self, value: float) -> bool:
-        """Whether a value lies inside."""
+    def contains(self, value: float) -> bool:
+        """Whether the range contains a value."""
         return self.low < value < self.high if self.open else self.low <= value <= self.high
 
     def __str__(self) -> str:
         if self.high == math.inf:
             return "positive" if self.open else f"at least {self.low:g}"
-        return f"in {self.low:g}..{self.high:g}" + (" without its ends" if self.open else "")
+        return f"in {self.low:g}..{self.high:g}" + (" (ends excluded)" if self.open else "")
 
 
 Count = Annotated[int, Range(0)]
 Size = Annotated[int, Range(1)]
 Positive = Annotated[float, Range(0, open=True)]
-NotNegative = Annotated[float, Range(0)]
-Share = Annotated[float, Range(0, 1)]
+NonNegative = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
 Horizon = int | float
-"""Steps (an integer, at least 0) or a fraction of the run (a float in 0..1)."""
+"""A number of steps (an integer, at least 0) or a fraction of the run (a float in 0..1).
+
+Fractions let a profile with few steps keep the shape of a long run."""
 
 
 class Section:
-    """A part of the recipe. Every instance is checked when it is made, however it is made."""
+    """Base class of a recipe section. Every instance is checked on construction, from YAML or from code."""
 
     SECTION = ""
 
@@ -59,15 +57,15 @@ class Section:
         for name, hint in typing.get_type_hints(type(self), include_extras=True).items():
             if name == "SECTION":
                 continue
-            value, place = getattr(self, name), f"{self.SECTION}.{name}"
+            value, key = getattr(self, name), f"{self.SECTION}.{name}"
             for allowed in getattr(hint, "__metadata__", ()):
-                need(value is None or allowed.holds(value), f"{place} must be {allowed}, not {value}")
+                require(value is None or allowed.contains(value), f"{key} must be {allowed}, not {value}")
             if isinstance(hint, types.UnionType) and hint == Horizon:
-                need(
+                require(
                     value >= 0 and (isinstance(value, int) or value <= 1.0),
-                    f"{place} {value}: an integer counts steps, a float is a fraction of the run in 0..1",
+                    f"{key} {value}: an integer counts steps, a float is a fraction of the run in 0..1",
                 )
         self.check()
 
     def check(self) -> None:
-        """What the fields must mean together; raises ConfigError."""
+        """Check constraints between fields; raises ConfigError."""

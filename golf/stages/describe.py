@@ -118,14 +118,15 @@ def bits_per_number(how: Recipe, columns: int, decayed: bool) -> float:
     """Entropy in bits per number of a normally distributed row of `columns` numbers on a recipe's grid."""
     assert how.bits is not None
     normal, largest = NormalDist(), largest_code(how.bits)
-    reach = how.reach.sigmas if how.reach.method == "sigma" else normal.inv_cdf(1 - 1 / (2 * columns))
+    method = how.clip_method
+    reach = method.sigmas if method.name == "sigma" else normal.inv_cdf(1 - 1 / (2 * columns))
     step = reach / largest
     shares = [
         normal.cdf((code + 0.5) * step) - normal.cdf((code - 0.5) * step)
         for code in range(-largest, largest + 1)
     ]
     entropy = -sum(share * math.log2(share) for share in shares if share > 0)
-    return entropy - FLOOR_SAVED_BITS * (how.reach.floor and decayed)
+    return entropy - FLOOR_SAVED_BITS * (method.floor and decayed)
 
 
 def estimated_artifact_bytes(config: Config, shapes: Shapes, max_bytes: int) -> int:

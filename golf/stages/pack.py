@@ -211,7 +211,7 @@ class _Packer:
         bound = sum(map(entropy.shannon_bytes, codes))
         log(f"codes: Shannon bound {bound:,.0f} bytes with a histogram for each tensor")
         if packed.coded is not None:
-            bound = entropy.entropy_bytes(packed.coded.counts_KS)
+            bound = entropy.entropy_bytes(packed.coded.counts_XA)
             n_bytes = packed.coded.words.nbytes
             log(f"range coder: {n_bytes:,} bytes, Shannon bound of its contexts {bound:,.0f}")
 

@@ -1,1 +1,1 @@
-"""Arrays in files: the container, compressors, and entropy coding."""
+"""Storage of arrays: the file format, compressors, and entropy coding."""

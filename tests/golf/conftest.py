@@ -1,4 +1,4 @@
-"""One thread for the small models of these tests: more would cost more than it brings."""
+"""Run the small models of these tests on one thread; more threads would be slower."""
 
 from __future__ import annotations
 

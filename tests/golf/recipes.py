@@ -1,4 +1,4 @@
-"""Small recipes that the tests of golf share: everything on, and that with one technique off."""
+"""Small recipes shared by golf's tests: every technique on, or all but one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ SUBMISSION = ROOT / "submissions" / "hadamard-ve128" / "config.yaml"
 V = 97
 
 FULL = """
-model: {layers: 5, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48, mlp_slope: 0.5, rope_dims: 4, q_rank: 6, ln_scale: true,
-        skip_gates: true, parallel_last: 2, loop_layers: [1, 2], loop_passes: 1, xsa_last: 2, attn_gate: true, smear: true,
-        bigram_buckets: 50, bigram_dim: 8, ve_dim: 6, ve_layers: [3, 4], init: orthogonal, overtone: true, phase_mix: true}
-optim: {muon_variant: lerp, muon_equalise: true, muon_momentum_warmup: 0.5, muon_decay: 0.04, embed_decay: 0.04,
-        scalar_decay: 0.02, clip: 0.3, warmdown: 0.5, warmdown_shape: cosine, ema_fraction: 0.2}
-train: {seq_len: 16, batch_tokens: 256, warmup_steps: 1, steps: 4, log_every: 2, loader: shuffled, loop_start: 0.5,
-        qat_bits: 6, qat_start: 0.25}
+model: {layers: 5, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48, mlp_slope: 0.5, rope_dims: 4, q_rank: 6,
+        ln_scale: true, skip_gates: true, parallel_last: 2, loop_layers: [1, 2], loop_passes: 1, xsa_last: 2,
+        attn_gate: true, smear: true, bigram_buckets: 50, bigram_dim: 8, ve_dim: 6, ve_layers: [3, 4],
+        init: orthogonal, overtone: true, phase_mix: true}
+optim: {muon_variant: lerp, muon_equalise: true, muon_momentum_warmup: 0.5, muon_decay: 0.04,
+        embed_decay: 0.04, scalar_decay: 0.02, clip: 0.3, warmdown: 0.5, warmdown_shape: cosine,
+        ema_fraction: 0.2}
+train: {seq_len: 16, batch_tokens: 256, warmup_steps: 1, steps: 4, log_every: 2, loader: shuffled,
+        loop_start: 0.5, qat_bits: 6, qat_start: 0.25}
 stats: {hessian_batches: 2, fisher_batches: 2, row_score_every: 2}
-quant: {embed_bits: 7, down_bits: 5, row_bits: true, allocate: true, target_bytes: 12000, awq: true, rotate: true,
-        clip: search, fisher: true, floor: true, gptq: true, fp16_limit: 127, entropy: true, shuffle: 2}
+quant: {embed_bits: 7, down_bits: 5, row_bits: true, allocate: true, target_bytes: 12000, awq: true,
+        rotate: true, clip: search, fisher: true, floor: true, gptq: true, fp16_limit: 127, entropy: true,
+        shuffle: 2}
 score: {window: 32, stride: 8, chunk_tokens: 64, batch_windows: 4}
 adapt: {epochs: 2, seq_len: 16, batch_rows: 4, bias_lr: 0.1}
 """
@@ -42,8 +45,7 @@ def config_without(name: str) -> Config:
 
 
 def lively(config: Config, seed: int = 0, vocab_size: int = V) -> GPT:
-    """A model none of whose parameters is trivial: initial values plus noise, so that every path carries
-    signal."""
+    """A model with initial values plus noise, so that every parameter and every path has an effect."""
     model = GPT(config.model, vocab_size)
     initialise(model, config.model, seed)
     with torch.no_grad():

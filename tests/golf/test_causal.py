@@ -1,4 +1,4 @@
-"""No position sees a later token: perturb token t, and the logits before t stay, those from t on change."""
+"""No position sees a later token: changing token t changes no logits before t, and all from t on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIGS = {"all": load(FULL)} | {f"without {t.name}": config_without(t.name) for
 @torch.no_grad()
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("t", [0, 1, 7, 19])
-def test_a_token_moves_no_logits_before_it(name, t):
+def test_changing_a_token_changes_no_logits_before_it(name, t):
     model, ids = lively(CONFIGS[name]), some_ids(2, 20)
     other = ids.clone()
     other[:, t] = (other[:, t] + 1) % V

@@ -1,5 +1,4 @@
-"""Each technique, neutral: the same logits as without it, no tensor in the state dict, so no byte paid for
-`off`."""
+"""Each technique at its neutral value: the same logits as without it, and no tensor that would cost bytes."""
 
 from __future__ import annotations
 
@@ -29,22 +28,22 @@ TENSORS = {
         "value_embedding.scales",
     ],
 }
-"""The tensors that a technique brings; those not named bring none."""
+"""The tensors that a technique adds; techniques not listed add none."""
 INSTEAD = {"low-rank-q": [f"blocks.{i}.attn.q.weight" for i in range(5)]}
-"""The tensors that a technique takes away."""
+"""The tensors that a technique replaces."""
 SHORTER = {"depth-recurrence": ["skip_weights", "skip_gates"]}
-"""The tables that have fewer rows without a technique: five visits have two skips, seven have three."""
+"""The tables with fewer rows without a technique: five layer steps have two skips, seven have three."""
 
 
 def fold_layer_scale(state: State) -> State:
-    """Fold 1 / sqrt(layer + 1) into the weights that read the normed stream; queries and keys are normed
-    anyway."""
+    """Fold 1 / sqrt(layer + 1) into the weights that read the normed input, except queries and
+    keys (QK norm)."""
     readers = ("attn.v.weight", "attn.gate.weight", "mlp.up.weight")
     return {n: w / (int(n.split(".")[1]) + 1) ** 0.5 if n.endswith(readers) else w for n, w in state.items()}
 
 
 def product_of_factors(state: State) -> State:
-    """The full query matrices that low-rank ones stand for."""
+    """Low-rank query matrices multiplied out to full ones."""
     products = {
         name.replace("q_up", "q"): w @ state[name.replace("q_up", "q_down")]
         for name, w in state.items()
@@ -74,11 +73,11 @@ NULL = {
     "overtone-init": lambda state: state,
     "phase-mix": lambda state: state,
 }
-"""Weights with which a technique, on, must do nothing."""
+"""Weights with which a technique that is on has no effect."""
 
 
 @pytest.mark.parametrize("technique", MODEL_TECHNIQUES, ids=lambda t: t.name)
-def test_off_has_exactly_the_tensors_of_the_others(technique):
+def test_switching_a_technique_off_removes_exactly_its_tensors(technique):
     full, off = (GPT(c.model, V).state_dict() for c in (load(FULL), config_without(technique.name)))
     assert sorted(set(full) - set(off)) == sorted(TENSORS.get(technique.name, []))
     assert sorted(set(off) - set(full)) == sorted(INSTEAD.get(technique.name, []))
@@ -121,7 +120,7 @@ def test_the_plan_before_recurrence_is_the_model_without_recurrence():
 
 
 @torch.no_grad()
-def test_layers_that_do_nothing_may_be_visited_again():
+def test_layers_without_effect_may_run_again():
     text = without(named("unet-skips"), FULL)
     on, ids = lively(load(text)), some_ids(2, 20)
     off = GPT(load(without(named("depth-recurrence"), text)).model, V)
@@ -146,19 +145,19 @@ def test_a_gated_skip_interpolates_between_the_weighted_skip_and_the_stream():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("silent", ["attn.out.weight", "attn_scale"])
-def test_parallel_residuals_equal_sequential_ones_where_attention_says_nothing(silent):
+@pytest.mark.parametrize("zeroed", ["attn.out.weight", "attn_scale"])
+def test_parallel_residuals_equal_sequential_ones_where_attention_outputs_zero(zeroed):
     on, off, ids = lively(load(FULL)), lively(config_without("parallel-residuals")), some_ids(2, 20)
     assert (on(ids) - off(ids)).abs().max() > 1e-3
     for model in (on, off):
         for block in model.blocks[-2:]:
-            block.get_parameter(silent).zero_()
+            block.get_parameter(zeroed).zero_()
     torch.testing.assert_close(on(ids), off(ids), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_a_parallel_feed_forward_does_not_hear_the_attention_before_it():
-    """Twin: attention's and the feed-forward's contributions to a parallel block, each alone, add up."""
+def test_a_parallel_feed_forward_does_not_read_the_attention_output():
+    """The contributions of attention and feed-forward to a parallel block, measured separately, add up."""
     block = lively(load(FULL)).blocks[-1]
     x, table = torch.randn(2, 9, 32), rotary(9, 4, 10_000.0, torch.device("cpu"))
     both = block(x, x, table, None, 9)
@@ -185,7 +184,7 @@ def test_the_limit_of_a_setting_equals_off(field, value, off):
 
 
 @torch.no_grad()
-def test_exclusive_attention_has_nothing_to_say_where_only_its_own_value_is_seen():
+def test_exclusive_attention_outputs_zero_where_only_its_own_value_is_visible():
     on, off, ids = lively(load(FULL)), lively(config_without("xsa")), some_ids(4, 1)
     for block in off.blocks[-2:]:
         block.attn.out.weight.zero_()

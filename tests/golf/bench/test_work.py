@@ -21,12 +21,12 @@ V, T = 40, 16
 def counted(text: str) -> tuple[float, float]:
     """(products of a token by our count, by torch's) in a forward pass without attention's own products."""
     config = load(text)
-    model = GPT(config.model, V, attention="reference")
+    model = GPT(config.model, V, attention="sdpa")
     initialise(model, config.model, 0)
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(2, T, dtype=torch.int64))
     counts = counter.get_flop_counts()["Global"]
-    matrix = sum(n for operation, n in counts.items() if "bmm" not in str(operation))
+    matrix = sum(n for operation, n in counts.items() if "attention" not in str(operation))
     return sum(each.flops for each in work.products(model, model.plan)), matrix / (2 * T)
 
 

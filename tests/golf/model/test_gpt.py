@@ -1,5 +1,4 @@
-"""The whole model: published parameter counts, a twin from the formulas, the shortcut for the last
-positions."""
+"""The whole model: published parameter counts, an independent implementation, the last positions."""
 
 from __future__ import annotations
 
@@ -59,13 +58,13 @@ SUBMISSIONS = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_models_have_as_many_parameters_as_their_logs_say(name):
+def test_models_have_the_published_numbers_of_parameters(name):
     cfg, vocab_size, expected = SHAPES[name]
     assert n_parameters(cfg, vocab_size) == expected
 
 
 @pytest.mark.parametrize("name", SUBMISSIONS)
-def test_the_recipes_of_the_submissions_have_these_shapes(name):
+def test_the_submissions_have_the_same_numbers_of_parameters(name):
     _, vocab_size, expected = SHAPES[SUBMISSIONS[name]]
     recipe = (ROOT / "submissions" / name / "config.yaml").read_text()
     assert n_parameters(load(recipe, "record").model, vocab_size) == expected
@@ -74,8 +73,7 @@ def test_the_recipes_of_the_submissions_have_these_shapes(name):
 def baseline(
     state: dict[str, torch.Tensor], ids: torch.Tensor, layers: int, heads: int, groups: int
 ) -> torch.Tensor:
-    """The naive baseline of the challenge from its formulas, one position of one row at a time, no shared
-    code."""
+    """The challenge's naive baseline from its formulas, position by position, sharing no code with golf."""
     width = state["tok_emb.weight"].shape[1]
     size = width // heads
 
@@ -134,7 +132,7 @@ def test_with_every_technique_neutral_the_model_is_the_baseline():
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_last_positions_alone_have_the_same_logits(name):
+def test_computing_only_the_last_positions_gives_the_same_logits(name):
     model, ids = lively(CONFIGS[name]), some_ids(3, 20)
     for plan in (model.plan, model.first_plan):
         whole = model(ids, plan=plan)
@@ -158,7 +156,7 @@ def test_inputs_name_the_module_whose_input_each_weight_multiplies():
     assert set(inputs) == matrices - looked_up
     for name, found in seen.items():
         assert all(x.shape[-1] == model.get_parameter(name).shape[1] for x in found)
-    layers = [visit.layer for visit in model.plan]
+    layers = [step.layer for step in model.plan]
     assert all(len(seen[f"blocks.{i}.mlp.up.weight"]) == layers.count(i) for i in range(5))
     head = seen["tok_emb.weight"][0] @ model.tok_emb.weight.T
     torch.testing.assert_close(30 * torch.tanh(head / 30), logits, atol=1e-4, rtol=1e-4)
@@ -167,7 +165,7 @@ def test_inputs_name_the_module_whose_input_each_weight_multiplies():
 @pytest.mark.parametrize(
     "part", ["blocks.0.mlp.up", "blocks.1.attn.q_up", "blocks.4.attn.out", "value_embedding.proj"]
 )
-def test_what_a_weight_passes_through_takes_its_place_in_the_forward(part):
+def test_a_weight_transform_replaces_the_weight_in_the_forward_pass(part):
     model, doubled, ids = lively(load(FULL)), lively(load(FULL)), some_ids(2, 20)
     before = model(ids)
     model.get_submodule(part).weight_transform = lambda weight: 2 * weight
@@ -182,9 +180,8 @@ def test_what_a_weight_passes_through_takes_its_place_in_the_forward(part):
     assert torch.equal(model(ids), before)
 
 
-def test_a_compiled_forward_follows_the_plan_and_what_weights_pass_through():
-    """The trap of #315, #374 and #414: their compiled graphs kept the flag of the first trace, and rounded
-    nothing."""
+def test_a_compiled_forward_follows_changes_of_plan_and_weight_transform():
+    """In #315, #374 and #414 compiled graphs kept the flag of the first trace, so nothing was rounded."""
     torch._dynamo.reset()
     text = FULL.replace("layers: 5", "layers: 3").replace("ve_layers: [3, 4]", "ve_layers: [2]")
     config, ids = load(text.replace("loop_layers: [1, 2]", "loop_layers: [1]")), some_ids(2, 20)
@@ -229,7 +226,7 @@ def test_logits_are_float32_and_capped_in_both_precisions():
     assert (half(ids) - full(ids)).abs().mean() < 0.1 * full(ids).abs().mean()
 
 
-def test_the_start_depends_on_the_seed_and_the_name_alone():
+def test_an_initial_value_depends_only_on_the_seed_and_the_name():
     config, bare = load(FULL), load(FULL.replace("smear: true, bigram_buckets: 50", "smear: false"))
     first, again, other, without = (GPT(c.model, V) for c in (config, config, config, bare))
     for model, c, seed in ((first, config, 1), (again, config, 1), (other, config, 2), (without, bare, 1)):
@@ -256,7 +253,7 @@ def test_a_parameter_without_a_rule_is_an_error():
         initial("blocks.0.mystery", torch.Size([3]), load("{}").model, 0)
 
 
-def test_overtone_start_has_a_power_law_spectrum_and_the_singular_vectors_of_the_plain_one():
+def test_overtone_init_has_a_power_law_spectrum_and_unchanged_singular_vectors():
     cfg = load("model: {width: 32, overtone: true}").model
     plain = dataclasses.replace(cfg, overtone=False)
     for vocab_size in (97, 20):
@@ -272,7 +269,7 @@ def test_overtone_start_has_a_power_law_spectrum_and_the_singular_vectors_of_the
     assert torch.equal(initial(name, shape, cfg, 3), initial(name, shape, plain, 3))
 
 
-def test_phase_mix_leans_early_layers_on_the_embedding_and_late_ones_on_the_stream():
+def test_phase_mix_weights_the_embedding_in_early_layers_and_the_stream_in_late_ones():
     cfg = load("model: {layers: 5, phase_mix: true}").model
     mixes = [initial(f"blocks.{i}.resid_mix", torch.Size([2, 512]), cfg, 0) for i in range(5)]
     stream = torch.stack([mix[0, 0] for mix in mixes])

@@ -1,4 +1,4 @@
-"""The plan of visits: the published wirings, and that the stack comes out empty."""
+"""Plans of layer steps: the published orders and skips, and that the stack ends empty."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from golf.model.layer_order import LayerStep, layer_steps, n_skips, order
 from golf.recipe.config import load
 
 
-def test_eleven_layers_have_five_savers_and_five_takers_and_the_last_takes_nothing():
+def test_of_eleven_layers_the_first_five_save_the_next_five_skip_and_the_last_does_neither():
     plan = layer_steps(tuple(range(11)), skips=True)
-    assert [v.layer for v in plan if v.save] == [0, 1, 2, 3, 4]
-    assert [v.skip for v in plan] == [None] * 5 + [0, 1, 2, 3, 4, None]
+    assert [step.layer for step in plan if step.save] == [0, 1, 2, 3, 4]
+    assert [step.skip for step in plan] == [None] * 5 + [0, 1, 2, 3, 4, None]
 
 
 def test_the_baseline_has_four_skips():
@@ -21,15 +21,15 @@ def test_the_baseline_has_four_skips():
 
 
 @pytest.mark.parametrize("n", range(1, 14))
-def test_every_saved_output_is_taken_once_last_in_first_out(n):
+def test_every_saved_output_is_used_once_last_in_first_out(n):
     stack, pairs = [], []
-    for visit in layer_steps(tuple(range(n)), skips=True):
-        if visit.skip is not None:
-            pairs.append((stack.pop(), visit.layer))
-        if visit.save:
-            stack.append(visit.layer)
+    for step in layer_steps(tuple(range(n)), skips=True):
+        if step.skip is not None:
+            pairs.append((stack.pop(), step.layer))
+        if step.save:
+            stack.append(step.layer)
     assert stack == []
-    assert all(giver + taker == 2 * (n // 2) - 1 for giver, taker in pairs)
+    assert all(source + destination == 2 * (n // 2) - 1 for source, destination in pairs)
 
 
 def test_without_skips_the_plan_is_the_order_and_layers_may_repeat():
@@ -39,25 +39,25 @@ def test_without_skips_the_plan_is_the_order_and_layers_may_repeat():
 def test_depth_recurrence_has_the_published_order():
     plan = layer_steps(order(11, (3, 4, 5), 2), skips=True)
     encoder, decoder = plan[:8], plan[8:]
-    assert [v.layer for v in encoder] == [0, 1, 2, 3, 4, 5, 3, 4]
-    assert [v.layer for v in decoder] == [5, 3, 4, 5, 6, 7, 8, 9, 10]
-    assert all(v.save and v.skip is None for v in encoder)
-    assert [v.skip for v in decoder] == [0, 1, 2, 3, 4, 5, 6, 7, None]
-    assert not any(v.save for v in decoder)
+    assert [step.layer for step in encoder] == [0, 1, 2, 3, 4, 5, 3, 4]
+    assert [step.layer for step in decoder] == [5, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert all(step.save and step.skip is None for step in encoder)
+    assert [step.skip for step in decoder] == [0, 1, 2, 3, 4, 5, 6, 7, None]
+    assert not any(step.save for step in decoder)
 
 
 def test_an_earlier_record_looped_through_two_layers():
     """#1394: encoder 0 1 2 3 4 5 4, decoder 5 4 5 6 .. 10."""
     plan = layer_steps(order(11, (4, 5), 2), skips=True)
-    assert [v.layer for v in plan if v.save] == [0, 1, 2, 3, 4, 5, 4]
-    assert [v.layer for v in plan if not v.save] == [5, 4, 5, 6, 7, 8, 9, 10]
+    assert [step.layer for step in plan if step.save] == [0, 1, 2, 3, 4, 5, 4]
+    assert [step.layer for step in plan if not step.save] == [5, 4, 5, 6, 7, 8, 9, 10]
 
 
 def test_before_recurrence_each_layer_runs_once_with_the_first_skip_rows():
     with torch.device("meta"):
         model = GPT(load("model: {layers: 11, loop_layers: [3, 4, 5]}").model, 1024)
-    assert [v.layer for v in model.first_plan] == list(range(11))
-    assert [v.skip for v in model.first_plan if v.skip is not None] == [0, 1, 2, 3, 4]
+    assert [step.layer for step in model.first_plan] == list(range(11))
+    assert [step.skip for step in model.first_plan if step.skip is not None] == [0, 1, 2, 3, 4]
     assert model.skip_weights.shape == (8, 512)
 
 

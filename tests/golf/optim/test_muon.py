@@ -1,4 +1,4 @@
-"""Muon: the iteration against singular values, both momentum rules, and shares that add up over ranks."""
+"""Muon: Newton-Schulz against singular values, both momentum rules, and the split over ranks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from golf.optim.muon import COEFFICIENTS, Muon, equalised, newton_schulz
-
-
-def some(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from golf.optim.muon import COEFFICIENTS, Muon, MuonOptions, newton_schulz, normalise_rows
+from tests.golf.tensors import random_tensor
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 24, 8), (2, 8, 24)])
 def test_newton_schulz_applies_its_polynomial_to_the_singular_values(shape):
-    g = some(*shape)
+    g = random_tensor(*shape)
     u, s, vh = torch.linalg.svd(g.double(), full_matrices=False)
     s = s / (s.square().sum(-1, keepdim=True).sqrt() + 1e-7)
     for _ in range(5):
@@ -28,23 +25,23 @@ def test_newton_schulz_applies_its_polynomial_to_the_singular_values(shape):
 
 
 def test_newton_schulz_brings_singular_values_near_one():
-    g = some(1, 32, 48) @ torch.diag(torch.logspace(-1, 1, 48))
+    g = random_tensor(1, 32, 48) @ torch.diag(torch.logspace(-1, 1, 48))
     values = torch.linalg.svdvals(newton_schulz(g)[0])
     assert values.min() > 0.3
     assert values.max() < 1.3
 
 
-def test_bfloat16_turns_a_matrix_nearly_as_float32_does():
-    g = some(3, 48, 32)
+def test_bfloat16_orthogonalises_nearly_as_float32_does():
+    g = random_tensor(3, 48, 32)
     exact, coarse = newton_schulz(g), newton_schulz(g, dtype=torch.bfloat16)
     assert coarse.dtype == torch.float32
     assert (coarse - exact).norm() < 0.05 * exact.norm()
 
 
 def steps(variant: str, gradients: list[torch.Tensor], momentum: float) -> list[torch.Tensor]:
-    """The update directions of a run on one matrix, read off the weights."""
+    """The update of each step of a run on one matrix, from the change of the weights."""
     weight = nn.Parameter(torch.zeros(8, 12))
-    muon, seen = Muon([weight], variant=variant, decay=0.0, steps=5), []
+    muon, seen = Muon([weight], MuonOptions(variant=variant, decay=0.0, steps=5)), []
     for gradient in gradients:
         before, weight.grad = weight.detach().clone(), gradient
         muon.step(1.0, momentum)
@@ -60,38 +57,38 @@ def steps(variant: str, gradients: list[torch.Tensor], momentum: float) -> list[
     ],
 )
 def test_momentum_mixes_gradients_as_its_variant_says(variant, mixed):
-    a, b = some(8, 12), some(8, 12, seed=1)
+    a, b = random_tensor(8, 12), random_tensor(8, 12, seed=1)
     expected = newton_schulz(mixed(0.9, a, b)[None])[0]
     torch.testing.assert_close(steps(variant, [a, b], 0.9)[1], expected, atol=1e-4, rtol=1e-3)
 
 
-def test_decay_is_decoupled_and_tall_matrices_step_further():
+def test_decay_is_decoupled_and_tall_matrices_take_larger_steps():
     weight = nn.Parameter(torch.ones(16, 4))
-    weight.grad = some(16, 4)
+    weight.grad = random_tensor(16, 4)
     update = newton_schulz(weight.grad[None])[0]
-    Muon([weight], variant="nesterov", decay=0.5, steps=5).step(0.1, 0.0)
+    Muon([weight], MuonOptions(variant="nesterov", decay=0.5, steps=5)).step(0.1, 0.0)
     torch.testing.assert_close(
         weight.detach(), torch.ones(16, 4) * 0.95 - 0.1 * 2 * update, atol=1e-5, rtol=1e-4
     )
 
 
-def test_equalised_rows_have_norm_one_and_keep_their_direction_and_empty_rows_stay_empty():
-    g = some(2, 5, 7)
+def test_normalised_rows_have_norm_one_and_keep_their_direction_and_empty_rows_stay_empty():
+    g = random_tensor(2, 5, 7)
     g[0, 1] = 0
-    norms = equalised(g).norm(dim=2)
+    norms = normalise_rows(g).norm(dim=2)
     assert norms[0, 1] == 0
     torch.testing.assert_close(norms.flatten()[torch.arange(10) != 1], torch.ones(9))
-    torch.testing.assert_close(equalised(g) * g.norm(dim=2, keepdim=True), g)
+    torch.testing.assert_close(normalise_rows(g) * g.norm(dim=2, keepdim=True), g)
 
 
 @pytest.mark.parametrize("variant", ["lerp", "nesterov"])
-def test_equalising_makes_the_update_blind_to_the_size_of_rows(variant):
-    gradients, sizes = [some(8, 12), some(8, 12, seed=1)], torch.logspace(-2, 2, 8)[:, None]
+def test_equalise_makes_the_update_independent_of_the_size_of_rows(variant):
+    gradients, sizes = [random_tensor(8, 12), random_tensor(8, 12, seed=1)], torch.logspace(-2, 2, 8)[:, None]
     found = []
     for equalise in (True, False):
         for scaled in (gradients, [sizes * g for g in gradients]):
             weight = nn.Parameter(torch.zeros(8, 12))
-            muon = Muon([weight], variant=variant, decay=0.0, steps=5, equalise=equalise)
+            muon = Muon([weight], MuonOptions(variant=variant, decay=0.0, steps=5, equalise=equalise))
             for gradient in scaled:
                 weight.grad = gradient
                 muon.step(1.0, 0.9)
@@ -100,15 +97,18 @@ def test_equalising_makes_the_update_blind_to_the_size_of_rows(variant):
     assert (found[2] - found[3]).abs().max() > 0.1
 
 
-def test_the_shares_of_several_ranks_add_up_to_the_step_of_one():
+def test_the_updates_of_several_ranks_sum_to_the_step_of_one():
     world = 3
-    start = [nn.Parameter(some(6, 10, seed=i)) for i in range(5)] + [nn.Parameter(some(4, 6, seed=9))]
+    start = [nn.Parameter(random_tensor(6, 10, seed=i)) for i in range(5)] + [
+        nn.Parameter(random_tensor(4, 6, seed=9))
+    ]
     for i, p in enumerate(start):
-        p.grad = some(*p.shape, seed=100 + i)
+        p.grad = random_tensor(*p.shape, seed=100 + i)
     alone = copy.deepcopy(start)
     for p, q in zip(alone, start, strict=True):
         p.grad = q.grad.clone()
-    Muon(alone, variant="lerp", decay=0.04, steps=5).step(0.02, 0.9)
+    options = MuonOptions(variant="lerp", decay=0.04, steps=5)
+    Muon(alone, options).step(0.02, 0.9)
 
     barrier, parts = threading.Barrier(world, timeout=20), [torch.zeros(0)] * world
 
@@ -126,15 +126,7 @@ def test_the_shares_of_several_ranks_add_up_to_the_step_of_one():
         for p, q in zip(matrices, start, strict=True):
             p.grad = q.grad.clone()
     muons = [
-        Muon(
-            matrices,
-            variant="lerp",
-            decay=0.04,
-            steps=5,
-            rank=rank,
-            world=world,
-            all_reduce=all_reduce_of(rank),
-        )
+        Muon(matrices, options, rank=rank, world=world, all_reduce=all_reduce_of(rank))
         for rank, matrices in enumerate(copies)
     ]
     threads = [threading.Thread(target=muon.step, args=(0.02, 0.9)) for muon in muons]

@@ -1,4 +1,4 @@
-"""Routing, schedules and the average: every parameter in one group, published horizons, neutral values."""
+"""Routing of parameters to optimizers, schedules and weight averaging: published and neutral values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_parameter_is_in_exactly_one_group():
         ("skip_weights", "scalar"),
     ],
 )
-def test_parameters_go_where_586_sends_them(name, group):
+def test_parameters_are_routed_as_in_586(name, group):
     assert route(name, dict(lively(load(FULL)).named_parameters())[name]) == group
 
 
@@ -62,7 +62,7 @@ def test_at_the_end_of_the_warmdown_nothing_moves():
         assert torch.equal(p, lively(load(FULL)).get_parameter(name))
 
 
-def test_a_clip_that_is_never_reached_is_neutral():
+def test_a_gradient_limit_that_is_never_reached_is_neutral():
     free, wide = (
         step_once(OptimConfig(clip=clip, warmdown=0), TrainingProgress(3, 0.1)) for clip in (0.0, 1e9)
     )
@@ -70,7 +70,7 @@ def test_a_clip_that_is_never_reached_is_neutral():
 
 
 @pytest.mark.parametrize("name", ["muon-decay", "adam-decay"])
-def test_decay_off_leaves_the_other_optimizer_alone(name):
+def test_switching_decay_off_does_not_change_the_other_optimizer(name):
     full, off = (step_once(c.optim, TrainingProgress(3, 0.1)) for c in (load(FULL), config_without(name)))
     owner = {"muon-decay": ("muon",), "adam-decay": ("embed", "scalar")}[name]
     for key, p in full.items():
@@ -91,7 +91,7 @@ def test_each_decay_shrinks_its_own_group_by_its_own_rate(field, owner):
         torch.testing.assert_close(plain[name] - decayed[name], shrunk, atol=1e-6, rtol=1e-4)
 
 
-def test_a_state_put_back_continues_as_if_nothing_had_happened():
+def test_an_optimizer_with_restored_state_continues_bit_for_bit():
     found = []
     for interrupted in (False, True):
         model = lively(load(FULL))
@@ -109,7 +109,7 @@ def test_a_state_put_back_continues_as_if_nothing_had_happened():
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_a_horizon_is_reached_once_and_for_good():
+def test_a_horizon_once_reached_stays_reached():
     steps = [reached(TrainingProgress(step, step / 10), 3) for step in range(10)]
     shares = [reached(TrainingProgress(step, step / 10), 0.3) for step in range(10)]
     assert steps == shares == [False] * 3 + [True] * 7
@@ -139,17 +139,17 @@ def test_neutral_schedules_are_constant():
         assert warmup(now, 0, 0.8, 0.9) == 0.9
 
 
-def test_the_first_step_is_at_full_rate_whatever_the_horizon():
+def test_the_first_step_is_at_full_rate_for_any_horizon():
     assert warmdown(TrainingProgress(0, 0.0), 3500, "cosine") == 1.0
     assert average_decay(TrainingProgress(0, 0.0), 0.0, 0.1) == 0.0
 
 
-def test_the_profiles_keep_the_reach_of_the_records_average():
+def test_the_solo_profile_averages_over_as_many_steps_as_the_record():
     solo = load(SUBMISSION.read_text(), "solo").optim
     assert average_decay(TrainingProgress(4050, 0.5), 0, solo.ema_fraction) == pytest.approx(0.997, abs=1e-4)
 
 
-def test_the_average_is_the_sum_it_claims_to_be():
+def test_the_average_equals_its_weighted_sum():
     p = nn.Parameter(torch.tensor([8.0]))
     ema = Ema([("p", p)])
     for value in (4.0, 2.0):

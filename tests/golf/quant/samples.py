@@ -1,4 +1,4 @@
-"""Matrices, Hessians and Fisher diagonals that the tests of the quantiser share."""
+"""Matrices, inputs and Hessians shared by the quantiser's tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def gaussian(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
 
 
 def inputs(columns: int, tokens: int = 0, seed: int = 0, spread: float = 1.0) -> torch.Tensor:
-    """Tokens x columns: correlated, and of very different sizes."""
+    """x_NC of `tokens` (default 3 per column) inputs: correlated, with very different magnitudes."""
     mixed = (
         gaussian(tokens or 3 * columns, columns, seed) @ gaussian(columns, columns, seed + 1) / columns**0.5
     )

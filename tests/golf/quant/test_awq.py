@@ -1,5 +1,4 @@
-"""Activation-aware scales: alpha 0 is nothing, the search is never worse, and columns that see nothing have
-no say."""
+"""AWQ scales: alpha 0 is neutral, the search never makes the error worse, and unused columns are ignored."""
 
 from __future__ import annotations
 
@@ -34,16 +33,16 @@ def test_alpha_zero_is_neutral_for_any_inputs():
     assert torch.equal(awq.scales(inputs(32).abs().mean(dim=0), 0.0), torch.ones(32, dtype=torch.float16))
 
 
-def test_columns_never_fed_have_scale_one_and_no_say():
+def test_unused_columns_have_scale_one_and_do_not_affect_the_others():
     activation_C = inputs(32).abs().mean(dim=0)
-    with_dead = torch.cat([activation_C, torch.zeros(5)])
+    with_unused = torch.cat([activation_C, torch.zeros(5)])
     assert torch.equal(
-        awq.scales(with_dead, 0.5), torch.cat([awq.scales(activation_C, 0.5), torch.ones(5).half()])
+        awq.scales(with_unused, 0.5), torch.cat([awq.scales(activation_C, 0.5), torch.ones(5).half()])
     )
     assert torch.equal(awq.scales(torch.zeros(4), 0.5), torch.ones(4).half())
 
 
-def test_scales_stay_where_float16_has_all_its_digits():
+def test_scales_stay_where_float16_has_full_precision():
     scale_C = awq.scales(torch.tensor([1e-30, 1.0, 1e30]), 1.0)
     assert scale_C.tolist() == [1 / awq.LARGEST_SCALE, 1.0, awq.LARGEST_SCALE]
 
@@ -59,17 +58,16 @@ def test_the_search_is_never_worse_and_helps_where_inputs_differ_in_size(how, se
         stored = recipe.encode("w", weight_RC, how._replace(awq=on), stats)
         error[on] = output_error(recipe.decode(stored, how) - weight_RC, stats.hessian_CC)
         assert (stored.scale_C is not None) is on
-    assert (
-        error[True] < (0.8 if not how.gptq else 1.05) * error[False]
-    )  # the search itself goes by plain rounding
+    # The search measures plain rounding, so with GPTQ it may lose a little.
+    assert error[True] < (0.8 if not how.gptq else 1.05) * error[False]
 
 
-def test_inputs_of_one_size_leave_nothing_to_scale_and_nothing_is_stored():
+def test_no_scales_are_stored_if_all_inputs_have_the_same_magnitude():
     weight_RC, stats = gaussian(8, 32), TensorStats(torch.eye(32), torch.ones(32))
     assert recipe.encode("w", weight_RC, Recipe(bits=4, awq=True), stats).scale_C is None
 
 
-def test_what_was_not_measured_is_not_scaled():
+def test_tensors_without_the_needed_statistics_are_not_scaled():
     weight_RC = gaussian(8, 32)
     plain = recipe.encode("w", weight_RC, Recipe(bits=4))
     for stats in (

@@ -1,4 +1,4 @@
-"""The allocator: what it chooses fits, less room is never better or larger, and cheap bytes go first."""
+"""The bit allocator: its choice fits, a smaller budget is never better or larger, cheap steps come first."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from hypothesis import given, settings, strategies as st
 
 from golf.quant.bits import Option, allocate
 
-LADDER = st.lists(st.tuples(st.floats(0, 100), st.floats(1, 1000)), min_size=1, max_size=7).map(
+OPTIONS = st.lists(st.tuples(st.floats(0, 100), st.floats(1, 1000)), min_size=1, max_size=7).map(
     lambda pairs: [Option(2 + i, loss, n_bytes) for i, (loss, n_bytes) in enumerate(pairs)]
 )
-TENSORS = st.dictionaries(st.sampled_from("abcdefgh"), LADDER, min_size=1)
+TENSORS = st.dictionaries(st.sampled_from("abcdefgh"), OPTIONS, min_size=1)
 
 
 def size(chosen: dict[str, Option]) -> float:
@@ -28,7 +28,7 @@ def convex(weight: float, numbers: int, most: int = 8) -> list[Option]:
 
 @settings(deadline=None, max_examples=200)
 @given(options=TENSORS, budget=st.floats(1, 5000))
-def test_what_is_chosen_fits_or_nothing_does(options, budget):
+def test_the_choice_fits_the_budget_or_nothing_does(options, budget):
     least = sum(min(option.n_bytes for option in each) for each in options.values())
     if least > budget:
         with pytest.raises(ValueError, match="fewest bits"):
@@ -52,19 +52,19 @@ def test_a_smaller_budget_takes_the_same_steps_and_then_more(weights, budgets):
     assert size(small) <= size(large) and lost(small) >= lost(large)
 
 
-def test_room_for_everything_leaves_the_bits_that_were_asked_for():
+def test_a_large_budget_keeps_the_requested_bits():
     options = {"a": convex(1.0, 1000), "b": convex(5.0, 1000, most=6)}
     assert {name: option.bits for name, option in allocate(options, 10_000).items()} == {"a": 8, "b": 6}
 
 
-def test_bits_are_taken_where_they_cost_least_for_each_byte():
-    options = {"dear": convex(1000.0, 1000), "cheap": convex(1.0, 1000)}
+def test_bits_are_removed_where_the_loss_per_byte_is_least():
+    options = {"sensitive": convex(1000.0, 1000), "robust": convex(1.0, 1000)}
     chosen = allocate(options, 1500)
-    assert chosen["dear"].bits == 8 and chosen["cheap"].bits == 4
+    assert chosen["sensitive"].bits == 8 and chosen["robust"].bits == 4
     assert allocate({"small": convex(1.0, 100), "large": convex(1.0, 10_000)}, 10_000)["small"].bits == 8
 
 
-def test_for_losses_that_are_convex_no_other_choice_of_its_size_is_better():
+def test_for_convex_losses_no_choice_of_at_most_that_size_is_better():
     options = {"a": convex(3.0, 700, 5), "b": convex(1.0, 1000, 5), "c": convex(20.0, 300, 5)}
     found = allocate(options, 900)
     others = [{"a": a, "b": b, "c": c} for a in options["a"] for b in options["b"] for c in options["c"]]

@@ -1,4 +1,4 @@
-"""Clips: each reaches where its definition says, and the Fisher diagonal moves it the way it should."""
+"""Clipping ranges: each method follows its definition, with and without a Fisher diagonal."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tests.golf.quant.samples import WEIGHTS, gaussian
 
 
 def squared_error(weight_RC, clip_R, bits, fisher_RC=None) -> float:
-    coded = grid.quantise(weight_RC, grid.row_steps(clip_R, bits), bits)
-    return loss(grid.dequantise(coded) - weight_RC, fisher_RC=fisher_RC)
+    quantised = grid.quantise(weight_RC, grid.row_steps(clip_R, bits), bits)
+    return loss(grid.dequantise(quantised) - weight_RC, fisher_RC=fisher_RC)
 
 
 @settings(deadline=None, max_examples=50)
-@given(weight_RC=WEIGHTS, share=st.floats(0.5, 1))
-def test_the_quantile_is_that_of_torch(weight_RC, share):
-    ours = clip(weight_RC, 6, ClipMethod("quantile", quantile=share))
-    theirs = torch.quantile(weight_RC.abs(), share, dim=1)
-    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+@given(weight_RC=WEIGHTS, fraction=st.floats(0.5, 1))
+def test_the_quantile_equals_torch_quantile(weight_RC, fraction):
+    found = clip(weight_RC, 6, ClipMethod("quantile", quantile=fraction))
+    expected = torch.quantile(weight_RC.abs(), fraction, dim=1)
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_the_quantile_of_one_is_the_maximum_and_both_cut_nothing():
+def test_quantile_one_equals_max_and_neither_clips():
     weight_RC = gaussian(8, 100)
     largest_R = weight_RC.abs().amax(dim=1)
     assert torch.equal(clip(weight_RC, 6, ClipMethod()), largest_R)
@@ -49,7 +49,7 @@ def test_with_a_clip_of_k_sigmas_the_entropy_is_bits_less_log2_k_plus_a_constant
     assert clip_R == pytest.approx(sigmas * 0.37, rel=0.2)
 
 
-def test_the_floor_costs_small_rows_their_bits_and_large_rows_nothing():
+def test_the_floor_makes_small_rows_use_fewer_codes_and_leaves_large_rows_unchanged():
     small, large = 0.05 * gaussian(4, 64), 5 * gaussian(4, 64)
     for weight_RC, changes in ((small, True), (large, False)):
         free_R, floored_R = (
@@ -63,37 +63,37 @@ def test_the_floor_costs_small_rows_their_bits_and_large_rows_nothing():
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 1000), bits=st.sampled_from([2, 4, 6, 8]), weighted=st.booleans())
-def test_the_search_finds_the_least_error_of_its_quantiles(seed, bits, weighted):
+def test_the_search_finds_the_quantile_with_the_least_error(seed, bits, weighted):
     weight_RC = gaussian(6, 3000, seed) ** 3
     fisher_RC = gaussian(6, 3000, seed + 1).square() if weighted else None
     errors = [
         squared_error(
-            weight_RC, clip(weight_RC, bits, ClipMethod("quantile", quantile=share)), bits, fisher_RC
+            weight_RC, clip(weight_RC, bits, ClipMethod("quantile", quantile=fraction)), bits, fisher_RC
         )
-        for share in QUANTILES
+        for fraction in QUANTILES
     ]
     found_R = clip(weight_RC, bits, ClipMethod("search"), fisher_RC)
     assert squared_error(weight_RC, found_R, bits, fisher_RC) == min(errors)
 
 
-def test_an_important_outlier_is_kept_and_an_unimportant_one_is_cut():
+def test_an_important_outlier_is_kept_and_an_unimportant_one_is_clipped():
     weight_RC = gaussian(2, 4000)
     weight_RC[:, 7] = 100.0
     fisher_RC = torch.ones_like(weight_RC)
     fisher_RC[:, 7] = 1e-6
-    cut_R, kept_R = (clip(weight_RC, 4, ClipMethod("search"), f) for f in (fisher_RC, 1 / fisher_RC))
-    assert (kept_R == 100).all() and (cut_R < 10).all()
+    clipped_R, kept_R = (clip(weight_RC, 4, ClipMethod("search"), f) for f in (fisher_RC, 1 / fisher_RC))
+    assert (kept_R == 100).all() and (clipped_R < 10).all()
 
 
-def test_important_rows_reach_further_by_sigma_and_by_quantile_but_never_beyond_their_maximum_by_the_latter():
+def test_important_rows_get_a_wider_range_and_with_quantile_at_most_their_maximum():
     weight_RC, fisher_RC = gaussian(2, 1000), torch.ones(2, 1000)
     fisher_RC[0] = 1e-6
     assert importance(fisher_RC).tolist() == pytest.approx([1e-3, 1.0])
-    for reach, factor in (
+    for method, factor in (
         (ClipMethod("sigma", sigmas=4.0), 2.0),
         (ClipMethod("quantile", quantile=0.9), None),
     ):
-        plain_R, fisher_R = clip(weight_RC, 6, reach), clip(weight_RC, 6, reach, fisher_RC)
+        plain_R, fisher_R = clip(weight_RC, 6, method), clip(weight_RC, 6, method, fisher_RC)
         assert plain_R[0] <= fisher_R[0] < 1.01 * plain_R[0] and fisher_R[1] > 1.5 * plain_R[1]
         assert fisher_R[1] == pytest.approx(factor * plain_R[1] if factor else weight_RC[1].abs().max())
     assert torch.equal(clip(weight_RC, 6, ClipMethod(), fisher_RC), clip(weight_RC, 6, ClipMethod()))

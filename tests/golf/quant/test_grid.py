@@ -1,4 +1,4 @@
-"""The grid: numbers come back within half a step, codes stay in range, and training sees the same grid."""
+"""The integer grid: errors of at most half a step, codes in range, and the same grid in training."""
 
 from __future__ import annotations
 
@@ -13,76 +13,79 @@ from tests.golf.quant.samples import WEIGHTS, gaussian
 BITS = st.sampled_from(list(grid.BITS))
 
 
-def quantised(weight_RC: torch.Tensor, bits: grid.Bits, least: float = 0.0) -> grid.Coded:
+def quantise(weight_RC: torch.Tensor, bits: grid.Bits, least: float = 0.0) -> grid.Quantised:
     clip_R = weight_RC.abs().amax(dim=1).clamp(min=least)
     return grid.quantise(weight_RC, grid.row_steps(clip_R, bits), bits)
 
 
 @settings(deadline=None, max_examples=100)
 @given(weight_RC=WEIGHTS, bits=BITS, least=st.sampled_from([0.0, 1.0]))
-def test_the_grid_gives_back_every_number_within_half_a_step(weight_RC, bits, least):
-    coded = quantised(weight_RC, bits, least)
-    step_R = coded.step_R.float()
+def test_every_number_is_restored_within_half_a_step(weight_RC, bits, least):
+    quantised = quantise(weight_RC, bits, least)
+    step_R = quantised.step_R.float()
     assert (
-        (grid.dequantise(coded) - weight_RC).abs() <= 0.5001 * step_R[:, None] + 1e-3 * weight_RC.abs()
+        (grid.dequantise(quantised) - weight_RC).abs() <= 0.5001 * step_R[:, None] + 1e-3 * weight_RC.abs()
     ).all()
-    assert coded.codes_RC.dtype == torch.int8 and coded.step_R.dtype == torch.float16
-    assert int(coded.codes_RC.abs().max()) <= grid.largest_code(bits)
+    assert quantised.codes_RC.dtype == torch.int8 and quantised.step_R.dtype == torch.float16
+    assert int(quantised.codes_RC.abs().max()) <= grid.largest_code(bits)
     assert (step_R >= least / grid.largest_code(bits) * 0.999).all() and (step_R > 0).all()
 
 
 @settings(deadline=None, max_examples=50)
 @given(weight_RC=WEIGHTS, bits=BITS)
-def test_what_lies_on_the_grid_already_is_not_moved(weight_RC, bits):
-    coded = quantised(weight_RC, bits)
-    again = grid.quantise(grid.dequantise(coded), coded.step_R, bits)
-    assert torch.equal(again.codes_RC, coded.codes_RC)
+def test_numbers_on_the_grid_are_unchanged(weight_RC, bits):
+    quantised = quantise(weight_RC, bits)
+    again = grid.quantise(grid.dequantise(quantised), quantised.step_R, bits)
+    assert torch.equal(again.codes_RC, quantised.codes_RC)
 
 
 @settings(deadline=None, max_examples=50)
-@given(weight_RC=WEIGHTS, bits=BITS, share=st.floats(0.1, 1))
-def test_beyond_the_clip_numbers_are_cut_off_and_inside_it_they_keep_within_half_a_step(
-    weight_RC, bits, share
+@given(weight_RC=WEIGHTS, bits=BITS, fraction=st.floats(0.1, 1))
+def test_numbers_beyond_the_clip_are_clipped_and_others_restored_within_half_a_step(
+    weight_RC, bits, fraction
 ):
-    step_R = grid.row_steps(share * weight_RC.abs().amax(dim=1), bits)
-    back_RC = grid.dequantise(grid.quantise(weight_RC, step_R, bits))
-    reach_R1 = grid.largest_code(bits) * step_R.float()[:, None]
-    cut_RC = weight_RC.clamp(-reach_R1, reach_R1)
-    assert ((back_RC - cut_RC).abs() <= 0.5001 * step_R.float()[:, None]).all()
-    outside = weight_RC.abs() > reach_R1
-    assert torch.equal(back_RC.abs()[outside], reach_R1.expand_as(back_RC)[outside])
+    step_R = grid.row_steps(fraction * weight_RC.abs().amax(dim=1), bits)
+    restored_RC = grid.dequantise(grid.quantise(weight_RC, step_R, bits))
+    clip_R1 = grid.largest_code(bits) * step_R.float()[:, None]
+    clipped_RC = weight_RC.clamp(-clip_R1, clip_R1)
+    assert ((restored_RC - clipped_RC).abs() <= 0.5001 * step_R.float()[:, None]).all()
+    outside = weight_RC.abs() > clip_R1
+    assert torch.equal(restored_RC.abs()[outside], clip_R1.expand_as(restored_RC)[outside])
 
 
-def test_the_six_bit_grid_is_that_of_586():
+def test_the_six_bit_grid_equals_that_of_586():
     weight_RC = torch.tensor([[-2.0, 62.0, 1.0, 3.0, 0.0], [0.1, -0.5, 0.25, 0.31, 0.0]])
-    coded = quantised(weight_RC, 6, least=1.0)
-    assert coded.step_R[0] == 2.0
-    assert coded.codes_RC[0].tolist() == [-1, 31, 0, 2, 0]  # halves go to the even neighbour
-    assert coded.step_R[1] == np.float16(1 / 31)  # the floor: 0.5/31 would be the row's own step
-    assert coded.codes_RC[1].tolist() == [3, -16, 8, 10, 0]
+    quantised = quantise(weight_RC, 6, least=1.0)
+    assert quantised.step_R[0] == 2.0
+    assert quantised.codes_RC[0].tolist() == [-1, 31, 0, 2, 0]  # halves go to the even neighbour
+    assert quantised.step_R[1] == np.float16(1 / 31)  # the floor; without it the step would be 0.5/31
+    assert quantised.codes_RC[1].tolist() == [3, -16, 8, 10, 0]
 
 
-def test_bits_by_row_are_the_same_as_each_row_alone():
+def test_bits_per_row_give_the_same_as_each_row_alone():
     weight_RC, bits_R = gaussian(5, 32), torch.tensor([4, 8, 5, 2, 6])
-    coded = quantised(weight_RC, bits_R)
+    quantised = quantise(weight_RC, bits_R)
     for row, bits in enumerate(bits_R.tolist()):
-        alone = quantised(weight_RC[row : row + 1], bits)
-        assert torch.equal(coded.codes_RC[row], alone.codes_RC[0]) and coded.step_R[row] == alone.step_R[0]
+        alone = quantise(weight_RC[row : row + 1], bits)
+        assert (
+            torch.equal(quantised.codes_RC[row], alone.codes_RC[0])
+            and quantised.step_R[row] == alone.step_R[0]
+        )
     with pytest.raises(ValueError, match="5 rows"):
-        quantised(weight_RC, bits_R[:4])
+        quantise(weight_RC, bits_R[:4])
 
 
 def test_rows_of_zeros_and_of_tiny_numbers_have_a_positive_step():
     weight_RC = torch.stack([torch.zeros(8), torch.full((8,), 1e-30), torch.full((8,), -1e-5)])
-    coded = quantised(weight_RC, 6)
-    assert (coded.step_R > 0).all()
-    assert (grid.dequantise(coded) - weight_RC).abs().max() <= grid.SMALLEST_STEP / 2
+    quantised = quantise(weight_RC, 6)
+    assert (quantised.step_R > 0).all()
+    assert (grid.dequantise(quantised) - weight_RC).abs().max() <= grid.SMALLEST_STEP / 2
 
 
 @pytest.mark.parametrize("bits", [1, 9, 0, -6, torch.tensor([6, 9])])
-def test_bits_that_int8_does_not_hold_are_refused(bits):
+def test_bits_outside_2_to_8_are_refused(bits):
     with pytest.raises(ValueError, match="bits"):
-        quantised(torch.ones(2, 2), bits)
+        quantise(torch.ones(2, 2), bits)
 
 
 def test_steps_beyond_float16_are_refused():

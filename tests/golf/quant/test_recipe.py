@@ -1,4 +1,4 @@
-"""The fixed order: every recipe gives a tensor back within its rounding, and what is off leaves no trace."""
+"""Quantising one tensor: round trips within the rounding error, and options that are off have no effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.golf.quant.samples import WEIGHTS, gaussian, inputs
 
 EVERYTHING = Recipe(
     bits=5,
-    reach=ClipMethod("sigma", sigmas=4.0, floor=True),
+    clip_method=ClipMethod("sigma", sigmas=4.0, floor=True),
     rotate=True,
     awq=True,
     gptq=True,
@@ -34,7 +34,7 @@ def stats_of(rows: int, columns: int, seed: int = 0) -> TensorStats:
     )
 
 
-def back(weight: torch.Tensor, how: Recipe, stats: TensorStats | None = None) -> torch.Tensor:
+def round_trip(weight: torch.Tensor, how: Recipe, stats: TensorStats | None = None) -> torch.Tensor:
     return recipe.decode(recipe.encode("w", weight, how, stats), how)
 
 
@@ -45,26 +45,30 @@ def back(weight: torch.Tensor, how: Recipe, stats: TensorStats | None = None) ->
         lambda drawn: Recipe(drawn[0], ClipMethod(floor=drawn[1]), rotate=drawn[2], row_bits=drawn[3])
     ),
 )
-def test_every_recipe_gives_a_tensor_back_within_its_rounding(weight_RC, how):
+def test_every_recipe_restores_a_tensor_within_its_rounding_error(weight_RC, how):
     stats = stats_of(*weight_RC.shape)
     stored = recipe.encode("w", weight_RC, how, stats)
-    back_RC = recipe.decode(stored, how)
-    assert back_RC.dtype == torch.float32 and back_RC.shape == weight_RC.shape and stored.scale_C is None
+    restored_RC = recipe.decode(stored, how)
+    assert (
+        restored_RC.dtype == torch.float32 and restored_RC.shape == weight_RC.shape and stored.scale_C is None
+    )
     if stored.step_R is None:
         assert stored.values.dtype == torch.float16
-        assert torch.allclose(back_RC, weight_RC, rtol=2**-11, atol=2**-24)
+        assert torch.allclose(restored_RC, weight_RC, rtol=2**-11, atol=2**-24)
     else:
-        # Rotation keeps the length of the error, so that half a step a number bounds each row's norm.
+        # Rotation keeps the norm of the error, so half a step per number bounds the norm of each row's error.
         limit_R = 0.501 * stored.step_R.float() * weight_RC.shape[1] ** 0.5 + 1e-3 * weight_RC.abs().amax()
-        assert ((back_RC - weight_RC).norm(dim=1) <= limit_R).all()
+        assert ((restored_RC - weight_RC).norm(dim=1) <= limit_R).all()
 
 
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 1000), rotate=st.booleans(), gptq=st.booleans())
-def test_eight_bits_with_every_technique_lose_next_to_nothing(seed, rotate, gptq):
+def test_eight_bits_with_every_technique_have_a_small_output_error(seed, rotate, gptq):
     weight_RC, stats = gaussian(8, 96, seed), stats_of(8, 96, seed)
-    how = EVERYTHING._replace(bits=8, rotate=rotate, gptq=gptq, row_bits=False, reach=ClipMethod("search"))
-    error = output_error(back(weight_RC, how, stats) - weight_RC, stats.hessian_CC)
+    how = EVERYTHING._replace(
+        bits=8, rotate=rotate, gptq=gptq, row_bits=False, clip_method=ClipMethod("search")
+    )
+    error = output_error(round_trip(weight_RC, how, stats) - weight_RC, stats.hessian_CC)
     assert error < 3e-4 * output_error(weight_RC, stats.hessian_CC)
 
 
@@ -76,8 +80,8 @@ def test_eight_bits_with_every_technique_lose_next_to_nothing(seed, rotate, gptq
         {"gptq": False},
         {"fisher": False},
         {"row_bits": False},
-        {"reach": ClipMethod("search", floor=True)},
-        {"reach": ClipMethod("sigma", sigmas=4.0)},
+        {"clip_method": ClipMethod("search", floor=True)},
+        {"clip_method": ClipMethod("sigma", sigmas=4.0)},
     ],
 )
 def test_each_technique_changes_what_is_stored(change):
@@ -90,23 +94,22 @@ def test_each_technique_changes_what_is_stored(change):
 
 @pytest.mark.parametrize("columns", [96, 192])
 @pytest.mark.parametrize("rotate", [False, True])
-def test_feedback_goes_by_the_hessian_of_what_it_rounds(columns, rotate):
-    """Scaled and rotated weights have a Hessian of their own; with the wrong one feedback would not help the
-    output."""
+def test_feedback_uses_the_hessian_of_the_scaled_and_rotated_weights(columns, rotate):
+    """With the Hessian of the original weights, feedback would not reduce the output error."""
     weight_RC, stats = gaussian(32, columns), stats_of(32, columns)
     how = Recipe(bits=3, rotate=rotate, awq=True)
     errors = [
-        output_error(back(weight_RC, how._replace(gptq=on), stats) - weight_RC, stats.hessian_CC)
+        output_error(round_trip(weight_RC, how._replace(gptq=on), stats) - weight_RC, stats.hessian_CC)
         for on in (False, True)
     ]
     assert errors[1] < 0.8 * errors[0]
 
 
-def test_the_rotation_spreads_an_outlier_so_that_rounding_costs_less():
+def test_rotation_spreads_an_outlier_and_reduces_the_rounding_error():
     weight_RC = 0.1 * gaussian(16, 512)
     weight_RC[:, 7] = 3.0
-    plain, turned = (back(weight_RC, Recipe(bits=6, rotate=on)) - weight_RC for on in (False, True))
-    assert turned.square().mean() < plain.square().mean() / 5
+    plain, rotated = (round_trip(weight_RC, Recipe(bits=6, rotate=on)) - weight_RC for on in (False, True))
+    assert rotated.square().mean() < plain.square().mean() / 5
 
 
 def test_bits_none_is_neutral_for_all_other_options():
@@ -116,8 +119,8 @@ def test_bits_none_is_neutral_for_all_other_options():
     assert torch.equal(stored.values, weight_RC.half())
 
 
-def test_statistics_that_no_technique_asks_for_change_nothing():
-    weight_RC, how = gaussian(30, 96), Recipe(bits=5, rotate=True, reach=ClipMethod("search"))
+def test_statistics_that_no_technique_uses_have_no_effect():
+    weight_RC, how = gaussian(30, 96), Recipe(bits=5, rotate=True, clip_method=ClipMethod("search"))
     bare, measured = (recipe.encode("w", weight_RC, how, stats) for stats in (None, stats_of(30, 96)))
     assert torch.equal(bare.values, measured.values) and torch.equal(bare.step_R, measured.step_R)
 
@@ -131,7 +134,7 @@ def test_weights_that_cannot_be_stored_are_an_error_that_names_the_tensor(bad, h
         recipe.encode("blocks.3.q", weight_RC, how)
 
 
-def test_the_loss_goes_by_fisher_then_by_hessian_then_by_row():
+def test_the_loss_uses_fisher_if_given_else_the_hessian_else_rows():
     delta_RC, x_NC, fisher_RC = gaussian(5, 12), inputs(12), gaussian(5, 12).square()
     hessian_CC = x_NC.T @ x_NC / len(x_NC)
     output = (x_NC @ delta_RC.T).square().sum() / len(x_NC)
@@ -139,5 +142,5 @@ def test_the_loss_goes_by_fisher_then_by_hessian_then_by_row():
     assert loss(delta_RC, hessian_CC, fisher_RC) == pytest.approx(
         float((delta_RC**2 * fisher_RC).sum()), rel=1e-5
     )
-    looked_up = torch.eye(5) @ delta_RC  # the mean over all rows of what a look-up gives
+    looked_up = torch.eye(5) @ delta_RC  # the mean over all rows that can be looked up
     assert loss(delta_RC) == pytest.approx(float(looked_up.square().sum(dim=1).mean()), rel=1e-5)

@@ -1,5 +1,4 @@
-"""The rotation: its own inverse at every size, the same bits everywhere, and what belongs to a matrix turns
-with it."""
+"""Rotation: its own inverse at every size, the same bits with any threads, and statistics rotated along."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ COLUMNS = [1, 2, 3, 64, 96, 128, 192, 255, 320, 512, 768, 1536]
 
 
 def matrix(columns: int) -> torch.Tensor:
-    """R as a matrix, from its recursion."""
+    """The rotation as a matrix, from the Sylvester recursion."""
     block, size = torch.ones(1, 1), rotate.block_size(columns)
     while len(block) < size:
         block = torch.cat([torch.cat([block, block], 1), torch.cat([block, -block], 1)]) / 2**0.5
@@ -22,12 +21,12 @@ def matrix(columns: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
-def test_the_rotation_is_its_own_inverse_and_keeps_lengths_at_every_size(columns):
+def test_the_rotation_is_its_own_inverse_and_keeps_norms_at_every_size(columns):
     weight_RC = gaussian(5, columns)
-    turned = rotate.rotate(weight_RC)
-    assert torch.allclose(rotate.rotate(turned), weight_RC, atol=1e-5)
-    assert torch.allclose(turned.norm(dim=1), weight_RC.norm(dim=1), rtol=1e-5)
-    assert (columns & -columns == 1) == torch.equal(turned, weight_RC)
+    rotated = rotate.rotate(weight_RC)
+    assert torch.allclose(rotate.rotate(rotated), weight_RC, atol=1e-5)
+    assert torch.allclose(rotated.norm(dim=1), weight_RC.norm(dim=1), rtol=1e-5)
+    assert (columns & -columns == 1) == torch.equal(rotated, weight_RC)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +51,14 @@ def test_the_rotation_has_the_same_bits_with_any_number_of_threads():
 
 
 @pytest.mark.parametrize("columns", [96, 192, 320, 512])
-def test_the_output_error_is_the_same_on_both_sides_of_the_rotation(columns):
+def test_the_output_error_is_invariant_under_the_rotation(columns):
     delta_RC, hessian_CC = gaussian(6, columns), hessian(columns)
-    turned = rotate.rotate_hessian(hessian_CC)
-    assert output_error(rotate.rotate(delta_RC), turned) == pytest.approx(
+    rotated = rotate.rotate_hessian(hessian_CC)
+    assert output_error(rotate.rotate(delta_RC), rotated) == pytest.approx(
         output_error(delta_RC, hessian_CC), rel=1e-4
     )
     assert torch.allclose(
-        turned, matrix(columns) @ hessian_CC @ matrix(columns), atol=1e-4 * float(hessian_CC.max())
+        rotated, matrix(columns) @ hessian_CC @ matrix(columns), atol=1e-4 * float(hessian_CC.max())
     )
     assert output_error(rotate.rotate(delta_RC), hessian_CC) != pytest.approx(
         output_error(delta_RC, hessian_CC), rel=1e-2
@@ -67,9 +66,9 @@ def test_the_output_error_is_the_same_on_both_sides_of_the_rotation(columns):
 
 
 @pytest.mark.parametrize("columns", [3, 96, 192])
-def test_a_diagonal_turns_as_the_diagonal_of_its_matrix(columns):
+def test_a_rotated_diagonal_is_the_diagonal_of_the_rotated_matrix(columns):
     diagonal_RC = gaussian(4, columns).square()
-    turned = rotate.rotate_diagonal(diagonal_RC)
+    rotated = rotate.rotate_diagonal(diagonal_RC)
     for row in range(4):
         full_CC = matrix(columns) @ diagonal_RC[row].diag() @ matrix(columns)
-        assert torch.allclose(turned[row], full_CC.diagonal(), atol=1e-5)
+        assert torch.allclose(rotated[row], full_CC.diagonal(), atol=1e-5)

@@ -1,5 +1,4 @@
-"""Collectors: means of what really went through a module, gradients squared, and shares of ranks that add
-up."""
+"""Statistics: means over all inputs of a module, means of squared gradients, and averaging over ranks."""
 
 from __future__ import annotations
 
@@ -7,15 +6,12 @@ import torch
 from torch import nn
 
 from golf.quant.stats import GradientStats, InputStats, RowScores
-
-
-def some(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.golf.tensors import random_tensor
 
 
 def test_input_statistics_are_means_over_every_token_of_every_pass():
     layer, identity = nn.Linear(5, 3), nn.Identity()
-    inputs = [some(2, 7, 5), some(4, 1, 5, seed=1)]
+    inputs = [random_tensor(2, 7, 5), random_tensor(4, 1, 5, seed=1)]
     with InputStats({"a": layer, "b": identity}) as stats:
         for x in inputs:
             layer(x)
@@ -28,8 +24,8 @@ def test_input_statistics_are_means_over_every_token_of_every_pass():
     assert found["b"].hessian_CC.dtype == torch.float32
 
 
-def test_nothing_is_counted_once_the_collector_is_left_and_the_output_is_the_same():
-    layer, x = nn.Linear(5, 3), some(4, 5)
+def test_nothing_is_recorded_after_the_with_block_and_outputs_are_unchanged():
+    layer, x = nn.Linear(5, 3), random_tensor(4, 5)
     before = layer(x)
     with InputStats({"a": layer}) as stats:
         assert torch.equal(layer(x), before)
@@ -38,7 +34,7 @@ def test_nothing_is_counted_once_the_collector_is_left_and_the_output_is_the_sam
 
 
 def test_the_hessian_predicts_the_squared_error_of_a_changed_weight():
-    layer, x, change = nn.Linear(6, 4, bias=False), some(50, 6), some(4, 6, seed=2)
+    layer, x, change = nn.Linear(6, 4, bias=False), random_tensor(50, 6), random_tensor(4, 6, seed=2)
     with InputStats({"w": layer}) as stats:
         layer(x)
     error = (x @ change.mT).square().sum(1).mean()
@@ -46,7 +42,10 @@ def test_the_hessian_predicts_the_squared_error_of_a_changed_weight():
 
 
 def test_gradient_statistics_are_means_of_squares_and_of_row_norms():
-    weight, gradients = nn.Parameter(some(3, 4)), [some(3, 4, seed=1), some(3, 4, seed=2)]
+    weight, gradients = (
+        nn.Parameter(random_tensor(3, 4)),
+        [random_tensor(3, 4, seed=1), random_tensor(3, 4, seed=2)],
+    )
     fisher, rows = GradientStats([("w", weight)]), RowScores([("w", weight)])
     for gradient in gradients:
         weight.grad = gradient
@@ -56,8 +55,8 @@ def test_gradient_statistics_are_means_of_squares_and_of_row_norms():
     torch.testing.assert_close(rows.result()["w"], torch.stack(gradients).norm(dim=2).mean(0))
 
 
-def test_shares_averaged_over_ranks_give_what_one_process_sees():
-    layer, x = nn.Linear(5, 3), some(8, 5)
+def test_sums_averaged_over_ranks_give_the_result_of_one_process():
+    layer, x = nn.Linear(5, 3), random_tensor(8, 5)
     parts = []
     for part in (x, x[:4], x[4:]):
         with InputStats({"a": layer}) as stats:

@@ -1,11 +1,13 @@
-"""Recipes: strict reading with a guess for a typo, profiles that merge, a resolved text that names a run."""
+"""Recipes: strict parsing, suggestions for typos, merging of profiles, the resolved text and its digests."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 
 from golf.recipe.config import as_tree, digest, load, resolved, training_digest
-from golf.recipe.schema import SECTIONS, Config, ModelConfig, OptimConfig
+from golf.recipe.schema import Config, ModelConfig, OptimConfig
 from golf.recipe.section import ConfigError, Range
 from tests.golf.recipes import FULL, SUBMISSION
 
@@ -32,9 +34,9 @@ REFUSED = {
     "model: {mlp_slope: 1.5}": "model.mlp_slope must be in 0..1, not 1.5",
     "model: {q_rank: 512}": "q_rank 512 must be below model.width",
     "model: {parallel_last: 10}": "parallel_last 10 must be 0..9",
-    "model: {loop_layers: [2, 4]}": "neighbouring layers",
-    "model: {loop_layers: [4, 3]}": "neighbouring layers",
-    "model: {loop_layers: [8, 9]}": "neighbouring layers 0..8",
+    "model: {loop_layers: [2, 4]}": "consecutive layers",
+    "model: {loop_layers: [4, 3]}": "consecutive layers",
+    "model: {loop_layers: [8, 9]}": "consecutive layers in 0..8",
     "quant: {bits: 9}": "quant.bits must be in 2..8",
     "quant: {down_bits: 1}": "down_bits must be 0 or 2..8",
     "quant: {codec: zlib}": "quant.level 22 must be 1..9 for zlib",
@@ -46,8 +48,8 @@ REFUSED = {
     "model: {layers: 3}\nmodel: {layers: 4}": "duplicate key 'model'",
     "a: &x [1]\nb: *x": "anchors and aliases",
     "model: !!python/name:os.system {}": "tags",
-    "model: {1: 2}": "plain words",
-    "<<: {model: {}}": "plain words",
+    "model: {1: 2}": "plain strings",
+    "<<: {model: {}}": "plain strings",
     "--- {}\n--- {}": "not readable as YAML",
     "[1, 2]": "mapping of sections",
     "model: 3": "expected a mapping",
@@ -59,12 +61,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:30])
-def test_what_cannot_be_meant_is_refused_with_its_place(text):
+def test_an_invalid_recipe_is_refused_with_the_place_of_the_error(text):
     with pytest.raises(ConfigError, match=REFUSED[text]):
         load(text)
 
 
-def test_a_bomb_of_aliases_is_refused_before_it_unfolds():
+def test_a_yaml_alias_bomb_is_refused_before_it_expands():
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
     with pytest.raises(ConfigError, match="anchors and aliases"):
         load("\n".join(lines))
@@ -83,29 +85,29 @@ def test_the_resolved_text_reads_back_as_the_same_recipe(profile):
     assert digest(load(resolved(config))) == digest(config)
 
 
-def test_the_digest_names_the_values_and_not_the_spelling():
+def test_the_digest_depends_on_the_values_and_not_on_the_spelling():
     assert digest(load("{}")) == digest(Config()) == digest(load("model: {layers: 9} # the default"))
     assert digest(load(FULL)) != digest(Config())
 
 
-def test_a_recipe_made_in_code_is_held_to_the_same_ranges_as_one_that_is_read():
+def test_a_config_made_in_code_is_checked_like_one_that_is_read():
     with pytest.raises(ConfigError, match="must be at least 1"):
         ModelConfig(layers=0)
     with pytest.raises(ConfigError, match="must be positive"):
         OptimConfig(muon_lr=0.0)
 
 
-def test_a_range_says_what_it_allows():
+def test_a_range_prints_what_it_allows():
     assert [str(r) for r in (Range(2), Range(0, open=True), Range(0, 1), Range(0, 1, open=True))] == [
         "at least 2",
         "positive",
         "in 0..1",
-        "in 0..1 without its ends",
+        "in 0..1 (ends excluded)",
     ]
-    assert [Range(0, 1, open=True).holds(x) for x in (0, 0.5, 1)] == [False, True, False]
+    assert [Range(0, 1, open=True).contains(x) for x in (0, 0.5, 1)] == [False, True, False]
 
 
-def test_recipes_that_differ_after_training_share_its_digest_and_no_others_do():
+def test_only_recipes_that_train_alike_share_a_training_digest():
     base = load("{}")
     same = [load(text) for text in ("quant: {bits: 5}", "score: {stride: 32}", "adapt: {epochs: 3}")]
     other = [
@@ -123,4 +125,4 @@ def test_recipes_that_differ_after_training_share_its_digest_and_no_others_do():
 
 
 def test_the_resolved_tree_has_every_section_and_nothing_else():
-    assert tuple(as_tree(Config())) == SECTIONS
+    assert list(as_tree(Config())) == [section.name for section in dataclasses.fields(Config)]

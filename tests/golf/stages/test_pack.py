@@ -92,7 +92,8 @@ def test_each_kind_of_matrix_gets_the_bits_of_its_kind_and_sixteen_is_float16():
         3,
     ]
     sigmas = pack.recipes_of(config_of(clip="sigma", sigmas=5.0, embed_sigmas=7.0), pack.shapes_of(config, V))
-    assert sigmas["tok_emb.weight"].reach.sigmas == 7.0 and sigmas["bigram.table.weight"].reach.sigmas == 5.0
+    assert sigmas["tok_emb.weight"].clip_method.sigmas == 7.0
+    assert sigmas["bigram.table.weight"].clip_method.sigmas == 5.0
     back = pack_and_read(config)[1]
     assert torch.equal(back["tok_emb.weight"], WEIGHTS["tok_emb.weight"].half().float())
 

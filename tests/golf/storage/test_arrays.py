@@ -1,5 +1,4 @@
-"""The flat array file: what goes in comes out, and whatever else is in a file is an error and nothing
-worse."""
+"""The array file: round trips, and a ValueError for every malformed or damaged file."""
 
 from __future__ import annotations
 
@@ -64,15 +63,15 @@ def _sample() -> bytes:
 
 
 def _forge(text: bytes, body: bytes = b"") -> bytes:
-    """A file with an honest digest around any header: what somebody who knows the format can write."""
-    bare = arrays._PREFIX.pack(arrays.MAGIC, arrays.VERSION, len(text), bytes(arrays.DIGEST_BYTES))
-    digest = arrays._digest(bare, text + body)
+    """A file with a valid digest around any header, as an attacker who knows the format can write it."""
+    prefix = arrays._PREFIX.pack(arrays.MAGIC, arrays.VERSION, len(text), bytes(arrays.DIGEST_BYTES))
+    digest = arrays._digest(prefix, text + body)
     return arrays._PREFIX.pack(arrays.MAGIC, arrays.VERSION, len(text), digest) + text + body
 
 
 @settings(deadline=None, max_examples=60)
 @given(header=HEADER, content=ARRAYS)
-def test_what_is_written_is_read_again_byte_for_byte(header, content):
+def test_what_is_written_is_read_back_byte_for_byte(header, content):
     data = arrays.to_bytes(header, content)
     header_again, content_again = arrays.from_bytes(data)
     assert header_again == header
@@ -98,7 +97,7 @@ def test_every_flipped_bit_is_an_error(bit):
 
 @settings(deadline=None, max_examples=100)
 @given(garbage=st.binary(max_size=300), keep=st.integers(0, len(_sample())))
-def test_garbage_is_an_error_also_after_an_honest_beginning(garbage, keep):
+def test_garbage_is_an_error_even_after_a_valid_beginning(garbage, keep):
     data = _sample()[:keep] + garbage
     if data != _sample():
         with pytest.raises(ValueError):
@@ -107,13 +106,13 @@ def test_garbage_is_an_error_also_after_an_honest_beginning(garbage, keep):
 
 @settings(deadline=None, max_examples=100)
 @given(text=st.binary(max_size=120) | HEADER.map(strict_json.dumps), body=st.binary(max_size=40))
-def test_a_forged_header_with_a_right_digest_is_an_error_too(text, body):
+def test_a_forged_header_with_a_valid_digest_is_an_error(text, body):
     with pytest.raises(ValueError):
         arrays.from_bytes(_forge(text, body))
 
 
 @pytest.mark.parametrize(
-    ("entries", "body", "said"),
+    ("entries", "body", "message"),
     [
         ('["a","int8",[4]],["a","int8",[4]]', 20, "twice"),
         ('["a","object",[1]]', 8, "dtype"),
@@ -129,14 +128,14 @@ def test_a_forged_header_with_a_right_digest_is_an_error_too(text, body):
         ('["a","int8",[1]],' * 5000 + '["b","int8",[1]]', 1, "at most 4096"),
     ],
 )
-def test_hostile_headers_get_an_error_that_says_what_is_wrong(entries, body, said):
+def test_hostile_headers_raise_an_error_with_the_reason(entries, body, message):
     text = ('{"arrays":[' + entries + '],"header":{}}').encode()
     pad = -(arrays._PREFIX.size + len(text)) % arrays.ALIGN
-    with pytest.raises(ValueError, match="(?s)" + said.replace("[", r"\[")):
+    with pytest.raises(ValueError, match="(?s)" + message.replace("[", r"\[")):
         arrays.from_bytes(_forge(text, bytes(pad + body)))
 
 
-def test_padding_must_be_zero_so_that_nothing_hides_in_it():
+def test_padding_must_be_zero():
     text = b'{"arrays":[["a","int8",[1]]],"header":{}}'
     pad = -(arrays._PREFIX.size + len(text)) % arrays.ALIGN
     assert pad
@@ -158,7 +157,7 @@ def test_padding_must_be_zero_so_that_nothing_hides_in_it():
         b'"\\ud800"',
     ],
 )
-def test_json_that_other_readers_stumble_over_is_an_error(text):
+def test_json_that_parsers_disagree_on_is_an_error(text):
     with pytest.raises(ValueError):
         arrays.from_bytes(_forge(text))
 
@@ -212,7 +211,7 @@ def test_a_failed_write_leaves_the_old_file_as_it_was(tmp_path: Path, monkeypatc
     assert [entry.name for entry in tmp_path.iterdir()] == ["w.bin"]
 
 
-def test_links_pipes_folders_and_missing_files_are_errors_and_nobody_waits(tmp_path: Path):
+def test_links_pipes_folders_and_missing_files_are_errors_and_do_not_block(tmp_path: Path):
     arrays.write(tmp_path / "w.bin", {}, {})
     (tmp_path / "link").symlink_to(tmp_path / "w.bin")
     os.mkfifo(tmp_path / "pipe")

@@ -1,5 +1,4 @@
-"""The entropy coder loses nothing, reaches the bound of its own histograms, and believes no array that it
-reads."""
+"""The entropy coder is lossless, reaches its Shannon bound, and rejects inconsistent arrays."""
 
 from __future__ import annotations
 
@@ -29,20 +28,19 @@ def _shapes(matrices: list[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def _normal(rows: int, columns: int, sigmas: float, largest: int, spread: float = 0.0) -> np.ndarray:
-    """Codes of normal rows on a grid up to so many standard deviations; `spread` sets the rows' own scales
-    apart."""
+    """Normal rows quantised up to so many standard deviations; with `spread`, the rows differ in scale."""
     random = np.random.default_rng(7)
     weight_RC = random.normal(size=(rows, columns)) * np.exp(spread * random.normal(size=(rows, 1)))
     return np.clip(np.round(weight_RC * largest / sigmas), -largest - 1, largest).astype(np.int8)
 
 
 def _side_bytes(coded: entropy.Coded) -> int:
-    return sum(len(codec.compress_brotli(part.tobytes(), 11)) for part in (coded.counts_KS, coded.levels))
+    return sum(len(codec.compress_brotli(part.tobytes(), 11)) for part in (coded.counts_XA, coded.levels))
 
 
 @settings(deadline=None, max_examples=150)
 @given(matrices=MATRICES)
-def test_what_is_coded_is_decoded_and_coded_alike_again(matrices):
+def test_coding_is_lossless_and_deterministic(matrices):
     coded = entropy.encode(matrices)
     again = entropy.decode(coded, _shapes(matrices))
     assert all(
@@ -56,12 +54,12 @@ def test_what_is_coded_is_decoded_and_coded_alike_again(matrices):
 @given(matrices=MATRICES)
 def test_the_words_reach_the_bound_of_the_histograms_within_a_thousandth_and_64_bytes(matrices):
     coded = entropy.encode(matrices)
-    assert coded.words.nbytes <= 1.001 * entropy.entropy_bytes(coded.counts_KS) + 64
-    assert int(coded.counts_KS.sum()) == sum(each.size for each in matrices)
+    assert coded.words.nbytes <= 1.001 * entropy.entropy_bytes(coded.counts_XA) + 64
+    assert int(coded.counts_XA.sum()) == sum(each.size for each in matrices)
 
 
 @pytest.mark.parametrize(("sigmas", "largest", "gain"), [(12.85, 31, 0.012), (20.0, 127, 0.003)])
-def test_rows_of_one_scale_cost_their_shannon_bound_and_less_than_brotli(sigmas, largest, gain):
+def test_rows_of_one_scale_reach_their_shannon_bound_and_beat_brotli(sigmas, largest, gain):
     codes_RC = _normal(512, 512, sigmas, largest)
     coded = entropy.encode([codes_RC])
     bound = entropy.shannon_bytes(codes_RC)
@@ -71,7 +69,7 @@ def test_rows_of_one_scale_cost_their_shannon_bound_and_less_than_brotli(sigmas,
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_rows_or_columns_of_unequal_scale_cost_clearly_less_than_one_histogram_could_reach(transposed):
+def test_rows_or_columns_of_unequal_scale_beat_the_bound_of_one_histogram(transposed):
     codes_RC = _normal(512, 512, 4.0, 31, spread=0.5)
     codes_RC = np.ascontiguousarray(codes_RC.T) if transposed else codes_RC
     coded = entropy.encode([codes_RC])
@@ -81,23 +79,21 @@ def test_rows_or_columns_of_unequal_scale_cost_clearly_less_than_one_histogram_c
 def test_matrices_of_one_scale_share_a_histogram_whatever_their_shape():
     codes_RC = _normal(256, 256, 12.85, 31)
     coded = entropy.encode([codes_RC, codes_RC[:100], codes_RC[:, :100]])
-    assert coded.counts_KS.any(axis=1).sum() == 1
-    assert coded.counts_KS.sum() == 256 * 456
+    assert coded.counts_XA.any(axis=1).sum() == 1
+    assert coded.counts_XA.sum() == 256 * 456
 
 
-def test_a_number_twice_as_large_stands_four_levels_higher_in_its_row_and_no_column_stands_out():
-    scale_R, levels_R = (
-        np.array([[1], [2], [4], [64]], np.int8),
-        [entropy.SAME + step for step in (0, 4, 8, 24)],
-    )
-    codes_RC = scale_R * np.where(np.random.default_rng(0).random((4, 64)) < 0.5, np.int8(-1), np.int8(1))
+def test_doubling_a_row_raises_its_level_by_four_and_leaves_the_columns():
+    scale_R1 = np.array([[1], [2], [4], [64]], np.int8)
+    levels_R = [entropy.UNIT_LEVEL + step for step in (0, 4, 8, 24)]
+    codes_RC = scale_R1 * np.where(np.random.default_rng(0).random((4, 64)) < 0.5, np.int8(-1), np.int8(1))
     coded = entropy.encode([codes_RC])
-    assert coded.levels.tolist() == levels_R + 64 * [entropy.SAME]
-    assert entropy.entropy_bytes(coded.counts_KS) <= codes_RC.size / 8  # nothing but the signs is left to say
-    assert entropy.encode([np.zeros((2, 3), np.int8)]).levels.tolist() == [0, 0] + 3 * [entropy.SAME]
+    assert coded.levels.tolist() == levels_R + 64 * [entropy.UNIT_LEVEL]
+    assert entropy.entropy_bytes(coded.counts_XA) <= codes_RC.size / 8  # one bit each, for the sign
+    assert entropy.encode([np.zeros((2, 3), np.int8)]).levels.tolist() == [0, 0] + 3 * [entropy.UNIT_LEVEL]
 
 
-def test_the_bound_is_shannons():
+def test_the_bound_equals_shannons_formula():
     assert entropy.shannon_bytes(np.repeat(np.arange(-8, 8, dtype=np.int8), 2)) == 32 * 4 / 8
     assert entropy.shannon_bytes(np.full((3, 3), -5, np.int8)) == 0
     assert entropy.entropy_bytes(np.array([[1, 1, 0, 0], [2, 2, 2, 2], [0, 0, 0, 0]])) == (2 * 1 + 8 * 2) / 8
@@ -105,65 +101,62 @@ def test_the_bound_is_shannons():
 
 @settings(deadline=None, max_examples=60)
 @given(counts=st.lists(st.integers(0, 2**32 - 1), min_size=2, max_size=256).filter(any))
-def test_the_coder_takes_the_probabilities_as_they_were_counted_out_to_it(counts):
-    counts_S = np.array(counts, np.uint32)
-    model = entropy._model(counts_S)
-    exact = counts_S.astype(object) * (2**24 - len(counts)) // sum(counts) + 1
-    exact[counts_S.argmax()] += 2**24 - sum(exact)
-    borders = np.cumsum(exact)
-    for symbol, border in enumerate(borders):
+def test_the_coder_uses_exactly_the_given_probabilities(counts):
+    counts_A = np.array(counts, np.uint32)
+    model = entropy._model(counts_A)
+    exact = counts_A.astype(object) * (2**24 - len(counts)) // sum(counts) + 1
+    exact[counts_A.argmax()] += 2**24 - sum(exact)
+    for symbol, bound in enumerate(np.cumsum(exact)):
         last = (
-            stream.stack.AnsCoder(np.array([border - 1], np.uint32))
-            if border > 1
-            else stream.stack.AnsCoder()
+            stream.stack.AnsCoder(np.array([bound - 1], np.uint32)) if bound > 1 else stream.stack.AnsCoder()
         )
         assert last.decode(model, 1)[0] == symbol
-        if border < 2**24:
-            assert stream.stack.AnsCoder(np.array([border], np.uint32)).decode(model, 1)[0] == symbol + 1
+        if bound < 2**24:
+            assert stream.stack.AnsCoder(np.array([bound], np.uint32)).decode(model, 1)[0] == symbol + 1
 
 
 def test_the_bytes_are_the_same_on_every_machine():
     places_RC = np.arange(8000).reshape(40, 200)
     codes_RC = ((places_RC**2 % 61 % 17 - 8) * (1 + places_RC // 200 % 4 * 4)).astype(np.int8)
     coded = entropy.encode([codes_RC, codes_RC.T])
-    assert coded.counts_KS.any(axis=1).sum() > 1
+    assert coded.counts_XA.any(axis=1).sum() > 1
     digest = hashlib.blake2b(
         b"".join(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in coded), digest_size=8
     )
     assert digest.hexdigest() == "90731c75815db44e"
 
 
-HONEST = [_normal(6, 20, 4.0, 7), _normal(3, 8, 4.0, 31, spread=1.0)]
+SAMPLES = [_normal(6, 20, 4.0, 7), _normal(3, 8, 4.0, 31, spread=1.0)]
 
 
 def _refused(coded: entropy.Coded, shapes: list[tuple[int, int]] | None = None) -> None:
     with pytest.raises(ValueError):
-        entropy.decode(coded, shapes or _shapes(HONEST))
+        entropy.decode(coded, shapes or _shapes(SAMPLES))
 
 
 @settings(deadline=None, max_examples=150)
 @given(words=hnp.arrays(np.uint32, st.integers(0, 60)))
-def test_words_of_something_else_are_an_error(words):
-    coded = entropy.encode(HONEST)
+def test_foreign_words_are_an_error(words):
+    coded = entropy.encode(SAMPLES)
     if not np.array_equal(words, coded.words):
         _refused(coded._replace(words=words))
 
 
 @settings(deadline=None, max_examples=100)
-@given(bit=st.integers(0, 32 * len(entropy.encode(HONEST).words) - 1))
+@given(bit=st.integers(0, 32 * len(entropy.encode(SAMPLES).words) - 1))
 def test_a_flipped_bit_in_the_words_never_gives_the_same_matrices(bit):
-    coded = entropy.encode(HONEST)
+    coded = entropy.encode(SAMPLES)
     words = coded.words.copy()
     words[bit // 32] ^= np.uint32(1 << bit % 32)
     try:
-        again = entropy.decode(coded._replace(words=words), _shapes(HONEST))
+        again = entropy.decode(coded._replace(words=words), _shapes(SAMPLES))
     except ValueError:
         return
-    assert not all(np.array_equal(one, two) for one, two in zip(HONEST, again, strict=True))
+    assert not all(np.array_equal(one, two) for one, two in zip(SAMPLES, again, strict=True))
 
 
-def test_cut_and_longer_words_are_errors():
-    coded = entropy.encode(HONEST)
+def test_truncated_and_extended_words_are_errors():
+    coded = entropy.encode(SAMPLES)
     for words in (
         coded.words[:-1],
         coded.words[1:],
@@ -178,45 +171,45 @@ def test_cut_and_longer_words_are_errors():
 
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
-def test_histograms_that_do_not_count_what_is_coded_are_an_error(data):
-    coded = entropy.encode(HONEST)
-    counts_KS = coded.counts_KS.copy()
-    place = data.draw(st.tuples(*(st.integers(0, size - 1) for size in counts_KS.shape)))
-    counts_KS[place] = data.draw(st.integers(0, 2**32 - 1).filter(lambda count: count != counts_KS[place]))
-    _refused(coded._replace(counts_KS=counts_KS))
-    moved_KS = coded.counts_KS.copy()  # the sums stay
-    moved_KS[moved_KS.any(axis=1)] = np.roll(moved_KS[moved_KS.any(axis=1)], 1, axis=1)
-    _refused(coded._replace(counts_KS=moved_KS))
+def test_histograms_with_wrong_counts_are_an_error(data):
+    coded = entropy.encode(SAMPLES)
+    counts_XA = coded.counts_XA.copy()
+    place = data.draw(st.tuples(*(st.integers(0, size - 1) for size in counts_XA.shape)))
+    counts_XA[place] = data.draw(st.integers(0, 2**32 - 1).filter(lambda count: count != counts_XA[place]))
+    _refused(coded._replace(counts_XA=counts_XA))
+    moved_XA = coded.counts_XA.copy()  # the sums stay the same
+    moved_XA[moved_XA.any(axis=1)] = np.roll(moved_XA[moved_XA.any(axis=1)], 1, axis=1)
+    _refused(coded._replace(counts_XA=moved_XA))
 
 
 @settings(deadline=None, max_examples=100)
 @given(
     words=hnp.arrays(np.uint32, st.integers(1, 20)),
     levels=hnp.arrays(np.uint8, st.integers(0, 12)),
-    counts_KS=hnp.arrays(
+    counts_XA=hnp.arrays(
         np.uint32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.integers(0, 9)
     ),
 )
-def test_arrays_of_anything_are_an_error_or_matrices_of_the_shapes_asked_for(words, levels, counts_KS):
+def test_random_arrays_are_an_error_or_decode_to_the_requested_shapes(words, levels, counts_XA):
     try:
-        matrices = entropy.decode(entropy.Coded(words, counts_KS, levels), [(2, 3), (1, 2)])
+        matrices = entropy.decode(entropy.Coded(words, counts_XA, levels), [(2, 3), (1, 2)])
     except ValueError:
         return
     assert _shapes(matrices) == [(2, 3), (1, 2)]
 
 
-def test_arrays_of_other_types_shapes_and_lengths_are_errors():
-    words, counts_KS, levels = coded = entropy.encode(HONEST)
-    wide_KS = np.zeros((len(counts_KS), 257), np.uint32)
-    wide_KS[:, : counts_KS.shape[1]] = counts_KS
+def test_arrays_of_wrong_types_shapes_and_lengths_are_errors():
+    words, counts_XA, levels = coded = entropy.encode(SAMPLES)
+    wide_XA = np.zeros((len(counts_XA), 257), np.uint32)
+    wide_XA[:, : counts_XA.shape[1]] = counts_XA
     for wrong in (
         coded._replace(words=words.astype(np.int64)),
         coded._replace(words=words[None]),
-        coded._replace(counts_KS=counts_KS.astype(np.int32)),
-        coded._replace(counts_KS=counts_KS[0]),
-        coded._replace(counts_KS=wide_KS),
-        coded._replace(counts_KS=counts_KS[:, :1]),
-        coded._replace(counts_KS=np.append(counts_KS, counts_KS[:1] * 0, axis=0)),
+        coded._replace(counts_XA=counts_XA.astype(np.int32)),
+        coded._replace(counts_XA=counts_XA[0]),
+        coded._replace(counts_XA=wide_XA),
+        coded._replace(counts_XA=counts_XA[:, :1]),
+        coded._replace(counts_XA=np.append(counts_XA, counts_XA[:1] * 0, axis=0)),
         coded._replace(levels=levels.astype(np.int8)),
         coded._replace(levels=levels[:-1]),
         coded._replace(levels=levels + np.uint8(1)),
@@ -226,7 +219,7 @@ def test_arrays_of_other_types_shapes_and_lengths_are_errors():
     _refused(coded, [(1 << 40, 1 << 40)])
 
 
-def test_only_int8_matrices_with_numbers_in_them_are_coded():
+def test_only_nonempty_int8_matrices_are_encoded():
     for wrong in ([], [np.zeros(3, np.int8)], [np.zeros((2, 0), np.int8)], [np.zeros((2, 2), np.int16)]):
         with pytest.raises(ValueError, match="int8 matrices"):
             entropy.encode(wrong)
