@@ -11,5 +11,6 @@
     base/           files, strict readers, errors, text for people
     edition         every number of the rules
 
-A room imports only rooms below it. Nothing here imports torch or golf: the protocol is all that the two sides share.
+A room imports only rooms below it. Nothing here imports torch or golf: the protocol is all that the two
+sides share.
 """

@@ -118,10 +118,12 @@ SIGNIFICANCE = (
 
 @dataclass(frozen=True)
 class Tolerances:
-    """By how much two numbers may differ and still count as the same. Nats are per token unless said otherwise."""
+    """By how much two numbers may differ and still count as the same. Nats are per token unless said
+    otherwise."""
 
     row_nats: float = 1e-3
-    """|logsumexp| of a row of log-probabilities; rows from float32 logits stay below 1e-4 (docs/protocol.md)."""
+    """|logsumexp| of a row of log-probabilities; rows from float32 logits stay below 1e-4
+    (docs/protocol.md)."""
     boundary_nats: float = 1e-3
     """A chunk's first token before and after it was shown, computed with the same shapes."""
     boundary_breach_nats: float = 0.05
@@ -141,7 +143,8 @@ class Tolerances:
     spread_nats: float = 0.05
     """Root mean square of the gains."""
     claim_bpb: float = 0.004
-    """A claimed score and the measured one: honest re-runs on other machines shifted by 0.0037 (#1177 of #1120)."""
+    """A claimed score and the measured one: honest re-runs on other machines shifted by 0.0037 (#1177 of
+    #1120)."""
     rescore_bpb: float = 1e-3
     """Two scorings of one artifact on a GPU."""
     size_share: float = 0.03

@@ -98,8 +98,8 @@ def statistics_of(config: Config, vocab_size: int) -> dict[str, Shapes]:
 def write(
     folder: Path, training: Training, weights: Mapping[str, Tensor], stats: Mapping[str, TensorStats]
 ) -> None:
-    """Write both files, each atomically: statistics if `stats` holds any, then the weights, whose file says that
-    the checkpoint is whole."""
+    """Write both files, each atomically: statistics if `stats` holds any, then the weights, whose file says
+    that the checkpoint is whole."""
     numpy_weights = {name: _array(weight) for name, weight in weights.items()}
     measured = {
         f"{name}:{ending}": _array(tensor)

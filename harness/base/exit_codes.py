@@ -7,7 +7,8 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command says to the shell. The audit has VALID for nothing found and INCONCLUSIVE for questions."""
+    """What a command says to the shell. The audit has VALID for nothing found and INCONCLUSIVE for
+    questions."""
 
     VALID = 0
     VIOLATION = 1

@@ -1,7 +1,7 @@
 """Jinja templates for pages (`*.html.j2`) and markdown (`*.md.j2`), with every value escaped for its format.
 
-Each room keeps its templates in a folder `templates/` of its own; `style.css` beside this file serves all pages.
-"""
+Each room keeps its templates in a folder `templates/` of its own; `style.css` beside this file serves all
+pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ SHARED = Path(__file__).parent
 
 
 def load(path: Path) -> jinja2.Template:
-    """The template at `path`, with the filters `cell` and `code`. HTML is escaped if its name says `.html`."""
+    """The template at `path`, with the filters `cell` and `code`. HTML is escaped if its name says
+    `.html`."""
     html = ".html" in path.suffixes
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([path.parent, SHARED]),
@@ -46,5 +47,6 @@ def _for_markdown(value: Any) -> Any:
 
 
 def _code(value: Any) -> Markup:
-    """A markdown code span: only a backtick ends it, so backticks in `value` become quotes. Never used in HTML."""
+    """A markdown code span: only a backtick ends it, so backticks in `value` become quotes. Never used in
+    HTML."""
     return Markup("`" + plain(str(value)).replace("`", "'") + "`")

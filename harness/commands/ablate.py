@@ -54,7 +54,8 @@ def ablate(
     runs: options.Runs = options.RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Switch each technique of a submission off in turn, matched by steps, over seeds. Interrupted ones resume.
+    """Switch each technique of a submission off in turn, matched by steps, over seeds. Interrupted ones
+    resume.
 
     pgolf ablate submissions/hadamard-ve128 --steps 200 --only hadamard,ema
     """

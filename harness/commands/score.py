@@ -1,8 +1,8 @@
 """`pgolf score`: judge any program that speaks docs/protocol.md on any file of tokens.
 
-Runner, conversation, ledger, metric and the rules about scoring are those of a run. What a submission adds (training,
-sizes, seeds, provenance) is not judged, and the verdict says so. The judge's own CPU time is measured too.
-"""
+Runner, conversation, ledger, metric and the rules about scoring are those of a run. What a submission adds
+(training, sizes, seeds, provenance) is not judged, and the verdict says so. The judge's own CPU time is
+measured too."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def score(
 ) -> None:
     """Judge any program that speaks docs/protocol.md, in any language, on any text.
 
-    pgolf score --contestant "python docs/examples/order2.py" --tokens val.bin --tokenizer tokenizer.model --runner local
-    """
+    pgolf score --contestant "python docs/examples/order2.py" --tokens val.bin --tokenizer tokenizer.model
+    --runner local"""
     request = ScoreRequest(
         contestant=contestant,
         tokens=tokens,
@@ -161,7 +161,8 @@ def score_program(
 
 
 def _identity(request: ScoreRequest, contestant: Contestant) -> dict[str, Any]:
-    """Who is judged on what, whatever limits and runner: all attempts share a folder, and list one another."""
+    """Who is judged on what, whatever limits and runner: all attempts share a folder, and list one
+    another."""
     given = {"artifact": request.artifact, "config": request.config}
     for name, path in given.items():
         if path is not None and not path.is_file():
@@ -179,7 +180,8 @@ def _identity(request: ScoreRequest, contestant: Contestant) -> dict[str, Any]:
 
 
 def _archive(folder: Path) -> list[str]:
-    """Rename what earlier attempts left, rounds that were begun and not ended too; returns the archived JSON files.
+    """Rename what earlier attempts left, rounds that were begun and not ended too; returns the archived JSON
+    files.
 
     So trying again for a favourable sample stays visible.
     """
@@ -270,7 +272,8 @@ def _findings(job: StageJob, record: SeedRecord) -> list[dict[str, Any]]:
 def _decide(
     outcome: str | None, findings: list[dict[str, Any]], witnessed: dict[str, Any]
 ) -> tuple[str, ExitCode]:
-    """The verdict and its exit code; what the witness leaves open is inconclusive, unless a rule is violated."""
+    """The verdict and its exit code; what the witness leaves open is inconclusive, unless a rule is
+    violated."""
     if outcome == "over_limit":
         return "invalid", ExitCode.LIMIT
     if outcome != "done" or any(found["outcome"] == "fail" for found in findings):
@@ -288,7 +291,8 @@ def _describe(verdict: dict[str, Any]) -> str:
     if verdict["bpb"] is None:
         return f"{verdict['verdict']}: {verdict['rule']}: {verdict['reason']}\nkept in {verdict['run_dir']}"
     lines = [
-        f"{verdict['verdict']}: {verdict['bpb']:.5f} bits per byte ({verdict['nats_per_token']:.5f} nats a token) "
+        f"{verdict['verdict']}: {verdict['bpb']:.5f} bits per byte ({verdict['nats_per_token']:.5f} nats a "
+        "token) "
         f"on {verdict['scored_tokens']:,} tokens, {verdict['scored_bytes']:,} bytes",
         f"contestant {verdict['score_seconds']:.2f} s; judge {verdict['judge_cpu_seconds']:.2f} s of CPU, "
         f"{verdict['judge_cpu_seconds_per_million_tokens']:.3f} s a million tokens",

@@ -1,20 +1,21 @@
-"""Ask a witness many tokens at once (`lanes` frames): for contestants that declare a context and do not adapt.
+"""Ask a witness many tokens at once (`lanes` frames): for contestants that declare a context and do not
+adapt.
 
-A context is the tokens before one target, as many as the contestant says it looks at. Nobody may hold a target before
-its row is due, so the order is:
+A context is the tokens before one target, as many as the contestant says it looks at. Nobody may hold a
+target before its row is due, so the order is:
 
-    1. Cut the text into stretches as long as the context. One witness is asked the targets of the even stretches, a
-       second, fresh one those of the odd stretches.
-    2. Within a stretch, targets are asked in rising order, one per batch; the contexts of a batch come from different
-       stretches.
+    1. Cut the text into stretches as long as the context. One witness is asked the targets of the even
+       stretches, a second, fresh one those of the odd stretches.
+    2. Within a stretch, targets are asked in rising order, one per batch; the contexts of a batch come from
+       different stretches.
 
-A context reaches back over its own stretch and the one before it at most. So it can hold targets of its own witness
-only from its own stretch, below it, and those were asked before. `ShownTokens.show` checks this again for every batch
-by marking what was shown, and no batch is sent without it.
+A context reaches back over its own stretch and the one before it at most. So it can hold targets of its own
+witness only from its own stretch, below it, and those were asked before. `ShownTokens.show` checks this again
+for every batch by marking what was shown, and no batch is sent without it.
 
-Unlike `predict`, a batch shows text that lies after a target (other contexts). So a bound from it assumes that a row
-depends on its own context alone; run/certify.py compares some rows with those after strict prefixes.
-"""
+Unlike `predict`, a batch shows text that lies after a target (other contexts). So a bound from it assumes
+that a row depends on its own context alone; run/certify.py compares some rows with those after strict
+prefixes."""
 
 from __future__ import annotations
 
@@ -68,9 +69,8 @@ class ShownTokens:
     def show(self, targets_L: Positions) -> Positions:
         """Mark the contexts of a batch as shown; returns where each begins (L contexts).
 
-        Raises AssertionError where a target of the batch was shown, now or before: a mistake of ours that must
-        never be sent.
-        """
+        Raises AssertionError where a target of the batch was shown, now or before: a mistake of ours that
+        must never be sent."""
         starts_L = np.maximum(targets_L - self.context, 0)
         for start, target in zip(starts_L, targets_L, strict=True):
             self.shown_T[start:target] = True
@@ -81,7 +81,8 @@ class ShownTokens:
 
 
 def probe_batched(context: ProbeContext, positions_P: Positions) -> ProbeResult:
-    """Ask one witness for the rows at all its positions (see `stretches`), batch by batch, as probe.probe does.
+    """Ask one witness for the rows at all its positions (see `stretches`), batch by batch, as probe.probe
+    does.
 
     Chunk boundaries are reported where they are among the positions.
     """

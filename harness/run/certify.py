@@ -2,11 +2,10 @@
 
     found = certify_score(job, tokens_T, scored, n_bytes, WitnessRequest(4096), on_progress)
 
-The responses are kept beside witness.json (witness-<round>.npz), so that anyone can compute the bound again. A second
-witness measures noise; it is asked only where the first one's rows are not the reported numbers. A second round is
-held only where the first leaves something unexplained. What responses prove: scoring/certificate/. What a condition's
-outcome is on this runner: verdict/rules/conditions.py.
-"""
+The responses are kept beside witness.json (witness-<round>.npz), so that anyone can compute the bound again.
+A second witness measures noise; it is asked only where the first one's rows are not the reported numbers. A
+second round is held only where the first leaves something unexplained. What responses prove:
+scoring/certificate/. What a condition's outcome is on this runner: verdict/rules/conditions.py."""
 
 from __future__ import annotations
 
@@ -43,10 +42,9 @@ def certify_score(
 ) -> dict[str, Any]:
     """{"certificate": verdict.json's, or null; "unasked": why there is none, or null}, JSON-ready.
 
-    `n_bytes` of text were scored. Witnesses that cannot be queried, or that end early, cost the contestant its
-    certificate or make G large; they never fail a score. Raises MachineFault, after which the same call resumes with
-    the same random seed, whatever its request is.
-    """
+    `n_bytes` of text were scored. Witnesses that cannot be queried, or that end early, cost the contestant
+    its certificate or make G large; they never fail a score. Raises MachineFault, after which the same call
+    resumes with the same random seed, whatever its request is."""
     if request.batched and (scored.adapts or scored.context is None):
         return _without(
             "lanes were wanted of a contestant that adapts or declares no context: without --witness-lanes "
@@ -82,7 +80,8 @@ class _Rounds:
 
 
 def _hold_rounds(state: WitnessState, session: WitnessSession, reported: ReportedScore) -> _Rounds:
-    """Sample, query and certify until nothing is unexplained or no witness answers; each round goes into `state`."""
+    """Sample, query and certify until nothing is unexplained or no witness answers; each round goes into
+    `state`."""
     folder, rounds = session.job.folder, _Rounds()
     strict_plan = None
     if state.batched:
@@ -156,7 +155,8 @@ def _save_responses(
     reported: ReportedScore,
     responses: list[Responses],
 ) -> None:
-    """Everything the bound is computed from: a row for each question, in nats; +inf where no usable row came."""
+    """Everything the bound is computed from: a row for each question, in nats; +inf where no usable row
+    came."""
     columns: dict[str, Any] = {
         "position": plan.asked_P,
         "coin": plan.selected_P,

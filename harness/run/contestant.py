@@ -1,4 +1,5 @@
-"""The contestant of a command line (`pgolf score --contestant CMD`): a program, its arguments and its files."""
+"""The contestant of a command line (`pgolf score --contestant CMD`): a program, its arguments and its
+files."""
 
 from __future__ import annotations
 
@@ -19,9 +20,8 @@ RESERVED = ("artifact.bin", "config.yaml", "tokenizer.model")
 def parse(text: str, contained: bool) -> Contestant:
     """Split a command line; words that name files of this machine become inputs.
 
-    `contained`: the program is looked up in the image, not on this machine. Raises UsageError for a command that
-    cannot be started.
-    """
+    `contained`: the program is looked up in the image, not on this machine. Raises UsageError for a command
+    that cannot be started."""
     try:
         words = shlex.split(text)
     except ValueError as error:

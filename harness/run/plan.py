@@ -1,8 +1,9 @@
-"""The plan of a run, fixed before the first seed: everything that two equal runs share, hashed into a folder name.
+"""The plan of a run, fixed before the first seed: everything that two equal runs share, hashed into a folder
+name.
 
-The hash covers the code bundle, the recipe, the manifest without its prose, the image lock, the runner, the dataset
-and the edition's numbers. It does not cover the seeds, and it is never a name alone: a cache keyed by name returns
-the old verdict for changed code. The host is not in it; its facts are kept beside every number.
+The hash covers the code bundle, the recipe, the manifest without its prose, the image lock, the runner, the
+dataset and the edition's numbers. It does not cover the seeds, and it is never a name alone: a cache keyed by
+name returns the old verdict for changed code. The host is not in it; its facts are kept beside every number.
 """
 
 from __future__ import annotations

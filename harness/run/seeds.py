@@ -1,7 +1,7 @@
 """Run the seeds of a plan, stage by stage: resume at the first unfinished stage, put every attempt on record.
 
-A contestant that fails ends its seed, and the other seeds still run. A machine that fails ends the run, which the same
-command resumes. Dataset, image and runner are chosen in preflight.py; verdict/ judges the results.
+A contestant that fails ends its seed, and the other seeds still run. A machine that fails ends the run, which
+the same command resumes. Dataset, image and runner are chosen in preflight.py; verdict/ judges the results.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ class _SeedRun:
                 return
 
     def _attempt(self, stage: StageName) -> Attempt:
-        """One attempt, on record from before its start until its end. Raises machine faults and interrupts."""
+        """One attempt, on record from before its start until its end. Raises machine faults and
+        interrupts."""
         attempt = Attempt(stage=stage, started_at=records.now(), host=host.facts())
         self.record.attempts.append(attempt)
         records.save(self.job.folder.record, self.record)

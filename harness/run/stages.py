@@ -1,8 +1,9 @@
-"""One stage of one seed: start the contestant, hold the conversation, stop the clock, keep what the stage leaves.
+"""One stage of one seed: start the contestant, hold the conversation, stop the clock, keep what the stage
+leaves.
 
 Every function returns what the judge measured and what the contestant claimed. Data moves one way: train ->
-checkpoint/ -> pack -> artifact.bin -> score -> nats_T. Attempts and resuming: seeds.py. The witness: witnesses.py.
-"""
+checkpoint/ -> pack -> artifact.bin -> score -> nats_T. Attempts and resuming: seeds.py. The witness:
+witnesses.py."""
 
 from __future__ import annotations
 

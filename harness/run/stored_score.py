@@ -1,4 +1,5 @@
-"""A seed's score on disk: nats.f32 and docs.npz, written once and checked against the ledger when read again."""
+"""A seed's score on disk: nats.f32 and docs.npz, written once and checked against the ledger when read
+again."""
 
 from __future__ import annotations
 

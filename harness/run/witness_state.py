@@ -1,8 +1,7 @@
 """witness.json: which witness was asked for, its random seed, and how each round ended.
 
-The seed is drawn after the ledger closed and written down before the first question. An interrupted witness resumes
-with the same seed, so nobody can draw again until the sample is favourable.
-"""
+The seed is drawn after the ledger closed and written down before the first question. An interrupted witness
+resumes with the same seed, so nobody can draw again until the sample is favourable."""
 
 from __future__ import annotations
 
@@ -20,7 +19,8 @@ from harness.run.folder import SeedFolder
 
 @dataclass(frozen=True)
 class WitnessRequest:
-    """What a witness is asked: `probes` tokens on average, out of at most `chunks` chunks (a random prefix), or all."""
+    """What a witness is asked: `probes` tokens on average, out of at most `chunks` chunks (a random prefix),
+    or all."""
 
     probes: int
     chunks: int | None = None
@@ -76,7 +76,8 @@ def load_state(folder: SeedFolder) -> WitnessState | None:
 
 
 def begin_or_resume(folder: SeedFolder, ledger_sha256: str, request: WitnessRequest) -> WitnessState:
-    """A state with a fresh random seed, or that of an interrupted witness of the same ledger, from its first round on.
+    """A state with a fresh random seed, or that of an interrupted witness of the same ledger, from its first
+    round on.
 
     Raises UsageError where the state belongs to another ledger.
     """

@@ -4,10 +4,9 @@
     session.begin_round()
     responses = query(session, plan)
 
-A witness is a fresh copy of the scorer. Before each one the runner clears what it could share with the scorer. A
-witness that cannot be queried leaves its reason in `session.ends` and no response. Which tokens are asked:
-scoring/certificate/sampling.py. What follows from the responses: certify.py.
-"""
+A witness is a fresh copy of the scorer. Before each one the runner clears what it could share with the
+scorer. A witness that cannot be queried leaves its reason in `session.ends` and no response. Which tokens are
+asked: scoring/certificate/sampling.py. What follows from the responses: certify.py."""
 
 from __future__ import annotations
 
@@ -32,15 +31,18 @@ from harness.scoring.certificate.responses import BoundaryPair, Responses
 from harness.scoring.certificate.sampling import SamplingPlan
 
 ANSWER_FACTOR, LEAST_ANSWER_SECONDS = 1.5, 15.0
-"""Time for one answer, in the scorer's own time for a chunk; at least what a busy machine may take away at once."""
+"""Time for one answer, in the scorer's own time for a chunk; at least what a busy machine may take away at
+once."""
 TOTAL_FACTOR, ROW_SHARE, LEAST_TOTAL_SECONDS = 10.0, 0.1, 120.0
-"""Time for all answers, in the scorer's own for all chunks; or a share of a chunk's time for each row, if that is more."""
+"""Time for all answers, in the scorer's own for all chunks; or a share of a chunk's time for each row, if
+that is more."""
 
 Ask = Callable[[ProbeContext, Positions], ProbeResult]
 
 
 class RoundResponses(NamedTuple):
-    """What the witnesses of a round answered: the first one's responses, and a second's where one was needed."""
+    """What the witnesses of a round answered: the first one's responses, and a second's where one was
+    needed."""
 
     responses: list[Responses]
     boundaries: list[BoundaryPair]
@@ -137,7 +139,8 @@ def total_seconds(score_seconds: float, chunks: int, rows: int) -> float:
 
 
 def query(session: WitnessSession, plan: SamplingPlan) -> RoundResponses:
-    """Ask by strict prefixes: one witness, and a second where some answer of the first is not the reported number."""
+    """Ask by strict prefixes: one witness, and a second where some answer of the first is not the reported
+    number."""
     first = session.ask(plan.asked_P)
     if first is None:
         return RoundResponses([], [])
@@ -148,7 +151,8 @@ def query(session: WitnessSession, plan: SamplingPlan) -> RoundResponses:
 
 
 def query_batched(session: WitnessSession, plan: SamplingPlan, strict: SamplingPlan) -> RoundResponses:
-    """Ask two witnesses all questions of both plans in batches, then those of `strict` by strict prefixes too."""
+    """Ask two witnesses all questions of both plans in batches, then those of `strict` by strict prefixes
+    too."""
     context = session.scored.context
     assert context is not None, "batches need a declared context"
     boundaries_P = np.array(
@@ -186,7 +190,8 @@ def _select(responses: Responses, all_P: Positions, wanted_P: Positions) -> Resp
 
 
 def _compare(batched: Responses, strict: Responses) -> dict[str, Any]:
-    """Did batches and strict prefixes bring the same rows, as far as the true tokens' nats tell? JSON-ready."""
+    """Did batches and strict prefixes bring the same rows, as far as the true tokens' nats tell?
+    JSON-ready."""
     both_P = batched.answered_P & strict.answered_P
     difference = float(np.abs(batched.nats_P - strict.nats_P)[both_P].max(initial=0.0))
     lost = int((batched.answered_P != strict.answered_P).sum())
