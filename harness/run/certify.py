@@ -140,18 +140,15 @@ def certify_score(
                 certify(
                     reported,
                     plan,
-                    responses.responses[0],
-                    *responses.responses[1:],
+                    responses.responses,
                     boundaries=responses.boundaries,
                     adapts=scored.adapts,
-                    lanes=state.lanes,
+                    batched=state.lanes,
                 )
             )
             _save_responses(folder, session.round_number, plan, reported, responses.responses)
             if few is not None and (alone := responses.alone) is not None:
-                strict = certify(
-                    reported, few, alone.responses[0], *alone.responses[1:], boundaries=alone.boundaries
-                )
+                strict = certify(reported, few, alone.responses, boundaries=alone.boundaries)
                 compared = responses.compared
                 _save_responses(folder, f"{session.round_number}-strict", few, reported, alone.responses)
         state.looks.append(

@@ -124,7 +124,7 @@ class Bench:
         first = self.responses(model, scored, plan.asked_P, 1)
         second = self.responses(model, scored, plan.asked_P, 2) if model.draws else first
         made = certify(
-            reported, plan, first.responses, second.responses, boundaries=first.boundaries, adapts=True
+            reported, plan, [first.responses, second.responses], boundaries=first.boundaries, adapts=True
         )
         return made, made.mean_gain_nats
 

@@ -1,1 +1,2 @@
-"""Coverage, power and false alarms of the certificate, simulated. Only documents and people use it."""
+"""Coverage, power and false alarms of the certificate, simulated. Used by docs/certificate.md
+and its readers only."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,16 +61,17 @@ def certificate(
     second_T: Floats | None = None,
     *,
     n_probes: int = N_PROBES,
-    boundaries: list[BoundaryPair] | None = None,
+    boundaries: Sequence[BoundaryPair] = (),
     adapts: bool = False,
     one_witness: bool = False,
 ) -> Certificate:
     """Of a scorer that claims, and of witnesses that answer, these numbers; honest ones by default."""
-    scored = dataclasses.replace(TEXT, nats_T=claims_T)
-    plan = draw(SEED, scored, n_probes)
+    reported = dataclasses.replace(TEXT, nats_T=claims_T)
+    plan = draw(SEED, reported, n_probes)
     first = responses(plan, BASE_T if first_T is None else first_T)
-    second = None if one_witness else responses(plan, BASE_T if second_T is None else second_T)
-    return certify(scored, plan, first, second, boundaries=boundaries, adapts=adapts)
+    second = responses(plan, BASE_T if second_T is None else second_T)
+    witnesses = [first] if one_witness else [first, second]
+    return certify(reported, plan, witnesses, boundaries=boundaries, adapts=adapts)
 
 
 def outcome(made: Certificate, test: str) -> str:
@@ -143,7 +145,7 @@ def test_blind_rows_are_set_against_the_probes_of_their_own_chunk() -> None:
         True,
     )
     boundaries = [BoundaryPair(100, 1.0, 1.5), BoundaryPair(200, 1.0, 1.0), BoundaryPair(300, 1.0, 9.0)]
-    assert detection.against_blind(three, boundaries, 10.0).tolist() == [2 - 0.5, 5 - 0]
+    assert detection.less_boundary_gains(three, boundaries, 10.0).tolist() == [2 - 0.5, 5 - 0]
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.02])
@@ -268,7 +270,7 @@ def test_too_few_peeks_for_proof_ask_for_a_second_look_and_say_so() -> None:
     claims_T[np.flatnonzero(BASE_T > 3)[::150]] = 0.01
     made = certificate(claims_T, n_probes=1_000)
     assert made.conditions[0].outcome == "unknown" and made.wants_second_round
-    assert "a second look at 8,000 probes would decide it" in made.conditions[0].evidence
+    assert "a second round of 8,000 probes would decide it" in made.conditions[0].evidence
 
 
 def test_noise_decides_nothing_and_accuses_nobody() -> None:
@@ -288,7 +290,7 @@ def test_what_is_not_answered_is_charged_and_never_passes() -> None:
     made, whole = certificate(BASE_T, silent_T), certificate(BASE_T)
     assert made.unanswered > 0 and made.G_nats > whole.G_nats
     assert made.conditions[0].outcome == "unknown"
-    assert f"{made.unanswered:,} of {made.asked:,} questions got no answer" in made.conditions[0].evidence
+    assert f"{made.unanswered:,} of {made.asked:,} probes got no answer" in made.conditions[0].evidence
 
 
 def test_a_witness_that_says_nothing_at_all_leaves_everything_open() -> None:
@@ -304,7 +306,7 @@ def test_one_witness_alone_accuses_nobody_and_passes_no_cheat() -> None:
     silent_T = np.full(len(BASE_T), np.nan)
     for made in (certificate(cheat_T, None, silent_T), certificate(cheat_T, one_witness=True)):
         assert (made.failed, made.conditions[0].outcome, made.wants_second_round) == (False, "unknown", True)
-        assert "withheld: no second witness said the same" in made.conditions[0].evidence
+        assert "withheld: no second witness confirms it" in made.conditions[0].evidence
     assert certificate(cheat_T).failed
     assert not certificate(BASE_T, None, silent_T).failed
 
@@ -340,7 +342,7 @@ def test_rows_off_in_the_second_witness_alone_are_found() -> None:
     plan = draw(SEED, TEXT, 500)
     good = responses(plan, BASE_T)
     off = Responses(good.nats_P, good.logsumexp_P + 0.002)
-    assert certify(TEXT, plan, good, off).conditions[1].outcome == "fail"
+    assert certify(TEXT, plan, [good, off]).conditions[1].outcome == "fail"
 
 
 @pytest.mark.parametrize(
@@ -401,10 +403,13 @@ def test_which_witness_came_first_changes_no_accusation_by_itself() -> None:
 
 def test_answers_to_another_number_of_questions_are_refused() -> None:
     plan = draw(SEED, TEXT, 100)
-    with pytest.raises(AssertionError, match="answers to"):
-        certify(TEXT, plan, Responses(np.zeros(3), np.zeros(3)))
-    with pytest.raises(AssertionError, match="something else"):
-        certify(TEXT, plan, responses(plan, BASE_T), Responses(np.zeros(3), np.zeros(3)))
+    good, short = responses(plan, BASE_T), Responses(np.zeros(3), np.zeros(3))
+    for witnesses in ([short], [good, short]):
+        with pytest.raises(AssertionError, match="3 responses to"):
+            certify(TEXT, plan, witnesses)
+    for witnesses in ([], [good] * 3):
+        with pytest.raises(AssertionError, match="expected one or two"):
+            certify(TEXT, plan, witnesses)
 
 
 def test_the_guarantee_names_the_numbers_it_rests_on() -> None:

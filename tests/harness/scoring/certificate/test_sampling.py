@@ -49,7 +49,7 @@ def test_inclusion_is_in_proportion_to_the_weight_until_it_is_certain(
 def test_no_row_can_cost_more_than_the_largest_gain_that_is_charged() -> None:
     chosen = design(scored_text(), 500)
     ceiling_T = (
-        mixed(np.full(len(chosen.pi_T), np.inf), chosen.scored.reference_T, chosen.eps) - chosen.mixed_T
+        mixed(np.full(len(chosen.pi_T), np.inf), chosen.reported.reference_T, chosen.eps) - chosen.mixed_T
     )
     assert chosen.largest_T[1:] == pytest.approx(ceiling_T[1:], abs=1e-9)
     assert (1 / chosen.theta_max >= chosen.largest_T[1:] / chosen.pi_T[1:] - 1e-9).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.scoring.certificate.simulation.scenarios import CHEATS, CHUNK_TOKENS, HELD_OUT, HONEST, Scenario
-from harness.scoring.certificate.simulation.simulate import certificates, outcomes
+from harness.scoring.certificate.simulation.experiments import certificates, outcomes
 from tests.harness.scoring.certificate.certificates import scored_text
 
 TEXT = scored_text(60_000, chunk_tokens=CHUNK_TOKENS)
