@@ -96,9 +96,8 @@ def prepare_docs(
     from harness.data import jsonl
 
     with ProgressDisplay() as bars, bars.stage(name) as progress:
-        dataset = jsonl.prepare(
-            out, train, val, tokenizer, val_tokens=val_tokens, name=name, progress=progress
-        )
+        options = jsonl.Options(name=name, val_tokens=val_tokens)
+        dataset = jsonl.prepare(out, train, val, tokenizer, options, progress)
     _tell(dataset, "made", as_json)
 
 

@@ -349,7 +349,7 @@ def _guarantee(plan: SamplingPlan, g_bpb: float, covered_share: float, batched: 
         "tokens at random, by a seed drawn only then. At each, a fresh copy of this code and artifact, "
         f"{seen}, committed its full distribution first. With {1 - sum(ALPHAS):.0%} confidence over this "
         f"random draw, {whoever}a causal, normalised, single-pass predictor built from this code and "
-        f"artifact (mixed with a share {plan.eps:.2g} of the judge's own n-gram) scores at most {g_bpb:.4f} bits per "
-        f"byte more than was reported.{'' if covered_share == 1 else reach} This assumes that nothing passed "
-        f"from scorer to witness outside the socket{assumed}."
+        f"artifact (mixed with a share {plan.eps:.2g} of the judge's own n-gram) scores at most "
+        f"{g_bpb:.4f} bits per byte more than was reported.{'' if covered_share == 1 else reach} This "
+        f"assumes that nothing passed from scorer to witness outside the socket{assumed}."
     )
