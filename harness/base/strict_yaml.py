@@ -1,8 +1,9 @@
-"""YAML read as hostile input: bounded size, no aliases, no duplicate keys, plain data only.
+"""Parse untrusted YAML: bounded size, no aliases, no duplicate keys, plain data only.
 
-Why: anchors and aliases let ten lines expand to gigabytes, duplicate keys let two readers see two documents,
-and tags can name constructors. PyYAML's safe loader already refuses the tags. Not covered: what the keys mean
-(manifest.py)."""
+Anchors and aliases let ten lines expand to gigabytes, duplicate keys let two readers see two documents, and
+tags can name constructors. PyYAML's safe loader already refuses the tags. What the keys mean:
+harness/run/submission.py.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from harness.base.errors import UsageError
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NUMBER = 64
-"""Characters of a number: in base 60 (`1:59:59...`) a megabyte takes minutes to convert and overflows a
-float."""
+"""Characters of a number: in base 60 (`1:59:59...`) a megabyte takes minutes to convert
+and overflows a float."""
 
 
 def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:
@@ -25,8 +26,8 @@ def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe loader that refuses aliases, deep nesting and repeated keys while it composes, before anything is
-    built."""
+    """Safe loader that refuses aliases, deep nesting, long numbers and duplicate keys
+    before it builds values."""
 
     depth = 0
 
@@ -60,7 +61,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def load(path: Path) -> Any:
-    """Plain data of the YAML file at `path`, at most MAX_BYTES long.
+    """The plain data of the YAML file at `path`, at most MAX_BYTES long.
 
     Raises UsageError that names the file, the line and what is wrong.
     """
