@@ -75,7 +75,7 @@ def test_empty_documents_have_a_place_of_their_own() -> None:
         max_size=60,
     )
 )
-def test_sums_equal_those_of_a_slow_plain_twin(pairs: list[tuple[int, float]]) -> None:
+def test_sums_equal_those_of_a_plain_loop(pairs: list[tuple[int, float]]) -> None:
     ids, values = [BOS, LETTER, *(i for i, _ in pairs)], [0.0, 1.0, *(n for _, n in pairs)]
     total_nats, total_bytes, documents = 0.0, 0, []
     for position, (token, value) in enumerate(zip(ids, values, strict=True)):
