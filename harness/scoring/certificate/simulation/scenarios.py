@@ -177,15 +177,15 @@ def _peek(rng: Rng, base_T: Floats, which_T: npt.NDArray[np.bool_], left: float 
     return np.where(which_T, left, base_T)
 
 
-def _dearest(base_T: Floats, share: float) -> npt.NDArray[np.bool_]:
+def _costliest(base_T: Floats, share: float) -> npt.NDArray[np.bool_]:
     count = max(1, round(share * len(base_T)))
     chosen_T: npt.NDArray[np.bool_] = base_T >= np.partition(base_T, -count)[-count]
     return chosen_T
 
 
-def _some_of_dearest(rng: Rng, base_T: Floats, expected: float) -> npt.NDArray[np.bool_]:
+def _some_of_costliest(rng: Rng, base_T: Floats, expected: float) -> npt.NDArray[np.bool_]:
     """`expected` tokens, at random among the 1 % with the largest loss."""
-    return _dearest(base_T, 0.01) & (rng.random(len(base_T)) < expected / (0.01 * len(base_T)))
+    return _costliest(base_T, 0.01) & (rng.random(len(base_T)) < expected / (0.01 * len(base_T)))
 
 
 def _gamble(expected_hits: float) -> Make:
@@ -214,7 +214,7 @@ CHEATS = (
     Scenario("peek everywhere", _cheat(lambda rng, s, c, n: _peek(rng, c, np.ones(len(c), bool)))),
     Scenario("peek at 1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.01))),
     Scenario("peek at 0.1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, rng.random(len(c)) < 0.001))),
-    Scenario("peek at the dearest 0.1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, _dearest(c, 0.001)))),
+    Scenario("peek at the costliest 0.1 %", _cheat(lambda rng, s, c, n: _peek(rng, c, _costliest(c, 0.001)))),
     Scenario("0.9 nat on 0.4 %", _cheat(lambda rng, s, c, n: c - 0.9 * (rng.random(len(c)) < 0.004))),
     Scenario("0.3 nat on 0.1 %", _cheat(lambda rng, s, c, n: c - 0.3 * (rng.random(len(c)) < 0.001))),
     Scenario("shift of 0.004 nats", _cheat(lambda rng, s, c, n: c - 0.004)),
@@ -225,8 +225,8 @@ CHEATS = (
         _cheat(lambda rng, s, c, n: np.where(np.arange(len(c)) > 0.8 * len(c), 0.5 * c, c)),
     ),
     Scenario(
-        "peek down to the judge's price, dearest 5 %",
-        _cheat(lambda rng, s, c, n: np.where(_dearest(c, 0.05), np.minimum(c, -np.log(s.reference_T)), c)),
+        "peek down to the reference model, costliest 5 %",
+        _cheat(lambda rng, s, c, n: np.where(_costliest(c, 0.05), np.minimum(c, -np.log(s.reference_T)), c)),
     ),
     Scenario(
         "one document in 50",
@@ -252,8 +252,8 @@ def gambles(hits: float) -> tuple[Scenario, Scenario]:
     to lose where they do."""
     return (
         Scenario(
-            "peek among the dearest 1 %",
-            _cheat(lambda rng, s, c, n: _peek(rng, c, _some_of_dearest(rng, c, hits * len(c) / n))),
+            "peek among the costliest 1 %",
+            _cheat(lambda rng, s, c, n: _peek(rng, c, _some_of_costliest(rng, c, hits * len(c) / n))),
         ),
-        Scenario("claim 0 and refuse", _gamble(hits)),
+        Scenario("report 0 and refuse", _gamble(hits)),
     )
