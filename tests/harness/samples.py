@@ -1,5 +1,4 @@
-"""Small data for tests of datasets: a tokenizer trained in no time, documents, and .model files written by
-hand."""
+"""Small data for tests of datasets: a small trained tokenizer, documents, and hand-written .model files."""
 
 from __future__ import annotations
 
