@@ -32,8 +32,7 @@ def facts() -> dict[str, Any]:
 
 
 def gpus() -> list[dict[str, str]]:
-    """Name, driver and memory of each GPU as nvidia-smi reports them; empty without GPUs or without the
-    tool."""
+    """Name, driver and memory of each GPU as nvidia-smi reports them; empty without it."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

@@ -26,8 +26,7 @@ def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe loader that refuses aliases, deep nesting, long numbers and duplicate keys
-    before it builds values."""
+    """Safe loader that also refuses aliases, deep nesting, long numbers and duplicate keys."""
 
     depth = 0
 

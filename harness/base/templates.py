@@ -17,8 +17,7 @@ SHARED = Path(__file__).parent
 
 
 def load(path: Path) -> jinja2.Template:
-    """The template at `path`, with the filters `cell` and `code`. HTML is escaped if its name says
-    `.html`."""
+    """The template at `path`, with the filters `cell` and `code`. A name with `.html` means HTML."""
     html = ".html" in path.suffixes
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([path.parent, SHARED]),

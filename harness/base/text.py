@@ -1,5 +1,4 @@
-"""Make text safe to show: what contestants and submitters wrote must not act as markup or terminal
-control."""
+"""Make text safe to show, so what strangers wrote never acts as markup or terminal control."""
 
 from __future__ import annotations
 

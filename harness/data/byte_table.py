@@ -127,8 +127,7 @@ class ByteTable:
         return cls.from_model(model)
 
     def count(self, tokens_T: Tokens, previous: int | None) -> NDArray[np.int64]:
-        """Bytes of each token. tokens_T: uint16. `previous`: the id before the first, None at
-        the start of a stream."""
+        """Bytes of each token. tokens_T: uint16. `previous`: the id before the first, or None."""
         n_bytes_T = self.base_V[tokens_T]
         leading_T = self.leading_V[tokens_T]
         if len(tokens_T) == 0:
@@ -140,8 +139,7 @@ class ByteTable:
         return n_bytes_T
 
     def total(self, tokens_T: Tokens, previous: int | None = None, block_tokens: int = 1 << 22) -> int:
-        """Bytes of a whole stream, counted in blocks, so a mapped shard of any length is never all in
-        memory."""
+        """Bytes of a whole stream, counted in blocks, so a mapped shard is never all in memory."""
         total = 0
         for start in range(0, len(tokens_T), block_tokens):
             block_T = tokens_T[start : start + block_tokens]

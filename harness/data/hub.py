@@ -23,8 +23,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Promise(NamedTuple):
-    """What the hub announces of a file. `etag`: 64 hexadecimal digits (SHA-256) or 40
-    (git's SHA-1 of the blob)."""
+    """What the hub announces of a file. `etag`: SHA-256 or git's SHA-1, in hexadecimal digits."""
 
     commit: str
     etag: str
@@ -41,8 +40,7 @@ def git_sha1(path: Path) -> str:
 
 
 def _bar(progress: Callable[[int], None]) -> type[Any]:
-    """A progress bar class for the library that draws nothing and reports the bytes
-    received to `progress`."""
+    """A progress bar class for the library that draws nothing and reports received bytes."""
     from huggingface_hub import utils
 
     base: Any = utils.tqdm  # type: ignore[attr-defined]

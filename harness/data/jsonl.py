@@ -156,8 +156,7 @@ def _write_validation(
 
 @dataclass(frozen=True)
 class Options:
-    """The dataset's name in reports, where the validation stream is cut (None: not at
-    all), tokens a shard."""
+    """The dataset's name, tokens of validation to keep (None: all), and tokens a shard."""
 
     name: str = "docs"
     val_tokens: int | None = None

@@ -1,5 +1,4 @@
-"""Read a SentencePiece .model file in plain Python: its pieces, and the few settings
-that decide how it decodes.
+"""Read the pieces and decoding settings of a SentencePiece .model file, in plain Python.
 
 The file is one protocol-buffer message, and reading what we need of it takes a hundred lines. The judge
 therefore never gives a stranger's tokenizer to a C++ parser, and the byte table (byte_table.py) is
@@ -66,8 +65,7 @@ class ModelFile:
 
 
 class _Broken(Exception):
-    """The message is no well-formed protocol buffer, or breaks a bound; `parse_model` turns
-    it into a ValueError."""
+    """The message is malformed or breaks a bound; `parse_model` turns this into a ValueError."""
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
@@ -141,8 +139,7 @@ def _piece(message: bytes, index: int) -> Piece:
 
 
 def _settings(message: bytes) -> dict[int, bytes]:
-    """The three sub-messages of settings, by field number. Each may occur once: two
-    would have to be merged."""
+    """The sub-messages of settings, by field number; each may occur once, since two would merge."""
     settings: dict[int, bytes] = {}
     for field, value in _fields(message):
         if field in (TRAINER, NORMALIZER, DENORMALIZER):

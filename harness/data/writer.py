@@ -1,5 +1,4 @@
-"""Write a dataset: token streams into shards of bounded size, and a folder that appears
-only when it is complete.
+"""Write a dataset: shards of bounded size, in a folder that appears only when it is complete.
 
 As in the official export, a document may continue in the next shard. Memory holds one document at a time.
 Where the documents come from: pocket.py, jsonl.py, fineweb.py.
@@ -121,8 +120,7 @@ def finish(
     compressed: dict[str, float] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> str:
-    """Check, hash and count the tokenizer and the shards in `folder`, and write
-    dataset.json; returns its SHA-256.
+    """Check, hash and count what lies in `folder`, and write dataset.json; returns its SHA-256.
 
     `compressed`: the compressors' bits per byte where they are known; otherwise they are measured here."""
     train, validation = shard_paths(folder, "train"), shard_paths(folder, "val")

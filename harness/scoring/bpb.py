@@ -32,8 +32,7 @@ class Metric(NamedTuple):
 
 
 def document_starts(tokens_T: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
-    """Positions where documents begin; the first token begins one, whether it is a BOS or
-    not. tokens_T: uint16."""
+    """Positions where documents begin: the first token and every BOS. tokens_T: uint16."""
     starts = np.flatnonzero(tokens_T == BOS_ID).astype(np.int64)
     return starts if len(starts) and starts[0] == 0 else np.concatenate([np.zeros(1, np.int64), starts])
 

@@ -30,8 +30,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def scan(bits_D: Floats, bytes_D: npt.NDArray[np.int64], starts_D: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """The documents whose bits per byte are below FLOOR_BPB and SPREADS robust standard
-    deviations below the median.
+    """Find documents below FLOOR_BPB and SPREADS robust standard deviations below the median.
 
     bits_D, bytes_D, starts_D as in docs.npz. The result is JSON-ready: outcome (pass or unknown), a sentence,
     counts, the longest stretch of neighbouring documents, and the first SHOWN documents by number, start

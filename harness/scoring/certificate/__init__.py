@@ -1,5 +1,4 @@
-"""The certificate of a score: with 99 % confidence, at most G bits per byte of it are
-unearned (docs/certificate.md).
+"""With 99 % confidence, at most G bits per byte of a score are unearned (docs/certificate.md).
 
     reference_model.py  the judge's own causal probabilities of the text
     sampling.py         which tokens the witness is asked about: ReportedScore, SamplingPlan, draw

@@ -27,10 +27,9 @@ the first alone decides."""
 
 
 class Bound(NamedTuple):
-    """Nats a token, over all scored tokens. `total` holds with confidence 1 - alpha and is the
-    sum of the next three."""
+    """Nats a token, over all scored tokens. `total` holds with confidence 1 - alpha."""
 
-    total: float
+    total: float  # the sum of the next three
     mixture: float  # -ln(1 - eps): what mixing in the reference model may cost
     sampling: float  # the gains found, and those that the random draw may have missed
     uncovered: float  # tokens that the draw could not select, at their largest gain
@@ -38,8 +37,9 @@ class Bound(NamedTuple):
 
 
 def gains(plan: SamplingPlan, nats_P: Floats) -> Floats:
-    """d at the probes, nats. nats_P: the witness's loss at each, +inf where it gave no usable row, which
-    counts as the largest gain."""
+    """d at the probes, nats, at most U.
+
+    nats_P: the witness's loss at each, +inf where it gave no usable row."""
     return np.minimum(mixed(nats_P, plan.reference_P, plan.eps) - plan.mixed_P, plan.largest_P)
 
 
@@ -63,8 +63,7 @@ def bound(plan: SamplingPlan, d_P: Floats, alpha: float | None = None) -> Bound:
 
 
 def largest_sum(thetas: list[tuple[float, float]], ratio_R: Floats, alpha: float) -> float:
-    """The S with sum_j w_j exp(theta_j S) prod_R (1 - theta_j d/pi) = 1 / alpha: the
-    bound on the sum of d, nats.
+    """The bound on the sum of d, nats: S of sum_j w_j exp(theta_j S) prod_R (1 - theta_j d/pi) = 1/alpha.
 
     thetas: pairs (w_j, theta_j). ratio_R: d/pi at the tokens that the draw selected."""
     logs = [(math.log(weight) + float(np.log1p(-theta * ratio_R).sum()), theta) for weight, theta in thetas]

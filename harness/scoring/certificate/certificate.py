@@ -1,5 +1,4 @@
-"""The certificate of one score: from the witnesses' responses to a bound, tests, and an outcome for
-each of the four conditions.
+"""Certify one score: witnesses' responses in; a bound, tests and the four conditions out.
 
     plan = sampling.draw(seed, reported, n_probes)       after the ledger closed, seed = os.urandom(32)
     ... each witness is queried at plan.asked_P ...
@@ -51,8 +50,9 @@ class Condition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """Numbers and sentences. Nats and bits per byte are over all scored tokens, G_covered_nats over the
-    covered ones alone. The fields are keys of verdict.json (see `public`)."""
+    """The statement on one score; its fields are keys of verdict.json (see `public`).
+
+    Nats and bits per byte are over all scored tokens, G_covered_nats over the covered ones alone."""
 
     G_nats: float
     G_bpb: float
@@ -198,7 +198,9 @@ def _tests(
     boundaries: Sequence[BoundaryPair],
     logsumexp_P: Floats,
 ) -> tuple[Test, ...]:
-    """All tests. `selected`: probes of the random draw that the first witness answered; `confirmable`: those
+    """All tests.
+
+    `selected`: probes of the random draw that the first witness answered; `confirmable`: those
     of them that every witness answered; `outliers`: the probes chosen because the reported loss was low.
 
     A failure is withheld (unknown instead) unless the probes in `confirmable` show it with two witnesses,
@@ -246,7 +248,9 @@ def _conditions(
     unanswered: int,
     chunk_tokens: int,
 ) -> tuple[Condition, ...]:
-    """C1 to C4 of #1017. C3 and C4 follow from C1: between chunks the message order enforces them, inside one
+    """The outcomes of C1 to C4 of #1017.
+
+    C3 and C4 follow from C1: between chunks the message order enforces them, inside one
     they hold as far as the program is causal."""
     rows = next(test for test in tests if test.name == "rows")
     about_gains = [test for test in tests if test.name != "rows"]
@@ -305,8 +309,7 @@ def _remedy(unclear: set[str], plan: SamplingPlan) -> str:
 
 
 def _detection_odds(share: float, n_probes: int) -> dict[str, float]:
-    """For a program that peeks at a random share of the tokens: P(a probe meets a peek), and P(enough probes
-    meet one to prove it)."""
+    """P(a probe meets a peek) and P(enough meet one to prove it), peeking at a random share."""
     from scipy import stats
 
     met = stats.binom(n_probes, share)
@@ -323,8 +326,7 @@ def _expected(gap: float, n_probes: float) -> float:
 
 
 def _probes_for(target_nats: float, gap: float, n_scored: int) -> int | None:
-    """The fewest probes that would reach the target with an exact program; None where probing
-    every token would not."""
+    """The fewest probes that reach the target with an exact program; None if all do not."""
     if _expected(gap, n_scored) > target_nats:
         return None
     low, high = 1, n_scored

@@ -45,8 +45,7 @@ class Test(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Gains:
-    """d = the witness's loss less the reported one, nats, at answered probes, without the
-    reference model mixed in.
+    """d = the witness's loss less the reported one, nats, at answered probes (not mixed).
 
     d1_P: of the first witness; d2_P: of the second one, or d1_P itself without one. blocks_P: the block of
     each probe, rising from 0. `twice`: whether there were two witnesses."""
@@ -60,14 +59,14 @@ class Gains:
 
     @property
     def repeat_P(self) -> Floats:
-        """The first witness's loss less the second one's, nats: the noise of repeating;
-        zeros without a second."""
+        """The first witness's loss less the second one's, nats; zeros without a second."""
         return self.d1_P - self.d2_P
 
 
 def blocks(positions_P: npt.NDArray[np.int64], chunk_tokens: int, adapts: bool) -> npt.NDArray[np.int64]:
-    """The block of each probe, counted from 0: its chunk where the program adapts, otherwise one of up to
-    MAX_BLOCKS runs of neighbouring probes."""
+    """The block of each probe, counted from 0.
+
+    Its chunk where the program adapts, otherwise one of up to MAX_BLOCKS runs of neighbouring probes."""
     if adapts:
         return np.unique(positions_P // chunk_tokens, return_inverse=True)[1].astype(np.int64)
     return np.arange(len(positions_P)) * min(MAX_BLOCKS, len(positions_P)) // max(len(positions_P), 1)
@@ -88,8 +87,7 @@ def binomial(up: int, down: int) -> float:
 
 
 def student(values: Floats) -> float:
-    """One-sided p of a mean above 0 by Student's t, at least 0.5 to the number of values;
-    1 below three values."""
+    """One-sided p of a mean above 0 by Student's t, at least 0.5^n; 1 below three values."""
     from scipy import stats
 
     if len(values) < 3 or values.mean() <= 0:
@@ -101,8 +99,9 @@ def student(values: Floats) -> float:
 
 
 def mean_test(gains: Gains, boundaries: Sequence[BoundaryPair]) -> Test:
-    """Is the mean gain above what arithmetic noise explains? Each d is clipped, so that no single one
-    decides.
+    """Is the mean gain above what arithmetic noise explains?
+
+    Each d is clipped, so no single one decides.
 
     Fails where all four views of the mean agree: the clipped mean against the spread within blocks, the means
     of the blocks, the mean without clipping (skewed noise shifts the clipped mean, not this one), and for a
@@ -148,33 +147,21 @@ def mean_test(gains: Gains, boundaries: Sequence[BoundaryPair]) -> Test:
     if max(p_within, p_between, p_plain, p_blind) < LEVEL:
         return Test("mean", "fail", text, numbers)
     if max(p_within, p_between, p_plain) < LEVEL:
-        return Test(
-            "mean",
-            "unknown",
-            text + "; the boundary predictions are too few or differ too much to rule out another adaptation",
-            numbers,
+        text += "; the boundary predictions are too few or differ too much to rule out another adaptation"
+    elif p_within < LEVEL:
+        text += "; the blocks are too few or differ too much to rule out noise shared within a block"
+    elif min(p_shown, p_plain) < LEVEL:
+        text += (
+            f", {float(d_P.mean()):+.5f} without clipping; the difference between two witnesses explains "
+            f"{shown:.5f}: the witness computes otherwise than the scorer, or knows less"
         )
-    if p_within < LEVEL:
-        return Test(
-            "mean",
-            "unknown",
-            text + "; the blocks are too few or differ too much to rule out noise shared within a block",
-            numbers,
-        )
-    if min(p_shown, p_plain) < LEVEL:
-        return Test(
-            "mean",
-            "unknown",
-            text + f", {float(d_P.mean()):+.5f} without clipping; the difference between two witnesses "
-            f"explains {shown:.5f}: the witness computes otherwise than the scorer, or knows less",
-            numbers,
-        )
-    return Test("mean", "pass", text, numbers)
+    else:
+        return Test("mean", "pass", text, numbers)
+    return Test("mean", "unknown", text, numbers)
 
 
 def less_boundary_gains(gains: Gains, boundaries: Sequence[BoundaryPair], clip: float) -> Floats:
-    """For each chunk with probes, their mean clipped gain less that of the boundary
-    prediction it begins with, nats.
+    """By chunk: the probes' mean clipped gain less that of the boundary prediction, nats.
 
     Both come from the same state of the program, so where scorer and witness adapted differently, the
     difference shows in both and cancels."""
@@ -296,8 +283,9 @@ def spike_test(gains: Gains) -> Test:
 
 
 def outlier_test(gains: Gains, size: float) -> Test:
-    """The tokens whose reported loss is suspiciously far below the reference model's: does the witness
-    confirm it? Never fails; asks for a second round. Named `suspects` in verdict.json."""
+    """Does the witness confirm the losses reported furthest below the reference model's?
+
+    Never fails; asks for a second round. Named `suspects` in verdict.json."""
     up_P = np.minimum(gains.d1_P, gains.d2_P) > size
     where = [int(position) for position in gains.positions_P[up_P][:8]]
     numbers = {"threshold_nats": size, "asked": len(gains.d1_P), "up": int(up_P.sum()), "positions": where}
@@ -318,7 +306,9 @@ def outlier_test(gains: Gains, size: float) -> Test:
 
 
 def boundary_test(boundaries: Sequence[BoundaryPair], gains: Gains) -> Test:
-    """Are the scorer's boundary predictions the witness's? Where more than one in ten differ by more than two
+    """Are the scorer's boundary predictions the witness's?
+
+    Where more than one in ten differ by more than two
     witnesses do, the witness is not the program that scored. Named `borders` in verdict.json."""
     allowed = TOLERANCES.boundary_breach_nats + (
         float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0
@@ -354,7 +344,9 @@ def boundary_test(boundaries: Sequence[BoundaryPair], gains: Gains) -> Test:
 
 
 def spread_test(gains: Gains) -> Test:
-    """Does the witness match the reported losses token by token? A scorer that imitates a slow predictor, or
+    """Does the witness match the reported losses token by token?
+
+    A scorer that imitates a slow predictor, or
     knows more than its witness, matches it on average or on most tokens only. By root mean squares, in which
     a few large differences show as well as many small ones."""
     spread, repeat = rms(gains.d1_P), rms(gains.repeat_P)

@@ -38,8 +38,9 @@ class Responses:
 
 
 class BoundaryPair(NamedTuple):
-    """The first token of a chunk: its loss, in nats, under the scorer's and the witness's boundary
-    predictions, both given before the chunk was revealed."""
+    """A chunk's first token: its loss, in nats, under both boundary predictions.
+
+    Scorer and witness each gave theirs before the chunk was revealed."""
 
     position: int
     scorer_nats: float

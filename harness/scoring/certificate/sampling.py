@@ -1,5 +1,4 @@
-"""Which tokens the witness is asked about, drawn at random after the ledger closed, and the
-numbers that the bound needs.
+"""Draw the tokens that the witness is asked about, after the ledger closed, at random.
 
     c^_t = -ln((1 - eps) exp(-c_t) + eps b_t)       the reported loss, mixed with the reference model's
     U_t  = -ln(eps b_t) - c^_t                      the largest gain: no row of any witness can cost more
@@ -33,8 +32,7 @@ ALPHAS = (0.008, 0.002)
 
 @dataclasses.dataclass(frozen=True)
 class ReportedScore:
-    """What the ledger holds of one seed, with the reference model's probabilities. Token 0 is given, not
-    scored.
+    """One seed's reported losses, with the reference model. Token 0 is given, not scored.
 
     tokens_T; nats_T as the scorer reported them; reference_T = reference_model.probabilities(tokens_T);
     n_bytes of the scored text; chunk_tokens as the program declared them."""
@@ -52,8 +50,10 @@ class ReportedScore:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingDesign:
-    """Everything about a draw except the random numbers: inclusion probabilities pi_T, largest_T (U_t) and
-    mixed_T (c^_t) in nats, outliers (positions). Tokens from position `covered` on are never asked about."""
+    """Everything about a draw except the random numbers.
+
+    Inclusion probabilities pi_T; largest_T (U_t) and mixed_T (c^_t) in nats; outliers (positions). Tokens
+    from position `covered` on are never asked about."""
 
     reported: ReportedScore
     round_number: int
@@ -68,8 +68,7 @@ class SamplingDesign:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingPlan:
-    """One draw: the positions to ask about, in order, and what the bound needs at each. Holds no
-    array of the text's length.
+    """One draw: the positions to ask about, in order, and what the bound needs at each.
 
     asked_P holds selected tokens and outliers together; selected_P tells which of them the random draw
     selected. pi_P, largest_P (U_t, nats), mixed_P (c^_t, nats) and reference_P (b_t) belong to asked_P.
@@ -123,14 +122,16 @@ def draw_prefix(seed: bytes, reported: ReportedScore, chunks: int) -> int:
 
 
 def mixture_share(n_probes: int, round_number: int = 1) -> float:
-    """eps, the reference model's share of the mixture. ln(1/alpha) / N minimises G of a program that repeats
-    itself exactly (`expected` in bound.py)."""
+    """eps, the reference model's share of the mixture.
+
+    ln(1/alpha) / N minimises G of a program that repeats itself exactly (`expected` in bound.py)."""
     return min(0.5, -math.log(ALPHAS[round_number - 1]) / n_probes)
 
 
 def mixed(nats_T: npt.NDArray[np.floating], reference_T: Floats, eps: float) -> Floats:
-    """-ln((1 - eps) exp(-nats) + eps b): the loss under the mixture, nats. Where nats are +inf (no answer),
-    the reference model's share alone remains."""
+    """The loss under the mixture, nats: -ln((1 - eps) exp(-nats) + eps b).
+
+    Where nats are +inf (no answer), the reference model's share alone remains."""
     mixed_T: Floats = -np.logaddexp(
         math.log1p(-eps) - nats_T.astype(np.float64), math.log(eps) + np.log(reference_T)
     )
@@ -188,8 +189,9 @@ def select(chosen: SamplingDesign, u_T: Floats) -> SamplingPlan:
 def draw(
     seed: bytes, reported: ReportedScore, n_probes: int, *, round_number: int = 1, covered: int | None = None
 ) -> SamplingPlan:
-    """The plan of a random seed. With the same seed a larger n_probes selects nearly a superset: the same
-    u_T against higher pi_T."""
+    """The plan of a random seed.
+
+    With the same seed a larger n_probes selects nearly a superset: the same u_T against higher pi_T."""
     return select(
         design(reported, n_probes, round_number=round_number, covered=covered),
         uniforms(seed, len(reported.tokens_T)),
@@ -197,8 +199,7 @@ def draw(
 
 
 def inclusion(weight_T: Floats, n_probes: float) -> tuple[Floats, float]:
-    """(pi_T, 1 / K) with pi = min(1, W / K) and sum pi = n_probes; all 1 where there are no
-    more tokens than probes.
+    """(pi_T, 1 / K) with pi = min(1, W / K) and sum pi = n_probes; (all 1, 0) for few tokens.
 
     Tokens with pi = 1 are taken out and the remaining probes are shared among the others,
     until no pi would exceed 1.

@@ -1,2 +1,1 @@
-"""Coverage, power and false alarms of the certificate, simulated. Used by docs/certificate.md
-and its readers only."""
+"""Simulate coverage, power and false alarms of the certificate, for docs/certificate.md."""

@@ -1,5 +1,4 @@
-"""Experiments on one reported score: does the bound hold, do the tests prove a gain, and
-do they pass the honest?
+"""Measure whether the bound holds, tests prove gains, and honest programs pass, on one score.
 
 The per-token numbers are real, the programs made up (scenarios.py). Tokens are selected by numpy's generator
 instead of SHAKE-256: what is tried is the bound over independent draws, not the pseudorandom function.
@@ -48,8 +47,9 @@ def certify_round(
     witnesses: tuple[Floats, Floats],
     adapts: bool,
 ) -> Certificate:
-    """One certificate: u_T selects the tokens, both witnesses respond with the nats_T given for them
-    (not finite: no answer)."""
+    """One certificate: u_T selects the tokens, both witnesses respond with the losses given for them.
+
+    A loss that is not finite is no answer."""
     plan = sampling.select(design, u_T)
     responses = [
         Responses(
@@ -79,8 +79,7 @@ def certificates(rng: Rng, honest: ReportedScore, scenario: Scenario, n_probes: 
 
 
 class Coverage(NamedTuple):
-    """One cell of the coverage table. Nats a token: mean d, which the bound has to cover, and
-    the mean bound on it."""
+    """One cell of the coverage table: mean d and the mean bound on it, nats a token."""
 
     gained: float
     bound: float
@@ -89,8 +88,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(rng: Rng, honest: ReportedScore, scenario: Scenario, n_probes: int, draws: int) -> Coverage:
-    """How often the bound on mean d holds, without the known cost of the mixture, which would only help
-    it."""
+    """How often the bound on mean d holds, without the mixture's known cost, which helps it."""
     reported_T, first_T, _ = scenario.make(rng, honest, n_probes)
     design = sampling.design(dataclasses.replace(honest, nats_T=reported_T), n_probes)
     d_T = np.minimum(
@@ -106,8 +104,9 @@ def coverage(rng: Rng, honest: ReportedScore, scenario: Scenario, n_probes: int,
 
 
 def outcomes(rng: Rng, honest: ReportedScore, scenario: Scenario, n_probes: int, draws: int) -> Counter[str]:
-    """How often C1 of the last round had each outcome, over independent noise and draws; also how many second
-    rounds (`second`) and the sum of G in 1e-9 nats (`G`)."""
+    """How often C1 of the last round had each outcome, over independent noise and draws.
+
+    Also the number of second rounds (`second`) and the sum of G in 1e-9 nats (`G`)."""
     counts: Counter[str] = Counter()
     for _ in range(draws):
         rounds = certificates(rng, honest, scenario, n_probes)
@@ -169,8 +168,9 @@ def false_alarms(
 
 
 def designs(reported: ReportedScore) -> list[list[str]]:
-    """Rows of G for a program that repeats itself exactly: N; nats by a uniform draw, by an earlier design,
-    by this one; and bits per byte by this one."""
+    """Rows of G for a program that repeats itself exactly.
+
+    N; nats by a uniform draw, by an earlier design and by this one; bits per byte by this one."""
     rows = []
     target = -math.log(ALPHAS[0])
     bigram_T = reference_model.probabilities(reported.tokens_T, int(reported.tokens_T.max()) + 1, order=1)

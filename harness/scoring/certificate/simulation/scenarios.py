@@ -23,7 +23,9 @@ Noise = Callable[[Rng, Floats], Floats]
 
 
 class Scenario(NamedTuple):
-    """One program. `make` takes the honest score and the number of probes and returns (reported_T, first_T,
+    """One program.
+
+    `make` takes the honest score and the number of probes and returns (reported_T, first_T,
     second_T). `adapts`: whether noise may be shared within a chunk, so that chunks are the blocks."""
 
     name: str
@@ -43,8 +45,7 @@ def _independent(noise: Noise) -> Make:
 
 
 def _scorer_only(noise: Noise) -> Make:
-    """Noise in the scorer alone: two witnesses on one kernel agree exactly, the scorer
-    ran in another shape."""
+    """Noise in the scorer alone, as if it ran in other batch shapes than the witnesses."""
 
     def make(rng: Rng, honest: ReportedScore, _: int) -> tuple[Floats, Floats, Floats]:
         base_T = honest.nats_T.astype(np.float64)
@@ -189,8 +190,9 @@ def _some_of_costliest(rng: Rng, base_T: Floats, expected: float) -> npt.NDArray
 
 
 def _gamble(expected_hits: float) -> Make:
-    """The most costly gamble against the bound: report 0 at tokens of which `expected_hits` are selected on
-    average, and refuse to answer there."""
+    """Report 0 at tokens of which `expected_hits` are selected on average, and refuse there.
+
+    This is the gamble that costs the bound most."""
 
     def make(rng: Rng, honest: ReportedScore, n_probes: int) -> tuple[Floats, Floats, Floats]:
         base_T = honest.nats_T.astype(np.float64)
@@ -247,7 +249,9 @@ CHEATS = (
 
 
 def gambles(hits: float) -> tuple[Scenario, Scenario]:
-    """Programs that gamble on not being probed: so few gains that the probes meet `hits` of them on
+    """Programs that gamble on not being probed.
+
+    They have so few gains that the probes meet `hits` of them on
     average, by a uniform draw (first program) or by the certificate's own draw (second), and nothing
     to lose where they do."""
     return (
