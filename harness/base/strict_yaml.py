@@ -17,8 +17,8 @@ from harness.base.errors import UsageError
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NUMBER = 64
-"""Characters of a number: in base 60 (`1:59:59...`) a megabyte takes minutes to convert
-and overflows a float."""
+"""Characters of a number: in base 60 (`1:59:59...`) a megabyte takes minutes to convert and overflows a
+float."""
 
 
 def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:

@@ -151,8 +151,8 @@ class _Download:
 def _fetch_shard(download: _Download, split: Split, index: int, place: tuple[int, int]) -> None:
     """Bring one shard to the staging folder, checked.
 
-    One that is there already was checked before. `place`: its number, from 0, and the
-    number of all shards."""
+    One that is there already was checked before. `place`: its number, from 0, and the number of all
+    shards."""
     target = shard_path(download.staging, split, index)
     if target.exists():
         return

@@ -10,8 +10,8 @@ The score is a quotient of sums over these ids, so damage has to be an error her
 a file cut short by a broken download has fewer tokens, and an id beyond the vocabulary is outside every
 table. Every message names the file, the byte offset, what was expected, what was found, and what to do.
 
-Not covered: whether the ids are the right ones (`Dataset.verify` compares hashes); a file
-that changes while mapped.
+Not covered: whether the ids are the right ones (`Dataset.verify` compares hashes); a file that changes while
+mapped.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> bytes:
 class Encoder:
     """Encodes documents as ids, each beginning with BOS, by a checked tokenizer.
 
-    Raises UsageError for a model that is damaged, that bytes cannot be counted by, or that
-    has no byte fallback."""
+    Raises UsageError for a model that is damaged, that bytes cannot be counted by, or that has no byte
+    fallback."""
 
     def __init__(self, content: bytes, path: Path) -> None:
         import sentencepiece

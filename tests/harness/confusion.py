@@ -1,5 +1,5 @@
-"""The hostile suite: every contestant of mutants.py and siblings.py against the real
-judge, as a confusion matrix.
+"""The hostile suite: every contestant of mutants.py and siblings.py against the real judge, as a confusion
+matrix.
 
     python -m tests.harness.confusion
 
@@ -92,8 +92,8 @@ class Bench:
     def responses(
         self, model: Any, scored: conversation.ScoringPass, asked_P: Any, number: int
     ) -> probe.ProbeResult:
-        """The witness's responses, over the socket; where a model's rows are the example's,
-        the example's kept ones."""
+        """The witness's responses, over the socket; where a model's rows are the example's, the example's
+        kept ones."""
         if any(
             getattr(model, name) != getattr(mutants.Honest, name)
             for name in ("row", "see", "learn", "chunk_tokens")

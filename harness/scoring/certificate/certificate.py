@@ -200,8 +200,8 @@ def _tests(
 ) -> tuple[Test, ...]:
     """All tests.
 
-    `selected`: probes of the random draw that the first witness answered; `confirmable`: those
-    of them that every witness answered; `outliers`: the probes chosen because the reported loss was low.
+    `selected`: probes of the random draw that the first witness answered; `confirmable`: those of them that
+    every witness answered; `outliers`: the probes chosen because the reported loss was low.
 
     A failure is withheld (unknown instead) unless the probes in `confirmable` show it with two witnesses,
     since one witness's own noise cannot be told from a gain. All failures are withheld where the scorer's
@@ -250,8 +250,8 @@ def _conditions(
 ) -> tuple[Condition, ...]:
     """The outcomes of C1 to C4 of #1017.
 
-    C3 and C4 follow from C1: between chunks the message order enforces them, inside one
-    they hold as far as the program is causal."""
+    C3 and C4 follow from C1: between chunks the message order enforces them, inside one they hold as far as
+    the program is causal."""
     rows = next(test for test in tests if test.name == "rows")
     about_gains = [test for test in tests if test.name != "rows"]
     failed = [test.text for test in about_gains if test.outcome == "fail"]

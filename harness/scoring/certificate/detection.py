@@ -308,8 +308,8 @@ def outlier_test(gains: Gains, size: float) -> Test:
 def boundary_test(boundaries: Sequence[BoundaryPair], gains: Gains) -> Test:
     """Are the scorer's boundary predictions the witness's?
 
-    Where more than one in ten differ by more than two
-    witnesses do, the witness is not the program that scored. Named `borders` in verdict.json."""
+    Where more than one in ten differ by more than two witnesses do, the witness is not the program that
+    scored. Named `borders` in verdict.json."""
     allowed = TOLERANCES.boundary_breach_nats + (
         float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0
     )
@@ -346,9 +346,8 @@ def boundary_test(boundaries: Sequence[BoundaryPair], gains: Gains) -> Test:
 def spread_test(gains: Gains) -> Test:
     """Does the witness match the reported losses token by token?
 
-    A scorer that imitates a slow predictor, or
-    knows more than its witness, matches it on average or on most tokens only. By root mean squares, in which
-    a few large differences show as well as many small ones."""
+    A scorer that imitates a slow predictor, or knows more than its witness, matches it on average or on most
+    tokens only. By root mean squares, in which a few large differences show as well as many small ones."""
     spread, repeat = rms(gains.d1_P), rms(gains.repeat_P)
     numbers = {"spread_nats": spread, "repeat_nats": repeat if gains.twice else None}
     text = f"the witness's losses differ from the reported ones by {spread:.2e} nats (root mean square)" + (

@@ -201,8 +201,8 @@ def draw(
 def inclusion(weight_T: Floats, n_probes: float) -> tuple[Floats, float]:
     """(pi_T, 1 / K) with pi = min(1, W / K) and sum pi = n_probes; (all 1, 0) for few tokens.
 
-    Tokens with pi = 1 are taken out and the remaining probes are shared among the others,
-    until no pi would exceed 1.
+    Tokens with pi = 1 are taken out and the remaining probes are shared among the others, until no pi would
+    exceed 1.
     """
     if n_probes >= len(weight_T):
         return np.ones(len(weight_T)), 0.0
@@ -210,9 +210,7 @@ def inclusion(weight_T: Floats, n_probes: float) -> tuple[Floats, float]:
         weight_T = np.ones(len(weight_T))
     ordered_T = np.sort(weight_T)[::-1]
     rest_T = ordered_T[::-1].cumsum()[::-1]  # the sum of this weight and all smaller ones
-    certain = np.arange(
-        min(math.ceil(n_probes), len(weight_T))
-    )  # candidates for the number of certain tokens
+    certain = np.arange(min(math.ceil(n_probes), len(weight_T)))  # possible numbers of certain tokens
     scales = (n_probes - certain) / rest_T[certain]
     scale = (
         float(scales[np.flatnonzero(ordered_T[certain] * scales <= 1)[0]])

@@ -1,8 +1,8 @@
 """Honest siblings of the cheats of mutants.py: each does lawfully, in both roles, what a cheat does
 unlawfully. Some are honest but hard to judge. At the end: cheats that build on them.
 
-`reshape` changes whole distributions, from the text before each token alone; they are
-normalised again afterwards.
+`reshape` changes whole distributions, from the text before each token alone; they are normalised again
+afterwards.
 """
 
 from __future__ import annotations
@@ -201,8 +201,8 @@ class Fallback(Reshaped):
 
 
 class Batches(Honest):
-    """Runs of 64 tokens share an error that another batch size would not have, in the
-    reported losses alone."""
+    """Runs of 64 tokens share an error that another batch size would not have, in the reported losses
+    alone."""
 
     def changed(self, nats_T: Any, tokens: Any) -> Any:
         shift_B = self.rng.normal(0, 0.005, len(nats_T) // 64 + 1)
@@ -240,8 +240,8 @@ HONEST: dict[str, Any] = {
 
 
 class CacheWithoutMass(Cache):
-    """The cache of 32 tokens without its normalisation in the reported losses; the
-    witness's rows are normalised."""
+    """The cache of 32 tokens without its normalisation in the reported losses; the witness's rows are
+    normalised."""
 
     def losses(self, tokens: Any) -> Any:
         return np.maximum(super().losses(tokens) + np.log(0.9), 0.0)
@@ -301,8 +301,8 @@ class StallsWhenCaught(Honest):
 
 
 class Imitates(Honest):
-    """Reports the chunk's mean loss for all of its tokens except the first, as if
-    prediction were too slow."""
+    """Reports the chunk's mean loss for all of its tokens except the first, as if prediction were too
+    slow."""
 
     def changed(self, nats_T: Any, tokens: Any) -> Any:
         return np.append(nats_T[:1], np.full(len(nats_T) - 1, nats_T[1:].mean()))

@@ -1,5 +1,5 @@
-"""Datasets of anybody's documents: the official stream comes out again, and bad documents
-are named by their line."""
+"""Datasets of anybody's documents: the official stream comes out again, and bad documents are named by their
+line."""
 
 from __future__ import annotations
 

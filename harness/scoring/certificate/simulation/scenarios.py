@@ -251,9 +251,8 @@ CHEATS = (
 def gambles(hits: float) -> tuple[Scenario, Scenario]:
     """Programs that gamble on not being probed.
 
-    They have so few gains that the probes meet `hits` of them on
-    average, by a uniform draw (first program) or by the certificate's own draw (second), and nothing
-    to lose where they do."""
+    They have so few gains that the probes meet `hits` of them on average, by a uniform draw (first program)
+    or by the certificate's own draw (second), and nothing to lose where they do."""
     return (
         Scenario(
             "peek among the costliest 1 %",

@@ -160,8 +160,8 @@ def test_the_reference_models_share_makes_the_bound_smallest() -> None:
 
 
 def test_mixing_in_the_reference_model_leaves_the_score_itself_alone() -> None:
-    """Only the bound mixes in the reference model: reporting more than the reference
-    model's loss changes no sum."""
+    """Only the bound mixes in the reference model: reporting more than the reference model's loss changes no
+    sum."""
     reported = scored_text()
     high = dataclasses.replace(reported, nats_T=reported.nats_T + np.float32(20))
     plan = draw(SEED, high, 300)

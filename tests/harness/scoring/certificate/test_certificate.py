@@ -1,5 +1,5 @@
-"""The certificate as a whole: exact programs pass, cheats fail by the test meant for
-them, noise is unknown."""
+"""The certificate as a whole: exact programs pass, cheats fail by the test meant for them, noise is
+unknown."""
 
 from __future__ import annotations
 

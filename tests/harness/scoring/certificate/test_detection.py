@@ -1,5 +1,4 @@
-"""The tests of detection.py, each alone: exact programs pass, gains fail, and where noise may explain a gain
-the outcome is unknown."""
+"""Each test of detection.py alone: exact programs pass, gains fail, what noise may explain is unknown."""
 
 from __future__ import annotations
 
@@ -208,8 +207,7 @@ def test_tests_of_too_few_probes_say_nothing() -> None:
 
 
 def test_the_outcome_does_not_depend_on_which_token_is_called_which() -> None:
-    """The tests see differences at places: shuffling the differences among the probes of one
-    block changes nothing."""
+    """Shuffling the differences among the probes of one block changes nothing."""
     d_P = 0.002 + noise(1, 0.02)
     one = gains(d_P, adapts=True)
     order = np.concatenate(
