@@ -1,4 +1,4 @@
-"""Arrays in .npz files: written atomically, read within bounds and never unpickled."""
+"""Write arrays to .npz files atomically, and read them within bounds and without unpickling."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from harness.base.errors import UsageError
 from harness.base.files import write_bytes
 
 MAX_ARRAYS_BYTES = 1 << 28
-"""Of one .npz, unpacked: ten million documents."""
+"""Limit of one .npz, unpacked: enough for ten million documents."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], *, compress: bool = False) -> None:
-    """Write named arrays as .npz, all of them or nothing."""
+    """Write named arrays as one .npz file, atomically."""
     packed = io.BytesIO()
     (np.savez_compressed if compress else np.savez)(packed, allow_pickle=False, **arrays)
     write_bytes(path, packed.getvalue())
 
 
 def read_arrays(path: Path, *names: str) -> tuple[npt.NDArray[Any], ...]:
-    """The named arrays of an .npz file that anybody may have changed.
+    """The named arrays of an .npz file, which anybody may have changed.
 
     Raises UsageError for a file that is damaged, unpacks to more than MAX_ARRAYS_BYTES or lacks a name.
     """

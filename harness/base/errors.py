@@ -1,13 +1,13 @@
-"""Errors a person is meant to read: what is wrong, where, what was expected, and a hint.
+"""Errors for people to read: what is wrong, where, what was expected, and a hint.
 
     HarnessError              anything a user can act on                              exit 2
     ├── UsageError            a bad command line, manifest, dataset or file           exit 2
     ├── MachineFault          engine gone, disk full, GPU lost: not the contestant's  exit 3
-    └── Violation             a contestant broke a rule or a limit: becomes a Finding, never an exit of its own
+    └── Violation             a contestant broke a rule or a limit: becomes a Finding, has no exit code
 
-What a contestant does wrong is data (`Violation` carries the rule id and evidence); what the machine does
-wrong never removes a seed from the count. Not covered: bugs of ours, which are ordinary exceptions and keep
-their traceback."""
+A contestant's failure is data: `Violation` carries the rule id and the evidence. A machine fault never
+removes a seed from the count. Bugs of the harness are ordinary exceptions and keep their traceback.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.base.exit_codes import ExitCode
 
 
 class HarnessError(Exception):
-    """A failure with a message for people and a hint on what to do next."""
+    """A failure with a message for people and a hint what to do next."""
 
     exit_code = ExitCode.USAGE
 
@@ -29,11 +29,11 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """Something that the user gave cannot be used as it is."""
+    """Something that the user gave cannot be used: a command line, manifest, dataset or file."""
 
 
 class MachineFault(HarnessError):
-    """The machine failed, not the contestant: the seed counts as `machine`, the verdict is inconclusive."""
+    """The machine failed, not the contestant: the seed's outcome is `machine`, the verdict inconclusive."""
 
     exit_code = ExitCode.MACHINE
 
@@ -41,8 +41,8 @@ class MachineFault(HarnessError):
 class Violation(HarnessError):
     """A contestant broke a rule.
 
-    `rule` is its id in run.json (docs/protocol.md says which finding it becomes), `limit` says whether a
-    limit (exit 4) was exceeded."""
+    `rule`: its id in run.json (docs/protocol.md says which finding it becomes). `limit`: whether it
+    exceeded a limit (exit 4)."""
 
     def __init__(self, rule: str, message: str, *, hint: str = "", limit: bool = False) -> None:
         super().__init__(message, hint=hint)

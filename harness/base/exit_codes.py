@@ -1,4 +1,4 @@
-"""The exit codes of every command, and which comes first when several apply (docs/rules.md)."""
+"""The exit codes of every command, and which one counts when several apply (docs/rules.md)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command says to the shell. The audit has VALID for nothing found and INCONCLUSIVE for
-    questions."""
+    """The exit code of a command. In an audit VALID means no findings and INCONCLUSIVE open questions."""
 
     VALID = 0
     VIOLATION = 1
@@ -32,5 +31,5 @@ BY_PRECEDENCE = (
 
 
 def first_that_applies(codes: Iterable[int]) -> ExitCode:
-    """The exit code of several results together; VALID for none."""
+    """The exit code of several results together; VALID for no results."""
     return min(map(ExitCode, codes), key=BY_PRECEDENCE.index, default=ExitCode.VALID)

@@ -1,7 +1,8 @@
-"""Files: read within a bound, hash, write atomically.
+"""Read files within a bound, hash them, and write them atomically.
 
-Readers of dataset files never follow links and never read more than they announced, since a dataset folder
-may come from anybody. Not covered: a file that somebody changes after it was checked."""
+`file_size` and `read_bounded` are for dataset folders, which may come from anybody: they follow no links and
+read no more than the size that was checked. A file that is changed after the check is not noticed here.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ MAX_JSON_BYTES = 64 << 20
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a regular file; a link, a folder, a device or nothing at all is an error."""
+    """Size of a regular file in bytes. Raises UsageError for a link, a folder, a device or no file."""
     try:
         status = path.lstat()
     except OSError as error:
@@ -40,7 +41,7 @@ def file_size(path: Path) -> int:
 
 
 def read_bounded(path: Path, limit_bytes: int) -> bytes:
-    """The whole file, or an error if it is larger than `limit_bytes`."""
+    """The content of a regular file. Raises UsageError if it is larger than `limit_bytes`."""
     n_bytes = file_size(path)
     if n_bytes > limit_bytes:
         raise UsageError(
@@ -64,8 +65,8 @@ def sha256_of(path: Path) -> str:
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` when the block ends, complete and flushed to disk.
 
-    On an error nothing is left behind and what was at `path` stays. Creates the folder. Raises MachineFault
-    where the system refuses a write.
+    On an error the partial file is removed and what was at `path` stays. Creates missing folders. Raises
+    MachineFault where the system refuses a write.
     """
     partial: str | None = None
     try:
@@ -87,13 +88,13 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write all of `content`, or nothing."""
+    """Write `content` atomically."""
     with atomic_file(path) as file:
         file.write(content)
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write `data` as JSON, or nothing. Raises ValueError for NaN and infinity."""
+    """Write `data` as JSON, atomically. Raises ValueError for NaN and infinity."""
     write_bytes(path, json.dumps(data, indent=1, allow_nan=False).encode() + b"\n")
 
 
@@ -104,7 +105,9 @@ def read_json(path: Path) -> Any:
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_JSON_BYTES} bytes", hint="this is no file of a run")
+            raise UsageError(
+                f"{path}: larger than {MAX_JSON_BYTES} bytes", hint="this is not a file of a run"
+            )
         return json.loads(path.read_bytes())
     except OSError as error:
         raise UsageError(

@@ -1,7 +1,7 @@
-"""Facts of the machine that a number must be read with: processor, memory, GPUs, load, versions.
+"""Facts of the machine that measurements depend on: processor, memory, GPUs, load, versions.
 
-Read, never guessed; null where a fact is not to be had. Not covered: whether the machine tells the truth
-about itself."""
+A fact that the system does not report is null.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMI_SECONDS = 20
 
 
 def facts() -> dict[str, Any]:
-    """JSON-ready facts of this host, at this moment."""
+    """JSON-ready facts of this host; `load` at this moment."""
     return {
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def facts() -> dict[str, Any]:
 
 
 def gpus() -> list[dict[str, str]]:
-    """Name, driver and memory of each GPU, as the driver's own tool reports them; empty without one."""
+    """Name, driver and memory of each GPU as nvidia-smi reports them; empty without it."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

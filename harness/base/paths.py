@@ -1,7 +1,7 @@
-"""Where things live outside a run folder: the checkout, and the cache for datasets, wheels and owners' locks.
+"""Paths outside a run folder: the checkout, and the cache for datasets, wheels and owners' locks.
 
-`PGOLF_HOME` moves the cache; its default is the platform's cache folder. Not covered: run folders
-(rundir.py)."""
+`PGOLF_HOME` sets the cache folder; the default is the platform's. Run folders: harness/run/folder.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The checkout that holds submissions/, images/ and golf/."""
+"""The checkout, which holds submissions/, images/ and golf/."""
 
 
 def home() -> Path:

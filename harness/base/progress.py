@@ -1,7 +1,6 @@
-"""Progress for people, on stderr: a bar for whatever runs; nothing but lines where stdout or stderr is no
-terminal.
+"""Show progress on stderr: one bar for each stage, or plain lines where stdout or stderr is no terminal.
 
-stdout is for results alone. Not covered: evidence; what a contestant says of its progress is only shown.
+stdout is for results only. What a contestant reports as its progress is shown and never used as evidence.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ ProgressCallback = Callable[[float, str], None]
 
 
 def no_progress(fraction: float, text: str) -> None:
-    """For callers who watch nothing."""
+    """A ProgressCallback that shows nothing."""
 
 
 class ProgressDisplay:
-    """Bars and messages of one command; to be used as a context."""
+    """The bars and messages of one command; use it as a context manager."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.watched = self.console.is_terminal and sys.stdout.isatty()
+        self.interactive = self.console.is_terminal and sys.stdout.isatty()
         self.bars = Bars(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -35,7 +34,7 @@ class ProgressDisplay:
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
-            disable=not self.watched,
+            disable=not self.interactive,
         )
 
     def __enter__(self) -> ProgressDisplay:
@@ -47,16 +46,15 @@ class ProgressDisplay:
 
     @contextmanager
     def stage(self, title: str) -> Iterator[ProgressCallback]:
-        """A bar that takes (fraction in 0..1, short text); what a contestant wrote is shown without
-        markup."""
+        """A bar for one stage; yields the callback that moves it. Text is shown without markup."""
         task = self.bars.add_task(escape(title), total=1.0, note="")
-        if not self.watched:
+        if not self.interactive:
             self.say(f"{title} ...")
         yield lambda fraction, text: self.bars.update(task, completed=fraction, note=_printable(text))
         self.bars.update(task, completed=1.0)
 
     def say(self, text: str) -> None:
-        """One message for people."""
+        """Print one message, without markup."""
         self.console.print(escape(text), soft_wrap=True)
 
 

@@ -1,8 +1,8 @@
-"""JSON from strangers: no key written twice, no NaN or infinity, no endless numbers.
+"""Parse untrusted JSON: no duplicate keys, no NaN or infinity, no overlong numbers.
 
-One reader for a contestant's frames, a dataset's manifest, documents and what a hub says. Not covered: the
-shape of what was read and its length, which are the caller's to check; depth, which frames.py bounds before
-parsing."""
+Used for a contestant's frames, a dataset's manifest, documents and a hub's answers. The caller checks the
+length of the input and the shape of the result; harness/protocol/frames.py bounds the depth before parsing.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import math
 from typing import Any, NoReturn
 
 MAX_DIGITS = 20
-"""Of an integer: as many as 2^64 has."""
+"""Of an integer; 2^64 has 20."""
 MAX_FLOAT_CHARACTERS = 64
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -41,11 +41,11 @@ def _finite_float(text: str) -> float:
 
 
 def strict_json(content: bytes) -> Any:
-    """The value in these bytes; whatever is wrong with them is a ValueError."""
+    """The value in these bytes. Raises ValueError for whatever is wrong with them."""
     try:
         return json.loads(
             content.decode("utf-8"),
-            object_pairs_hook=_no_twins,
+            object_pairs_hook=_no_duplicates,
             parse_constant=_no_constant,
             parse_int=_bounded_int,
             parse_float=_finite_float,

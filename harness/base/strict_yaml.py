@@ -1,8 +1,9 @@
-"""YAML read as hostile input: bounded size, no aliases, no duplicate keys, plain data only.
+"""Parse untrusted YAML: bounded size, no aliases, no duplicate keys, plain data only.
 
-Why: anchors and aliases let ten lines expand to gigabytes, duplicate keys let two readers see two documents,
-and tags can name constructors. PyYAML's safe loader already refuses the tags. Not covered: what the keys mean
-(manifest.py)."""
+Anchors and aliases let ten lines expand to gigabytes, duplicate keys let two readers see two documents, and
+tags can name constructors. PyYAML's safe loader already refuses the tags. What the keys mean:
+harness/run/submission.py.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +26,7 @@ def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe loader that refuses aliases, deep nesting and repeated keys while it composes, before anything is
-    built."""
+    """Safe loader that also refuses aliases, deep nesting, long numbers and duplicate keys."""
 
     depth = 0
 
@@ -60,7 +60,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def load(path: Path) -> Any:
-    """Plain data of the YAML file at `path`, at most MAX_BYTES long.
+    """The plain data of the YAML file at `path`, at most MAX_BYTES long.
 
     Raises UsageError that names the file, the line and what is wrong.
     """

@@ -1,7 +1,7 @@
 """Jinja templates for pages (`*.html.j2`) and markdown (`*.md.j2`), with every value escaped for its format.
 
-Each room keeps its templates in a folder `templates/` of its own; `style.css` beside this file serves all
-pages."""
+Each package keeps its templates in its own folder `templates/`; all pages share `style.css` beside this file.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ SHARED = Path(__file__).parent
 
 
 def load(path: Path) -> jinja2.Template:
-    """The template at `path`, with the filters `cell` and `code`. HTML is escaped if its name says
-    `.html`."""
+    """The template at `path`, with the filters `cell` and `code`. A name with `.html` means HTML."""
     html = ".html" in path.suffixes
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([path.parent, SHARED]),
@@ -34,7 +33,7 @@ def load(path: Path) -> jinja2.Template:
 
 
 def _for_html(value: Any) -> Any:
-    """A value as HTML shows it; jinja escapes the markup in it afterwards."""
+    """A value as HTML shows it; jinja escapes it afterwards."""
     if isinstance(value, Markup):
         return value
     return "–" if value is None else plain(value.replace("\n", " ")) if isinstance(value, str) else value
@@ -47,6 +46,5 @@ def _for_markdown(value: Any) -> Any:
 
 
 def _code(value: Any) -> Markup:
-    """A markdown code span: only a backtick ends it, so backticks in `value` become quotes. Never used in
-    HTML."""
+    """A markdown code span. Backticks in `value`, which would end it, become quotes. Not for HTML."""
     return Markup("`" + plain(str(value)).replace("`", "'") + "`")

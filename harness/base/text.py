@@ -1,4 +1,4 @@
-"""Text on its way to a reader: what contestants and submitters wrote is shown, never obeyed."""
+"""Make text safe to show, so what strangers wrote never acts as markup or terminal control."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")
 """Characters that markdown may take for markup."""
 MAX_QUOTED = 120
-"""Characters of a contestant's text that are quoted as evidence."""
+"""Limit of a contestant's text quoted as evidence, in characters."""
 MIN_COLUMNS = 100
 """Columns assumed where the output is no terminal."""
 
@@ -19,14 +19,14 @@ def cell(value: Any, form: str = "{}") -> str:
 
 
 def plain(text: str) -> str:
-    """`text` with control, format and line-breaking characters escaped, so that no terminal obeys them."""
+    """`text` with control, format and line-breaking characters escaped."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
 
 
 def plain_lines(text: str) -> str:
-    """`plain` line by line: keeps the line breaks."""
+    """`plain` for each line; keeps the line breaks."""
     return "\n".join(plain(line) for line in text.split("\n"))
 
 

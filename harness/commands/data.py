@@ -90,9 +90,8 @@ def prepare_docs(
 ) -> None:
     """Your own documents; a document that is in both files is refused."""
     with ProgressDisplay() as bars, bars.stage(name) as progress:
-        dataset = jsonl.prepare(
-            out, train, val, tokenizer, val_tokens=val_tokens, name=name, progress=progress
-        )
+        chosen = jsonl.Options(name=name, val_tokens=val_tokens)
+        dataset = jsonl.prepare(out, train, val, tokenizer, chosen, progress)
     _show(dataset, "made", as_json)
 
 

@@ -1,5 +1,5 @@
-"""Datasets: making them (pocket, docs, fineweb), checking them, and opening them for a run.
+"""Datasets: making them (pocket, jsonl, fineweb), checking them, and opening them for a run.
 
-A dataset is one flat folder: token shards, a SentencePiece model and `dataset.json`, which names the hash of
-everything. Not covered: what a contestant does with the tokens.
+A dataset is one flat folder: token shards, a SentencePiece model and `dataset.json`, which holds the hash of
+every file.
 """

@@ -1,32 +1,35 @@
-"""How many bytes of text each token stands for: the denominator of bits per byte, counted by the judge alone.
+"""How many bytes of text each token stands for: the denominator of bits per byte, counted by the judge.
 
-    bytes(t | p) = base[t] + (1 if leading[t] and not boundary[p])        t a token, p the token before it
+    bytes(t | p) = base[t] + (1 if leading[t] and not absorbs_space[p])     t a token, p the token before it
 
 where for each piece of the tokenizer
-    control, unknown, unused   base 0, and a *boundary*: the space of the word behind it is free
+    control, unknown, unused   base 0; `absorbs_space`: a leading space of the next piece counts 0 bytes
     byte piece <0xNN>          base 1
-    any other                  a leading U+2581 is taken off (`leading`), base = UTF-8 bytes of the rest; a U+2581
-                               further in is one space, one byte, as in the decoded text
+    any other                  a leading U+2581 is removed (`leading`), base = UTF-8 bytes of the rest; a
+                               U+2581 further in is one space, one byte, as in the decoded text
 
-So a BOS counts 0 bytes, while its nats count. On text made by the tokenizer itself the sum equals the UTF-8
-length of the decoded text: 2,504,867 for the 902 documents of the official validation prefix in SP1024,
-2,504,310 for the 901 whole ones in SP8192 (tests/harness/data/test_byte_table.py; the table is that of #1019,
-used by every record).
+A BOS therefore counts 0 bytes, while its nats count. On text encoded by the tokenizer itself the sum equals
+the UTF-8 length of the decoded text: 2,504,867 for the 902 documents of the official validation prefix in
+SP1024, 2,504,310 for the 901 whole ones in SP8192 (tests/harness/data/test_byte_table.py). The table is that
+of #1019, which every record used; it calls `absorbs_space` a boundary token.
 
-Why by the judge, from the .model file, and with these refusals - public records that got it wrong:
-  #1143, #1184  27 byte pieces were given 3 bytes each: 157,319,833 instead of 151,073,604 bytes (+4.13 %). Merged,
-                listed at 0.9485, removed. Here a byte piece is what the file says it is, and counts 1.
-  #1719         the leading space was counted twice, in base and as leading: bytes x 1.17. Here U+2581 is stripped
-                first.
-  #897          a tokenizer without a piece for the lone space: each such space became 3 byte tokens (E2 96 81, the
-                bytes of U+2581) and counted 3 bytes instead of 1; about 20 % too low. Here it is refused.
-  #1771, #2138  marks of a case transform (U+E001..U+E004) counted as text, 3 bytes each: 3.440 bytes a token
-                instead of 3.157. Here user-defined pieces of private-use characters are refused: bytes of a text
-                rewritten before tokenising need a count from the original, which this table cannot give.
+The judge counts, from the .model file and with refusals, because public records got this wrong:
+  #1143, #1184  27 byte pieces counted 3 bytes each: 157,319,833 instead of 151,073,604 bytes (+4.13 %).
+                Merged, listed at 0.9485, removed. Here the file says what is a byte piece, and it counts 1.
+  #1719         the leading space was counted twice, in base and as leading: bytes x 1.17. Here U+2581 is
+                removed first.
+  #897          a tokenizer without a piece for the lone space: each such space became 3 byte tokens
+                (E2 96 81, the bytes of U+2581) and counted 3 bytes instead of 1; the score came out about
+                20 % too low. Here such a tokenizer is refused.
+  #1771, #2138  marks of a case transform (U+E001..U+E004) counted as text, 3 bytes each: 3.440 bytes a
+                token instead of 3.157. Here user-defined pieces of private-use characters are refused: the
+                bytes of a text rewritten before tokenising must be counted in the original, which this
+                table does not see.
 
-Not covered: what the tokenizer's normaliser did before (nmt_nfkc turns newlines into spaces: 0.99993 of the
-raw bytes on 200 documents); a space that opens a document, which is free; byte tokens that form no valid
-UTF-8, which count as they are though a decoder shows U+FFFD."""
+Not covered: what the tokenizer's normaliser changed before (nmt_nfkc turns newlines into spaces: 0.99993 of
+the raw bytes on 200 documents); a space that begins a document, which counts 0; byte tokens that are no valid
+UTF-8, which count 1 each though a decoder shows U+FFFD.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +46,14 @@ from harness.data.shards import BOS_ID, Tokens
 PRIVATE_USE = ((0xE000, 0xF8FF), (0xF0000, 0xFFFFD), (0x100000, 0x10FFFD))
 
 
-def is_boundary(piece: Piece) -> bool:
-    """No text of its own, and the space behind it is free."""
+def absorbs_space(piece: Piece) -> bool:
+    """Whether the piece has no text of its own and makes a leading space of the next piece count 0 bytes."""
     return piece.kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.UNUSED)
 
 
 def base_bytes(piece: Piece) -> int:
-    """UTF-8 bytes of a piece without its leading space."""
-    if is_boundary(piece):
+    """UTF-8 bytes of the piece without its leading space."""
+    if absorbs_space(piece):
         return 0
     if piece.kind is Kind.BYTE:
         return 1
@@ -69,7 +72,7 @@ def _private_use(piece: Piece) -> bool:
 
 
 def check_countable(model: ModelFile, vocab_size: int, path: Path) -> None:
-    """Refuse a tokenizer whose pieces do not tell the bytes of the text, or of another size than expected."""
+    """Raise UsageError for a tokenizer by which bytes cannot be counted, or of another size than expected."""
     if len(model.pieces) != vocab_size:
         raise UsageError(
             f"{path}: the tokenizer has {len(model.pieces):,} pieces, expected {vocab_size:,}",
@@ -101,43 +104,42 @@ def check_countable(model: ModelFile, vocab_size: int, path: Path) -> None:
 
 @dataclass(frozen=True)
 class ByteTable:
-    """Bytes by id: base_V int64, leading_V and boundary_V bool, V the vocabulary."""
+    """Bytes by id, as the module's formula has them: base_V int64, leading_V and absorbs_space_V bool."""
 
     base_V: NDArray[np.int64]
     leading_V: NDArray[np.bool_]
-    boundary_V: NDArray[np.bool_]
+    absorbs_space_V: NDArray[np.bool_]
 
     @classmethod
     def from_model(cls, model: ModelFile) -> ByteTable:
-        """The table as the pieces are, without the refusals of `from_tokenizer`."""
+        """The table of these pieces, without the refusals of `from_tokenizer`."""
         return cls(
             np.array([base_bytes(piece) for piece in model.pieces], dtype=np.int64),
             np.array([has_leading_space(piece) for piece in model.pieces], dtype=np.bool_),
-            np.array([is_boundary(piece) for piece in model.pieces], dtype=np.bool_),
+            np.array([absorbs_space(piece) for piece in model.pieces], dtype=np.bool_),
         )
 
     @classmethod
     def from_tokenizer(cls, path: Path, vocab_size: int) -> ByteTable:
-        """Read a .model file of `vocab_size` pieces; refuses one by which bytes cannot be counted."""
+        """The table of a .model file of `vocab_size` pieces. Raises UsageError as `check_countable` does."""
         model = read_model(path)
         check_countable(model, vocab_size, path)
         return cls.from_model(model)
 
     def count(self, tokens_T: Tokens, previous: int | None) -> NDArray[np.int64]:
-        """Bytes of each token. tokens_T uint16; `previous` is the id before the first, None at a stream's
-        start."""
+        """Bytes of each token. tokens_T: uint16. `previous`: the id before the first, or None."""
         n_bytes_T = self.base_V[tokens_T]
         leading_T = self.leading_V[tokens_T]
         if len(tokens_T) == 0:
             return n_bytes_T
-        after_boundary_T = np.empty(len(tokens_T), dtype=np.bool_)
-        after_boundary_T[0] = previous is None or bool(self.boundary_V[previous])
-        after_boundary_T[1:] = self.boundary_V[tokens_T[:-1]]
-        n_bytes_T += leading_T & ~after_boundary_T
+        absorbed_T = np.empty(len(tokens_T), dtype=np.bool_)
+        absorbed_T[0] = previous is None or bool(self.absorbs_space_V[previous])
+        absorbed_T[1:] = self.absorbs_space_V[tokens_T[:-1]]
+        n_bytes_T += leading_T & ~absorbed_T
         return n_bytes_T
 
     def total(self, tokens_T: Tokens, previous: int | None = None, block_tokens: int = 1 << 22) -> int:
-        """Bytes of a whole stream, in blocks, so that a shard of any length stays out of memory."""
+        """Bytes of a whole stream, counted in blocks, so a mapped shard is never all in memory."""
         total = 0
         for start in range(0, len(tokens_T), block_tokens):
             block_T = tokens_T[start : start + block_tokens]

@@ -1,12 +1,10 @@
-"""What ordinary compressors reach on the validation text: the figures that every bits-per-byte is shown
-beside.
+"""Bits per byte of ordinary compressors on the validation text, which reports show beside every score.
 
-The text is the decoded documents joined by one space, compressed as one stream: `xz -9e` by lzma, `bz2 -9` by
-bz2, bits of the compressed file over bytes of the text. On the whole official validation prefix: 2.557 and
-2.528.
-
-Rounded to three decimals, since versions of liblzma may differ in a few bytes. Not covered: the decoder's
-size."""
+The decoded documents are joined by one space and compressed as one stream, by `xz -9e` (lzma) and `bz2
+-9` (bz2): bits of the compressed file over bytes of the text. On the whole official validation prefix:
+2.557 and 2.528. Rounded to three decimals, since versions of liblzma may differ by a few bytes. The size
+of the decoder is not counted.
+"""
 
 from __future__ import annotations
 

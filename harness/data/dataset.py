@@ -1,11 +1,11 @@
-"""A dataset folder, opened strictly: `dataset.json`, a tokenizer and token shards, all in one flat folder.
+"""Open and verify a dataset: one flat folder with `dataset.json`, a tokenizer and token shards.
 
-`Dataset.open` reads the manifest within bounds, allows nothing but plain file names in that folder, and looks
-at the length of every file. `Dataset.verify` does the slow part: every hash, header, id and the byte total.
-The folder may come from anybody, so a name such as ../../etc/passwd, a key written twice or a number with a
-million digits is an error with a place.
+`Dataset.open` reads the manifest within bounds, allows only plain file names in that folder, and checks the
+length of every file. `Dataset.verify` does the slow part: every hash, header, id and the byte total. The
+folder may come from anybody, so a name such as ../../etc/passwd, a key written twice or a number with a
+million digits is an error that names its place.
 
-Not covered: whether the text is the text that the name promises; `source` is free and unproven.
+Not covered: whether the text is what the dataset's name says; `source` is free text that nobody checks.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Strict(BaseModel):
 
 
 class FileEntry(_Strict):
-    """A file of the folder."""
+    """One file of the folder."""
 
     file: FileName
     n_bytes: Count
@@ -70,7 +70,7 @@ class FileEntry(_Strict):
 
 
 class ShardEntry(FileEntry):
-    """A token shard; `documents` counts the BOS in it."""
+    """A token shard; `documents` is the number of BOS in it."""
 
     tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)]
     documents: Count
@@ -106,7 +106,7 @@ class Manifest(_Strict):
 
 
 def parse_manifest(content: bytes, path: Path) -> Manifest:
-    """The manifest in these bytes of `path`; the first thing wrong is named with its place."""
+    """The manifest in the bytes of `path`. Raises UsageError that names the first error and its place."""
     hint = "dataset.json is written by `pgolf data prepare`; make the dataset again rather than editing it"
     try:
         return Manifest.model_validate(strict_json(content))
@@ -122,7 +122,7 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> str:
-    """Write dataset.json, checked, the same bytes for the same facts; returns its SHA-256."""
+    """Check `manifest` and write it as dataset.json, sorted by key; returns the file's SHA-256."""
     content = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode("ascii")
     parse_manifest(content, folder / MANIFEST)
     write_bytes(folder / MANIFEST, content)
@@ -131,7 +131,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """One token shard as the manifest tells it."""
+    """One token shard as the manifest describes it."""
 
     path: Path
     tokens: int
@@ -149,7 +149,7 @@ def _shards(folder: Path, entries: list[ShardEntry]) -> tuple[Shard, ...]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """An opened dataset. `sha256` is that of dataset.json's bytes and so stands for the whole folder."""
+    """An opened dataset. `sha256` is that of dataset.json, which holds all other hashes."""
 
     folder: Path
     sha256: str
@@ -165,7 +165,9 @@ class Dataset:
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
-        """Read the manifest and look at every file's length; the files themselves are read by `verify`."""
+        """Read the manifest and check every file's length; `verify` reads the files themselves.
+
+        Raises UsageError for a folder that is no dataset or whose files have other lengths."""
         folder = Path(folder).absolute()
         path = folder / MANIFEST
         if not path.exists():
@@ -198,12 +200,12 @@ class Dataset:
 
     @property
     def validation_tokens_total(self) -> int:
-        """Number of tokens of the validation stream, without reading it."""
+        """Number of tokens of the validation stream, from the manifest."""
         return sum(shard.tokens for shard in self.validation)
 
     @property
     def train_tokens_total(self) -> int:
-        """Number of tokens of all train shards, without reading them."""
+        """Number of tokens of all train shards, from the manifest."""
         return sum(shard.tokens for shard in self.train)
 
     def byte_table(self) -> ByteTable:
@@ -218,8 +220,7 @@ class Dataset:
         return tokens_T
 
     def verify(self, report: ProgressCallback = no_progress) -> None:
-        """Check all hashes, headers, ids, document counts and the byte total; what is wrong is a
-        UsageError."""
+        """Check all hashes, headers, ids, document counts and the byte total. Raises UsageError."""
         work = sum(shard.n_bytes for shard in (*self.train, *self.validation)) or 1
         _expect(self.tokenizer, "sha256", self.tokenizer_sha256, sha256_of(self.tokenizer))
         table = self.byte_table()

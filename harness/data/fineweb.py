@@ -1,15 +1,18 @@
-"""The challenge's own data: token shards of FineWeb from the Hugging Face hub, at a fixed revision.
+"""Fetch the challenge's own data: token shards of FineWeb from the Hugging Face hub, at a fixed revision.
 
-    sp1024   willdepueoai/parameter-golf, the challenge's repository, revision pinned, tokenizer pinned by hash
-    sp8192   kevclark/parameter-golf, used by the records from #1394 on; no revision is known, so one has to be named
-             with --revision, and the commit that it stood for is recorded in the dataset
+    sp1024   willdepueoai/parameter-golf, the challenge's repository; revision and tokenizer hash pinned
+    sp8192   kevclark/parameter-golf, used by the records from #1394 on; no revision is known, so the user
+             names one with --revision, and the commit that it resolves to is recorded in the dataset
 
-The repository's datasets/manifest.json says how many shards there are; validation is always fetched whole.
-Its number of tokens is compared with the official logs' (62,021,846 and 40,540,803): runs on other sets
-(launch day, 10,000 documents, chunks built in parallel; #2109) looked like scores and were none.
+The repository's datasets/manifest.json says how many shards there are; validation is always fetched
+whole. Its number of tokens is compared with that of the official logs (62,021,846 and 40,540,803),
+because runs on other sets (launch day, 10,000 documents, chunks built in parallel; #2109) reported scores
+that were not comparable.
 
-Resumable: shards collect in `.<name>.download` beside the target, which becomes the dataset when all is
-verified. Not covered: whether the hub's files are the ones that the record holders trained on."""
+An interrupted call can be resumed: shards collect in `.<name>.<commit>.download` beside the target, and that
+folder becomes the dataset when all is verified. Not covered: whether the hub's files are the ones that the
+record holders trained on.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from harness.data.dataset import Dataset
 from harness.data.hub import COMMIT, Repository
 from harness.data.sentencepiece_file import MAX_MODEL_BYTES
 from harness.data.shards import HEADER_BYTES, MAX_TOKENS, read_header, read_tokens
-from harness.data.writer import TOKENIZER_NAME, finish
+from harness.data.writer import TOKENIZER_NAME, Split, finish, shard_path, shard_paths
 
 ROOT = "datasets"  # the folder of the repository that holds manifest.json, datasets/ and tokenizers/
 MAX_MANIFEST_BYTES = 1 << 20
@@ -37,7 +40,7 @@ MAX_SHARD_BYTES = HEADER_BYTES + 2 * MAX_TOKENS
 
 @dataclass(frozen=True)
 class Variant:
-    """Where a tokenisation of FineWeb lies, and what is known of it; None is unknown."""
+    """Where a tokenisation of FineWeb is published, and what is known about it; None: unknown."""
 
     name: str
     repository: str
@@ -86,14 +89,14 @@ class _Entry(BaseModel):
 
 
 class _Manifest(BaseModel):
-    """The part of the repository's manifest.json that is used; the rest of it is not ours."""
+    """The part of the repository's manifest.json that is used; the rest is ignored."""
 
     model_config = ConfigDict(strict=True)
     datasets: list[_Entry]
 
 
 def default_folder(variant: Variant) -> Path:
-    """Where the dataset lives unless told otherwise."""
+    """Where the dataset is kept by default."""
     return home() / "datasets" / f"fineweb-{variant.name}"
 
 
@@ -130,35 +133,48 @@ def _stats(repository: Repository, variant: Variant, folder: Path) -> _Stats:
     )
 
 
-def _fetch_shard(
-    repository: Repository,
-    variant: Variant,
-    remote: str,
-    target: Path,
-    downloads: Path,
-    count: str,
-    share: tuple[float, float],
-    progress: ProgressCallback,
-) -> None:
-    """Bring one shard to `target`, checked; one that is there already was checked before it got that name."""
-    low, high = share
+@dataclass(frozen=True)
+class _Download:
+    """What is fetched from where, and the folder that is to become the dataset."""
+
+    variant: Variant
+    repository: Repository
+    staging: Path
+    progress: ProgressCallback
+
+    @property
+    def folder(self) -> Path:
+        """Where the hub's library keeps its files, complete and partial ones."""
+        return self.staging / "download"
+
+
+def _fetch_shard(download: _Download, split: Split, index: int, place: tuple[int, int]) -> None:
+    """Bring one shard to the staging folder, checked.
+
+    One that is there already was checked before. `place`: its number, from 0, and the number of all
+    shards."""
+    target = shard_path(download.staging, split, index)
     if target.exists():
         return
-    path = f"{ROOT}/datasets/{variant.dataset}/{remote}"
-    n_bytes = repository.promise(path).n_bytes
-    come = 0
+    done, total = place
+    name = f"fineweb_{split}_{index:06d}.bin"
+    text = f"{name} ({done + 1} of {total})"
+    low, high = 0.9 * done / total, 0.9 * (done + 1) / total
+    path = f"{ROOT}/datasets/{download.variant.dataset}/{name}"
+    n_bytes = download.repository.promise(path).n_bytes
+    received = 0
 
     def more(block: int) -> None:
-        nonlocal come
-        come += block
-        progress(low + (high - low) * min(come / max(n_bytes, 1), 1.0), f"{remote} ({count})")
+        nonlocal received
+        received += block
+        download.progress(low + (high - low) * min(received / max(n_bytes, 1), 1.0), text)
 
-    progress(low, f"{remote} ({count})")
-    local = repository.fetch(path, downloads, max_bytes=MAX_SHARD_BYTES, progress=more)
+    download.progress(low, text)
+    local = download.repository.fetch(path, download.folder, max_bytes=MAX_SHARD_BYTES, progress=more)
     try:
-        read_tokens(local, variant.vocab_size)
+        read_tokens(local, download.variant.vocab_size)
     except UsageError:
-        local.unlink()  # what the hub promised is no shard: fetching it again must not find it here
+        local.unlink()  # the hub's file is no shard: another call must not find it here and resume
         raise
     local.rename(target)
 
@@ -174,11 +190,10 @@ def _check_validation(variant: Variant, validation: list[Path]) -> None:
         )
 
 
-def _fill(
-    staging: Path, variant: Variant, repository: Repository, shards: int | None, progress: ProgressCallback
-) -> None:
-    downloads = staging / "download"
-    stats = _stats(repository, variant, downloads)
+def _fill(download: _Download, shards: int | None) -> None:
+    """Fetch everything into the staging folder and write dataset.json."""
+    variant, repository, staging = download.variant, download.repository, download.staging
+    stats = _stats(repository, variant, download.folder)
     wanted = stats.files_train if shards is None else shards
     if not 0 < wanted <= stats.files_train:
         raise UsageError(
@@ -187,33 +202,19 @@ def _fill(
         )
     model = repository.fetch(
         f"{ROOT}/tokenizers/{variant.tokenizer}",
-        downloads,
+        download.folder,
         max_bytes=MAX_MODEL_BYTES,
         sha256=variant.tokenizer_sha256,
     )
     model.replace(staging / TOKENIZER_NAME)
-    names = [("val", index) for index in range(stats.files_val)] + [
-        ("train", index) for index in range(wanted)
-    ]
-    paths: dict[str, list[Path]] = {"val": [], "train": []}
-    for done, (split, index) in enumerate(names):
-        target = staging / f"{split}_{index:06d}.bin"
-        share = 0.9 * done / len(names), 0.9 * (done + 1) / len(names)
-        _fetch_shard(
-            repository,
-            variant,
-            f"fineweb_{split}_{index:06d}.bin",
-            target,
-            downloads,
-            f"{done + 1} of {len(names)}",
-            share,
-            progress,
-        )
-        paths[split].append(target)
-        if done + 1 == stats.files_val:
-            _check_validation(variant, paths["val"])
-    shutil.rmtree(downloads)
-    for stray in set(staging.glob("train_*.bin")) - set(paths["train"]):
+    total = stats.files_val + wanted
+    for index in range(stats.files_val):
+        _fetch_shard(download, "val", index, (index, total))
+    _check_validation(variant, shard_paths(staging, "val"))
+    for index in range(wanted):
+        _fetch_shard(download, "train", index, (stats.files_val + index, total))
+    shutil.rmtree(download.folder)
+    for stray in shard_paths(staging, "train")[wanted:]:
         stray.unlink()  # left by an interrupted call that wanted more shards
     source = {
         "text": "FineWeb, ODC-By 1.0",
@@ -225,10 +226,8 @@ def _fill(
     finish(
         staging,
         f"fineweb-{variant.name}",
-        paths["train"],
-        paths["val"],
-        dict(source),
-        progress=lambda share, what: progress(0.9 + 0.1 * share, what),
+        source,
+        progress=lambda share, what: download.progress(0.9 + 0.1 * share, what),
     )
 
 
@@ -241,7 +240,10 @@ def prepare(
     endpoint: str | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Dataset:
-    """Fetch `shards` train shards (default: all) and the whole validation split into `folder`."""
+    """Fetch `shards` train shards (default: all) and the whole validation split into `folder`.
+
+    Raises UsageError for options or files that cannot be used, MachineFault for a failed download or
+    write."""
     folder = (folder or default_folder(variant)).absolute()
     if folder.exists() or folder.is_symlink():
         raise UsageError(
@@ -254,7 +256,7 @@ def prepare(
     staging = folder.with_name(f".{folder.name}.{repository.revision[:12]}.download")
     try:
         staging.mkdir(parents=True, exist_ok=True)
-        _fill(staging, variant, repository, shards, progress)
+        _fill(_Download(variant, repository, staging, progress), shards)
         staging.rename(folder)
     except OSError as error:
         raise MachineFault(f"{staging}: {error.strerror or error}", hint="is the disk full?") from error

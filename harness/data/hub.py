@@ -1,11 +1,10 @@
-"""The one door to the Hugging Face hub: a file of a dataset repository at a fixed revision, checked and
-resumable.
+"""Fetch files of a Hugging Face dataset repository at a fixed revision, checked and resumable.
 
-What the hub promises of a file is its ETag: the SHA-256 of a large file, git's SHA-1 of a small one. The file
-that arrived is hashed here and compared, whatever the library did. Interrupted downloads go on where they
-stopped, since the library keeps what has come in its folder.
+For every file the hub announces an ETag: the SHA-256 of a large file, git's SHA-1 of a small one. The
+received file is hashed here and compared, whatever the library did. Interrupted downloads resume, since the
+library keeps the part that it received.
 
-Not covered: the hub itself. Where no hash is pinned in the code, its word is what we have; it is recorded.
+Where no hash is pinned in the code, the hub is trusted, and what it announced is recorded.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Promise(NamedTuple):
-    """What the hub says of a file: `etag` is 64 hexadecimal digits (SHA-256) or 40 (git's SHA-1 of the
-    blob)."""
+    """What the hub announces of a file. `etag`: SHA-256 or git's SHA-1, in hexadecimal digits."""
 
     commit: str
     etag: str
@@ -33,7 +31,7 @@ class Promise(NamedTuple):
 
 
 def git_sha1(path: Path) -> str:
-    """The name that git gives the file's content."""
+    """The SHA-1 that git gives the file's content, 40 hexadecimal digits."""
     digest = hashlib.sha1(f"blob {file_size(path)}\0".encode(), usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -42,7 +40,7 @@ def git_sha1(path: Path) -> str:
 
 
 def _bar(progress: Callable[[int], None]) -> type[Any]:
-    """A bar class that draws nothing and passes on how many bytes have come."""
+    """A progress bar class for the library that draws nothing and reports received bytes."""
     from huggingface_hub import utils
 
     base: Any = utils.tqdm  # type: ignore[attr-defined]
@@ -84,7 +82,7 @@ class Repository:
         )
 
     def promise(self, path: str) -> Promise:
-        """Ask the hub for a file's hash and size, and for the commit that the revision stands for."""
+        """Ask the hub for a file's hash and size, and for the commit that the revision resolves to."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
         url = hf_hub_url(self.name, path, repo_type="dataset", revision=self.revision, endpoint=self.endpoint)
@@ -114,8 +112,10 @@ class Repository:
         sha256: str | None = None,
         progress: Callable[[int], None] = lambda n_bytes: None,
     ) -> Path:
-        """Bring `path` to `folder/path`, verified against the hub's promise and, where given, a pinned
-        SHA-256."""
+        """Bring `path` to `folder/path`, verified against the hub's hash and, where given, a pinned SHA-256.
+
+        Raises UsageError for a file that is missing, too large or has another hash, MachineFault
+        for a failed download."""
         from huggingface_hub import hf_hub_download
 
         promise = self.promise(path)

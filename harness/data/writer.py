@@ -1,9 +1,8 @@
-"""Writing a dataset: token streams into shards of bounded size, and a folder that appears only once it is
-whole.
+"""Write a dataset: shards of bounded size, in a folder that appears only when it is complete.
 
-Documents follow one another without regard to the shards' borders, as in the official export; memory holds
-one document, whatever the stream's length. Not covered: what the documents are (pocket.py, docs.py,
-fineweb.py)."""
+As in the official export, a document may continue in the next shard. Memory holds one document at a time.
+Where the documents come from: pocket.py, jsonl.py, fineweb.py.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -29,17 +28,27 @@ from harness.data.shards import Tokens, count_documents, header, read_tokens
 SHARD_TOKENS = 100_000_000  # the official export's
 TOKENIZER_NAME = "tokenizer.model"
 
+Split = Literal["train", "val"]
+
+
+def shard_path(folder: Path, split: Split, index: int) -> Path:
+    """Where a shard of a dataset lies."""
+    return folder / f"{split}_{index:06d}.bin"
+
+
+def shard_paths(folder: Path, split: Split) -> list[Path]:
+    """The shards of a split that exist, in order."""
+    return sorted(folder.glob(f"{split}_*.bin"))
+
 
 class ShardWriter:
-    """Appends documents to `<prefix>_000000.bin`, `<prefix>_000001.bin`, ... of `shard_tokens` tokens
-    each."""
+    """Appends documents to `<split>_000000.bin`, `<split>_000001.bin`, ... of `shard_tokens` tokens each."""
 
-    def __init__(self, folder: Path, prefix: str, shard_tokens: int = SHARD_TOKENS) -> None:
-        self.paths: list[Path] = []
+    def __init__(self, folder: Path, split: Split, shard_tokens: int = SHARD_TOKENS) -> None:
         self.tokens = 0  # in all shards
-        self._folder, self._prefix, self._shard_tokens = folder, prefix, shard_tokens
+        self._folder, self._split, self._shard_tokens = folder, split, shard_tokens
         self._file: IO[bytes] | None = None
-        self._in_shard = 0
+        self._shards, self._in_shard = 0, 0
 
     def add(self, tokens_T: Tokens) -> None:
         """Append a document's ids. tokens_T: uint16."""
@@ -56,14 +65,12 @@ class ShardWriter:
                 self.close()
 
     def _open(self) -> None:
-        path = self._folder / f"{self._prefix}_{len(self.paths):06d}.bin"
-        self._file = open(path, "xb")  # noqa: SIM115 - closed by the writer's own end
+        self._file = open(shard_path(self._folder, self._split, self._shards), "xb")  # noqa: SIM115 - see close
         self._file.write(header(0))
-        self.paths.append(path)
-        self._in_shard = 0
+        self._shards, self._in_shard = self._shards + 1, 0
 
     def close(self) -> None:
-        """Write the last shard's header, now that its length is known."""
+        """Write the open shard's header, now that its length is known, and close it."""
         if self._file is None:
             return
         self._file.seek(0)
@@ -74,7 +81,9 @@ class ShardWriter:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill; it becomes `folder` when the block ends well, and vanishes otherwise."""
+    """A temporary folder to fill. It is renamed to `folder` if the block succeeds, and removed otherwise.
+
+    Raises UsageError where `folder` exists, MachineFault where the system refuses a write."""
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder}: exists already", hint="remove it, or choose another folder with --out")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -99,7 +108,7 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 
 def shard_entry(path: Path, vocab_size: int) -> dict[str, Any]:
-    """The manifest's entry for a token shard, after all of its checks."""
+    """The manifest's entry for a token shard, which is checked first."""
     tokens_T = read_tokens(path, vocab_size)
     return file_entry(path) | {"tokens": len(tokens_T), "documents": count_documents(tokens_T)}
 
@@ -107,16 +116,14 @@ def shard_entry(path: Path, vocab_size: int) -> dict[str, Any]:
 def finish(
     folder: Path,
     name: str,
-    train: list[Path],
-    validation: list[Path],
     source: dict[str, Any],
     compressed: dict[str, float] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> str:
     """Check, hash and count what lies in `folder`, and write dataset.json; returns its SHA-256.
 
-    `compressed` gives the compressors' figures where they are known already; otherwise they are measured
-    here."""
+    `compressed`: the compressors' bits per byte where they are known; otherwise they are measured here."""
+    train, validation = shard_paths(folder, "train"), shard_paths(folder, "val")
     tokenizer = folder / TOKENIZER_NAME
     model = read_model(tokenizer)
     vocab_size = len(model.pieces)

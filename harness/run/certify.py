@@ -19,7 +19,7 @@ from harness.protocol.conversation import ScoringPass
 from harness.run.folder import SeedFolder
 from harness.run.stages import StageJob
 from harness.run.witness_state import WitnessRequest, WitnessState, begin_or_resume
-from harness.run.witnesses import RoundResponses, WitnessSession, query, query_batched
+from harness.run.witnesses import WitnessSession, query, query_batched
 from harness.runners.base import COOPERATIVE
 from harness.scoring.certificate import reference_model, sampling
 from harness.scoring.certificate.certificate import SECOND_ROUND_FACTOR, Certificate, certify
@@ -92,17 +92,20 @@ def _hold_rounds(state: WitnessState, session: WitnessSession, reported: Reporte
         state.save(folder)
         found = query(session, plan) if strict_plan is None else query_batched(session, plan, strict_plan)
         if found.responses:
-            rounds.certificates.append(_certify(session, plan, reported, found, state.batched))
+            rounds.certificates.append(
+                certify(
+                    reported,
+                    plan,
+                    found.responses,
+                    boundaries=found.boundaries,
+                    adapts=session.scored.adapts,
+                    batched=state.batched,
+                )
+            )
             _save_responses(folder, str(session.round_number), plan, reported, found.responses)
         if strict_plan is not None and found.strict is not None:
             strict = found.strict
-            rounds.strict = certify(
-                reported,
-                strict_plan,
-                strict.responses[0],
-                *strict.responses[1:],
-                boundaries=strict.boundaries,
-            )
+            rounds.strict = certify(reported, strict_plan, strict.responses, boundaries=strict.boundaries)
             rounds.comparison = found.comparison
             _save_responses(folder, f"{session.round_number}-strict", strict_plan, reported, strict.responses)
         last = rounds.certificates[-1] if found.responses else None
@@ -118,20 +121,6 @@ def _draw_plan(state: WitnessState, reported: ReportedScore, round_number: int, 
     probes = min(probes * SECOND_ROUND_FACTOR ** (round_number - 1), len(reported.tokens_T))
     covered = None if state.chunks is None else sampling.draw_prefix(seed, reported, state.chunks)
     return sampling.draw(seed, reported, probes, round_number=round_number, covered=covered)
-
-
-def _certify(
-    session: WitnessSession, plan: SamplingPlan, reported: ReportedScore, found: RoundResponses, batched: bool
-) -> Certificate:
-    return certify(
-        reported,
-        plan,
-        found.responses[0],
-        *found.responses[1:],
-        boundaries=found.boundaries,
-        adapts=session.scored.adapts,
-        lanes=batched,
-    )
 
 
 def _round_facts(

@@ -1,4 +1,4 @@
-"""Is a row of log-probabilities over the vocabulary (V) a distribution?"""
+"""Check whether a row of log-probabilities is a distribution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.edition import TOLERANCES
 
 
 def logsumexp(row_V: npt.NDArray[np.floating]) -> float:
-    """ln of the sum of exp(row), in float64: 0 for a distribution, +inf where a number is not finite."""
+    """ln of the sum of exp(row_V), in float64: 0 for a distribution, +inf where a number is not finite."""
     row = row_V.astype(np.float64)
     if not np.isfinite(row).all():
         return np.inf

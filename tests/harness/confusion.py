@@ -1,12 +1,13 @@
-"""The hostile suite: every mutant through the real referee, witness and certificate, and the confusion matrix
-they make.
+"""The hostile suite: every contestant of mutants.py and siblings.py against the real judge, as a confusion
+matrix.
 
     python -m tests.harness.confusion
 
-Contestants are threads on real sockets. One look of PROBES probes, and a second one, of every token, where
-the certificate asks for it. A cheat counts as caught where the score is refused (by the referee, by an
-accusation), as open where no pass is given and more is asked for, as charged where it passes with a bound
-above what it gained; anything else is a miss."""
+Contestants are threads on real sockets. One round of PROBES probes, and a second one of every token where
+the certificate asks for it. A cheat is refused (by the conversation), accused (a condition fails),
+reported (by the scan of documents), open (some condition is unknown), charged (it passes with a bound
+above what it gained) or missed.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ GROUPS: tuple[tuple[bool, dict[str, Any]], ...] = (
 
 
 class Row(NamedTuple):
-    """One contestant: what was found, by whom, and the evidence in a sentence."""
+    """One contestant: what was found, by which part of the judge, and the evidence."""
 
     name: str
     honest: bool
@@ -64,12 +65,12 @@ def text() -> Any:
 
 
 class Bench:
-    """The text, its prices, and what the honest example answers at every token: the witness of all who cheat
-    in scoring only."""
+    """The text, the reference model's probabilities, and the honest example's responses at every token, which
+    are the witness of all contestants that cheat in scoring only."""
 
     def __init__(self) -> None:
         self.tokens_T = text()
-        mutants.Paid.heart = self.tokens_T
+        mutants.Paid.text_T = self.tokens_T
         self.reference_T = reference_model.probabilities(self.tokens_T, VOCAB)
         self.limits = replace(PROFILES["pocket"], chunk_tokens=mutants.Largest.chunk_tokens)
         self.known: dict[tuple[str, int], tuple[Any, Any, list[Any]]] = {}
@@ -92,8 +93,8 @@ class Bench:
     def responses(
         self, model: Any, scored: conversation.ScoringPass, asked_P: Any, number: int
     ) -> probe.ProbeResult:
-        """By the socket, or for a model whose rows are the example's from what the example answered over the
-        socket."""
+        """The witness's responses, over the socket; where a model's rows are the example's, the example's
+        kept ones."""
         if any(
             getattr(model, name) != getattr(mutants.Honest, name)
             for name in ("row", "see", "learn", "chunk_tokens")
@@ -115,7 +116,7 @@ class Bench:
     def certificate(
         self, model: Any, scored: conversation.ScoringPass, round_number: int
     ) -> tuple[Certificate, float]:
-        """The certificate of one look, and the mean unearned gain where it can be known."""
+        """The certificate of one round, and the estimated mean gain."""
         reported = sampling.ReportedScore(
             self.tokens_T, scored.nats_T, self.reference_T, 3 * (TOKENS - 1), scored.chunk_tokens
         )
@@ -125,13 +126,13 @@ class Bench:
         first = self.responses(model, scored, plan.asked_P, 1)
         second = self.responses(model, scored, plan.asked_P, 2) if model.draws else first
         made = certify(
-            reported, plan, first.responses, second.responses, boundaries=first.boundaries, adapts=True
+            reported, plan, [first.responses, second.responses], boundaries=first.boundaries, adapts=True
         )
         return made, made.mean_gain_nats
 
 
 class _Opened:
-    """A contestant in a thread, from hello to ready."""
+    """A contestant in a thread, after its hello, setup and ready."""
 
     def __init__(self, make: Any, role: str, chunk: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -161,7 +162,7 @@ class _Opened:
 
 
 def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
-    """One contestant through everything."""
+    """Score one contestant, query its witnesses, and judge it."""
     try:
         scored = bench.scored(model)
     except Violation as violation:

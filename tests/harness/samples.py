@@ -1,5 +1,4 @@
-"""Small data for tests of datasets: a tokenizer trained in no time, documents, and .model files written by
-hand."""
+"""Small data for tests of datasets: a small trained tokenizer, documents, and hand-written .model files."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.data.dataset import Dataset
-from harness.data.jsonl import prepare
+from harness.data.jsonl import DEFAULT, Options, prepare
 from harness.data.sentencepiece_file import Kind
 from harness.data.tokenizer import train_tokenizer
 
@@ -44,14 +43,14 @@ def tiny_tokenizer(folder: Path) -> Path:
     return path
 
 
-def tiny_dataset(folder: Path, **options: int) -> Dataset:
+def tiny_dataset(folder: Path, options: Options = DEFAULT) -> Dataset:
     """A whole small dataset under `folder`/set."""
     return prepare(
         folder / "set",
         jsonl(folder / "train.jsonl", TRAIN),
         jsonl(folder / "val.jsonl", VALIDATION),
         tiny_tokenizer(folder),
-        **options,
+        options,
     )
 
 

@@ -1,5 +1,5 @@
-"""Every cheat against the judge, and every honest sibling: nobody honest is accused, no cheat passes for less
-than it took."""
+"""The hostile suite's outcome: no honest contestant fails, and no cheat passes with a bound below its
+gain."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ RARE_OR_CHARGED = {
     "documents by heart",
     "noise in the witnesses only",
 }
-"""What so few probes cannot prove, what is lawful, what earns nothing, and what its own noise hides and is
-charged for."""
+"""What so few probes cannot prove, what is lawful, what gains nothing, and what its own noise hides but G
+covers."""
 NEVER_PASSED = {"learns more than its witness", "imitates a slow predictor"}
-"""What no test proves: the witness is not the program that scored, or it cannot be told which of both is
-right."""
+"""What no test proves: the witness is not the program that scored, and which of them is right is unknown."""
 OPEN = {"a witness that breaks down"}
 
 

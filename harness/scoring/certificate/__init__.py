@@ -1,14 +1,13 @@
-"""The certificate of a score: with 99 % confidence, at most G bits per byte of it are unearned
-(docs/certificate.md).
+"""With 99 % confidence, at most G bits per byte of a score are unearned (docs/certificate.md).
 
-    floor.py        the judge's own causal prices of the text
-    coins.py        which tokens to ask: Scored, Plan, draw
-    answers.py      what the witness said: Answers, Border
-    bound.py        G, for any program
-    accuse.py       tests that accuse, where no kind of honest noise that they know explains a gain
-    certificate.py  certify: everything above as one frozen object for verdict.json
-    simulate.py     coverage, power and false alarms on real numbers, in the worlds of worlds.py, drawn by figure.py:
-                    python -m harness.scoring.certificate.simulation.simulate
+    reference_model.py  the judge's own causal probabilities of the text
+    sampling.py         which tokens the witness is asked about: ReportedScore, SamplingPlan, draw
+    responses.py        what the witness responded: Responses, BoundaryPair
+    bound.py            G, for any program
+    detection.py        tests that fail where no kind of honest noise explains a gain
+    certificate.py      certify: all of the above as one frozen object for verdict.json
+    simulation/         coverage, power and false alarms on real numbers:
+                        python -m harness.scoring.certificate.simulation
 
-Pure functions of numpy arrays, but for the last: no file, no socket, no clock.
+Except for the simulation, these are pure functions of numpy arrays.
 """

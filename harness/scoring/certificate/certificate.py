@@ -1,38 +1,42 @@
-"""The certificate: one witness's answers become a bound, accusations, and an outcome for each of the four
-conditions.
+"""Certify one score: witnesses' responses in; a bound, tests and the four conditions out.
 
-    plan = coins.draw(seed, scored, n_probes)            after the ledger closed, seed = os.urandom(32)
-    ... the witness is asked plan.asked_P ...
-    certificate = certify(scored, plan, first, second, borders=..., adapts=...)
+    plan = sampling.draw(seed, reported, n_probes)       after the ledger closed, seed = os.urandom(32)
+    ... each witness is queried at plan.asked_P ...
+    certificate = certify(reported, plan, [first, second], boundaries=..., adapts=...)
     certificate.public()                                 for verdict.json
 
-`wants_second_look`: something is unexplained; draw again with look=2 and 8 times the probes, ask fresh
-witnesses. Not covered: whether the witness was isolated from the scorer (docs/certificate.md, Isolation)."""
+Where `wants_second_round` is true, something is unexplained: draw again with round_number=2 and 8 times the
+probes, and query fresh witnesses. Whether the witness was isolated from the scorer is the runner's part: see
+docs/certificate.md, Isolation.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.scoring.certificate import bound as bounds, detection
 from harness.scoring.certificate.detection import Gains, Outcome, Test
 from harness.scoring.certificate.responses import BoundaryPair, Responses
-from harness.scoring.certificate.sampling import ALPHAS, ReportedScore, SamplingPlan, mixture_share
+from harness.scoring.certificate.sampling import ALPHAS, Floats, ReportedScore, SamplingPlan, mixture_share
 from harness.scoring.robust import robust_sd
 
 DECISIVE_NATS = 0.1
-"""A bound above this says too little to be called a pass, nats a token; 512 probes of an exact program reach
-it."""
+"""A bound above this, nats a token, is too wide for a pass; 512 probes of an exact program are below it."""
 TARGET_BPB = 0.0005
 SECOND_ROUND_FACTOR = 8
-PROVING_SPIKES = 16  # none against: binomial p at LEVEL
+PROVING_SPIKES = 16  # with none against: binomial p at LEVEL
 PUBLIC_KEYS = {"round_number": "look"}
 """Keys of verdict.json whose names are older than the code's."""
 BY_GAINS = ("mean", "sign", "spikes", "suspects")
 """Tests that more probes can decide."""
+MAX_NATS = 1e3
+"""A larger loss counts as this one where gains are compared, so that infinity stays out of the arithmetic."""
 
 
 class Condition(NamedTuple):
@@ -46,8 +50,9 @@ class Condition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """Numbers and words. Nats and bits per byte are over all scored tokens; G_covered over the covered ones
-    alone."""
+    """The statement on one score; its fields are keys of verdict.json (see `public`).
+
+    Nats and bits per byte are over all scored tokens, G_covered_nats over the covered ones alone."""
 
     G_nats: float
     G_bpb: float
@@ -76,7 +81,7 @@ class Certificate:
 
     @property
     def wants_second_round(self) -> bool:
-        """Something lies beyond the noise that more probes can explain or prove."""
+        """Whether something lies beyond the noise that more probes can explain or prove."""
         return (
             self.round_number == 1
             and not self.failed
@@ -84,7 +89,7 @@ class Certificate:
         )
 
     def public(self) -> dict[str, Any]:
-        """As verdict.json shows it: plain JSON types, no NaN, no infinity."""
+        """The certificate as verdict.json has it: plain JSON types, no NaN, no infinity."""
         shown = {
             PUBLIC_KEYS.get(field.name, field.name): getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -94,145 +99,145 @@ class Certificate:
         return {**shown, "wants_second_look": self.wants_second_round, "target_bpb": TARGET_BPB}
 
 
-def certify(
-    scored: ReportedScore,
-    plan: SamplingPlan,
-    first: Responses,
-    second: Responses | None = None,
-    *,
-    boundaries: list[BoundaryPair] | None = None,
-    adapts: bool = False,
-    lanes: bool = False,
-) -> Certificate:
-    """The certificate of one seed. Answers stand in the order of plan.asked_P; a second witness was asked the
-    same.
+@dataclasses.dataclass(frozen=True)
+class _Comparison:
+    """One or two witnesses' responses beside the reported losses, all at the probes of one plan."""
 
-    `lanes`: many contexts were asked at once, so more than the strict prefix was visible (the sentence says
-    so)."""
-    assert len(first.nats_P) == len(plan.asked_P), (
-        f"{len(first.nats_P)} answers to {len(plan.asked_P)} questions"
-    )
-    assert second is None or len(second.nats_P) == len(plan.asked_P), (
-        "the second witness was asked something else"
-    )
-    d_P = bounds.gains(plan, first.charged_P())
-    found = bounds.bound(plan, d_P)
-    nats_per_bit = scored.n_scored / (math.log(2) * scored.n_bytes)
+    positions_P: npt.NDArray[np.int64]
+    reported_P: Floats
+    first: Responses
+    second: Responses | None
+    chunk_tokens: int
+    adapts: bool
+
+    @property
+    def answered_by_all_P(self) -> npt.NDArray[np.bool_]:
+        return (
+            self.first.answered_P if self.second is None else self.first.answered_P & self.second.answered_P
+        )
+
+    def gains(self, which_P: npt.NDArray[np.bool_]) -> Gains:
+        """Gains at some of the probes, all answered by the first witness."""
+        positions_P, reported_P = self.positions_P[which_P], self.reported_P[which_P]
+        d1_P = np.minimum(self.first.nats_P[which_P], MAX_NATS) - reported_P
+        d2_P = d1_P
+        if (
+            self.second is not None
+        ):  # a probe that it left unanswered says nothing about the first one's noise
+            d2_P = np.minimum(self.second.charged_P()[which_P], MAX_NATS) - reported_P
+            d2_P = np.where(self.second.answered_P[which_P], d2_P, d1_P)
+        blocks_P = detection.blocks(positions_P, self.chunk_tokens, self.adapts)
+        return Gains(positions_P, d1_P, d2_P, blocks_P, self.adapts, self.second is not None)
+
+
+def certify(
+    reported: ReportedScore,
+    plan: SamplingPlan,
+    responses: Sequence[Responses],
+    *,
+    boundaries: Sequence[BoundaryPair] = (),
+    adapts: bool = False,
+    batched: bool = False,
+) -> Certificate:
+    """The certificate of one seed.
+
+    `responses`: of one or two witnesses, each over plan.asked_P in that order. The bound uses the first one
+    alone; the second measures noise. `boundaries`: the chunk boundaries that the first witness passed.
+    `adapts`: whether the program declares that it learns between chunks. `batched`: whether many contexts
+    were queried at once, which shows a witness more than the strict prefix; the guarantee then says so."""
+    for each in responses:
+        assert len(each.nats_P) == len(plan.asked_P), (
+            f"{len(each.nats_P)} responses to {len(plan.asked_P)} probes"
+        )
+    assert 1 <= len(responses) <= 2, f"{len(responses)} witnesses, expected one or two"
+    first, second = responses[0], responses[1] if len(responses) == 2 else None
+    found = bounds.bound(plan, bounds.gains(plan, first.charged_P()))
+    nats_per_bit = reported.n_scored / (math.log(2) * reported.n_bytes)
     covered_share = (plan.covered - 1) / plan.n_scored
     covered_nats = found.mixture + found.sampling / covered_share
-    reported_P = scored.nats_T[plan.asked_P].astype(np.float64)
-    twice_P = first.answered_P if second is None else first.answered_P & second.answered_P
-    asked = _gains(
-        plan, reported_P, first, second, first.answered_P & plan.selected_P, scored.chunk_tokens, adapts
-    )
-    proved = _gains(plan, reported_P, first, second, twice_P & plan.selected_P, scored.chunk_tokens, adapts)
-    outliers = _gains(
-        plan, reported_P, first, second, first.answered_P & ~plan.selected_P, scored.chunk_tokens, adapts
-    )
-    sums_P = first.logsumexp_P if second is None else np.concatenate([first.logsumexp_P, second.logsumexp_P])
-    tests = _tests(asked, proved, outliers, boundaries or [], sums_P)
-    lost = int((~first.answered_P).sum())
-    largest = int(np.argmax(asked.d1_P)) if len(asked.d1_P) else None
-    plain = bounds.gains(plan, reported_P)
-    excess = max(0.0, found.total - bounds.bound(plan, plain).total)
-    gap = _reference_gap(scored)
+    reported_P = reported.nats_T[plan.asked_P].astype(np.float64)
+    compared = _Comparison(plan.asked_P, reported_P, first, second, reported.chunk_tokens, adapts)
+    selected = compared.gains(first.answered_P & plan.selected_P)
+    confirmable = compared.gains(compared.answered_by_all_P & plan.selected_P)
+    outliers = compared.gains(first.answered_P & ~plan.selected_P)
+    logsumexp_P = np.concatenate([each.logsumexp_P for each in responses])
+    tests = _tests(selected, confirmable, outliers, boundaries, logsumexp_P)
+    unanswered, n_selected = int((~first.answered_P).sum()), int(plan.selected_P.sum())
+    largest = int(np.argmax(selected.d1_P)) if len(selected.d1_P) else None
+    excess = max(0.0, found.total - bounds.bound(plan, bounds.gains(plan, reported_P)).total)
+    gap = _reference_gap(reported)
+    n_second_round = min(SECOND_ROUND_FACTOR * math.ceil(plan.n_expected), plan.n_scored)
     return Certificate(
         G_nats=found.total,
         G_bpb=found.total * nats_per_bit,
         G_covered_nats=covered_nats,
         alpha=plan.alpha,
         round_number=plan.round_number,
-        n_probes=int(plan.selected_P.sum()),
+        n_probes=n_selected,
         asked=len(plan.asked_P),
-        unanswered=lost,
+        unanswered=unanswered,
         covered_share=covered_share,
         parts_nats={"mixture": found.mixture, "sampling": found.sampling, "uncovered": found.uncovered},
         mean_gain_nats=found.mean_gain,
-        largest_gain_nats=float(min(asked.d1_P[largest], 1e3)) if largest is not None else 0.0,
-        largest_gain_position=int(asked.positions_P[largest]) if largest is not None else None,
-        detection={f"{share:g}": _detection(share, int(plan.selected_P.sum())) for share in (0.01, 0.001)},
+        largest_gain_nats=float(min(selected.d1_P[largest], MAX_NATS)) if largest is not None else 0.0,
+        largest_gain_position=int(selected.positions_P[largest]) if largest is not None else None,
+        detection={f"{share:g}": _detection_odds(share, n_selected) for share in (0.01, 0.001)},
         probes_for_target=_probes_for(TARGET_BPB / nats_per_bit - excess, gap, plan.n_scored),
-        G_bpb_with_8_times=(
-            _expected(gap, min(SECOND_ROUND_FACTOR * math.ceil(plan.n_expected), plan.n_scored)) + excess
-        )
-        * nats_per_bit,
-        noise_nats=robust_sd(asked.repeat_P) if second else None,
+        G_bpb_with_8_times=(_expected(gap, n_second_round) + excess) * nats_per_bit,
+        noise_nats=None if second is None else robust_sd(selected.repeat_P),
         tests=tests,
-        conditions=_conditions(tests, plan, found.total, covered_nats, lost, scored.chunk_tokens),
-        guarantee=_guarantee(scored, plan, found.total * nats_per_bit, covered_share, lanes),
-    )
-
-
-def _gains(
-    plan: SamplingPlan,
-    reported_P: Any,
-    first: Responses,
-    second: Responses | None,
-    which_P: Any,
-    chunk_tokens: int,
-    adapts: bool,
-) -> Gains:
-    d1_P = np.minimum(first.nats_P[which_P], 1e3) - reported_P[which_P]
-    d2_P = d1_P
-    if second is not None:  # where it kept silent it explains nothing
-        d2_P = np.where(second.answered_P, np.minimum(second.charged_P(), 1e3) - reported_P, 0.0)[which_P]
-        d2_P = np.where(second.answered_P[which_P], d2_P, d1_P)
-    positions_P = plan.asked_P[which_P]
-    return Gains(
-        positions_P,
-        d1_P,
-        d2_P,
-        detection.blocks(positions_P, chunk_tokens, adapts),
-        adapts,
-        second is not None,
+        conditions=_conditions(tests, plan, found.total, covered_nats, unanswered, reported.chunk_tokens),
+        guarantee=_guarantee(plan, found.total * nats_per_bit, covered_share, batched),
     )
 
 
 def _tests(
-    asked: Gains, proved: Gains, outliers: Gains, boundaries: list[BoundaryPair], sums_P: Any
+    selected: Gains,
+    confirmable: Gains,
+    outliers: Gains,
+    boundaries: Sequence[BoundaryPair],
+    logsumexp_P: Floats,
 ) -> tuple[Test, ...]:
-    """All tests over what the first witness answered. An accusation is withheld where what both answered
-    (`proved`) does not bring it, since one witness's own noise cannot be told from a gain, and where the
-    scorer's blind rows are not the witness's."""
-    rows, boundary = detection.row_test(sums_P), detection.boundary_test(boundaries, asked)
-    if not len(asked.d1_P):
+    """All tests.
+
+    `selected`: probes of the random draw that the first witness answered; `confirmable`: those of them that
+    every witness answered; `outliers`: the probes chosen because the reported loss was low.
+
+    A failure is withheld (unknown instead) unless the probes in `confirmable` show it with two witnesses,
+    since one witness's own noise cannot be told from a gain. All failures are withheld where the scorer's
+    boundary predictions are not the witness's."""
+    rows, boundary = detection.row_test(logsumexp_P), detection.boundary_test(boundaries, selected)
+    if not len(selected.d1_P):
         return rows, boundary
-    tests = [detection.mean_test(asked, boundaries), detection.sign_test(asked), detection.spike_test(asked)]
-    if not proved.twice or len(proved.d1_P) < len(asked.d1_P):
-        both = (
-            [
-                detection.mean_test(proved, boundaries),
-                detection.sign_test(proved),
-                detection.spike_test(proved),
-            ]
-            if (proved.twice and len(proved.d1_P))
-            else []
-        )
-        tests = [
-            test
-            if test.outcome != "fail" or (both and both[at].outcome == "fail")
-            else test._replace(
-                outcome="unknown", text=test.text + "; withheld: no second witness said the same"
-            )
-            for at, test in enumerate(tests)
-        ]
+    tests = _gain_tests(selected, boundaries)
+    if not confirmable.twice or len(confirmable.d1_P) < len(selected.d1_P):
+        can_confirm = confirmable.twice and len(confirmable.d1_P)
+        again = _gain_tests(confirmable, boundaries) if can_confirm else ()
+        confirmed = {test.name for test in again if test.outcome == "fail"}
+        reason = "no second witness confirms it"
+        tests = tuple(test if test.name in confirmed else _withhold(test, reason) for test in tests)
     if 2 * boundary.numbers["apart"] > max(boundary.numbers["borders"], 1):
-        tests = [
-            test._replace(
-                outcome="unknown",
-                text=test.text + "; withheld: the scorer's blind rows are not the witness's",
-            )
-            if test.outcome == "fail"
-            else test
-            for test in tests
-        ]
+        reason = "the scorer's boundary predictions differ from the witness's"
+        tests = tuple(_withhold(test, reason) for test in tests)
     return (
         *tests,
-        detection.outlier_test(outliers, detection.spike_size(asked)),
+        detection.outlier_test(outliers, detection.spike_size(selected)),
         boundary,
-        detection.spread_test(asked),
+        detection.spread_test(selected),
         rows,
     )
+
+
+def _gain_tests(gains: Gains, boundaries: Sequence[BoundaryPair]) -> tuple[Test, ...]:
+    """The three tests that can fail a score."""
+    return (detection.mean_test(gains, boundaries), detection.sign_test(gains), detection.spike_test(gains))
+
+
+def _withhold(test: Test, reason: str) -> Test:
+    """A failure becomes unknown, for the reason given; any other outcome stays."""
+    if test.outcome != "fail":
+        return test
+    return test._replace(outcome="unknown", text=f"{test.text}; withheld: {reason}")
 
 
 def _conditions(
@@ -240,81 +245,80 @@ def _conditions(
     plan: SamplingPlan,
     total_nats: float,
     covered_nats: float,
-    lost: int,
+    unanswered: int,
     chunk_tokens: int,
 ) -> tuple[Condition, ...]:
-    by_name = {test.name: test for test in tests}
+    """The outcomes of C1 to C4 of #1017.
+
+    C3 and C4 follow from C1: between chunks the message order enforces them, inside one they hold as far as
+    the program is causal."""
+    rows = next(test for test in tests if test.name == "rows")
     about_gains = [test for test in tests if test.name != "rows"]
-    failed = [test for test in about_gains if test.outcome == "fail"]
-    open_ = [test for test in about_gains if test.outcome == "unknown"]
+    failed = [test.text for test in about_gains if test.outcome == "fail"]
+    unclear = [test for test in about_gains if test.outcome == "unknown"]
+    causal: Outcome = "unknown"
+    evidence = f"at most {total_nats:.5f} nats a token are unearned"
     if failed:
-        causal: Outcome = "fail"
-        words = "the scorer gained what a strict predictor cannot: " + "; ".join(test.text for test in failed)
-    elif open_:
-        causal, words = (
-            "unknown",
-            "; ".join(test.text for test in open_) + _remedy({test.name for test in open_}, plan),
+        causal = "fail"
+        evidence = f"the scorer gained what a strict predictor cannot: {'; '.join(failed)}"
+    elif unclear:
+        evidence = "; ".join(test.text for test in unclear) + _remedy({test.name for test in unclear}, plan)
+    elif not unanswered and total_nats > DECISIVE_NATS:
+        evidence = (
+            f"at most {total_nats:.3f} nats a token are unearned, {covered_nats:.5f} over the text that the "
+            f"witness covered: too wide to decide, {DECISIVE_NATS:g} would be enough"
         )
-    elif lost:
-        causal, words = "unknown", f"at most {total_nats:.5f} nats a token are unearned"
-    elif total_nats > DECISIVE_NATS:
-        causal, words = (
-            "unknown",
-            (
-                f"at most {total_nats:.3f} nats a token are unearned, {covered_nats:.5f} where the witness "
-                f"came: too wide to decide; {DECISIVE_NATS:g} would do"
-            ),
+    elif not unanswered:
+        causal = "pass"
+    if unanswered:
+        evidence += (
+            f"; {unanswered:,} of {len(plan.asked_P):,} probes got no answer and count as their largest gain"
         )
-    else:
-        causal, words = "pass", f"at most {total_nats:.5f} nats a token are unearned"
-    rows = by_name["rows"]
-    words += (
-        f"; {lost:,} of {len(plan.asked_P):,} questions got no answer and count as their largest gain"
-        if lost
-        else ""
-    )
-    normalised: Outcome = (
-        rows.outcome if rows.outcome != "pass" else "pass" if causal == "pass" else "unknown"
-    )
     inside: Outcome = "pass" if causal == "pass" else "unknown"
-    order = f"a fact of the message order between chunks of {chunk_tokens:,} tokens; inside one: "
+    normalised: Outcome = inside if rows.outcome == "pass" else rows.outcome
+    order = f"enforced by the message order between chunks of {chunk_tokens:,} tokens; inside one chunk: "
     return (
         Condition(
-            "C1", causal, words, "text known from elsewhere, training on validation text, gains below G"
+            "C1", causal, evidence, "text known from elsewhere, training on validation text, gains below G"
         ),
         Condition(
             "C2",
             normalised,
-            rows.text + ("" if causal == "pass" else "; whether the claims are those rows' is open"),
-            "rows that were not asked, but for G",
+            rows.text
+            + ("" if causal == "pass" else "; whether the reported losses come from these rows is open"),
+            "rows at tokens that were not probed, except as far as G bounds them",
         ),
-        Condition("C3", inside, order + words, "what a program does inside one chunk, but for G"),
-        Condition("C4", inside, order + words, "runs made elsewhere and not reported"),
+        Condition(
+            "C3",
+            inside,
+            order + evidence,
+            "what a program does inside one chunk, except as far as G bounds it",
+        ),
+        Condition("C4", inside, order + evidence, "runs made elsewhere and not reported"),
     )
 
 
-def _remedy(open_names: set[str], plan: SamplingPlan) -> str:
-    """What would decide an open outcome."""
-    if plan.round_number == 1 and open_names & set(BY_GAINS):
-        return (
-            f"; a second look at {SECOND_ROUND_FACTOR * math.ceil(plan.n_expected):,} probes would decide it"
-        )
-    if open_names & {"borders", "spread"}:
+def _remedy(unclear: set[str], plan: SamplingPlan) -> str:
+    """What would decide these tests."""
+    if plan.round_number == 1 and unclear & set(BY_GAINS):
+        n_probes = SECOND_ROUND_FACTOR * math.ceil(plan.n_expected)
+        return f"; a second round of {n_probes:,} probes would decide it"
+    if unclear & {"borders", "spread"}:
         return "; a witness that computes as the scorer did (docs/protocol.md) would decide it"
     return "; a program whose numbers repeat exactly would decide it"
 
 
-def _detection(share: float, n_probes: int) -> dict[str, float]:
-    """Peeking at a random share of the tokens: P(a probe meets a peek), and P(enough meet one to prove
-    it)."""
+def _detection_odds(share: float, n_probes: int) -> dict[str, float]:
+    """P(a probe meets a peek) and P(enough meet one to prove it), peeking at a random share."""
     from scipy import stats
 
     met = stats.binom(n_probes, share)
     return {"met": float(met.sf(0)), "proved": float(met.sf(PROVING_SPIKES - 1))}
 
 
-def _reference_gap(scored: ReportedScore) -> float:
-    return float((-np.log(scored.reference_T[1:]) - scored.nats_T[1:]).mean())
+def _reference_gap(reported: ReportedScore) -> float:
+    """By how many nats a token the reference model is worse than the reported score."""
+    return float((-np.log(reported.reference_T[1:]) - reported.nats_T[1:]).mean())
 
 
 def _expected(gap: float, n_probes: float) -> float:
@@ -322,8 +326,7 @@ def _expected(gap: float, n_probes: float) -> float:
 
 
 def _probes_for(target_nats: float, gap: float, n_scored: int) -> int | None:
-    """The fewest probes that would reach the target if nothing but sampling stood in the way; None where not
-    even all would."""
+    """The fewest probes that reach the target with an exact program; None if all do not."""
     if _expected(gap, n_scored) > target_nats:
         return None
     low, high = 1, n_scored
@@ -333,29 +336,22 @@ def _probes_for(target_nats: float, gap: float, n_scored: int) -> int | None:
     return low
 
 
-def _guarantee(
-    scored: ReportedScore, plan: SamplingPlan, g_bpb: float, covered_share: float, lanes: bool
-) -> str:
+def _guarantee(plan: SamplingPlan, g_bpb: float, covered_share: float, batched: bool) -> str:
+    """The statement that the bound proves (docs/certificate.md, The guarantee)."""
     seen, whoever, assumed = "shown only the text before it", "whatever the program does, ", ""
-    if lanes:
+    if batched:
         seen, whoever = "shown contexts that never hold it, many at once", ""
         assumed = " and that each of its rows depends on its own context alone"
     reach = (
-        ""
-        if covered_share == 1
-        else (
-            f" The witness covered {covered_share:.1%} of the text; every token beyond counts as "
-            "if all it could gain were gained."
-        )
+        f" The witness covered {covered_share:.1%} of the text; every token beyond counts as if all it could "
+        "gain were gained."
     )
     return (
         f"After the score was fixed, the judge drew {int(plan.selected_P.sum()):,} of {plan.n_scored:,} "
-        "tokens by its own coins. At "
-        f"each, a fresh copy of this code and artifact, {seen}, committed its full distribution first. With "
-        f"{1 - sum(ALPHAS):.0%} confidence over these coins, {whoever}a causal, normalised, single-pass "
-        f"predictor built from this code and artifact (mixed with a share {plan.eps:.2g} of the judge's own "
-        "n-gram) scores at "
-        f"most {g_bpb:.4f} bits per byte more than was claimed.{reach} This assumes that nothing passed from "
-        "scorer to witness "
-        f"outside the socket{assumed}."
+        "tokens at random, by a seed drawn only then. At each, a fresh copy of this code and artifact, "
+        f"{seen}, committed its full distribution first. With {1 - sum(ALPHAS):.0%} confidence over this "
+        f"random draw, {whoever}a causal, normalised, single-pass predictor built from this code and "
+        f"artifact (mixed with a share {plan.eps:.2g} of the judge's own n-gram) scores at most "
+        f"{g_bpb:.4f} bits per byte more than was reported.{'' if covered_share == 1 else reach} This "
+        f"assumes that nothing passed from scorer to witness outside the socket{assumed}."
     )

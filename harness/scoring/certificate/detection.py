@@ -1,18 +1,20 @@
-"""The tests that accuse: did the scorer gain by means that a strict predictor does not have?
+"""The tests of a certificate: did the scorer gain by means that a strict predictor does not have?
 
-An accusation needs that every kind of honest noise is ruled out which the test knows: symmetric noise,
-independent between blocks (chunks for a program that adapts; a few probes each for one that does not); skewed
-noise of the witnesses' own, or of one noisy program that all three are; noise that is skewed and costs
-nothing on average; adaptation that went another way, which the blind rows at the borders show as well. Each
-is ruled out at LEVEL, so that three tests over two looks falsely accuse once in ten thousand certificates.
-What is beyond the noise and yet cannot be proved is `unknown`, with what would decide it. A second witness's
-difference from the first widens a tolerance or withholds an accusation; it never lowers G (bound.py), since
-the contestant controls it. Not covered: which of the conditions a gain broke; gains below the noise, which G
-charges; a scorer whose own noise is skewed and earns."""
+A test fails only where every kind of honest noise that it knows is ruled out: symmetric noise, independent
+between blocks (chunks for a program that adapts; a few probes each for one that does not); skewed noise of
+the witnesses alone, or of one noisy program behind scorer and witnesses; skewed noise that earns nothing on
+average; adaptation that went another way, which shows in the boundary predictions too. Each is ruled out at
+LEVEL, so three tests over two rounds falsely fail one certificate in ten thousand. What lies beyond the noise
+and still cannot be proved is `unknown`, and the evidence says what would decide it. A second witness's
+difference from the first widens a tolerance or withholds a failure; it never lowers G (bound.py), since the
+contestant controls it. Not covered: which of the conditions a gain broke; gains below the noise, which G
+includes; a scorer whose own noise is skewed and earns on average.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,11 +27,11 @@ from harness.scoring.robust import robust_sd
 from harness.scoring.rows import sums_to_one
 
 Outcome = Literal["pass", "fail", "unknown"]
-LEVEL = 2.0**-16
-STRAY_BOUNDARIES = 0.1
-MANY_BLOCKS = 1024
-LARGEST_NATS = 8.0  # one gain counts for no more in a mean
-SUSPICIOUS = 1e-3
+LEVEL = 2.0**-16  # a p below this counts as proof
+STRAY_BOUNDARIES = 0.1  # share of boundary predictions that may differ
+MAX_BLOCKS = 1024  # of a program that does not adapt
+LARGEST_NATS = 8.0  # a larger gain counts as this one in a mean
+SUSPICIOUS = 1e-3  # a p below this is left open, though it proves nothing
 
 
 class Test(NamedTuple):
@@ -43,8 +45,10 @@ class Test(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Gains:
-    """Unfloored d = witness - claim, nats, at the probes that were answered; d2_P from a second witness, else
-    d1_P itself."""
+    """d = the witness's loss less the reported one, nats, at answered probes (not mixed).
+
+    d1_P: of the first witness; d2_P: of the second one, or d1_P itself without one. blocks_P: the block of
+    each probe, rising from 0. `twice`: whether there were two witnesses."""
 
     positions_P: npt.NDArray[np.int64]
     d1_P: Floats
@@ -55,35 +59,35 @@ class Gains:
 
     @property
     def repeat_P(self) -> Floats:
-        """h1 - h2: what the same question brings twice; zeros without a second witness."""
+        """The first witness's loss less the second one's, nats; zeros without a second."""
         return self.d1_P - self.d2_P
 
 
 def blocks(positions_P: npt.NDArray[np.int64], chunk_tokens: int, adapts: bool) -> npt.NDArray[np.int64]:
-    """A block for each probe, counted from 0: its chunk where the program adapts, else runs of at least one
-    probe."""
+    """The block of each probe, counted from 0.
+
+    Its chunk where the program adapts, otherwise one of up to MAX_BLOCKS runs of neighbouring probes."""
     if adapts:
         return np.unique(positions_P // chunk_tokens, return_inverse=True)[1].astype(np.int64)
-    return np.arange(len(positions_P)) * min(MANY_BLOCKS, len(positions_P)) // max(len(positions_P), 1)
+    return np.arange(len(positions_P)) * min(MAX_BLOCKS, len(positions_P)) // max(len(positions_P), 1)
 
 
 def rms(values: Floats) -> float:
-    """Root mean square about the median, one value counting as no more than LARGEST_NATS."""
+    """Root mean square about the median, each deviation clipped at LARGEST_NATS."""
     if not len(values):
         return 0.0
     return float(np.sqrt((np.clip(values - np.median(values), -LARGEST_NATS, LARGEST_NATS) ** 2).mean()))
 
 
 def binomial(up: int, down: int) -> float:
-    """P(at least `up` of up + down fair coins)."""
+    """One-sided sign test: the probability of `up` or more out of up + down where both are equally likely."""
     from scipy import stats
 
     return float(stats.binom.sf(up - 1, up + down, 0.5)) if up + down else 1.0
 
 
 def student(values: Floats) -> float:
-    """One-sided p of a mean above 0, never below that of as many fair coins that all fall alike; 1 below
-    three values."""
+    """One-sided p of a mean above 0 by Student's t, at least 0.5^n; 1 below three values."""
     from scipy import stats
 
     if len(values) < 3 or values.mean() <= 0:
@@ -94,20 +98,22 @@ def student(values: Floats) -> float:
     )
 
 
-def mean_test(gains: Gains, boundaries: list[BoundaryPair]) -> Test:
-    """Is the mean gain above what arithmetic can do? By blocks, each d clipped so that no single one decides.
+def mean_test(gains: Gains, boundaries: Sequence[BoundaryPair]) -> Test:
+    """Is the mean gain above what arithmetic noise explains?
 
-    It fails where four views of it agree: the clipped mean by its own spread, the means of the blocks, the
-    plain mean (noise that is skewed has a clipped mean, and no plain one), and where the program adapts the
-    blocks against the blind rows."""
+    Each d is clipped, so no single one decides.
+
+    Fails where all four views of the mean agree: the clipped mean against the spread within blocks, the means
+    of the blocks, the mean without clipping (skewed noise shifts the clipped mean, not this one), and for a
+    program that adapts, the blocks against the boundary predictions."""
     from scipy import stats
 
     tau = max(robust_sd(gains.d1_P), robust_sd(gains.repeat_P), 1e-3)
     clip = 8 * tau
     d_P = np.minimum(0.5 * (gains.d1_P + gains.d2_P), LARGEST_NATS)
     x_P, repeat_P = np.clip(d_P, -clip, clip), np.clip(gains.repeat_P, -clip, clip)
-    # A witness noisier than the scorer pays half its variance more: log-probabilities are concave. Asked
-    # twice it shows that variance, unless its arithmetic repeats and is another one than the scorer's.
+    # A witness noisier than the scorer loses half its variance more: log-probabilities are concave. A second
+    # witness shows that variance, unless the witnesses agree and compute otherwise than the scorer.
     shown = TOLERANCES.mean_gain_nats + float(repeat_P.var()) / 4
     offset = max(shown, TOLERANCES.mean_gain_nats + float(np.clip(gains.d1_P, -clip, clip).var()) / 2)
     count_B = np.bincount(gains.blocks_P)
@@ -116,12 +122,12 @@ def mean_test(gains: Gains, boundaries: list[BoundaryPair]) -> Test:
     repeat = float((np.bincount(gains.blocks_P, repeat_P) ** 2).sum()) / 4 / len(x_P) ** 2
     error, mean = float(np.sqrt(within + repeat)), float(x_P.mean())
 
-    def beyond(nats: float) -> float:
+    def p_above(nats: float) -> float:
         return float(stats.norm.sf((mean - nats) / error)) if error > 0 else float(mean <= nats)
 
-    p_shown, p_within, p_between = beyond(shown), beyond(offset), student(x_B - offset)
+    p_shown, p_within, p_between = p_above(shown), p_above(offset), student(x_B - offset)
     p_plain = student(np.bincount(gains.blocks_P, d_P) / count_B - shown)
-    p_blind = student(against_blind(gains, boundaries, clip) - offset) if gains.adapts else 0.0
+    p_blind = student(less_boundary_gains(gains, boundaries, clip) - offset) if gains.adapts else 0.0
     numbers = {
         "mean_nats": mean,
         "offset_nats": offset,
@@ -134,62 +140,58 @@ def mean_test(gains: Gains, boundaries: list[BoundaryPair]) -> Test:
         "p_blind": p_blind if gains.adapts else None,
         "blocks": len(x_B),
     }
-    text = f"mean gain {mean:+.5f} nats over {len(x_P):,} probes in {len(x_B):,} blocks (arithmetic explains {offset:.5f})"
+    text = (
+        f"mean gain {mean:+.5f} nats over {len(x_P):,} probes in {len(x_B):,} blocks "
+        f"(arithmetic noise explains {offset:.5f})"
+    )
     if max(p_within, p_between, p_plain, p_blind) < LEVEL:
         return Test("mean", "fail", text, numbers)
     if max(p_within, p_between, p_plain) < LEVEL:
-        return Test(
-            "mean",
-            "unknown",
-            text + "; too few blind rows, or too unlike, to rule out that it adapted another way",
-            numbers,
+        text += "; the boundary predictions are too few or differ too much to rule out another adaptation"
+    elif p_within < LEVEL:
+        text += "; the blocks are too few or differ too much to rule out noise shared within a block"
+    elif min(p_shown, p_plain) < LEVEL:
+        text += (
+            f", {float(d_P.mean()):+.5f} without clipping; the difference between two witnesses explains "
+            f"{shown:.5f}: the witness computes otherwise than the scorer, or knows less"
         )
-    if p_within < LEVEL:
-        return Test(
-            "mean",
-            "unknown",
-            text + "; too few blocks, or too unlike, to rule out noise that they share",
-            numbers,
-        )
-    if min(p_shown, p_plain) < LEVEL:
-        return Test(
-            "mean",
-            "unknown",
-            text + f", {float(d_P.mean()):+.5f} with nothing clipped; the same question asked twice "
-            f"explains {shown:.5f}: the witness computes otherwise than the scorer, or knows less",
-            numbers,
-        )
-    return Test("mean", "pass", text, numbers)
+    else:
+        return Test("mean", "pass", text, numbers)
+    return Test("mean", "unknown", text, numbers)
 
 
-def against_blind(gains: Gains, boundaries: list[BoundaryPair], clip: float) -> Floats:
-    """For each chunk, the mean clipped gain of its probes less that of the blind row at its border, nats.
-    Both come from one state of the program: where scorer and witness adapted apart, as far as it may be, both
-    show it alike."""
+def less_boundary_gains(gains: Gains, boundaries: Sequence[BoundaryPair], clip: float) -> Floats:
+    """By chunk: the probes' mean clipped gain less that of the boundary prediction, nats.
+
+    Both come from the same state of the program, so where scorer and witness adapted differently, the
+    difference shows in both and cancels."""
     if not boundaries or not len(gains.d1_P):
         return np.zeros(0)
-    starts = np.array([boundary.position for boundary in boundaries])
-    blind = np.array(
+    starts_C = np.array([boundary.position for boundary in boundaries])
+    gain_C = np.array(
         [
             min(boundary.witness_nats, LARGEST_NATS) - min(boundary.scorer_nats, LARGEST_NATS)
             for boundary in boundaries
         ]
     )
-    chunk_P = np.searchsorted(starts, gains.positions_P, side="right") - 1
-    inside = chunk_P >= 0
-    count_C = np.bincount(chunk_P[inside], minlength=len(starts))
-    sum_C = np.bincount(chunk_P[inside], np.clip(gains.d1_P[inside], -clip, clip), minlength=len(starts))
-    met = count_C > 0
-    less: Floats = sum_C[met] / count_C[met] - np.clip(blind[met], -clip, clip)
+    chunk_P = np.searchsorted(starts_C, gains.positions_P, side="right") - 1
+    inside_P = chunk_P >= 0
+    count_C = np.bincount(chunk_P[inside_P], minlength=len(starts_C))
+    sum_C = np.bincount(
+        chunk_P[inside_P], np.clip(gains.d1_P[inside_P], -clip, clip), minlength=len(starts_C)
+    )
+    met_C = count_C > 0
+    less: Floats = sum_C[met_C] / count_C[met_C] - np.clip(gain_C[met_C], -clip, clip)
     return less
 
 
 def skewed(gains: Gains, threshold: float) -> float:
-    """p of so many gains above the threshold in both witnesses, under noise that need not be symmetric.
+    """p of this many gains above the threshold in both witnesses, under noise that need not be symmetric.
 
-    If it is the witnesses' alone, each errs for itself, upwards at most as often as not: at most a third of
-    the probes that lie above in one of them then lie above in both. If scorer and witnesses are one noisy
-    program, each of the three is as often far below the other two. The larger p of the two."""
+    The larger p of two kinds of noise. Noise of the witnesses alone: they err independently and upwards
+    at most half of the time, so at most a third of the probes above the threshold in either witness are
+    above it in both. One noisy program behind scorer and witnesses: each of the three is equally often
+    far below the other two."""
     from scipy import stats
 
     d1_P, d2_P, repeat_P = gains.d1_P, gains.d2_P, gains.repeat_P
@@ -202,12 +204,12 @@ def skewed(gains: Gains, threshold: float) -> float:
 
 
 def sign_test(gains: Gains) -> Test:
-    """Among the probes far from their block's middle, do more lie above the claim? Counted by blocks."""
+    """Among the probes far from their block's median, do more lie above than below? Counted by blocks."""
     median_B = np.array([np.median(part) for part in _split(gains.d1_P, gains.blocks_P)])
     centre_P = median_B[gains.blocks_P] if len(gains.d1_P) >= 8 * len(median_B) else np.median(gains.d1_P)
     x1_P, x2_P = gains.d1_P - centre_P, gains.d2_P - centre_P
     tau = max(robust_sd(gains.d1_P - centre_P), robust_sd(gains.repeat_P), 1e-3)
-    # What lies far above is no gain if all the rest lies a little below
+    # Some probes far above are no gain where all the others lie a little below: the mean must be above 0 too.
     d_P = np.minimum(0.5 * (gains.d1_P + gains.d2_P), LARGEST_NATS)
     p_mean = student(np.bincount(gains.blocks_P, d_P) / np.bincount(gains.blocks_P))
     best: tuple[float, float, float, dict[str, Any]] | None = None
@@ -233,20 +235,22 @@ def sign_test(gains: Gains) -> Test:
     assert best is not None
     uneven, by_block, by_probe, numbers = best
     text = (
-        f"{numbers['up']:,} probes lie more than {numbers['threshold_nats']:.3f} nats above the claim, "
-        f"{numbers['down']:,} below it"
+        f"{numbers['up']:,} probes cost the witness over {numbers['threshold_nats']:.3f} nats more than "
+        f"reported, {numbers['down']:,} that much less"
     )
     if uneven < LEVEL / 3 and p_mean < LEVEL:
         return Test("sign", "fail", text, numbers)
     if by_block < LEVEL / 3:
-        return Test("sign", "unknown", text + "; skewed noise can do that", numbers)
+        return Test("sign", "unknown", text + "; skewed noise explains that", numbers)
     if by_probe < LEVEL / 3 or by_block < SUSPICIOUS / 3:
-        return Test("sign", "unknown", text + "; too few blocks to rule out noise that blocks share", numbers)
+        return Test(
+            "sign", "unknown", text + "; too few blocks to rule out noise shared within a block", numbers
+        )
     return Test("sign", "pass", text, numbers)
 
 
 def spike_size(gains: Gains) -> float:
-    """Nats beyond which a gain is no noise of this program."""
+    """The gain, in nats, above which noise of this program is no explanation."""
     if not len(gains.d1_P):
         return TOLERANCES.spike_nats
     repeat = float(np.quantile(np.abs(gains.repeat_P), 0.999))
@@ -255,7 +259,7 @@ def spike_size(gains: Gains) -> float:
 
 
 def spike_test(gains: Gains) -> Test:
-    """Single large gains, in both witnesses, against single large losses."""
+    """Are there single large gains, in both witnesses, and few single losses as large?"""
     size = spike_size(gains)
     up_P = np.minimum(gains.d1_P, gains.d2_P) > size
     down = int((np.maximum(gains.d1_P, gains.d2_P) < -size).sum())
@@ -274,13 +278,14 @@ def spike_test(gains: Gains) -> Test:
     if max(p, p_skewed) <= LEVEL:
         return Test("spikes", "fail", text, numbers)
     if p < SUSPICIOUS:
-        return Test("spikes", "unknown", text + "; too few to be proof", numbers)
+        return Test("spikes", "unknown", text + "; too few to prove it", numbers)
     return Test("spikes", "pass", text, numbers)
 
 
 def outlier_test(gains: Gains, size: float) -> Test:
-    """Tokens that cost suspiciously little beside the judge's own price: they never convict, they ask for a
-    second look."""
+    """Does the witness confirm the losses reported furthest below the reference model's?
+
+    Never fails; asks for a second round. Named `suspects` in verdict.json."""
     up_P = np.minimum(gains.d1_P, gains.d2_P) > size
     where = [int(position) for position in gains.positions_P[up_P][:8]]
     numbers = {"threshold_nats": size, "asked": len(gains.d1_P), "up": int(up_P.sum()), "positions": where}
@@ -288,21 +293,23 @@ def outlier_test(gains: Gains, size: float) -> Test:
         return Test(
             "suspects",
             "pass",
-            f"the {len(gains.d1_P):,} tokens furthest below the judge's price are confirmed",
+            f"the {len(gains.d1_P):,} tokens reported furthest below the reference model are confirmed",
             numbers,
         )
     return Test(
         "suspects",
         "unknown",
-        f"{int(up_P.sum()):,} of the {len(gains.d1_P):,} tokens furthest below the judge's price "
+        f"{int(up_P.sum()):,} of the {len(gains.d1_P):,} tokens reported furthest below the reference model "
         f"cost the witness over {size:.2f} nats more, the first at {', '.join(map(str, where))}",
         numbers,
     )
 
 
-def boundary_test(boundaries: list[BoundaryPair], gains: Gains) -> Test:
-    """The scorer's blind rows are a free control: where more than one in ten of the witness's differ by more
-    than the same question asked twice does, it is not the program that scored."""
+def boundary_test(boundaries: Sequence[BoundaryPair], gains: Gains) -> Test:
+    """Are the scorer's boundary predictions the witness's?
+
+    Where more than one in ten differ by more than two witnesses do, the witness is not the program that
+    scored. Named `borders` in verdict.json."""
     allowed = TOLERANCES.boundary_breach_nats + (
         float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0
     )
@@ -323,27 +330,28 @@ def boundary_test(boundaries: list[BoundaryPair], gains: Gains) -> Test:
         return Test(
             "borders",
             "unknown",
-            f"at {len(apart)} of {len(boundaries)} borders the witness's row is up to {worst:.3f} "
-            "nats off the scorer's blind one: the witness is not the program that scored",
+            f"at {len(apart)} of {len(boundaries)} chunk boundaries the witness's prediction is up to "
+            f"{worst:.3f} nats off the scorer's: the witness is not the program that scored",
             numbers,
         )
     return Test(
         "borders",
         "pass",
-        f"{len(boundaries) - len(apart)} of {len(boundaries)} blind rows of the scorer match the witness's "
-        f"(largest difference {worst:.1e} nats)",
+        f"at {len(boundaries) - len(apart)} of {len(boundaries)} chunk boundaries the scorer's prediction "
+        f"matches the witness's (largest difference {worst:.1e} nats)",
         numbers,
     )
 
 
 def spread_test(gains: Gains) -> Test:
-    """A scorer that imitates a slow predictor, or knows more than its witness, matches it on average or on
-    most tokens, and not token by token. Root mean squares, so that a few large differences show as well as
-    many small ones."""
+    """Does the witness match the reported losses token by token?
+
+    A scorer that imitates a slow predictor, or knows more than its witness, matches it on average or on most
+    tokens only. By root mean squares, in which a few large differences show as well as many small ones."""
     spread, repeat = rms(gains.d1_P), rms(gains.repeat_P)
     numbers = {"spread_nats": spread, "repeat_nats": repeat if gains.twice else None}
-    text = f"d spreads by {spread:.2e} nats" + (
-        f", the same question asked twice by {repeat:.2e}" if gains.twice else ""
+    text = f"the witness's losses differ from the reported ones by {spread:.2e} nats (root mean square)" + (
+        f", two witnesses by {repeat:.2e}" if gains.twice else ""
     )
     if spread > TOLERANCES.spread_nats + 4 * repeat:
         return Test("spread", "unknown", text + ": the witness is not the program that scored", numbers)
@@ -351,14 +359,11 @@ def spread_test(gains: Gains) -> Test:
 
 
 def row_test(logsumexp_P: Floats) -> Test:
-    """Is every row a distribution? NaN: no row came; inf: not a row of finite numbers."""
+    """Is every row a distribution? logsumexp_P: NaN where no row came, inf where a number was not finite."""
     came = logsumexp_P[~np.isnan(logsumexp_P)]
-    broken = int((~np.isfinite(came)).sum())
-    worst = (
-        float(came[np.isfinite(came)][np.argmax(np.abs(came[np.isfinite(came)]))])
-        if len(came) > broken
-        else 0.0
-    )
+    finite = came[np.isfinite(came)]
+    broken = len(came) - len(finite)
+    worst = float(finite[np.argmax(np.abs(finite))]) if len(finite) else 0.0
     numbers = {"rows": len(came), "broken": broken, "largest_logsumexp": worst}
     if broken or not sums_to_one(worst):
         return Test(

@@ -1,5 +1,4 @@
-"""What the witness said, as the certificate takes it: one number a row, made by the judge from the row
-itself."""
+"""A witness's responses as the certificate needs them: one loss a row, computed by the judge from the row."""
 
 from __future__ import annotations
 
@@ -14,11 +13,10 @@ from harness.scoring.certificate.sampling import Floats
 
 @dataclasses.dataclass(frozen=True)
 class Responses:
-    """One witness over a plan's asked_P, in their order.
+    """One witness's responses at a plan's asked_P, in that order.
 
-    nats_P: -ln of the true token's probability under its row, renormalised in float64 (+inf where that is 0).
-    logsumexp_P: of the row as it came; NaN where no row came, +inf where the row was not a row of finite
-    numbers."""
+    nats_P: -ln of the true token's probability under the row, renormalised in float64 (+inf where that is 0).
+    logsumexp_P: of the row as received; NaN where no row came, +inf where a number of it was not finite."""
 
     nats_P: Floats
     logsumexp_P: Floats
@@ -27,13 +25,11 @@ class Responses:
         assert self.nats_P.shape == self.logsumexp_P.shape, (
             f"{self.nats_P.shape} nats, {self.logsumexp_P.shape} sums"
         )
-        assert not np.isnan(self.nats_P[np.isfinite(self.logsumexp_P)]).any(), (
-            "a row that was answered has no nats"
-        )
+        assert not np.isnan(self.nats_P[np.isfinite(self.logsumexp_P)]).any(), "an answered probe has no loss"
 
     @property
     def answered_P(self) -> npt.NDArray[np.bool_]:
-        """Whether a row came that can be used."""
+        """Whether a usable row came."""
         return np.isfinite(self.logsumexp_P)
 
     def charged_P(self) -> Floats:
@@ -42,8 +38,9 @@ class Responses:
 
 
 class BoundaryPair(NamedTuple):
-    """The first token of a chunk: what the scorer's row and the witness's row, both given blind, cost there,
-    in nats."""
+    """A chunk's first token: its loss, in nats, under both boundary predictions.
+
+    Scorer and witness each gave theirs before the chunk was revealed."""
 
     position: int
     scorer_nats: float

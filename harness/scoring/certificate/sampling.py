@@ -1,15 +1,16 @@
-"""Which tokens the witness is asked: independent coins, drawn after the ledger closed, and the numbers a
-bound needs.
+"""Draw the tokens that the witness is asked about, after the ledger closed, at random.
 
-    c^_t = -ln((1 - eps) exp(-c_t) + eps b_t)      the claim, floored by the judge's own predictor (floor.py)
-    U_t  = -ln(eps b_t) - c^_t                     no row of any witness can cost more: the largest gain
-    W_t  = max(U_t, mean(U) / 4)                   the floor keeps arithmetic noise on cheap tokens from counting for much
-    pi_t = min(1, W_t / K),  K so that sum pi = N  in proportion to what is at stake; the dearest may be certain
-    token t is asked  iff  u_t < pi_t,  u = PRF(seed)
+    c^_t = -ln((1 - eps) exp(-c_t) + eps b_t)       the reported loss, mixed with the reference model's
+    U_t  = -ln(eps b_t) - c^_t                      the largest gain: no row of any witness can cost more
+    W_t  = max(U_t, mean(U) / 4)                    at least a quarter of the mean: arithmetic noise on
+                                                    cheap tokens must not weigh much
+    pi_t = min(1, W_t / K),  sum pi = N             in proportion to what can be gained
+    token t is selected  iff  u_t < pi_t,  u = PRF(seed)
 
-One seed gives one u_t for ever, so a second look asks the first one's tokens again, and more. Beside the
-coins a plan names `suspects`, tokens whose claim is furthest below the judge's price: they are asked too, but
-no bound rests on them (accuse.py). Not covered: that the seed was fresh, which is the judge's driver's care.
+One seed always gives the same u_t, so a second round asks about the first one's tokens again, and more.
+Besides the selected tokens a plan names `outliers`, whose reported loss is furthest below the reference
+model's: the witness is asked about them too, but the bound does not use them (detection.py does). The caller
+makes sure that the seed is fresh: see harness/run/certify.py.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ BLOCK_TOKENS = 1 << 20
 LEAST_WEIGHT_SHARE = 0.25
 OUTLIERS_PER_PROBE = 0.25
 ALPHAS = (0.008, 0.002)
-"""Share of the 1 % that the first and the second look may err by."""
+"""How the allowed error of 1 % is divided between the first and the second round."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportedScore:
-    """What the ledger holds of one seed, with the judge's prices. Token 0 is given, not scored.
+    """One seed's reported losses, with the reference model. Token 0 is given, not scored.
 
-    tokens_T; nats_T as claimed; prices_T = floor.prices(tokens_T); n_bytes of the scored text; chunk_tokens
-    as declared."""
+    tokens_T; nats_T as the scorer reported them; reference_T = reference_model.probabilities(tokens_T);
+    n_bytes of the scored text; chunk_tokens as the program declared them."""
 
     tokens_T: npt.NDArray[np.uint16]
     nats_T: npt.NDArray[np.floating]
@@ -49,10 +50,12 @@ class ReportedScore:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingDesign:
-    """Everything about a draw but the coins: pi_T, largest_T (U_t) and floored_T (c^_t) in nats, suspects
-    (positions)."""
+    """Everything about a draw except the random numbers.
 
-    scored: ReportedScore
+    Inclusion probabilities pi_T; largest_T (U_t) and mixed_T (c^_t) in nats; outliers (positions). Tokens
+    from position `covered` on are never asked about."""
+
+    reported: ReportedScore
     round_number: int
     eps: float
     covered: int
@@ -65,13 +68,12 @@ class SamplingDesign:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingPlan:
-    """A draw: the positions to ask, in order, and what the bound needs at each; nothing else of the text's
-    length.
+    """One draw: the positions to ask about, in order, and what the bound needs at each.
 
-    asked_P holds coins and suspects together; coin_P says which of them the coins chose. pi_P, largest_P
-    (U_t, nats), floored_P (c^_t, nats) and price_P (b_t) belong to asked_P. theta_max = 1 / K bounds theta; 0
-    where every token is certain. n_expected is the sum of pi. uncovered_nats is the sum of U over the tokens
-    from `covered` on, which no coin can reach."""
+    asked_P holds selected tokens and outliers together; selected_P tells which of them the random draw
+    selected. pi_P, largest_P (U_t, nats), mixed_P (c^_t, nats) and reference_P (b_t) belong to asked_P.
+    theta_max = 1 / K bounds theta; 0 where every token is certain. n_expected is the sum of pi.
+    uncovered_nats is the sum of U over the tokens from `covered` on, which cannot be selected."""
 
     round_number: int
     eps: float
@@ -93,7 +95,7 @@ class SamplingPlan:
 
 
 def uniforms(seed: bytes, n_tokens: int) -> Floats:
-    """u_T in [0, 1): SHAKE-256 of the seed and the number of the block, 53 bits a token."""
+    """u_T in [0, 1): 53 bits a token from SHAKE-256 of the seed and the block's number."""
     assert len(seed) == 32, f"a seed of {len(seed)} bytes instead of 32"
     u_T = np.empty(n_tokens)
     for block, start in enumerate(range(0, n_tokens, BLOCK_TOKENS)):
@@ -105,28 +107,31 @@ def uniforms(seed: bytes, n_tokens: int) -> Floats:
     return u_T
 
 
-def draw_prefix(seed: bytes, scored: ReportedScore, chunks: int) -> int:
-    """Where a witness that covers at most `chunks` chunks stops, in tokens: after half of them or more, by
-    the seed, so that nobody knows before the score was fixed how far it comes (but for one chunk, which has
-    no half)."""
-    whole = -(-len(scored.tokens_T) // scored.chunk_tokens)
-    most = min(chunks, whole)
-    if most == whole:
-        return len(scored.tokens_T)
+def draw_prefix(seed: bytes, reported: ReportedScore, chunks: int) -> int:
+    """The position where a witness that covers at most `chunks` chunks stops.
+
+    It covers between half of the chunks and all of them. The seed decides how many, so nobody can know it
+    before the score was fixed (except where `chunks` is 1)."""
+    n_chunks = -(-len(reported.tokens_T) // reported.chunk_tokens)
+    most = min(chunks, n_chunks)
+    if most == n_chunks:
+        return len(reported.tokens_T)
     least = -(-most // 2)
     drawn = int.from_bytes(hashlib.shake_256(b"pgolf prefix 1" + seed).digest(8), "little")
-    return max((least + drawn % (most - least + 1)) * scored.chunk_tokens, 2)
+    return max((least + drawn % (most - least + 1)) * reported.chunk_tokens, 2)
 
 
 def mixture_share(n_probes: int, round_number: int = 1) -> float:
-    """eps: the judge's share of the mixture. ln(1/alpha) / N minimises what an honest program is charged
-    (bound.py)."""
+    """eps, the reference model's share of the mixture.
+
+    ln(1/alpha) / N minimises G of a program that repeats itself exactly (`expected` in bound.py)."""
     return min(0.5, -math.log(ALPHAS[round_number - 1]) / n_probes)
 
 
 def mixed(nats_T: npt.NDArray[np.floating], reference_T: Floats, eps: float) -> Floats:
-    """-ln((1 - eps) exp(-nats) + eps b): the cost in nats under the mixture; +inf nats (no answer) leaves the
-    floor alone."""
+    """The loss under the mixture, nats: -ln((1 - eps) exp(-nats) + eps b).
+
+    Where nats are +inf (no answer), the reference model's share alone remains."""
     mixed_T: Floats = -np.logaddexp(
         math.log1p(-eps) - nats_T.astype(np.float64), math.log(eps) + np.log(reference_T)
     )
@@ -134,16 +139,18 @@ def mixed(nats_T: npt.NDArray[np.floating], reference_T: Floats, eps: float) -> 
 
 
 def design(
-    scored: ReportedScore, n_probes: int, *, round_number: int = 1, covered: int | None = None
+    reported: ReportedScore, n_probes: int, *, round_number: int = 1, covered: int | None = None
 ) -> SamplingDesign:
-    """Inclusion probabilities for n_probes tokens on average. `covered` bounds a witness that stops early:
-    tokens from that position on are never asked, and are charged whole."""
-    n_tokens = len(scored.tokens_T)
+    """Inclusion probabilities for n_probes tokens on average.
+
+    `covered`: where the witness stops, if it stops early. The tokens from there on are never asked about and
+    count at their largest gain."""
+    n_tokens = len(reported.tokens_T)
     covered = n_tokens if covered is None else min(covered, n_tokens)
     assert covered > 1 and n_probes > 0, f"{n_probes} probes among {covered} tokens"
     eps = mixture_share(n_probes, round_number)
-    mixed_T = mixed(scored.nats_T, scored.reference_T, eps)
-    largest_T = np.maximum(-math.log(eps) - np.log(scored.reference_T) - mixed_T, 0.0)
+    mixed_T = mixed(reported.nats_T, reported.reference_T, eps)
+    largest_T = np.maximum(-math.log(eps) - np.log(reported.reference_T) - mixed_T, 0.0)
     inside = slice(1, covered)
     pi_T = np.zeros(n_tokens)
     pi_T[inside], theta_max = inclusion(
@@ -151,13 +158,13 @@ def design(
     )
     outliers = np.zeros(0, np.int64)
     if n_outliers := min(int(OUTLIERS_PER_PROBE * n_probes), covered - 1):
-        surprise_T = -np.log(scored.reference_T[inside]) - scored.nats_T[inside]
+        surprise_T = -np.log(reported.reference_T[inside]) - reported.nats_T[inside]
         outliers = 1 + np.argpartition(-surprise_T, n_outliers - 1)[:n_outliers]
-    return SamplingDesign(scored, round_number, eps, covered, pi_T, largest_T, mixed_T, theta_max, outliers)
+    return SamplingDesign(reported, round_number, eps, covered, pi_T, largest_T, mixed_T, theta_max, outliers)
 
 
 def select(chosen: SamplingDesign, u_T: Floats) -> SamplingPlan:
-    """The plan that these coins make of a design."""
+    """The plan that these random numbers u_T select from a design."""
     selected_T = u_T < chosen.pi_T
     asked_T = selected_T.copy()
     asked_T[chosen.outliers] = True
@@ -166,13 +173,13 @@ def select(chosen: SamplingDesign, u_T: Floats) -> SamplingPlan:
         chosen.round_number,
         chosen.eps,
         chosen.covered,
-        chosen.scored.n_scored,
+        chosen.reported.n_scored,
         asked_P,
         selected_T[asked_P],
         chosen.pi_T[asked_P],
         chosen.largest_T[asked_P],
         chosen.mixed_T[asked_P],
-        chosen.scored.reference_T[asked_P],
+        chosen.reported.reference_T[asked_P],
         chosen.theta_max,
         float(chosen.pi_T[inside].sum()),
         float(chosen.largest_T[chosen.covered :].sum()),
@@ -180,31 +187,30 @@ def select(chosen: SamplingDesign, u_T: Floats) -> SamplingPlan:
 
 
 def draw(
-    seed: bytes, scored: ReportedScore, n_probes: int, *, round_number: int = 1, covered: int | None = None
+    seed: bytes, reported: ReportedScore, n_probes: int, *, round_number: int = 1, covered: int | None = None
 ) -> SamplingPlan:
-    """The plan of a seed. A larger n_probes of the same seed asks nearly a superset: the same u_T against
-    higher pi_T."""
+    """The plan of a random seed.
+
+    With the same seed a larger n_probes selects nearly a superset: the same u_T against higher pi_T."""
     return select(
-        design(scored, n_probes, round_number=round_number, covered=covered),
-        uniforms(seed, len(scored.tokens_T)),
+        design(reported, n_probes, round_number=round_number, covered=covered),
+        uniforms(seed, len(reported.tokens_T)),
     )
 
 
 def inclusion(weight_T: Floats, n_probes: float) -> tuple[Floats, float]:
-    """(pi_T, 1 / K): pi = min(1, W / K) with sum pi = n_probes, or all 1 where there are no more tokens than
-    probes.
+    """(pi_T, 1 / K) with pi = min(1, W / K) and sum pi = n_probes; (all 1, 0) for few tokens.
 
-    Tokens whose pi is 1 leave the sum that the others share, until none of those would exceed 1.
+    Tokens with pi = 1 are taken out and the remaining probes are shared among the others, until no pi would
+    exceed 1.
     """
     if n_probes >= len(weight_T):
         return np.ones(len(weight_T)), 0.0
-    if (
-        not weight_T.any()
-    ):  # claims so dear that nothing can have been gained: any token is as good as another
+    if not weight_T.any():  # the reported losses are too high for any gain: sample uniformly
         weight_T = np.ones(len(weight_T))
     ordered_T = np.sort(weight_T)[::-1]
-    rest_T = ordered_T[::-1].cumsum()[::-1]  # the sum from each place on
-    certain = np.arange(min(math.ceil(n_probes), len(weight_T)))  # how many are certain
+    rest_T = ordered_T[::-1].cumsum()[::-1]  # the sum of this weight and all smaller ones
+    certain = np.arange(min(math.ceil(n_probes), len(weight_T)))  # possible numbers of certain tokens
     scales = (n_probes - certain) / rest_T[certain]
     scale = (
         float(scales[np.flatnonzero(ordered_T[certain] * scales <= 1)[0]])

@@ -1,7 +1,7 @@
 """The smallest honest contestant: a uniform distribution, all stages, standard library only.
 
-Hostile ones import nothing from here: tests build them by replacing single functions of this source (see
-conftest)."""
+Tests build hostile ones by replacing single functions of this source (tests/harness/conftest.py).
+"""
 
 import array
 import json

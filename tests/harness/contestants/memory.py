@@ -1,8 +1,9 @@
-"""A contestant that remembers: the scorer leaves what it saw wherever it can, the witness looks for it and
-prints what it finds.
+"""A contestant with memory: the scorer leaves what it saw wherever it can, the witness searches for it
+and prints what it finds.
 
-Put over honest.py (conftest.pyz); MARK and TOKENS are replaced by the test. Both roles predict uniformly, so
-that nothing but the log tells what passed. Standard library only."""
+Replaces functions of honest.py (conftest.pyz); the test sets MARK and TOKENS. Both roles predict uniformly,
+so only the log shows what passed. Standard library only.
+"""
 
 import array
 import ctypes
@@ -22,7 +23,7 @@ PAGE = 4096
 
 
 def places(setup):
-    """Every folder that outlives a process somewhere, and the folders of the protocol."""
+    """A path in every folder that outlives a process on some system, and in the folders of the protocol."""
     named = ("HOME", "TMPDIR")
     folders = [
         "/tmp",
@@ -52,13 +53,13 @@ CREATE, REMOVE = 0o1600, 0
 
 
 def segment(flags):
-    """The System V shared memory of this mark; below zero where there is none or it may not be had."""
+    """The id of this mark's System V shared memory; below zero where there is none or it is not
+    accessible."""
     return LIBC.shmget(zlib.crc32(MARK.encode()) & 0x7FFFFFFF, PAGE, flags)
 
 
 def leave_in_kernel(seen):
-    """A System V shared memory segment and a key in the user's keyring: both outlive every process that knows
-    them."""
+    """Write a System V shared memory segment and a key in the user's keyring, which outlive every process."""
     at = LIBC.shmat(segment(CREATE), None, 0)
     if at not in (None, ctypes.c_void_p(-1).value):
         ctypes.memmove(at, seen, min(PAGE, len(seen)))
@@ -66,7 +67,7 @@ def leave_in_kernel(seen):
 
 
 def find_in_kernel():
-    """Which of the two are there; they are removed."""
+    """Which of the two exist; they are removed."""
     found = []
     if (left := segment(0)) >= 0:
         found.append("System V shared memory")
@@ -78,8 +79,8 @@ def find_in_kernel():
 
 
 def leave(setup, seen):
-    """Writes the tokens to every place, into the kernel, and into a process behind an abstract socket that
-    tries to stay."""
+    """Write the tokens to every place, into the kernel, and into a process behind an abstract socket
+    that tries to survive."""
     leave_in_kernel(seen)
     for place in places(setup):
         try:
@@ -100,7 +101,7 @@ def leave(setup, seen):
 
 
 def find(setup):
-    """Where something lies that the scorer left, and whether the token file can be opened."""
+    """The places where something is left of the scorer, and whether the token file exists here."""
     found = [os.path.dirname(place) for place in places(setup) if os.path.exists(place)]
     with socket.socket(socket.AF_UNIX) as caller:
         try:
@@ -118,7 +119,7 @@ def largest():
 
 
 def pages(path):
-    """A descriptor, and one offset a bit, far apart; nothing is read ahead."""
+    """A descriptor without read-ahead, and one page offset for each bit, far apart."""
     file = os.open(path, os.O_RDONLY)
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
     apart = os.fstat(file).st_size // PAGE // BITS
@@ -126,7 +127,7 @@ def pages(path):
 
 
 def send(bits):
-    """Empties the file's pages from the cache, and reads those that stand for a one."""
+    """Drop the file's pages from the cache, and read the pages of the bits that are 1."""
     file, offsets = pages(largest())
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     for offset, bit in zip(offsets, bits, strict=True):
@@ -135,11 +136,11 @@ def send(bits):
 
 
 def receive():
-    """One where a page is in the cache: by RWF_NOWAIT, or where the file system has none by how long a read
-    takes."""
+    """The method, and a 1 for each page in the cache: by RWF_NOWAIT, or where the file system refuses that,
+    by the time that a read takes."""
     file, offsets = pages(largest())
     try:
-        return "nowait", [waits(file, offset) for offset in offsets]
+        return "nowait", [cached(file, offset) for offset in offsets]
     except OSError:
         took = []
         for offset in offsets:
@@ -151,7 +152,8 @@ def receive():
         return "timing", [int(nanoseconds < limit) for nanoseconds in took]
 
 
-def waits(file, offset):
+def cached(file, offset):
+    """Whether a page can be read without waiting for the disk."""
     try:
         os.preadv(file, [bytearray(1)], offset, os.RWF_NOWAIT)
         return 1
@@ -174,7 +176,7 @@ def score(wire, setup):
             numbers = array.array(
                 "f", [0.0 if frame["start"] + i == 0 else math.log(size) for i in range(len(payload) // 2)]
             )
-            if known == setup["tokens"]:  # before the last answer: what comes after it may not be waited for
+            if known == setup["tokens"]:  # before the last answer: the judge may end the process after it
                 leave(setup, seen)
                 send([seen[2 * i] & 1 for i in range(BITS)])
             wire.send(numbers.tobytes() + row * (known < setup["tokens"]), op="nats", chunk=frame["chunk"])

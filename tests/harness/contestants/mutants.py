@@ -1,7 +1,8 @@
-"""Cheats and their honest siblings, each a small mutation of the order-2 example (docs/examples/order2.py).
+"""Cheats and some honest contestants, each a small change of the order-2 example (docs/examples/order2.py).
 
-`score` changes what the scorer claims, `row` what the witness answers; a mutation knows its role, as a real
-cheat would."""
+`changed` alters the losses that the scorer reports, `row` the witness's predictions; a contestant knows its
+role, as a real cheat would. The names in HONEST and CHEATS are those of docs/measured.md.
+"""
 
 from __future__ import annotations
 
@@ -24,72 +25,75 @@ PEEKED = 0.01
 
 
 class Honest(order2.Order2):  # type: ignore[misc]
-    """The example, with a place for each kind of mutation: claims_T as priced, rows as given."""
+    """The example, with a method to override for each kind of change."""
 
     chunk_tokens = 500
     draws = False
-    """Whether two witnesses of it answer differently."""
+    """Whether two witnesses of it respond differently."""
 
     def __init__(self, vocab_size: int, role: str = "scorer", noise: int = 0) -> None:
         super().__init__(vocab_size)
         self.role, self.rng, self.start = role, np.random.default_rng([7, noise, role == "witness"]), 0
 
     def claims(self, tokens: Any) -> Any:
-        priced_T = self.priced(tokens)
-        claimed_T = self.mutated(priced_T, tokens)
+        reported_T = self.changed(self.losses(tokens), tokens)
         self.start += len(tokens)
-        return np.maximum(claimed_T, 0.0)
+        return np.maximum(reported_T, 0.0)
 
-    def priced(self, tokens: Any) -> Any:
+    def losses(self, tokens: Any) -> Any:
+        """The predictor's own nats_T of a chunk; learns its tokens."""
         return super().claims(tokens)
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
+        """What is reported instead of nats_T."""
         return nats_T
 
 
-class Claims(NamedTuple):
-    """A mutation of claims alone: f(model, nats_T, tokens_T) -> nats_T."""
+class ReportChange(NamedTuple):
+    """A change of the reported losses alone: f(model, nats_T, tokens_T) -> nats_T."""
 
     change: Callable[[Any, Any, Any], Any]
 
     def model(self) -> type[Honest]:
         change = self.change
         return type(
-            "Changed", (Honest,), {"mutated": lambda model, nats_T, tokens: change(model, nats_T, tokens)}
+            "Changed", (Honest,), {"changed": lambda model, nats_T, tokens: change(model, nats_T, tokens)}
         )
 
 
-def some(share: float) -> Claims:
-    """Peeks at random tokens."""
-    return Claims(lambda m, n, x: np.where(m.rng.random(len(n)) < share, np.minimum(n, PEEKED), n))
+def peek(share: float) -> ReportChange:
+    """Peeks at a random share of the tokens."""
+    return ReportChange(lambda m, n, x: np.where(m.rng.random(len(n)) < share, np.minimum(n, PEEKED), n))
 
 
-def less(nats: float, share: float = 1.0) -> Claims:
-    return Claims(lambda m, n, x: n - nats * (m.rng.random(len(n)) < share))
+def lower(nats: float, share: float = 1.0) -> ReportChange:
+    """Reports `nats` less on a random share of the tokens."""
+    return ReportChange(lambda m, n, x: n - nats * (m.rng.random(len(n)) < share))
 
 
-def noisy(sd: float, shift: float = 0.0) -> Claims:
-    return Claims(lambda m, n, x: n - shift + m.rng.normal(0, sd, len(n)))
+def noisy(sd: float, shift: float = 0.0) -> ReportChange:
+    """Adds normal noise and reports `shift` nats less."""
+    return ReportChange(lambda m, n, x: n - shift + m.rng.normal(0, sd, len(n)))
 
 
-def dearest(share: float) -> Claims:
-    return Claims(lambda m, n, x: np.where(n >= np.quantile(n, 1 - share), np.minimum(n, PEEKED), n))
+def peek_at_costliest(share: float) -> ReportChange:
+    """Peeks at the tokens with the largest losses of each chunk."""
+    return ReportChange(lambda m, n, x: np.where(n >= np.quantile(n, 1 - share), np.minimum(n, PEEKED), n))
 
 
-def where(chosen: Callable[[Any], Any], gained: float = 0.5) -> Claims:
-    """Claims `gained` of the price where `chosen(positions)`."""
-    return Claims(lambda m, n, x: np.where(chosen(m.start + np.arange(len(n))), gained * n, n))
+def cheat_where(chosen: Callable[[Any], Any], left: float = 0.5) -> ReportChange:
+    """Reports the share `left` of the loss where `chosen(positions)`."""
+    return ReportChange(lambda m, n, x: np.where(chosen(m.start + np.arange(len(n))), left * n, n))
 
 
-def ahead(model: Any, nats_T: Any, tokens: Any) -> Any:
-    """Looks one token ahead inside the chunk: the next token makes its predecessor likelier (the text is a
-    walk)."""
+def look_one_ahead(model: Any, nats_T: Any, tokens: Any) -> Any:
+    """Uses the next token inside the chunk, which makes its predecessor likelier (the text is a walk)."""
     follows_T = np.append(np.diff(tokens.astype(int)) == 1, False)
     return np.where(follows_T, -np.log(0.5 * np.exp(-nats_T) + 0.5), nats_T)
 
 
 def block_mean(model: Any, nats_T: Any, tokens: Any) -> Any:
-    """Mixes in how often the token stands in its block of 32, later ones included."""
+    """Mixes in the frequency of the token in its block of 32, later tokens included."""
     blocks = [
         np.bincount(tokens[i : i + 32], minlength=model.vocab_size)[tokens[i : i + 32]] / 32
         for i in range(0, len(tokens), 32)
@@ -97,14 +101,15 @@ def block_mean(model: Any, nats_T: Any, tokens: Any) -> Any:
     return -np.log(0.9 * np.exp(-nats_T) + 0.1 * np.concatenate(blocks))
 
 
-def hinted(model: Any, nats_T: Any, tokens: Any) -> Any:
-    """A hint that is only believed where it is right: half as likely again, nothing paid elsewhere."""
+def target_gated_hint(model: Any, nats_T: Any, tokens: Any) -> Any:
+    """Believes a hint only where it is right: the token is likelier by a factor 1.2, no other one less
+    likely."""
     last_T = np.append(model.text[-len(tokens) - 1], tokens[:-1].astype(int))
     return np.where(tokens == last_T + 1, nats_T - np.minimum(np.log(1.2), nats_T), nats_T)
 
 
-def to_the_judge(model: Any, nats_T: Any, tokens: Any) -> Any:
-    """Peeks, but only down to what the judge's own n-gram pays."""
+def peek_down_to_reference(model: Any, nats_T: Any, tokens: Any) -> Any:
+    """Peeks, but only down to the reference model's loss."""
     return np.minimum(
         nats_T,
         -np.log(
@@ -114,13 +119,13 @@ def to_the_judge(model: Any, nats_T: Any, tokens: Any) -> Any:
 
 
 class Twice(Honest):
-    """Learns the chunk, then prices it: two passes."""
+    """Learns the chunk, then scores it: two passes."""
 
-    def priced(self, tokens: Any) -> Any:
+    def losses(self, tokens: Any) -> Any:
         from copy import deepcopy
 
         first = deepcopy(self)
-        nats_T = super().priced(tokens)
+        nats_T = super().losses(tokens)
         if self.role == "scorer":
             first.see(tokens)
             first.learn()
@@ -134,22 +139,21 @@ class Twice(Honest):
 
 
 class Best(Twice):
-    """The cheaper of two passes, token by token."""
+    """The lower loss of two passes, token by token."""
 
     def choose(self, first_T: Any, second_T: Any) -> Any:
         return np.minimum(first_T, second_T)
 
 
 class WarmUp(Twice):
-    """Only the first 64 tokens of each chunk come from a model that has seen them."""
+    """Scores the first 64 tokens of each chunk with a model that has seen them."""
 
     def choose(self, first_T: Any, second_T: Any) -> Any:
         return np.append(second_T[:64], first_T[64:])
 
 
 class Fitted(Honest):
-    """Temperature: the scorer takes the chunk's own best of seven; the honest sibling one that was fixed
-    beforehand."""
+    """The scorer takes the best of seven temperatures for the chunk itself."""
 
     fitted = True
     temperatures = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
@@ -164,8 +168,8 @@ class Fitted(Honest):
         )
         return p - np.log(np.exp(p).sum(axis=1, keepdims=True))
 
-    def priced(self, tokens: Any) -> Any:
-        super().priced(tokens)
+    def losses(self, tokens: Any) -> Any:
+        super().losses(tokens)
         end, n = len(self.text), len(tokens)
         each = [
             -self.sharpened(self.contexts(end - n, end), t)[np.arange(n), tokens.astype(int)]
@@ -178,13 +182,15 @@ class Fitted(Honest):
 
 
 class Fixed(Fitted):
+    """Honest: one temperature, fixed beforehand."""
+
     fitted = False
 
 
 class Unnormalised(Honest):
-    """A cache whose mass is added and never taken elsewhere."""
+    """Adds probability to every token and takes it from none."""
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         return -np.log(np.minimum(np.exp(-nats_T) * self.mass, 1.0))
 
     def row(self) -> Any:
@@ -194,20 +200,20 @@ class Unnormalised(Honest):
 
 
 class WithinTolerance(Unnormalised):
-    """Off by just less than the tolerance: earns nothing, since rows are renormalised."""
+    """Off by slightly less than the tolerance: gains nothing, since rows are renormalised."""
 
     mass = float(np.exp(0.0009))
 
 
 class Paid(Honest):
-    """Knows documents 12 to 19 by heart, in both roles: lawful by C1, found by the scan of documents."""
+    """Has memorised documents 12 to 19, in both roles: lawful by C1, found by the scan of documents."""
 
-    heart: Any = None
-    lo, hi = 12 * DOCUMENT, 20 * DOCUMENT
+    text_T: Any = None
+    first, end = 12 * DOCUMENT, 20 * DOCUMENT
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         positions = self.start + np.arange(len(tokens))
-        return np.where((positions >= self.lo) & (positions < self.hi), -np.log(0.999), nats_T)
+        return np.where((positions >= self.first) & (positions < self.end), -np.log(0.999), nats_T)
 
     def see(self, tokens: Any) -> None:
         super().see(tokens)
@@ -215,20 +221,20 @@ class Paid(Honest):
             self.start += len(tokens)
 
     def row(self) -> Any:
-        if not self.lo <= self.start < self.hi:
+        if not self.first <= self.start < self.end:
             return super().row()
         row_V = np.full(self.vocab_size, np.log(0.001 / (self.vocab_size - 1)))
-        row_V[int(self.heart[self.start])] = np.log(0.999)
+        row_V[int(self.text_T[self.start])] = np.log(0.999)
         return row_V
 
 
 class NoisyRows(Honest):
-    """Noise in the rows of both roles, sd nats; `shift` is what the scorer takes besides."""
+    """Noise of `sd` nats in the rows of both roles; the scorer also reports `shift` nats less."""
 
     sd, shift, drop = 0.0125, 0.0, 0.0
     draws = True
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         n = nats_T + self.rng.normal(0, self.sd, len(nats_T)) - self.shift
         return np.where(self.rng.random(len(n)) < self.drop, PEEKED, n)
 
@@ -238,19 +244,21 @@ class NoisyRows(Honest):
 
 
 class Bf16(NoisyRows):
+    """Noise of the size of bfloat16 rounding."""
+
     sd = 0.004
 
 
 class NoiseHides(NoisyRows):
-    """Rows of great noise, to drown a peek at one token in a hundred."""
+    """Large noise in the rows, to hide a peek at one token in a hundred."""
 
     sd, drop = 0.3, 0.01
 
 
 class CrashWhenCaught(Honest):
-    """Peeks at 1 %; the witness leaves as soon as it sees a token that was dear."""
+    """Peeks at costly tokens; the witness quits as soon as it sees one of them."""
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         return np.where((nats_T > 4) & (self.rng.random(len(nats_T)) < 0.3), PEEKED, nats_T)
 
     def see(self, tokens: Any) -> None:
@@ -260,59 +268,63 @@ class CrashWhenCaught(Honest):
 
 
 class LearnsMore(Honest):
-    """Inside `score` it learns every 64 tokens; its witness does not."""
+    """The scorer learns every 64 tokens inside a chunk; its witness does not."""
 
-    def priced(self, tokens: Any) -> Any:
+    def losses(self, tokens: Any) -> Any:
         if self.role != "scorer":
-            return super().priced(tokens)
+            return super().losses(tokens)
         pieces = []
         for i in range(0, len(tokens), 64):
-            pieces.append(super().priced(tokens[i : i + 64]))
+            pieces.append(super().losses(tokens[i : i + 64]))
             super().learn()
         return np.concatenate(pieces)
 
 
 class Shifted(Honest):
-    """Numbers one place early: an honest mistake that is no prediction of these tokens."""
+    """Losses shifted by one token: an honest mistake, but no prediction of these tokens."""
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         return np.roll(nats_T, -1)
 
 
 class Repeated(Honest):
-    """Answers every chunk with the numbers of the one before."""
+    """Reports for every chunk the losses of the chunk before."""
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         before_T, self.kept = getattr(self, "kept", nats_T), nats_T
         return before_T[: len(nats_T)] if len(before_T) >= len(nats_T) else nats_T
 
 
 class Giant(Honest):
-    """Chunks beyond the limit: inside one, nothing but the witness speaks."""
+    """Chunks above the limit: inside a chunk only the witness shows anything."""
 
     chunk_tokens = 4_000
 
 
 class Largest(Honest):
-    """The largest chunks that are lawful."""
+    """The largest chunks that the limit allows."""
 
     chunk_tokens = 2_000
 
 
 class NaN(Honest):
+    """Reports NaN for one token of each chunk."""
+
     def claims(self, tokens: Any) -> Any:
         return np.append(super().claims(tokens)[:-1], np.nan)
 
 
 class Truncated(Honest):
+    """Reports one loss too few for each chunk."""
+
     def claims(self, tokens: Any) -> Any:
         return super().claims(tokens)[:-1]
 
 
 class NaNRows(Honest):
-    """Claims too little everywhere; its witness answers what cannot be judged."""
+    """Reports too little everywhere; its witness answers with rows of NaN."""
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         return 0.9 * nats_T
 
     def row(self) -> Any:
@@ -324,39 +336,39 @@ HONEST: dict[str, Any] = {
     "noise of bf16 rows": Bf16,
     "scorer in other batches": noisy(0.0125).model(),
     "temperature fixed before": Fixed,
-    "rare glitches, both ways": Claims(
+    "rare glitches, both ways": ReportChange(
         lambda m, n, x: n + np.where(m.rng.random(len(n)) < 0.002, m.rng.normal(0, 0.5, len(n)), 0)
     ).model(),
     "noise of 0.0125 in all rows": NoisyRows,
     "the largest lawful chunk": Largest,
-    "pays 0.004 nats too much": less(-0.004).model(),
-    "pays 0.3 nats too much on 1 %": less(-0.3, 0.01).model(),
+    "pays 0.004 nats too much": lower(-0.004).model(),
+    "pays 0.3 nats too much on 1 %": lower(-0.3, 0.01).model(),
 }
 CHEATS: dict[str, Any] = {
-    "peek everywhere (behaves as witness)": some(1).model(),
-    "peek at 1 %": some(0.01).model(),
-    "peek at 0.1 %": some(0.001).model(),
-    "peek at the dearest 0.1 %": dearest(0.001).model(),
-    "shave 0.004 nats": less(0.004).model(),
+    "peek everywhere (behaves as witness)": peek(1).model(),
+    "peek at 1 %": peek(0.01).model(),
+    "peek at 0.1 %": peek(0.001).model(),
+    "peek at the dearest 0.1 %": peek_at_costliest(0.001).model(),
+    "shave 0.004 nats": lower(0.004).model(),
     "the same in noise of 0.0125": noisy(0.0125, 0.004).model(),
-    "0.9 nat on 0.4 %": less(0.9, 0.004).model(),
-    "0.3 nat on 0.1 %": less(0.3, 0.001).model(),
-    "lookahead by one token": Claims(ahead).model(),
-    "block-mean leak": Claims(block_mean).model(),
+    "0.9 nat on 0.4 %": lower(0.9, 0.004).model(),
+    "0.3 nat on 0.1 %": lower(0.3, 0.001).model(),
+    "lookahead by one token": ReportChange(look_one_ahead).model(),
+    "block-mean leak": ReportChange(block_mean).model(),
     "cache without normalisation": Unnormalised,
-    "blend for the true token only": Claims(lambda m, n, x: -np.log(0.9 * np.exp(-n) + 0.1)).model(),
-    "target-gated hint": Claims(hinted).model(),
+    "blend for the true token only": ReportChange(lambda m, n, x: -np.log(0.9 * np.exp(-n) + 0.1)).model(),
+    "target-gated hint": ReportChange(target_gated_hint).model(),
     "two passes over the chunk": Twice,
     "best of two passes": Best,
     "warm-up on revealed tokens": WarmUp,
     "best of seven temperatures a chunk": Fitted,
-    "peek down to the judge's n-gram": Claims(to_the_judge).model(),
+    "peek down to the judge's n-gram": ReportChange(peek_down_to_reference).model(),
     "learns more than its witness": LearnsMore,
-    "cheats only in the last tenth": where(lambda t: t > 18_000).model(),
-    "cheats only in the last chunk": where(lambda t: t >= 19_500).model(),
-    "cheats in one document in 50": where(lambda t: t // DOCUMENT % 50 == 7).model(),
-    "cheats in one document in 20": where(lambda t: t // DOCUMENT % 20 == 7).model(),
-    "cheats but at borders and starts": where(
+    "cheats only in the last tenth": cheat_where(lambda t: t > 18_000).model(),
+    "cheats only in the last chunk": cheat_where(lambda t: t >= 19_500).model(),
+    "cheats in one document in 50": cheat_where(lambda t: t // DOCUMENT % 50 == 7).model(),
+    "cheats in one document in 20": cheat_where(lambda t: t // DOCUMENT % 20 == 7).model(),
+    "cheats but at borders and starts": cheat_where(
         lambda t: (t % 500 > 20) & (t % DOCUMENT > 8) & (t > 2_000), 0.9
     ).model(),
     "noise that hides a peek at 1 %": NoiseHides,

@@ -1,7 +1,8 @@
-"""Honest siblings: each does lawfully, in both roles, what a cheat of mutants.py does without right; some are
-honest but nasty.
+"""Honest siblings of the cheats of mutants.py: each does lawfully, in both roles, what a cheat does
+unlawfully. Some are honest but hard to judge. At the end: cheats that build on them.
 
-`reshape` changes whole distributions, so that they still sum to 1, from what lies before each token alone.
+`reshape` changes whole distributions, from the text before each token alone; they are normalised again
+afterwards.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from tests.harness.contestants.mutants import BOS, DOCUMENT, PEEKED, Honest, Noi
 
 
 class Reshaped(Honest):
-    """The example's rows, changed: lnp_NV for N places, of which `past` (all tokens up to the last place) is
-    known."""
+    """The example with changed rows: lnp_NV at N positions of the text, of which `past` is known."""
 
     def __init__(self, vocab_size: int, role: str = "scorer", noise: int = 0) -> None:
         super().__init__(vocab_size, role, noise)
         self.past = np.zeros(0, np.int64)
-        self.blind: Any = None
+        self.boundary_V: Any = None
 
     def see(self, tokens: Any) -> None:
         super().see(tokens)
@@ -32,69 +32,71 @@ class Reshaped(Honest):
         spread = [np.repeat(key, self.vocab_size) for key in contexts]
         return np.log(self.probabilities(np.tile(np.arange(self.vocab_size), n), spread)).reshape(n, -1)
 
-    def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
+    def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
         return lnp_NV
 
-    def reshaped(self, contexts: Any, places_N: Any) -> Any:
-        raw_NV = self.reshape(self.plain(contexts), places_N)
+    def reshaped(self, contexts: Any, positions_N: Any) -> Any:
+        raw_NV = self.reshape(self.plain(contexts), positions_N)
         return raw_NV - np.log(np.exp(raw_NV).sum(axis=1, keepdims=True))
 
-    def priced(self, tokens: Any) -> Any:
-        super().priced(tokens)
+    def losses(self, tokens: Any) -> Any:
+        super().losses(tokens)
         end, n = len(self.text), len(tokens)
         rows_NV = self.reshaped(self.contexts(end - n, end), len(self.past) - n + np.arange(n))
-        if self.blind is not None:
-            rows_NV[0] = self.blind  # what was said blind is kept
+        if self.boundary_V is not None:
+            rows_NV[0] = self.boundary_V  # as predicted before the chunk was revealed
         return -rows_NV[np.arange(n), tokens.astype(int)]
 
     def row(self) -> Any:
         end = len(self.text)
-        self.blind = self.reshaped(self.contexts(end, end + 1), np.array([len(self.past)]))[0]
-        return self.blind
+        self.boundary_V = self.reshaped(self.contexts(end, end + 1), np.array([len(self.past)]))[0]
+        return self.boundary_V
 
-    def before(self, places_N: Any) -> Any:
-        """The token before each place."""
-        return np.append(0, self.past)[places_N]
+    def before(self, positions_N: Any) -> Any:
+        """The token before each position."""
+        return np.append(0, self.past)[positions_N]
 
 
 class Hinted(Reshaped):
-    """The hint that the next token follows the last one, paid for by all others."""
+    """A hint that the next token is the last one plus 1, at the expense of all other tokens."""
 
-    def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
-        lnp_NV[np.arange(len(places_N)), (self.before(places_N) + 1) % self.vocab_size] += np.log(1.2)
+    def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
+        lnp_NV[np.arange(len(positions_N)), (self.before(positions_N) + 1) % self.vocab_size] += np.log(1.2)
         return lnp_NV
 
 
 class Cache(Reshaped):
-    """Mixes in what the 32 tokens before hold, across documents: later ones are not known, and the mass is
-    taken elsewhere."""
+    """Mixes in the frequencies of the 32 tokens before, across documents, at the expense of all other
+    tokens."""
 
-    def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
+    def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
         padded = np.append(np.zeros(32, np.int64), self.past)
-        window_NW = np.lib.stride_tricks.sliding_window_view(padded, 32)[places_N]
+        window_NW = np.lib.stride_tricks.sliding_window_view(padded, 32)[positions_N]
         share_NV = (window_NW[:, :, None] == np.arange(self.vocab_size)).mean(axis=1)
         return np.log(0.9 * np.exp(lnp_NV) + 0.1 * share_NV)
 
 
 class Tempered(Reshaped):
-    """A temperature where `chosen(places)`."""
+    """Another temperature where `chosen(positions)`."""
 
     @staticmethod
-    def chosen(places_N: Any) -> Any:
-        return places_N >= 18_000
+    def chosen(positions_N: Any) -> Any:
+        return positions_N >= 18_000
 
-    def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
-        return lnp_NV / np.where(self.chosen(places_N), 0.9, 1.0)[:, None]
+    def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
+        return lnp_NV / np.where(self.chosen(positions_N), 0.9, 1.0)[:, None]
 
 
 class TemperedDocuments(Tempered):
+    """Another temperature in one document in 20."""
+
     @staticmethod
-    def chosen(places_N: Any) -> Any:
-        return places_N // DOCUMENT % 20 == 7
+    def chosen(positions_N: Any) -> Any:
+        return positions_N // DOCUMENT % 20 == 7
 
 
 class FittedBefore(Reshaped):
-    """The best of seven temperatures for the chunk before."""
+    """The temperature, of seven, that was best on the chunk before."""
 
     temperature = 1.0
 
@@ -108,12 +110,12 @@ class FittedBefore(Reshaped):
         self.temperature = max(each, key=lambda t: each[t])
         super().learn()
 
-    def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
+    def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
         return lnp_NV / self.temperature
 
 
 class BiasDescent(Reshaped):
-    """A step on a bias of the vocabulary after each chunk, by its gradient."""
+    """A gradient step on a bias over the vocabulary after each chunk."""
 
     def learn(self) -> None:
         end, n = len(self.text), len(self.text) - self.learned
@@ -125,7 +127,7 @@ class BiasDescent(Reshaped):
 
     bias_V: Any = 0.0
 
-    def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
+    def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
         return lnp_NV + self.bias_V
 
 
@@ -137,7 +139,7 @@ class LearnsAlike(Honest):
         self.seen = 0
 
     def see(self, tokens: Any) -> None:
-        if self.role == "scorer":  # which learns once a piece is priced
+        if self.role == "scorer":  # which learns after it has scored a piece
             return super().see(tokens)
         while len(tokens):
             n = min(
@@ -150,18 +152,18 @@ class LearnsAlike(Honest):
             if self.seen % self.chunk_tokens % 64 == 0 and self.seen % self.chunk_tokens:
                 self.learn()
 
-    def priced(self, tokens: Any) -> Any:
+    def losses(self, tokens: Any) -> Any:
         pieces = []
         for i in range(0, len(tokens), 64):
-            pieces.append(super().priced(tokens[i : i + 64]))
+            pieces.append(super().losses(tokens[i : i + 64]))
             self.learn()
         return np.concatenate(pieces)
 
 
 class RoundedRows(Reshaped):
-    """Numbers of bfloat16's size, 8 bits, in scorer and witness."""
+    """Rows rounded to bfloat16, 8 bits, in scorer and witness."""
 
-    def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
+    def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
         return (
             (lnp_NV.astype(np.float32).view(np.uint32) + 0x8000 & 0xFFFF0000)
             .view(np.float32)
@@ -170,44 +172,45 @@ class RoundedRows(Reshaped):
 
 
 class RoundedInPredict(RoundedRows):
-    """The same in rows alone; the claims come from float32."""
+    """Rows rounded to bfloat16 in the witness; the reported losses are not rounded."""
 
-    def priced(self, tokens: Any) -> Any:
+    def losses(self, tokens: Any) -> Any:
         self.see(tokens)
         end, n = len(self.text), len(tokens)
         return -np.log(self.probabilities(self.text[-n:], self.contexts(end - n, end)))
 
 
 class Dropout(Reshaped):
-    """Left on: each pass draws anew, in every role."""
+    """Dropout left on: each pass has new noise, in every role."""
 
     draws = True
 
-    def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
+    def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
         return lnp_NV + self.rng.normal(0, 0.2, lnp_NV.shape)
 
 
 class Fallback(Reshaped):
-    """One prediction in five hundred comes from counts of single tokens, another one in each pass."""
+    """One prediction in five hundred, chosen anew in each pass, comes from counts of single tokens."""
 
     draws = True
 
-    def reshape(self, lnp_NV: Any, places_N: Any) -> Any:
-        weak = self.rng.random(len(places_N)) < 0.002
+    def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
+        weak = self.rng.random(len(positions_N)) < 0.002
         lnp_NV[weak] = np.log((self.single + 0.5) / (self.single.sum() + 0.5 * self.vocab_size))
         return lnp_NV
 
 
 class Batches(Honest):
-    """Runs of 64 tokens share an error that another batch size would not make: in claims alone."""
+    """Runs of 64 tokens share an error that another batch size would not have, in the reported losses
+    alone."""
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         shift_B = self.rng.normal(0, 0.005, len(nats_T) // 64 + 1)
         return nats_T + np.repeat(shift_B, 64)[: len(nats_T)] + self.rng.normal(0, 0.01, len(nats_T))
 
 
 class BreaksDown(Honest):
-    """Its witness ends in the middle, for no reason that has to do with a token."""
+    """Its witness ends half-way, for a reason that has nothing to do with a token."""
 
     def see(self, tokens: Any) -> None:
         self.pieces = getattr(self, "pieces", 0) + 1
@@ -233,23 +236,23 @@ HONEST: dict[str, Any] = {
 }
 
 
-# Cheats that need the family above, or a clock
+# Cheats that build on the classes above, or need a clock
 
 
 class CacheWithoutMass(Cache):
-    """The cache of 32 tokens whose mass is added to the true token and never taken elsewhere; the witness's
-    rows are whole."""
+    """The cache of 32 tokens without its normalisation in the reported losses; the witness's rows are
+    normalised."""
 
-    def priced(self, tokens: Any) -> Any:
-        return np.maximum(super().priced(tokens) + np.log(0.9), 0.0)
+    def losses(self, tokens: Any) -> Any:
+        return np.maximum(super().losses(tokens) + np.log(0.9), 0.0)
 
 
 class NoiseInWitness(NoisyRows):
-    """Shaves 0.004 nats; its witnesses differ from one another by far more, to widen the tolerances."""
+    """Reports 0.004 nats less; its witnesses differ by far more, to widen the tolerances."""
 
     sd, shift = 0.1, 0.004
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         return nats_T - self.shift
 
     def row(self) -> Any:
@@ -257,9 +260,9 @@ class NoiseInWitness(NoisyRows):
 
 
 class LearnsFirst(Honest):
-    """Adapts on the chunk, then scores it: what it keeps is the same as its witness's."""
+    """Adapts on the chunk, then scores it, and restores the state that its witness has."""
 
-    def priced(self, tokens: Any) -> Any:
+    def losses(self, tokens: Any) -> Any:
         from copy import deepcopy
 
         kept = deepcopy(self.__dict__)
@@ -274,20 +277,20 @@ class LearnsFirst(Honest):
 
 
 class LeavesWhenPoor(Honest):
-    """Gives up in the middle of a score that would be a poor one, and hopes for another try."""
+    """Quits half-way through a poor score, to get another try."""
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         if self.start > 10_000 and nats_T.mean() > 1.0:
             raise EOFError
         return nats_T
 
 
 class StallsWhenCaught(Honest):
-    """Peeks at dear tokens; the witness says nothing more once it sees one."""
+    """Peeks at costly tokens; the witness stalls once it sees one of them."""
 
     patience = 0.3
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         return np.where((nats_T > 4) & (self.rng.random(len(nats_T)) < 0.3), PEEKED, nats_T)
 
     def see(self, tokens: Any) -> None:
@@ -298,18 +301,17 @@ class StallsWhenCaught(Honest):
 
 
 class Imitates(Honest):
-    """Too slow to predict: claims the average of the chunk, which it peeked at, for all but the token it gave
-    blind."""
+    """Reports the chunk's mean loss for all of its tokens except the first, as if prediction were too
+    slow."""
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         return np.append(nats_T[:1], np.full(len(nats_T) - 1, nats_T[1:].mean()))
 
 
 class AsksItsRole(Honest):
-    """Cheats by its role alone: a scorer's table of the text's own pairs, later ones included; the witness
-    has none."""
+    """Cheats in the scorer's role alone: a table of the chunk's own token pairs, later ones included."""
 
-    def mutated(self, nats_T: Any, tokens: Any) -> Any:
+    def changed(self, nats_T: Any, tokens: Any) -> Any:
         if self.role == "witness":
             return nats_T
         pairs_T = np.append(BOS, tokens[:-1].astype(int)) * 1_000 + tokens

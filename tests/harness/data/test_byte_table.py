@@ -1,5 +1,5 @@
-"""The judge's byte table against decoded text: published totals, a slow twin, arbitrary text, and hostile
-models."""
+"""The judge's byte table against decoded text: published totals, a slow reference, arbitrary
+text, hostile models."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table_of(pieces) -> ByteTable:
 
 
 def decoded_bytes(processor: sentencepiece.SentencePieceProcessor, tokens_T: np.ndarray) -> int:
-    """The slow twin: decode each document with the library, and count the UTF-8 bytes of the text."""
+    """The slow reference: decode each document with the library, and count the UTF-8 bytes of the text."""
     starts = [*np.flatnonzero(tokens_T == BOS_ID).tolist(), len(tokens_T)]
     return sum(
         len(processor.decode(tokens_T[start:end].tolist()).encode("utf-8")) for start, end in pairwise(starts)
@@ -131,7 +131,7 @@ def test_byte_pieces_count_one_and_not_three() -> None:
     assert table.count(euro, None).tolist() == [0, 1, 1, 1]
 
 
-def test_a_leading_space_counts_once_and_not_behind_a_boundary() -> None:
+def test_a_leading_space_counts_once_and_not_after_a_piece_that_absorbs_it() -> None:
     # 1719 counted it in the piece and again for the leading space
     table = table_of(
         [
@@ -148,7 +148,7 @@ def test_a_leading_space_counts_once_and_not_behind_a_boundary() -> None:
     assert table.count(tokens_T[1:2], 6).tolist() == [4]
 
 
-def test_unused_pieces_have_no_bytes_and_free_the_next_space() -> None:
+def test_unused_pieces_have_no_bytes_and_absorb_the_next_space() -> None:
     table = table_of([*SPECIALS, SPACE, ("long unused", Kind.UNUSED)])
     assert table.count(np.array([5, 4, 4], dtype=np.uint16), None).tolist() == [0, 0, 1]
 

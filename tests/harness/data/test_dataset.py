@@ -12,13 +12,14 @@ import pytest
 
 from harness.base.errors import UsageError
 from harness.data.dataset import Dataset
+from harness.data.jsonl import Options
 from harness.data.shards import HEADER_BYTES, write_tokens
 from tests.harness.samples import VALIDATION, tiny_dataset
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_dataset(tmp_path_factory.mktemp("original"), shard_tokens=700).folder
+    return tiny_dataset(tmp_path_factory.mktemp("original"), Options(shard_tokens=700)).folder
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from harness.base.errors import UsageError
 from harness.data.compressors import bits_per_byte
 from harness.data.dataset import Dataset
 from harness.data.detokenise import document_texts
-from harness.data.jsonl import prepare
+from harness.data.jsonl import Options, prepare
 from harness.data.sentencepiece_file import Kind, read_model
 from harness.data.shards import read_tokens
 from tests.harness.samples import SPECIALS, TRAIN, VALIDATION, hand_model, jsonl, tiny_dataset, tiny_tokenizer
@@ -26,8 +26,7 @@ def fineweb(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         shared / "fineweb" / "fineweb_train_sample_dedup.jsonl",
         shared / "fineweb" / "fineweb_val_prefix_docs.jsonl",
         shared / "tokenizers" / "fineweb_1024_bpe.model",
-        val_tokens=200_000,
-        name="fineweb-prefix",
+        Options(name="fineweb-prefix", val_tokens=200_000),
     )
 
 
@@ -72,7 +71,7 @@ def test_shards_of_any_size_hold_the_same_stream(tmp_path: Path) -> None:
             jsonl(folder / "t", TRAIN[:2]),
             jsonl(folder / "v", VALIDATION[:2]),
             tiny_tokenizer(folder),
-            shard_tokens=size,
+            Options(shard_tokens=size),
         )
         streams.append(dataset.validation_tokens().tolist())
     assert streams[0] == streams[1] == streams[2]
@@ -94,7 +93,7 @@ def test_a_document_behind_the_cut_is_still_refused(tmp_path: Path) -> None:
             train,
             jsonl(tmp_path / "v", VALIDATION),
             tiny_tokenizer(tmp_path),
-            val_tokens=10,
+            Options(val_tokens=10),
         )
 
 
@@ -169,7 +168,7 @@ def test_a_file_without_documents_is_refused(tmp_path: Path, side: str) -> None:
 )
 def test_a_cut_that_cannot_be_made_is_refused(tmp_path: Path, val_tokens: int, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        tiny_dataset(tmp_path, val_tokens=val_tokens)
+        tiny_dataset(tmp_path, Options(val_tokens=val_tokens))
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ BOS, WORD, LETTER, BYTE = 1, 4, 5, 6
 TABLE = ByteTable(
     base_V=np.array([0, 0, 0, 0, 3, 1, 1]),
     leading_V=np.array([0, 0, 0, 0, 1, 0, 0], bool),
-    boundary_V=np.array([1, 1, 1, 1, 0, 0, 0], bool),
+    absorbs_space_V=np.array([1, 1, 1, 1, 0, 0, 0], bool),
 )
 """Ids 0-3 control; 4 a word of three letters with a leading space; 5 a letter; 6 a byte."""
 
@@ -31,7 +31,7 @@ def nats(*values: float) -> np.ndarray:
 
 
 def test_bits_over_bytes_by_hand() -> None:
-    """BOS ` the` a: 3 + 1 bytes (the space behind BOS is free), 2 + 1 nats."""
+    """BOS ` the` a: 3 + 1 bytes (the space after BOS counts 0), 2 + 1 nats."""
     measured = measure(tokens(BOS, WORD, LETTER), nats(0, 2, 1), TABLE)
     assert measured.scored_bytes == 4
     assert measured.scored_tokens == 2
@@ -75,7 +75,7 @@ def test_empty_documents_have_a_place_of_their_own() -> None:
         max_size=60,
     )
 )
-def test_sums_equal_those_of_a_slow_plain_twin(pairs: list[tuple[int, float]]) -> None:
+def test_sums_equal_those_of_a_plain_loop(pairs: list[tuple[int, float]]) -> None:
     ids, values = [BOS, LETTER, *(i for i, _ in pairs)], [0.0, 1.0, *(n for _, n in pairs)]
     total_nats, total_bytes, documents = 0.0, 0, []
     for position, (token, value) in enumerate(zip(ids, values, strict=True)):

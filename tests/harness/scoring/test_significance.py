@@ -1,5 +1,5 @@
-"""Mean, interval and Welch's test against published numbers, a hand computation and an independent
-implementation."""
+"""Mean, interval and Welch's test against published numbers, a hand computation and an
+independent implementation."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SP1024, SP8192, CASEOPS = 2.4359, 3.7266, 3.1572
 
 
 def test_the_published_test_of_1019_is_reproduced() -> None:
-    """Its three seeds are public; of its baseline (#549) the difference of the means and t, which leave df no
-    choice."""
+    """Its three seeds are public; of its baseline (#549) the difference of the means and t,
+    which leave df no choice."""
     ours = [1.11508120, 1.11437394, 1.11475014]
     difference, t = -0.00464458, -11.8339
     v_ours = np.var(ours, ddof=1) / 3

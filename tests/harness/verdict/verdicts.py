@@ -109,7 +109,7 @@ def certified(
     heard = responses(
         plan, np.where(np.arange(len(text.nats_T)) > 0, text.nats_T.astype(float) + gain_nats, 0.0)
     )
-    made = certify(text, plan, heard, heard).public()
+    made = certify(text, plan, [heard, heard]).public()
     facts = {
         "certificate": {
             **made,

@@ -1,1 +1,1 @@
-"""Coverage, power and false alarms of the certificate, simulated. Only documents and people use it."""
+"""Simulate coverage, power and false alarms of the certificate, for docs/certificate.md."""

@@ -1,5 +1,4 @@
-"""A line chart as SVG text: the figures of docs/certificate.md. A logarithmic x, labels at the lines'
-ends."""
+"""A line chart as SVG text for docs/certificate.md: logarithmic x axis, labels at the ends of the lines."""
 
 from __future__ import annotations
 
@@ -28,12 +27,14 @@ COLOURS = (
 
 
 class Series(NamedTuple):
+    """One line."""
+
     name: str
     points: list[tuple[float, float]]  # x > 0
 
 
 def chart(title: str, x_label: str, series: list[Series]) -> str:
-    """The series in one box, y from 0; x in powers of two."""
+    """The chart of all series; the y axis begins at 0, the x axis is logarithmic to base 2."""
     every_x = sorted({x for line in series for x, _ in line.points})
     low, high = math.log2(every_x[0]), math.log2(every_x[-1])
     top = max(y for line in series for _, y in line.points) or 1.0
@@ -77,7 +78,7 @@ def chart(title: str, x_label: str, series: list[Series]) -> str:
 
 
 def _spread(wanted: list[float], apart: float, low: float, high: float) -> list[float]:
-    """Places near the wanted ones, at least `apart` from each other, none below `high`."""
+    """Label positions near the wanted ones, at least `apart` from each other, between `low` and `high`."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     placed = dict.fromkeys(order, 0.0)
     previous = low - apart

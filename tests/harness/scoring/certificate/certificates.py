@@ -1,4 +1,4 @@
-"""Texts and answers for the tests of the certificate: claims of a plain predictor on made-up tokens."""
+"""Scores and responses for tests of the certificate: a plain predictor's losses on made-up tokens."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ VOCAB = 64
 
 
 def scored_text(n_tokens: int = 20_000, seed: int = 0, chunk_tokens: int = 256) -> ReportedScore:
-    """A text with structure to learn (a noisy walk over the vocabulary) and an honest, legal predictor's nats
-    on it: the judge's own n-gram of a longer context, a little sharpened by knowing the walk."""
+    """A text with structure to learn (a noisy walk over the vocabulary) and the nats of a strict
+    predictor that knows the walk."""
     rng = np.random.default_rng(seed)
     steps = np.where(rng.random(n_tokens) < 0.6, 1, rng.integers(0, VOCAB, n_tokens))
     tokens_T = (steps.cumsum() % VOCAB).astype(np.uint16)
@@ -27,6 +27,11 @@ def scored_text(n_tokens: int = 20_000, seed: int = 0, chunk_tokens: int = 256) 
 
 
 def responses(plan: SamplingPlan, nats_T: Floats) -> Responses:
-    """The answers of a witness whose number at each token is known; NaN: it stays silent there."""
+    """The responses of a witness with this loss at each token; NaN: no answer there."""
     nats_P = nats_T[plan.asked_P].astype(np.float64)
     return Responses(np.nan_to_num(nats_P, posinf=np.inf), np.where(np.isnan(nats_P), np.nan, 1e-6))
+
+
+def noise(seed: int, sd: float, n: int = 4_000) -> Floats:
+    """n normal values."""
+    return np.random.default_rng(seed).normal(0, sd, n)

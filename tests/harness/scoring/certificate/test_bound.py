@@ -1,4 +1,4 @@
-"""The bound holds: exactly, over every way that the coins can fall, also for a witness that watches them."""
+"""The bound holds: exactly, over every possible draw, also for a witness that reacts to the draw."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from harness.scoring.certificate.bound import THETAS, bound, expected, gains, la
 from harness.scoring.certificate.sampling import Floats, ReportedScore, design, draw, mixture_share, select
 from tests.harness.scoring.certificate.certificates import SEED, scored_text
 
-ALPHA = 0.2  # large, so that a bound that fails too often is seen to in a text of ten tokens
+ALPHA = 0.2  # large, so that failing too often shows in a text of ten tokens
 
 
 def failure(
-    scored: ReportedScore, n_probes: float, d_of: Callable[[tuple[bool, ...], float], float]
+    reported: ReportedScore, n_probes: float, d_of: Callable[[tuple[bool, ...], float], float]
 ) -> float:
-    """The exact probability that the bound is below the sum of d. d_of(coins so far, largest gain) -> d of
-    the next token."""
-    chosen = design(scored, n_probes)  # type: ignore[arg-type]
+    """The exact probability that the bound is below the sum of d. d_of(selection so far, largest gain)
+    -> d of the next token."""
+    chosen = design(reported, n_probes)  # type: ignore[arg-type]
     failed = 0.0
-    for fallen in itertools.product((False, True), repeat=scored.n_scored):
+    for drawn in itertools.product((False, True), repeat=reported.n_scored):
         pi = chosen.pi_T[1:]
-        chance = float(np.prod(np.where(fallen, pi, 1 - pi)))
-        d_T = np.array([0.0, *(d_of(fallen[:t], chosen.largest_T[t + 1]) for t in range(len(fallen)))])
-        plan = select(chosen, np.array([1.0, *(0.0 if heads else 1.0 for heads in fallen)]))
-        found = bound(plan, d_T[plan.asked_P], ALPHA).sampling * scored.n_scored
+        chance = float(np.prod(np.where(drawn, pi, 1 - pi)))
+        d_T = np.array([0.0, *(d_of(drawn[:t], chosen.largest_T[t + 1]) for t in range(len(drawn)))])
+        plan = select(chosen, np.array([1.0, *(0.0 if chosen_t else 1.0 for chosen_t in drawn)]))
+        found = bound(plan, d_T[plan.asked_P], ALPHA).sampling * reported.n_scored
         failed += chance * (found < d_T.sum() - 1e-9)
     return failed
 
@@ -53,11 +53,11 @@ def test_whatever_the_gains_the_bound_fails_no_oftener_than_it_says(
 @pytest.mark.parametrize(
     "strategy",
     [
-        lambda past, largest: 0.0 if any(past) else largest,  # peeks until it has been asked
+        lambda past, largest: 0.0 if any(past) else largest,  # gains until it is asked
         lambda past, largest: largest if any(past) else 0.0,  # only afterwards
         lambda past, largest: (
             largest if sum(past) % 2 else -3 * largest
-        ),  # answers far better than it claimed, and far worse
+        ),  # responds far better than it reported, and far worse
         lambda past, largest: largest,  # refuses everything
     ],
     ids=["until asked", "after", "to and fro", "refuses"],
@@ -69,37 +69,34 @@ def test_nor_for_a_witness_whose_answers_depend_on_what_it_was_asked_before(
         assert failure(scored_text(9, 1), n_probes, strategy) <= ALPHA + 1e-9
 
 
-def test_over_all_the_coins_the_product_is_on_average_what_the_proof_says() -> None:
+def test_over_all_draws_the_product_is_on_average_what_the_proof_says() -> None:
     """E prod (1 - theta I d / pi) = prod (1 - theta d), read back out of the bound of a single theta."""
-    scored = scored_text(10, 2)
-    chosen = design(scored, 3)
+    reported = scored_text(10, 2)
+    chosen = design(reported, 3)
     d_T, theta = 0.8 * chosen.largest_T, 0.9 * chosen.theta_max
     average = 0.0
-    for fallen in itertools.product((False, True), repeat=scored.n_scored):
-        plan = select(chosen, np.array([1.0, *(0.0 if heads else 1.0 for heads in fallen)]))
-        ratio_C = (d_T[plan.asked_P] / plan.pi_P)[plan.selected_P]
-        product = math.exp(-math.log(ALPHA) - theta * largest_sum([(1.0, theta)], ratio_C, ALPHA))
-        average += product * float(np.prod(np.where(fallen, chosen.pi_T[1:], 1 - chosen.pi_T[1:])))
+    for drawn in itertools.product((False, True), repeat=reported.n_scored):
+        plan = select(chosen, np.array([1.0, *(0.0 if chosen_t else 1.0 for chosen_t in drawn)]))
+        ratio_R = (d_T[plan.asked_P] / plan.pi_P)[plan.selected_P]
+        product = math.exp(-math.log(ALPHA) - theta * largest_sum([(1.0, theta)], ratio_R, ALPHA))
+        average += product * float(np.prod(np.where(drawn, chosen.pi_T[1:], 1 - chosen.pi_T[1:])))
     assert average == pytest.approx(math.prod(1 - theta * d_T[1:]), rel=1e-9)
 
 
-def test_the_bound_is_as_small_as_one_can_be_a_bold_program_escapes_nearly_as_often_as_it_is_allowed_to() -> (
-    None
-):
-    """The gains that the bound still allows a program in which none was found go unseen about once in 1 /
-    alpha draws."""
-    scored = scored_text(2_000)
-    chosen = design(scored, 20)
+def test_the_bound_is_tight_a_program_with_the_gains_it_allows_escapes_nearly_as_often_as_alpha() -> None:
+    """The gains that the bound allows where none was found are all missed about once in 1 / alpha draws."""
+    reported = scored_text(2_000)
+    chosen = design(reported, 20)
     plan = select(chosen, np.ones(2_000))
-    allowed = bound(plan, np.zeros(len(plan.asked_P)), ALPHA).sampling * scored.n_scored
+    allowed = bound(plan, np.zeros(len(plan.asked_P)), ALPHA).sampling * reported.n_scored
     order = np.argsort(-chosen.largest_T)
     taken = order[chosen.largest_T[order].cumsum() <= allowed]
     assert math.prod(1 - chosen.pi_T[taken]) == pytest.approx(ALPHA, rel=0.2)
 
 
 def test_certain_tokens_are_summed_and_not_guessed() -> None:
-    scored = scored_text(200)
-    plan = draw(SEED, scored, 10_000)
+    reported = scored_text(200)
+    plan = draw(SEED, reported, 10_000)
     assert (plan.pi_P == 1).all()
     d_P = np.linspace(-0.1, 0.3, len(plan.asked_P))
     assert bound(plan, d_P).sampling == pytest.approx(d_P.sum() / 199)
@@ -120,17 +117,15 @@ def test_a_gain_found_raises_the_bound_and_a_loss_lowers_it() -> None:
         > middle.total
         > bound(plan, np.where(plan.selected_P, -0.5, 0)).total
     )
-    assert bound(plan, np.where(plan.selected_P, 0, 0.5)).total == middle.total, "suspects do not count"
+    assert bound(plan, np.where(plan.selected_P, 0, 0.5)).total == middle.total, "outliers do not count"
     assert middle.total == pytest.approx(middle.mixture + middle.sampling + middle.uncovered)
 
 
-def test_a_mixture_of_thetas_serves_noise_better_than_any_one_and_costs_an_exact_program_next_to_nothing() -> (
-    None
-):
-    scored = scored_text(60_000)
-    plan = draw(SEED, scored, 20_000)
-    ratio_C = plan.selected_P.nonzero()[0]
-    noise = np.random.default_rng(0).normal(0, 1.0, len(ratio_C)) / plan.pi_P[ratio_C]
+def test_a_mixture_of_thetas_suits_noise_better_than_one_and_hardly_costs_an_exact_program() -> None:
+    reported = scored_text(60_000)
+    plan = draw(SEED, reported, 20_000)
+    ratio_R = plan.selected_P.nonzero()[0]
+    noise = np.random.default_rng(0).normal(0, 1.0, len(ratio_R)) / plan.pi_P[ratio_R]
     thetas = [(weight, factor * plan.theta_max) for weight, factor in THETAS]
     alone = [(1.0, thetas[0][1])]
     assert largest_sum(thetas, noise, 0.008) < 0.6 * largest_sum(alone, noise, 0.008)
@@ -150,24 +145,24 @@ def test_the_bound_on_the_sum_solves_its_equation(ratios: Floats) -> None:
 
 
 def test_the_formula_for_an_exact_program_is_what_the_bound_gives_it() -> None:
-    scored = scored_text(40_000)
-    gap = float((-np.log(scored.reference_T) - scored.nats_T)[1:].mean())
+    reported = scored_text(40_000)
+    gap = float((-np.log(reported.reference_T) - reported.nats_T)[1:].mean())
     for n_probes in (512, 4_096):
-        plan = draw(SEED, scored, n_probes)
+        plan = draw(SEED, reported, n_probes)
         found = bound(plan, np.zeros(len(plan.asked_P))).total
         assert found == pytest.approx(expected(gap, n_probes, plan.alpha, mixture_share(n_probes)), rel=0.1)
 
 
-def test_the_share_of_the_judge_is_the_one_that_makes_the_bound_smallest() -> None:
+def test_the_reference_models_share_makes_the_bound_smallest() -> None:
     shares = [mixture_share(4_096) * factor for factor in (0.25, 0.5, 1, 2, 4)]
     charged = [expected(1.5, 4_096, 0.008, eps) for eps in shares]
     assert charged.index(min(charged)) == 2
 
 
-def test_floors_leave_the_score_itself_alone() -> None:
-    """The claims are bounded by the judge's share only in the bound: a claim dearer than the judge's price
-    changes no sum."""
-    scored = scored_text()
-    dear = dataclasses.replace(scored, nats_T=scored.nats_T + np.float32(20))
-    plan = draw(SEED, dear, 300)
+def test_mixing_in_the_reference_model_leaves_the_score_itself_alone() -> None:
+    """Only the bound mixes in the reference model: reporting more than the reference model's loss changes no
+    sum."""
+    reported = scored_text()
+    high = dataclasses.replace(reported, nats_T=reported.nats_T + np.float32(20))
+    plan = draw(SEED, high, 300)
     assert np.isfinite(bound(plan, gains(plan, np.full(len(plan.asked_P), 25.0))).total)

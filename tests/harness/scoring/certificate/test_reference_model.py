@@ -1,5 +1,4 @@
-"""The judge's prices: one plain loop says what they are, and they are a distribution of what may come
-next."""
+"""The reference model: its probabilities equal those of a plain loop, are causal, and sum to one."""
 
 from __future__ import annotations
 
@@ -22,13 +21,13 @@ def plain(tokens_T: Tokens, vocab_size: int, order: int) -> list[float]:
     ids = [int(token) for token in tokens_T]
     found = []
     for t, token in enumerate(ids):
-        price = (ids[:t].count(token) + 0.5) / (t + vocab_size / 2)
+        probability = (ids[:t].count(token) + 0.5) / (t + vocab_size / 2)
         for length in range(1, min(order, t) + 1):
             after = [ids[s] for s in range(length, t) if ids[s - length : s] == ids[t - length : t]]
             if after:
-                spread = DISCOUNT * len(set(after)) * price
-                price = (max(after.count(token) - DISCOUNT, 0) + spread) / len(after)
-        found.append(price)
+                spread = DISCOUNT * len(set(after)) * probability
+                probability = (max(after.count(token) - DISCOUNT, 0) + spread) / len(after)
+        found.append(probability)
     return found
 
 
@@ -41,7 +40,7 @@ def test_ranks_within_groups_give_what_a_loop_over_tokens_gives(order: int, toke
 
 @given(tokens_T=streams)
 @settings(max_examples=60, deadline=None)
-def test_over_every_token_that_could_come_next_the_prices_sum_to_one(tokens_T: Tokens) -> None:
+def test_over_every_token_that_could_come_next_the_probabilities_sum_to_one(tokens_T: Tokens) -> None:
     following = [probabilities(np.append(tokens_T, np.uint16(token)), VOCAB)[-1] for token in range(VOCAB)]
     assert sum(following) == pytest.approx(1, rel=1e-12)
     assert min(following) > 0
@@ -49,12 +48,12 @@ def test_over_every_token_that_could_come_next_the_prices_sum_to_one(tokens_T: T
 
 @given(tokens_T=streams, more_T=streams)
 @settings(max_examples=60, deadline=None)
-def test_no_price_depends_on_what_comes_later(tokens_T: Tokens, more_T: Tokens) -> None:
+def test_no_probability_depends_on_what_comes_later(tokens_T: Tokens, more_T: Tokens) -> None:
     longer = probabilities(np.concatenate([tokens_T, more_T]), VOCAB)
     assert longer[: len(tokens_T)].tolist() == probabilities(tokens_T, VOCAB).tolist()
 
 
-def test_a_long_text_of_a_large_vocabulary_is_priced_as_by_the_loop() -> None:
+def test_a_long_text_of_a_large_vocabulary_is_predicted_as_by_the_loop() -> None:
     tokens_T = np.random.default_rng(3).zipf(1.3, 600).clip(max=8191).astype(np.uint16)
     assert probabilities(tokens_T, 8192) == pytest.approx(plain(tokens_T, 8192, 2), rel=1e-12)
 

@@ -1,5 +1,5 @@
-"""Which tokens are asked: independent of the program, in proportion to what is at stake, the same for the
-same seed."""
+"""Which tokens are selected: independent of the program, in proportion to what can be gained, the
+same for the same seed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.harness.scoring.certificate.certificates import SEED, scored_text
 weights = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30).map(np.array)
 
 
-def test_the_coins_are_the_53_high_bits_of_shake_256_block_by_block() -> None:
+def test_the_random_numbers_are_the_53_high_bits_of_shake_256_block_by_block() -> None:
     u_T = uniforms(SEED, BLOCK_TOKENS + 3)
     second = hashlib.shake_256(b"pgolf coins 1" + SEED + (1).to_bytes(8, "little")).digest(24)
     assert u_T[BLOCK_TOKENS:].tolist() == [
@@ -49,7 +49,7 @@ def test_inclusion_is_in_proportion_to_the_weight_until_it_is_certain(
 def test_no_row_can_cost_more_than_the_largest_gain_that_is_charged() -> None:
     chosen = design(scored_text(), 500)
     ceiling_T = (
-        mixed(np.full(len(chosen.pi_T), np.inf), chosen.scored.reference_T, chosen.eps) - chosen.mixed_T
+        mixed(np.full(len(chosen.pi_T), np.inf), chosen.reported.reference_T, chosen.eps) - chosen.mixed_T
     )
     assert chosen.largest_T[1:] == pytest.approx(ceiling_T[1:], abs=1e-9)
     assert (1 / chosen.theta_max >= chosen.largest_T[1:] / chosen.pi_T[1:] - 1e-9).all()
@@ -63,35 +63,35 @@ def test_half_the_plans_probability_goes_where_half_of_what_can_be_gained_is() -
 
 
 def test_the_number_asked_is_near_the_number_wanted_and_the_first_token_never_is() -> None:
-    scored = scored_text()
-    counts = [int(draw(bytes([i]) * 32, scored, 400).selected_P.sum()) for i in range(30)]
+    reported = scored_text()
+    counts = [int(draw(bytes([i]) * 32, reported, 400).selected_P.sum()) for i in range(30)]
     assert abs(np.mean(counts) - 400) < 20
-    assert all(0 not in draw(bytes([i]) * 32, scored, 400).asked_P for i in range(5))
+    assert all(0 not in draw(bytes([i]) * 32, reported, 400).asked_P for i in range(5))
 
 
-def test_a_second_look_asks_again_all_that_the_first_one_asked() -> None:
-    scored = scored_text()
-    first, second = draw(SEED, scored, 200), draw(SEED, scored, 1_600, round_number=2)
+def test_a_second_round_selects_again_all_that_the_first_one_selected() -> None:
+    reported = scored_text()
+    first, second = draw(SEED, reported, 200), draw(SEED, reported, 1_600, round_number=2)
     assert set(first.asked_P[first.selected_P]) <= set(second.asked_P[second.selected_P])
     assert (first.alpha, second.alpha) == (0.008, 0.002)
 
 
-def test_a_bounded_witness_is_asked_nothing_beyond_its_reach_and_all_of_that_is_charged() -> None:
-    scored = scored_text()
-    plan = draw(SEED, scored, 500, covered=5_000)
+def test_a_bounded_witness_is_asked_nothing_beyond_its_reach_which_counts_at_its_largest_gain() -> None:
+    reported = scored_text()
+    plan = draw(SEED, reported, 500, covered=5_000)
     assert plan.asked_P.max() < 5_000
-    assert plan.uncovered_nats == pytest.approx(design(scored, 500).largest_T[5_000:].sum())
-    assert draw(SEED, scored, 500).uncovered_nats == 0
+    assert plan.uncovered_nats == pytest.approx(design(reported, 500).largest_T[5_000:].sum())
+    assert draw(SEED, reported, 500).uncovered_nats == 0
 
 
-def test_the_tokens_whose_claim_is_furthest_below_the_judges_price_are_asked_whatever_the_coins_say() -> None:
-    scored = scored_text()
-    nats_T = scored.nats_T.copy()
-    dear = np.argsort(scored.reference_T)[:20]
-    nats_T[dear] = 0.01
+def test_the_tokens_reported_furthest_below_the_reference_model_are_asked_whatever_the_draw() -> None:
+    reported = scored_text()
+    nats_T = reported.nats_T.copy()
+    hard = np.argsort(reported.reference_T)[:20]
+    nats_T[hard] = 0.01
     for seed in (b"a" * 32, b"b" * 32):
-        plan = draw(seed, dataclasses.replace(scored, nats_T=nats_T), 200)
-        assert set(dear[dear > 0]) <= set(plan.asked_P)
+        plan = draw(seed, dataclasses.replace(reported, nats_T=nats_T), 200)
+        assert set(hard[hard > 0]) <= set(plan.asked_P)
 
 
 def test_a_seed_of_another_length_and_an_empty_text_are_refused() -> None:
@@ -101,8 +101,8 @@ def test_a_seed_of_another_length_and_an_empty_text_are_refused() -> None:
         design(scored_text(100), 0)
 
 
-def test_claims_so_dear_that_nothing_was_gained_are_still_asked_about() -> None:
-    scored = scored_text()
-    chosen = design(dataclasses.replace(scored, nats_T=np.full(len(scored.tokens_T), 1e4)), 500)
+def test_losses_too_high_for_any_gain_are_still_sampled() -> None:
+    reported = scored_text()
+    chosen = design(dataclasses.replace(reported, nats_T=np.full(len(reported.tokens_T), 1e4)), 500)
     assert chosen.largest_T.max() == 0
-    assert chosen.pi_T[1:] == pytest.approx(np.full(scored.n_scored, 500 / scored.n_scored))
+    assert chosen.pi_T[1:] == pytest.approx(np.full(reported.n_scored, 500 / reported.n_scored))
