@@ -1,6 +1,6 @@
 """What judging costs: CPU seconds of the judge a million tokens, beside the contestant's own.
 
-    python -m harness.commands.bench_judge [--tokens 10000000] [--vocab 1024]
+    python -m harness.commands.bench.judge [--tokens 10000000] [--vocab 1024]
 
 Made-up tokens (a noisy walk with documents) go through the referee's score conversation to
 docs/examples/order2.py in a process of its own, then through the ledger's replay, the metric and the judge's
