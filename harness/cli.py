@@ -383,7 +383,7 @@ def audit(
 
     pgolf audit records/ --page audit.html
     """
-    from harness.audit import cache as caches, many
+    from harness.audit import cache as caches, parallel
     from harness.commands import audit as command
 
     kept = None if fresh else cache or caches.folder()
@@ -394,20 +394,28 @@ def audit(
             page,
             workers=workers,
             kept=kept,
-            seconds=seconds or many.SECONDS,
+            seconds=seconds or parallel.SECONDS,
         )
     )
 
 
 @app.command()
-def explain(rule: Annotated[str, typer.Argument(help="A rule's id, as findings name it.")]) -> None:
-    """Print a rule: source, what it checks, an example, its limits.
+def explain(
+    rule: Annotated[str | None, typer.Argument(help="A rule's id; none lists every rule.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a rule: source, what it checks, an example, what it does not cover. Without one, list all rules.
 
+    pgolf explain
     pgolf explain slot
     """
     from harness.audit import rulebook
 
-    print(rulebook.explain(rule))
+    found = rulebook.rules() if rule is None else rulebook.find(rule)
+    if as_json:
+        print(json.dumps(rulebook.public(found), indent=1))
+    else:
+        print(rulebook.overview(found) if rule is None else rulebook.describe(found))
 
 
 @app.command()

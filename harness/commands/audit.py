@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.audit import audit, formats
 from harness.audit.folder import folders
-from harness.audit.many import SECONDS, Audited, many
+from harness.audit.parallel import SECONDS, Audited, audit_all
 from harness.base import files
 from harness.base.text import plain
 
@@ -39,7 +39,7 @@ def run(
     found = list(dict.fromkeys(folder for path in paths for folder in folders(path)))
     reports = []
     with closing(
-        _watched(found, many(found, workers=workers or os.cpu_count() or 1, kept=kept, seconds=seconds))
+        _watched(found, audit_all(found, workers=workers or os.cpu_count() or 1, kept=kept, seconds=seconds))
     ) as audited:
         for report in audited:
             reports.append(report)
@@ -80,13 +80,13 @@ def _watched(found: Sequence[Path], audited: Iterator[Audited]) -> Generator[dic
 
 def _text(report: dict[str, Any]) -> str:
     lines = [f"{report['verdict']:17} {plain(report['folder'])}"]
-    for found in formats.pointed(report):
+    for found in formats.located(report):
         lines.append(f"  {found['outcome']:9} {found['rule']}: {plain(formats.message(found))}")
         lines += [
             f"    {plain(place['file'])}:{place['line'] or ''} {plain(place['text'])}"
             for place in found["evidence"]
         ]
-    left = [found["rule"] for found in formats.told(report) if found not in formats.pointed(report)]
+    left = [found["rule"] for found in formats.notable(report) if found not in formats.located(report)]
     if left:
         lines.append(
             f"  unknown   {', '.join(dict.fromkeys(left))}: the folder does not say enough (--json: what "
