@@ -48,7 +48,8 @@ LOG = "seed:1337\n  ttt_enabled: True\nstep:1/2 val_loss:2.0 val_bpb:1.2\n" * 20
 
 
 def wrapped(source: str) -> str:
-    return f"exec(zlib.decompress(base64.b85decode({base64.b85encode(zlib.compress(source.encode())).decode()!r})))"
+    packed = base64.b85encode(zlib.compress(source.encode())).decode()
+    return f"exec(zlib.decompress(base64.b85decode({packed!r})))"
 
 
 def zipped(source: str) -> bytes:
