@@ -19,7 +19,7 @@ from harness.base.errors import MachineFault
 from harness.base.paths import home
 
 
-class NotKept(MachineFault):
+class CacheWriteError(MachineFault):
     """A report could not be written to the cache."""
 
 
@@ -56,10 +56,10 @@ def key(path: Path, raw: RawFolder) -> str:
     return hashlib.sha256(b"\0".join([version().encode(), names, raw.digest().encode()])).hexdigest()
 
 
-def load(kept: Path, name: str) -> dict[str, Any] | None:
+def load(cache_dir: Path, name: str) -> dict[str, Any] | None:
     """The report with the key `name`; None where there is none, or only a damaged one."""
     try:
-        with (kept / name[:2] / f"{name}.json").open("rb") as file:
+        with (cache_dir / name[:2] / f"{name}.json").open("rb") as file:
             data = file.read(MAX_ENTRY + 1)
         entry = strict_json.strict_json(data) if len(data) <= MAX_ENTRY else None
     except (OSError, ValueError):
@@ -72,12 +72,12 @@ def load(kept: Path, name: str) -> dict[str, Any] | None:
     )
 
 
-def save(kept: Path, name: str, report: dict[str, Any]) -> None:
-    """Write a report. Raises NotKept where that fails."""
+def save(cache_dir: Path, name: str, report: dict[str, Any]) -> None:
+    """Write a report. Raises CacheWriteError where that fails."""
     try:
-        files.write_json(kept / name[:2] / f"{name}.json", {"key": name, "report": report})
+        files.write_json(cache_dir / name[:2] / f"{name}.json", {"key": name, "report": report})
     except MachineFault as fault:
-        raise NotKept(
-            f"{kept}: the audit's cache cannot be written: {fault.message}",
+        raise CacheWriteError(
+            f"{cache_dir}: the audit's cache cannot be written: {fault.message}",
             hint="check disk space and permissions, name another --cache, or do without by --fresh",
         ) from fault

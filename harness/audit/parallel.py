@@ -41,9 +41,11 @@ class Audited(NamedTuple):
 class Worker:
     """One process and the index of the folder that it audits."""
 
-    def __init__(self, work: Audit, kept: Path | None) -> None:
+    def __init__(self, work: Audit, cache_dir: Path | None) -> None:
         self.connection, remote = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(work, kept, remote, os.getpid()), daemon=True)
+        self.process = CONTEXT.Process(
+            target=_serve, args=(work, cache_dir, remote, os.getpid()), daemon=True
+        )
         self.process.start()
         remote.close()
         self.index: int | None = None
@@ -60,17 +62,17 @@ class Worker:
         self.connection.close()
 
 
-def audit_one(folder: Path, kept: Path | None) -> tuple[dict[str, Any], bool]:
-    """The report of a folder, and whether it came from the cache in `kept`."""
+def audit_one(folder: Path, cache_dir: Path | None) -> tuple[dict[str, Any], bool]:
+    """The report of a folder, and whether it came from the cache in `cache_dir`."""
     raw = read_raw(folder)
     name = cache.key(folder, raw)
-    cached = cache.load(kept, name) if kept else None
+    cached = cache.load(cache_dir, name) if cache_dir else None
     if cached is not None:
         path = {"folder": folder.as_posix()}
         return cached | path | {"record": cached["record"] and cached["record"] | path}, True
     report = audit.report(folder, unpack(raw))
-    if kept:
-        cache.save(kept, name, report)
+    if cache_dir:
+        cache.save(cache_dir, name, report)
     return report, False
 
 
@@ -78,14 +80,14 @@ def audit_all(
     folders: Sequence[Path],
     *,
     workers: int,
-    kept: Path | None,
+    cache_dir: Path | None,
     seconds: float = SECONDS,
     work: Audit = audit_one,
 ) -> Iterator[Audited]:
     """Reports in the order of `folders`, each as soon as it and those before it are ready.
 
-    `seconds` is the time limit of one folder. Raises cache.NotKept where the cache in `kept` cannot be
-    written. Closing the iterator stops the workers."""
+    `seconds` is the time limit of one folder. Raises cache.CacheWriteError where the cache in `cache_dir`
+    cannot be written. Closing the iterator stops the workers."""
     waiting = deque(enumerate(folders))
     ready: dict[int, Audited] = {}
     pool: list[Worker] = []
@@ -93,7 +95,7 @@ def audit_all(
     try:
         while following < len(folders):
             while len(pool) < min(workers, len(waiting) + sum(worker.index is not None for worker in pool)):
-                pool.append(Worker(work, kept))
+                pool.append(Worker(work, cache_dir))
             for worker in pool:
                 if worker.index is None and waiting:
                     index, folder = waiting.popleft()
@@ -129,8 +131,8 @@ def _answer(worker: Worker, folder: Path) -> tuple[Audited, bool]:
     except (EOFError, OSError):
         worker.process.join(5)
         return _not_audited(folder, f"its process died (exit code {worker.process.exitcode})"), False
-    if "not_kept" in answer:
-        raise cache.NotKept(answer["not_kept"])
+    if "cache_error" in answer:
+        raise cache.CacheWriteError(answer["cache_error"])
     if "report" in answer:
         return Audited(answer["report"], answer["cached"]), True
     return _not_audited(folder, answer["reason"]), True
@@ -140,7 +142,7 @@ def _not_audited(folder: Path, reason: str) -> Audited:
     return Audited(audit.failed(folder, reason), False)
 
 
-def _serve(work: Audit, kept: Path | None, connection: Connection, parent: int) -> None:
+def _serve(work: Audit, cache_dir: Path | None, connection: Connection, parent: int) -> None:
     """A worker's loop: receive folders and send reports until the parent process is gone.
 
     Ctrl-C is for the parent, so the worker ignores it."""
@@ -156,10 +158,10 @@ def _serve(work: Audit, kept: Path | None, connection: Connection, parent: int) 
         folder = Path(os.fsdecode(connection.recv_bytes()))
         answer: dict[str, Any]
         try:
-            report, cached = work(folder, kept)
+            report, cached = work(folder, cache_dir)
             answer = {"report": report, "cached": cached}
-        except cache.NotKept as error:
-            answer = {"not_kept": str(error)}
+        except cache.CacheWriteError as error:
+            answer = {"cache_error": str(error)}
         except MemoryError:
             answer = {"reason": f"it needs more than {MEMORY_BYTES:,} bytes of memory"}
         except (

@@ -27,9 +27,9 @@ def rules() -> dict[str, tuple[RuleInfo, ...]]:
 def find(rule_id: str) -> dict[str, tuple[RuleInfo, ...]]:
     """The rules of that id by kind. Raises UsageError with similar ids where there is none."""
     found = {
-        kind: kept
+        kind: matching
         for kind, infos in rules().items()
-        if (kept := tuple(info for info in infos if info.id == rule_id))
+        if (matching := tuple(info for info in infos if info.id == rule_id))
     }
     if not found:
         ids = list(dict.fromkeys(info.id for infos in rules().values() for info in infos))

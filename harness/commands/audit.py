@@ -39,7 +39,9 @@ def run(
     found = list(dict.fromkeys(folder for path in paths for folder in folders(path)))
     reports = []
     with closing(
-        _watched(found, audit_all(found, workers=workers or os.cpu_count() or 1, kept=kept, seconds=seconds))
+        _watched(
+            found, audit_all(found, workers=workers or os.cpu_count() or 1, cache_dir=kept, seconds=seconds)
+        )
     ) as audited:
         for report in audited:
             reports.append(report)

@@ -118,12 +118,12 @@ def smallest_of_passes(program: Program) -> Iterator[Finding]:
                 and called(part.value) in ("minimum", "fmin")
             ):
                 continue
-            kept, given = root(part.targets[0]), {root(argument) for argument in part.value.args}
-            if kept in given and TOKEN_SCORE.search(kept):
+            target, arguments = root(part.targets[0]), {root(argument) for argument in part.value.args}
+            if target in arguments and TOKEN_SCORE.search(target):
                 yield Finding.of(
                     MINIMUM_OVER_PASSES,
                     "fail",
-                    f"{live.name}() keeps in `{kept}` the smallest score that each token had in any pass",
+                    f"{live.name}() keeps in `{target}` the smallest score that each token had in any pass",
                     quote(program, live, part),
                     "one pass, whose scores are the ones reported",
                 )

@@ -316,17 +316,17 @@ def _argument(program: Program, live: Live, count: ast.expr | None) -> object:
     if not isinstance(count, ast.Name) or not isinstance(live.node, ast.FunctionDef):
         return UNKNOWN
     arguments = live.node.args.args
-    place = next((at for at, argument in enumerate(arguments) if argument.arg == count.id), None)
-    if place is None:
+    position = next((at for at, argument in enumerate(arguments) if argument.arg == count.id), None)
+    if position is None:
         return UNKNOWN
     given = []
     for other in program.live:
         for call in calls(other.node, live.name):
             passed = next(
                 (word.value for word in call.keywords if word.arg == count.id),
-                call.args[place] if place < len(call.args) else None,
+                call.args[position] if position < len(call.args) else None,
             )
-            default = place - (len(arguments) - len(live.node.args.defaults))
+            default = position - (len(arguments) - len(live.node.args.defaults))
             given.append(
                 fold(
                     passed

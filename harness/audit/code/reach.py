@@ -111,42 +111,42 @@ def _entries(indices: Mapping[str, _Index]) -> list[str]:
 def _imported(indices: Mapping[str, _Index]) -> set[str]:
     """The entries and what they import, directly or not; helpers that people run by hand are left out."""
     stems = _stems(indices)
-    kept, queue = set[str](), _entries(indices)
+    files, queue = set[str](), _entries(indices)
     while queue:
         file = queue.pop()
-        if file not in kept:
-            kept.add(file)
+        if file not in files:
+            files.add(file)
             queue += [
                 stems[last]
                 for names in indices[file].imports
                 for name in names
                 if (last := name.rsplit(".", 1)[-1]) in stems
             ]
-    return kept
+    return files
 
 
-def reached(every: Mapping[str, ast.Module]) -> list[Live]:
+def reached(all_trees: Mapping[str, ast.Module]) -> list[Live]:
     """The functions and modules that may run, of the pruned trees of all files."""
-    whole = {file: _index(tree) for file, tree in every.items()}
-    kept = _imported(whole)
-    indices = {file: index for file, index in whole.items() if file in kept}
-    trees = {file: every[file] for file in indices}
+    all_indices = {file: _index(tree) for file, tree in all_trees.items()}
+    files = _imported(all_indices)
+    indices = {file: index for file, index in all_indices.items() if file in files}
+    trees = {file: all_trees[file] for file in indices}
     defined: dict[str, list[tuple[str, Function]]] = {}
     classes: dict[str, list[tuple[str, ast.ClassDef]]] = {}
     for file, index in indices.items():
         for function in index.functions:
             defined.setdefault(function.name, []).append((file, function))
-        for made in index.classes:
-            classes.setdefault(made.name, []).append((file, made))
+        for defined_class in index.classes:
+            classes.setdefault(defined_class.name, []).append((file, defined_class))
     stems = _stems(trees)
-    live = [Live(file, trees[file], "<module>", list(_own(trees[file]))) for file in _entries(whole)]
+    live = [Live(file, trees[file], "<module>", list(_own(trees[file]))) for file in _entries(all_indices)]
     seen = {id(item.node) for item in live}
     queue = list(live)
     owner = {
-        id(part): made.name
+        id(part): defined_class.name
         for index in indices.values()
-        for made in index.classes
-        for part in made.body
+        for defined_class in index.classes
+        for part in defined_class.body
         if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     made_of: set[str] = set()
@@ -181,8 +181,8 @@ def reached(every: Mapping[str, ast.Module]) -> list[Live]:
                     made_of.add(name)
                     for file, function, method in waiting.pop(name, ()):
                         reach(file, function, method)
-                for file, made in classes.get(name, ()):
-                    for part in made.body:
+                for file, defined_class in classes.get(name, ()):
+                    for part in defined_class.body:
                         if isinstance(part, ast.FunctionDef) and (
                             part.name == "forward" or part.name.startswith("__")
                         ):

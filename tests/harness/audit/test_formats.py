@@ -1,5 +1,4 @@
-"""Findings on their way to reviewers: escaped for each place, short, and valid where a format is a
-standard."""
+"""Reports in each format: escaped for their destination, short, and valid where the format is a standard."""
 
 from __future__ import annotations
 

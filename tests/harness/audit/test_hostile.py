@@ -1,5 +1,4 @@
-"""Hostile folders: whatever they hold, the audit says something in every form, runs none of it and writes
-nowhere else."""
+"""Hostile folders: the audit prints a report in every format, runs nothing and writes nowhere else."""
 
 from __future__ import annotations
 

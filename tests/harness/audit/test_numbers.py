@@ -1,4 +1,4 @@
-"""Cross-checks of numbers: each finds what it is for, and leaves an honest record alone."""
+"""Cross-checks of numbers: each finds its fault and leaves an honest record alone."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Many folders: found by what they hold, each under its own limits, in order, and never asked twice for the
-same bytes."""
+"""Many folders: found by their files, each audited within limits, reported in order, cached by content."""
 
 from __future__ import annotations
 
@@ -151,7 +150,7 @@ def test_a_worker_that_dies_hangs_fails_or_eats_costs_its_folder_alone() -> None
     reports = [
         each.report
         for each in audit_all(
-            [Path(name) for name in names], workers=2, kept=None, seconds=1.0, work=careless
+            [Path(name) for name in names], workers=2, cache_dir=None, seconds=1.0, work=careless
         )
     ]
     assert [report["folder"] for report in reports] == names
@@ -170,7 +169,7 @@ def test_a_worker_that_dies_hangs_fails_or_eats_costs_its_folder_alone() -> None
 
 def test_stopping_early_leaves_no_worker_behind() -> None:
     going = audit_all(
-        [Path(name) for name in ("a", "hangs", "hangs", "hangs")], workers=3, kept=None, work=careless
+        [Path(name) for name in ("a", "hangs", "hangs", "hangs")], workers=3, cache_dir=None, work=careless
     )
     next(going)
     going.close()
@@ -183,8 +182,8 @@ def test_reports_are_the_same_from_workers_from_the_cache_and_from_one_call(tmp_
     tree(tmp_path / "r", "a/train_gpt.py", "a/README.md", "b/submission.json", "b/README.md", "c d/train.log")
     found = folders(tmp_path / "r")
     alone = [audit_folder(folder) for folder in found]
-    first = list(audit_all(found, workers=2, kept=tmp_path / "kept"))
-    again = list(audit_all(found, workers=2, kept=tmp_path / "kept"))
+    first = list(audit_all(found, workers=2, cache_dir=tmp_path / "kept"))
+    again = list(audit_all(found, workers=2, cache_dir=tmp_path / "kept"))
     assert [each.report for each in first] == [each.report for each in again] == alone
     assert [each.cached for each in first] == [False] * 3 and [each.cached for each in again] == [True] * 3
 
@@ -235,7 +234,7 @@ def test_the_command_keeps_reports_where_it_is_told_and_nowhere_with_fresh(
     blocked = tmp_path / "file"
     blocked.write_text("")
     done = CliRunner().invoke(app, ["audit", str(folder), "--cache", str(blocked)])
-    assert isinstance(done.exception, cache.NotKept)
+    assert isinstance(done.exception, cache.CacheWriteError)
 
 
 def test_thousands_of_classes_beside_a_long_readme_are_judged_within_the_clock_of_a_folder(
@@ -244,5 +243,5 @@ def test_thousands_of_classes_beside_a_long_readme_are_judged_within_the_clock_o
     (tmp_path / "README.md").write_text("alpha beta gamma\n" * 20_000)
     classes = "".join(f"class AlphaZeta{n}:\n  def f(self): return 1\n" for n in range(4_000))
     (tmp_path / "train_gpt.py").write_text(classes + "def main():\n  print('x')\nmain()\n")
-    report = next(iter(audit_all([tmp_path], workers=1, kept=None))).report
+    report = next(iter(audit_all([tmp_path], workers=1, cache_dir=None))).report
     assert "nothing-trains" in {finding["rule"] for finding in report["findings"]}

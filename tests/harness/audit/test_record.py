@@ -1,5 +1,4 @@
-"""Record folders are read as they are: two log dialects, uneven JSON, several runs, and files that are no
-record at all."""
+"""Reading record folders: two log dialects, JSON of many shapes, several runs, files that are no record."""
 
 from __future__ import annotations
 
