@@ -1,6 +1,6 @@
 """All rules, those of a run and those of the audit, for `pgolf explain` and for reports.
 
-Each rule's description stands beside its check: `harness/verdict/rules/`, `harness/audit/code/` and
+Each rule is described beside its check: `harness/verdict/rules/`, `harness/audit/code/` and
 `harness/audit/numbers/`. An id may name a rule of both kinds, such as train-clock."""
 
 from __future__ import annotations

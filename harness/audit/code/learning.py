@@ -286,7 +286,7 @@ def _parameters(node: ast.AST) -> set[str]:
 
 
 def _overwritten(live: Live, loop: ast.For) -> list[tuple[ast.AST, ast.AugAssign]]:
-    """Sums that each epoch zeroes and fills, and that a total takes after the loop: the last epoch's."""
+    """Sums that each epoch resets and that a total gets after the loop: only the last epoch counts."""
     zeroed = {
         root(part.func): part for part in own(loop) if isinstance(part, ast.Call) and called(part) == "zero_"
     }

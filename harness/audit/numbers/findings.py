@@ -45,8 +45,10 @@ def on_record_track(record: Record, texts: Texts) -> bool:
 
 
 def off_record_track(record: Record, texts: Texts) -> bool:
-    """Whether the folder itself says that it asks for no place: by its shelf, track, name or title, or in the
-    opening of a README (#272, #1978: non-record submissions on the record track's shelf).
+    """Whether the folder itself says that it asks for no place on the record track.
+
+    Its parent folder, track, name or title says so, or the opening of a README (#272, #1978: non-record
+    submissions among those of the record track).
 
     Not the opposite of on_record_track: a folder that names no track is neither.
     """

@@ -117,7 +117,7 @@ def run(file: str, text: str) -> Run | None:
             if found and found.nats and len(val) < MAX_POINTS:
                 val.append(Point(step=here.step, nats=found.nats.value, seconds=seconds, line=line.number))
         if found and found.kind == "training":
-            last = found  # the last one stands for all
+            last = found  # only the last one is kept
         elif found:
             scores.append(found)
         elif "{" not in line.text and '"' not in line.text and not here:

@@ -122,7 +122,7 @@ CAUSAL = RuleInfo(
     source="#1017 C1, docs/certificate.md",
     checks="the certificates of all scored seeds: fresh copies of the model, asked at random positions "
     "without the text that follows, against the scores that were reported",
-    example="a cache that is indexed by a hash of the token it predicts (#779)",
+    example="#1240: a delta is fitted to the positions that are then scored (SLOT)",
     not_covered="text known from elsewhere, training on validation text, gains below the bound, a witness "
     "that thinks longer than its scorer",
 )

@@ -96,7 +96,7 @@ def boundary(
 
 
 def record(seed: int, *, bpb: float = 2.1, artifact_bytes: int = 5_000_000, **score: Any) -> SeedRecord:
-    """A seed that went through; `score` changes facts of its scoring."""
+    """A seed that was scored; `score` changes facts of its scoring."""
     packed = attempt("pack", facts={"artifact_bytes": artifact_bytes, "artifact_sha256": "ef" * 32})
     done = [attempt("train"), packed, attempt("score")]
     done[2].facts |= {"bpb": bpb, **score}
@@ -106,8 +106,9 @@ def record(seed: int, *, bpb: float = 2.1, artifact_bytes: int = 5_000_000, **sc
 def certified(
     seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: bool = False, **score: Any
 ) -> SeedRecord:
-    """The same seed with a real certificate of made-up answers: claims that lie `gain_nats` below the
-    witness's numbers."""
+    """The same seed with a real certificate of synthetic responses.
+
+    The scorer reports `gain_nats` less than the witness; `silent` is a witness that could not be queried."""
     text = scored_text()
     plan = sampling.draw(SEED, text, probes)
     heard = responses(
