@@ -1,2 +1,1 @@
-"""The audit of published record folders: reads, checks and judges what others have submitted, and runs none
-of it."""
+"""The audit of published record folders: it reads and checks what others submitted, and runs none of it."""

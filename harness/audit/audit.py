@@ -1,8 +1,8 @@
-"""One record folder: its texts read within limits, rules asked, a verdict.
+"""Audit one record folder: read it, check every rule, and decide on a verdict.
 
-`violations found`, `questions` or `nothing found`, never "valid": only a run can show that. `headline_bpb` is
-what the logs say where they say what is claimed, else the claim; its kind says which. Not covered: reading
-(record/), rules (code/, numbers/)."""
+The verdict is `violations found`, `questions` or `nothing found`, never "valid": only a run can show that.
+`headline_bpb` is the score in the logs where they confirm the claim, else the claim; `headline_kind` says
+which."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 
 from harness.audit import record
 from harness.audit.code import code_findings
+from harness.audit.code.promises import UNREAD_CODE
 from harness.audit.finding import Evidence, Finding
-from harness.audit.folder import Read, read
+from harness.audit.folder import Contents, read
 from harness.audit.numbers import number_findings
-from harness.audit.numbers.ask import off_record_track
+from harness.audit.numbers.findings import off_record_track
 from harness.audit.record.report import seeds
 from harness.base.exit_codes import ExitCode, first_that_applies
+from harness.verdict.rule_info import RuleInfo
 
 EXIT = {
     "violations found": ExitCode.VIOLATION,
@@ -30,27 +32,30 @@ def audit_folder(folder: Path) -> dict[str, Any]:
     return report(folder, read(folder))
 
 
-def report(folder: Path, held: Read) -> dict[str, Any]:
-    """The report of a folder from what was read of it; everything that is asked of a folder is asked here."""
-    what = record.read(folder.as_posix(), held.texts)
+def report(folder: Path, contents: Contents) -> dict[str, Any]:
+    """The report of a folder from what was read of it: all rules are checked here."""
+    facts = record.read(folder.as_posix(), contents.texts)
     unread = [
-        Finding(
-            "unread-code",
-            None,
+        Finding.of(
+            UNREAD_CODE,
             "unknown",
             f"{name}: {reason}",
             (Evidence(name, None, ""),),
             "a smaller file, or fewer of them",
         )
-        for name, reason in held.cut.items()
+        for name, reason in contents.incomplete.items()
     ]
-    claimed = (
-        bool(what.headline_bpb) and what.headline_kind != "README"
-    )  # prose names other entries' scores too: #291
-    on_track = not off_record_track(what, held.texts)
+    # prose names other entries' scores too: #291
+    claimed = bool(facts.headline_bpb) and facts.headline_kind != "README"
+    on_track = not off_record_track(facts, contents.texts)
     found = [
-        *code_findings(held.texts, claimed=claimed, on_track=on_track, unread=[*held.cut, *held.left]),
-        *number_findings(what, held.texts),
+        *code_findings(
+            contents.texts,
+            claimed=claimed,
+            on_track=on_track,
+            unread=[*contents.incomplete, *contents.unrecognised],
+        ),
+        *number_findings(facts, contents.texts),
         *unread,
     ]
     outcomes = {finding.outcome for finding in found}
@@ -64,20 +69,30 @@ def report(folder: Path, held: Read) -> dict[str, Any]:
     return {
         "schema": 1,
         "folder": folder.as_posix(),
-        "headline_bpb": what.headline_bpb,
-        "headline_kind": what.headline_kind,
-        "seeds": seeds(what),
+        "headline_bpb": facts.headline_bpb,
+        "headline_kind": facts.headline_kind,
+        "seeds": seeds(facts),
         "verdict": verdict,
         "findings": [finding.public() for finding in found],
-        "record": what.model_dump(mode="json"),
+        "record": facts.model_dump(mode="json"),
     }
 
 
+NOT_AUDITED = RuleInfo(
+    id="not-audited",
+    title="A folder could not be audited",
+    condition=None,
+    source="docs/audit.md",
+    checks="a folder whose audit took too long, needed too much memory or failed",
+    example="a source that takes minutes to parse",
+    not_covered="everything in such a folder; its verdict is `questions`",
+)
+
+
 def failed(folder: Path, reason: str) -> dict[str, Any]:
-    """The report of a folder that could not be audited: a question to whoever reviews it, never a pass."""
-    found = Finding(
-        "not-audited",
-        None,
+    """The report of a folder that could not be audited: a question to its reviewer, never a pass."""
+    found = Finding.of(
+        NOT_AUDITED,
         "unknown",
         f"the folder could not be audited: {reason}",
         (),
@@ -96,5 +111,5 @@ def failed(folder: Path, reason: str) -> dict[str, Any]:
 
 
 def exit_code(reports: list[dict[str, Any]]) -> ExitCode:
-    """Violations in any folder come before questions, questions before nothing found."""
+    """The exit code of all reports: violations in any folder first, then questions, then nothing found."""
     return first_that_applies(EXIT[report["verdict"]] for report in reports)

@@ -1,9 +1,9 @@
-"""Reports of folders that were audited before, by what the folders hold and by the audit's own code.
+"""Cache reports by the contents of their folders and by the code of the audit.
 
-A key is the hash of every byte that an audit can depend on: what was read of the folder, its name and its
-shelf's, the sources of harness/audit and the interpreter that parses. So a changed file, rule or Python asks
-anew, and an interrupted audit of many folders goes on where it stopped. Not covered: whoever can write to the
-cache can write reports."""
+A key is the hash of every byte that a report depends on: what was read of the folder, its name and its
+parent's, the sources of the audit, and the version of the Python that parses. A changed file, rule or Python
+therefore leads to a new audit, and an interrupted audit of many folders resumes. Whoever can write to the
+cache can forge reports."""
 
 from __future__ import annotations
 
@@ -13,29 +13,36 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.audit.folder import Held
+from harness.audit.folder import RawFolder
 from harness.base import files, strict_json
 from harness.base.errors import MachineFault
 from harness.base.paths import home
 
 
-class NotKept(MachineFault):
+class CacheWriteError(MachineFault):
     """A report could not be written to the cache."""
 
 
 MAX_ENTRY = 1 << 22
-OUTSIDE = ("edition.py", "scoring/significance.py", "base/strict_json.py")
-"""Sources outside harness/audit that a finding can depend on."""
+OUTSIDE = (
+    "base/errors.py",
+    "base/exit_codes.py",
+    "base/strict_json.py",
+    "edition.py",
+    "scoring/significance.py",
+    "verdict/rule_info.py",
+)
+"""Sources outside harness/audit that reading, checking and reporting import."""
 
 
 def folder() -> Path:
-    """Where reports are kept by default."""
+    """The default folder of the cache."""
     return home() / "audits"
 
 
 @functools.cache
 def version() -> str:
-    """sha256 (hex) of the code that audits and of the interpreter that parses."""
+    """sha256 (hex) of the audit's code and of the version of Python."""
     digest = hashlib.sha256(repr(sys.version_info).encode())
     here = Path(__file__).parent
     for source in sorted([*here.rglob("*.py"), *(here.parent / name for name in OUTSIDE)]):
@@ -43,16 +50,16 @@ def version() -> str:
     return digest.hexdigest()
 
 
-def key(place: Path, held: Held) -> str:
-    """The name of a report: of `held`, found under the name of `place` and its shelf."""
-    names = "\0".join(place.absolute().parts[-2:]).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(b"\0".join([version().encode(), names, held.digest().encode()])).hexdigest()
+def key(path: Path, raw: RawFolder) -> str:
+    """The cache key of the folder `path` with the contents `raw`; its own and its parent's name count."""
+    names = "\0".join(path.absolute().parts[-2:]).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(b"\0".join([version().encode(), names, raw.digest().encode()])).hexdigest()
 
 
-def load(kept: Path, name: str) -> dict[str, Any] | None:
-    """The report kept under that name; None where there is none, or none that is whole."""
+def load(cache_dir: Path, name: str) -> dict[str, Any] | None:
+    """The report with the key `name`; None where there is none, or only a damaged one."""
     try:
-        with (kept / name[:2] / f"{name}.json").open("rb") as file:
+        with (cache_dir / name[:2] / f"{name}.json").open("rb") as file:
             data = file.read(MAX_ENTRY + 1)
         entry = strict_json.strict_json(data) if len(data) <= MAX_ENTRY else None
     except (OSError, ValueError):
@@ -65,12 +72,12 @@ def load(kept: Path, name: str) -> dict[str, Any] | None:
     )
 
 
-def save(kept: Path, name: str, report: dict[str, Any]) -> None:
-    """Keeps a report. Raises NotKept where that cannot be done."""
+def save(cache_dir: Path, name: str, report: dict[str, Any]) -> None:
+    """Write a report. Raises CacheWriteError where that fails."""
     try:
-        files.write_json(kept / name[:2] / f"{name}.json", {"key": name, "report": report})
+        files.write_json(cache_dir / name[:2] / f"{name}.json", {"key": name, "report": report})
     except MachineFault as fault:
-        raise NotKept(
-            f"{kept}: the audit's cache cannot be written: {fault.message}",
+        raise CacheWriteError(
+            f"{cache_dir}: the audit's cache cannot be written: {fault.message}",
             hint="check disk space and permissions, name another --cache, or do without by --fresh",
         ) from fault

@@ -1,24 +1,27 @@
-"""What the audit found by one rule in one folder: an outcome, the lines that decide it, and what would clear
-it.
+"""A finding: what one rule of the audit says of one record folder.
 
-A finding speaks of what was published, never of a person. `fail` needs lines that leave no other reading;
-`question` is a thing that a reviewer must ask; `unknown` says why it could not be told. Not covered: what a
-rule is (rulebook.py)."""
+It has an outcome, the lines that decide it, and what would clear it. A finding speaks of what was published,
+never of a person. `fail` needs lines that leave no other reading; `question` is something that a reviewer
+must ask; `unknown` says why the rule could not be checked."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+from harness.verdict.rule_info import RuleInfo
+
 Outcome = Literal["pass", "fail", "question", "unknown"]
+MAX_TEXT = 200
+"""Characters of a quoted line."""
 
 
 class Evidence(NamedTuple):
-    """One place in a record folder."""
+    """One line of a record folder, or one file."""
 
     file: str
-    """Relative to the folder, `/` between parts; a wrapper's content is named after the wrapper."""
+    """Path inside the folder, with `/`; code unpacked from a wrapper is `wrapper.py!1.py`."""
     line: int | None
-    """From 1; None where a whole file is meant."""
+    """From 1; None for a whole file."""
     text: str
 
 
@@ -35,6 +38,18 @@ class Finding(NamedTuple):
     clears: str = ""
     """What would clear it."""
 
+    @classmethod
+    def of(
+        cls,
+        info: RuleInfo,
+        outcome: Outcome,
+        message: str,
+        evidence: tuple[Evidence, ...] = (),
+        clears: str = "",
+    ) -> Finding:
+        """A finding of the rule `info`."""
+        return cls(info.id, info.condition, outcome, message, evidence, clears)
+
     def public(self) -> dict[str, Any]:
         """The finding as `--json` prints it."""
         return {
@@ -42,6 +57,6 @@ class Finding(NamedTuple):
             "condition": self.condition,
             "outcome": self.outcome,
             "message": self.message,
-            "evidence": [place._asdict() for place in self.evidence],
+            "evidence": [line._asdict() for line in self.evidence],
             "clears": self.clears,
         }

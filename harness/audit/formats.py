@@ -1,8 +1,7 @@
-"""Findings where reviewers already look: annotations of GitHub Actions, a short comment, SARIF 2.1.0 for code
-scanning.
+"""Print reports as annotations of GitHub Actions, as a short comment, and as SARIF 2.1.0 for code scanning.
 
-A report is the object that `pgolf audit --json` prints (folder, headline, seeds, verdict, findings). What
-submitters wrote is escaped for the place it goes to. Not covered: the page (page.py)."""
+A report is the object that `pgolf audit --json` prints (folder, headline, seeds, verdict, findings). Text
+from submitters is escaped for its destination. See page.py for the HTML page."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from harness.audit.rulebook import entries
+from harness.audit.rulebook import AUDIT_RULES
 from harness.base.text import markdown as escaped, plain, plain_lines
 
 Report = dict[str, Any]
@@ -18,40 +17,39 @@ LEVEL = {"fail": "error", "question": "warning", "unknown": "notice"}
 SARIF_LEVEL = {"fail": "error", "question": "warning", "unknown": "note"}
 ORDER = ("fail", "question", "unknown", "pass")
 MAX_LINES = 24
-"""Lines of findings in a comment: one screen."""
+"""Lines of a comment: one screen."""
 MAX_CELL = 160
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 GUIDE = "docs/audit.md"
 
 
-def told(report: Report) -> list[dict[str, Any]]:
-    """What a reader must see: everything but passes, the gravest first."""
+def notable(report: Report) -> list[dict[str, Any]]:
+    """The findings that a reader must see: all but passes, the gravest first."""
     return sorted(
         (found for found in report["findings"] if found["outcome"] != "pass"),
         key=lambda found: ORDER.index(found["outcome"]),
     )
 
 
-def pointed(report: Report) -> list[dict[str, Any]]:
-    """Of these, what is said of a place or is more than `unknown`; a fact that the folder does not state has
-    no line to mark."""
-    return [found for found in told(report) if found["evidence"] or found["outcome"] != "unknown"]
+def located(report: Report) -> list[dict[str, Any]]:
+    """The notable findings without each `unknown` that has no line to mark, since the folder lacks a fact."""
+    return [found for found in notable(report) if found["evidence"] or found["outcome"] != "unknown"]
 
 
 def message(found: dict[str, Any]) -> str:
     """The finding as one sentence, with what would clear it."""
-    text = found.get("message") or "; ".join(place["text"] for place in found["evidence"]) or found["rule"]
+    text = found.get("message") or "; ".join(line["text"] for line in found["evidence"]) or found["rule"]
     return f"{text}. Would clear it: {found['clears']}" if found.get("clears") else str(text)
 
 
 def github(reports: Iterable[Report]) -> str:
-    """Workflow commands, one a finding, at its first line. `%`, line ends and, in properties, `:` and `,` are
-    escaped."""
+    """Workflow commands, one a finding, at its first line.
+
+    `%`, line ends and, in properties, `:` and `,` are escaped."""
     lines = []
     for report in reports:
-        for found in pointed(report):
-            place = found["evidence"][0] if found["evidence"] else None
-            file, line = shipped(place) if place else ("", None)
+        for found in located(report):
+            file, line = shipped(found["evidence"][0]) if found["evidence"] else ("", None)
             where = {"file": f"{report['folder']}/{file}".rstrip("/"), "line": line, "title": found["rule"]}
             properties = ",".join(
                 f"{key}={_property(value)}" for key, value in where.items() if value is not None
@@ -60,10 +58,10 @@ def github(reports: Iterable[Report]) -> str:
     return "\n".join(lines)
 
 
-def shipped(place: dict[str, Any]) -> tuple[str, int | None]:
-    """The file and line as the folder ships them: a line of unpacked code stands in no file of the folder."""
-    file, packed, _ = place["file"].partition("!")
-    return file, None if packed else place["line"]
+def shipped(evidence: dict[str, Any]) -> tuple[str, int | None]:
+    """The file and line as the folder ships them: unpacked code has its wrapper's file and no line."""
+    file, packed, _ = evidence["file"].partition("!")
+    return file, None if packed else evidence["line"]
 
 
 def _data(text: str) -> str:
@@ -75,8 +73,7 @@ def _property(value: object) -> str:
 
 
 def markdown(reports: Sequence[Report]) -> str:
-    """A comment of at most one screen: one line a folder, then the gravest findings; says how many are left
-    out."""
+    """A comment of at most one screen: one line a folder, the gravest findings, how many are left out."""
     lines = ["### pgolf audit", ""]
     for report in reports[:6]:
         bpb = report.get("headline_bpb")
@@ -86,14 +83,16 @@ def markdown(reports: Sequence[Report]) -> str:
         )
     if len(reports) > 6:
         lines.append(f"… and {len(reports) - 6} more folders")
-    rows = [(report, found) for report in reports for found in told(report) if found["outcome"] != "unknown"]
+    rows = [
+        (report, found) for report in reports for found in notable(report) if found["outcome"] != "unknown"
+    ]
     rows.sort(key=lambda row: ORDER.index(row[1]["outcome"]))
     room = MAX_LINES - len(lines)
     if rows:
         lines += ["", "| | rule | where | what |", "|---|---|---|---|"]
     for _, found in rows[:room]:
-        place = found["evidence"][0] if found["evidence"] else None
-        where = f"{place['file']}:{place['line'] or ''}".rstrip(":") if place else ""
+        first = found["evidence"][0] if found["evidence"] else None
+        where = f"{first['file']}:{first['line'] or ''}".rstrip(":") if first else ""
         text = message(found)
         text = text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
         rule = f"{_shown(found['rule'])} {found['condition'] or ''}"
@@ -115,14 +114,13 @@ def _shown(line: str) -> str:
 
 
 def sarif(reports: Iterable[Report], version: str) -> dict[str, Any]:
-    """One run of SARIF 2.1.0 with the findings that `pointed` names, each with its rule, places and a
-    fingerprint."""
-    book = entries()
+    """One run of SARIF 2.1.0 with the `located` findings, each with its rule, lines and a fingerprint."""
+    infos = {info.id: info for info in AUDIT_RULES}
     results, used = [], dict[str, None]()
     for report in reports:
-        for found in pointed(report):
+        for found in located(report):
             used[found["rule"]] = None
-            places = [_location(report["folder"], place) for place in found["evidence"]] or [
+            locations = [_location(report["folder"], line) for line in found["evidence"]] or [
                 _location(report["folder"], {"file": "", "line": None, "text": ""})
             ]
             results.append(
@@ -131,8 +129,8 @@ def sarif(reports: Iterable[Report], version: str) -> dict[str, Any]:
                     "ruleIndex": list(used).index(found["rule"]),
                     "level": SARIF_LEVEL[found["outcome"]],
                     "message": {"text": message(found)},
-                    "locations": places[:1],
-                    **({"relatedLocations": places[1:]} if places[1:] else {}),
+                    "locations": locations[:1],
+                    **({"relatedLocations": locations[1:]} if locations[1:] else {}),
                     "partialFingerprints": {
                         "pgolf/v1": f"{report['folder']}:{found['rule']}:"
                         + (found["evidence"][0]["text"] if found["evidence"] else "")
@@ -143,8 +141,12 @@ def sarif(reports: Iterable[Report], version: str) -> dict[str, Any]:
     rules = [
         {
             "id": rule,
-            "shortDescription": {"text": book[rule].title if rule in book else rule},
-            "help": {"text": f"{book[rule].checks}. Limits: {book[rule].limits}" if rule in book else GUIDE},
+            "shortDescription": {"text": infos[rule].title if rule in infos else rule},
+            "help": {
+                "text": f"{infos[rule].checks}. Not covered: {infos[rule].not_covered}"
+                if rule in infos
+                else GUIDE
+            },
         }
         for rule in used
     ]
@@ -161,14 +163,14 @@ def sarif(reports: Iterable[Report], version: str) -> dict[str, Any]:
     }
 
 
-def _location(folder: str, place: dict[str, Any]) -> dict[str, Any]:
-    file, line = shipped(place)
+def _location(folder: str, evidence: dict[str, Any]) -> dict[str, Any]:
+    file, line = shipped(evidence)
     physical: dict[str, Any] = {
         "artifactLocation": {"uri": quote(f"{folder}/{file}".rstrip("/"), errors="surrogateescape")}
     }
     if line:
         physical["region"] = {
             "startLine": line,
-            **({"snippet": {"text": place["text"]}} if place["text"] else {}),
+            **({"snippet": {"text": evidence["text"]}} if evidence["text"] else {}),
         }
     return {"physicalLocation": physical}

@@ -1,8 +1,7 @@
-"""One HTML page for many folders: sorts by any column, filters by text and verdict, evidence a click away.
+"""Write one HTML page for many folders, which sorts by any column and filters by text and verdict.
 
-The page holds everything, loads nothing, and runs one script of ours, allowed by its hash alone; what
-submitters wrote is escaped by the template engine. Not covered: what is shown (formats.py has the other
-forms)."""
+The page loads nothing and runs only our script, which its content security policy allows by hash. The
+template engine escapes text from submitters."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.audit.formats import ORDER, message, told
+from harness.audit.formats import ORDER, message, notable
 from harness.base import templates
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -31,7 +30,7 @@ def page(reports: Sequence[dict[str, Any]]) -> str:
     shared = _shared([report["folder"] for report in reports])
     for report in reports:
         counts = Counter(found["outcome"] for found in report["findings"])
-        findings = [{**found, "said": message(found)} for found in told(report)]
+        findings = [{**found, "message": message(found)} for found in notable(report)]
         seeds = report.get("seeds") or []
         sizes = [seed["counted_bytes"] for seed in seeds if seed.get("counted_bytes")]
         rows.append(
@@ -54,7 +53,7 @@ def page(reports: Sequence[dict[str, Any]]) -> str:
 
 
 def _shared(folders: Sequence[str]) -> str:
-    """The path that all of several folders lie below, with its last `/`; empty where there is none."""
+    """The path that several folders have in common, with its last `/`; empty where there is none."""
     try:
         whole = (
             os.path.commonpath([os.path.dirname(folder) for folder in folders]) if len(folders) > 1 else ""

@@ -1,10 +1,10 @@
-"""Code that a script or an archive carries packed: found and unpacked without being run, within limits.
+"""Find and unpack code that a script or an archive carries packed, without running it and within limits.
 
-Literals that decode as base 85 or base 64 and then decompress (lzma in its three containers, zlib, gzip, raw
-deflate, bz2, brotli) to text that imports or runs text, again and again for wrappers in wrappers (#1394,
-#1413); sources in a zip archive that Python can run (code.pyz of `pgolf export`). What is too large or too
-deep is told, not left out in silence. Not covered: keys computed at run time, pickles, archives in archives;
-promises.hidden says so of what a script runs unread."""
+Packed code is a literal that decodes as base 85 or base 64 and decompresses (lzma in its three containers,
+zlib, gzip, raw deflate, bz2, brotli) to text that imports or executes something, repeatedly for wrappers in
+wrappers (#1394, #1413); or the sources in a zip archive that Python can run (code.pyz of `pgolf export`).
+Code that is too large or too deeply packed is reported. Keys computed at run time, pickles and archives in
+archives are not unpacked; `code/promises.py` reports scripts that run unread code."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ import brotli  # type: ignore[import-untyped]
 from harness.audit.code.tree import parsed, walk
 
 MAX_BYTES = 2_000_000
-"""Of one unpacked source; a bomb ends here."""
+"""Of one unpacked source; unpacking a bomb stops here."""
 MAX_MEMBERS = 400
-"""Sources of an archive."""
+"""Python files of one archive."""
 MAX_DEPTH = 4
 MAX_LITERALS = 12
-"""Of one source, the longest ones; public wrappers have one or two."""
+"""Literals of one source that are tried, the longest ones; public wrappers have one or two."""
 MIN_LITERAL = 400
 RUNS = re.compile(r"\bimport\b|\bexec\s*\(|__import__")
-"""What code holds that is worth reading."""
+"""Code worth reading imports or executes something."""
 RAW: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 DECODERS: tuple[Callable[[bytes], bytes], ...] = (base64.b85decode, base64.b64decode, base64.a85decode)
 
 
 class Packed(NamedTuple):
-    """One source that was packed, or why it was not unpacked."""
+    """One source that was packed, or the reason why it was not unpacked."""
 
     text: str | None
     reason: str = ""
@@ -60,7 +60,7 @@ OPENERS: tuple[Callable[[bytes, int], bytes], ...] = (
 
 
 def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
-    """Sources packed inside `source`, outermost first. Never raises for what the literals hold."""
+    """The sources packed inside `source`, outermost first. Never raises because of what the literals hold."""
     if len(source) > MAX_BYTES:
         return
     try:
@@ -73,7 +73,7 @@ def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
             and _dense(node.value)
         ]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # told as unread by whoever reads the source
+        return  # whoever parses the source for the rules reports it as unread
     longest = sorted(literals, key=len, reverse=True)[:MAX_LITERALS]
     for literal in literals:
         if literal not in longest:
@@ -90,12 +90,12 @@ def unwrapped(source: str, depth: int = 0) -> Iterator[Packed]:
 
 
 def _dense(literal: str | bytes) -> bool:
-    """Whether a literal may be packed: prose has spaces, base 64 and base 85 have none."""
+    """Whether a literal may be packed code: base 64 and base 85 have no spaces, prose has."""
     return isinstance(literal, bytes) or " " not in literal.strip()
 
 
 def _text(data: bytes) -> Packed | None:
-    """The source in these bytes, by the first way that leads to one."""
+    """The source in these bytes, by the first decoder and decompressor that give one."""
     bomb = None
     for packed in _decoded(data):
         for opener in OPENERS:
@@ -108,7 +108,7 @@ def _text(data: bytes) -> Packed | None:
                 text = raw.decode("utf-8")
             except (ValueError, lzma.LZMAError, zlib.error, brotli.error, OSError, EOFError, MemoryError):
                 continue
-            if RUNS.search(text):  # what then does not parse is told as unread
+            if RUNS.search(text):  # if it does not parse, it is reported as unread
                 return Packed(text)
     return bomb
 
@@ -123,9 +123,9 @@ def _decoded(data: bytes) -> Iterator[bytes]:
 
 
 def archived(data: bytes) -> Iterator[tuple[str, str]]:
-    """Names and sources of a zip archive's Python files, MAX_BYTES together and MAX_MEMBERS at most.
+    """The names and sources of a zip archive's Python files: MAX_BYTES in total, MAX_MEMBERS at most.
 
-    Raises ValueError where `data` is no such archive or holds more.
+    Raises ValueError where `data` is not such an archive or exceeds the limits.
     """
     left = MAX_BYTES
     try:
@@ -135,7 +135,7 @@ def archived(data: bytes) -> Iterator[tuple[str, str]]:
                 raise ValueError(f"{len(members):,} sources are more than {MAX_MEMBERS}")
             for member in members:
                 with archive.open(member) as opened:
-                    text = opened.read(left + 1)  # what the directory says of sizes is the packer's word
+                    text = opened.read(left + 1)  # the sizes in the directory are the packer's claim
                 left -= len(text)
                 if left < 0:
                     raise ValueError(f"its sources are more than {MAX_BYTES:,} bytes")

@@ -16,7 +16,7 @@ import typer
 
 from harness.audit import audit, cache as caches, formats, page as pages
 from harness.audit.folder import folders
-from harness.audit.many import SECONDS, Audited, many
+from harness.audit.parallel import SECONDS, Audited, audit_all
 from harness.base import files
 from harness.base.text import plain
 from harness.commands import options
@@ -56,9 +56,9 @@ def audit_records(
 
     pgolf audit records/ --page audit.html
     """
-    kept = None if fresh else cache or caches.folder()
+    cache_dir = None if fresh else cache or caches.folder()
     found = list(dict.fromkeys(folder for path in paths for folder in folders(path)))
-    audited = many(found, workers=workers or os.cpu_count() or 1, kept=kept, seconds=seconds)
+    audited = audit_all(found, workers=workers or os.cpu_count() or 1, cache_dir=cache_dir, seconds=seconds)
     reports = []
     with closing(_watched(found, audited)) as watched:
         for report in watched:
@@ -103,13 +103,13 @@ def _watched(found: Sequence[Path], audited: Iterator[Audited]) -> Generator[dic
 
 def _text(report: dict[str, Any]) -> str:
     lines = [f"{report['verdict']:17} {plain(report['folder'])}"]
-    for found in formats.pointed(report):
+    for found in formats.located(report):
         lines.append(f"  {found['outcome']:9} {found['rule']}: {plain(formats.message(found))}")
         lines += [
             f"    {plain(place['file'])}:{place['line'] or ''} {plain(place['text'])}"
             for place in found["evidence"]
         ]
-    left = [found["rule"] for found in formats.told(report) if found not in formats.pointed(report)]
+    left = [found["rule"] for found in formats.notable(report) if found not in formats.located(report)]
     if left:
         lines.append(
             f"  unknown   {', '.join(dict.fromkeys(left))}: the folder does not say enough (--json: what "

@@ -1,7 +1,8 @@
-"""`pgolf explain`: a rule with its source, check, example and limits."""
+"""`pgolf explain`: the rules of a run and of the audit, each with its source, check, example and limits."""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -13,9 +14,17 @@ app = options.new_app()
 
 
 @app.command()
-def explain(rule: Annotated[str, typer.Argument(help="A rule's id, as findings name it.")]) -> None:
-    """Print a rule: source, what it checks, an example, its limits.
+def explain(
+    rule: Annotated[str | None, typer.Argument(help="A rule's id; none lists every rule.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print a rule: source, check, example, what it does not cover. Without one, list all rules.
 
+    pgolf explain
     pgolf explain slot
     """
-    print(rulebook.explain(rule))
+    found = rulebook.rules() if rule is None else rulebook.find(rule)
+    if as_json:
+        print(json.dumps(rulebook.public(found), indent=1))
+    else:
+        print(rulebook.overview(found) if rule is None else rulebook.describe(found))

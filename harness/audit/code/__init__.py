@@ -1,36 +1,25 @@
-"""Reading the code of a record folder without running it: what it may run, and which rules that touches.
+"""Check the code of a record folder without running it: what may run, and which rules that breaks.
 
-One idea a file: settings fold conditions, reach keeps what may run, and learning, distribution, counting,
-access and promises each ask one kind of question of it; traces weighs the answers by what the logs show. A
-`fail` needs lines that leave no other reading, and a folder that claims a score for a place: studies,
-proposals and folders that call themselves no record (#1147, #1000) are asked. What cannot be told is a
-question. Not covered: C and CUDA sources, shell scripts, values at run time."""
+One subject a file: settings evaluates conditions, prune cuts branches that are switched off, reach keeps what
+may run; learning, distribution, counting, access and promises each hold the rules on one kind of fault;
+traces compares the findings with the logs. A `fail` needs lines that leave no other reading, in a folder that
+claims a score for a place on the record track: studies, proposals and folders that call themselves no record
+(#1147, #1000) get questions. C and CUDA sources, shell scripts and values at run time are not read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from harness.audit.code import access, counting, distribution, learning, promises, traces
-from harness.audit.code.reach import Program, understand
+from harness.audit.code.program import Program, read_program
 from harness.audit.finding import Evidence, Finding
 
-CHECKS = (
-    learning.before_scoring,
-    learning.pass_then_score,
-    learning.last_epoch,
-    learning.fitted_positions,
-    distribution.target_in_key,
-    distribution.smallest_of_passes,
-    distribution.second_pass,
-    counting.space_twice,
-    counting.fallback_bytes,
-    counting.fixed_ratio,
-    access.trains_on_validation,
-    access.network,
-    access.runs_other_code,
-)
+FILES = (learning, distribution, counting, access)
+"""In the order of the report."""
+CHECKS = tuple(check for file in FILES for check in file.CHECKS)
+RULES = (*(info for file in FILES for info in file.RULES), *promises.RULES)
 MAX_SAME = 3
-"""Findings of one rule that a folder gets; the first lines tell a reviewer where to look."""
+"""Findings of one check that a folder gets; the first ones show a reviewer where to look."""
 
 
 def code_findings(
@@ -43,11 +32,11 @@ def code_findings(
 ) -> list[Finding]:
     """What the programs of a folder do that a rule forbids, or that a reviewer must ask about.
 
-    `texts` holds every text file of the folder by its path, unpacked wrappers among them; `scored` says
-    whether the folder is about a score, since only then must its program be able to make one; `claimed`
-    whether it states one; `on_track` is False where it says itself that it asks for no place under the
-    ten-minute rules; `unread` names files that were not read, or not whole, and may hold a program. Never
-    raises for what a file holds."""
+    `texts` holds every text file of the folder by its path, with unpacked wrappers. `scored` says whether the
+    folder is about a score: only then must its program be able to make one. `claimed` says whether it states
+    one. `on_track` is False where the folder itself says that it asks for no place under the ten-minute
+    rules. `unread` names files that were not read completely and may hold a program. Never raises because of
+    what a file holds."""
     sources = {
         file: text
         for file, text in texts.items()
@@ -59,11 +48,10 @@ def code_findings(
         for file, text in texts.items()
         if file.lower().endswith((".log", ".txt")) and "require" not in file.lower()
     }
-    program = understand(sources, readmes.values(), logs.values())
+    program = read_program(sources, readmes.values(), logs.values())
     found = [
-        Finding(
-            "unread-code",
-            None,
+        Finding.of(
+            promises.UNREAD_CODE,
             "unknown",
             f"{file} could not be read: {reason}",
             (Evidence(file, None, ""),),
@@ -76,16 +64,15 @@ def code_findings(
             found += list(check(program))[:MAX_SAME]
         except RecursionError:
             found.append(
-                Finding(
-                    "unread-code",
-                    None,
+                Finding.of(
+                    promises.UNREAD_CODE,
                     "unknown",
                     f"{check.__name__} was not asked: the code is nested too deeply",
                     (),
                     "code of a usual depth",
                 )
             )
-    found = traces.weighed(
+    found = traces.compare_with_logs(
         found, program, logs, [text for file, text in texts.items() if file.endswith(".json")]
     )
     if scored:
@@ -94,16 +81,16 @@ def code_findings(
         found += promises.no_code(program, other, logs, texts, claimed, unread)
         found += promises.hidden(program)
         found += promises.nothing_trains(program, readmes.get(first, ""), first, other)
-    return found if claimed and on_track else [_asked(finding, claimed) for finding in found]
+    return found if claimed and on_track else [_as_question(finding, claimed) for finding in found]
 
 
-def _asked(finding: Finding, claimed: bool) -> Finding:
-    """The finding as a question, where the folder claims nothing that it could take from anybody."""
-    why = "the folder calls itself no record" if claimed else "the folder claims no score"
+def _as_question(finding: Finding, claimed: bool) -> Finding:
+    """The finding, a question instead of a `fail`, for a folder that claims no place."""
+    reason = "the folder calls itself no record" if claimed else "the folder claims no score"
     return (
         finding
         if finding.outcome != "fail"
-        else finding._replace(outcome="question", message=f"{finding.message}; {why}")
+        else finding._replace(outcome="question", message=f"{finding.message}; {reason}")
     )
 
 

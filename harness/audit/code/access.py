@@ -1,8 +1,7 @@
-"""What a program reaches for: validation shards to train on, the network, files of code that nothing counts.
+"""Find forbidden reads: validation shards as training files, the network, code files that nothing counts.
 
 R1, R4 of the README: no network and no training text at evaluation, no validation text during training, and
-all code counted. Not covered: what other programs do that a script starts; files of data read at evaluation
-(the size checks list those)."""
+all code counted. Programs that a script starts are not followed."""
 
 from __future__ import annotations
 
@@ -10,12 +9,13 @@ import ast
 import re
 from collections.abc import Iterator
 
-from harness.audit.code.reach import Program
+from harness.audit.code.program import Program
 from harness.audit.code.shape import called, quote, root
 from harness.audit.finding import Finding
+from harness.verdict.rule_info import RuleInfo
 
 TRAIN_NAME = re.compile(r"^train_(files|pattern|glob|shards|path|data)$")
-NETWORK = {
+DOWNLOADS = {
     "hf_hub_download",
     "snapshot_download",
     "urlopen",
@@ -26,8 +26,20 @@ NETWORK = {
 SHELL = re.compile(r"['\"\s/](curl|wget|git clone|pip install|aws s3|gsutil) ?")
 
 
+TRAINS_ON_VALIDATION = RuleInfo(
+    id="trains-on-validation",
+    title="The training files are the validation files",
+    condition="C1",
+    source="README R4, #44",
+    checks="train_files (or the like) bound to the pattern of the validation shards by the settings of the "
+    "run",
+    example="#675: train_files = '.../fineweb_val_*.bin' if train_on_val",
+    not_covered="files linked or renamed outside the program",
+)
+
+
 def trains_on_validation(program: Program) -> Iterator[Finding]:
-    """The name of the training files bound to the pattern of the validation files."""
+    """Find the name of the training files bound to the pattern of the validation files."""
     for live in program.live:
         for part in live.nodes:
             if not isinstance(part, ast.Assign):
@@ -35,9 +47,8 @@ def trains_on_validation(program: Program) -> Iterator[Finding]:
             target = part.targets[0]
             name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
             if TRAIN_NAME.match(name) and "fineweb_val" in ast.unparse(part.value):
-                yield Finding(
-                    "trains-on-validation",
-                    "C1",
+                yield Finding.of(
+                    TRAINS_ON_VALIDATION,
                     "fail",
                     f"`{name}` names the validation shards",
                     quote(program, live, part),
@@ -45,18 +56,28 @@ def trains_on_validation(program: Program) -> Iterator[Finding]:
                 )
 
 
+NETWORK = RuleInfo(
+    id="network",
+    title="The program reaches the network",
+    condition=None,
+    source="README R1",
+    checks="reachable downloads, requests, or shells that fetch",
+    example="hf_hub_download(...) in the train script",
+    not_covered="when the call runs; it is allowed in setup, so it is always a question",
+)
+
+
 def network(program: Program) -> Iterator[Finding]:
-    """Calls that reach the network."""
+    """Find the first call that reaches the network."""
     for live in program.live:
         for part in live.nodes:
             if not isinstance(part, ast.Call):
                 continue
             module = root(part.func)
             fetches = module in ("subprocess", "os") and SHELL.search(ast.unparse(part))
-            if called(part) in NETWORK or module == "requests" or fetches:
-                yield Finding(
-                    "network",
-                    None,
+            if called(part) in DOWNLOADS or module == "requests" or fetches:
+                yield Finding.of(
+                    NETWORK,
                     "question",
                     f"{live.name}() calls {ast.unparse(part.func)}, which reaches the network",
                     quote(program, live, part),
@@ -65,8 +86,19 @@ def network(program: Program) -> Iterator[Finding]:
                 return
 
 
+EXEC_OF_FILE = RuleInfo(
+    id="exec-of-file",
+    title="The text of another file is run",
+    condition=None,
+    source="README R1, #1412",
+    checks="exec over open(...).read()",
+    example="#1412: a stub of 74 bytes that runs an 80,055-byte file",
+    not_covered="whether that file was counted; the size checks tell",
+)
+
+
 def runs_other_code(program: Program) -> Iterator[Finding]:
-    """`exec` of a file's text."""
+    """Find `exec` of a file's text."""
     for live in program.live:
         for part in live.nodes:
             if (
@@ -75,11 +107,14 @@ def runs_other_code(program: Program) -> Iterator[Finding]:
                 and part.func.id == "exec"
                 and any(called(inner) in ("open", "read_text", "read_bytes") for inner in ast.walk(part))
             ):
-                yield Finding(
-                    "exec-of-file",
-                    None,
+                yield Finding.of(
+                    EXEC_OF_FILE,
                     "question",
                     f"{live.name}() runs the text of another file",
                     quote(program, live, part),
                     "that file counted in the artifact's code bytes",
                 )
+
+
+RULES = (TRAINS_ON_VALIDATION, NETWORK, EXEC_OF_FILE)
+CHECKS = (trains_on_validation, network, runs_other_code)

@@ -1,8 +1,8 @@
-"""Byte tables: the leading space counted twice, byte-fallback tokens counted by their name, a fixed ratio.
+"""Find errors in byte tables: a leading space counted twice, byte tokens counted by name, a fixed ratio.
 
 #1719, #1734: `len(piece[1:].encode()) + 1` in the table and one more at evaluation make text 17 % longer than
-it is. #1143: a byte token `<0xE2>` is one byte, not the length of its name. Canonical: #1019. Not covered:
-tables read from files (the numbers of the logs show those)."""
+it is. #1143: a byte token `<0xE2>` is one byte, not the length of its name. #1019 has the correct count.
+Tables that a program reads from files show only in the numbers of its logs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,29 @@ import ast
 import re
 from collections.abc import Iterator
 
-from harness.audit.code.reach import Program
+from harness.audit.code.program import Program
 from harness.audit.code.shape import names, quote
 from harness.audit.finding import Finding
+from harness.verdict.rule_info import RuleInfo
 
 SPACE = re.compile(r"has_(leading_)?space|leading_space", re.I)
 RATIO = re.compile(r"bytes_per_tok(en)?|\bbpt\b|avg_token_bytes", re.I)
 
 
+SPACE_COUNTED_TWICE = RuleInfo(
+    id="space-counted-twice",
+    title="The leading space counts two bytes",
+    condition=None,
+    source="#1719, #1734, #1019",
+    checks="a byte table with len(piece[1:].encode()) + 1 and one more byte for has_leading_space where "
+    "scores are added",
+    example="#1545",
+    not_covered="tables that the program reads from files; the rules on numbers judge those",
+)
+
+
 def space_twice(program: Program) -> Iterator[Finding]:
-    """One byte for the space inside the table, and one more where scores are added up."""
+    """Find one byte for the space in the table and one more where scores are added up."""
     tables = [
         (live, part)
         for live in program.live
@@ -37,20 +50,31 @@ def space_twice(program: Program) -> Iterator[Finding]:
         and any(SPACE.search(name) for name in names(part.value))
     ]
     if tables and adds:
-        places = quote(program, *tables[0]) + quote(program, *adds[0])
-        yield Finding(
-            "space-counted-twice",
-            None,
+        evidence = quote(program, *tables[0]) + quote(program, *adds[0])
+        yield Finding.of(
+            SPACE_COUNTED_TWICE,
             "fail",
             f"the byte table of {tables[0][0].name}() counts the leading space, and {adds[0][0].name}() adds "
             "it again",
-            places,
+            evidence,
             "one of the two left out, and the score computed anew",
         )
 
 
+BYTE_FALLBACK = RuleInfo(
+    id="byte-fallback",
+    title="Byte tokens may be counted by their name",
+    condition=None,
+    source="#1143, #1184, #1019",
+    checks="a table built from the names of pieces that never asks is_byte",
+    example="a loop over id_to_piece with len(piece.encode())",
+    not_covered="whether the tokenizer has byte-fallback pieces; it is harmless without them, so it is "
+    "always a question",
+)
+
+
 def fallback_bytes(program: Program) -> Iterator[Finding]:
-    """A table built from piece names that never asks whether a piece is a byte."""
+    """Find a table built from piece names that never checks whether a piece is a byte."""
     for live in program.live:
         built = [
             part
@@ -62,9 +86,8 @@ def fallback_bytes(program: Program) -> Iterator[Finding]:
         ]
         known = names(live.node) if built else set()
         if "id_to_piece" in known and not known & {"is_byte", "IsByte"}:
-            yield Finding(
-                "byte-fallback",
-                None,
+            yield Finding.of(
+                BYTE_FALLBACK,
                 "question",
                 f"{live.name}() counts every piece by its name and never asks whether it is a byte token",
                 quote(program, live, live.node, built[0]),
@@ -72,8 +95,19 @@ def fallback_bytes(program: Program) -> Iterator[Finding]:
             )
 
 
+FIXED_BYTES_PER_TOKEN = RuleInfo(
+    id="fixed-bytes-per-token",
+    title="Bytes per token is a constant",
+    condition=None,
+    source="#1017 V",
+    checks="a float constant of that name that something is multiplied or divided by",
+    example="BYTES_PER_TOKEN = 2.436",
+    not_covered="whether the constant serves a log line only, so it is always a question",
+)
+
+
 def fixed_ratio(program: Program) -> Iterator[Finding]:
-    """A constant number of bytes per token that something is divided or multiplied by."""
+    """Find a constant number of bytes per token that something is divided or multiplied by."""
     for live in program.live:
         for part in live.nodes:
             if (
@@ -93,9 +127,8 @@ def fixed_ratio(program: Program) -> Iterator[Finding]:
                     and name in names(use)
                 ]
                 if used:
-                    yield Finding(
-                        "fixed-bytes-per-token",
-                        None,
+                    yield Finding.of(
+                        FIXED_BYTES_PER_TOKEN,
                         "question",
                         f"`{name}` is the constant {part.value.value:g}, and the score may be computed with "
                         "it",
@@ -109,3 +142,7 @@ def _piece_plus_one(node: ast.expr) -> bool:
         case ast.BinOp(left=left, op=ast.Add(), right=ast.Constant(value=1)):
             return "encode" in names(left) and "piece" in ast.unparse(left) and "1:" in ast.unparse(left)
     return False
+
+
+RULES = (SPACE_COUNTED_TWICE, BYTE_FALLBACK, FIXED_BYTES_PER_TOKEN)
+CHECKS = (space_twice, fallback_bytes, fixed_ratio)

@@ -1,10 +1,9 @@
-"""Learning from text that is not scored yet, or scored again afterwards: pre-quant test-time training,
-epochs, SLOT.
+"""Find code that learns from validation text before it scores it: pre-quant test-time training, epochs, SLOT.
 
-#402, #1376: a validation token may be learnt from only after its score stands. #568: of several epochs the
-last may not be the score. #1240: a delta fitted to the very positions that are scored predicts what it has
-seen. Not covered: order across files and processes; what tensors hold. Where the order cannot be read, the
-finding is a question."""
+#402, #1376: a program may learn from a validation token only after its score is fixed. #568: the last of
+several epochs may not be the score. #1240: a delta that is fitted to the scored positions predicts what it
+has seen. Where the order cannot be read, the finding is a question. Order across files and processes is not
+followed."""
 
 from __future__ import annotations
 
@@ -12,10 +11,12 @@ import ast
 import re
 from collections.abc import Iterator
 
-from harness.audit.code.reach import Live, Program
+from harness.audit.code.program import Program
+from harness.audit.code.reach import Live
 from harness.audit.code.settings import UNKNOWN, fold
 from harness.audit.code.shape import called, calls, names, own, quote, root, steps
 from harness.audit.finding import Finding
+from harness.verdict.rule_info import RuleInfo
 
 VALIDATION = re.compile(r"^(val|eval)_?(tokens|data|seqs|ids|inputs|x)$|^val_tokens\w*$")
 SCORES = re.compile(r"byte|bpb|nll|_lut$|score_|_score")
@@ -26,14 +27,28 @@ SUMS = re.compile(r"(loss|nll)_?(sum|total)|(sum|total)_(loss|nll)|^batch_loss$|
 EPOCH = re.compile(r"(^|_)ep(och)?s?$|epoch|num_pass")
 
 
+VAL_BEFORE_SCORE = RuleInfo(
+    id="val-before-score",
+    title="Validation text is learnt from before it is scored",
+    condition="C3",
+    source="#402, #1376, #1017 C3",
+    checks="a reachable function that steps an optimizer on validation tokens and scores nothing, with the "
+    "scoring after it",
+    example="#1487: prequant_ttt_adapt_adamw(h, model, device, val_tokens) before the eval that makes the "
+    "headline",
+    not_covered="functions that learn and score in one loop (only their epochs are checked), and helpers of "
+    "an evaluator; a question where the logs print nothing of the function, or only after the stated score",
+)
+
+
 def before_scoring(program: Program) -> Iterator[Finding]:
-    """A function that steps an optimizer on validation tokens and scores nothing, called by the main program
-    before scoring."""
+    """Find a function that steps an optimizer on validation tokens and scores nothing, which the main program
+    calls before it scores."""
     for live in program.live:
         tokens = sorted(name for name in _parameters(live.node) if VALIDATION.match(name))
-        taken = steps(live.node) if tokens else []
-        known = names(live.node) if taken else set()
-        if not taken or any(
+        optimizer_steps = steps(live.node) if tokens else []
+        known = names(live.node) if optimizer_steps else set()
+        if not optimizer_steps or any(
             TRAINS.search(name) or SCORES.search(name) for name in known | _parameters(live.node)
         ):
             continue
@@ -53,16 +68,20 @@ def before_scoring(program: Program) -> Iterator[Finding]:
                 if not scored:
                     continue
                 data = [part for part in live.nodes if isinstance(part, ast.Name) and part.id == tokens[0]]
-                where = quote(
-                    program, live, live.node, *data[-1:], *calls(live.node, "backward")[:1], taken[0]
+                evidence = quote(
+                    program,
+                    live,
+                    live.node,
+                    *data[-1:],
+                    *calls(live.node, "backward")[:1],
+                    optimizer_steps[0],
                 )
-                yield Finding(
-                    "val-before-score",
-                    "C3",
+                yield Finding.of(
+                    VAL_BEFORE_SCORE,
                     "fail",
                     f"{live.name}() steps an optimizer on `{tokens[0]}` and scores "
                     f"nothing; {other.name}() calls it, and {called(scored[0])}() scores after it",
-                    where + quote(program, other, call, scored[0]),
+                    evidence + quote(program, other, call, scored[0]),
                     "scores of these tokens that stand before the call, or settings of the run that switch "
                     "it off",
                 )
@@ -70,8 +89,7 @@ def before_scoring(program: Program) -> Iterator[Finding]:
 
 
 def pass_then_score(program: Program) -> Iterator[Finding]:
-    """In one function: a loop of steps on the validation tokens, adding up nothing, and only then the scoring
-    of them (#297)."""
+    """Find one function with a loop of steps on the validation tokens, and only then their scoring (#297)."""
     for live in program.live:
         tokens = {name for name in _parameters(live.node) if VALIDATION.match(name)}
         if not tokens or not isinstance(live.node, ast.FunctionDef):
@@ -93,9 +111,8 @@ def pass_then_score(program: Program) -> Iterator[Finding]:
                 for block in (live.node.body[:at], live.node.body[at + 1 :])
             ]
             if scores[1] and not scores[0]:
-                yield Finding(
-                    "val-before-score",
-                    "C3",
+                yield Finding.of(
+                    VAL_BEFORE_SCORE,
                     "fail",
                     f"{live.name}() steps an optimizer over the validation tokens, scoring nothing, then "
                     f"{called(scores[1][0])}() scores them",
@@ -106,8 +123,20 @@ def pass_then_score(program: Program) -> Iterator[Finding]:
             break
 
 
+LAST_EPOCH_SCORED = RuleInfo(
+    id="last-epoch-scored",
+    title="Of several epochs over the validation text the last is the score",
+    condition="C3",
+    source="#568, #677, #1017 C3",
+    checks="a loop over epochs with optimizer steps whose sums are kept for the last epoch only",
+    example="#568: for epoch in range(ttt_epochs): batch_loss.zero_(); ...; opt.step() and afterwards "
+    "loss_sum += batch_loss",
+    not_covered="the number of epochs where it cannot be read, which makes it a question",
+)
+
+
 def last_epoch(program: Program) -> Iterator[Finding]:
-    """A loop over epochs that learns, and adds to the score in one of them only, or in each."""
+    """Find a loop over epochs that learns and keeps only the last epoch's score."""
     for live in program.live:
         for loop in (part for part in live.nodes if isinstance(part, ast.For)):
             if not (isinstance(loop.target, ast.Name) and EPOCH.search(loop.target.id) and steps(loop)):
@@ -133,9 +162,8 @@ def last_epoch(program: Program) -> Iterator[Finding]:
             if epochs == 1:
                 continue
             certain = isinstance(epochs, int | float)
-            yield Finding(
-                "last-epoch-scored",
-                "C3",
+            yield Finding.of(
+                LAST_EPOCH_SCORED,
                 "fail" if certain else "question",
                 f"{live.name}() learns over "
                 f"{f'{epochs:g} epochs' if certain else 'epochs whose number is not read'} "
@@ -146,8 +174,21 @@ def last_epoch(program: Program) -> Iterator[Finding]:
             )
 
 
+SLOT = RuleInfo(
+    id="slot",
+    title="Parameters are fitted to the positions that are scored",
+    condition="C1",
+    source="#1240, #1336, #1229, #1017 C1",
+    checks="steps on a loss over the targets, then the score over the same targets; `fail` where mask and "
+    "score start alike",
+    example="#1229: mask[i, s:wlen] = 1.0, sixteen steps, then nll[i, s:wlen] is added up",
+    not_covered="a loss over the context only ([:s]), which is no violation; masks under other names make "
+    "it a question",
+)
+
+
 def fitted_positions(program: Program) -> Iterator[Finding]:
-    """SLOT: within one block, steps on a loss over the targets, then the score over the same targets."""
+    """Find SLOT: within one block, steps on a loss over the targets, then the score over the same targets."""
     for live in program.live:
         for block in _blocks(live.node):
             for at, loop in enumerate(block):
@@ -184,6 +225,7 @@ def fitted_positions(program: Program) -> Iterator[Finding]:
 def _slot(
     program: Program, live: Live, loop: ast.For, loss: ast.Call, added: ast.AugAssign
 ) -> Finding | None:
+    """The finding for a loop that fits and scores the same targets; None where it fits the context only."""
     masks = {
         root(part.left) or root(part.right): part
         for part in own(loop)
@@ -208,30 +250,31 @@ def _slot(
         for part in live.nodes
         if isinstance(part, ast.Slice) and part.lower is not None and part.lineno > (loop.end_lineno or 0)
     }
-    places = quote(program, live, live.node, *fills[:1], loop, *steps(loop)[:1], loss, added)
-    clears = "a mask that ends where scoring begins ([:s] fitted, [s:] scored), or settings of the run that switch this off"
+    evidence = quote(program, live, live.node, *fills[:1], loop, *steps(loop)[:1], loss, added)
+    clears = (
+        "a mask that ends where scoring begins ([:s] fitted, [s:] scored), or settings of the run that "
+        "switch this off"
+    )
     if slices and all(
         part.lower is None and part.upper is not None and ast.unparse(part.upper) in scored for part in slices
     ):
         return None  # fitted to the context, scored after it: #1306
     same = [part for part in slices if part.lower is not None and ast.unparse(part.lower) in scored]
     if same:
-        return Finding(
-            "slot",
-            "C1",
+        return Finding.of(
+            SLOT,
             "fail",
             f"{live.name}() fits parameters to the positions `{ast.unparse(same[0])}` and then scores them",
-            places,
+            evidence,
             clears,
         )
-    return Finding(
-        "slot",
-        "C1",
+    return Finding.of(
+        SLOT,
         "question",
         f"{live.name}() fits parameters to targets in a loop and scores the same targets after it; which "
         "positions "
         "the loss covers cannot be read",
-        places,
+        evidence,
         clears,
     )
 
@@ -243,8 +286,7 @@ def _parameters(node: ast.AST) -> set[str]:
 
 
 def _overwritten(live: Live, loop: ast.For) -> list[tuple[ast.AST, ast.AugAssign]]:
-    """Sums set to zero and added to within each epoch, and added to a total after the loop: the last epoch's
-    remain."""
+    """Sums that each epoch resets and that a total gets after the loop: only the last epoch counts."""
     zeroed = {
         root(part.func): part for part in own(loop) if isinstance(part, ast.Call) and called(part) == "zero_"
     }
@@ -274,17 +316,17 @@ def _argument(program: Program, live: Live, count: ast.expr | None) -> object:
     if not isinstance(count, ast.Name) or not isinstance(live.node, ast.FunctionDef):
         return UNKNOWN
     arguments = live.node.args.args
-    place = next((at for at, argument in enumerate(arguments) if argument.arg == count.id), None)
-    if place is None:
+    position = next((at for at, argument in enumerate(arguments) if argument.arg == count.id), None)
+    if position is None:
         return UNKNOWN
     given = []
     for other in program.live:
         for call in calls(other.node, live.name):
             passed = next(
                 (word.value for word in call.keywords if word.arg == count.id),
-                call.args[place] if place < len(call.args) else None,
+                call.args[position] if position < len(call.args) else None,
             )
-            default = place - (len(arguments) - len(live.node.args.defaults))
+            default = position - (len(arguments) - len(live.node.args.defaults))
             given.append(
                 fold(
                     passed
@@ -316,3 +358,7 @@ def _losses(node: ast.AST) -> list[ast.Call]:
 
 def _targets(node: ast.AST) -> set[str]:
     return {name for loss in _losses(node) if (name := root(loss.args[1]))}
+
+
+RULES = (VAL_BEFORE_SCORE, LAST_EPOCH_SCORED, SLOT)
+CHECKS = (before_scoring, pass_then_score, last_epoch, fitted_positions)

@@ -1,9 +1,8 @@
-"""What a folder promises and its code does not do: no code, nothing that trains, empty classes under a
-technique's name.
+"""Find folders whose code does not do what they say: no code, nothing trains, empty classes for techniques.
 
 #1732: a script that builds a model, prints that it is ready and returns, with quantisers whose methods do
-nothing. R7: the script must run inside the record folder. Not covered: whether code that is there does what
-its name says."""
+nothing. R7: the script must run inside the record folder. Whether code does what its name says is not
+checked."""
 
 from __future__ import annotations
 
@@ -13,9 +12,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from harness.audit.code.reach import Program
+from harness.audit.code.program import Program
 from harness.audit.code.shape import calls, quote
 from harness.audit.finding import Evidence, Finding, Outcome
+from harness.verdict.rule_info import RuleInfo
 
 WORD = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z][a-z]+")
 HIDES = ("exec", "eval", "__import__")
@@ -24,7 +24,7 @@ LEARNS = re.compile(
     r"backward\(|\bgrad\(|value_and_grad|\.step\(|opt\w*\.update\(|\.fit\(|add\.at\("
     r"|ctypes|cpp_extension|load_inline"
 )
-"""Traces of learning: gradients of any framework, counting, code of another language."""
+"""Traces of learning: gradients in any framework, counting, code in another language."""
 OTHER = (".cu", ".cpp", ".c", ".rs", ".ipynb")
 LIBRARIES = {
     "torch",
@@ -62,6 +62,19 @@ COMMON = {
 }
 
 
+NO_RUNNABLE_CODE = RuleInfo(
+    id="no-runnable-code",
+    title="No program is published",
+    condition=None,
+    source="README R7, #561, #1731",
+    checks="a folder with README and submission.json that claims a score and holds no source and no script",
+    example="#1731: README, submission.json and logs",
+    not_covered="programs outside the folder; a program printed in a log, a folder that claims no score and "
+    "unread files make it a question, and without a README, where the folder may be part of what was "
+    "published, it is unknown",
+)
+
+
 def no_code(
     program: Program,
     other_code: Sequence[str],
@@ -70,9 +83,10 @@ def no_code(
     claimed: bool,
     unread: Sequence[str],
 ) -> Iterator[Finding]:
-    """A folder that ships no program at all: a `fail` only where README and submission.json show that it was
-    meant to be whole, a score is claimed and nothing is left unread; a program that only a log holds is a
-    question."""
+    """Report a folder that ships no program.
+
+    A `fail` only where README and submission.json show that the folder was meant to be complete, it claims a
+    score, and no file is left unread. A program that only a log holds is a question."""
     if program.sources or other_code:
         return
     for file, text in logs.items():
@@ -80,9 +94,8 @@ def no_code(
             (number for number, line in enumerate(text.splitlines(), 1) if line.startswith("def main(")), None
         )
         if line:
-            yield Finding(
-                "no-runnable-code",
-                None,
+            yield Finding.of(
+                NO_RUNNABLE_CODE,
                 "question",
                 f"the program is only to be found inside {file}",
                 (Evidence(file, line, "def main("),),
@@ -110,9 +123,8 @@ def no_code(
             "unknown",
             "no program and no README lie here: whether the published folder had them cannot be told",
         )
-    yield Finding(
-        "no-runnable-code",
-        None,
+    yield Finding.of(
+        NO_RUNNABLE_CODE,
         outcome,
         message,
         tuple(Evidence(name, None, "") for name in unread[:3]),
@@ -120,15 +132,27 @@ def no_code(
     )
 
 
+NOTHING_TRAINS = RuleInfo(
+    id="nothing-trains",
+    title="The published program trains nothing",
+    condition=None,
+    source="README R7, #1732",
+    checks="no backward pass and no optimizer step is reachable from the program's entry",
+    example="#1732: main() builds a model, prints its size and returns",
+    not_covered="programs that run hidden code; a question where any source holds a trace of learning, or "
+    "imports a module that is not in the folder",
+)
+
+
 def nothing_trains(
     program: Program, readme: str, readme_file: str, other_code: Sequence[str] = ()
 ) -> Iterator[Finding]:
-    """No reachable optimizer step and no reachable backward pass anywhere in the program.
+    """Report a program that reaches no optimizer step and no backward pass.
 
-    A `fail` only where no source of the folder holds any either, reached or not, and none is imported that is
-    not there: functions that a decorator hands to a service (#1254) and modules beside the folder (#1304)
-    train too."""
-    if not program.live or program.unread or _hidden(program):
+    A `fail` only where no source of the folder holds either, reached or not, and every imported module is
+    there: functions that a decorator hands to a service (#1254) and modules beside the folder (#1304) train
+    too."""
+    if not program.live or program.unread or _runs_hidden_code(program):
         return
     if any(calls(live.node, "backward") or calls(live.node, "step") for live in program.live):
         return
@@ -137,32 +161,42 @@ def nothing_trains(
         return
     last = main.node.body[-1]
     lines = program.sources[main.file]
-    places = (Evidence(main.file, last.lineno, lines[last.lineno - 1].strip()[:200]),)
-    elsewhere = _elsewhere(program)
-    whole = (
+    evidence = (Evidence(main.file, last.lineno, lines[last.lineno - 1].strip()[:200]),)
+    missing_module = _imports_missing_module(program)
+    certain = (
         any("train" in file.rsplit("/", 1)[-1] for file in program.sources)
         and not any(file.endswith(OTHER) for file in other_code)
         and not any(LEARNS.search(line) for lines_of in program.sources.values() for line in lines_of)
-        and not elsewhere
+        and not missing_module
     )  # a proposal may ship an evaluator alone: #318
-    yield Finding(
-        "nothing-trains",
-        None,
-        "fail" if whole else "question",
+    yield Finding.of(
+        NOTHING_TRAINS,
+        "fail" if certain else "question",
         f"nothing that {main.name}() reaches in this folder differentiates a loss or steps an optimizer: "
         + (
             "a module that it imports is not published here"
-            if elsewhere
+            if missing_module
             else "the published program cannot have made the score"
         ),
-        places,
+        evidence,
         "the script that was run",
     )
     yield from unused_techniques(program, readme, readme_file)
 
 
+TECHNIQUE_WITHOUT_CODE = RuleInfo(
+    id="technique-without-code",
+    title="A technique is named and its class is empty or unused",
+    condition=None,
+    source="#1732",
+    checks="classes whose name a README mentions, in a program that trains nothing",
+    example="#1732: HadamardRotation is defined and never used",
+    not_covered="programs that train; #1458 shows why",
+)
+
+
 def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterator[Finding]:
-    """Classes that bear the name of a technique in the README and that nothing uses, or that do nothing."""
+    """Find classes with the name of a technique in the README that nothing uses or that do nothing."""
     used = {name.split(".")[0] for live in program.live for name in [live.name]}
     lines = readme.splitlines()
     numbers: defaultdict[str, set[int]] = defaultdict(set)
@@ -184,9 +218,8 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
             continue
         number = min(found)
         state = "is never used" if node.name not in used else "does nothing"
-        yield Finding(
-            "technique-without-code",
-            None,
+        yield Finding.of(
+            TECHNIQUE_WITHOUT_CODE,
             "question",
             f"the README speaks of what {node.name} is named for, a class that {state}",
             (
@@ -198,27 +231,36 @@ def unused_techniques(program: Program, readme: str, readme_file: str) -> Iterat
 
 
 def _naming(numbers: Mapping[str, set[int]], name: str, words: set[str]) -> set[int]:
-    """The lines that hold, as whole words, a class's name or all that it is made of: two words or more, or
-    one of capitals (AWQ).
+    """The numbers of the lines with a class's name, or with all words of it, as whole words.
 
-    `byte` or `causal` alone stand in every README (#998). `numbers` are the lines of each word, as written
-    and in small letters."""
+    The words count where they are two or more, or one in capitals (AWQ): every README has `byte` or `causal`
+    (#998). `numbers` are the lines of each word, as written and in lower case."""
     made_of = [word if word.isupper() else word.lower() for word in words]
     if len(words) == 1 and not made_of[0].isupper():
         return numbers.get(name, set())
     return numbers.get(name, set()) | set.intersection(*(numbers.get(word, set()) for word in made_of))
 
 
+UNREAD_CODE = RuleInfo(
+    id="unread-code",
+    title="A source could not be read",
+    condition=None,
+    source="docs/audit.md",
+    checks="a file that is no Python, or too large or deep",
+    example="a script of Python 2",
+    not_covered="everything in such a file",
+)
+
+
 def hidden(program: Program) -> Iterator[Finding]:
-    """Code run from a text that was not unpacked."""
+    """Find code that runs from a text that was not unpacked."""
     for live in program.live:
-        if _inside(live.file) in program.sources:
+        if _unpacked_name(live.file) in program.sources:
             continue
         for part in live.nodes:
             if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "exec":
-                yield Finding(
-                    "unread-code",
-                    None,
+                yield Finding.of(
+                    UNREAD_CODE,
                     "unknown",
                     f"{live.file} runs code that is not in front of us",
                     quote(program, live, part),
@@ -227,14 +269,14 @@ def hidden(program: Program) -> Iterator[Finding]:
                 return
 
 
-def _inside(file: str) -> str:
-    """The name of what was unpacked from a source, or after it from the same wrapper."""
+def _unpacked_name(file: str) -> str:
+    """The name of the source that was unpacked from `file`, or next after it from the same wrapper."""
     wrapper, packed, number = file.removesuffix(".py").rpartition("!")
     return f"{wrapper}!{int(number) + 1}.py" if packed and number.isdecimal() else f"{file}!1.py"
 
 
-def _hidden(program: Program) -> bool:
-    """Whether the program runs code that is not in front of us."""
+def _runs_hidden_code(program: Program) -> bool:
+    """Whether the program runs code that is not among its sources."""
     return any(
         (isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id in HIDES)
         or (isinstance(part, ast.Attribute) and part.attr in STARTS and ast.unparse(part) in STARTS.values())
@@ -243,9 +285,8 @@ def _hidden(program: Program) -> bool:
     )
 
 
-def _elsewhere(program: Program) -> bool:
-    """Whether something that runs comes from a module that is neither in the folder nor to be had by the
-    image."""
+def _imports_missing_module(program: Program) -> bool:
+    """Whether something that runs comes from a module that neither the folder nor the image has."""
     known = (
         {file.rsplit("/", 1)[-1].removesuffix(".py") for file in program.sources}
         | set(sys.stdlib_module_names)
@@ -272,3 +313,6 @@ def _does_nothing(function: ast.FunctionDef) -> bool:
         )
         for part in function.body
     )
+
+
+RULES = (NOTHING_TRAINS, NO_RUNNABLE_CODE, TECHNIQUE_WITHOUT_CODE, UNREAD_CODE)

@@ -1,10 +1,10 @@
-"""The settings under which a submission ran, and the folding of conditions by them.
+"""Find the settings under which a submission ran, and evaluate conditions under them.
 
-A setting is a default read from the environment in the script (`os.environ.get("TTT_ENABLED", "0")`), changed
-by the run command of the README (`TTT_ENABLED=1 torchrun ...`) and by the hyper-parameters that the log
-prints (`ttt_enabled: True`). Two sources of one kind that disagree make a setting unknown: nothing is
-switched off by guessing. Not covered: arguments of functions (reach.py follows switches), files of settings,
-arithmetic beyond comparison."""
+A setting is a default that the script reads from the environment (`os.environ.get("TTT_ENABLED", "0")`),
+overridden by the run command of the README (`TTT_ENABLED=1 torchrun ...`) and by the hyper-parameters that
+the log prints (`ttt_enabled: True`). A setting is unknown where two sources of one kind disagree: nothing is
+switched off by guessing. Files of settings and arithmetic beyond comparison are not evaluated; `program.py`
+follows arguments of functions that are switches."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 
 class Unknown:
-    """The value of what cannot be folded."""
+    """The value of an expression that cannot be evaluated."""
 
 
 UNKNOWN = Unknown()
 COMMAND = re.compile(r"(?:^|[\s`])([A-Z][A-Z0-9_]{2,60})=(['\"]?)([\w.+-]{1,60})\2(?=[\s\\`]|$)", re.M)
 PRINTED = re.compile(r"^\s{0,8}([a-z][a-z0-9_]{2,60}): (True|False|-?\d[\d.e+-]{0,20})$", re.M)
 PRINTED_LIMIT = 60_000
-"""Characters of a log in which hyper-parameters are looked for."""
+"""Characters of a log that are searched for hyper-parameters."""
 COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -38,8 +38,8 @@ COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 CAST: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool, "str": str}
 LAUNCHER = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
-"""Set by what starts the program: their defaults in the script are not what ran (#1846 stops where WORLD_SIZE
-is not 8)."""
+"""Variables that the launcher sets: the script's defaults are not what ran (#1846 stops unless WORLD_SIZE
+is 8)."""
 METHODS = ("lower", "upper", "strip")
 
 
@@ -47,13 +47,13 @@ class Settings(NamedTuple):
     """Values by name; UNKNOWN where sources disagree."""
 
     environment: Mapping[str, Any]
-    """By the name of the variable, as text."""
+    """By the name of the variable; values are text."""
     attributes: Mapping[str, Any]
     """By the name of the attribute or module variable."""
 
 
 def agreed(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """One value a name; UNKNOWN where the pairs disagree."""
+    """One value for each name; UNKNOWN where the pairs disagree."""
     values: dict[str, Any] = {}
     for name, value in pairs:
         values[name] = value if values.get(name, value) == value else UNKNOWN
@@ -61,7 +61,8 @@ def agreed(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read(trees: Iterable[ast.Module], readmes: Iterable[str], logs: Iterable[str]) -> Settings:
-    """The settings of a folder: defaults of the script, then its run commands, then what its logs print."""
+    """The settings of a folder: defaults of the script, overridden by run commands, then by what logs
+    print."""
     environment = agreed((found[0], found[2]) for text in readmes for found in COMMAND.findall(text))
     printed = agreed(
         (name, _literal(value)) for text in logs for name, value in PRINTED.findall(text[:PRINTED_LIMIT])
@@ -104,7 +105,7 @@ def _number(text: str) -> bool:
 
 
 def fold(node: ast.AST | None, settings: Settings) -> Any:
-    """The value of an expression under `settings`, or UNKNOWN. Never runs anything of the script."""
+    """The value of an expression under `settings`, or UNKNOWN. Runs nothing of the script."""
     try:
         return _fold(node, settings)
     except (TypeError, ValueError, OverflowError, RecursionError):
@@ -159,9 +160,8 @@ def _fold_call(node: ast.Call, settings: Settings) -> Any:
             return UNKNOWN
         default = _fold(node.args[1], settings) if len(node.args) > 1 else None
         given = settings.environment.get(first.value, default)
-        if isinstance(given, str) and isinstance(
-            default, bool | int | float
-        ):  # a helper that casts like its default
+        # the script reads it by a helper that casts to the type of the default
+        if isinstance(given, str) and isinstance(default, bool | int | float):
             return given.lower() in ("1", "true", "yes", "on") if isinstance(default, bool) else float(given)
         return given
     if name == "getattr" and len(node.args) == 3 and isinstance(node.args[1], ast.Constant):

@@ -1,17 +1,14 @@
-"""Small questions about a piece of syntax, asked by more than one rule. Not covered: what the answers
-mean."""
+"""Small helpers on syntax trees that more than one rule uses."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 
-from harness.audit.code.reach import Live, Program
+from harness.audit.code.program import Program
+from harness.audit.code.reach import Live
 from harness.audit.code.tree import children, walk
-from harness.audit.finding import Evidence
-
-MAX_TEXT = 200
-"""Characters of a quoted line."""
+from harness.audit.finding import MAX_TEXT, Evidence
 
 
 def quote(program: Program, live: Live, *nodes: ast.AST) -> tuple[Evidence, ...]:
@@ -26,8 +23,7 @@ def quote(program: Program, live: Live, *nodes: ast.AST) -> tuple[Evidence, ...]
 
 
 def own(node: ast.AST) -> Iterator[ast.AST]:
-    """What `node` holds, in the order of the text, without the bodies of functions and classes defined
-    inside."""
+    """All nodes inside `node`, in source order, without the bodies of functions and classes defined there."""
     stack = children(node)[::-1]
     while stack:
         child = stack.pop()
@@ -51,7 +47,7 @@ def called(node: ast.AST) -> str:
 
 
 def names(node: ast.AST) -> set[str]:
-    """Every name and attribute that is read or written inside."""
+    """Every name and attribute that `node` reads or writes."""
     return {
         part.id if isinstance(part, ast.Name) else part.attr
         for part in walk(node)
@@ -60,12 +56,12 @@ def names(node: ast.AST) -> set[str]:
 
 
 def calls(node: ast.AST, name: str) -> list[ast.Call]:
-    """Calls of that last name inside `node`, nested functions left out."""
+    """Calls inside `node` whose last name is `name`, without those in nested functions."""
     return [part for part in own(node) if isinstance(part, ast.Call) and called(part) == name]
 
 
 def steps(node: ast.AST) -> list[ast.Call]:
-    """Optimizer steps inside `node` where something is differentiated too; empty otherwise."""
+    """Optimizer steps inside `node`, if it has a backward pass too; else empty."""
     found = [
         call
         for call in calls(node, "step")

@@ -1,10 +1,9 @@
-"""What the logs say of code that may run: whether it printed what it prints, and which scores stand before
-that.
+"""Compare findings on code with the logs: whether the code printed its lines, and which scores precede them.
 
-Settings are told in prose and on command lines that no audit sees; a log of the run is better evidence. #379
-and #181 publish code that is on, and logs of a run in which it was off; #406 took its number back to the
-score before the adaptation. Not covered: functions that print nothing, and logs that hold no score: nothing
-is taken back for those."""
+People state settings in prose and on command lines that no audit sees; a log of the run is better evidence.
+#379 and #181 publish code that is on, and logs of a run in which it was off; #406 withdrew its number in
+favour of the score before the adaptation. Findings on functions that print nothing, and on logs without a
+score, stay as they are."""
 
 from __future__ import annotations
 
@@ -12,50 +11,51 @@ import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from harness.audit.code.reach import Program
+from harness.audit.code.program import Program
 from harness.audit.code.shape import called, own
 from harness.audit.code.tree import parsed, walk
 from harness.audit.finding import Finding
 
 MADE_BY_CODE = {"val-before-score", "last-epoch-scored", "slot", "target-in-key", "minimum-over-passes"}
-"""Rules whose fault a run commits only where the code in question ran."""
-WRITES = re.compile(r"print|log|info|write")
+"""Rules that a run breaks only where the quoted code ran."""
+WRITERS = re.compile(r"print|log|info|write")
 PRINT = re.compile(r"^print$")
-KEPT = re.compile(r"print.|.print|log|info|write")
+LOGGERS = re.compile(r"print.|.print|log|info|write")
 MAIN = re.compile(r"^_?(main|run|train\w*|<module>)$")
 SOURCE = re.compile(r"""\(f?["']|^\s*f["']""")
-"""A line of a program: many logs begin with the script that ran."""
+"""A line of source code: many logs begin with the script that ran."""
 SCORE = re.compile(r"bpb\w*[\s:=]{1,3}(\d\.\d{4,12})")
 STATED = re.compile(r'"val_bpb\w*"\s*:\s*(\d\.\d{3,16})')
 MIN_TEXT = 5
-"""Characters of a printed text that tell one function from another."""
+"""Characters of a printed text that can identify a function."""
 DEPTH = 2
-"""Callers asked for what they print: a cache is printed of by the evaluation that holds it."""
+"""Levels of callers whose printed texts count too: the evaluation that holds a cache prints about it."""
 
 
-def weighed(
+def compare_with_logs(
     found: Iterable[Finding], program: Program, logs: Mapping[str, str], claims: Iterable[str]
 ) -> list[Finding]:
-    """The findings, as questions where the logs do not show the code at work on the score that `claims` (JSON
-    texts) state."""
-    written = [[line for line in text.splitlines() if not SOURCE.search(line)] for text in logs.values()]
-    written = [lines for lines in written if any(SCORE.search(line) for line in lines)]
+    """Turn each `fail` into a question where the logs do not show that the quoted code made the score.
+
+    `claims` are the JSON texts that state scores. Only findings of MADE_BY_CODE change."""
+    logged = [[line for line in text.splitlines() if not SOURCE.search(line)] for text in logs.values()]
+    logged = [lines for lines in logged if any(SCORE.search(line) for line in lines)]
     stated = [float(number) for text in claims for number in STATED.findall(text)]
     return [
-        _weighed(one, program, written, stated) if one.rule in MADE_BY_CODE and one.outcome == "fail" else one
+        _compared(one, program, logged, stated) if one.rule in MADE_BY_CODE and one.outcome == "fail" else one
         for one in found
     ]
 
 
-def _weighed(found: Finding, program: Program, written: list[list[str]], stated: list[float]) -> Finding:
-    if not written:
+def _compared(found: Finding, program: Program, logged: list[list[str]], stated: list[float]) -> Finding:
+    if not logged:
         return found
-    texts = _printed(program, found, _prints_are_kept(program, written))
+    texts = _printed(program, found, _prints_are_logged(program, logged))
     if not texts:
         return found
     first = [
         next((at for at, line in enumerate(lines) if any(text in line for text in texts)), None)
-        for lines in written
+        for lines in logged
     ]
     if all(at is None for at in first):
         return found._replace(
@@ -63,9 +63,11 @@ def _weighed(found: Finding, program: Program, written: list[list[str]], stated:
             message=f"{found.message}; no log prints what this code prints, such as "
             f"`{sorted(texts)[0][:40]}`",
         )
-    before = [line for lines, at in zip(written, first, strict=True) if at is not None for line in lines[:at]]
-    after = [line for lines, at in zip(written, first, strict=True) for line in lines[at or 0 :]]
-    if _states(before, stated) and not _states(after, stated):
+    lines_before = [
+        line for lines, at in zip(logged, first, strict=True) if at is not None for line in lines[:at]
+    ]
+    lines_after = [line for lines, at in zip(logged, first, strict=True) for line in lines[at or 0 :]]
+    if _states(lines_before, stated) and not _states(lines_after, stated):
         return found._replace(
             outcome="question", message=f"{found.message}; the stated score stands in the log before that"
         )
@@ -82,34 +84,35 @@ def _states(lines: list[str], stated: list[float]) -> bool:
     )
 
 
-def _prints_are_kept(program: Program, written: list[list[str]]) -> bool:
-    """Whether what bare print() writes is in the logs at all: many programs keep only what their own function
-    for it writes."""
+def _prints_are_logged(program: Program, logged: list[list[str]]) -> bool:
+    """Whether the logs hold what bare print() writes: many programs log through their own function."""
     texts = {text for live in program.live for text in _texts(live.nodes, PRINT)}
-    return any(text in line for lines in written for line in lines for text in texts)
+    return any(text in line for lines in logged for line in lines for text in texts)
 
 
 def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
-    """Texts that begin the lines printed by the functions in which the evidence stands, by those that call
-    them, and by the main program under the condition that calls them."""
-    held = [
+    """Texts that begin the lines which the code of a finding prints.
+
+    That is the functions in which the evidence stands, those that call them, and the main program under the
+    condition that calls them. `prints` says whether the logs hold what bare print() writes."""
+    functions = [
         live
         for live in program.live
         if not MAIN.match(live.name)
         and any(
-            place.file == live.file
-            and place.line
-            and live.node.lineno <= place.line <= (live.node.end_lineno or 0)
-            for place in found.evidence
+            quoted.file == live.file
+            and quoted.line
+            and live.node.lineno <= quoted.line <= (live.node.end_lineno or 0)
+            for quoted in found.evidence
             if not isinstance(live.node, ast.Module)
         )
     ]
     for _ in range(DEPTH):
-        wanted = {live.name for live in held if "." not in live.name}
-        held += [
+        wanted = {live.name for live in functions if "." not in live.name}
+        functions += [
             live
             for live in program.live
-            if not any(live is one for one in held)
+            if not any(live is one for one in functions)
             and not MAIN.match(live.name)
             and any(
                 isinstance(part, ast.Name | ast.Attribute)
@@ -117,49 +120,49 @@ def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
                 for part in live.nodes
             )
         ]
-    wanted = {live.name for live in held}
-    places = [
+    wanted = {live.name for live in functions}
+    calls = [
         (live.file, part.lineno)
         for live in program.live
         if MAIN.match(live.name)
         for part in live.nodes
         if isinstance(part, ast.Name) and part.id in wanted
     ]
-    switched = [
+    guards = [
         (file, guard)
-        for file in {file for file, _ in places}
-        for guard in _guards(program.sources[file], [line for other, line in places if other == file])
+        for file in {file for file, _ in calls}
+        for guard in _guards(program.sources[file], [line for other, line in calls if other == file])
     ]
-    writes = WRITES if prints else KEPT
+    writes = WRITERS if prints else LOGGERS
     spans: list[tuple[str, ast.stmt]] = [
-        (live.file, live.node) for live in held if not isinstance(live.node, ast.Module)
+        (live.file, live.node) for live in functions if not isinstance(live.node, ast.Module)
     ]
-    spans += switched
+    spans += guards
     texts = {
         text
-        for nodes in (*(live.nodes for live in held), *(own(guard) for _, guard in switched))
+        for nodes in (*(live.nodes for live in functions), *(own(guard) for _, guard in guards))
         for text in _texts(nodes, writes)
     }
-    beside = [
+    other_lines = [
         line
         for file in {file for file, _ in spans}
         for number, line in enumerate(program.sources[file], 1)
         if not any(other == file and node.lineno <= number <= (node.end_lineno or 0) for other, node in spans)
     ]
-    return {
-        text for text in texts if not any(text in line for line in beside)
-    } or texts  # what other code prints too: #181
+    # texts that other code prints too identify nothing: #181
+    return {text for text in texts if not any(text in line for line in other_lines)} or texts
 
 
-def _guards(lines: Sequence[str], places: Sequence[int]) -> list[ast.If]:
-    """The innermost condition around each line, of the source as it was written: those that the settings
-    decide are cut from the live program."""
+def _guards(lines: Sequence[str], numbers: Sequence[int]) -> list[ast.If]:
+    """The innermost `if` around each of the `numbers`, in the source as written.
+
+    The pruned program lacks the conditions that the settings decide."""
     try:
         conditions = [part for part in walk(parsed("\n".join(lines))) if isinstance(part, ast.If)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     around = [
-        [part for part in conditions if part.lineno <= place <= (part.end_lineno or 0)] for place in places
+        [part for part in conditions if part.lineno <= number <= (part.end_lineno or 0)] for number in numbers
     ]
     return [max(found, key=lambda part: part.lineno) for found in around if found]
 

@@ -1,9 +1,7 @@
-"""Walking syntax trees fast: what `ast.walk` gives, without the marks of loading, storing and operators that
-no rule visits.
+"""Walk syntax trees fast: as `ast.walk`, without the context and operator nodes that no rule visits.
 
-Reading 1,700 folders is mostly walking; these two are about three times as fast as the library's.
-Not covered: what is looked for.
-"""
+An audit of 1,700 folders spends most of its time in walks; these are about three times as fast as the
+library's."""
 
 from __future__ import annotations
 
@@ -11,11 +9,12 @@ import ast
 import functools
 from typing import Any
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
 
 @functools.lru_cache(maxsize=8)
 def parsed(source: str) -> ast.Module:
-    """The tree of a source, shared by all who ask: to be read, never changed. Raises what `ast.parse`
-    raises."""
+    """The tree of a source, cached: callers must not change it. Raises what `ast.parse` raises."""
     return ast.parse(source)
 
 
@@ -37,7 +36,7 @@ PLAIN = {
     "asname",
     "rest",
 }
-"""Fields that hold words, numbers or the marks of an operation."""
+"""Fields that hold names, numbers or operators."""
 
 
 @functools.cache
@@ -59,7 +58,7 @@ def children(node: ast.AST) -> list[ast.AST]:
 
 
 def walk(node: ast.AST) -> list[ast.AST]:
-    """`node` and all below it, nearer ones first."""
+    """`node` and all nodes below it, breadth first."""
     found = [node]
     for each in found:  # grows while it is read
         found += children(each)

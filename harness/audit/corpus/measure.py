@@ -1,9 +1,9 @@
-"""How much of public folders is read, and how their numbers are judged: `python -m
-harness.audit.corpus.measure DIR...`.
+"""Measure how much the audit reads of public folders, and what its rules on numbers find there.
+
+    python -m harness.audit.corpus.measure DIR...
 
 A fact counts as read where a log states it for the headline run, and as agreeing where the folder's own JSON
-states the same. Folders are those of `pgolf audit`. Not covered: whether a reading is right where the folder
-states nothing to compare it with."""
+states the same. Folders are those that `pgolf audit` finds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.audit import folder as folder_of, record
+from harness.audit import folder as folder_files, record
 from harness.audit.numbers import number_findings
 from harness.audit.record.facts import Number, Record
 
@@ -20,7 +20,7 @@ FACTS = ("headline", "counted bytes", "train time", "eval time", "steps", "seeds
 
 
 def reading(read: Record) -> dict[str, tuple[bool, bool | None]]:
-    """For each fact whether a log gave it, and whether the JSON says the same (None: it says nothing)."""
+    """For each fact, whether a log states it, and whether the JSON agrees (None: it does not state it)."""
     claim, chosen = read.claim(), read.chosen()
     runs = [run for run, _ in chosen]
     by_seed = {one.seed: one for one in claim.results} if claim else {}
@@ -57,14 +57,14 @@ def tables(folders: Sequence[Path]) -> str:
     found: Counter[tuple[str, str]] = Counter()
     with_logs = 0
     for folder in folders:
-        texts = folder_of.read(folder).texts
-        what = record.read(folder.as_posix(), texts)
-        with_logs += bool(what.runs)
-        for name, (was_read, agreed) in reading(what).items():
+        texts = folder_files.read(folder).texts
+        facts = record.read(folder.as_posix(), texts)
+        with_logs += bool(facts.runs)
+        for name, (was_read, agreed) in reading(facts).items():
             read[name] += was_read
             if agreed is not None:
                 agree[name, agreed] += 1
-        for finding in {(one.rule, one.outcome) for one in number_findings(what, texts)}:
+        for finding in {(one.rule, one.outcome) for one in number_findings(facts, texts)}:
             found[finding] += 1
     lines = [
         f"{len(folders)} folders, {with_logs} with a log",
@@ -86,4 +86,4 @@ def tables(folders: Sequence[Path]) -> str:
 
 
 if __name__ == "__main__":
-    print(tables([folder for path in sys.argv[1:] for folder in folder_of.folders(Path(path))]))
+    print(tables([folder for path in sys.argv[1:] for folder in folder_files.folders(Path(path))]))

@@ -1,11 +1,11 @@
-"""The record folders that pull requests add, out of a mirror into plain files.
+"""Write the record folders that pull requests add, from a mirror of the repository, as plain files.
 
     python -m harness.audit.corpus.pulls MIRROR.git OUT
 
-Each folder once, as the lowest pull request has it that holds it and main does not, at that request's head,
-as OUT/NUMBER/records/TRACK/NAME. Only text files that the audit reads, within its limits; links and odd names
-are left out, and so is what the mirror lacks. Not covered: heads that were changed after a folder was judged.
-"""
+Each folder that main lacks is written once, from the head of the lowest pull request that holds it, as
+OUT/NUMBER/records/TRACK/NAME. Only text files that the audit reads are written, within its limits; links, odd
+names and files that the mirror lacks are left out. Heads that changed after reviewers judged a folder are
+written as they are now."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Added(NamedTuple):
 
 
 def added(mirror: Path) -> list[Added]:
-    """The folders by pull request. Raises UsageError where the mirror has no main or no pull requests."""
+    """The added folders. Raises UsageError where the mirror has no main or no pull requests."""
     seen = _folders(mirror, "refs/heads/main")
     trees = set(seen.values())
     refs = _git(mirror, "for-each-ref", "--format=%(refname) %(objectname)", "refs/pull").decode()
@@ -54,7 +54,7 @@ def added(mirror: Path) -> list[Added]:
 
 
 def write(mirror: Path, out: Path) -> int:
-    """Writes the folders of `added` below `out`; returns how many."""
+    """Write the folders of `added` below `out`; return how many."""
     folders = added(mirror)
     for one in folders:
         top = out / str(one.pull) / one.path
@@ -81,7 +81,7 @@ def _texts(mirror: Path, tree: str) -> Iterator[tuple[str, str]]:
 
 
 def _entries(mirror: Path, *arguments: str) -> Iterator[tuple[str, str, str, str]]:
-    """Kind, object, size where asked for, and path; links and paths that lead elsewhere are left out."""
+    """Kind, object, size if `-l` is given, and path, without links and paths that lead out of the tree."""
     for line in _git(mirror, "ls-tree", "-z", *arguments).decode("utf-8", "replace").split("\0"):
         head, _, path = line.partition("\t")
         fields = head.split()

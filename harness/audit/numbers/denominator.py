@@ -1,11 +1,10 @@
-"""Bytes per token and validation bytes, from three printed numbers: tokens, nats a token, bits per byte.
+"""Check bytes per token and validation bytes from three printed numbers: tokens, nats a token, bits per byte.
 
 nats / (ln 2 x bits per byte) is the number of bytes per token, constant to four decimals over all merged
-records of a tokenizer; times the validation tokens it is the number of bytes of the validation text, whatever
-the tokenizer: 151.07 to 151.09 million for the 50,000 documents. All by interval arithmetic on the printed
-digits, so that four decimals accuse nobody (#586 reads 151.0901e6). Offenders: GDN 177.8e6 (#1687), Scylla
-182.8e6 (#1184), sentinels 164.6e6 (#2071; the logs of #1771). Not covered: an error that scales tokens and
-bytes alike."""
+records of a tokenizer. Multiplied by the validation tokens it is the number of bytes of the validation text,
+whatever the tokenizer: 151.07 to 151.09 million for the 50,000 documents. All checks use interval arithmetic
+on the printed digits, so that rounding to four decimals accuses nobody (#586 reads 151.0901e6). Known faults:
+GDN 177.8e6 (#1687), Scylla 182.8e6 (#1184), sentinels 164.6e6 (#2071; the logs of #1771)."""
 
 from __future__ import annotations
 
@@ -13,17 +12,18 @@ import math
 from collections.abc import Iterator
 
 from harness.audit.finding import Finding
-from harness.audit.numbers.ask import (
+from harness.audit.numbers.findings import (
     Texts,
-    asked,
     bytes_per_token,
     on_record_track,
     passed,
-    places,
-    shown,
+    question,
+    quote,
+    run_name,
     unknown,
 )
 from harness.audit.record.facts import Number, Record, Run, Score
+from harness.verdict.rule_info import RuleInfo
 
 FULL = (151.07e6, 151.09e6)
 MIDDLE = 151.08e6
@@ -50,72 +50,88 @@ TOKENS = (
     ("SP8192", 8192, 40.50e6, 40.56e6),
     ("SP8192 with CaseOps", 8192, 47.80e6, 47.86e6),
 )
-"""Vocabulary and token counts of the whole set, with what truncation to a multiple of the sequence length may
-drop."""
+"""Vocabulary and the range of token counts of the whole set: truncation to a multiple of the sequence length
+drops some."""
 SLACK = 0.0005
-"""Relative: scored sets end at multiples of the sequence length, so ratios differ a little beyond their
-digits."""
+"""Relative tolerance: scored sets end at multiples of the sequence length, so ratios differ slightly beyond
+their digits."""
 CUT = 0.002
-"""What a last sequence that is not full may leave out: 24,576 tokens of #914, which reads 32,768 at once."""
+"""Relative: what leaving out a partial last sequence may drop, such as 24,576 tokens in #914, which reads
+32,768 at once."""
 PARTIAL = 0.075
-"""A part of the set may differ in bytes per token by this share (unofficial runs that score a sample: up to
-5.4 %)."""
+"""Relative: a part of the set may differ this much in bytes per token (unofficial runs that score a sample:
+up to 5.4 %)."""
 VAGUE = 0.01
-"""Relative width: with so few digits one set cannot be told from another."""
+"""Relative width of an interval that is too wide to tell one set from another."""
 FLOOR_BPB = 0.70
 """Reviewers' rule of thumb."""
 DECODED = "the bytes of the text counted by decoding the tokens, and the score computed with them"
 Interval = tuple[float, float]
 
 
+VALIDATION_BYTES = RuleInfo(
+    id="validation-bytes",
+    title="The text that was scored is not the whole validation set",
+    condition=None,
+    source="README R13, #1017 V, #1719",
+    checks="validation tokens x nats / (ln 2 x bits per byte) of the headline line, as an interval of its "
+    "printed digits, against 151.07 to 151.09 million bytes; other known sets are named",
+    example="#1687: 40,540,160 tokens x 4.3864 = 177.8 million bytes",
+    not_covered="an error that scales tokens and bytes alike; `fail` only on the record track where all "
+    "lines of the run agree: for the first 10,000 documents, or with a known tokenizer's token count and "
+    "more than 7.5 % off",
+)
+
+
 def validation_bytes(record: Record, texts: Texts) -> Iterator[Finding]:
-    """Tokens x bytes per token against the bytes of the validation text; of headline runs that read alike the
-    first is told."""
-    told = set()
+    """Compare tokens x bytes per token with the bytes of the validation text; one finding an outcome."""
+    reported = set()
     for run, score in record.chosen():
         ratio = bytes_per_token(score)
         if ratio is None or run.val_tokens is None:
             missing = "validation tokens" if ratio else "nats"
-            yield unknown("validation-bytes", f"{shown(run)} prints no {missing}", "a log that prints them")
+            yield unknown(VALIDATION_BYTES, f"{run_name(run)} prints no {missing}", "a log that prints them")
             return
-        found = _set_of(record, texts, run, score, ratio, run.val_tokens)
-        if found.outcome not in told:
-            told.add(found.outcome)
+        found = _compare_bytes(record, texts, run, score, ratio, run.val_tokens)
+        if found.outcome not in reported:
+            reported.add(found.outcome)
             yield found
     if not record.headline:
-        yield unknown("validation-bytes", "no log shows the headline score", "the log")
+        yield unknown(VALIDATION_BYTES, "no log shows the headline score", "the log")
 
 
-def _set_of(record: Record, texts: Texts, run: Run, score: Score, ratio: Interval, tokens: Number) -> Finding:
+def _compare_bytes(
+    record: Record, texts: Texts, run: Run, score: Score, ratio: Interval, tokens: Number
+) -> Finding:
     low, high = ratio[0] * tokens.value, ratio[1] * tokens.value
-    where = places(texts, tokens, score.bpb)
+    evidence = quote(texts, tokens, score.bpb)
     if high > low * (1 + VAGUE):
         return unknown(
-            "validation-bytes",
-            f"{shown(run)}: its digits allow {low / 1e6:.1f} to {high / 1e6:.1f} million bytes",
+            VALIDATION_BYTES,
+            f"{run_name(run)}: its digits allow {low / 1e6:.1f} to {high / 1e6:.1f} million bytes",
             "more digits",
-            where,
+            evidence,
         )
     numbers = (
-        f"{shown(run)}: {tokens.value:,.0f} tokens x {_middle(ratio):.4f} bytes a token = "
+        f"{run_name(run)}: {tokens.value:,.0f} tokens x {_middle(ratio):.4f} bytes a token = "
         f"{(low + high) / 2e6:.3f} million bytes"
     )
     if low <= FULL[1] and high >= FULL[0]:
         reader = _tokenizer(ratio) or "a tokenizer of its own"
-        return passed("validation-bytes", f"{numbers}, the whole set, read by {reader}", where)
-    everywhere = (
-        _everywhere(run, ratio)
+        return passed(VALIDATION_BYTES, f"{numbers}, the whole set, read by {reader}", evidence)
+    all_agree = (
+        _all_lines_agree(run, ratio)
         and on_record_track(record, texts)
         and not _stated_over_the_whole(record, tokens)
     )
     other = next((name for name, least, most in OTHER_SETS if low <= most and high >= least), None)
     if other:
-        return asked(
-            "validation-bytes",
+        return question(
+            VALIDATION_BYTES,
             f"{numbers}: {other}, not the {MIDDLE / 1e6} million of the whole set",
-            where,
+            evidence,
             "the score over all 50,000 documents",
-            proved="10,000" in other and everywhere,
+            proved="10,000" in other and all_agree,
         )
     same = next(
         (
@@ -126,24 +142,23 @@ def _set_of(record: Record, texts: Texts, run: Run, score: Score, ratio: Interva
         ),
         None,
     )
-    off = (low + high) / 2 / MIDDLE - 1
-    if same and abs(off) < CUT and _tokenizer(ratio) == same:
+    excess = (low + high) / 2 / MIDDLE - 1
+    if same and abs(excess) < CUT and _tokenizer(ratio) == same:
         return passed(
-            "validation-bytes", f"{numbers}, the whole set but for a cut of its end, read by {same}", where
+            VALIDATION_BYTES, f"{numbers}, the whole set but for a cut of its end, read by {same}", evidence
         )
-    why = f"; as many tokens as {same} makes of the whole set" if same else ""
-    return asked(
-        "validation-bytes",
-        f"{numbers}, {off:+.2%} beside the {MIDDLE / 1e6} million of the whole set{why}",
-        where,
+    note = f"; as many tokens as {same} makes of the whole set" if same else ""
+    return question(
+        VALIDATION_BYTES,
+        f"{numbers}, {excess:+.2%} beside the {MIDDLE / 1e6} million of the whole set{note}",
+        evidence,
         DECODED,
-        proved=bool(same) and abs(off) > PARTIAL and score.kind != "mixture" and everywhere,
+        proved=bool(same) and abs(excess) > PARTIAL and score.kind != "mixture" and all_agree,
     )
 
 
 def _stated_over_the_whole(record: Record, tokens: Number) -> bool:
-    """Whether bits and nats of all that is claimed belong to the whole set: then only the log is off
-    (#1771)."""
+    """Whether all claimed pairs of bits and nats fit the whole set: then only the log is wrong (#1771)."""
     whole = [(claim.nats, claim.bpb) for claim in record.claims]
     seeds = [(one.nats, one.bpb) for claim in record.claims for one in claim.results]
     stated = [
@@ -158,13 +173,27 @@ def _stated_over_the_whole(record: Record, tokens: Number) -> bool:
 
 
 def _signature(ratio: Interval) -> str | None:
-    """The known fault that makes this ratio."""
-    return next((name for name, known in SIGNATURES if _meet(ratio, (known, known))), None)
+    """The known fault that gives this ratio, or None."""
+    return next((name for name, known in SIGNATURES if _overlap(ratio, (known, known))), None)
+
+
+BYTES_PER_TOKEN = RuleInfo(
+    id="bytes-per-token",
+    title="Bytes per token are those of no known tokenizer",
+    condition=None,
+    source="#1017 V, README R6",
+    checks="nats / (ln 2 x bits per byte) against the known tokenizers; asked where the size is a standard "
+    "one and no token count is printed, or where it is what a known fault gives",
+    example="#1698: 4.3864, what the leading space counted twice gives over SP8192",
+    not_covered="honest tokenizers that are unknown here",
+)
 
 
 def fingerprint(record: Record, texts: Texts) -> Iterator[Finding]:
-    """Bytes per token against known tokenizers, sets and faults, by the first headline line, else by
-    submission.json."""
+    """Compare bytes per token with known tokenizers and faults.
+
+    Those of the first headline line, else those of submission.json.
+    """
     for run, score in record.chosen()[:1]:
         ratio = bytes_per_token(score)
         if ratio and ratio[1] < ratio[0] * (1 + VAGUE):
@@ -174,41 +203,51 @@ def fingerprint(record: Record, texts: Texts) -> Iterator[Finding]:
     stated = Score(kind="other", label="", nats=claim.nats, bpb=claim.bpb) if claim and claim.bpb else None
     ratio = bytes_per_token(stated) if stated else None
     fault = _signature(ratio) if ratio and ratio[1] < ratio[0] * (1 + VAGUE) else None
-    if claim and ratio and fault:  # of other ratios nothing is said: the two numbers may be of two lines
-        yield asked(
-            "bytes-per-token",
+    if claim and ratio and fault:  # the two numbers may be of two lines, so other ratios tell nothing
+        yield question(
+            BYTES_PER_TOKEN,
             f"{claim.file} states {_middle(ratio):.4f} bytes a token, what {fault} gives",
-            places(texts, claim.nats, claim.bpb),
+            quote(texts, claim.nats, claim.bpb),
             DECODED,
         )
     else:
         yield unknown(
-            "bytes-per-token", "no headline line has nats and digits enough", "a log that prints them"
+            BYTES_PER_TOKEN, "no headline line has nats and digits enough", "a log that prints them"
         )
 
 
 def _by_line(texts: Texts, run: Run, score: Score, ratio: Interval) -> Finding:
-    where = places(texts, score.bpb, run.vocabulary)
+    evidence = quote(texts, score.bpb, run.vocabulary)
     standard = STANDARD.get(int(run.vocabulary.value)) if run.vocabulary and run.val_tokens is None else None
     known, fault = _tokenizer(ratio), _signature(ratio)
-    said = f"{shown(run)}: {_middle(ratio):.4f} bytes a token"
+    message = f"{run_name(run)}: {_middle(ratio):.4f} bytes a token"
     if known:
-        return passed("bytes-per-token", f"{said}, as {known}", where)
+        return passed(BYTES_PER_TOKEN, f"{message}, as {known}", evidence)
     if fault:
-        return asked("bytes-per-token", f"{said}, what {fault} gives", where, DECODED)
+        return question(BYTES_PER_TOKEN, f"{message}, what {fault} gives", evidence, DECODED)
     if standard and run.vocabulary and score.kind != "mixture":
-        return asked(
-            "bytes-per-token",
-            f"{said}, where the standard tokenizer of {run.vocabulary.value:,.0f} has {standard}",
-            where,
+        return question(
+            BYTES_PER_TOKEN,
+            f"{message}, where the standard tokenizer of {run.vocabulary.value:,.0f} has {standard}",
+            evidence,
             DECODED,
         )
-    return unknown("bytes-per-token", f"{said}, of no tokenizer and set known here", DECODED, where)
+    return unknown(BYTES_PER_TOKEN, f"{message}, of no tokenizer and set known here", DECODED, evidence)
+
+
+NATS_AND_BYTES = RuleInfo(
+    id="nats-and-bytes",
+    title="Nats and bits per byte of two lines do not belong to one text",
+    condition=None,
+    source="#1017 V, #1732",
+    checks="the ratio of all lines of the headline runs, beyond their digits and 0.05 %",
+    example="#1732: 3.7286 and 3.7237 bytes a token in one log",
+    not_covered="lines over different parts of the set, which differ honestly: so it is a question",
+)
 
 
 def one_ratio(record: Record, texts: Texts) -> Iterator[Finding]:
-    """All score lines of the headline runs belong to one text, so their nats and bits per byte have one
-    ratio."""
+    """Check that all score lines of the headline runs have the same ratio of nats to bits per byte."""
     lines = [
         (run, score, ratio)
         for index in dict.fromkeys(one.run for one in record.headline)
@@ -217,59 +256,74 @@ def one_ratio(record: Record, texts: Texts) -> Iterator[Finding]:
         for ratio in [bytes_per_token(score)]
         if ratio
     ]
-    heads = [line for line in lines if any(line[1] is score for _, score in record.chosen())]
-    if not heads:
+    headline_lines = [line for line in lines if any(line[1] is score for _, score in record.chosen())]
+    if not headline_lines:
         yield unknown(
-            "nats-and-bytes", "no headline line prints nats beside bits per byte", "a log that prints them"
+            NATS_AND_BYTES, "no headline line prints nats beside bits per byte", "a log that prints them"
         )
         return
-    for run, score, ratio in heads:
-        other = next((line for line in lines if not _meet(ratio, line[2])), None)
+    for run, score, ratio in headline_lines:
+        other = next((line for line in lines if not _overlap(ratio, line[2])), None)
         if other:
-            yield asked(
-                "nats-and-bytes",
-                f"bytes per token is {_middle(ratio):.4f} by `{score.label}` of {shown(run)} and "
-                f"{_middle(other[2]):.4f} by `{other[1].label}` of {shown(other[0])}: further apart than "
+            yield question(
+                NATS_AND_BYTES,
+                f"bytes per token is {_middle(ratio):.4f} by `{score.label}` of {run_name(run)} and "
+                f"{_middle(other[2]):.4f} by `{other[1].label}` of {run_name(other[0])}: further apart than "
                 "their digits, "
                 "and one text has one",
-                places(texts, score.bpb, other[1].bpb),
+                quote(texts, score.bpb, other[1].bpb),
                 "how each of the two was computed",
             )
             return
-    ratio = heads[0][2]
+    ratio = headline_lines[0][2]
     yield passed(
-        "nats-and-bytes",
-        f"{len(lines)} lines with nats and bits per byte have one ratio, {_middle(ratio):.4f}",
+        NATS_AND_BYTES, f"{len(lines)} lines with nats and bits per byte have one ratio, {_middle(ratio):.4f}"
     )
 
 
+SCORE_FLOOR = RuleInfo(
+    id="score-floor",
+    title="The score is below what reviewers accept without asking",
+    condition=None,
+    source="#959, #1017",
+    checks="a headline under 0.70 bits per byte",
+    example="#959: 0.00000035",
+    not_covered="how the score came about; the floor is a rule of thumb, so it is a question",
+)
+
+
 def floor(record: Record, texts: Texts) -> Iterator[Finding]:
-    """Scores below what reviewers take on trust."""
+    """Find headlines below the reviewers' rule of thumb."""
     bpb, chosen, claim = record.headline_bpb, record.chosen(), record.claim()
     if bpb is not None and bpb < FLOOR_BPB:
         fact = chosen[0][1].bpb if chosen else claim.bpb if claim else record.readme_bpb
-        yield asked(
-            "score-floor",
+        yield question(
+            SCORE_FLOOR,
             f"{bpb:.4g} bits per byte: below {FLOOR_BPB:.2f} reviewers ask how",
-            places(texts, fact),
+            quote(texts, fact),
             "the scores of single tokens, and the sum of each distribution",
         )
 
 
 def _tokenizer(ratio: Interval) -> str | None:
-    return next((name for name, known in TOKENIZERS if _meet(ratio, (known, known))), None)
+    return next((name for name, known in TOKENIZERS if _overlap(ratio, (known, known))), None)
 
 
-def _everywhere(run: Run, ratio: Interval) -> bool:
-    """Whether lines of at least two kinds have this ratio and none has another: one line alone may be
-    misprinted."""
+def _all_lines_agree(run: Run, ratio: Interval) -> bool:
+    """Whether lines of at least two kinds have this ratio and none has another.
+
+    A single line may be misprinted."""
     ratios = [(score.kind, found) for score in run.scores for found in [bytes_per_token(score)] if found]
-    return len({kind for kind, _ in ratios}) > 1 and all(_meet(ratio, found) for _, found in ratios)
+    return len({kind for kind, _ in ratios}) > 1 and all(_overlap(ratio, found) for _, found in ratios)
 
 
-def _meet(first: Interval, second: Interval) -> bool:
+def _overlap(first: Interval, second: Interval) -> bool:
     return first[0] <= second[1] * (1 + SLACK) and second[0] <= first[1] * (1 + SLACK)
 
 
 def _middle(ratio: Interval) -> float:
     return math.fsum(ratio) / 2
+
+
+RULES = (VALIDATION_BYTES, BYTES_PER_TOKEN, NATS_AND_BYTES, SCORE_FLOOR)
+CHECKS = (validation_bytes, fingerprint, one_ratio, floor)

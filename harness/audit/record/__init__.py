@@ -1,7 +1,8 @@
-"""Reading a record folder: submission*.json, logs of both dialects, README, each fact with its place.
+"""Read a record folder, each fact with its file and line: submission*.json, logs of both dialects, README.
 
-One idea a file: facts (the types), claims (JSON keys), lines and logs (what was printed), headline (which
-lines count), assemble (the folder). Not covered: judging what was read (harness/audit/numbers)."""
+One subject a file: facts (the types), claims (JSON keys), lines and logs (what was printed), headline (which
+lines count), assemble (the folder), report (the seeds of a report). `harness/audit/numbers` judges the facts.
+"""
 
 from harness.audit.record.assemble import read
 from harness.audit.record.facts import Record, schema

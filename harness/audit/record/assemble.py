@@ -1,5 +1,4 @@
-"""A folder's texts become one record. Never raises for what a file holds. Not covered: reading files
-(audit.py)."""
+"""Make one record from the texts of a folder. Nothing that a file holds raises an error."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ def read(folder: str, texts: Mapping[str, str]) -> Record:
     readmes = sorted(
         (file for file in texts if file.lower().endswith(".md")), key=lambda file: (file.count("/"), file)
     )
-    said = next(
+    readme_bpb = next(
         (
             found
             for file in readmes
@@ -52,7 +51,7 @@ def read(folder: str, texts: Mapping[str, str]) -> Record:
     )
     rows = tuple(row for file in readmes for row in readme.rows(file, texts[file]))
     title = next((readme.title(texts[file]) for file in readmes if "readme" in file.lower()), None)
-    bpb, kind = _headline(runs, choice, stated, said.value if said else None)
+    bpb, kind = _headline(runs, choice, stated, readme_bpb.value if readme_bpb else None)
     return record.model_copy(
         update={
             "headline": choice.chosen,
@@ -60,27 +59,30 @@ def read(folder: str, texts: Mapping[str, str]) -> Record:
             "headline_kind": kind,
             "confirmed": choice.confirmed,
             "title": title,
-            "readme_bpb": said,
+            "readme_bpb": readme_bpb,
             "readme_seeds": rows,
         }
     )
 
 
 def _headline(
-    runs: list[Run], choice: headline.Choice, stated: Claim | None, said: float | None
+    runs: list[Run], choice: headline.Choice, stated: Claim | None, readme_bpb: float | None
 ) -> tuple[float | None, str | None]:
-    """The logs' mean where it is what is claimed or nothing is; else the claim, named as such."""
+    """The headline score and its kind: the mean of the logs if it confirms the claim or nothing is claimed,
+    else the claim, else the README's number."""
     claimed = stated.bpb if stated else None
     if choice.chosen and (choice.confirmed or claimed is None):
         kinds = [runs[one.run].scores[one.score].kind for one in choice.chosen]
-        return headline.mean(runs, choice.chosen)[0], max(set(kinds), key=kinds.count)
+        return headline.mean(runs, choice.chosen)[0], max(kinds, key=kinds.count)
     if claimed:
         return claimed.value, "claimed"
-    return (said, "README") if said else (None, None)
+    return (readme_bpb, "README") if readme_bpb else (None, None)
 
 
 def _runs(texts: Mapping[str, str]) -> tuple[list[Run], list[tuple[str, str]]]:
-    """The runs of a folder, a log that is another byte for byte once: under the name that tells its seed."""
+    """The runs of a folder, and its copied logs.
+
+    Of logs that are equal byte for byte one counts, the one whose name has a seed."""
     found: dict[str, Run] = {}
     copies = []
     files = [file for file in sorted(texts, key=lambda file: (file.count("/"), file)) if _is_log(file)][
@@ -101,24 +103,24 @@ def _runs(texts: Mapping[str, str]) -> tuple[list[Run], list[tuple[str, str]]]:
 
 
 def _completed(runs: list[Run]) -> list[Run]:
-    """Logs of an evaluation alone, with the sizes, train time and steps that the same seed's train log
-    states."""
+    """The runs, where logs of an evaluation alone get the sizes, train time and steps of their seed's train
+    log."""
     trained = {run.seed: run for run in runs if run.train_curve and run.seed is not None}
-    made = []
+    completed = []
     for run in runs:
         source = None if run.train_curve or run.seed is None else trained.get(run.seed)
-        lacking = (
+        missing = (
             {name: getattr(source, name) for name in FROM_TRAINING if getattr(run, name) is None}
             if source
             else {}
         )
-        made.append(run.model_copy(update=lacking))
-    return made
+        completed.append(run.model_copy(update=missing))
+    return completed
 
 
 def _labelled(runs: list[Run]) -> list[Run]:
-    """Runs that print one seed and whose names tell several go by their names (a merged folder has three that
-    print 1337)."""
+    """The runs, where those that print the same seed get the seeds in their names (a merged folder has three
+    logs that print 1337)."""
     printed = Counter(run.seed for run in runs)
     return [
         run.model_copy(update={"seed": run.named_seed})

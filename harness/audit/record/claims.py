@@ -1,10 +1,10 @@
-"""submission*.json in the spellings that 1,800 public folders use: one claim a file, each number with its
+"""Read submission*.json in the spellings of 1,800 public folders: one claim a file, each number with its
 line.
 
 Keys come in families (`val_bpb`, `mean_val_bpb`, ...; `bytes_total`, `artifact_bytes`, ...), values as
 numbers, texts or dicts by seed, seeds as lists of numbers, lists of objects or dicts. The first key of a
-family that holds a number is taken. Text around numbers ("about 16 MB") is not read; a file that is no strict
-JSON is told with its reason and not repaired."""
+family that holds a number counts. Text around numbers ("about 16 MB") is not read. A file that is not strict
+JSON is reported with the reason and not repaired."""
 
 from __future__ import annotations
 
@@ -117,11 +117,10 @@ def claim(file: str, text: str) -> Claim:
         return Claim(file=file, problem=f"no strict JSON: {str(error)[:120]}")
     if not isinstance(stated, dict):
         return Claim(file=file, problem="no JSON object")
-    stated = json.loads(
-        text.removeprefix("\ufeff"), parse_float=_Printed
-    )  # the same once more, with the digits of its numbers
-    look = _Look(file, text)
-    results = _results(look, stated)
+    # parsed again to keep the digits of its numbers
+    stated = json.loads(text.removeprefix("\ufeff"), parse_float=_Printed)
+    reader = _ClaimReader(file, text)
+    results = _results(reader, stated)
     listed = stated.get("seeds", stated.get("seeds_run"))
     seeds = [seed for seed in map(_seed, listed if isinstance(listed, list) else ()) if seed is not None]
     if not seeds and isinstance(stated.get("seed"), int) and not isinstance(stated["seed"], bool):
@@ -129,18 +128,18 @@ def claim(file: str, text: str) -> Claim:
     seeds = seeds or [one.seed for one in results if one.seed is not None]
     return Claim(
         file=file,
-        name=look.word(stated, "name"),
-        track=look.word(stated, "track"),
-        hardware=look.word(stated, "hardware"),
-        bpb=look.filled(stated, BPB),
-        nats=look.filled(stated, NATS),
-        sd=look.first(stated, SD),
-        counted_bytes=look.filled(stated, COUNTED),
-        code_bytes=look.filled(stated, CODE),
-        train_seconds=look.timed(stated, TRAIN),
-        eval_seconds=look.timed(stated, EVAL),
-        baseline_bpb=look.first(stated, ("comparison_baseline_bpb", "baseline_val_bpb", "base_val_bpb")),
-        p_value=look.first(stated, ("p_value",)),
+        name=reader.word(stated, "name"),
+        track=reader.word(stated, "track"),
+        hardware=reader.word(stated, "hardware"),
+        bpb=reader.filled(stated, BPB),
+        nats=reader.filled(stated, NATS),
+        sd=reader.first(stated, SD),
+        counted_bytes=reader.filled(stated, COUNTED),
+        code_bytes=reader.filled(stated, CODE),
+        train_seconds=reader.timed(stated, TRAIN),
+        eval_seconds=reader.timed(stated, EVAL),
+        baseline_bpb=reader.first(stated, ("comparison_baseline_bpb", "baseline_val_bpb", "base_val_bpb")),
+        p_value=reader.first(stated, ("p_value",)),
         seeds=tuple(dict.fromkeys(seeds)),
         results=tuple(results),
     )
@@ -150,21 +149,21 @@ class _Printed(float):
     """A float that keeps its digits: 1.06400 is known to five decimals."""
 
     def __new__(cls, text: str) -> _Printed:
-        made = super().__new__(cls, text)
-        made.text = text
-        return made
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
 
     text: str
 
 
-class _Look:
+class _ClaimReader:
     """Finds numbers in a parsed object and their lines in its text."""
 
     def __init__(self, file: str, text: str) -> None:
         self.file, self.text = file, text
 
     def line(self, *keys: str) -> int | None:
-        """The line of the last key, each looked for after the one before."""
+        """The line of the last key, where each key is searched for after the previous one."""
         at = 0
         for key in keys:
             at = self.text.find(f'"{key}"', at)
@@ -173,6 +172,7 @@ class _Look:
         return self.text.count("\n", 0, at) + 1
 
     def number(self, value: Any, *keys: str) -> Number | None:
+        """A JSON value as a number, or None; `keys` lead to it."""
         if isinstance(value, dict):
             value = value.get("mean")
         if isinstance(value, str):
@@ -184,26 +184,32 @@ class _Look:
             return None
         return Number.printed(shown, self.file, self.line(*keys))
 
-    def first(self, held: Mapping[str, Any], keys: tuple[str, ...], *above: str) -> Number | None:
-        return next((found for key in keys if (found := self.number(held.get(key), *above, key))), None)
+    def first(self, values: Mapping[str, Any], keys: tuple[str, ...], *above: str) -> Number | None:
+        """The number of the first of `keys` that has one."""
+        return next((found for key in keys if (found := self.number(values.get(key), *above, key))), None)
 
-    def filled(self, held: Mapping[str, Any], keys: tuple[str, ...], *above: str) -> Number | None:
-        """The first that is no zero, which stands where a number will be put some day (#917)."""
+    def filled(self, values: Mapping[str, Any], keys: tuple[str, ...], *above: str) -> Number | None:
+        """The first number that is not zero: zero is a placeholder (#917)."""
         return next(
-            (found for key in keys if (found := self.number(held.get(key), *above, key)) and found.value),
+            (found for key in keys if (found := self.number(values.get(key), *above, key)) and found.value),
             None,
         )
 
     def timed(
-        self, held: Mapping[str, Any], keys: tuple[tuple[str, float], ...], *above: str
+        self, values: Mapping[str, Any], keys: tuple[tuple[str, float], ...], *above: str
     ) -> Number | None:
+        """The number of the first of `keys` that has one, in seconds."""
         return next(
-            (found.times(scale) for key, scale in keys if (found := self.number(held.get(key), *above, key))),
+            (
+                found.times(scale)
+                for key, scale in keys
+                if (found := self.number(values.get(key), *above, key))
+            ),
             None,
         )
 
-    def word(self, held: Mapping[str, Any], key: str) -> Word | None:
-        value = held.get(key)
+    def word(self, values: Mapping[str, Any], key: str) -> Word | None:
+        value = values.get(key)
         return (
             Word(value=value[:400], file=self.file, line=self.line(key))
             if isinstance(value, str) and value
@@ -219,45 +225,45 @@ def _seed(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40 else None
 
 
-def _results(look: _Look, stated: Mapping[str, Any]) -> list[Stated]:
-    """The results by seed: the first family member that has any, else keys like `seed_42`."""
+def _results(reader: _ClaimReader, stated: Mapping[str, Any]) -> list[Stated]:
+    """The results by seed: under the first key of BY_SEED that has any, else under keys like `seed_42`."""
     for key in BY_SEED:
-        held = stated.get(key)
+        values = stated.get(key)
         pairs = (
-            list(held.items())
-            if isinstance(held, dict)
-            else [(str(_seed(one)), one) for one in held if isinstance(one, dict)]
-            if isinstance(held, list)
+            list(values.items())
+            if isinstance(values, dict)
+            else [(str(_seed(one)), one) for one in values if isinstance(one, dict)]
+            if isinstance(values, list)
             else []
         )
-        found = [_stated(look, seed, value, key) for seed, value in pairs[:MAX_RESULTS]]
+        found = [_stated(reader, seed, value, key) for seed, value in pairs[:MAX_RESULTS]]
         kept = [one for one in found if one]
         if kept:
             return kept
     found = [
-        _stated(look, key, value)
+        _stated(reader, key, value)
         for key, value in list(stated.items())[:MAX_KEYS]
         if key.startswith("seed_") and isinstance(value, dict)
     ]
     return [one for one in found if one][:MAX_RESULTS]
 
 
-def _stated(look: _Look, key: str, value: Any, *above: str) -> Stated | None:
+def _stated(reader: _ClaimReader, key: str, value: Any, *above: str) -> Stated | None:
     match = DIGITS.fullmatch(key.strip())
     if match is None:
         return None
     seed = int(match[1])
     if isinstance(value, int | float) and not isinstance(value, bool):
-        bpb = look.number(value, *above, key)
+        bpb = reader.number(value, *above, key)
         return Stated(seed=seed, bpb=bpb) if bpb and 0 < bpb.value < 10 else None
     if not isinstance(value, dict):
         return None
     return Stated(
         seed=seed,
-        bpb=look.filled(value, SEED_BPB, *above, key),
-        nats=look.filled(value, SEED_NATS, *above, key),
-        counted_bytes=look.first(value, COUNTED, *above, key),
-        train_seconds=look.timed(value, TRAIN, *above, key),
-        eval_seconds=look.timed(value, EVAL, *above, key),
-        steps=look.first(value, STEPS, *above, key),
+        bpb=reader.filled(value, SEED_BPB, *above, key),
+        nats=reader.filled(value, SEED_NATS, *above, key),
+        counted_bytes=reader.first(value, COUNTED, *above, key),
+        train_seconds=reader.timed(value, TRAIN, *above, key),
+        eval_seconds=reader.timed(value, EVAL, *above, key),
+        steps=reader.first(value, STEPS, *above, key),
     )

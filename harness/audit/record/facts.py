@@ -1,8 +1,7 @@
-"""What was read of a record folder, as types: every number and word with the file and line it stands in.
+"""Types for what is read of a record folder: every number and word with its file and line.
 
-Numbers keep the precision they were printed with, since the cross-checks compute with intervals and not with
-digits that nobody printed. Frozen, and published as docs/record.schema.json. Not covered: how they are read
-(claims.py, logs.py)."""
+Numbers keep the precision they were printed with, because the cross-checks compute with intervals. The types
+are frozen and published as docs/record.schema.json."""
 
 from __future__ import annotations
 
@@ -22,9 +21,9 @@ Kind = Literal[
     "pre-quantization",
     "training",
 ]
-"""What a score line scored, the gravest claim first: adapted to the text, mixed with a cache or a byte model,
-the quantised model with a sliding window, the quantised model, something under a name we do not know, an
-unquantised model."""
+"""What a score line scored, the gravest claim first: a model adapted to the text, one mixed with a cache or a
+byte model, the quantised model with a sliding window, the quantised model, something under an unknown name,
+an unquantised model, a model in training."""
 RANK: dict[str, int] = {
     "ttt_phased": 9,
     "ttt_lora": 8,
@@ -51,7 +50,7 @@ class Number(Strict):
 
     value: float
     half: float = Field(
-        description="Half a unit of the last printed digit: the number that was rounded lies within it"
+        description="Half a unit of the last printed digit: the unrounded number differs by no more"
     )
     file: str
     line: int | None
@@ -119,17 +118,17 @@ class Run(Strict):
 
     file: str
     seed: int | None = Field(
-        description="what the log prints; its name's where it prints none or where others print the same"
+        description="what the log prints; the seed in its name where it prints none or others print the same"
     )
     logged_seed: Number | None = None
-    named_seed: int | None = Field(default=None, description="the seed that the file's name tells")
+    named_seed: int | None = Field(default=None, description="the seed in the file's name")
     scores: tuple[Score, ...]
     model_bytes: Number | None = None
     code_bytes: Number | None = None
     counted_bytes: Number | None = None
     train_seconds: Number | None = None
     eval_seconds: Number | None = Field(
-        default=None, description="a stated total; score lines have their own"
+        default=None, description="a stated total; score lines have their own times"
     )
     steps: Number | None = None
     step_ms: Number | None = None
@@ -146,11 +145,12 @@ class Run(Strict):
     torch: Word | None = None
     python: Word | None = None
     began: Word | None = Field(
-        default=None, description="the first time stamp, where nearly every line bears one"
+        default=None, description="the first time stamp, where nearly every line has one"
     )
     ended: Word | None = None
     runs_in_log: int = Field(
-        default=1, description="how often the steps begin anew: a log of several runs, or of one resumed"
+        default=1,
+        description="how often the steps restart: more than 1 for a log of several runs, or of a resumed one",
     )
     train_curve: tuple[Point, ...] = Field(default=(), exclude=True)
     val_curve: tuple[Point, ...] = Field(default=(), exclude=True)
@@ -190,7 +190,7 @@ class Claim(Strict):
 
 
 class Chosen(Strict):
-    """The run and the score line that speak for a seed."""
+    """The run and the score line that count for a seed, as indices."""
 
     run: int
     score: int
@@ -205,12 +205,14 @@ class Record(Strict):
     copies: tuple[tuple[str, str], ...] = Field(
         default=(), description="logs that are another log byte for byte"
     )
-    headline: tuple[Chosen, ...] = Field(default=(), description="one for each seed that makes the headline")
+    headline: tuple[Chosen, ...] = Field(default=(), description="one for each seed of the headline")
     headline_bpb: float | None = None
     headline_kind: str | None = Field(
         default=None, description="of its score lines; `claimed` or `README` where no log has it"
     )
-    confirmed: bool = Field(default=False, description="whether the logs say what submission.json claims")
+    confirmed: bool = Field(
+        default=False, description="whether the logs confirm the score that submission.json claims"
+    )
     title: str | None = Field(default=None, description="the first heading of the README")
     readme_bpb: Number | None = None
     readme_seeds: tuple[tuple[int, str, int, tuple[float, ...]], ...] = Field(
@@ -223,8 +225,8 @@ class Record(Strict):
         return next((claim for claim in read if claim.bpb), read[0] if read else None)
 
     def eval_seconds(self) -> list[Number | None]:
-        """For each headline run its evaluation time: the total, else that of the score line or of its twin
-        with fewer digits."""
+        """The evaluation time of each headline run: its total, else the time of its score line or of a line
+        with the same label or kind."""
         found = []
         for run, score in self.chosen():
             twins = [other.seconds for other in run.scores if other.name == score.name]

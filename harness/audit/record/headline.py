@@ -1,11 +1,9 @@
-"""Which score lines make the headline: not the last one of a log but the one that scores what is shipped, for
-the runs claimed.
+"""Choose the score lines of the headline: for the claimed runs, the lines that score what is shipped.
 
-The claim of submission.json chooses among final score lines and among runs; it never makes an unquantised
-score a headline. #1334 prints a failed adaptation of 1.336 after the sliding window that it claims; folders
-hold ablations and re-runs beside their seeds. Where no choice agrees with the claim, the gravest kind of each
-seed is taken and `confirmed` stays false. Not covered: whether the claim is right (harness/audit/numbers).
-"""
+The claim of submission.json selects among final score lines and among runs; it never makes an unquantised
+score a headline. The last line of a log is not always the headline: #1334 prints a failed adaptation of 1.336
+after the sliding window that it claims, and folders hold ablations and re-runs beside their seeds. Where no
+choice agrees with the claim, each seed's line of the gravest kind counts and `confirmed` stays false."""
 
 from __future__ import annotations
 
@@ -17,11 +15,11 @@ from harness.audit.record.facts import FINAL, RANK, Chosen, Claim, Number, Run
 
 MOST_BPB = 1.6
 COARSE = 0.0025
-"""Half a unit of claims with fewer digits than three: one decimal would agree with anything."""
+"""The largest half unit of a claim that counts: a claim with one decimal would agree with anything."""
 COMPUTED, ROUNDED = 1e-10, 5e-5
 """Claims with more digits than any log prints are means of rounded scores."""
 ALIKE_BPB = 0.03
-"""Seeds of one configuration are nearer than this; ablations often are not."""
+"""Seeds of one configuration differ by less than this; ablations often differ by more."""
 
 
 class Choice(NamedTuple):
@@ -30,13 +28,13 @@ class Choice(NamedTuple):
 
 
 def agree(claimed: Number, value: float, half: float) -> bool:
-    """Whether a claim is `value` rounded or cut; `half` is half a unit of the value's last digit."""
+    """Whether a claim is `value` rounded or truncated; `half` is half a unit of the value's last digit."""
     precision = ROUNDED if claimed.half < COMPUTED else min(claimed.half, COARSE)
     return abs(claimed.value - value) <= 2 * precision + half + 1e-9
 
 
 def options(run: Run) -> dict[str, int]:
-    """For each kind of score line the index of the one with most digits, the last of those."""
+    """For each kind of score line, the index of the last one with the most digits."""
     found: dict[str, int] = {}
     for index, score in enumerate(run.scores):
         kept = found.get(score.kind)
@@ -46,8 +44,8 @@ def options(run: Run) -> dict[str, int]:
 
 
 def _labels(run: Run) -> dict[str, int]:
-    """For each label of a final score line, `_exact` left out, the last such line with most digits; the
-    gravest kinds first."""
+    """For each label of a final score line, without `_exact`, the index of the last line with the most
+    digits; the gravest kinds first."""
     found: dict[str, int] = {}
     for index, score in enumerate(run.scores):
         kept = found.get(score.name)
@@ -71,9 +69,8 @@ def choose(runs: Sequence[Run], claim: Claim | None) -> Choice:
         for candidate in (*_by_label(runs, group), _gravest(runs, group)):
             if claimed and candidate and _mean_agrees(runs, candidate, claimed):
                 return Choice(candidate, True)
-    for index, run in (
-        enumerate(runs) if claimed else ()
-    ):  # a line of a log that holds several runs or settings
+    # a single line of a log that holds several runs or settings
+    for index, run in enumerate(runs) if claimed else ():
         for at, score in enumerate(run.scores):
             if (
                 claimed
@@ -91,12 +88,12 @@ def choose(runs: Sequence[Run], claim: Claim | None) -> Choice:
 
 
 def _claimed(claim: Claim) -> Number | None:
-    """The stated score; a merged file states none and has it as its `val_loss`."""
+    """The stated score; one merged file has it as its `val_loss`."""
     return claim.bpb or (claim.nats if claim.nats and claim.nats.value < MOST_BPB else None)
 
 
 def _by_label(runs: Sequence[Run], group: Sequence[int]) -> list[tuple[Chosen, ...]]:
-    """One choice for each label that all runs of the group have, the gravest first."""
+    """One choice of lines for each label that all runs of the group have, the gravest first."""
     labels = [_labels(runs[index]) for index in group]
     return [
         tuple(Chosen(run=index, score=own[name]) for index, own in zip(group, labels, strict=True))
@@ -106,7 +103,7 @@ def _by_label(runs: Sequence[Run], group: Sequence[int]) -> list[tuple[Chosen, .
 
 
 def _by_stated_seed(runs: Sequence[Run], claim: Claim) -> tuple[Chosen, ...]:
-    """For every seed with a stated score the line that says it best; nothing unless all are found."""
+    """For every seed with a stated score, the line that agrees best; nothing unless every seed has one."""
     chosen = []
     for one in claim.results:
         if one.bpb is None:
@@ -127,8 +124,8 @@ def _by_stated_seed(runs: Sequence[Run], claim: Claim) -> tuple[Chosen, ...]:
 
 
 def _groups(runs: Sequence[Run], claim: Claim | None) -> list[list[int]]:
-    """Sets of runs that may make the headline, the likeliest first: the seeds stated, one run a seed, all,
-    each alone."""
+    """Sets of runs that may be the headline, the likeliest first: the stated seeds, one run a seed, all runs,
+    each run alone."""
     final = [
         index for index, run in enumerate(runs) if any(kind in options(run) for kind in (*FINAL, "other"))
     ]
@@ -149,8 +146,8 @@ def _groups(runs: Sequence[Run], claim: Claim | None) -> list[list[int]]:
 
 
 def _run_of(runs: Sequence[Run], usable: Sequence[int], seed: int) -> int | None:
-    """The run of a seed: by what its log says, else by its name, since merged logs were saved under a seed
-    they did not print."""
+    """The run of a seed: by what its log prints, else by its name. Some merged logs were saved under another
+    seed than they print."""
     return next(
         (index for index in usable if runs[index].seed == seed),
         next((index for index in usable if runs[index].named_seed == seed), None),
@@ -158,6 +155,7 @@ def _run_of(runs: Sequence[Run], usable: Sequence[int], seed: int) -> int | None
 
 
 def _gravest(runs: Sequence[Run], group: Sequence[int]) -> tuple[Chosen, ...]:
+    """Each run's score line of the gravest kind."""
     chosen = []
     for index in group:
         found = options(runs[index])

@@ -1,9 +1,8 @@
-"""One line of a log: its prefix, its score, its place in a training curve, its facts.
+"""Read one line of a log: its prefix, its score, and its point in a training curve.
 
-Both dialects: `key:value` of the starting script, and `key: value` with a dump of hyper-parameters (#1394 and
-after); a line may carry an epoch time, a date or a rank before its text. Lines are cut at MAX_LINE
-characters, and every pattern is bounded, so that reading is linear in the log. Not covered: which line of a
-log counts (logs.py, headline.py)."""
+Both dialects are read: `key:value` of the starting script, and `key: value` with a dump of hyper-parameters
+(#1394 and later). A line may have an epoch time, a date or a rank before its text. Lines are cut at MAX_LINE
+characters and every pattern is bounded, so reading takes time linear in the log's size."""
 
 from __future__ import annotations
 
@@ -53,9 +52,9 @@ SKIPPED = (
     "regression",
     "known",
 )
-"""Words of labels that report on the way to a score."""
+"""Words in the labels of intermediate scores."""
 BEFORE = ("pre-quant", "pre_quant", "prequant")
-"""Words of labels that score a model before it is quantised."""
+"""Words in the labels of scores before quantisation."""
 WHOLE = (
     "post_ema",
     "post-ema",
@@ -70,14 +69,14 @@ WHOLE = (
     "post_swa",
     "ema",
 )
-"""Words that do so where none of PACKED stands beside them."""
+"""Words in the labels of scores before quantisation, if the label has none of PACKED."""
 PACKED = ("roundtrip", "quant", "int4", "int5", "int6", "int7", "int8", "zlib", "zstd", "lzma", "brotli")
 MIXED = re.compile(r"slot|etlb|n_?gram|ppm|hedge|mixer|mix(?!ed)|two_pass|rescore|cache|knn|tilt|temped")
 SCALE = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
 class Line(NamedTuple):
-    """A line of a log without its prefix, and the time that the prefix told."""
+    """A line of a log without its prefix, and the time stamp in the prefix."""
 
     number: int
     text: str
@@ -127,7 +126,7 @@ def score(line: Line, file: str) -> Score | None:
 
 
 def kind_of(label: str) -> Kind | None:
-    """What a score line scored, by its label; None for a line on the way to a score."""
+    """What a score line scored, by its label; None for an intermediate score."""
     low = label.lower()
     if STEP.match(low):
         return "training"
@@ -161,7 +160,7 @@ class Progress(NamedTuple):
 
 
 def progress(line: Line, file: str) -> Progress | None:
-    """The place in a training curve that a line states, or None."""
+    """The point in a training curve that a line states, or None."""
     at = STEP.match(line.text)
     if at is None or "{" in line.text:
         return None

@@ -1,8 +1,7 @@
-"""One log: the facts of one run, each with its line.
+"""Read one log: the facts of one run, each with its line.
 
-A fact that is printed twice is taken where it was printed last (sizes, clocks) or first (settings, seeds).
-Logs may hold the whole source code of the run first: lines with a brace or a quote are no facts. Not covered:
-which runs make the headline."""
+A fact that is printed twice counts where it was printed last (sizes, clocks) or first (settings, seeds). Many
+logs begin with the source code of the run, so lines with a brace or a quote state no facts."""
 
 from __future__ import annotations
 
@@ -15,10 +14,10 @@ from harness.audit.record.lines import Line, lines, number, progress, score
 
 MAX_POINTS = 20_000
 MAX_SCORES = 5_000
-"""The last of them; a headline stands near the end."""
+"""The last scores of a log are kept: the headline is near the end."""
 STAMPED = 0.8
-"""Of the lines of scores and curves: with fewer the stamps are a launcher's, and say nothing of how long the
-run took."""
+"""Share of the score and curve lines: with fewer stamped lines the stamps are a launcher's, and do not tell
+how long the run took."""
 N = r"([\d,]{1,15})"
 FIRST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("val_tokens", "tokens:", re.compile(rf"val_loader:.{{0,300}}tokens:{N}$"), 1),
@@ -63,13 +62,13 @@ LAST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("steps", "stopping_early", re.compile(rf"stopping_early:.{{0,80}}step: ?{N}"), 1),
 )
 PLAIN_SIZE = re.compile(rf"^(?:Total submission size|Artifact(?: size)?): {N} bytes")
-"""The uncompressed model in the starting script; the only size in others."""
+"""The size of the uncompressed model in the starting script; the only size that other scripts print."""
 SEED = re.compile(
     r"^ {0,8}(?:seed[:=] ?|Seed: |SEED=)(\d{1,10})\b|^.{0,60}\bwith seed=(\d{1,10})\b| seed=(\d{1,10})(?: |$)"
 )
 NAMED_SEED = re.compile(r"seed[_-]?(\d{1,10})(?!\d)", re.I)
 NAMED_SHORT = re.compile(r"(?:[_-]s|log_)(\d{1,10})(?=[_.-]|$)", re.I)
-"""Weaker: `train_s42.log`, `ternary_log_42.txt`."""
+"""Less certain patterns: `train_s42.log`, `ternary_log_42.txt`."""
 GPU = re.compile(
     r"NVIDIA ((?:GeForce )?(?:H100|H200|A100|B200|GB200|GH200|L40S|L4|RTX|A40|A10|V100)[\w /-]{0,30}?)"
     r"(?: {2}|\s{0,4}\||$| O[nf])"
@@ -79,7 +78,7 @@ PYTHON = re.compile(r"(?:Running Python|Python:?) (3\.[\w.+]{1,20})")
 
 
 def run(file: str, text: str) -> Run | None:
-    """What a log says of its run; None for a text that is no log of one."""
+    """The run that a log describes; None for a text that is not the log of a run."""
     facts: dict[str, Any] = {}
     scores: deque[Score] = deque(maxlen=MAX_SCORES)
     last: Score | None = None
@@ -118,7 +117,7 @@ def run(file: str, text: str) -> Run | None:
             if found and found.nats and len(val) < MAX_POINTS:
                 val.append(Point(step=here.step, nats=found.nats.value, seconds=seconds, line=line.number))
         if found and found.kind == "training":
-            last = found  # the last one speaks for them
+            last = found  # only the last one is kept
         elif found:
             scores.append(found)
         elif "{" not in line.text and '"' not in line.text and not here:
@@ -146,14 +145,14 @@ def run(file: str, text: str) -> Run | None:
 
 
 def seed_in_name(file: str) -> int | None:
-    """The seed that a log's name tells, or None."""
+    """The seed in a log's name, or None."""
     name = file.rsplit("/", 1)[-1]
     found = NAMED_SEED.search(name) or NAMED_SHORT.search(name)
     return int(found[1]) if found else None
 
 
 def _facts(line: Line, file: str, facts: dict[str, Any]) -> Number | None:
-    """Adds what a line states; returns a size without a name."""
+    """Add what a line states to `facts`; return a size that the line prints without saying of what."""
     text = line.text
     for name, needle, pattern, scale in LAST:
         if needle in text and (match := pattern.search(text)):

@@ -1,5 +1,4 @@
-"""README tables: rows that give numbers for a seed, and the first score that the text states. Not covered:
-prose."""
+"""Read a README: table rows with the numbers of a seed, the title, and the first score in the text."""
 
 from __future__ import annotations
 
@@ -33,8 +32,7 @@ def title(text: str) -> str | None:
 
 
 def rows(file: str, text: str) -> list[Row]:
-    """Rows of tables whose first column is headed `Seed`: seed, file, line, the numbers of the other
-    cells."""
+    """Rows of tables whose first column is headed `Seed`: seed, file, line, numbers of the other cells."""
     found: list[Row] = []
     within = False
     for number, line in enumerate(text.split("\n")[:20_000], 1):

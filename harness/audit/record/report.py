@@ -1,4 +1,4 @@
-"""The seeds of a record as `pgolf audit --json` prints them: null where a fact is not to be had."""
+"""The seeds of a record as `pgolf audit --json` prints them: null where the folder lacks a fact."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from harness.audit.record.headline import ALIKE_BPB, options
 
 
 def seeds(record: Record) -> list[dict[str, Any]]:
-    """One object a seed: the headline's, then other seeds that were run and scored alike, then those of the
-    JSON alone."""
+    """One object a seed: the headline's seeds, then others that were run and scored in the same way, then
+    those in the JSON only."""
     claim = record.claim()
     stated = {one.seed: one for one in (claim.results if claim else ())}
     lines = record.chosen() + _others(record)
@@ -27,7 +27,7 @@ def seeds(record: Record) -> list[dict[str, Any]]:
 
 
 def _label(run: Run, stated: dict[int | None, Stated]) -> int | None:
-    """The seed of a run; where its name and its log differ, the one that is claimed."""
+    """The seed of a run; where its name and its log differ, the claimed one."""
     return run.named_seed if run.named_seed in stated and run.seed not in stated else run.seed
 
 

@@ -23,7 +23,7 @@ function sort(head, column) {
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
   const key = row => row.cells[column].dataset.key;
   const order = (a, b) => {
-    if (a === "" || b === "") return (a === "") - (b === "");  // what is not to be had comes last either way
+    if (a === "" || b === "") return (a === "") - (b === "");  // missing values come last in either order
     const difference = isNaN(a) || isNaN(b) ? a.localeCompare(b, "en", {numeric: true}) : a - b;
     return up ? difference : -difference;
   };

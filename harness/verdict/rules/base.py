@@ -1,8 +1,7 @@
-"""What a rule is: an id, the condition it bears on, where it comes from, and a check from evidence to a
-finding.
+"""A rule of a run: what is known of it, and a check from evidence to a finding.
 
 A check looks only at what the judge measured. A finding says pass, fail or unknown, the numbers and places
-that decide it, and what it does not cover. Not covered: what follows from all findings together (verdict.py).
+that decide it, and what it does not cover. See `harness/verdict/decide.py` for the verdict over all findings.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from harness.edition import PROFILES, Limits
 from harness.run.records import SeedRecord, StageName
 from harness.run.submission import Manifest
+from harness.verdict.rule_info import RuleInfo
 
 Outcome = Literal["pass", "fail", "unknown"]
 
@@ -57,33 +57,32 @@ class CheckResult(NamedTuple):
 class Rule(NamedTuple):
     """One rule of the edition."""
 
-    id: str
-    condition: str | None
-    """C1..C4 of #1017, or null."""
-    source: str
-    not_covered: str
+    info: RuleInfo
     check: Callable[[Evidence], CheckResult]
     decides_records: bool = False
-    """Whether `unknown` keeps a run of profile `record` from a verdict."""
+    """Whether `unknown` makes a run of profile `record` inconclusive."""
+
+    @property
+    def id(self) -> str:
+        return self.info.id
 
 
 def finding(rule: Rule, evidence: Evidence) -> dict[str, Any]:
     """The rule's finding as verdict.json holds it."""
-    judged = rule.check(evidence)
+    result = rule.check(evidence)
     return {
-        "rule": rule.id,
-        "condition": rule.condition,
-        "outcome": judged.outcome,
-        "evidence": judged.evidence,
-        "not_covered": rule.not_covered,
-        "source": rule.source,
-        "limit": judged.limit,
+        "rule": rule.info.id,
+        "condition": rule.info.condition,
+        "outcome": result.outcome,
+        "evidence": result.evidence,
+        "not_covered": rule.info.not_covered,
+        "source": rule.info.source,
+        "limit": result.limit,
     }
 
 
 def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> CheckResult | None:
-    """The failures that the referee recorded under `rule_ids`, as one judgement; None where there are
-    none."""
+    """All violations that the judge recorded under `rule_ids`, as one result; None where there are none."""
     found = [
         (record.seed, attempt)
         for record in evidence.seeds
@@ -99,8 +98,10 @@ def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> CheckResult | Non
 
 
 def ended_early(evidence: Evidence, stage: StageName, what: str) -> str:
-    """`what` of a stage that were interrupted or that the machine ended, as the end of a sentence; empty for
-    none."""
+    """How many attempts at a stage were interrupted or ended by the machine, as the end of a sentence.
+
+    `what` names such attempts in the plural. Empty where there were none.
+    """
     count = sum(
         attempt.stage == stage and attempt.outcome in ("interrupted", "machine")
         for record in evidence.seeds

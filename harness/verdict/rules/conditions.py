@@ -1,7 +1,7 @@
-"""The four conditions of #1017: causal, normalised, scored before learnt from, one pass.
+"""Rules on the four conditions of #1017: causal, normalised, scored before learnt from, single pass.
 
-The order of messages proves C3 and C4 between chunks. What happens inside a chunk, and whether a number came
-from a distribution at all, only a witness can show; without one C1 and C2 stay unknown and say so."""
+Message order enforces C3 and C4 between chunks. What happens inside a chunk, and whether a number came from a
+distribution at all, only a witness can show; without one C1 and C2 stay unknown and say so."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from harness.run.records import Attempt
 from harness.runners.base import COOPERATIVE
 from harness.scoring.robust import robust_sd
 from harness.scoring.rows import sums_to_one
+from harness.verdict.rule_info import RuleInfo
 from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
 
 RECORD_NATS = next(test.margin_nats for test in SIGNIFICANCE if test.name == "readme")
-"""A record must clear its margin with all that is not certified counted against it, so that may not be more
-than the margin."""
+"""A record must beat its baseline by this margin with the uncertified part counted against it, so that part
+may not exceed the margin."""
 MANY_BOUNDARIES = 24
-"""From so many on, their own spread says what is noise: noise of 0.0125 nats reaches 0.05 now and then."""
+"""With this many boundaries, their own spread tells what is noise: noise of 0.0125 nats sometimes reaches
+0.05."""
 
 
 def _scored(evidence: Evidence) -> list[Attempt]:
@@ -26,54 +28,57 @@ def _scored(evidence: Evidence) -> list[Attempt]:
 
 
 def certified(evidence: Evidence, name: str) -> CheckResult | None:
-    """What the witnesses of all scored seeds say of one condition together; None where none was asked.
+    """What the witnesses of all scored seeds say together of condition `name`; None where no seed has one.
 
-    Raises nothing: a seed whose witness could not be asked, or was not, leaves the condition unknown.
+    A seed whose witness could not be queried, or was not, leaves the condition unknown.
     """
-    asked = {
+    queried = {
         record.seed: attempt.facts
         for record in evidence.seeds
         if record.done("score") is not None and (attempt := record.done("witness")) is not None
     }
-    if not asked:
+    if not queried:
         return None
-    found = {seed: _condition(facts, name) for seed, facts in asked.items()}
-    unasked = [
+    found = {seed: _condition(facts, name) for seed, facts in queried.items()}
+    without = [
         str(record.seed)
         for record in evidence.seeds
-        if record.done("score") is not None and record.seed not in asked
+        if record.done("score") is not None and record.seed not in queried
     ]
     for outcome in ("fail", "unknown"):
-        told = [
+        reasons = [
             f"seed {seed}: {condition['evidence']}"
             for seed, condition in found.items()
             if condition["outcome"] == outcome
         ]
-        if outcome == "unknown" and unasked:
-            told.append(f"no witness was asked about seeds {', '.join(unasked)}")
-        if told:
-            return CheckResult(outcome, "; ".join(told))
+        if outcome == "unknown" and without:
+            reasons.append(f"no witness was asked about seeds {', '.join(without)}")
+        if reasons:
+            return CheckResult(outcome, "; ".join(reasons))
     if name == "C2":
         return CheckResult(
             "pass", "; ".join(f"seed {seed}: {condition['evidence']}" for seed, condition in found.items())
         )
-    return _bounded(evidence, {seed: facts["certificate"] for seed, facts in asked.items()})
+    return _bounded(evidence, {seed: facts["certificate"] for seed, facts in queried.items()})
 
 
-def _bounded(evidence: Evidence, made: dict[int, dict[str, Any]]) -> CheckResult:
-    """A condition that every seed's certificate shows, with the bounds that it rests on."""
-    bounds = {seed: each["G_bpb"] for seed, each in made.items()}
+def _bounded(evidence: Evidence, certificates: dict[int, dict[str, Any]]) -> CheckResult:
+    """The result for a condition that every seed's certificate shows, with the certificates' bounds."""
+    bounds = {seed: each["G_bpb"] for seed, each in certificates.items()}
     text = (
         f"with 99 % confidence at most {max(bounds.values()):.4f} bits per byte are unearned (seeds "
         f"{', '.join(f'{seed} {bound:.4f}' for seed, bound in bounds.items())}; "
-        f"{min(each['n_probes'] for each in made.values()):,} probes or more each)"
+        f"{min(each['n_probes'] for each in certificates.values()):,} probes or more each)"
     )
-    strict = [each["lanes"]["G_bpb"] for each in made.values() if each["lanes"] is not None]
+    strict = [each["lanes"]["G_bpb"] for each in certificates.values() if each["lanes"] is not None]
     if strict:
-        text += f", if a row depends on its own context alone; {max(strict):.4f} by strict prefixes, which assume nothing of it"
+        text += (
+            f", if a row depends on its own context alone; {max(strict):.4f} by strict prefixes, which "
+            "assume nothing of it"
+        )
     if not evidence.isolated:
         return CheckResult("unknown", f"{COOPERATIVE}; but for that, {text}")
-    if evidence.profile == "record" and max(each["G_nats"] for each in made.values()) > RECORD_NATS:
+    if evidence.profile == "record" and max(each["G_nats"] for each in certificates.values()) > RECORD_NATS:
         return CheckResult(
             "unknown",
             f"{text}: more than the {RECORD_NATS:g} nats a token that a record must be better by; more "
@@ -83,8 +88,10 @@ def _bounded(evidence: Evidence, made: dict[int, dict[str, Any]]) -> CheckResult
 
 
 def _condition(facts: dict[str, Any], name: str) -> dict[str, Any]:
-    """A certificate's word; what only the runner leaves open (witness.py) is judged here for all seeds
-    together."""
+    """What a certificate says of condition `name`.
+
+    A condition that only the missing isolation leaves open (`cooperative`) passes here: `_bounded` judges
+    isolation once for all seeds."""
     if facts["certificate"] is None:
         return {"outcome": "unknown", "evidence": facts["unasked"]}
     found: dict[str, Any] = next(
@@ -94,17 +101,31 @@ def _condition(facts: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def witness_cut_off(evidence: Evidence) -> str | None:
-    """Why a witness that was begun did not end; None where none was."""
+    """A sentence about a witness that began and did not finish; None where there is none."""
     cut = [
         record.seed
         for record in evidence.seeds
         if record.done("witness") is None and any(attempt.stage == "witness" for attempt in record.attempts)
     ]
     return (
-        f"the witness of seed {cut[0]} was cut off: the same command goes on with it, with the same coins"
+        f"the witness of seed {cut[0]} was cut off: the same command goes on with it, with the same random "
+        "seed"
         if cut
         else None
     )
+
+
+CAUSAL = RuleInfo(
+    id="causal",
+    title="A score used its own token or later text",
+    condition="C1",
+    source="#1017 C1, docs/certificate.md",
+    checks="the certificates of all scored seeds: fresh copies of the model, asked at random positions "
+    "without the text that follows, against the scores that were reported",
+    example="#1240: a delta is fitted to the positions that are then scored (SLOT)",
+    not_covered="text known from elsewhere, training on validation text, gains below the bound, a witness "
+    "that thinks longer than its scorer",
+)
 
 
 def _causal(evidence: Evidence) -> CheckResult:
@@ -116,6 +137,17 @@ def _causal(evidence: Evidence) -> CheckResult:
             "probed"
         ),
     )
+
+
+NORMALISED = RuleInfo(
+    id="normalised",
+    title="Scores come from no distribution over the vocabulary",
+    condition="C2",
+    source="#1017 C2, #886, #1147",
+    checks="whether border rows and the witness's rows sum to 1, within 0.001 nats",
+    example="a border row that sums to exp(0.01), which makes every token of it cheaper than it is",
+    not_covered="rows that were not asked for, but for the bound",
+)
 
 
 def _normalised(evidence: Evidence) -> CheckResult:
@@ -137,6 +169,19 @@ def _normalised(evidence: Evidence) -> CheckResult:
     )
 
 
+BORDER_ROWS = RuleInfo(
+    id="border-rows",
+    title="A chunk's first token is scored otherwise once it is known",
+    condition="C1",
+    source="docs/protocol.md",
+    checks="for each chunk, the score of its first token against the row that was given before the token was "
+    "shown: pass up to 0.001 nats, fail beyond 0.05 (with 24 or more that show noise: 8 of its standard "
+    "deviations, 0.2 at most), unknown between",
+    example="3.06 nats for a token in the row given before it was shown, 3.00 nats after",
+    not_covered="tokens between the borders",
+)
+
+
 def _boundaries(evidence: Evidence) -> CheckResult:
     return check_boundaries(
         [boundary for attempt in _scored(evidence) for boundary in attempt.facts["borders"]]
@@ -144,8 +189,10 @@ def _boundaries(evidence: Evidence) -> CheckResult:
 
 
 def check_boundaries(boundaries: list[dict[str, Any]]) -> CheckResult:
-    """Is what was said of each chunk's first token the same before and after it was shown? Borders as in
-    run.json."""
+    """Compare the score of each chunk's first token before and after the token was shown.
+
+    `boundaries` are the objects under `borders` in run.json.
+    """
     if not boundaries:
         return CheckResult("unknown", "no chunk border was scored")
     worst = max(boundaries, key=lambda boundary: abs(boundary["before_nats"] - boundary["after_nats"]))
@@ -164,6 +211,18 @@ def check_boundaries(boundaries: list[dict[str, Any]]) -> CheckResult:
     )
     torn = abs(difference) > max(TOLERANCES.boundary_breach_nats, min(noise, TOLERANCES.boundary_gap_nats))
     return CheckResult("fail" if torn else "unknown", text)
+
+
+SCORE_FIRST = RuleInfo(
+    id="score-first",
+    title="Text was learnt from before it was scored",
+    condition="C3",
+    source="#1017 C3, #402, #1376",
+    checks="whether the scores of each chunk were committed before `adapt` and before the next chunk; track "
+    "A never adapts; inside a chunk, the certificates",
+    example="a track A submission that announces that it adapts; #402: test-time training before scoring",
+    not_covered="what a program does inside one chunk, but for the bound",
+)
 
 
 def _score_first(evidence: Evidence) -> CheckResult:
@@ -188,6 +247,18 @@ def _score_first(evidence: Evidence) -> CheckResult:
     )
 
 
+SINGLE_PASS = RuleInfo(
+    id="single-pass",
+    title="Text was scored more than once",
+    condition="C4",
+    source="#1017 C4, #573, #846",
+    checks="whether every token was revealed once, in order, and answered once; scorings and witnesses that "
+    "ended early are counted; inside a chunk, the certificates",
+    example="#573: the smallest score that a token had in any of several passes",
+    not_covered="runs made elsewhere and not reported",
+)
+
+
 def _single_pass(evidence: Evidence) -> CheckResult:
     done = _scored(evidence)
     if not done:
@@ -202,8 +273,7 @@ def _single_pass(evidence: Evidence) -> CheckResult:
 
 
 def _with_inside(evidence: Evidence, name: str, order: str) -> CheckResult:
-    """What the order of messages shows between chunks, and where a witness was asked, what it says of their
-    inside."""
+    """`order`, what the order of messages shows between chunks, with what the certificates show inside."""
     inside = certified(evidence, name)
     if inside is None:
         return (
@@ -213,6 +283,17 @@ def _with_inside(evidence: Evidence, name: str, order: str) -> CheckResult:
         )
     shown = "what the certificates bound, as under `causal`" if inside.outcome == "pass" else inside.evidence
     return inside._replace(evidence=f"between chunks: {order}; inside one: {shown}")
+
+
+DOCUMENTS = RuleInfo(
+    id="documents",
+    title="Documents cost impossibly few bits",
+    condition=None,
+    source="#168, #262, #275",
+    checks="the bits of every scored document; unknown where some cost impossibly little, never a failure",
+    example="#262: validation text carried in the artifact and paid for as a prefix",
+    not_covered="text that was memorised and whose gain is spread over many documents",
+)
 
 
 def _documents(evidence: Evidence) -> CheckResult:
@@ -232,44 +313,10 @@ def _documents(evidence: Evidence) -> CheckResult:
 
 
 RULES = (
-    Rule(
-        "causal",
-        "C1",
-        "#1017 C1, docs/certificate.md",
-        "text known from elsewhere, training on validation text, gains below "
-        "the bound, a witness that thinks longer than its scorer",
-        _causal,
-        decides_records=True,
-    ),
-    Rule(
-        "normalised",
-        "C2",
-        "#1017 C2, #886, #1147",
-        "rows that were not asked for, but for the bound",
-        _normalised,
-        decides_records=True,
-    ),
-    Rule(
-        "border-rows",
-        "C1",
-        "docs/protocol.md",
-        "tokens between the borders",
-        _boundaries,
-        decides_records=True,
-    ),
-    Rule(
-        "score-first",
-        "C3",
-        "#1017 C3, #402, #1376",
-        "what a program does inside one chunk, but for the bound",
-        _score_first,
-    ),
-    Rule(
-        "documents",
-        None,
-        "#168, #262, #275",
-        "text that was learned by heart and paid for little by little",
-        _documents,
-    ),
-    Rule("single-pass", "C4", "#1017 C4, #573, #846", "runs made elsewhere and not reported", _single_pass),
+    Rule(CAUSAL, _causal, decides_records=True),
+    Rule(NORMALISED, _normalised, decides_records=True),
+    Rule(BORDER_ROWS, _boundaries, decides_records=True),
+    Rule(SCORE_FIRST, _score_first),
+    Rule(DOCUMENTS, _documents),
+    Rule(SINGLE_PASS, _single_pass),
 )

@@ -1,9 +1,10 @@
-"""Limits: bytes and clocks, measured from outside (R1 to R3; docs/rules.md, Clocks and limits)."""
+"""Rules about bytes and clocks, measured by the judge (R1 to R3; docs/rules.md, Clocks and limits)."""
 
 from __future__ import annotations
 
 from harness.edition import PROFILES
 from harness.run.records import Attempt, SeedRecord, StageName
+from harness.verdict.rule_info import RuleInfo
 from harness.verdict.rules.base import CheckResult, Evidence, Rule, violated
 
 
@@ -15,6 +16,18 @@ def counted_bytes(evidence: Evidence, record: SeedRecord) -> int | None:
         if packed is None
         else evidence.code_bytes + evidence.config_bytes + packed.facts["artifact_bytes"]
     )
+
+
+SIZE = RuleInfo(
+    id="size",
+    title="Code, recipe and artifact are more than 16,000,000 bytes",
+    condition=None,
+    source="R1, #1412, #1514, #1835",
+    checks="code.pyz + config.yaml + artifact.bin of each packed seed against the cap, in decimal bytes",
+    example="#1412: a 74-byte stub was counted, and it executes an 80,055-byte file; here the files that run "
+    "are counted",
+    not_covered="packages of the image and the tokenizer, which the rules do not count",
+)
 
 
 def _size(evidence: Evidence) -> CheckResult:
@@ -38,12 +51,42 @@ def _size(evidence: Evidence) -> CheckResult:
     )
 
 
-def _clock(stage: StageName, limit_of: str) -> Rule:
-    rule_id = f"{stage}-clock"
+TRAIN_CLOCK = RuleInfo(
+    id="train-clock",
+    title="Training took longer than the profile allows",
+    condition=None,
+    source="R2, #1017 V",
+    checks="seconds from `train` sent to `trained` received, for each seed; half a second of grace. A clock "
+    "that `--train-seconds` shortened is unknown at best",
+    example="a training of 601.2 s under the 600 s of profile `record`",
+    not_covered="work before the first training byte is seen (setup, reported apart)",
+)
+PACK_CLOCK = RuleInfo(
+    id="pack-clock",
+    title="Packing took longer than the profile allows",
+    condition=None,
+    source="#1868",
+    checks="seconds from `ready` to `packed`, for each seed",
+    example="a search over quantisation settings that runs past 900 s",
+    not_covered="what is searched for in this time; it sees no data and no GPU",
+)
+SCORE_CLOCK = RuleInfo(
+    id="score-clock",
+    title="Scoring took longer than the profile allows",
+    condition=None,
+    source="R3",
+    checks="seconds from the first chunk revealed to the last commit, for each seed",
+    example="test-time training that needs 640 s under the 600 s of profile `record`",
+    not_covered="the time of setup, reported apart",
+)
+
+
+def _clock(info: RuleInfo, stage: StageName, limit_of: str) -> Rule:
+    """The rule that `stage` ends within the field `limit_of` of the profile's limits."""
 
     def check(evidence: Evidence) -> CheckResult:
         limit = float(getattr(evidence.limits, limit_of))
-        if (failed := violated(evidence, (rule_id,))) is not None:
+        if (failed := violated(evidence, (info.id,))) is not None:
             return failed
         done = [attempt for record in evidence.seeds if (attempt := record.done(stage)) is not None]
         if not done:
@@ -57,24 +100,23 @@ def _clock(stage: StageName, limit_of: str) -> Rule:
             )
         return CheckResult("pass", kept)
 
-    not_covered = {
-        "train": "work before the first training byte is seen (setup, reported apart)",
-        "pack": "what is searched for in this time; it sees no data and no GPU",
-        "score": "the time of setup, reported apart",
-    }[stage]
-    return Rule(
-        rule_id,
-        None,
-        {"train": "R2, #1017 V", "pack": "#1868", "score": "R3"}[stage],
-        not_covered,
-        check,
-        decides_records=stage == "train",
-    )
+    return Rule(info, check, decides_records=stage == "train")
 
 
 def _range(done: list[Attempt]) -> str:
     seconds = sorted(attempt.seconds or 0.0 for attempt in done)
     return f"{seconds[0]:.3f}" if seconds[0] == seconds[-1] else f"{seconds[0]:.3f} to {seconds[-1]:.3f}"
+
+
+SETUP_CLOCK = RuleInfo(
+    id="setup-clock",
+    title="A stage took too long to become ready",
+    condition=None,
+    source="design of this harness",
+    checks="seconds from the start of the container or process to `ready`, for every stage",
+    example="kernels that compile for longer than the 900 s of profile `record`",
+    not_covered="what is done in it; it sees no data of its stage",
+)
 
 
 def _setup(evidence: Evidence) -> CheckResult:
@@ -84,6 +126,17 @@ def _setup(evidence: Evidence) -> CheckResult:
     if not seconds:
         return CheckResult("unknown", "no stage became ready")
     return CheckResult("pass", f"at most {max(seconds):.1f} of {evidence.limits.setup_seconds:g} s")
+
+
+RESOURCES = RuleInfo(
+    id="resources",
+    title="A stage used more memory or wrote more than it may",
+    condition=None,
+    source="design of this harness",
+    checks="resident memory, bytes and files of what a stage leaves, and bytes of its log, for every stage",
+    example="a training that leaves a checkpoint of more than 16 GiB, or more than 1,024 files",
+    not_covered="GPU memory",
+)
 
 
 def _resources(evidence: Evidence) -> CheckResult:
@@ -100,22 +153,10 @@ def _resources(evidence: Evidence) -> CheckResult:
 
 
 RULES = (
-    Rule(
-        "size",
-        None,
-        "R1, #1412, #1514, #1835",
-        "packages of the image and the tokenizer, which the rules do not count",
-        _size,
-    ),
-    _clock("train", "train_seconds"),
-    _clock("pack", "pack_seconds"),
-    _clock("score", "score_seconds"),
-    Rule(
-        "setup-clock",
-        None,
-        "design of this harness",
-        "what is done in it; it sees no data of its stage",
-        _setup,
-    ),
-    Rule("resources", None, "design of this harness", "GPU memory", _resources),
+    Rule(SIZE, _size),
+    _clock(TRAIN_CLOCK, "train", "train_seconds"),
+    _clock(PACK_CLOCK, "pack", "pack_seconds"),
+    _clock(SCORE_CLOCK, "score", "score_seconds"),
+    Rule(SETUP_CLOCK, _setup),
+    Rule(RESOURCES, _resources),
 )

@@ -1,10 +1,21 @@
-"""Where the numbers come from: seeds, environment, isolation, what each stage could see, and the claim beside
-them."""
+"""Rules on where the numbers come from: seeds, hardware, environment, isolation, data, and the claim."""
 
 from __future__ import annotations
 
 from harness.edition import OFFICIAL_GPU, OFFICIAL_GPUS, TOLERANCES
+from harness.verdict.rule_info import RuleInfo
 from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
+
+SEEDS = RuleInfo(
+    id="seeds",
+    title="Not every seed of the manifest was scored, once",
+    condition=None,
+    source="R10, #1017",
+    checks="whether all seeds of the manifest were scored in this run, and none run again with `--again`; "
+    "trainings that ended early are counted",
+    example="a run that scores two of three seeds",
+    not_covered="seeds that were tried and not reported",
+)
 
 
 def _seeds(evidence: Evidence) -> CheckResult:
@@ -27,6 +38,17 @@ def _seeds(evidence: Evidence) -> CheckResult:
     )
 
 
+CONDUCT = RuleInfo(
+    id="conduct",
+    title="The contestant broke the protocol or left a stage early",
+    condition=None,
+    source="docs/protocol.md",
+    checks="the order and contents of every frame, and that no stage's process ended before its last frame",
+    example="a score that is not a number, or a process that exits after half of the chunks",
+    not_covered="what a contestant does between two frames",
+)
+
+
 def _conduct(evidence: Evidence) -> CheckResult:
     if (failed := violated(evidence, ("protocol", "contestant"))) is not None:
         return failed
@@ -35,6 +57,18 @@ def _conduct(evidence: Evidence) -> CheckResult:
     return CheckResult(
         "pass", "every frame in turn, every number lawful, no stage left before its last frame"
     )
+
+
+HARDWARE = RuleInfo(
+    id="hardware",
+    title="The run was not trained on the official GPUs",
+    condition=None,
+    source="R2, R3",
+    checks="the driver's names of the GPUs that each seed was trained on: eight H100 pass, all else is "
+    "unknown",
+    example="seven H100, or eight A100",
+    not_covered="clock speeds and links, which the driver's names do not tell",
+)
 
 
 def _hardware(evidence: Evidence) -> CheckResult:
@@ -52,6 +86,18 @@ def _hardware(evidence: Evidence) -> CheckResult:
     )
 
 
+ENVIRONMENT = RuleInfo(
+    id="environment",
+    title="The run did not use the image that the manifest names",
+    condition=None,
+    source="R9, R12",
+    checks="whether the stages ran in a container image, and which lock it was built from; without an image "
+    "it is unknown",
+    example="a run in the Python environment of a machine",
+    not_covered="the host's kernel, driver and firmware",
+)
+
+
 def _environment(evidence: Evidence) -> CheckResult:
     if evidence.image is None:
         return CheckResult("unknown", "no image: the packages of this machine's own environment")
@@ -60,8 +106,31 @@ def _environment(evidence: Evidence) -> CheckResult:
     )
 
 
+ISOLATION = RuleInfo(
+    id="isolation",
+    title="The stages were not isolated from the machine",
+    condition=None,
+    source="design of this harness",
+    checks="whether the runner isolates the stages: a container does, the local runner does not",
+    example="`pgolf run --runner local`",
+    not_covered="side channels inside one machine",
+)
+
+
 def _isolation(evidence: Evidence) -> CheckResult:
     return CheckResult("pass" if evidence.isolated else "unknown", f"isolation: {evidence.isolation}")
+
+
+DATA_SEPARATION = RuleInfo(
+    id="data-separation",
+    title="A stage could read text that it must not see",
+    condition=None,
+    source="R4, #1017 C1",
+    checks="what the runner gives each stage: no validation text in train and pack, no training text in pack "
+    "and score, no network; unknown where the runner cannot hide the rest of the machine",
+    example="a run on the local runner, which can read what its user can read",
+    not_covered="validation text known from elsewhere and carried in code or recipe",
+)
 
 
 def _data(evidence: Evidence) -> CheckResult:
@@ -74,6 +143,18 @@ def _data(evidence: Evidence) -> CheckResult:
         f"dataset {evidence.dataset} ({evidence.dataset_sha256[:12]}): no validation text in train or "
         "pack, no training text in pack or score, no network",
     )
+
+
+CLAIM = RuleInfo(
+    id="claim",
+    title="The run scores worse than its manifest claims",
+    condition=None,
+    source="R9",
+    checks="the claimed against the measured score of each seed, where dataset and profile are the claim's: "
+    "worse by more than 0.004 bits per byte fails",
+    example="1.1365 claimed, 1.1406 measured",
+    not_covered="other seeds than those compared",
+)
 
 
 def _claim(evidence: Evidence) -> CheckResult:
@@ -106,39 +187,11 @@ def _claim(evidence: Evidence) -> CheckResult:
 
 
 RULES = (
-    Rule("seeds", None, "R10, #1017", "seeds that were tried and not reported", _seeds, decides_records=True),
-    Rule("conduct", None, "docs/protocol.md", "what a contestant does between two frames", _conduct),
-    Rule(
-        "hardware",
-        None,
-        "R2, R3",
-        "clock speeds and links, which the driver's names do not tell",
-        _hardware,
-        decides_records=True,
-    ),
-    Rule(
-        "environment",
-        None,
-        "R9, R12",
-        "the host's kernel, driver and firmware",
-        _environment,
-        decides_records=True,
-    ),
-    Rule(
-        "isolation",
-        None,
-        "design of this harness",
-        "side channels inside one machine",
-        _isolation,
-        decides_records=True,
-    ),
-    Rule(
-        "data-separation",
-        None,
-        "R4, #1017 C1",
-        "validation text known from elsewhere and carried in code or recipe",
-        _data,
-        decides_records=True,
-    ),
-    Rule("claim", None, "R9", "other seeds than those compared", _claim),
+    Rule(SEEDS, _seeds, decides_records=True),
+    Rule(CONDUCT, _conduct),
+    Rule(HARDWARE, _hardware, decides_records=True),
+    Rule(ENVIRONMENT, _environment, decides_records=True),
+    Rule(ISOLATION, _isolation, decides_records=True),
+    Rule(DATA_SEPARATION, _data, decides_records=True),
+    Rule(CLAIM, _claim),
 )

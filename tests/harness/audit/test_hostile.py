@@ -1,5 +1,4 @@
-"""Hostile folders: whatever they hold, the audit says something in every form, runs none of it and writes
-nowhere else."""
+"""Hostile folders: the audit prints a report in every format, runs nothing and writes nowhere else."""
 
 from __future__ import annotations
 
@@ -48,7 +47,8 @@ LOG = "seed:1337\n  ttt_enabled: True\nstep:1/2 val_loss:2.0 val_bpb:1.2\n" * 20
 
 
 def wrapped(source: str) -> str:
-    return f"exec(zlib.decompress(base64.b85decode({base64.b85encode(zlib.compress(source.encode())).decode()!r})))"
+    packed = base64.b85encode(zlib.compress(source.encode())).decode()
+    return f"exec(zlib.decompress(base64.b85decode({packed!r})))"
 
 
 def zipped(source: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Cross-checks of numbers: each finds what it is for, and leaves an honest record alone."""
+"""Cross-checks of numbers: each finds its fault and leaves an honest record alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import re
 
 import pytest
 
-from harness.audit import record, rulebook
+from harness.audit import record
 from harness.audit.code import code_findings
 from harness.audit.finding import Finding
 from harness.audit.numbers import number_findings
-from harness.base.paths import ROOT
 from tests.harness.audit.test_record import classic, hyper
 
 TRACK = "records/track_10min_16mb/x"
@@ -318,16 +317,6 @@ def test_traces_of_validation_text_and_of_target_gates_are_asked_about() -> None
 )
 def test_a_folder_with_nothing_in_it_is_unknown_and_raises_nothing(texts: dict[str, str]) -> None:
     assert {finding.outcome for finding in judged(texts).values()} <= {"pass", "unknown", "question"}
-
-
-def test_every_rule_of_numbers_is_in_the_table_and_no_other_is() -> None:
-    sources = "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "harness/audit/numbers").glob("*.py")
-    )
-    reported = set(re.findall(r'"([a-z]+(?:-[a-z]+)+|significance)"', sources))
-    known = {entry.id for entry in rulebook.NUMBERS}
-    assert known <= reported
-    assert set(re.findall(r'(?:asked|passed|unknown)\("([a-z-]+)"', sources)) <= known
 
 
 def test_a_zero_that_waits_for_a_number_is_no_claim() -> None:

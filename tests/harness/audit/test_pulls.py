@@ -1,5 +1,4 @@
-"""Folders that pull requests add are taken out of a mirror once each, and hostile trees write nothing
-elsewhere."""
+"""Each folder that a pull request adds is written once, and hostile trees write nothing elsewhere."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Record folders are read as they are: two log dialects, uneven JSON, several runs, and files that are no
-record at all."""
+"""Reading record folders: two log dialects, JSON of many shapes, several runs, files that are no record."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ from harness.audit.record import claims, lines, logs
 from harness.audit.record.facts import RANK, half_unit
 from harness.audit.record.report import seeds
 
-CLASSIC = """val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=./data/tokenizers/fineweb_1024_bpe.model
+CLASSIC = """val_bpb:enabled tokenizer_kind=sentencepiece \
+tokenizer_path=./data/tokenizers/fineweb_1024_bpe.model
 train_loader:dataset:fineweb10B_sp1024 train_shards:80
 val_loader:shards pattern=./data/fineweb_val_*.bin tokens:62021632
 model_params:17059912
@@ -307,7 +307,10 @@ def test_text_that_is_no_log_is_no_run_and_raises_nothing(text: str) -> None:
 
 
 def test_source_code_inside_a_log_states_nothing() -> None:
-    source = 'log0(f"final_int8_zlib_roundtrip val_loss:{q:.4f} val_bpb:{b:.4f}")\nseed = 5\n    log("Code size: 1 bytes")\n'
+    source = (
+        'log0(f"final_int8_zlib_roundtrip val_loss:{q:.4f} val_bpb:{b:.4f}")\nseed = 5\n'
+        '    log("Code size: 1 bytes")\n'
+    )
     run = logs.run("train.log", source + classic(99))
     assert run and run.seed == 99 and run.code_bytes and run.code_bytes.value == 47642
     assert min(score.bpb.line or 0 for score in run.scores) > 3

@@ -1,5 +1,4 @@
-"""Packed code: every way that public wrappers pack is undone, within limits, and what is not undone is
-said."""
+"""Packed code: every packing of public wrappers is undone within limits, and the rest is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What certificates do to a verdict: all seeds together, by condition, in a container and out of one."""
+"""What certificates change in a verdict: all seeds together, by condition, in a container and outside one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import pytest
 
 from harness.run.records import SeedRecord
 from harness.verdict import decide
-from tests.harness.verdict.test_decide import baseline, found, judged, outcome
-from tests.harness.verdict.verdicts import assembled, attempt, certified, evidence, record
+from tests.harness.verdict.verdicts import (
+    assembled,
+    attempt,
+    baseline,
+    certified,
+    evidence,
+    found,
+    judged,
+    outcome,
+    record,
+)
 
 CERTIFIED = tuple(certified(seed, bpb=2.1 + index / 100) for index, seed in enumerate((1337, 42, 2024)))
 CONDITIONS = ("causal", "score-first", "single-pass")

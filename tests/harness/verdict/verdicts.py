@@ -1,7 +1,8 @@
-"""Evidence and verdicts made by hand, for tests of rules and reports: three clean seeds, changed at will."""
+"""Evidence and verdicts made by hand for tests of rules and reports: three clean seeds, with changes."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ from harness.run.submission import Manifest
 from harness.scoring.certificate import sampling
 from harness.scoring.certificate.certificate import certify
 from harness.verdict import decide
-from harness.verdict.rules import Evidence
+from harness.verdict.rules import RULES, Evidence, finding
 from tests.harness.scoring.certificate.certificates import SEED, responses, scored_text
 
 SEEDS = (1337, 42, 2024)
 LIMITS = PROFILES["pocket"]
+CAP = LIMITS.counted_bytes
+OWN = 61_000
+"""Bytes of code and recipe in the clean evidence."""
 DIGEST = "sha256:" + "0" * 64
 HOST: dict[str, Any] = {
     "system": "Linux",
@@ -92,7 +96,7 @@ def boundary(
 
 
 def record(seed: int, *, bpb: float = 2.1, artifact_bytes: int = 5_000_000, **score: Any) -> SeedRecord:
-    """A seed that went through; `score` changes facts of its scoring."""
+    """A seed that was scored; `score` changes facts of its scoring."""
     packed = attempt("pack", facts={"artifact_bytes": artifact_bytes, "artifact_sha256": "ef" * 32})
     done = [attempt("train"), packed, attempt("score")]
     done[2].facts |= {"bpb": bpb, **score}
@@ -102,8 +106,9 @@ def record(seed: int, *, bpb: float = 2.1, artifact_bytes: int = 5_000_000, **sc
 def certified(
     seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: bool = False, **score: Any
 ) -> SeedRecord:
-    """The same seed with a real certificate of made-up answers: claims that lie `gain_nats` below the
-    witness's numbers."""
+    """The same seed with a real certificate of synthetic responses.
+
+    The scorer reports `gain_nats` less than the witness; `silent` is a witness that could not be queried."""
     text = scored_text()
     plan = sampling.draw(SEED, text, probes)
     heard = responses(
@@ -161,3 +166,38 @@ def assembled(facts: Evidence) -> dict[str, Any]:
     """verdict.json's content."""
     rows = [decide.seed_row(facts, each, f"runs/my-idea/x/seed-{each.seed}") for each in facts.seeds]
     return decide.assemble(facts, rows, HOST, {"compressors": {"xz -9e": 2.557}, "run_dir": "runs/my-idea/x"})
+
+
+def found(rule: str, facts: Evidence) -> dict[str, Any]:
+    """The finding of one rule."""
+    return finding(next(each for each in RULES if each.id == rule), facts)
+
+
+def outcome(rule: str, facts: Evidence) -> str:
+    """The outcome of one rule."""
+    text: str = found(rule, facts)["outcome"]
+    return text
+
+
+def judged(*seeds: SeedRecord, **changes: Any) -> tuple[str, int]:
+    """Verdict and exit code."""
+    whole = assembled(evidence(*seeds, **changes))
+    return whole["verdict"], decide.exit_code(whole)
+
+
+BASELINE = {
+    "name": "before",
+    "source": "#1",
+    "dataset": "pocket",
+    "profile": "pocket",
+    "bpb": {1: 2.20, 2: 2.21, 3: 2.22},
+}
+
+
+def baseline(*seeds: SeedRecord, **changes: Any) -> dict[str, Any]:
+    """The baseline part of a verdict, against BASELINE with changes."""
+    facts = evidence(*seeds, manifest=manifest(baseline=BASELINE | changes))
+    whole = assembled(facts)
+    assert json.loads(json.dumps(whole, allow_nan=False)) == json.loads(json.dumps(whole))
+    tested: dict[str, Any] = whole["baseline"]
+    return tested

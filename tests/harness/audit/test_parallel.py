@@ -1,5 +1,4 @@
-"""Many folders: found by what they hold, each under its own limits, in order, and never asked twice for the
-same bytes."""
+"""Many folders: found by their files, each audited within limits, reported in order, cached by content."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 from harness.audit import cache
 from harness.audit.audit import audit_folder
 from harness.audit.folder import MAX_TOTAL, folders, read
-from harness.audit.many import many, one
+from harness.audit.parallel import audit_all, audit_one
 from harness.base.errors import UsageError
 from harness.cli import app
 
@@ -123,11 +122,11 @@ def test_a_folder_is_read_up_to_a_limit_of_bytes_and_of_depth(tmp_path: Path) ->
             file.truncate(3_000_000)
     held = read(tmp_path)
     assert sum(map(len, held.texts.values())) <= MAX_TOTAL
-    assert any("beyond the first" in reason for reason in held.cut.values())
+    assert any("beyond the first" in reason for reason in held.incomplete.values())
     deep = tmp_path / "deep"
     tree(deep, "README.md", "/".join(["d"] * 200) + "/train.py")
     assert folders(deep) == [deep]
-    assert any("deep" in reason for reason in read(deep).cut.values())
+    assert any("deep" in reason for reason in read(deep).incomplete.values())
 
 
 # --- workers
@@ -150,7 +149,9 @@ def test_a_worker_that_dies_hangs_fails_or_eats_costs_its_folder_alone() -> None
     names = ["a", "dies", "b", "hangs", "fails", "eats", "c", "d"]
     reports = [
         each.report
-        for each in many([Path(name) for name in names], workers=2, kept=None, seconds=1.0, work=careless)
+        for each in audit_all(
+            [Path(name) for name in names], workers=2, cache_dir=None, seconds=1.0, work=careless
+        )
     ]
     assert [report["folder"] for report in reports] == names
     verdicts = {report["folder"]: report["verdict"] for report in reports}
@@ -167,8 +168,8 @@ def test_a_worker_that_dies_hangs_fails_or_eats_costs_its_folder_alone() -> None
 
 
 def test_stopping_early_leaves_no_worker_behind() -> None:
-    going = many(
-        [Path(name) for name in ("a", "hangs", "hangs", "hangs")], workers=3, kept=None, work=careless
+    going = audit_all(
+        [Path(name) for name in ("a", "hangs", "hangs", "hangs")], workers=3, cache_dir=None, work=careless
     )
     next(going)
     going.close()
@@ -181,10 +182,10 @@ def test_reports_are_the_same_from_workers_from_the_cache_and_from_one_call(tmp_
     tree(tmp_path / "r", "a/train_gpt.py", "a/README.md", "b/submission.json", "b/README.md", "c d/train.log")
     found = folders(tmp_path / "r")
     alone = [audit_folder(folder) for folder in found]
-    first = list(many(found, workers=2, kept=tmp_path / "kept"))
-    again = list(many(found, workers=2, kept=tmp_path / "kept"))
+    first = list(audit_all(found, workers=2, cache_dir=tmp_path / "kept"))
+    again = list(audit_all(found, workers=2, cache_dir=tmp_path / "kept"))
     assert [each.report for each in first] == [each.report for each in again] == alone
-    assert [each.known for each in first] == [False] * 3 and [each.known for each in again] == [True] * 3
+    assert [each.cached for each in first] == [False] * 3 and [each.cached for each in again] == [True] * 3
 
 
 # --- the cache
@@ -194,26 +195,26 @@ def test_the_cache_asks_anew_for_changed_bytes_names_and_rules_and_for_damaged_e
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, kept = tree(tmp_path / "a", "train_gpt.py", "README.md"), tmp_path / "kept"
-    assert [one(folder, kept)[1] for _ in range(2)] == [False, True]
+    assert [audit_one(folder, kept)[1] for _ in range(2)] == [False, True]
     (folder / "README.md").write_text("y")
-    assert [one(folder, kept)[1] for _ in range(2)] == [False, True]
+    assert [audit_one(folder, kept)[1] for _ in range(2)] == [False, True]
     (folder / "weights.xz").write_text("")
-    assert [one(folder, kept)[1] for _ in range(2)] == [False, True]
+    assert [audit_one(folder, kept)[1] for _ in range(2)] == [False, True]
     other = folder.rename(tmp_path / "b")
-    assert [one(other, kept)[1] for _ in range(2)] == [False, True]
+    assert [audit_one(other, kept)[1] for _ in range(2)] == [False, True]
     monkeypatch.setattr(cache, "version", lambda: "another")
-    assert [one(other, kept)[1] for _ in range(2)] == [False, True]
-    whole = one(other, kept)[0]
+    assert [audit_one(other, kept)[1] for _ in range(2)] == [False, True]
+    whole = audit_one(other, kept)[0]
     for damage in (b"", b"{", b"[]", b'{"key": "x", "report": {}}', b"\xff" * 99):
         for entry in kept.rglob("*.json"):
             entry.write_bytes(damage)
-        assert one(other, kept) == (whole, False)
+        assert audit_one(other, kept) == (whole, False)
 
 
 def test_the_same_folder_elsewhere_is_reported_under_its_new_path(tmp_path: Path) -> None:
     first, second = (tree(tmp_path / place / "track" / "a", "train_gpt.py") for place in ("one", "two"))
-    one(first, tmp_path / "kept")
-    assert one(second, tmp_path / "kept") == (audit_folder(second), True)
+    audit_one(first, tmp_path / "kept")
+    assert audit_one(second, tmp_path / "kept") == (audit_folder(second), True)
 
 
 def test_the_command_keeps_reports_where_it_is_told_and_nowhere_with_fresh(
@@ -233,7 +234,7 @@ def test_the_command_keeps_reports_where_it_is_told_and_nowhere_with_fresh(
     blocked = tmp_path / "file"
     blocked.write_text("")
     done = CliRunner().invoke(app, ["audit", str(folder), "--cache", str(blocked)])
-    assert isinstance(done.exception, cache.NotKept)
+    assert isinstance(done.exception, cache.CacheWriteError)
 
 
 def test_thousands_of_classes_beside_a_long_readme_are_judged_within_the_clock_of_a_folder(
@@ -242,5 +243,5 @@ def test_thousands_of_classes_beside_a_long_readme_are_judged_within_the_clock_o
     (tmp_path / "README.md").write_text("alpha beta gamma\n" * 20_000)
     classes = "".join(f"class AlphaZeta{n}:\n  def f(self): return 1\n" for n in range(4_000))
     (tmp_path / "train_gpt.py").write_text(classes + "def main():\n  print('x')\nmain()\n")
-    report = next(iter(many([tmp_path], workers=1, kept=None))).report
+    report = next(iter(audit_all([tmp_path], workers=1, cache_dir=None))).report
     assert "nothing-trains" in {finding["rule"] for finding in report["findings"]}
