@@ -83,8 +83,10 @@ def readable(names: list[str]) -> list[str]:
         for name in names
         if name.endswith(".md")
         or name == "Justfile"
-        or (name.startswith(("harness/", "golf/", "images/")) and name.endswith(".py"))
-        and not name.startswith("harness/audit/")
+        or (
+            (name.startswith(("harness/", "golf/", "images/")) and name.endswith(".py"))
+            and not name.startswith("harness/audit/")
+        )
     ]
 
 

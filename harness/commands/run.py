@@ -28,7 +28,7 @@ from harness.run.witness_state import WitnessRequest, load_state, witness_reques
 from harness.runners.base import Runner
 from harness.runners.select import RunnerName
 from harness.verdict import decide, report
-from harness.verdict.rules import Evidence
+from harness.verdict.rules import Evidence, Submitted
 
 app = options.new_app()
 
@@ -210,18 +210,17 @@ def _judge(
 def evidence(plan: Plan, records: list[SeedRecord], runner: Runner, archived: tuple[int, ...]) -> Evidence:
     """All that the rules may look at."""
     return Evidence(
-        plan.submission.manifest,
-        plan.profile,
-        plan.limits,
-        records,
-        len(plan.bundle.pyz),
-        len(plan.submission.config),
-        plan.dataset.name,
-        plan.dataset.sha256,
-        runner.name,
-        runner.isolated,
-        runner.isolation,
-        runner.image,
-        plan.image_lock,
-        archived,
+        track=plan.submission.manifest.track,
+        profile=plan.profile,
+        limits=plan.limits,
+        seeds=records,
+        runner=runner.name,
+        isolated=runner.isolated,
+        isolation=runner.isolation,
+        image=runner.image,
+        image_lock=plan.image_lock,
+        dataset=plan.dataset.name,
+        dataset_sha256=plan.dataset.sha256,
+        archived=archived,
+        submission=Submitted(plan.submission.manifest, len(plan.bundle.pyz), len(plan.submission.config)),
     )

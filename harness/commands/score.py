@@ -32,7 +32,6 @@ from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import StageTerms
 from harness.run.records import Attempt, SeedRecord
 from harness.run.stages import Contestant, StageJob
-from harness.run.submission import Manifest
 from harness.run.witness_state import WitnessRequest
 from harness.runners.select import RunnerName, select_runner
 from harness.scoring import bpb
@@ -252,19 +251,14 @@ def _judge(
 def _findings(job: StageJob, record: SeedRecord) -> list[dict[str, Any]]:
     """The findings of the rules about scoring."""
     evidence = Evidence(
-        Manifest.model_construct(track=job.terms.track),
-        job.terms.profile,
-        job.limits,
-        [record],
-        0,
-        0,
-        "",
-        "",
-        job.runner.name,
-        job.runner.isolated,
-        job.runner.isolation,
-        job.runner.image,
-        None,
+        track=job.terms.track,
+        profile=job.terms.profile,
+        limits=job.limits,
+        seeds=[record],
+        runner=job.runner.name,
+        isolated=job.runner.isolated,
+        isolation=job.runner.isolation,
+        image=job.runner.image,
     )
     return [finding(rule, evidence) for rule in conditions.RULES]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.verdict.rules import conditions, limits, provenance
-from harness.verdict.rules.base import Evidence, Rule, finding
+from harness.verdict.rules.base import Evidence, Rule, Submitted, finding
 
 RULES: tuple[Rule, ...] = (*limits.RULES, *conditions.RULES, *provenance.RULES)
 
-__all__ = ["RULES", "Evidence", "Rule", "finding"]
+__all__ = ["RULES", "Evidence", "Rule", "Submitted", "finding"]

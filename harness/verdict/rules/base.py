@@ -7,6 +7,7 @@ that decide it, and what it does not cover. See `harness/verdict/decide.py` for 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from harness.edition import PROFILES, Limits
@@ -17,25 +18,52 @@ from harness.verdict.rule_info import RuleInfo
 Outcome = Literal["pass", "fail", "unknown"]
 
 
-class Evidence(NamedTuple):
-    """All that checks may look at."""
+class Submitted(NamedTuple):
+    """What a submission adds to the program that was judged."""
 
     manifest: Manifest
+    code_bytes: int
+    config_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that checks may look at."""
+
+    track: str
     profile: str
     limits: Limits
     seeds: list[SeedRecord]
     """Of the seeds that were asked for."""
-    code_bytes: int
-    config_bytes: int
-    dataset: str
-    dataset_sha256: str
     runner: str
     isolated: bool
     isolation: str
     image: str | None
-    image_lock: str | None
-    set_aside: tuple[int, ...] = ()
-    """Seeds of which `--again` set an earlier run aside."""
+    image_lock: str | None = None
+    dataset: str = ""
+    dataset_sha256: str = ""
+    archived: tuple[int, ...] = ()
+    """Seeds of which `--again` archived an earlier run."""
+    submission: Submitted | None = None
+    """None where a program is judged without one (`pgolf score`): then only the rules about scoring apply."""
+
+    @property
+    def submitted(self) -> Submitted:
+        """The submission, for the rules that are about one."""
+        assert self.submission is not None, "this rule is about a submission, and there is none"
+        return self.submission
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.submitted.manifest
+
+    @property
+    def code_bytes(self) -> int:
+        return self.submitted.code_bytes
+
+    @property
+    def config_bytes(self) -> int:
+        return self.submitted.config_bytes
 
     @property
     def shortened(self) -> float | None:

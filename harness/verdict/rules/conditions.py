@@ -232,7 +232,7 @@ def _score_first(evidence: Evidence) -> CheckResult:
     if not done:
         return CheckResult("unknown", "no seed was scored")
     learned = [len(attempt.facts["borders"]) for attempt in done if attempt.claims["adapts"]]
-    how = f"`adapt` was never sent (track {evidence.manifest.track})"
+    how = f"`adapt` was never sent (track {evidence.track})"
     if learned:
         how = (
             f"{sum(learned):,} times `adapt` was sent, each after every number of the chunks up to there was "

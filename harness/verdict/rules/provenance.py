@@ -25,10 +25,10 @@ def _seeds(evidence: Evidence) -> CheckResult:
         return CheckResult(
             "unknown", f"seeds {', '.join(missing)} of the manifest were not scored in this run"
         )
-    if evidence.set_aside:
+    if evidence.archived:
         return CheckResult(
             "unknown",
-            f"seeds {', '.join(map(str, evidence.set_aside))} were run before: `--again` set earlier "
+            f"seeds {', '.join(map(str, evidence.archived))} were run before: `--again` set earlier "
             "runs of them aside, in this run's folder",
         )
     return CheckResult(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,7 +44,8 @@ def test_size_passes_at_the_cap_and_fails_one_byte_above(over: int, wanted: str)
 def test_code_and_recipe_count_as_much_as_the_artifact(part: str) -> None:
     at_the_cap = evidence(record(1337, artifact_bytes=CAP - OWN))
     assert outcome("size", at_the_cap) == "pass"
-    assert outcome("size", at_the_cap._replace(**{part: getattr(at_the_cap, part) + 1})) == "fail"
+    one_more = at_the_cap.submitted._replace(**{part: getattr(at_the_cap, part) + 1})
+    assert outcome("size", replace(at_the_cap, submission=one_more)) == "fail"
 
 
 def test_size_is_unknown_until_a_seed_is_packed() -> None:
@@ -82,7 +84,7 @@ def test_a_shortened_train_clock_compares_with_no_claim_and_no_baseline() -> Non
     }
     claim = {"dataset": "pocket", "profile": "pocket", "bpb": {1337: 2.1}}
     facts = evidence(manifest=manifest(baseline=baseline, claim=claim))
-    short = facts._replace(limits=LIMITS.with_train_clock(25))
+    short = replace(facts, limits=LIMITS.with_train_clock(25))
     assert (outcome("claim", facts), outcome("claim", short)) == ("pass", "unknown")
     assert (assembled(facts)["baseline"]["tests"] is None, assembled(short)["baseline"]["tests"]) == (
         False,
@@ -198,7 +200,7 @@ def test_attempts_that_ended_early_are_told_beside_the_one_that_counts(outcome: 
 
 def test_seeds_that_were_run_again_are_no_longer_known_to_be_the_first() -> None:
     assert "none replaced" in found("seeds", evidence())["evidence"]
-    replaced = found("seeds", evidence(set_aside=(42,)))
+    replaced = found("seeds", evidence(archived=(42,)))
     assert (replaced["outcome"], "seeds 42 were run before" in replaced["evidence"]) == ("unknown", True)
 
 
@@ -224,10 +226,11 @@ def test_environment_isolation_and_data_separation_are_unknown_outside_a_contain
 def test_a_claim_holds_unless_the_run_is_worse_than_machines_differ(measured: float, wanted: str) -> None:
     facts = evidence(record(1337, bpb=measured), dataset="fineweb-sp1024", profile="record")
     assert outcome("claim", facts) == wanted
-    assert outcome("claim", facts._replace(dataset="pocket")) == "unknown"
-    assert outcome("claim", facts._replace(profile="solo")) == "unknown"
-    assert outcome("claim", facts._replace(seeds=[record(42)])) == "unknown"
-    assert outcome("claim", facts._replace(manifest=manifest(claim=None))) == "unknown"
+    assert outcome("claim", replace(facts, dataset="pocket")) == "unknown"
+    assert outcome("claim", replace(facts, profile="solo")) == "unknown"
+    assert outcome("claim", replace(facts, seeds=[record(42)])) == "unknown"
+    unclaimed = facts.submitted._replace(manifest=manifest(claim=None))
+    assert outcome("claim", replace(facts, submission=unclaimed)) == "unknown"
 
 
 def test_every_rule_that_the_judge_can_record_is_looked_at_by_a_finding() -> None:

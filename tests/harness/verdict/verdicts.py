@@ -145,12 +145,11 @@ def broken(
 def evidence(*seeds: SeedRecord, **changes: Any) -> Evidence:
     """Clean evidence of an isolated pocket run."""
     whole: dict[str, Any] = {
-        "manifest": manifest(),
+        "track": "A",
         "profile": "pocket",
         "limits": PROFILES[changes.get("profile", "pocket")],
         "seeds": list(seeds) or [record(seed, bpb=2.1 + index / 100) for index, seed in enumerate(SEEDS)],
-        "code_bytes": 60_000,
-        "config_bytes": 1_000,
+        "submission": Submitted(manifest(), 60_000, 1_000),
         "dataset": "pocket",
         "dataset_sha256": "cd" * 32,
         "runner": "docker",
@@ -159,6 +158,8 @@ def evidence(*seeds: SeedRecord, **changes: Any) -> Evidence:
         "image": DIGEST,
         "image_lock": DIGEST,
     }
+    parts = {key: changes.pop(key) for key in Submitted._fields if key in changes}
+    whole["submission"] = whole["submission"]._replace(**parts)
     return Evidence(**(whole | changes))
 
 
