@@ -13,7 +13,7 @@ from harness.run.submission import Manifest
 from harness.scoring.certificate import sampling
 from harness.scoring.certificate.certificate import certify
 from harness.verdict import decide
-from harness.verdict.rules import RULES, Evidence, finding
+from harness.verdict.rules import RULES, Evidence, Submitted, finding
 from tests.harness.scoring.certificate.certificates import SEED, responses, scored_text
 
 SEEDS = (1337, 42, 2024)
@@ -42,7 +42,7 @@ def manifest(**changes: Any) -> Manifest:
             "title": "An idea",
             "authors": ["A. Person"],
             "source": "#586",
-            "track": "A",
+            "track": changes.get("manifest", manifest()).track,
             "dataset": "sp1024",
             "seeds": list(SEEDS),
             "image": {"cpu": DIGEST, "cuda": DIGEST},
@@ -145,7 +145,7 @@ def broken(
 def evidence(*seeds: SeedRecord, **changes: Any) -> Evidence:
     """Clean evidence of an isolated pocket run."""
     whole: dict[str, Any] = {
-        "track": "A",
+        "track": changes.get("manifest", manifest()).track,
         "profile": "pocket",
         "limits": PROFILES[changes.get("profile", "pocket")],
         "seeds": list(seeds) or [record(seed, bpb=2.1 + index / 100) for index, seed in enumerate(SEEDS)],
