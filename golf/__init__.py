@@ -2,4 +2,5 @@
 judge over a socket.
 
 The packages model, optim, quant and storage do not import each other; golf/stages and `__main__` combine
-them. Nothing here imports the harness: the two sides share only the protocol (docs/protocol.md)."""
+them. Nothing here imports the harness: the two sides share only the protocol (docs/protocol.md).
+"""

@@ -1,7 +1,8 @@
 """The contestant's entry point: connect, say hello, read `setup`, and run the stage in one or more processes.
 
 The judge starts it once, with PGOLF_SOCKET and PGOLF_STAGE in the environment. For several processes it
-starts itself again under torchrun (golf/runtime/dist.py) and waits for them."""
+starts itself again under torchrun (golf/runtime/dist.py) and waits for them.
+"""
 
 from __future__ import annotations
 

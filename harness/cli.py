@@ -1,7 +1,8 @@
 """The console script `pgolf`: the list of commands, and errors as exit codes.
 
 Each command is a file in harness/commands, loaded only when it is asked for. Results go to stdout, talk to
-stderr; exit codes: harness/base/exit_codes.py."""
+stderr; exit codes: harness/base/exit_codes.py.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 def main() -> None:
     """Run the command line. Errors of ours become a message with a hint and an exit code, never a
-    traceback."""
+    traceback.
+    """
     signal.signal(signal.SIGTERM, _terminate)  # containers are removed on the way out, as after Ctrl-C
     try:
         app()

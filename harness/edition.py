@@ -1,7 +1,8 @@
 """The numbers of a rules edition, per profile: clocks, sizes, and what a machine must grant or withhold.
 
 One table, so that a reviewer sees every limit at once (docs/rules.md explains them and gives their sources).
-A limit lives here or nowhere. Not covered: what is done when one is exceeded (referee, rules/)."""
+A limit lives here or nowhere. Not covered: what is done when one is exceeded (referee, rules/).
+"""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ OFFICIAL_GPU, OFFICIAL_GPUS = "NVIDIA H100 80GB HBM3", 8
 @dataclass(frozen=True)
 class Significance:
     """A rule profile for 'better than the baseline': one-sided Welch test with a margin (docs/rules.md,
-    Better than)."""
+    Better than).
+    """
 
     name: str
     p_below: float
@@ -119,7 +121,8 @@ SIGNIFICANCE = (
 @dataclass(frozen=True)
 class Tolerances:
     """By how much two numbers may differ and still count as the same. Nats are per token unless said
-    otherwise."""
+    otherwise.
+    """
 
     row_nats: float = 1e-3
     """|logsumexp| of a row of log-probabilities; rows from float32 logits stay below 1e-4

@@ -13,7 +13,8 @@ Needs `uv` (pip install uv) and the package index; takes seconds and downloads o
 One hashed lock cannot hold both builds of torch, because their requirements differ; hence the split. Locked
 versions stay unless `--upgrade` is given. No index, host or path is written, so any mirror works: the hashes
 decide. Files that the index does not hold are pinned in images/torch-cpu-builds.yaml and
-images/cuda/pins.yaml."""
+images/cuda/pins.yaml.
+"""
 
 from __future__ import annotations
 

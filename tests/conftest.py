@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real tokenizers and FineWeb text kept beside the checkout; tests that need it skip where it is
-    absent."""
+    absent.
+    """
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"needs the real data folder beside the checkout ({folder.name}/ is absent)")

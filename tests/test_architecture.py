@@ -87,7 +87,8 @@ def module_of(path: Path) -> str:
 
 def edges(package: str) -> dict[str, set[str]]:
     """Module -> the modules of the same package that it imports; an import of a name counts for its
-    module."""
+    module.
+    """
     modules = {module_of(path): path for path in sources(package)}
     return {
         module: {

@@ -75,7 +75,8 @@ def finished(checkout: Path, script: str) -> None:
 
 def test_every_public_recipe_has_help_sets_up_and_is_one_line() -> None:
     """All but `gpu` set up first: that one runs where nothing can be installed, with whatever torch is
-    there."""
+    there.
+    """
     found = recipes()
     names = re.findall(r"^(\w+)[^:=\n]*:(?!=)", (ROOT / "Justfile").read_text(encoding="utf-8"), re.MULTILINE)
     public = [name for name in names if name not in ("default", "_setup")]

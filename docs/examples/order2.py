@@ -6,7 +6,8 @@
 
 Here n counts the text learned so far, and s(ctx) is the number of different tokens seen after ctx (Witten and
 Bell 1991), so every row sums to 1. Reported losses and rows come from the same expression, so scorer and
-witness agree to the last bit. See docs/protocol.md for the frames."""
+witness agree to the last bit. See docs/protocol.md for the frames.
+"""
 
 import json
 import os

@@ -3,7 +3,8 @@
 A check raises `Failed` for a failure that fits on a line; any other exception is a failure too
 (golf/bench/gpu.py catches all). Nothing here names a device, so every check also runs on a CPU, at the tiny
 sizes of tests. The text is synthetic. Seconds projected for 8 GPUs assume perfect scaling. Bits per byte need
-a full training and are not checked."""
+a full training and are not checked.
+"""
 
 from __future__ import annotations
 
@@ -186,7 +187,8 @@ def step_seconds(
 ) -> list[list[float]]:
     """Wall seconds of training steps of each trainer in its current phase, after a warm-up.
 
-    The trainers take steps alternately, so that drift of the machine's speed affects all alike."""
+    The trainers take steps alternately, so that drift of the machine's speed affects all alike.
+    """
     batches = [_batch(trainer, batch_tokens) for trainer in trainers]
     found = [list[float]() for _ in trainers]
     for step in range(settings.warm_up + settings.steps):

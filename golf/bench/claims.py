@@ -17,7 +17,8 @@ otherwise. All results are for the scale that was trained.
 
     just claims --data DIR --work DIR [--steps N] [--json]
 
-An interrupted training continues. Scores use rows that do not overlap, without test-time training."""
+An interrupted training continues. Scores use rows that do not overlap, without test-time training.
+"""
 
 from __future__ import annotations
 

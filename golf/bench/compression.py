@@ -3,7 +3,8 @@
 golf/stages/pack.py makes the artifact and reads it back, as in a run; golf/bench/evaluation.py scores it. So
 two ways to pack the same weights can be compared row by row of the text: `paired` gives the difference with
 an interval that is much narrower than that of either score. `describe_tensor` describes each matrix's weights
-in numbers. All results hold for one training."""
+in numbers. All results hold for one training.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +106,8 @@ def describe_tensor(model: TrainedModel) -> dict[str, dict[str, Any]]:
     """Describe each quantised matrix, by name.
 
     Size, standard deviation, kurtosis and reach as trained and rotated, the fraction of rows under the floor,
-    and the Shannon entropy in bits per number on a 6-bit grid, with and without floor and rotation."""
+    and the Shannon entropy in bits per number on a 6-bit grid, with and without floor and rotation.
+    """
     found: dict[str, dict[str, Any]] = {}
     shapes = {name: tuple(weight.shape) for name, weight in model.weights.items()}
     for name, how in pack.recipes_of(model.config, shapes).items():

@@ -1,7 +1,8 @@
 """What trains in a contestant's process: golf's own Trainer, or the challenge's starting script.
 
 Both read the same shards in the same order (loader A), with the same number of threads, for the same seconds
-of their own clocks. Both return weights under golf's names, so one evaluator reads both."""
+of their own clocks. Both return weights under golf's names, so one evaluator reads both.
+"""
 
 from __future__ import annotations
 

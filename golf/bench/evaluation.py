@@ -2,7 +2,8 @@
 
 In float32; each row starts without earlier context, as the starting script validates. Bytes follow the
 challenge's rule: the UTF-8 length of a token's piece, plus one for a leading space unless a special token
-precedes. The judge's own count, sliding windows and packing are in harness/ and golf/stages/."""
+precedes. The judge's own count, sliding windows and packing are in harness/ and golf/stages/.
+"""
 
 from __future__ import annotations
 

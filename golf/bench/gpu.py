@@ -9,7 +9,8 @@ or claimed, and the exit status is 0.
 
 Given the challenge's starting script and a dataset folder (tokenizer.model, train_*.bin), the script and golf
 train in turns at the script's own shape on the same card. Everything runs on one GPU, with one GPU's share of
-a batch meant for 8."""
+a batch meant for 8.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ drifts. So all programs are built and warmed up first, and then run in short tur
 taken round by round, which cancels the drift. A contestant's clock stops while it waits, so all get equal
 seconds, and none is charged for compilation.
 
-See golf/bench/contestants.py for the programs."""
+See golf/bench/contestants.py for the programs.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Report(NamedTuple):
 class InterleavedClock:
     """A contestant's clock, which runs only during its turns, and its means to wait for the next one.
 
-    `synchronise` waits until a GPU has finished."""
+    `synchronise` waits until a GPU has finished.
+    """
 
     def __init__(
         self, pipe: Connection, synchronise: Callable[[], None], read: Callable[[], float] = time.perf_counter

@@ -1,7 +1,8 @@
 """Causal attention by its definition, in float32: what the kernels of golf/model/kernels.py are
 tested against.
 
-Kept out of golf/model because no submission runs it, and counted code should not hold it."""
+Kept out of golf/model because no submission runs it, and counted code should not hold it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Save an unfinished training and continue it later, bit for bit on the same machine and number of ranks.
 
 Only long measurements of golf/bench need this: a judged run is never resumed. The caller must put the loader
-at the right place, by reading the batches of the steps that were done."""
+at the right place, by reading the batches of the steps that were done.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def save(trainer: Trainer, path: Path, steps: int) -> None:
 def load(trainer: Trainer, path: Path) -> int:
     """Restore the state that `save` wrote; returns the number of steps done.
 
-    Raises ValueError unless recipe, seed and vocabulary are the trainer's."""
+    Raises ValueError unless recipe, seed and vocabulary are the trainer's.
+    """
     header, tensors = arrays.read(path)
     steps = header.get("steps")
     if type(steps) is not int or header != _header(trainer, steps):

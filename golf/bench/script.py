@@ -7,7 +7,8 @@ handed over. WARMDOWN_ITERS counts thousandths of its clock, since its 1,200 ste
 learning rate at all. On a CPU, its device, autocast and CUDA calls are replaced too. Model, batches,
 optimizers and schedules stay its own.
 
-Source: github.com/openai/parameter-golf, train_gpt.py. It runs as one process."""
+Source: github.com/openai/parameter-golf, train_gpt.py. It runs as one process.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +114,8 @@ def run(
     """Execute the patched text in this process until it finishes; `deliver` gets the trained model.
 
     `settings` are the script's environment variables, and `clock` replaces its `time` module. The script
-    writes a log under the working directory and prints to stdout."""
+    writes a log under the working directory and prints to stdout.
+    """
     os.environ.update(settings)
     module = types.ModuleType(NAME)
     sys.modules[NAME] = module

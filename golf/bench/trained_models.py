@@ -7,7 +7,8 @@ models see the same batches in the same order. A finished model is kept in its o
 state.
 
 Each model is trained once, with one seed: a difference between two models holds for these two trainings, and
-a difference between ways to pack one model holds for its weights."""
+a difference between ways to pack one model holds for its weights.
+"""
 
 from __future__ import annotations
 

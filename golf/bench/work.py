@@ -6,7 +6,8 @@ has t keys. Everything else (norms, softmax, loss, optimizer vectors) counts zer
 alone bounds the tokens per second of any program that computes this model on this machine in this arithmetic.
 
 Legend: M rows (tokens), C columns in, R columns out. Memory bounds, and products that a compiler removes, are
-ignored."""
+ignored.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def flops_per_token(model: GPT, plan: Plan, seq_len: int) -> float:
 def muon_flops(model: GPT, steps: int) -> float:
     """Operations of Newton-Schulz in a training step, over all matrices of the blocks.
 
-    An iteration on an r x c matrix takes 2 r^2 c + 2 r^3 + 2 r^2 c."""
+    An iteration on an r x c matrix takes 2 r^2 c + 2 r^3 + 2 r^2 c.
+    """
     shapes = [sorted(shape) for block in model.blocks for shape in _linears(block)]
     return sum(steps * (4 * r * r * c + 2 * r**3) for r, c in shapes)
 

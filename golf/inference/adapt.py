@@ -16,7 +16,8 @@ chunk is scored. If both learners are on, the bias steps first, since its gradie
 that scored.
 
 Cost: 3 forward passes' worth per epoch; no bytes of the artifact. Neutral: epochs 0, bias_lr 0. No low-rank
-adapters, and no reset at document boundaries."""
+adapters, and no reset at document boundaries.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ class Chunk(NamedTuple):
 def training_rows(chunk: Chunk, length: int) -> Rows:
     """A chunk -> whole rows of T = `length` targets, from its start on.
 
-    Nothing precedes x_0, so the stream's first row is one target short and ends with NO_TARGET."""
+    Nothing precedes x_0, so the stream's first row is one target short and ends with NO_TARGET.
+    """
     used = len(chunk.tokens) // length * length
     tokens = chunk.tokens.astype(np.int64)
     inputs_BT = np.concatenate([[chunk.previous or 0], tokens[:-1]])[:used].reshape(-1, length)
@@ -73,7 +75,8 @@ def learning_rate(lr: float, chunk: int, chunks: int) -> float:
 class WeightDescent:
     """Test-time training: SGD, in place, over the `parameters` of `forward(ids_BT) -> logits_BTV`.
 
-    The ranks share the rows of a step. Every rank gets the same gradient, of the mean over all targets."""
+    The ranks share the rows of a step. Every rank gets the same gradient, of the mean over all targets.
+    """
 
     def __init__(
         self,
@@ -168,7 +171,8 @@ class Adaptation:
     """The learners of a recipe.
 
     `forward(ids_BT) -> logits_BTV` is the model to train, compiled or not, and `parameters` are its own.
-    Raises ValueError for chunks too short for one row."""
+    Raises ValueError for chunks too short for one row.
+    """
 
     def __init__(
         self,

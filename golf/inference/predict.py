@@ -16,7 +16,8 @@ windows, or a larger stride, would be different predictors.
 
 `full` is an optional forward for one shape only, `batch` full windows, as a compiled model needs; missing
 windows are padded with zeros. Neutral: None. The forwards may change between two calls
-(golf/inference/adapt.py learns from what was scored)."""
+(golf/inference/adapt.py learns from what was scored).
+"""
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ class Predictor:
         """-ln p(x_t | x_<t) for t = start .. stop - 1, float32, 0 for x_0; all of them must be in `buffer`.
 
         After each batch, `progress` gets the fraction that is done, and `observe` the batch's predictions.
-        Raises ValueError for targets outside the buffer."""
+        Raises ValueError for targets outside the buffer.
+        """
         if not buffer.start <= start <= stop <= buffer.stop:
             kept = f"{buffer.start}..{buffer.stop - 1}"
             raise ValueError(f"targets {start}..{stop - 1} lie outside the tokens kept, {kept}")

@@ -6,7 +6,8 @@ receives every frame and computes its share of the blocks or contexts. A sum ove
 exactly, since each number is computed on one rank and is zero on the others.
 
 If the recipe learns, chunks are those that `ready` announced, and each must be followed by `adapt`:
-`adapt_due` says when. See golf/stages/score.py and golf/inference/witness.py for the order of frames."""
+`adapt_due` says when. See golf/stages/score.py and golf/inference/witness.py for the order of frames.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class Server:
         """Append the tokens of a frame, and return them as uint16.
 
         Raises WireError for tokens that leave a gap, exceed stream or vocabulary, or pass the end of a chunk
-        that must be learned from."""
+        that must be learned from.
+        """
         start = self.buffer.stop
         if frame.get("start", int) != start or len(frame.payload) % 2 or not frame.payload:
             raise WireError(f"frame {frame.op}: expected whole tokens from position {start} on")

@@ -11,7 +11,8 @@ block is as long as any other; inputs beyond the known tokens are zeros, which n
 prediction therefore has the same inputs and shapes whether it is requested alone, in a batch, or with its
 whole block, and chunks may have any length. Windows cross document boundaries, as in all public systems.
 
-Source: the sliding evaluation of #1493, which needed more than W - S tokens; this is exact for any length."""
+Source: the sliding evaluation of #1493, which needed more than W - S tokens; this is exact for any length.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ separate contexts at once (`lanes`). At the scorer's chunk boundaries it is told
 repeats the pass over the chunk that the scorer's learners observed, in the same batches, and so learns the
 same: on a CPU bit for bit.
 
-`lanes` is not allowed if the recipe learns, since the contexts would belong to different chunks."""
+`lanes` is not allowed if the recipe learns, since the contexts would belong to different chunks.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Order (source: #586): project, add the value embedding to the values, QK norm, rotate, gain, attend, head
 gate, exclusive self-attention, output projection. The gain is applied together with the norm, which saves a
 pass and gives the same result because rotation is linear. Kernels are in golf/model/kernels.py, the residual
-connection is in golf/model/gpt.py, and the legend of axes is in golf/model/layers.py."""
+connection is in golf/model/gpt.py, and the legend of axes is in golf/model/layers.py.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def exclude_self(y_BTHE: Tensor, v_BTKE: Tensor) -> Tensor:
 
     y_BTHE, v_BTKE -> y_BTHE, each output orthogonal to the value of its position and key head, so a head can
     only contribute what comes from other positions. No parameters. Neutral: not applied (xsa_last = 0).
-    Source: #374, #414, #586."""
+    Source: #374, #414, #586.
+    """
     n_sequences, n_positions, n_heads, head_dim = y_BTHE.shape
     key_heads = v_BTKE.shape[2]
     y_BTKGE = y_BTHE.reshape(n_sequences, n_positions, key_heads, n_heads // key_heads, head_dim)
@@ -36,7 +38,8 @@ class Attention(nn.Module):
     full matrix. Source: #215, #316.
 
     Head gate: y_h *= sigmoid(W_HD x)_h with x the block's normed input; H D parameters. Neutral: off. Source:
-    the code of #586 (its README doesn't mention it)."""
+    the code of #586 (its README doesn't mention it).
+    """
 
     def __init__(self, cfg: ModelConfig, layer: int, attend: Attend) -> None:
         super().__init__()

@@ -9,7 +9,8 @@ gradients of keys and values are summed in float32.
 Q is ordered by position, then by head of the group; U is the part of Q in a block. Memory: the backward
 pass needs the attention weights, H T S / 2 numbers per sequence. FlashAttention (Dao et al. 2022), whose
 formula for the softmax's gradient this uses, recomputes them instead. The legend of axes is in
-golf/model/layers.py."""
+golf/model/layers.py.
+"""
 
 from __future__ import annotations
 

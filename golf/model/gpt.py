@@ -6,7 +6,8 @@ positions only; for 64 of 512 positions this saves most of one block. The legend
 golf/model/layers.py.
 
 Source: the challenge's starting script, #586, and #1493 for depth recurrence, parallel residuals and gated
-skips. There is no key cache, and all sequences of a batch have the same length."""
+skips. There is no key cache, and all sequences of a batch have the same length.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class Block(nn.Module):
         out = x1 + mlp_scale MLP(norm(x1) s)
 
     Cost: 4 D parameters besides attention and feed-forward. Parallel residuals (in the last `parallel_last`
-    layers): the feed-forward reads norm(x_in) s instead. No parameters. Neutral: 0 layers. Source: #1493."""
+    layers): the feed-forward reads norm(x_in) s instead. No parameters. Neutral: 0 layers. Source: #1493.
+    """
 
     def __init__(self, cfg: ModelConfig, layer: int, attention: str) -> None:
         super().__init__()
@@ -64,7 +66,8 @@ class GPT(nn.Module):
 
     `plan` is the full order of layer steps, `first_plan` the order before depth recurrence begins;
     both use the same parameters, and without recurrence they are equal. Cost of skips: D parameters
-    each, 2 D if gated."""
+    each, 2 D if gated.
+    """
 
     def __init__(
         self,
@@ -96,7 +99,8 @@ class GPT(nn.Module):
         """Weight name -> the module whose input the weight multiplies: each Linear, and the head for
         the token table.
 
-        Tables that are only looked up are absent."""
+        Tables that are only looked up are absent.
+        """
         linears = {
             f"{name}.weight": module for name, module in self.named_modules() if isinstance(module, Linear)
         }
@@ -121,7 +125,8 @@ class GPT(nn.Module):
     def mix_skip(self, x_BSD: Tensor, saved_BSD: Tensor, row: int) -> Tensor:
         """x_BSD with a saved output mixed in by row `row` of the skip weights w: x + w saved.
 
-        With gates (source: #1493): g x + (1 - g) w saved, where g = sigmoid(gate) is initially 1/2."""
+        With gates (source: #1493): g x + (1 - g) w saved, where g = sigmoid(gate) is initially 1/2.
+        """
         weight_D = self.skip_weights[row]
         if not self.cfg.skip_gates:
             return torch.addcmul(x_BSD, weight_D.to(self.dtype), saved_BSD)
@@ -149,7 +154,8 @@ class GPT(nn.Module):
 
     def forward(self, ids_BS: Tensor, last: int | None = None, plan: Plan | None = None) -> Tensor:
         """ids_BS (integers) -> logits_BTV of the last T = `last` positions (default: all), running `plan`
-        (default: the full one)."""
+        (default: the full one).
+        """
         x_BTD = self.trunk(
             ids_BS, ids_BS.shape[1] if last is None else last, self.plan if plan is None else plan
         )

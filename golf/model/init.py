@@ -7,7 +7,8 @@ rule is an error.
 Source: #586: orthogonal matrices (gain 1), output projections of both sub-layers zero, tables N(0, 0.005).
 Its code also scales non-zero output projections by 1 / sqrt(2 layers); there are none, so this is left out.
 #1493 makes only matrices of at least 64 by 64 orthogonal, which is every matrix of its model; here smaller
-ones are orthogonal too, like the head gates of #586."""
+ones are orthogonal too, like the head gates of #586.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def _matrix(shape: tuple[int, int], scheme: str, random: torch.Generator) -> Ten
 def overtone(table_VD: Tensor) -> Tensor:
     """Overtone init: the table with its k-th singular value replaced by the largest one / sqrt(k), k from 1.
 
-    Trained embeddings have such a power-law spectrum. The singular vectors are unchanged. Source: #316."""
+    Trained embeddings have such a power-law spectrum. The singular vectors are unchanged. Source: #316.
+    """
     left, singular_values, right = torch.linalg.svd(table_VD, full_matrices=False)
     return left * (singular_values[0] * torch.arange(1, len(singular_values) + 1).rsqrt()) @ right
 
@@ -57,7 +59,8 @@ def phase_mix(layer: int, layers: int) -> Tensor:
 
         [p, 1 - p] with p = sigmoid(3 (layer / (layers - 1) - 1/2)); a single layer counts as the first
 
-    Neutral: off, [1, 0]. Source: #316."""
+    Neutral: off, [1, 0]. Source: #316.
+    """
     p = torch.sigmoid(torch.tensor(3 * (layer / max(layers - 1, 1) - 0.5)))
     return torch.stack([p, 1 - p])[:, None]
 

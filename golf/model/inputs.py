@@ -1,7 +1,8 @@
 """Input features: hashed token pairs, mixing with the previous token, and the shared value embedding.
 
 At position t each reads tokens 0 .. t only. SmearGate and BigramHash read across document boundaries, as in
-#586 (later records reset them at a boundary). The legend of axes is in golf/model/layers.py."""
+#586 (later records reset them at a boundary). The legend of axes is in golf/model/layers.py.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class BigramHash(nn.Module):
     """ids_BT -> x_BTD: a hashed table of token pairs, projected, for adding to the embedding before its norm.
 
     Cost: buckets * dim + dim * D parameters (2048 * 128 + 128 * 512 in the record). Neutral: buckets = 0, no
-    tensor. Source: #586: the hash, the initial values (normal table, orthogonal projection), and no scale."""
+    tensor. Source: #586: the hash, the initial values (normal table, orthogonal projection), and no scale.
+    """
 
     def __init__(self, buckets: int, dim: int, width: int) -> None:
         super().__init__()
@@ -41,7 +43,8 @@ class SmearGate(nn.Module):
     """x_BTD -> (1 - s) x_t + s x_{t-1} with s = sigmoid(gate_D) and x_{-1} = 0.
 
     Cost: D parameters, initially zero (s = 1/2). Neutral: off, no tensor; the limit s -> 0 is equivalent.
-    Source: #374, #414, #586."""
+    Source: #374, #414, #586.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,7 +61,8 @@ class ValueEmbedding(nn.Module):
     times a learned scalar.
 
     Cost: V * dim + dim * R parameters and one scalar per layer (initially 0.1). Neutral: ve_dim = 0, no
-    tensor. Source: #586 (normal table, orthogonal projection)."""
+    tensor. Source: #586 (normal table, orthogonal projection).
+    """
 
     def __init__(self, cfg: ModelConfig, vocab_size: int) -> None:
         super().__init__()

@@ -5,7 +5,8 @@ T of the S positions: query t sees keys 0 .. S - T + t. Scores are scaled by 1 /
 
 Order of choice on CUDA: FlashAttention-3, cuDNN, PyTorch's scaled_dot_product_attention (SDPA), as in #586;
 elsewhere golf/model/cpu_attention.py. `Choice.why` gives the reason for each kernel passed over, and the logs
-of train and score print it; the frame `ready` names the kernel in use."""
+of train and score print it; the frame `ready` names the kernel in use.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ the second half uses row k of the skip weights, whatever its layer, so plans of 
 first rows of one table.
 
 golf/model/gpt.py defines how a skip is mixed in; golf/training/phases.py decides when training
-changes its plan."""
+changes its plan.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ Legend of axes, for all of golf. A tensor's name ends with its axes in order; 1 
     K  key and value heads            (G = H / K)                  A  its symbols
 
 Weights are stored in float32 and cast to the activations' dtype where they are used, so the same modules run
-in float32 and bfloat16 without autocast."""
+in float32 and bfloat16 without autocast.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Linear(nn.Module):
     `weight_transform`, if set, maps W_RC to the W_RC used in the product; quantisation-aware training
     uses it. It is an instance attribute because torch.compile guards those: setting it recompiles a
     compiled forward, whereas a flag on the class is frozen at its value in the first trace (#315, #374,
-    #414). Neutral: None."""
+    #414). Neutral: None.
+    """
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__()
@@ -85,7 +87,8 @@ def rms_norm(x: Tensor, scale: float | Tensor = 1.0) -> Tensor:
 
     If `scale` is a tensor, its last size is 1. The gradient is written by hand because on a CPU each pass
     over the activations costs as much as the arithmetic: in bfloat16 it is 2.6 times as fast as autograd's,
-    and more exact. torch.compile gets the definition and fuses it itself."""
+    and more exact. torch.compile gets the definition and fuses it itself.
+    """
     if torch.compiler.is_compiling():
         return (x * (scale * _inverse_rms(x))).to(x.dtype)
     return _RmsNorm.apply(x, scale if isinstance(scale, Tensor) else torch.full((), scale, device=x.device))
@@ -113,7 +116,8 @@ def rotate(x_BTHE: Tensor, table: Rotary) -> Tensor:
     """Rotate the first 2 J dimensions of each head by its position (half-split form); the rest is unchanged.
 
     With partial rotation (source: #374, #414, #586) the other dimensions match by content at any distance. No
-    parameters. Neutral: 2 J = E, the whole head."""
+    parameters. Neutral: 2 J = E, the whole head.
+    """
     half = table.cos_SJ.shape[-1]
     cos, sin = (part.to(x_BTHE.dtype)[:, None, :] for part in table)
     a, b, rest = x_BTHE.split([half, half, x_BTHE.shape[-1] - 2 * half], dim=-1)
@@ -123,7 +127,8 @@ def rotate(x_BTHE: Tensor, table: Rotary) -> Tensor:
 class FeedForward(nn.Module):
     """x_BTD -> leaky_relu(x W_up^T, slope)^2 W_down^T, x_BTD. Cost: 2 * D * F parameters.
 
-    Neutral: slope 0, plain ReLU. Source: the challenge's starting script; the slope (0.5) from #1493."""
+    Neutral: slope 0, plain ReLU. Source: the challenge's starting script; the slope (0.5) from #1493.
+    """
 
     def __init__(self, width: int, hidden: int, slope: float) -> None:
         super().__init__()
@@ -139,7 +144,8 @@ def softcap(logits: Tensor, cap: float) -> Tensor:
     """cap * tanh(logits / cap). No parameters. Neutral: cap = 0, logits unchanged.
 
     Computed as 2 cap sigmoid(2 logits / cap) - cap, which differs by at most 2e-7 cap: a CPU computes the
-    sigmoid six times as fast as tanh."""
+    sigmoid six times as fast as tanh.
+    """
     return torch.sigmoid(logits * (2 / cap)).mul(2 * cap).sub_(cap) if cap else logits
 
 

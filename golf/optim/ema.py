@@ -1,7 +1,8 @@
 """Exponential moving average of the weights, saved instead of the last step's weights.
 
 e <- d e + (1 - d) p after every step, in float32. Cost: one more copy of the parameters while training, no
-bytes in the artifact. Neutral: off, save the last weights. Source: #414, #586 (d = 0.997)."""
+bytes in the artifact. Neutral: off, save the last weights. Source: #414, #586 (d = 0.997).
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ MuonEq-R (`equalise`): each row of the update (one output of the matrix) is firs
 rows with small gradients are updated as much as the others. Neutral: false.
 
 Source: K. Jordan's Muon (github.com/KellerJordan/Muon); the lerp variant and its decoupled decay are from
-#586, MuonEq-R from #1394 and #1493. The legend of axes is in golf/model/layers.py."""
+#586, MuonEq-R from #1394 and #1493. The legend of axes is in golf/model/layers.py.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 def newton_schulz(g_LRC: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
     """g_LRC -> approximately U V^T of each matrix, in g's shape and dtype, computed in `dtype`.
 
-    bfloat16 halves the time; its error in the singular values is about as large as the polynomial's own."""
+    bfloat16 halves the time; its error in the singular values is about as large as the polynomial's own.
+    """
     a, b, c = COEFFICIENTS
     x = g_LRC.to(dtype)
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
@@ -78,7 +80,8 @@ class Muon:
     """Muon over matrices, stacked by shape; owns their momentum buffers.
 
     `all_reduce` sums a tensor over the ranks in place; with one rank it does nothing. Gradients must be equal
-    on all ranks before `step`; buffers and weights then stay equal too."""
+    on all ranks before `step`; buffers and weights then stay equal too.
+    """
 
     def __init__(
         self,
@@ -103,7 +106,8 @@ class Muon:
     def step(self, lr: float, momentum: float) -> None:
         """One update: w <- (1 - lr decay) w - lr sqrt(max(1, R / C)) u with u = orthogonalise(momentum(g)).
 
-        With `equalise`, `normalise_rows` is applied before orthogonalising."""
+        With `equalise`, `normalise_rows` is applied before orthogonalising.
+        """
         for (rows, columns), matrices in self.stacks.items():
             g_LRC = torch.stack([matrix.grad for matrix in matrices])
             direction_LRC = self.momentum_rule(g_LRC, self.buffers[rows, columns], momentum)

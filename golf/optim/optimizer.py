@@ -3,7 +3,8 @@
 Routing (source: #586): Muon updates the matrices inside blocks. AdamW updates the token embedding, which
 is also the output head, with its own rate, and everything else with another: vectors, gains, mixes,
 skips, the bigram and value tables and their projections. `route` maps each name to one group, so no
-parameter is in two."""
+parameter is in two.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def route(name: str, parameter: Tensor) -> str:
 
 class Optimizer:
     """Muon and AdamW over named parameters. `dtype` is the arithmetic of Muon's iteration; see `Muon` for
-    `rank`, `world` and `all_reduce`."""
+    `rank`, `world` and `all_reduce`.
+    """
 
     def __init__(
         self,

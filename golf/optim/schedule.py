@@ -1,7 +1,8 @@
 """Schedules of learning rate, momentum and weight averaging, as pure functions of the run's progress.
 
 An integer horizon counts steps, a float is a fraction of the run. A wall clock may end the run, so the total
-number of steps is extrapolated from the progress so far, as the public scripts do."""
+number of steps is extrapolated from the progress so far, as the public scripts do.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def reached(now: TrainingProgress, horizon: Horizon) -> bool:
 
 def average_decay(now: TrainingProgress, decay: float, fraction: float) -> float:
     """Decay of the weight average: `decay`, or if `fraction` > 0, one that averages over
-    that part of a run."""
+    that part of a run.
+    """
     if fraction <= 0:
         return decay
     steps = fraction * now.expected_steps

@@ -11,7 +11,8 @@ A column whose input was always zero is left out of the mean and gets scale 1. S
 Neutral: alpha 0, all scales 1, nothing stored. Cost: two bytes per column of a matrix that is scaled. Source:
 AWQ (arXiv:2306.00978), but searching on tr(D H D^T) instead of measured outputs; the code of #1462, #1731 and
 #1732 contains no such search. Clips are not searched along with alpha, and matrices with the same input do
-not share scales."""
+not share scales.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def search(
     """The best scales, or None if no scales are best.
 
     `round_trip(scale_C)` gives W'_RC: W scaled, quantised and dequantised; `round_trip(None)` does so
-    without scales."""
+    without scales.
+    """
     best_C, least = None, output_error(round_trip(None) - weight_RC, hessian_CC)
     for alpha in ALPHAS[1:]:
         scale_C = scales(activation_C, alpha)

@@ -10,7 +10,8 @@ then more; its result is never larger and never better.
 Neutral: a budget that everything fits. Source: marginal analysis (Fox, 1966), optimal at the sizes it passes
 through if loss is convex in bytes, as rounding error is. The bytes that the last step leaves unused (at most
 the largest step) are not filled. See golf/quant/loss.py for the loss; golf/stages/pack.py measures the bytes
-after compression."""
+after compression.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def _shrinking(options: Sequence[Option]) -> list[Option]:
 def allocate(options: Mapping[str, Sequence[Option]], budget: float) -> dict[str, Option]:
     """Options by tensor (at least one each) and a budget in bytes -> the chosen option of each tensor.
 
-    Raises ValueError, with the numbers, if even the fewest bits do not fit."""
+    Raises ValueError, with the numbers, if even the fewest bits do not fit.
+    """
     choices = {name: _shrinking(each) for name, each in options.items()}
     least = sum(each[-1].n_bytes for each in choices.values())
     if least > budget:

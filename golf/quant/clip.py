@@ -22,7 +22,8 @@ With a Fisher diagonal F_RC, importance_R = mean of the row's sqrt(F) / the matr
     max        unchanged, for the same reason
     search     squared errors are weighted by F
 
-Neutral: max without floor."""
+Neutral: max without floor.
+"""
 
 from __future__ import annotations
 
@@ -103,5 +104,6 @@ CLIPS: dict[str, Callable[[Tensor, grid.Bits, ClipMethod, Tensor | None], Tensor
 def clip(weight_RC: Tensor, bits: grid.Bits, method: ClipMethod, fisher_RC: Tensor | None = None) -> Tensor:
     """clip_R of a matrix (float32). `fisher_RC` must be scaled and rotated like `weight_RC`.
 
-    Raises KeyError for an unknown method."""
+    Raises KeyError for an unknown method.
+    """
     return method.apply_floor(CLIPS[method.name](weight_RC, bits, method, fisher_RC))

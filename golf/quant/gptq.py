@@ -15,7 +15,8 @@ types of processor, but not between runs or numbers of threads the way golf/stag
 Dequantising is not affected.
 
 Neutral: not called. Source: arXiv:2210.17323; column order, damping and blocks as in #1493. Clips are fixed
-before rounding."""
+before rounding.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def _round_with_feedback(weight_RC: Tensor, step_R: Tensor, bits: grid.Bits, upp
 def quantise(weight_RC: Tensor, step_R: Tensor, bits: grid.Bits, hessian_CC: Tensor) -> grid.Quantised:
     """W_RC and its inputs' H_CC -> codes on the given steps, never worse on tr(D H D^T) than `grid.quantise`.
 
-    Raises ValueError if H has another shape or is not positive semidefinite."""
+    Raises ValueError if H has another shape or is not positive semidefinite.
+    """
     columns = weight_RC.shape[1]
     if hessian_CC.shape != (columns, columns) or not (hessian_CC.diagonal() >= 0).all():
         raise ValueError(

@@ -12,7 +12,8 @@ identity backward.
 
 Cost: one byte per number before compression, two per row. Neutral: golf/quant/recipe.py does not call this if
 bits is null. Source: #586 (6 bits, step max|row|/31; its code -32 cannot occur, as no row reaches 31.5
-steps), #1493 (-m .. m), #316 (fake quantisation)."""
+steps), #1493 (-m .. m), #316 (fake quantisation).
+"""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def rounded(weight_RC: Tensor, step_R1: Tensor, largest_R1: Tensor | float) -> T
 def quantise(weight_RC: Tensor, step_R: Tensor, bits: Bits) -> Quantised:
     """W_RC (float32, finite) -> codes, with |W - W'| <= step/2 where |W| is not clipped.
 
-    Raises ValueError unless W is a matrix."""
+    Raises ValueError unless W is a matrix.
+    """
     if weight_RC.ndim != 2:
         raise ValueError(f"only matrices are quantised; this tensor has shape {tuple(weight_RC.shape)}")
     largest_R = largest_codes(bits, len(weight_RC))
@@ -83,7 +85,8 @@ def dequantise(quantised: Quantised) -> Tensor:
 def fake_quantise(weight_RC: Tensor, bits: int) -> Tensor:
     """W_RC rounded to the grid with steps max(|row|, 1e-8) / largest_code(bits), in W's dtype.
 
-    The gradient passes unchanged (straight-through estimator). Source: #316."""
+    The gradient passes unchanged (straight-through estimator). Source: #316.
+    """
     largest = largest_code(bits)
     with torch.no_grad():
         step_R1 = weight_RC.abs().amax(dim=1, keepdim=True).clamp(min=1e-8) / largest

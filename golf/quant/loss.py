@@ -10,7 +10,8 @@ For D_RC = W' - W:
 
 The first needs inputs, which a lookup table does not have. The second is comparable between layers; the first
 is so only if all outputs matter equally. Source: GPTQ (arXiv:2210.17323) for the first, the Fisher diagonal
-of EWC (arXiv:1612.00796) for the second."""
+of EWC (arXiv:1612.00796) for the second.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ only the steps.
 
 Neutral: bits = None stores float16; every other default leaves its step out. Cost: one byte per quantised
 number, two per row and (AWQ) two per column before compression; two per other number. Source: the order of
-#586, with AWQ's scales first. golf/stages/pack.py chooses tensors and bits, and compresses."""
+#586, with AWQ's scales first. golf/stages/pack.py chooses tensors and bits, and compresses.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class Recipe(NamedTuple):
 
 class Stored(NamedTuple):
     """One tensor as stored: float16 values and no steps, or int8 codes, float16 steps and, if its columns are
-    scaled, float16 scale_C."""
+    scaled, float16 scale_C.
+    """
 
     values: Tensor
     step_R: Tensor | None = None

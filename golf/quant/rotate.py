@@ -15,7 +15,8 @@ columns, |H H^T - I| reaches 0.25).
 Statistics are rotated along: with the rotation Q, the inputs' Hessian H_CC becomes Q^T H Q (#1400), which
 keeps tr(D H D^T), and a diagonal (Fisher) becomes the mean over its block, the diagonal of Q^T diag(f) Q.
 
-Neutral: not called. Source: #586, without random signs."""
+Neutral: not called. Source: #586, without random signs.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ The mean is only near the target because clamping comes after the shift. A targe
 allocator asks for, also lowers the clamp's lower end (our choice: the published search covers 8 to 5).
 
 Neutral: not called, uniform bits, which #316 found better at 8, 7, 6 and 5. No bytes: dequantising needs only
-the steps. Source: #316, which names it after finite-time Lyapunov exponents."""
+the steps. Source: #316, which names it after finite-time Lyapunov exponents.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ LEAST, MOST = 4, 8
 def row_bits(score_R: Tensor, target: int) -> Tensor:
     """Scores of the rows -> bits_R (int64) in min(4, target) .. 8, with a mean near the target.
 
-    Raises ValueError unless target is 2 to 8."""
+    Raises ValueError unless target is 2 to 8.
+    """
     grid.largest_code(target)
     low, high = score_R.min(), score_R.max()
     fraction_R = (score_R - low) / (high - low) if high > low else torch.ones_like(score_R)

@@ -7,7 +7,8 @@ that saw equally many tokens, they give the result of one process that saw all. 
 runs the batches.
 
 Source: H as in GPTQ (Frantar et al. 2022), mean |x| as in AWQ (Lin et al. 2023), Fisher as the mean of grad^2
-over batches (#1462), row scores from #316."""
+over batches (#1462), row scores from #316.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class InputStats:
     """Means of x x^T and |x| over all inputs x of each module, recorded inside the `with` block.
 
     A module that runs several times in one forward pass (depth recurrence) counts each time
-    (source: #1493)."""
+    (source: #1493).
+    """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.modules = dict(modules)

@@ -2,7 +2,8 @@
 
 A recipe file holds the fields that differ from the defaults (golf/recipe/schema.py), and optionally a mapping
 `profiles: {solo: {...}, pocket: {...}}` of overrides. The judge names the profile. Overrides merge into
-nested mappings; lists and scalars are replaced."""
+nested mappings; lists and scalars are replaced.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def parse(text: str) -> dict[str, Any]:
     """YAML text -> nested dict.
 
     Raises ConfigError for anchors, aliases, tags, duplicate keys, a second document, or too
-    much text or depth."""
+    much text or depth.
+    """
     require(
         len(text) <= MAX_CHARACTERS, f"recipe of {len(text)} characters: at most {MAX_CHARACTERS} are read"
     )
@@ -148,7 +150,8 @@ def digest(config: Config) -> str:
 def training_digest(config: Config) -> str:
     """sha256 of TRAINING_SECTIONS, which identifies the recipe in checkpoints.
 
-    Recipes that differ only in later sections can therefore pack the same checkpoint."""
+    Recipes that differ only in later sections can therefore pack the same checkpoint.
+    """
     tree = as_tree(config)
     text = yaml.safe_dump({section: tree[section] for section in TRAINING_SECTIONS}, sort_keys=False)
     return hashlib.sha256(text.encode()).hexdigest()

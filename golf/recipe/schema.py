@@ -1,7 +1,8 @@
 """The recipe as a tree of frozen dataclasses: the whole `Config`, and the sections used after training.
 
 The sections that decide training are in golf/recipe/training.py. Each field has a type, a range and a neutral
-value as its default; each section's `check` holds the constraints between its fields."""
+value as its default; each section's `check` holds the constraints between its fields.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Base class and field types of the recipe's sections: annotated ranges, checked on construction.
 
-See golf/recipe/training.py and golf/recipe/schema.py for the sections themselves."""
+See golf/recipe/training.py and golf/recipe/schema.py for the sections themselves.
+"""
 
 from __future__ import annotations
 

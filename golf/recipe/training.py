@@ -1,7 +1,8 @@
 """Recipe fields that decide training: the sections model, optim, train and stats.
 
 The defaults are the shape and optimizers of the challenge's naive baseline. Each technique is one field whose
-default, called neutral below, switches it off."""
+default, called neutral below, switches it off.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from golf.recipe.section import Count, Fraction, Horizon, NonNegative, Positive,
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
     """Shape and techniques of the network. The defaults give the naive baseline: 17,059,912 parameters with a
-    vocabulary of 1024."""
+    vocabulary of 1024.
+    """
 
     SECTION: typing.ClassVar[str] = "model"
 

@@ -8,7 +8,8 @@ of one process wait for each other hundreds of times a step, and were seen to sl
 With several processes, the first one keeps the judge's socket only until it can hand it over. It starts
 torchrun, waits for each rank on its own Unix socket, and sends rank 0 the judge's socket and one end of a
 socket pair per other rank; each other rank gets the opposite end. No network is used: rendezvous is on
-127.0.0.1, so all processes run on one machine."""
+127.0.0.1, so all processes run on one machine.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +110,8 @@ def keep_freed_memory() -> None:
     """Make glibc keep large freed blocks instead of returning them, which saves a tenth of a CPU step.
 
     A step frees and allocates the same megabytes hundreds of times, and each return costs page faults.
-    Without glibc this does nothing."""
+    Without glibc this does nothing.
+    """
     trim_threshold, mmap_threshold = -1, -3
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

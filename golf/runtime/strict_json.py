@@ -7,7 +7,8 @@ The standard reader keeps the last of two equal keys, accepts NaN and Infinity, 
 and raises RecursionError on deep nesting. Each of these has been used to give one message two meanings or to
 crash a reader. Here depth, length and digits are bounded before anything expensive happens.
 
-The caller checks which keys a message has, and their types: use `type(x) is int`, since bool is an int."""
+The caller checks which keys a message has, and their types: use `type(x) is int`, since bool is an int.
+"""
 
 from __future__ import annotations
 

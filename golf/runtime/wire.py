@@ -6,7 +6,8 @@ its `shards` list announces.
 
 Only rank 0 talks to the judge. With several processes, rank 0 forwards every frame it receives, with payload
 and descriptors, to the other ranks (`peers`), each over its own socket pair; on those, `send` does nothing.
-So a stage runs the same code on every rank. The judge enforces deadlines; there are none here."""
+So a stage runs the same code on every rank. The judge enforces deadlines; there are none here.
+"""
 
 from __future__ import annotations
 
@@ -152,7 +153,8 @@ class Wire:
     def receive(self, *expected: str, max_bytes: int = 0) -> Frame:
         """The next frame, whose op must be one of `expected`, with at most `max_bytes` of payload.
 
-        Raises WireError for anything else and Closed when the judge closes the socket."""
+        Raises WireError for anything else and Closed when the judge closes the socket.
+        """
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) >= MAX_LINE:
                 raise WireError(f"a line of more than {MAX_LINE} bytes")
@@ -208,7 +210,8 @@ def send_with_descriptors(connection: socket.socket, message: bytes, descriptors
     """Send a whole message, with the descriptors on its first byte.
 
     Nothing is sent after the last byte: the receiver may close as soon as it has everything, and then even
-    an empty write fails (this broke the pipe in one of ten multi-rank starts)."""
+    an empty write fails (this broke the pipe in one of ten multi-rank starts).
+    """
     sent = socket.send_fds(connection, [message], list(descriptors)) if descriptors else 0
     if sent < len(message):
         connection.sendall(message[sent:])

@@ -4,7 +4,8 @@
 `variants` holds, for each of them, the recipe with that technique alone switched off. `estimated_bytes`
 estimates the counted size (code, recipe, artifact); see `estimated_artifact_bytes`.
 
-TECHNIQUES lists everything that can be switched; the tests of neutrality and causality walk it too."""
+TECHNIQUES lists everything that can be switched; the tests of neutrality and causality walk it too.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +134,8 @@ def estimated_artifact_bytes(config: Config, shapes: Shapes, max_bytes: int) -> 
     """The artifact's size, estimated from shapes; at most `max_bytes` if bits are allocated.
 
     Float16 numbers and scales take 2 bytes, quantised numbers the entropy of a normal row. After a short
-    training, the real size may differ by a fifth."""
+    training, the real size may differ by a fifth.
+    """
     coded = half = 0.0
     for name, how in recipes_of(config, shapes).items():
         n_numbers = math.prod(shapes[name])

@@ -18,7 +18,8 @@ Shannon bound.
 
 `load` reads an artifact that anybody may have written. It requires the recipe's digest, exactly the arrays of
 the recipe's model, codes within the grid, positive steps and scales, finite numbers, and a size that such a
-model can have. Anything else is a ValueError before a model is built."""
+model can have. Anything else is a ValueError before a model is built.
+"""
 
 from __future__ import annotations
 
@@ -230,7 +231,8 @@ def to_artifact(
     """Float32 weights and statistics by name -> the artifact; at most max_bytes if the recipe allocates.
 
     `log` gets lines about the result. Raises ValueError for numbers that cannot be stored, or if nothing
-    fits."""
+    fits.
+    """
     with _one_thread():
         packer = _Packer(weights, stats, config)
         if config.quant.allocate and packer.coded:

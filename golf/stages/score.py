@@ -6,7 +6,8 @@ The nats of that token in the next answer are read off the distribution that was
 from scored text announces `adapts`, and the model changes only in response to `adapt`; the boundary
 prediction then comes with `adapted`, from the updated model.
 
-See golf/inference/witness.py for the witness and golf/inference/adapt.py for the learning."""
+See golf/inference/witness.py for the witness and golf/inference/adapt.py for the learning.
+"""
 
 from __future__ import annotations
 

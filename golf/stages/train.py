@@ -7,7 +7,8 @@ recipe's statistics, and saving), which the warm-up measures. A number of steps 
 `train.steps` of the recipe, or `steps` of the frame, which takes precedence.
 
 Writes <out>/checkpoint (golf/training/checkpoint.py) and <out>/config.resolved.yaml. This stage has no access
-to validation text."""
+to validation text.
+"""
 
 from __future__ import annotations
 

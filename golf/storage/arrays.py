@@ -14,7 +14,8 @@ size, number of arrays, rank and total size are checked before anything is alloc
 raises ValueError.
 
 Not covered: who wrote the file (the digest has no key), changes while it is mapped, and the values in it:
-golf/stages/pack.py rejects invalid ones, such as NaN scales."""
+golf/stages/pack.py rejects invalid ones, such as NaN scales.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ def _digest(prefix: bytes, *rest: bytes | memoryview) -> bytes:
 def to_bytes(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     """Header (JSON values) and arrays, in their order -> the file's bytes. Deterministic.
 
-    Raises ValueError for what `from_bytes` would not read."""
+    Raises ValueError for what `from_bytes` would not read.
+    """
     entries: list[Any] = []
     bodies: list[np.ndarray] = []
     for name, array in arrays.items():
@@ -181,7 +183,8 @@ def _check_padding(view: memoryview, start: int, layout: dict[str, tuple[int, np
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves either the old file or the complete new one: temporary file, fsync,
-    rename, fsync of the folder."""
+    rename, fsync of the folder.
+    """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -11,7 +11,8 @@ cannot hide unread bytes.
 
 Equal input gives equal bytes for the same version of the compressor. Neutral: shuffle with stride 1;
 artifacts are always compressed. Source: #586 (zstd, level 22), #1493 (byte shuffle of stride 2, brotli 11;
-LZMA2 without a container for its code), the challenge's starting script (zlib)."""
+LZMA2 without a container for its code), the challenge's starting script (zlib).
+"""
 
 from __future__ import annotations
 
@@ -103,7 +104,8 @@ def decompress_lzma(data: bytes | memoryview, max_bytes: int) -> bytes:
     """The content of exactly one LZMA2 stream, 1 to max_bytes long. Raises ValueError for anything else.
 
     No header names the dictionary size. `max_bytes` suffices: no match in valid content
-    points back farther."""
+    points back farther.
+    """
     dictionary = min(max(max_bytes, SMALLEST_DICTIONARY), LARGEST_DICTIONARY)
     decoder = lzma.LZMADecompressor(
         lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": dictionary}]

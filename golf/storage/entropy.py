@@ -19,7 +19,8 @@ determine how much memory is used.
 
 Neutral: not called. Source: rANS by Duda (arXiv:1311.2540), the coder of the constriction library (Bamler,
 arXiv:2201.01741). Correlation between neighbours is not modelled. Counts and levels, small numbers and mostly
-zero, are compressed by golf/storage/codec.py."""
+zero, are compressed by golf/storage/codec.py.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ _INVERSE = np.array(
 
 class Coded(NamedTuple):
     """Encoded matrices: words (uint32), counts_XA (uint32), levels (uint8, for each matrix its rows', then
-    its columns'). The A symbols are -(A // 2) .. A - A // 2 - 1."""
+    its columns'). The A symbols are -(A // 2) .. A - A // 2 - 1.
+    """
 
     words: np.ndarray
     counts_XA: np.ndarray
@@ -120,7 +122,8 @@ def _model(counts_A: np.ndarray) -> Categorical:
     """The coder's model of one context: probabilities proportional to the counts to 24 bits, none of them 0.
 
     The library gives each symbol 2^-24 and distributes the rest in proportion to floats. Whole numbers that
-    sum to exactly that rest are used unchanged."""
+    sum to exactly that rest are used unchanged.
+    """
     rest = 2**PRECISION - len(counts_A)
     p_A = counts_A.astype(np.int64) * rest // int(counts_A.sum(dtype=np.int64))
     p_A[counts_A.argmax()] += rest - p_A.sum()
@@ -134,7 +137,8 @@ def _models(counts_XA: np.ndarray) -> dict[int, Categorical]:
 def encode(matrices: Sequence[np.ndarray]) -> Coded:
     """int8 matrices (at least one, none empty) -> what `decode` needs besides their shapes.
 
-    Raises ValueError for other input."""
+    Raises ValueError for other input.
+    """
     if not matrices or any(each.dtype != np.int8 or each.ndim != 2 or each.size == 0 for each in matrices):
         raise ValueError("entropy coding takes int8 matrices, at least one, none of them empty")
     n_symbols = max(2, *(max(-2 * int(each.min()), 2 * int(each.max()) + 1) for each in matrices))

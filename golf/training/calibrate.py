@@ -7,7 +7,8 @@ squared, so the result does not depend on the number of processes.
 
 Cost: a forward pass per Hessian batch, a forward and a backward pass per Fisher batch. Neutral: 0 batches,
 nothing runs. Source: #1493 (Hessians inside the train clock, after weight averaging, with recurrence on),
-#1462 (Fisher over 50 batches). See golf/stages/pack.py for how the quantiser uses them."""
+#1462 (Fisher over 50 batches). See golf/stages/pack.py for how the quantiser uses them.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def measure(trainer: Trainer, batches: Iterator[Batch]) -> Statistics:
 def warm_up(trainer: Trainer, batch: Batch) -> tuple[Statistics, float]:
     """Statistics of one batch, and the seconds that `measure` will take on all batches.
 
-    The estimate takes a batch's second run, since the first also warms up the kernels."""
+    The estimate takes a batch's second run, since the first also warms up the kernels.
+    """
     parts, seconds = [], 0.0
     for run, n in measurements(trainer.config.stats):
         run(trainer, [batch])

@@ -12,7 +12,8 @@ Hessian and activation are measured for every weight that multiplies an input, F
 matrix. Training does not know what the quantiser will need, so it stores small tensors too.
 
 Reading is strict: exactly the arrays that the recipe's model and `stats` section call for, of the right type
-and shape, or ValueError. It does not check that both files come from one run."""
+and shape, or ValueError. It does not check that both files come from one run.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +100,8 @@ def write(
     folder: Path, training: Training, weights: Mapping[str, Tensor], stats: Mapping[str, TensorStats]
 ) -> None:
     """Write both files, each atomically: statistics if `stats` holds any, then the weights, whose file says
-    that the checkpoint is whole."""
+    that the checkpoint is whole.
+    """
     numpy_weights = {name: _array(weight) for name, weight in weights.items()}
     measured = {
         f"{name}:{ending}": _array(tensor)
@@ -153,7 +155,8 @@ def read_statistics(folder: Path, config: Config, vocab_size: int, max_bytes: in
     """Statistics by name of their weight, exactly those that the recipe measures, or ValueError.
 
     All numbers must be finite, and non-negative except off the diagonal of a Hessian. If the recipe measures
-    nothing, the result is empty whatever the folder holds."""
+    nothing, the result is empty whatever the folder holds.
+    """
     wanted, path = statistics_of(config, vocab_size), folder / STATISTICS_FILE
     if not wanted:
         return {}

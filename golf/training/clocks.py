@@ -1,7 +1,8 @@
 """The two clocks that end a training: wall time, or a number of steps. Both report TrainingProgress.
 
 The time reserved for the end of a run is subtracted in golf/stages/train.py. Of several ranks, only rank 0's
-clock counts."""
+clock counts.
+"""
 
 from __future__ import annotations
 

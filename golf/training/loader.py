@@ -9,7 +9,8 @@ that wraps around. A batch takes 8 consecutive spans of n + 1 tokens, one per lo
 number of targets of a logical rank. A span without its last token gives the inputs, without its first the
 targets; both are cut into rows.
 
-`shuffled` (loader B, source: #1493) is described in `Shuffled`. Rows cross document boundaries."""
+`shuffled` (loader B, source: #1493) is described in `Shuffled`. Rows cross document boundaries.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +134,8 @@ class RowOrder:
     A pass cuts each shard, from a random offset below n = seq_len, into rows of n + 1 tokens; neighbouring
     rows share one token. #1493 draws a shard in proportion to its remaining rows, and then one of these;
     that equals a random permutation of all rows, which is what this draws. The generator is PCG64(rank): the
-    run's seed has no influence. Memory: 8 bytes a row."""
+    run's seed has no influence. Memory: 8 bytes a row.
+    """
 
     def __init__(self, lengths: Sequence[int], rank: int, seq_len: int) -> None:
         self.lengths, self.seq_len = np.asarray(lengths), seq_len

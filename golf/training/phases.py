@@ -5,7 +5,8 @@ Quantisation-aware training begins at `train.qat_start` (source: #316). Progress
 do phases. All ranks are in the same phase, because all get rank 0's progress. Neutral: one phase for the
 whole run.
 
-See golf/optim/schedule.py for schedules of rates, and golf/training/trainer.py for how a phase is entered."""
+See golf/optim/schedule.py for schedules of rates, and golf/training/trainer.py for how a phase is entered.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def at(progress: TrainingProgress, config: Config) -> Phase:
 def possible(config: Config) -> list[Phase]:
     """All phases that a run may pass through.
 
-    If both flags change, either may change first: one horizon may be in steps and the other a fraction."""
+    If both flags change, either may change first: one horizon may be in steps and the other a fraction.
+    """
     first, last = (
         at(TrainingProgress(0, 0.0), config),
         Phase(bool(config.model.loop_layers), config.train.qat_bits > 0),

@@ -4,7 +4,8 @@
 a copy of it back, which undoes a warm-up.
 
 See golf/stages/train.py for data and clocks, and golf/training/calibrate.py for what is measured after the
-last step."""
+last step.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ class Trainer:
     def step(self, batch: loader.Batch, progress: TrainingProgress) -> Tensor:
         """One update of everything, in the phase that `progress` calls for.
 
-        Returns this process's mean loss in nats, on its device; a GPU may still be computing it."""
+        Returns this process's mean loss in nats, on its device; a GPU may still be computing it.
+        """
         phase = phases.at(progress, self.config)
         if phase != self.phase:
             self.enter(phase)

@@ -2,7 +2,8 @@
 
 The verdict is `violations found`, `questions` or `nothing found`, never "valid": only a run can show that.
 `headline_bpb` is the score in the logs where they confirm the claim, else the claim; `headline_kind` says
-which."""
+which.
+"""
 
 from __future__ import annotations
 

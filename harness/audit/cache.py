@@ -3,7 +3,8 @@
 A key is the hash of every byte that a report depends on: what was read of the folder, its name and its
 parent's, the sources of the audit, and the version of the Python that parses. A changed file, rule or Python
 therefore leads to a new audit, and an interrupted audit of many folders resumes. Whoever can write to the
-cache can forge reports."""
+cache can forge reports.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 It has an outcome, the lines that decide it, and what would clear it. A finding speaks of what was published,
 never of a person. `fail` needs lines that leave no other reading; `question` is something that a reviewer
-must ask; `unknown` says why the rule could not be checked."""
+must ask; `unknown` says why the rule could not be checked.
+"""
 
 from __future__ import annotations
 

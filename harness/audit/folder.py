@@ -2,7 +2,8 @@
 
 Folders differ: with or without submission.json, train_gpt.py or another name, logs beside it or in logs/,
 several configurations in one. Files that are not read as text are listed by name, since a program may hide in
-them. Links, pipes and devices are never opened."""
+them. Links, pipes and devices are never opened.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +109,8 @@ def folders(path: Path) -> list[Path]:
 def _found(folder: Path, depth: int) -> list[Path]:
     """The records in `folder`, by name.
 
-    A folder with only a README is a record if no folder below it has its own README or submission.json."""
+    A folder with only a README is a record if no folder below it has its own README or submission.json.
+    """
     listed = _list(folder)
     names = [file.name for file in listed.files]
     shelf = bool(SHELF.match(folder.name))
@@ -203,7 +205,8 @@ def read_raw(folder: Path) -> RawFolder:
 def _data(file: Path, n_bytes: int) -> bytes | None:
     """The file's first bytes; None where it cannot be opened.
 
-    Should a link or a pipe have replaced the file, opening it neither follows nor waits."""
+    Should a link or a pipe have replaced the file, opening it neither follows nor waits.
+    """
     try:
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as opened:

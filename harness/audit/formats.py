@@ -1,7 +1,8 @@
 """Print reports as annotations of GitHub Actions, as a short comment, and as SARIF 2.1.0 for code scanning.
 
 A report is the object that `pgolf audit --json` prints (folder, headline, seeds, verdict, findings). Text
-from submitters is escaped for its destination. See page.py for the HTML page."""
+from submitters is escaped for its destination. See page.py for the HTML page.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def message(found: dict[str, Any]) -> str:
 def github(reports: Iterable[Report]) -> str:
     """Workflow commands, one a finding, at its first line.
 
-    `%`, line ends and, in properties, `:` and `,` are escaped."""
+    `%`, line ends and, in properties, `:` and `,` are escaped.
+    """
     lines = []
     for report in reports:
         for found in located(report):

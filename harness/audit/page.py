@@ -1,7 +1,8 @@
 """Write one HTML page for many folders, which sorts by any column and filters by text and verdict.
 
 The page loads nothing and runs only our script, which its content security policy allows by hash. The
-template engine escapes text from submitters."""
+template engine escapes text from submitters.
+"""
 
 from __future__ import annotations
 

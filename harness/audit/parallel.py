@@ -2,7 +2,8 @@
 
 A folder that crashes its worker affects no other folder: a worker that dies or exceeds its time is replaced,
 and the folder's report says so (`not-audited`). Only JSON passes between the processes. An executor of the
-standard library cannot do this: one dead worker breaks it, and it cannot kill a worker."""
+standard library cannot do this: one dead worker breaks it, and it cannot kill a worker.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ def audit_all(
     """Reports in the order of `folders`, each as soon as it and those before it are ready.
 
     `seconds` is the time limit of one folder. Raises cache.CacheWriteError where the cache in `cache_dir`
-    cannot be written. Closing the iterator stops the workers."""
+    cannot be written. Closing the iterator stops the workers.
+    """
     waiting = deque(enumerate(folders))
     ready: dict[int, Audited] = {}
     pool: list[Worker] = []
@@ -145,7 +147,8 @@ def _not_audited(folder: Path, reason: str) -> Audited:
 def _serve(work: Audit, cache_dir: Path | None, connection: Connection, parent: int) -> None:
     """A worker's loop: receive folders and send reports until the parent process is gone.
 
-    Ctrl-C is for the parent, so the worker ignores it."""
+    Ctrl-C is for the parent, so the worker ignores it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _limit_memory()

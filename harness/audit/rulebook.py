@@ -1,7 +1,8 @@
 """All rules, those of a run and those of the audit, for `pgolf explain` and for reports.
 
 Each rule is described beside its check: `harness/verdict/rules/`, `harness/audit/code/` and
-`harness/audit/numbers/`. An id may name a rule of both kinds, such as train-clock."""
+`harness/audit/numbers/`. An id may name a rule of both kinds, such as train-clock.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ Packed code is a literal that decodes as base 85 or base 64 and decompresses (lz
 zlib, gzip, raw deflate, bz2, brotli) to text that imports or executes something, repeatedly for wrappers in
 wrappers (#1394, #1413); or the sources in a zip archive that Python can run (code.pyz of `pgolf export`).
 Code that is too large or too deeply packed is reported. Keys computed at run time, pickles and archives in
-archives are not unpacked; `code/promises.py` reports scripts that run unread code."""
+archives are not unpacked; `code/promises.py` reports scripts that run unread code.
+"""
 
 from __future__ import annotations
 

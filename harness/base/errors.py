@@ -42,7 +42,8 @@ class Violation(HarnessError):
     """A contestant broke a rule.
 
     `rule`: its id in run.json (docs/protocol.md says which finding it becomes). `limit`: whether it
-    exceeded a limit (exit 4)."""
+    exceeded a limit (exit 4).
+    """
 
     def __init__(self, rule: str, message: str, *, hint: str = "", limit: bool = False) -> None:
         super().__init__(message, hint=hint)

@@ -1,7 +1,8 @@
 """`pgolf check`: what can be known of a submission in seconds, without data or GPU.
 
 Manifest, image lock and recipe are read; then the contestant builds its model once (stage `describe`) and
-claims how many parameters it has and how large it expects to be. Only packing shows the true size."""
+claims how many parameters it has and how large it expects to be. Only packing shows the true size.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ app = options.new_app()
 @app.command()
 def clean() -> None:
     """Remove what dead runs left in the container engine, and cached wheels; datasets, images and runs
-    stay."""
+    stay.
+    """
     client = docker_engine.connect()
     reaped = (
         "no container engine answers, its leftovers stay"

@@ -2,7 +2,8 @@
 
 On the CPU the ledger must be the same bit for bit; on a GPU the bits per byte must agree within the noise of
 kernels, which is reported. Code, recipe and artifact come from the run folder. Another image is refused,
-because a score in another environment is another score."""
+because a score in another environment is another score.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def rescore(
     as_json: options.Json = False,
 ) -> None:
     """Score the packed artifacts of a run again, in the runner and image of the run, and compare the
-    ledgers."""
+    ledgers.
+    """
     request = WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None
     with ProgressDisplay() as display:
         compared = rescore_run(run_dir, data, options.seed_numbers(seeds), display, request)
@@ -199,7 +201,8 @@ class _Rescoring:
 
 def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> ExitCode:
     """A violation where ledgers differ or a condition fails, inconclusive where one stays open that need
-    not."""
+    not.
+    """
     certificates = [row["certificate"] for row in rows if row.get("certificate")]
     outcomes = {
         condition["outcome"]

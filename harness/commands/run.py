@@ -161,7 +161,8 @@ def _archive(folder: RunFolder, seeds: Sequence[int], display: ProgressDisplay) 
 
 def _describe(plan: Plan, folder: RunFolder, runner: Runner, display: ProgressDisplay) -> None:
     """Ask for the recipe's description once for each run folder, so that an unreadable recipe fails at
-    once."""
+    once.
+    """
     with display.stage("describe") as on_progress:
         described = describe_submission(plan.submission, plan.bundle.pyz, plan.terms, runner, on_progress)
     plans.write(plan, folder, described)

@@ -2,7 +2,8 @@
 
 Runner, conversation, ledger, metric and the rules about scoring are those of a run. What a submission adds
 (training, sizes, seeds, provenance) is not judged, and the verdict says so. The judge's own CPU time is
-measured too."""
+measured too.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def score(
     """Judge any program that speaks docs/protocol.md, in any language, on any text.
 
     pgolf score --contestant "python docs/examples/order2.py" --tokens val.bin --tokenizer tokenizer.model
-    --runner local"""
+    --runner local
+    """
     request = ScoreRequest(
         contestant=contestant,
         tokens=tokens,
@@ -161,7 +163,8 @@ def score_program(
 
 def _identity(request: ScoreRequest, contestant: Contestant) -> dict[str, Any]:
     """Who is judged on what, whatever limits and runner: all attempts share a folder, and list one
-    another."""
+    another.
+    """
     given = {"artifact": request.artifact, "config": request.config}
     for name, path in given.items():
         if path is not None and not path.is_file():
@@ -267,7 +270,8 @@ def _decide(
     outcome: str | None, findings: list[dict[str, Any]], witnessed: dict[str, Any]
 ) -> tuple[str, ExitCode]:
     """The verdict and its exit code; what the witness leaves open is inconclusive, unless a rule is
-    violated."""
+    violated.
+    """
     if outcome == "over_limit":
         return "invalid", ExitCode.LIMIT
     if outcome != "done" or any(found["outcome"] == "fail" for found in findings):

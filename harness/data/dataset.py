@@ -167,7 +167,8 @@ class Dataset:
     def open(cls, folder: Path) -> Dataset:
         """Read the manifest and check every file's length; `verify` reads the files themselves.
 
-        Raises UsageError for a folder that is no dataset or whose files have other lengths."""
+        Raises UsageError for a folder that is no dataset or whose files have other lengths.
+        """
         folder = Path(folder).absolute()
         path = folder / MANIFEST
         if not path.exists():

@@ -152,7 +152,8 @@ def _fetch_shard(download: _Download, split: Split, index: int, place: tuple[int
     """Bring one shard to the staging folder, checked.
 
     One that is there already was checked before. `place`: its number, from 0, and the number of all
-    shards."""
+    shards.
+    """
     target = shard_path(download.staging, split, index)
     if target.exists():
         return
@@ -243,7 +244,8 @@ def prepare(
     """Fetch `shards` train shards (default: all) and the whole validation split into `folder`.
 
     Raises UsageError for options or files that cannot be used, MachineFault for a failed download or
-    write."""
+    write.
+    """
     folder = (folder or default_folder(variant)).absolute()
     if folder.exists() or folder.is_symlink():
         raise UsageError(

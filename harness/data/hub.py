@@ -115,7 +115,8 @@ class Repository:
         """Bring `path` to `folder/path`, verified against the hub's hash and, where given, a pinned SHA-256.
 
         Raises UsageError for a file that is missing, too large or has another hash, MachineFault
-        for a failed download."""
+        for a failed download.
+        """
         from huggingface_hub import hf_hub_download
 
         promise = self.promise(path)

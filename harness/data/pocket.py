@@ -194,7 +194,8 @@ def prepare(
 ) -> Prepared:
     """Make the pocket dataset in `folder` (default: under PGOLF_HOME), or open the one that is there already.
 
-    Raises UsageError where `folder` holds something else."""
+    Raises UsageError where `folder` holds something else.
+    """
     folder = (folder or default_folder()).absolute()
     if folder.exists():
         dataset = Dataset.open(folder)

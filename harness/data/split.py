@@ -26,7 +26,8 @@ def is_validation(text: str, one_in: int) -> bool:
 def nearest_cut(n_tokens: Sequence[int], target: int) -> int:
     """How many documents, taken from the first on, come nearest to `target` tokens together; at least one.
 
-    n_tokens: the documents' lengths."""
+    n_tokens: the documents' lengths.
+    """
     best, best_distance, total = 1, None, 0
     for count, length in enumerate(n_tokens, start=1):
         total += length

@@ -76,7 +76,8 @@ class Encoder:
     """Encodes documents as ids, each beginning with BOS, by a checked tokenizer.
 
     Raises UsageError for a model that is damaged, that bytes cannot be counted by, or that has no byte
-    fallback."""
+    fallback.
+    """
 
     def __init__(self, content: bytes, path: Path) -> None:
         import sentencepiece

@@ -83,7 +83,8 @@ class ShardWriter:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill. It is renamed to `folder` if the block succeeds, and removed otherwise.
 
-    Raises UsageError where `folder` exists, MachineFault where the system refuses a write."""
+    Raises UsageError where `folder` exists, MachineFault where the system refuses a write.
+    """
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder}: exists already", hint="remove it, or choose another folder with --out")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -122,7 +123,8 @@ def finish(
 ) -> str:
     """Check, hash and count what lies in `folder`, and write dataset.json; returns its SHA-256.
 
-    `compressed`: the compressors' bits per byte where they are known; otherwise they are measured here."""
+    `compressed`: the compressors' bits per byte where they are known; otherwise they are measured here.
+    """
     train, validation = shard_paths(folder, "train"), shard_paths(folder, "val")
     tokenizer = folder / TOKENIZER_NAME
     model = read_model(tokenizer)

@@ -15,7 +15,8 @@ for every batch by marking what was shown, and no batch is sent without it.
 
 Unlike `predict`, a batch shows text that lies after a target (other contexts). So a bound from it assumes
 that a row depends on its own context alone; run/certify.py compares some rows with those after strict
-prefixes."""
+prefixes.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ class ShownTokens:
         """Mark the contexts of a batch as shown; returns where each begins (L contexts).
 
         Raises AssertionError where a target of the batch was shown, now or before: a mistake of ours that
-        must never be sent."""
+        must never be sent.
+        """
         starts_L = np.maximum(targets_L - self.context, 0)
         for start, target in zip(starts_L, targets_L, strict=True):
             self.shown_T[start:target] = True

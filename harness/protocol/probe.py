@@ -3,7 +3,8 @@
 When its row for x_t is due, the witness has been shown x_0 .. x_{t-1} and nothing else; x_t follows with the
 next `reveal`. At the end of each chunk it is sent `adapt`, as the scorer was. A question that is answered
 late, wrongly or not at all is not asked again: it has no answer, and the bound charges the largest possible
-gain for it (harness/scoring/certificate/bound.py). Many tokens at once: batched_probe.py."""
+gain for it (harness/scoring/certificate/bound.py). Many tokens at once: batched_probe.py.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +99,8 @@ class ProbeContext:
 
 class CheckedRows:
     """The rows that came for some positions, each reduced to the true token's nats and the row's
-    logsumexp."""
+    logsumexp.
+    """
 
     def __init__(self, positions_P: Positions) -> None:
         self.index = {int(position): at for at, position in enumerate(positions_P)}
@@ -118,7 +120,8 @@ class CheckedRows:
 
 def check_row(row_V: npt.NDArray[np.float32], token: int) -> tuple[float, float]:
     """(logsumexp, -ln p of the token under the row renormalised in float64); both +inf for a row not all
-    finite."""
+    finite.
+    """
     log_sum = logsumexp(row_V)
     return log_sum, max(log_sum - float(row_V[token]), 0.0) if np.isfinite(log_sum) else np.inf
 

@@ -5,7 +5,8 @@
 The responses are kept beside witness.json (witness-<round>.npz), so that anyone can compute the bound again.
 A second witness measures noise; it is asked only where the first one's rows are not the reported numbers. A
 second round is held only where the first leaves something unexplained. What responses prove:
-scoring/certificate/. What a condition's outcome is on this runner: verdict/rules/conditions.py."""
+scoring/certificate/. What a condition's outcome is on this runner: verdict/rules/conditions.py.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def certify_score(
 
     `n_bytes` of text were scored. Witnesses that cannot be queried, or that end early, cost the contestant
     its certificate or make G large; they never fail a score. Raises MachineFault, after which the same call
-    resumes with the same random seed, whatever its request is."""
+    resumes with the same random seed, whatever its request is.
+    """
     if request.batched and (scored.adapts or scored.context is None):
         return _without(
             "lanes were wanted of a contestant that adapts or declares no context: without --witness-lanes "
@@ -81,7 +83,8 @@ class _Rounds:
 
 def _hold_rounds(state: WitnessState, session: WitnessSession, reported: ReportedScore) -> _Rounds:
     """Sample, query and certify until nothing is unexplained or no witness answers; each round goes into
-    `state`."""
+    `state`.
+    """
     folder, rounds = session.job.folder, _Rounds()
     strict_plan = None
     if state.batched:
@@ -145,7 +148,8 @@ def _save_responses(
     responses: list[Responses],
 ) -> None:
     """Everything the bound is computed from: a row for each question, in nats; +inf where no usable row
-    came."""
+    came.
+    """
     columns: dict[str, Any] = {
         "position": plan.asked_P,
         "coin": plan.selected_P,

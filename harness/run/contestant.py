@@ -1,5 +1,6 @@
 """The contestant of a command line (`pgolf score --contestant CMD`): a program, its arguments and its
-files."""
+files.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def parse(text: str, contained: bool) -> Contestant:
     """Split a command line; words that name files of this machine become inputs.
 
     `contained`: the program is looked up in the image, not on this machine. Raises UsageError for a command
-    that cannot be started."""
+    that cannot be started.
+    """
     try:
         words = shlex.split(text)
     except ValueError as error:

@@ -1,7 +1,8 @@
 """Ask a contestant what its recipe is, before anything is spent on it (stage `describe`).
 
 A recipe that the contestant cannot read is the user's mistake: the error quotes the end of the contestant's
-log, and no seed is tried. The description is the contestant's claim."""
+log, and no seed is tried. The description is the contestant's claim.
+"""
 
 from __future__ import annotations
 

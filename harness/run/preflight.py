@@ -1,7 +1,8 @@
 """Select dataset, runner and image before a run, and report each choice.
 
 The dataset is `--data`, or the profile's own. With a container engine but without the image, the image is
-built; the local runner is never used in its place without being asked for."""
+built; the local runner is never used in its place without being asked for.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Every attempt of every stage is kept, failed and interrupted ones too: a contestant that crashes when its
 score is poor must not be able to hide the attempt. An attempt is written down before it starts, so `kill -9`
-leaves it on record as interrupted."""
+leaves it on record as interrupted.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +111,8 @@ def save(path: Path, record: SeedRecord) -> None:
 
 class Events:
     """events.jsonl, for people and plots: one line an event, with wall clock and monotonic clock in
-    seconds."""
+    seconds.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

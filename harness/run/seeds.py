@@ -91,7 +91,8 @@ class _SeedRun:
 
     def _attempt(self, stage: StageName) -> Attempt:
         """One attempt, on record from before its start until its end. Raises machine faults and
-        interrupts."""
+        interrupts.
+        """
         attempt = Attempt(stage=stage, started_at=records.now(), host=host.facts())
         self.record.attempts.append(attempt)
         records.save(self.job.folder.record, self.record)

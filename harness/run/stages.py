@@ -3,7 +3,8 @@ leaves.
 
 Every function returns what the judge measured and what the contestant claimed. Data moves one way: train ->
 checkpoint/ -> pack -> artifact.bin -> score -> nats_T. Attempts and resuming: seeds.py. The witness:
-witnesses.py."""
+witnesses.py.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """A seed's score on disk: nats.f32 and docs.npz, written once and checked against the ledger when read
-again."""
+again.
+"""
 
 from __future__ import annotations
 

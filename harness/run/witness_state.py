@@ -1,7 +1,8 @@
 """witness.json: which witness was asked for, its random seed, and how each round ended.
 
 The seed is drawn after the ledger closed and written down before the first question. An interrupted witness
-resumes with the same seed, so nobody can draw again until the sample is favourable."""
+resumes with the same seed, so nobody can draw again until the sample is favourable.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from harness.run.folder import SeedFolder
 @dataclass(frozen=True)
 class WitnessRequest:
     """What a witness is asked: `probes` tokens on average, out of at most `chunks` chunks (a random prefix),
-    or all."""
+    or all.
+    """
 
     probes: int
     chunks: int | None = None

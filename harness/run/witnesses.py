@@ -6,7 +6,8 @@
 
 A witness is a fresh copy of the scorer. Before each one the runner clears what it could share with the
 scorer. A witness that cannot be queried leaves its reason in `session.ends` and no response. Which tokens are
-asked: scoring/certificate/sampling.py. What follows from the responses: certify.py."""
+asked: scoring/certificate/sampling.py. What follows from the responses: certify.py.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ Ask = Callable[[ProbeContext, Positions], ProbeResult]
 
 class RoundResponses(NamedTuple):
     """What the witnesses of a round answered: the first one's responses, and a second's where one was
-    needed."""
+    needed.
+    """
 
     responses: list[Responses]
     boundaries: list[BoundaryPair]
@@ -140,7 +142,8 @@ def total_seconds(score_seconds: float, chunks: int, rows: int) -> float:
 
 def query(session: WitnessSession, plan: SamplingPlan) -> RoundResponses:
     """Ask by strict prefixes: one witness, and a second where some answer of the first is not the reported
-    number."""
+    number.
+    """
     first = session.ask(plan.asked_P)
     if first is None:
         return RoundResponses([], [])
@@ -152,7 +155,8 @@ def query(session: WitnessSession, plan: SamplingPlan) -> RoundResponses:
 
 def query_batched(session: WitnessSession, plan: SamplingPlan, strict: SamplingPlan) -> RoundResponses:
     """Ask two witnesses all questions of both plans in batches, then those of `strict` by strict prefixes
-    too."""
+    too.
+    """
     context = session.scored.context
     assert context is not None, "batches need a declared context"
     boundaries_P = np.array(
@@ -191,7 +195,8 @@ def _select(responses: Responses, all_P: Positions, wanted_P: Positions) -> Resp
 
 def _compare(batched: Responses, strict: Responses) -> dict[str, Any]:
     """Did batches and strict prefixes bring the same rows, as far as the true tokens' nats tell?
-    JSON-ready."""
+    JSON-ready.
+    """
     both_P = batched.answered_P & strict.answered_P
     difference = float(np.abs(batched.nats_P - strict.nats_P)[both_P].max(initial=0.0))
     lost = int((batched.answered_P != strict.answered_P).sum())

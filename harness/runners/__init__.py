@@ -1,2 +1,3 @@
 """Where a contestant runs: `docker` isolates it, `local` only limits it. Both implement the
-interface in base.py."""
+interface in base.py.
+"""

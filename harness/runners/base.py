@@ -2,7 +2,8 @@
 
 A stage is one process tree with a socket, its inputs, an /out folder of bounded size and a bounded log. None
 of its processes outlives the stage's context. The rest of the judge sees only these two protocols. See
-harness/protocol/conversation.py for what is said over the socket."""
+harness/protocol/conversation.py for what is said over the socket.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ class Stage(Protocol):
 
     def watch(self) -> None:
         """Raises Violation if the contestant has died or exceeded a limit, MachineFault if the
-        machine has failed."""
+        machine has failed.
+        """
         ...
 
     def freeze(self) -> None:
@@ -71,7 +73,8 @@ class Stage(Protocol):
 
     def collect(self, destination: Path) -> None:
         """Copies /out to `destination`, refusing links and special files. Call it after `freeze` or
-        after the end."""
+        after the end.
+        """
         ...
 
     def wait(self, seconds: float) -> None:
@@ -100,7 +103,8 @@ class Runner(Protocol):
 
     def clear_channels(self, limits: Limits) -> str:
         """Clears what both a scorer and its witness can touch. Called between the two; returns a sentence
-        that says what was done."""
+        that says what was done.
+        """
         ...
 
     def close(self) -> None: ...

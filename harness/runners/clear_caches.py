@@ -8,7 +8,8 @@ channel: pages that were loaded one by one are read at a different speed from pa
 together. The script also overwrites all free memory of each GPU.
 
 Not covered: pages that this script's own Python or another container's process maps, which stay in memory;
-caches inside the processor. Files that the contestants' user cannot open need no clearing."""
+caches inside the processor. Files that the contestants' user cannot open need no clearing.
+"""
 
 from __future__ import annotations
 

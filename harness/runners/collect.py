@@ -3,7 +3,8 @@
 The content of /out may be hostile: links to the host's files, devices, names with `..`, a million files, a
 file that grows while it is read. Each runner walks /out in its own way and passes the entries here. They are
 copied into a new folder, which then replaces the destination in one rename. The content of the files is not
-checked: only the next stage reads it, in its own container."""
+checked: only the next stage reads it, in its own container.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class Entry(NamedTuple):
 def collect(entries: Iterable[Entry], destination: Path, max_bytes: int, max_files: int) -> None:
     """Copies `entries` to the folder `destination`, replacing it.
 
-    Raises Violation `output` for a link, a special file, an invalid name, or too many bytes or files."""
+    Raises Violation `output` for a link, a special file, an invalid name, or too many bytes or files.
+    """
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -5,7 +5,8 @@ unprivileged user, limits on memory, processes, /dev/shm, scratch and output. /o
 bounded size. An idle second container keeps that volume mounted, because a tmpfs disappears with the
 last container that mounts it. This run removes its containers and the volume; after `kill -9` the next
 run does (owner_lock.py).
-Not covered: side channels between two containers of one machine, and a kernel that fails to isolate."""
+Not covered: side channels between two containers of one machine, and a kernel that fails to isolate.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +103,8 @@ class DockerRunner:
     def close(self) -> None:
         """Removes what is left of this run and releases its lock.
 
-        The lock file stays if anything could not be removed: it shows a later run that its owner is dead."""
+        The lock file stays if anything could not be removed: it shows a later run that its owner is dead.
+        """
         mine = {"label": f"{LABEL}={self.owner_lock.path}"}
         try:
             remove_owned(self.client, lambda owner: owner == self.owner_lock.path)
@@ -192,7 +194,8 @@ class DockerStage:
 
     def _wait_for_exit(self) -> None:
         """Blocks until the container exits. If the call to the engine breaks off, the engine
-        itself is gone."""
+        itself is gone.
+        """
         try:
             self.container.wait(timeout=None)
             self.container.reload()
@@ -245,7 +248,8 @@ class DockerStage:
 
     def _out_is_full(self) -> bool:
         """Whether /out has no free blocks or inodes. Asks the idle container, which still has
-        the volume mounted."""
+        the volume mounted.
+        """
         with engine_faults("measuring /out"):
             code, output = self.volume_holder.exec_run(["stat", "-f", "-c", "%f %d", "/out"])
         free = output.decode("ascii", "replace").split()
@@ -253,7 +257,8 @@ class DockerStage:
 
     def freeze(self) -> None:
         """Pauses the container. Retries for a while, because a container that is just exiting refuses to be
-        paused before it is listed as exited."""
+        paused before it is listed as exited.
+        """
         deadline = time.monotonic() + STOP_SECONDS
         with engine_faults("freezing a container"):
             while True:

@@ -48,7 +48,8 @@ def engine_faults(doing: str) -> Iterator[None]:
 
 def reap(client: docker.DockerClient) -> int:
     """Removes the containers and volumes of dead runs and returns how many; those of a living run
-    are not touched."""
+    are not touched.
+    """
     with engine_faults("looking for what a dead run left"):
         count, cleared = remove_owned(client, is_dead)
     for path in cleared:
@@ -60,7 +61,8 @@ def remove_owned(client: docker.DockerClient, selected: Callable[[Path], bool]) 
     """Removes all containers and volumes of the owners (lock file paths) that `selected` accepts.
 
     Returns the number removed, and the owners of whom nothing is left. Uses only the engine's lists and no
-    further lookup of a single container, because another run may remove it in between."""
+    further lookup of a single container, because another run may remove it in between.
+    """
     api, count = client.api, 0
     cleared, kept = set[Path](), set[Path]()
     containers = [

@@ -2,7 +2,8 @@
 
 For newcomers without a container engine, and for tests. Clocks, byte caps and socket are the same as in a
 container, but the child can read every file that its user can read, and can use the network. A verdict from
-this runner says "isolation: none" and can never be a record."""
+this runner says "isolation: none" and can never be a record.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from harness.base.errors import MachineFault, Violation
 class LogPump(threading.Thread):
     """Reads `stream` to its end and writes at most `max_bytes` of it to `log`; the rest is dropped.
 
-    It continues to read after the limit, because a contestant whose output nobody reads would block."""
+    It continues to read after the limit, because a contestant whose output nobody reads would block.
+    """
 
     def __init__(self, stream: IO[bytes], log: Path, max_bytes: int) -> None:
         super().__init__(daemon=True, name="log pump")

@@ -3,7 +3,8 @@
 Containers and volumes carry the path of their run's lock file as a label. The operating system releases the
 lock when the process dies, however it dies. A later run removes only what a dead run left: it tries the lock,
 and if it gets it, no living process holds it. No pid is compared, because pids are reused, for instance after
-a reboot. A label whose file does not exist here belongs to another machine and is left alone."""
+a reboot. A label whose file does not exist here belongs to another machine and is left alone.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class OwnerLock:
 
     def release(self, keep_file: bool = False) -> None:
         """Releases the lock. `keep_file` if something that carries the label is left: without the file a
-        later run could not tell that its owner is dead."""
+        later run could not tell that its owner is dead.
+        """
         if not keep_file:
             self.path.unlink(missing_ok=True)
         os.close(self._descriptor)

@@ -4,7 +4,8 @@ A process that forks and exits over and over has a new pid in every scan, so one
 Here a scan is fast (it reads the kernel's own list of children), kills each process as soon as it is
 found, and the tree counts as dead only after many empty scans in a row. Orphans become children of the
 judge, which is their subreaper.
-Not covered: a process that the judge may not signal (a set-user-id program)."""
+Not covered: a process that the judge may not signal (a set-user-id program).
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class ProcessTree:
     def kill(self, popen_pid: int, seconds: float) -> bool:
         """Kills all processes, trying for at most `seconds`; returns whether none is left.
 
-        `popen_pid`: the child that its Popen object waits for, so it must not be reaped here."""
+        `popen_pid`: the child that its Popen object waits for, so it must not be reaped here.
+        """
         deadline, empty = time.monotonic() + seconds, 0
         while empty < EMPTY_SCANS and time.monotonic() < deadline:
             found = self._scan_and_kill(popen_pid)
@@ -53,7 +55,8 @@ class ProcessTree:
 
     def _scan_and_kill(self, popen_pid: int) -> bool:
         """One scan; returns whether it met a process that had not ended. Kills each pid right
-        after finding it."""
+        after finding it.
+        """
         pending = [(pid, True) for pid in self._new_children()]
         living = False
         for pid, is_our_child in pending:
@@ -74,7 +77,8 @@ KERNEL_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children"
 
 def _children(pid: int) -> list[int]:
     """Pids of a process's children, from the kernel's list if it has one; empty once the
-    process has ended."""
+    process has ended.
+    """
     found: list[int] = []
     try:
         if not KERNEL_LISTS_CHILDREN:

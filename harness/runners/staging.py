@@ -37,7 +37,8 @@ def remove_tree(root: Path) -> None:
     """Removes a folder that a contestant wrote to, whatever its depth and permissions.
 
     Moves each subfolder directly under `root` before emptying it, so that paths do not grow with
-    the depth."""
+    the depth.
+    """
     pending = [root]
     for number, folder in enumerate(pending):
         try:

@@ -40,7 +40,8 @@ def document_starts(tokens_T: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
 def measure(tokens_T: npt.NDArray[np.uint16], nats_T: npt.NDArray[np.float32], table: ByteTable) -> Metric:
     """The score of nats_T on tokens_T, of one length above 1. The first token is neither scored nor counted.
 
-    Raises UsageError for a text of no bytes."""
+    Raises UsageError for a text of no bytes.
+    """
     assert len(tokens_T) == len(nats_T) > 1, f"{len(tokens_T)} tokens, {len(nats_T)} numbers"
     bits_T = nats_T.astype(np.float64) / math.log(2)
     bytes_T = table.count(tokens_T, None)

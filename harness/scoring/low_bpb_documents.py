@@ -35,7 +35,8 @@ def scan(bits_D: Floats, bytes_D: npt.NDArray[np.int64], starts_D: npt.NDArray[n
     bits_D, bytes_D, starts_D as in docs.npz. The result is JSON-ready: outcome (pass or unknown), a sentence,
     counts, the longest stretch of neighbouring documents, and the first SHOWN documents by number, start
     (token), bytes and bits per byte. `worth_bpb`: how much higher the whole score would be with these
-    documents at the median."""
+    documents at the median.
+    """
     eligible_E = np.flatnonzero(bytes_D >= LEAST_BYTES)
     bpb_E = bits_D[eligible_E] / bytes_D[eligible_E]
     facts: dict[str, Any] = {

@@ -57,7 +57,8 @@ def welch(
     """One-sided Welch test of `ours` (bits per byte, by seed) against `baseline` less the rule's margin.
 
     t = (m1 - m2) / sqrt(v1 + v2) and df = (v1 + v2)^2 / (v1^2 / (n1 - 1) + v2^2 / (n2 - 1)), with v = sd^2 /
-    n. Each sample needs at least two values, and one of them must vary."""
+    n. Each sample needs at least two values, and one of them must vary.
+    """
     from scipy import stats
 
     assert min(len(ours), len(baseline)) > 1 and has_spread(ours, baseline), (

@@ -2,7 +2,8 @@
 
 The rules of a run (`verdict/rules/`) and of the audit (`harness/audit/`) both state this beside their
 checks, and `pgolf explain` prints it. The module is apart from `rules/` because the audit's worker
-processes need it and should not load what the rules of a run import."""
+processes need it and should not load what the rules of a run import.
+"""
 
 from __future__ import annotations
 

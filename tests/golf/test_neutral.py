@@ -37,7 +37,8 @@ SHORTER = {"depth-recurrence": ["skip_weights", "skip_gates"]}
 
 def fold_layer_scale(state: State) -> State:
     """Fold 1 / sqrt(layer + 1) into the weights that read the normed input, except queries and
-    keys (QK norm)."""
+    keys (QK norm).
+    """
     readers = ("attn.v.weight", "attn.gate.weight", "mlp.up.weight")
     return {n: w / (int(n.split(".")[1]) + 1) ** 0.5 if n.endswith(readers) else w for n, w in state.items()}
 

@@ -4,7 +4,8 @@ One subject a file: settings evaluates conditions, prune cuts branches that are 
 may run; learning, distribution, counting, access and promises each hold the rules on one kind of fault;
 traces compares the findings with the logs. A `fail` needs lines that leave no other reading, in a folder that
 claims a score for a place on the record track: studies, proposals and folders that call themselves no record
-(#1147, #1000) get questions. C and CUDA sources, shell scripts and values at run time are not read."""
+(#1147, #1000) get questions. C and CUDA sources, shell scripts and values at run time are not read.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def code_findings(
     folder is about a score: only then must its program be able to make one. `claimed` says whether it states
     one. `on_track` is False where the folder itself says that it asks for no place under the ten-minute
     rules. `unread` names files that were not read completely and may hold a program. Never raises because of
-    what a file holds."""
+    what a file holds.
+    """
     sources = {
         file: text
         for file, text in texts.items()

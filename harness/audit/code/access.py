@@ -1,7 +1,8 @@
 """Find forbidden reads: validation shards as training files, the network, code files that nothing counts.
 
 R1, R4 of the README: no network and no training text at evaluation, no validation text during training, and
-all code counted. Programs that a script starts are not followed."""
+all code counted. Programs that a script starts are not followed.
+"""
 
 from __future__ import annotations
 

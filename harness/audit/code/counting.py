@@ -2,7 +2,8 @@
 
 #1719, #1734: `len(piece[1:].encode()) + 1` in the table and one more at evaluation make text 17 % longer than
 it is. #1143: a byte token `<0xE2>` is one byte, not the length of its name. #1019 has the correct count.
-Tables that a program reads from files show only in the numbers of its logs."""
+Tables that a program reads from files show only in the numbers of its logs.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 #779: a table indexed by a hash of context and target is looked up for the realised token only, so nothing
 makes its values sum to one (#886 counted 277). #573: taking the smallest of several scores of a token uses
-the token. Whether a mixture is normalised where all tokens are looked up is not checked."""
+the token. Whether a mixture is normalised where all tokens are looked up is not checked.
+"""
 
 from __future__ import annotations
 

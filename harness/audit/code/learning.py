@@ -3,7 +3,8 @@
 #402, #1376: a program may learn from a validation token only after its score is fixed. #568: the last of
 several epochs may not be the score. #1240: a delta that is fitted to the scored positions predicts what it
 has seen. Where the order cannot be read, the finding is a question. Order across files and processes is not
-followed."""
+followed.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ VAL_BEFORE_SCORE = RuleInfo(
 
 def before_scoring(program: Program) -> Iterator[Finding]:
     """Find a function that steps an optimizer on validation tokens and scores nothing, which the main program
-    calls before it scores."""
+    calls before it scores.
+    """
     for live in program.live:
         tokens = sorted(name for name in _parameters(live.node) if VALIDATION.match(name))
         optimizer_steps = steps(live.node) if tokens else []

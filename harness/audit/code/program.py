@@ -1,7 +1,8 @@
 """Read a folder's program: its settings, and what may run under them.
 
 Pruning and reaching depend on each other: a setting that running code assigns again has no single value, and
-a parameter can be folded where all calls that may run agree (#634). So both are repeated."""
+a parameter can be folded where all calls that may run agree (#634). So both are repeated.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +116,8 @@ def _copies(node: ast.Assign, settings: Settings) -> bool:
 
 def _switches(live: list[Live]) -> dict[str, dict[str, bool]]:
     """Parameters with a default of True or False that every call which may run gives the same such value
-    (#634)."""
+    (#634).
+    """
     functions = [item.node for item in live if isinstance(item.node, ast.FunctionDef)]
     switches: dict[str, dict[str, bool]] = {}
     for function in functions:

@@ -2,7 +2,8 @@
 
 #1732: a script that builds a model, prints that it is ready and returns, with quantisers whose methods do
 nothing. R7: the script must run inside the record folder. Whether code does what its name says is not
-checked."""
+checked.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ def no_code(
     """Report a folder that ships no program.
 
     A `fail` only where README and submission.json show that the folder was meant to be complete, it claims a
-    score, and no file is left unread. A program that only a log holds is a question."""
+    score, and no file is left unread. A program that only a log holds is a question.
+    """
     if program.sources or other_code:
         return
     for file, text in logs.items():
@@ -151,7 +153,8 @@ def nothing_trains(
 
     A `fail` only where no source of the folder holds either, reached or not, and every imported module is
     there: functions that a decorator hands to a service (#1254) and modules beside the folder (#1304) train
-    too."""
+    too.
+    """
     if not program.live or program.unread or _runs_hidden_code(program):
         return
     if any(calls(live.node, "backward") or calls(live.node, "step") for live in program.live):
@@ -234,7 +237,8 @@ def _naming(numbers: Mapping[str, set[int]], name: str, words: set[str]) -> set[
     """The numbers of the lines with a class's name, or with all words of it, as whole words.
 
     The words count where they are two or more, or one in capitals (AWQ): every README has `byte` or `causal`
-    (#998). `numbers` are the lines of each word, as written and in lower case."""
+    (#998). `numbers` are the lines of each word, as written and in lower case.
+    """
     made_of = [word if word.isupper() else word.lower() for word in words]
     if len(words) == 1 and not made_of[0].isupper():
         return numbers.get(name, set())

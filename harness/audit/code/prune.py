@@ -1,6 +1,7 @@
 """Cut the branches of a program that its settings switch off.
 
-#1458 was accused for code that its settings switch off, and merged records hold disabled SLOT."""
+#1458 was accused for code that its settings switch off, and merged records hold disabled SLOT.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class _Pruner(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> Any:
         """Skip expressions whose lines hold no `if`: there is nothing to cut.
 
-        Inside f-strings, line numbers are unreliable, so everything is visited."""
+        Inside f-strings, line numbers are unreliable, so everything is visited.
+        """
         if not isinstance(node, ast.expr) or self.in_f_string:
             return super().visit(node)
         at = bisect_left(self.if_lines, node.lineno)
@@ -53,7 +55,8 @@ class _Pruner(ast.NodeTransformer):
 
     def local(self, function: Function) -> Settings:
         """The settings inside a function: names that it binds itself are unknown, unless bound once to
-        something that folds."""
+        something that folds.
+        """
         bound: dict[str, list[ast.AST | None]] = {}
         arguments = function.args
         for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):

@@ -4,7 +4,8 @@ Names are followed, not values: a function counts as reached where anything that
 method where an attribute of its name is read and its class is mentioned other than as a type. So what is left
 out does not run, and what is kept may still not run. #1140 names the class of a cache that it never makes in
 an annotation. Names made at run time (`getattr`, `globals()`) and functions that only a decorator passes on
-are not followed."""
+are not followed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Live(NamedTuple):
 
 def _own(node: ast.AST) -> Iterable[ast.AST]:
     """What a module or a function runs itself: without the bodies of what it defines, and without types in
-    annotations."""
+    annotations.
+    """
     stack = children(node)[::-1]
     while stack:
         child = stack.pop()

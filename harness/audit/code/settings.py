@@ -4,7 +4,8 @@ A setting is a default that the script reads from the environment (`os.environ.g
 overridden by the run command of the README (`TTT_ENABLED=1 torchrun ...`) and by the hyper-parameters that
 the log prints (`ttt_enabled: True`). A setting is unknown where two sources of one kind disagree: nothing is
 switched off by guessing. Files of settings and arithmetic beyond comparison are not evaluated; `program.py`
-follows arguments of functions that are switches."""
+follows arguments of functions that are switches.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def agreed(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def read(trees: Iterable[ast.Module], readmes: Iterable[str], logs: Iterable[str]) -> Settings:
     """The settings of a folder: defaults of the script, overridden by run commands, then by what logs
-    print."""
+    print.
+    """
     environment = agreed((found[0], found[2]) for text in readmes for found in COMMAND.findall(text))
     printed = agreed(
         (name, _literal(value)) for text in logs for name, value in PRINTED.findall(text[:PRINTED_LIMIT])

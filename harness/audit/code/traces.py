@@ -3,7 +3,8 @@
 People state settings in prose and on command lines that no audit sees; a log of the run is better evidence.
 #379 and #181 publish code that is on, and logs of a run in which it was off; #406 withdrew its number in
 favour of the score before the adaptation. Findings on functions that print nothing, and on logs without a
-score, stay as they are."""
+score, stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def compare_with_logs(
 ) -> list[Finding]:
     """Turn each `fail` into a question where the logs do not show that the quoted code made the score.
 
-    `claims` are the JSON texts that state scores. Only findings of MADE_BY_CODE change."""
+    `claims` are the JSON texts that state scores. Only findings of MADE_BY_CODE change.
+    """
     logged = [[line for line in text.splitlines() if not SOURCE.search(line)] for text in logs.values()]
     logged = [lines for lines in logged if any(SCORE.search(line) for line in lines)]
     stated = [float(number) for text in claims for number in STATED.findall(text)]
@@ -94,7 +96,8 @@ def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
     """Texts that begin the lines which the code of a finding prints.
 
     That is the functions in which the evidence stands, those that call them, and the main program under the
-    condition that calls them. `prints` says whether the logs hold what bare print() writes."""
+    condition that calls them. `prints` says whether the logs hold what bare print() writes.
+    """
     functions = [
         live
         for live in program.live
@@ -156,7 +159,8 @@ def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
 def _guards(lines: Sequence[str], numbers: Sequence[int]) -> list[ast.If]:
     """The innermost `if` around each of the `numbers`, in the source as written.
 
-    The pruned program lacks the conditions that the settings decide."""
+    The pruned program lacks the conditions that the settings decide.
+    """
     try:
         conditions = [part for part in walk(parsed("\n".join(lines))) if isinstance(part, ast.If)]
     except (SyntaxError, ValueError, RecursionError, MemoryError):

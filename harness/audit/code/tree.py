@@ -1,7 +1,8 @@
 """Walk syntax trees fast: as `ast.walk`, without the context and operator nodes that no rule visits.
 
 An audit of 1,700 folders spends most of its time in walks; these are about three times as fast as the
-library's."""
+library's.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
     python -m harness.audit.corpus.measure DIR...
 
 A fact counts as read where a log states it for the headline run, and as agreeing where the folder's own JSON
-states the same. Folders are those that `pgolf audit` finds."""
+states the same. Folders are those that `pgolf audit` finds.
+"""
 
 from __future__ import annotations
 

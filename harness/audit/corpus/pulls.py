@@ -5,7 +5,8 @@
 Each folder that main lacks is written once, from the head of the lowest pull request that holds it, as
 OUT/NUMBER/records/TRACK/NAME. Only text files that the audit reads are written, within its limits; links, odd
 names and files that the mirror lacks are left out. Heads that changed after reviewers judged a folder are
-written as they are now."""
+written as they are now.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ One subject a file: denominator (bytes and nats), limits (bytes and clocks), see
 losses, time stamps), agreement (README, JSON, logs), significance, data (shards and counters). A check gives
 `fail` only for what the folder's own numbers prove. A number that breaks a rule in one place and not in
 another is a question, and what the folder does not state is `unknown` with the reason. Only a run can show
-whether the numbers are true."""
+whether the numbers are true.
+"""
 
 from __future__ import annotations
 

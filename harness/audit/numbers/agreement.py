@@ -1,7 +1,8 @@
 """Check that README, submission.json and logs state the same numbers.
 
 #86's log is of another configuration; #1732's README gives its seeds other scores than its JSON and logs do.
-A difference is a question: people mix up logs more often than they invent numbers."""
+A difference is a question: people mix up logs more often than they invent numbers.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 #1732: from step 400 on the losses of seed 314 are those of seed 42 less exactly 0.0033; step 0 reads 4.82
 where ln 8192 is 9.01; a log states 1,086 seconds and its stamps span 773. Independent runs differ in the
 third decimal at every step, so a constant difference over MIN_POINTS points proves a copy. Curves that are
-invented with noise are not detected."""
+invented with noise are not detected.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +121,8 @@ FIRST_LOSS = RuleInfo(
 def first_loss(record: Record, texts: Texts) -> Iterator[Finding]:
     """Compare the first loss of the headline runs with ln V, the loss of a uniform guess.
 
-    The validation loss counts where step 0 prints one, else the training loss."""
+    The validation loss counts where step 0 prints one, else the training loss.
+    """
     n_checked = 0
     for run, _ in record.chosen():
         first = next((point for point in (*run.val_curve[:1], *run.train_curve[:1]) if point.step <= 1), None)
@@ -208,7 +210,8 @@ def step_times(record: Record, texts: Texts) -> Iterator[Finding]:
     """Compare steps x time a step with the train time, for the first headline run that prints all three.
 
     A log of several runs is left out, because it has steps of one and times of another (#460), and so is a
-    resumed run, whose steps include those of the run before (#2113)."""
+    resumed run, whose steps include those of the run before (#2113).
+    """
     for run, _ in record.chosen():
         if run.runs_in_log > 1 or _resumed(run):
             continue

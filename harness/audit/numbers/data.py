@@ -3,7 +3,8 @@
 #2127: prepared with `--val-docs=10000`, training begins at document 10,000 and so holds most of the
 validation text; such logs print `train_shards: 1499`. #2018, #2118: counters above zero of within-word and
 word-start gates, which read the token to be predicted. Both are traces and not proof (#1967 disputes its
-own), so they are questions."""
+own), so they are questions.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ nats / (ln 2 x bits per byte) is the number of bytes per token, constant to four
 records of a tokenizer. Multiplied by the validation tokens it is the number of bytes of the validation text,
 whatever the tokenizer: 151.07 to 151.09 million for the 50,000 documents. All checks use interval arithmetic
 on the printed digits, so that rounding to four decimals accuses nobody (#586 reads 151.0901e6). Known faults:
-GDN 177.8e6 (#1687), Scylla 182.8e6 (#1184), sentinels 164.6e6 (#2071; the logs of #1771)."""
+GDN 177.8e6 (#1687), Scylla 182.8e6 (#1184), sentinels 164.6e6 (#2071; the logs of #1771).
+"""
 
 from __future__ import annotations
 
@@ -312,7 +313,8 @@ def _tokenizer(ratio: Interval) -> str | None:
 def _all_lines_agree(run: Run, ratio: Interval) -> bool:
     """Whether lines of at least two kinds have this ratio and none has another.
 
-    A single line may be misprinted."""
+    A single line may be misprinted.
+    """
     ratios = [(score.kind, found) for score in run.scores for found in [bytes_per_token(score)] if found]
     return len({kind for kind, _ in ratios}) > 1 and all(_overlap(ratio, found) for _, found in ratios)
 

@@ -38,7 +38,8 @@ def question(info: RuleInfo, message: str, evidence: Lines, clears: str, *, prov
 
 def on_record_track(record: Record, texts: Texts) -> bool:
     """Whether the folder claims a place under the ten-minute rules: its path or JSON says so, and nothing
-    revokes it."""
+    revokes it.
+    """
     claim = record.claim()
     stated = f"{record.folder}/{claim.track.value if claim and claim.track else ''}".lower()
     return "10min" in stated.replace("_", "").replace("-", "") and not off_record_track(record, texts)

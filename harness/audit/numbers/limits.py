@@ -2,7 +2,8 @@
 
 Over the cap in a log and under it in the JSON is a question of which is counted (#1412, #1835); over it
 everywhere is proof. Clocks are judged as reviewers did: the train loop may overshoot by its last step (99 %
-of public logs by 1.2 s), and evaluation is the final scored path (`total_eval_time`) without diagnostics."""
+of public logs by 1.2 s), and evaluation is the final scored path (`total_eval_time`) without diagnostics.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +175,8 @@ def _clock(
     record: Record, texts: Texts, info: RuleInfo, timed: Sequence[tuple[Run, Number | None]]
 ) -> Iterator[Finding]:
     """Compare the longest of the times with the limit of TRAIN_CLOCK or EVAL_CLOCK; JSON counts where no log
-    has a time."""
+    has a time.
+    """
     verb, field, limit = (
         ("trained", "train_seconds", OFFICIAL.train_seconds)
         if info is TRAIN_CLOCK

@@ -2,7 +2,8 @@
 
 A dozen public folders take their best seed as headline (#64, #194, #1981). The official rules forbid choosing
 seeds by brute force and ask for an average; early merged records state their first run. Seeds that were run
-and not published cannot be seen."""
+and not published cannot be seen.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ FEW = 9
 def by_seed(record: Record) -> dict[int, Number]:
     """Each seed's score, of the same kind as the headline.
 
-    From the logs where they confirm the claim, else from submission*.json."""
+    From the logs where they confirm the claim, else from submission*.json.
+    """
     claim, chosen = record.claim(), record.chosen()
     kinds = {score.kind for _, score in chosen}
     found = {run.seed: score.bpb for run, score in chosen if run.seed is not None}

@@ -2,7 +2,8 @@
 
 The test is one-sided, against the baseline that submission.json names. A folder gives one number for its
 baseline, so it counts as a constant, as in the early records; the baseline's own spread would make p larger.
-It is a question only where neither profile is met."""
+It is a question only where neither profile is met.
+"""
 
 from __future__ import annotations
 

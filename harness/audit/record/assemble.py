@@ -69,7 +69,8 @@ def _headline(
     runs: list[Run], choice: headline.Choice, stated: Claim | None, readme_bpb: float | None
 ) -> tuple[float | None, str | None]:
     """The headline score and its kind: the mean of the logs if it confirms the claim or nothing is claimed,
-    else the claim, else the README's number."""
+    else the claim, else the README's number.
+    """
     claimed = stated.bpb if stated else None
     if choice.chosen and (choice.confirmed or claimed is None):
         kinds = [runs[one.run].scores[one.score].kind for one in choice.chosen]
@@ -82,7 +83,8 @@ def _headline(
 def _runs(texts: Mapping[str, str]) -> tuple[list[Run], list[tuple[str, str]]]:
     """The runs of a folder, and its copied logs.
 
-    Of logs that are equal byte for byte one counts, the one whose name has a seed."""
+    Of logs that are equal byte for byte one counts, the one whose name has a seed.
+    """
     found: dict[str, Run] = {}
     copies = []
     files = [file for file in sorted(texts, key=lambda file: (file.count("/"), file)) if _is_log(file)][
@@ -104,7 +106,8 @@ def _runs(texts: Mapping[str, str]) -> tuple[list[Run], list[tuple[str, str]]]:
 
 def _completed(runs: list[Run]) -> list[Run]:
     """The runs, where logs of an evaluation alone get the sizes, train time and steps of their seed's train
-    log."""
+    log.
+    """
     trained = {run.seed: run for run in runs if run.train_curve and run.seed is not None}
     completed = []
     for run in runs:
@@ -120,7 +123,8 @@ def _completed(runs: list[Run]) -> list[Run]:
 
 def _labelled(runs: list[Run]) -> list[Run]:
     """The runs, where those that print the same seed get the seeds in their names (a merged folder has three
-    logs that print 1337)."""
+    logs that print 1337).
+    """
     printed = Counter(run.seed for run in runs)
     return [
         run.model_copy(update={"seed": run.named_seed})

@@ -4,7 +4,8 @@ line.
 Keys come in families (`val_bpb`, `mean_val_bpb`, ...; `bytes_total`, `artifact_bytes`, ...), values as
 numbers, texts or dicts by seed, seeds as lists of numbers, lists of objects or dicts. The first key of a
 family that holds a number counts. Text around numbers ("about 16 MB") is not read. A file that is not strict
-JSON is reported with the reason and not repaired."""
+JSON is reported with the reason and not repaired.
+"""
 
 from __future__ import annotations
 

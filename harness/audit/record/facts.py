@@ -1,7 +1,8 @@
 """Types for what is read of a record folder: every number and word with its file and line.
 
 Numbers keep the precision they were printed with, because the cross-checks compute with intervals. The types
-are frozen and published as docs/record.schema.json."""
+are frozen and published as docs/record.schema.json.
+"""
 
 from __future__ import annotations
 
@@ -226,7 +227,8 @@ class Record(Strict):
 
     def eval_seconds(self) -> list[Number | None]:
         """The evaluation time of each headline run: its total, else the time of its score line or of a line
-        with the same label or kind."""
+        with the same label or kind.
+        """
         found = []
         for run, score in self.chosen():
             twins = [other.seconds for other in run.scores if other.name == score.name]

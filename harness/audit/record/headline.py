@@ -3,7 +3,8 @@
 The claim of submission.json selects among final score lines and among runs; it never makes an unquantised
 score a headline. The last line of a log is not always the headline: #1334 prints a failed adaptation of 1.336
 after the sliding window that it claims, and folders hold ablations and re-runs beside their seeds. Where no
-choice agrees with the claim, each seed's line of the gravest kind counts and `confirmed` stays false."""
+choice agrees with the claim, each seed's line of the gravest kind counts and `confirmed` stays false.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def options(run: Run) -> dict[str, int]:
 
 def _labels(run: Run) -> dict[str, int]:
     """For each label of a final score line, without `_exact`, the index of the last line with the most
-    digits; the gravest kinds first."""
+    digits; the gravest kinds first.
+    """
     found: dict[str, int] = {}
     for index, score in enumerate(run.scores):
         kept = found.get(score.name)
@@ -125,7 +127,8 @@ def _by_stated_seed(runs: Sequence[Run], claim: Claim) -> tuple[Chosen, ...]:
 
 def _groups(runs: Sequence[Run], claim: Claim | None) -> list[list[int]]:
     """Sets of runs that may be the headline, the likeliest first: the stated seeds, one run a seed, all runs,
-    each run alone."""
+    each run alone.
+    """
     final = [
         index for index, run in enumerate(runs) if any(kind in options(run) for kind in (*FINAL, "other"))
     ]
@@ -147,7 +150,8 @@ def _groups(runs: Sequence[Run], claim: Claim | None) -> list[list[int]]:
 
 def _run_of(runs: Sequence[Run], usable: Sequence[int], seed: int) -> int | None:
     """The run of a seed: by what its log prints, else by its name. Some merged logs were saved under another
-    seed than they print."""
+    seed than they print.
+    """
     return next(
         (index for index in usable if runs[index].seed == seed),
         next((index for index in usable if runs[index].named_seed == seed), None),

@@ -2,7 +2,8 @@
 
 Both dialects are read: `key:value` of the starting script, and `key: value` with a dump of hyper-parameters
 (#1394 and later). A line may have an epoch time, a date or a rank before its text. Lines are cut at MAX_LINE
-characters and every pattern is bounded, so reading takes time linear in the log's size."""
+characters and every pattern is bounded, so reading takes time linear in the log's size.
+"""
 
 from __future__ import annotations
 

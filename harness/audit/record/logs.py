@@ -1,7 +1,8 @@
 """Read one log: the facts of one run, each with its line.
 
 A fact that is printed twice counts where it was printed last (sizes, clocks) or first (settings, seeds). Many
-logs begin with the source code of the run, so lines with a brace or a quote state no facts."""
+logs begin with the source code of the run, so lines with a brace or a quote state no facts.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from harness.audit.record.headline import ALIKE_BPB, options
 
 def seeds(record: Record) -> list[dict[str, Any]]:
     """One object a seed: the headline's seeds, then others that were run and scored in the same way, then
-    those in the JSON only."""
+    those in the JSON only.
+    """
     claim = record.claim()
     stated = {one.seed: one for one in (claim.results if claim else ())}
     lines = record.chosen() + _others(record)

@@ -3,7 +3,8 @@
 `build` collects wheels by hash, takes the base by digest (or imports the one given), and has the engine's
 classic builder run the Dockerfile without network. The build context holds the wheels and the lock, and none
 of this project's code. The image gets its name only after it has been verified, so `find` never returns the
-result of a failed build. See images/*/pins.yaml for the source of each pin and how far it is trusted."""
+result of a failed build. See images/*/pins.yaml for the source of each pin and how far it is trusted.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def find(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | Non
     """The id of the newest built image for the lock in the checkout `root`, or None.
 
     An image without a tag does not count: a build adds the tag last, so an untagged one is left from
-    a killed build."""
+    a killed build.
+    """
     built = client.images.list(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
     newest = max(
         (image for image in built if image.tags), key=lambda image: str(image.attrs["Created"]), default=None
@@ -83,7 +85,8 @@ def build(
     `base`: folder or tar of a root filesystem, instead of the pinned base from a registry. `wheel_folder`:
     wheels fetched beforehand, instead of the package index. `log` gets one line at a time. Raises UsageError
     for what the user can correct (pins without hash, wrong wheels, a base without Python) and MachineFault
-    for the engine."""
+    for the engine.
+    """
     pins.requirements(name)  # refuse a pin without hash before anything is downloaded
     lock = lock_sha256(name)
     with engine(client) as daemon:
@@ -274,7 +277,8 @@ def _write_context(file: IO[bytes], files: list[Path], needed: list[pins.Require
 def _follow(events: Iterator[dict[str, Any]], name: str, log: Callable[[str], None]) -> str:
     """Pass the builder's output to `log`, line by line, and return the image's id.
 
-    Raises UsageError with the last ten lines if the build fails."""
+    Raises UsageError with the last ten lines if the build fails.
+    """
     image, recent = "", [""]
     for event in events:
         for line in str(event.get("stream") or event.get("error") or "").splitlines():

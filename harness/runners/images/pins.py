@@ -2,7 +2,8 @@
 
 The manifest names this hash, the image carries it as a label, and a run refuses an image whose label
 differs. The hash does not cover a base given with `--base`: the image carries that base's own hash in
-a second label."""
+a second label.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +134,8 @@ def _requirement(line: str, path: Path) -> Requirement:
 def requirements(name: str, root: Path = ROOT) -> list[Requirement]:
     """Every package of an image: its lock and the wheels of its pins.
 
-    Raises UsageError for a wheel whose hash is not known."""
+    Raises UsageError for a wheel whose hash is not known.
+    """
     pins, lock = load(name, root), folder(name, root) / "requirements.lock"
     for wheel in pins.wheels:
         if wheel.sha256 is None:
@@ -153,7 +155,8 @@ def requirements(name: str, root: Path = ROOT) -> list[Requirement]:
 def dockerfile_target(text: str, target: str) -> str:
     """The instructions that produce `target`: its stage, the stages that it builds on or copies
     from, and what comes before the first stage. Leaves out comments and blank lines. Raises KeyError
-    for an unknown target."""
+    for an unknown target.
+    """
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     stages: dict[str, list[str]] = {"": []}
     current = ""

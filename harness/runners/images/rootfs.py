@@ -4,7 +4,8 @@
     debootstrap --variant=minbase --include=python3 bookworm DIR    complete: needs no network
 
 The image carries the sha256 of the imported tar as the label `pgolf.rootfs`. The content of the filesystem is
-not checked: whoever passes `--base` vouches for it. The verdict names the image by its digest."""
+not checked: whoever passes `--base` vouches for it. The verdict names the image by its digest.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ print(json.dumps([list(sys.version_info[:2]), platform.machine(), platform.libc_
 def run_command(client: Any, image: str, command: list[str], **options: Any) -> tuple[int, str, str]:
     """Run a command in a new container of `image` without network, and remove the container.
 
-    Returns exit status, stdout and stderr."""
+    Returns exit status, stdout and stderr.
+    """
     container = client.containers.create(
         image, command, entrypoint=[], network_mode="none", labels=LABELS, **options
     )

@@ -2,7 +2,8 @@
 
 A wheel is used only if its hash is in the lock, so neither the folder nor the index is trusted. Each wheel is
 downloaded into `partial/` and moved into the cache once its hash is right, so an interrupted download
-continues with the first missing wheel. Source distributions are never used."""
+continues with the first missing wheel. Source distributions are never used.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ OLDEST_GLIBC_MINOR = 17
 class Interpreter(NamedTuple):
     """The Python inside an image.
 
-    version: (major, minor). machine: `x86_64` or `aarch64`. glibc: (2, minor)."""
+    version: (major, minor). machine: `x86_64` or `aarch64`. glibc: (2, minor).
+    """
 
     version: tuple[int, int]
     machine: str
@@ -92,7 +94,8 @@ def candidates(folder: Path, requirement: Requirement, interpreter: Interpreter)
 def _verified(folder: Path, requirement: Requirement, interpreter: Interpreter) -> Path | None:
     """The wheel whose hash is in the lock, or None if no wheel matches by name.
 
-    Raises UsageError if wheels match by name but none by hash."""
+    Raises UsageError if wheels match by name but none by hash.
+    """
     found = {path: sha256_of(path) for path in candidates(folder, requirement, interpreter)}
     for path, digest in found.items():
         if digest in requirement.sha256s:
@@ -227,7 +230,8 @@ def fill_in(pins_file: Path, wheel: Wheel) -> str:
 
     Later builds are then repeatable, but the wheel is no more trustworthy than before, so its status
     stays. Raises MachineFault if the download fails, UsageError if pins.yaml has no `sha256: null`
-    for this wheel."""
+    for this wheel.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / wheel.file
         fetch(wheel.url, path)

@@ -39,7 +39,8 @@ class Bound(NamedTuple):
 def gains(plan: SamplingPlan, nats_P: Floats) -> Floats:
     """d at the probes, nats, at most U.
 
-    nats_P: the witness's loss at each, +inf where it gave no usable row."""
+    nats_P: the witness's loss at each, +inf where it gave no usable row.
+    """
     return np.minimum(mixed(nats_P, plan.reference_P, plan.eps) - plan.mixed_P, plan.largest_P)
 
 
@@ -65,7 +66,8 @@ def bound(plan: SamplingPlan, d_P: Floats, alpha: float | None = None) -> Bound:
 def largest_sum(thetas: list[tuple[float, float]], ratio_R: Floats, alpha: float) -> float:
     """The bound on the sum of d, nats: S of sum_j w_j exp(theta_j S) prod_R (1 - theta_j d/pi) = 1/alpha.
 
-    thetas: pairs (w_j, theta_j). ratio_R: d/pi at the tokens that the draw selected."""
+    thetas: pairs (w_j, theta_j). ratio_R: d/pi at the tokens that the draw selected.
+    """
     logs = [(math.log(weight) + float(np.log1p(-theta * ratio_R).sum()), theta) for weight, theta in thetas]
     target = -math.log(alpha)
     high = min((target - log) / theta for log, theta in logs)  # one term alone reaches the target there

@@ -52,7 +52,8 @@ class Condition(NamedTuple):
 class Certificate:
     """The statement on one score; its fields are keys of verdict.json (see `public`).
 
-    Nats and bits per byte are over all scored tokens, G_covered_nats over the covered ones alone."""
+    Nats and bits per byte are over all scored tokens, G_covered_nats over the covered ones alone.
+    """
 
     G_nats: float
     G_bpb: float
@@ -144,7 +145,8 @@ def certify(
     `responses`: of one or two witnesses, each over plan.asked_P in that order. The bound uses the first one
     alone; the second measures noise. `boundaries`: the chunk boundaries that the first witness passed.
     `adapts`: whether the program declares that it learns between chunks. `batched`: whether many contexts
-    were queried at once, which shows a witness more than the strict prefix; the guarantee then says so."""
+    were queried at once, which shows a witness more than the strict prefix; the guarantee then says so.
+    """
     for each in responses:
         assert len(each.nats_P) == len(plan.asked_P), (
             f"{len(each.nats_P)} responses to {len(plan.asked_P)} probes"
@@ -205,7 +207,8 @@ def _tests(
 
     A failure is withheld (unknown instead) unless the probes in `confirmable` show it with two witnesses,
     since one witness's own noise cannot be told from a gain. All failures are withheld where the scorer's
-    boundary predictions are not the witness's."""
+    boundary predictions are not the witness's.
+    """
     rows, boundary = detection.row_test(logsumexp_P), detection.boundary_test(boundaries, selected)
     if not len(selected.d1_P):
         return rows, boundary
@@ -251,7 +254,8 @@ def _conditions(
     """The outcomes of C1 to C4 of #1017.
 
     C3 and C4 follow from C1: between chunks the message order enforces them, inside one they hold as far as
-    the program is causal."""
+    the program is causal.
+    """
     rows = next(test for test in tests if test.name == "rows")
     about_gains = [test for test in tests if test.name != "rows"]
     failed = [test.text for test in about_gains if test.outcome == "fail"]

@@ -48,7 +48,8 @@ class Gains:
     """d = the witness's loss less the reported one, nats, at answered probes (not mixed).
 
     d1_P: of the first witness; d2_P: of the second one, or d1_P itself without one. blocks_P: the block of
-    each probe, rising from 0. `twice`: whether there were two witnesses."""
+    each probe, rising from 0. `twice`: whether there were two witnesses.
+    """
 
     positions_P: npt.NDArray[np.int64]
     d1_P: Floats
@@ -66,7 +67,8 @@ class Gains:
 def blocks(positions_P: npt.NDArray[np.int64], chunk_tokens: int, adapts: bool) -> npt.NDArray[np.int64]:
     """The block of each probe, counted from 0.
 
-    Its chunk where the program adapts, otherwise one of up to MAX_BLOCKS runs of neighbouring probes."""
+    Its chunk where the program adapts, otherwise one of up to MAX_BLOCKS runs of neighbouring probes.
+    """
     if adapts:
         return np.unique(positions_P // chunk_tokens, return_inverse=True)[1].astype(np.int64)
     return np.arange(len(positions_P)) * min(MAX_BLOCKS, len(positions_P)) // max(len(positions_P), 1)
@@ -105,7 +107,8 @@ def mean_test(gains: Gains, boundaries: Sequence[BoundaryPair]) -> Test:
 
     Fails where all four views of the mean agree: the clipped mean against the spread within blocks, the means
     of the blocks, the mean without clipping (skewed noise shifts the clipped mean, not this one), and for a
-    program that adapts, the blocks against the boundary predictions."""
+    program that adapts, the blocks against the boundary predictions.
+    """
     from scipy import stats
 
     tau = max(robust_sd(gains.d1_P), robust_sd(gains.repeat_P), 1e-3)
@@ -164,7 +167,8 @@ def less_boundary_gains(gains: Gains, boundaries: Sequence[BoundaryPair], clip: 
     """By chunk: the probes' mean clipped gain less that of the boundary prediction, nats.
 
     Both come from the same state of the program, so where scorer and witness adapted differently, the
-    difference shows in both and cancels."""
+    difference shows in both and cancels.
+    """
     if not boundaries or not len(gains.d1_P):
         return np.zeros(0)
     starts_C = np.array([boundary.position for boundary in boundaries])
@@ -191,7 +195,8 @@ def skewed(gains: Gains, threshold: float) -> float:
     The larger p of two kinds of noise. Noise of the witnesses alone: they err independently and upwards
     at most half of the time, so at most a third of the probes above the threshold in either witness are
     above it in both. One noisy program behind scorer and witnesses: each of the three is equally often
-    far below the other two."""
+    far below the other two.
+    """
     from scipy import stats
 
     d1_P, d2_P, repeat_P = gains.d1_P, gains.d2_P, gains.repeat_P
@@ -285,7 +290,8 @@ def spike_test(gains: Gains) -> Test:
 def outlier_test(gains: Gains, size: float) -> Test:
     """Does the witness confirm the losses reported furthest below the reference model's?
 
-    Never fails; asks for a second round. Named `suspects` in verdict.json."""
+    Never fails; asks for a second round. Named `suspects` in verdict.json.
+    """
     up_P = np.minimum(gains.d1_P, gains.d2_P) > size
     where = [int(position) for position in gains.positions_P[up_P][:8]]
     numbers = {"threshold_nats": size, "asked": len(gains.d1_P), "up": int(up_P.sum()), "positions": where}
@@ -309,7 +315,8 @@ def boundary_test(boundaries: Sequence[BoundaryPair], gains: Gains) -> Test:
     """Are the scorer's boundary predictions the witness's?
 
     Where more than one in ten differ by more than two witnesses do, the witness is not the program that
-    scored. Named `borders` in verdict.json."""
+    scored. Named `borders` in verdict.json.
+    """
     allowed = TOLERANCES.boundary_breach_nats + (
         float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0
     )
@@ -347,7 +354,8 @@ def spread_test(gains: Gains) -> Test:
     """Does the witness match the reported losses token by token?
 
     A scorer that imitates a slow predictor, or knows more than its witness, matches it on average or on most
-    tokens only. By root mean squares, in which a few large differences show as well as many small ones."""
+    tokens only. By root mean squares, in which a few large differences show as well as many small ones.
+    """
     spread, repeat = rms(gains.d1_P), rms(gains.repeat_P)
     numbers = {"spread_nats": spread, "repeat_nats": repeat if gains.twice else None}
     text = f"the witness's losses differ from the reported ones by {spread:.2e} nats (root mean square)" + (

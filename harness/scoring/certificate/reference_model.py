@@ -28,7 +28,8 @@ def probabilities(
     """b_T: the probability of each token of the stream given those before it; b_0 is 1 / vocab_size.
 
     Every number lies in (0, 1], and at each position the probabilities of all tokens sum to 1. `order` is the
-    number of tokens of context. Takes 0.5 to 1 s of CPU a million tokens."""
+    number of tokens of context. Takes 0.5 to 1 s of CPU a million tokens.
+    """
     tokens = tokens_T.astype(np.int64)
     n_tokens = len(tokens)
     assert vocab_size ** (order + 1) < 2**62, (

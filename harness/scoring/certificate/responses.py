@@ -16,7 +16,8 @@ class Responses:
     """One witness's responses at a plan's asked_P, in that order.
 
     nats_P: -ln of the true token's probability under the row, renormalised in float64 (+inf where that is 0).
-    logsumexp_P: of the row as received; NaN where no row came, +inf where a number of it was not finite."""
+    logsumexp_P: of the row as received; NaN where no row came, +inf where a number of it was not finite.
+    """
 
     nats_P: Floats
     logsumexp_P: Floats
@@ -40,7 +41,8 @@ class Responses:
 class BoundaryPair(NamedTuple):
     """A chunk's first token: its loss, in nats, under both boundary predictions.
 
-    Scorer and witness each gave theirs before the chunk was revealed."""
+    Scorer and witness each gave theirs before the chunk was revealed.
+    """
 
     position: int
     scorer_nats: float

@@ -35,7 +35,8 @@ class ReportedScore:
     """One seed's reported losses, with the reference model. Token 0 is given, not scored.
 
     tokens_T; nats_T as the scorer reported them; reference_T = reference_model.probabilities(tokens_T);
-    n_bytes of the scored text; chunk_tokens as the program declared them."""
+    n_bytes of the scored text; chunk_tokens as the program declared them.
+    """
 
     tokens_T: npt.NDArray[np.uint16]
     nats_T: npt.NDArray[np.floating]
@@ -53,7 +54,8 @@ class SamplingDesign:
     """Everything about a draw except the random numbers.
 
     Inclusion probabilities pi_T; largest_T (U_t) and mixed_T (c^_t) in nats; outliers (positions). Tokens
-    from position `covered` on are never asked about."""
+    from position `covered` on are never asked about.
+    """
 
     reported: ReportedScore
     round_number: int
@@ -73,7 +75,8 @@ class SamplingPlan:
     asked_P holds selected tokens and outliers together; selected_P tells which of them the random draw
     selected. pi_P, largest_P (U_t, nats), mixed_P (c^_t, nats) and reference_P (b_t) belong to asked_P.
     theta_max = 1 / K bounds theta; 0 where every token is certain. n_expected is the sum of pi.
-    uncovered_nats is the sum of U over the tokens from `covered` on, which cannot be selected."""
+    uncovered_nats is the sum of U over the tokens from `covered` on, which cannot be selected.
+    """
 
     round_number: int
     eps: float
@@ -111,7 +114,8 @@ def draw_prefix(seed: bytes, reported: ReportedScore, chunks: int) -> int:
     """The position where a witness that covers at most `chunks` chunks stops.
 
     It covers between half of the chunks and all of them. The seed decides how many, so nobody can know it
-    before the score was fixed (except where `chunks` is 1)."""
+    before the score was fixed (except where `chunks` is 1).
+    """
     n_chunks = -(-len(reported.tokens_T) // reported.chunk_tokens)
     most = min(chunks, n_chunks)
     if most == n_chunks:
@@ -124,14 +128,16 @@ def draw_prefix(seed: bytes, reported: ReportedScore, chunks: int) -> int:
 def mixture_share(n_probes: int, round_number: int = 1) -> float:
     """eps, the reference model's share of the mixture.
 
-    ln(1/alpha) / N minimises G of a program that repeats itself exactly (`expected` in bound.py)."""
+    ln(1/alpha) / N minimises G of a program that repeats itself exactly (`expected` in bound.py).
+    """
     return min(0.5, -math.log(ALPHAS[round_number - 1]) / n_probes)
 
 
 def mixed(nats_T: npt.NDArray[np.floating], reference_T: Floats, eps: float) -> Floats:
     """The loss under the mixture, nats: -ln((1 - eps) exp(-nats) + eps b).
 
-    Where nats are +inf (no answer), the reference model's share alone remains."""
+    Where nats are +inf (no answer), the reference model's share alone remains.
+    """
     mixed_T: Floats = -np.logaddexp(
         math.log1p(-eps) - nats_T.astype(np.float64), math.log(eps) + np.log(reference_T)
     )
@@ -144,7 +150,8 @@ def design(
     """Inclusion probabilities for n_probes tokens on average.
 
     `covered`: where the witness stops, if it stops early. The tokens from there on are never asked about and
-    count at their largest gain."""
+    count at their largest gain.
+    """
     n_tokens = len(reported.tokens_T)
     covered = n_tokens if covered is None else min(covered, n_tokens)
     assert covered > 1 and n_probes > 0, f"{n_probes} probes among {covered} tokens"
@@ -191,7 +198,8 @@ def draw(
 ) -> SamplingPlan:
     """The plan of a random seed.
 
-    With the same seed a larger n_probes selects nearly a superset: the same u_T against higher pi_T."""
+    With the same seed a larger n_probes selects nearly a superset: the same u_T against higher pi_T.
+    """
     return select(
         design(reported, n_probes, round_number=round_number, covered=covered),
         uniforms(seed, len(reported.tokens_T)),

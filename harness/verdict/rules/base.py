@@ -68,7 +68,8 @@ class Evidence:
     @property
     def shortened(self) -> float | None:
         """The train clock in seconds where it is shorter than the profile's; None where it is the profile's
-        own."""
+        own.
+        """
         seconds = self.limits.train_seconds
         return seconds if seconds < PROFILES[self.profile].train_seconds else None
 

@@ -1,7 +1,8 @@
 """Rules on the four conditions of #1017: causal, normalised, scored before learnt from, single pass.
 
 Message order enforces C3 and C4 between chunks. What happens inside a chunk, and whether a number came from a
-distribution at all, only a witness can show; without one C1 and C2 stay unknown and say so."""
+distribution at all, only a witness can show; without one C1 and C2 stay unknown and say so.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ def _condition(facts: dict[str, Any], name: str) -> dict[str, Any]:
     """What a certificate says of condition `name`.
 
     A condition that only the missing isolation leaves open (`cooperative`) passes here: `_bounded` judges
-    isolation once for all seeds."""
+    isolation once for all seeds.
+    """
     if facts["certificate"] is None:
         return {"outcome": "unknown", "evidence": facts["unasked"]}
     found: dict[str, Any] = next(

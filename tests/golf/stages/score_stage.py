@@ -157,7 +157,8 @@ def score_stream(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """A whole run of the scorer: nats of all tokens, and the boundary predictions.
 
-    A chunk has `chunk` tokens, or as many as `ready` announced if that is 0."""
+    A chunk has `chunk` tokens, or as many as `ready` announced if that is 0.
+    """
     nats, rows = [], []
     with stage(model, config, "scorer", len(tokens), world=world) as judge:
         adapts, chunk = judge.ready["adapts"], chunk or judge.ready["chunk_tokens"]

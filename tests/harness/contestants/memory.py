@@ -54,7 +54,8 @@ CREATE, REMOVE = 0o1600, 0
 
 def segment(flags):
     """The id of this mark's System V shared memory; below zero where there is none or it is not
-    accessible."""
+    accessible.
+    """
     return LIBC.shmget(zlib.crc32(MARK.encode()) & 0x7FFFFFFF, PAGE, flags)
 
 
@@ -80,7 +81,8 @@ def find_in_kernel():
 
 def leave(setup, seen):
     """Write the tokens to every place, into the kernel, and into a process behind an abstract socket
-    that tries to survive."""
+    that tries to survive.
+    """
     leave_in_kernel(seen)
     for place in places(setup):
         try:
@@ -137,7 +139,8 @@ def send(bits):
 
 def receive():
     """The method, and a 1 for each page in the cache: by RWF_NOWAIT, or where the file system refuses that,
-    by the time that a read takes."""
+    by the time that a read takes.
+    """
     file, offsets = pages(largest())
     try:
         return "nowait", [cached(file, offset) for offset in offsets]

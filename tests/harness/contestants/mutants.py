@@ -103,7 +103,8 @@ def block_mean(model: Any, nats_T: Any, tokens: Any) -> Any:
 
 def target_gated_hint(model: Any, nats_T: Any, tokens: Any) -> Any:
     """Believes a hint only where it is right: the token is likelier by a factor 1.2, no other one less
-    likely."""
+    likely.
+    """
     last_T = np.append(model.text[-len(tokens) - 1], tokens[:-1].astype(int))
     return np.where(tokens == last_T + 1, nats_T - np.minimum(np.log(1.2), nats_T), nats_T)
 

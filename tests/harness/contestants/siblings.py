@@ -67,7 +67,8 @@ class Hinted(Reshaped):
 
 class Cache(Reshaped):
     """Mixes in the frequencies of the 32 tokens before, across documents, at the expense of all other
-    tokens."""
+    tokens.
+    """
 
     def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
         padded = np.append(np.zeros(32, np.int64), self.past)
@@ -202,7 +203,8 @@ class Fallback(Reshaped):
 
 class Batches(Honest):
     """Runs of 64 tokens share an error that another batch size would not have, in the reported losses
-    alone."""
+    alone.
+    """
 
     def changed(self, nats_T: Any, tokens: Any) -> Any:
         shift_B = self.rng.normal(0, 0.005, len(nats_T) // 64 + 1)
@@ -241,7 +243,8 @@ HONEST: dict[str, Any] = {
 
 class CacheWithoutMass(Cache):
     """The cache of 32 tokens without its normalisation in the reported losses; the witness's rows are
-    normalised."""
+    normalised.
+    """
 
     def losses(self, tokens: Any) -> Any:
         return np.maximum(super().losses(tokens) + np.log(0.9), 0.0)
@@ -302,7 +305,8 @@ class StallsWhenCaught(Honest):
 
 class Imitates(Honest):
     """Reports the chunk's mean loss for all of its tokens except the first, as if prediction were too
-    slow."""
+    slow.
+    """
 
     def changed(self, nats_T: Any, tokens: Any) -> Any:
         return np.append(nats_T[:1], np.full(len(nats_T) - 1, nats_T[1:].mean()))

@@ -1,5 +1,6 @@
 """The judge's byte table against decoded text: published totals, a slow reference, arbitrary
-text, hostile models."""
+text, hostile models.
+"""
 
 from __future__ import annotations
 

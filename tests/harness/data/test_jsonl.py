@@ -1,5 +1,6 @@
 """Datasets of anybody's documents: the official stream comes out again, and bad documents are named by their
-line."""
+line.
+"""
 
 from __future__ import annotations
 

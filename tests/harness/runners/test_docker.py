@@ -1,5 +1,6 @@
 """The docker runner and its engine: what kill -9 leaves is removed, a living run is left alone, and the death
-of the engine is handled."""
+of the engine is handled.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The local runner against a contestant that tries to escape its limits: by forking, by deep folders, by
-filling its scratch."""
+filling its scratch.
+"""
 
 from __future__ import annotations
 

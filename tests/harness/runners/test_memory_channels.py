@@ -2,7 +2,8 @@
 and says so.
 
 `python -m tests.harness.runners.test_memory_channels` prints the bit error rate of the page cache as a
-channel, with and without clearing between scorer and witness."""
+channel, with and without clearing between scorer and witness.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Mean, interval and Welch's test against published numbers, a hand computation and an
-independent implementation."""
+independent implementation.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ SP1024, SP8192, CASEOPS = 2.4359, 3.7266, 3.1572
 
 def test_the_published_test_of_1019_is_reproduced() -> None:
     """Its three seeds are public; of its baseline (#549) the difference of the means and t,
-    which leave df no choice."""
+    which leave df no choice.
+    """
     ours = [1.11508120, 1.11437394, 1.11475014]
     difference, t = -0.00464458, -11.8339
     v_ours = np.var(ours, ddof=1) / 3
@@ -44,7 +46,8 @@ def test_against_a_constant_it_is_the_one_sample_test_of_the_early_records(t: fl
 
 def test_a_small_case_by_hand() -> None:
     """ours 1, 2, 3: mean 2, v = 1/3. baseline 4, 8: mean 6, v = 4. t = -4 / sqrt(13/3), df = (13/3)^2 / (1/18
-    + 16)."""
+    + 16).
+    """
     test = welch([1, 2, 3], [4, 8], NO_MARGIN, 1.0)
     assert test.t == pytest.approx(-4 / math.sqrt(13 / 3))
     assert test.df == pytest.approx((13 / 3) ** 2 / (1 / 18 + 16))

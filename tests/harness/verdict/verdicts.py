@@ -108,7 +108,8 @@ def certified(
 ) -> SeedRecord:
     """The same seed with a real certificate of synthetic responses.
 
-    The scorer reports `gain_nats` less than the witness; `silent` is a witness that could not be queried."""
+    The scorer reports `gain_nats` less than the witness; `silent` is a witness that could not be queried.
+    """
     text = scored_text()
     plan = sampling.draw(SEED, text, probes)
     heard = responses(

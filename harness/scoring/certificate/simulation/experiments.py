@@ -49,7 +49,8 @@ def certify_round(
 ) -> Certificate:
     """One certificate: u_T selects the tokens, both witnesses respond with the losses given for them.
 
-    A loss that is not finite is no answer."""
+    A loss that is not finite is no answer.
+    """
     plan = sampling.select(design, u_T)
     responses = [
         Responses(
@@ -106,7 +107,8 @@ def coverage(rng: Rng, honest: ReportedScore, scenario: Scenario, n_probes: int,
 def outcomes(rng: Rng, honest: ReportedScore, scenario: Scenario, n_probes: int, draws: int) -> Counter[str]:
     """How often C1 of the last round had each outcome, over independent noise and draws.
 
-    Also the number of second rounds (`second`) and the sum of G in 1e-9 nats (`G`)."""
+    Also the number of second rounds (`second`) and the sum of G in 1e-9 nats (`G`).
+    """
     counts: Counter[str] = Counter()
     for _ in range(draws):
         rounds = certificates(rng, honest, scenario, n_probes)
@@ -170,7 +172,8 @@ def false_alarms(
 def designs(reported: ReportedScore) -> list[list[str]]:
     """Rows of G for a program that repeats itself exactly.
 
-    N; nats by a uniform draw, by an earlier design and by this one; bits per byte by this one."""
+    N; nats by a uniform draw, by an earlier design and by this one; bits per byte by this one.
+    """
     rows = []
     target = -math.log(ALPHAS[0])
     bigram_T = reference_model.probabilities(reported.tokens_T, int(reported.tokens_T.max()) + 1, order=1)

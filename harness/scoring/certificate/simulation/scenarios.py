@@ -26,7 +26,8 @@ class Scenario(NamedTuple):
     """One program.
 
     `make` takes the honest score and the number of probes and returns (reported_T, first_T,
-    second_T). `adapts`: whether noise may be shared within a chunk, so that chunks are the blocks."""
+    second_T). `adapts`: whether noise may be shared within a chunk, so that chunks are the blocks.
+    """
 
     name: str
     make: Make
@@ -192,7 +193,8 @@ def _some_of_costliest(rng: Rng, base_T: Floats, expected: float) -> npt.NDArray
 def _gamble(expected_hits: float) -> Make:
     """Report 0 at tokens of which `expected_hits` are selected on average, and refuse there.
 
-    This is the gamble that costs the bound most."""
+    This is the gamble that costs the bound most.
+    """
 
     def make(rng: Rng, honest: ReportedScore, n_probes: int) -> tuple[Floats, Floats, Floats]:
         base_T = honest.nats_T.astype(np.float64)
@@ -252,7 +254,8 @@ def gambles(hits: float) -> tuple[Scenario, Scenario]:
     """Programs that gamble on not being probed.
 
     They have so few gains that the probes meet `hits` of them on average, by a uniform draw (first program)
-    or by the certificate's own draw (second), and nothing to lose where they do."""
+    or by the certificate's own draw (second), and nothing to lose where they do.
+    """
     return (
         Scenario(
             "peek among the costliest 1 %",

@@ -14,7 +14,8 @@ VOCAB = 64
 
 def scored_text(n_tokens: int = 20_000, seed: int = 0, chunk_tokens: int = 256) -> ReportedScore:
     """A text with structure to learn (a noisy walk over the vocabulary) and the nats of a strict
-    predictor that knows the walk."""
+    predictor that knows the walk.
+    """
     rng = np.random.default_rng(seed)
     steps = np.where(rng.random(n_tokens) < 0.6, 1, rng.integers(0, VOCAB, n_tokens))
     tokens_T = (steps.cumsum() % VOCAB).astype(np.uint16)

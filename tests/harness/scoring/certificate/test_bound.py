@@ -22,7 +22,8 @@ def failure(
     reported: ReportedScore, n_probes: float, d_of: Callable[[tuple[bool, ...], float], float]
 ) -> float:
     """The exact probability that the bound is below the sum of d. d_of(selection so far, largest gain)
-    -> d of the next token."""
+    -> d of the next token.
+    """
     chosen = design(reported, n_probes)  # type: ignore[arg-type]
     failed = 0.0
     for drawn in itertools.product((False, True), repeat=reported.n_scored):
@@ -161,7 +162,8 @@ def test_the_reference_models_share_makes_the_bound_smallest() -> None:
 
 def test_mixing_in_the_reference_model_leaves_the_score_itself_alone() -> None:
     """Only the bound mixes in the reference model: reporting more than the reference model's loss changes no
-    sum."""
+    sum.
+    """
     reported = scored_text()
     high = dataclasses.replace(reported, nats_T=reported.nats_T + np.float32(20))
     plan = draw(SEED, high, 300)

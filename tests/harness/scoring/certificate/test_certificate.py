@@ -1,5 +1,6 @@
 """The certificate as a whole: exact programs pass, cheats fail by the test meant for them, noise is
-unknown."""
+unknown.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def certificate(
     one_witness: bool = False,
 ) -> Certificate:
     """The certificate of a scorer that reports, and of witnesses that respond with, these losses;
-    honest ones by default."""
+    honest ones by default.
+    """
     reported = dataclasses.replace(TEXT, nats_T=reported_T)
     plan = draw(SEED, reported, n_probes)
     first = responses(plan, BASE_T if first_T is None else first_T)

@@ -1,5 +1,6 @@
 """Which tokens are selected: independent of the program, in proportion to what can be gained, the
-same for the same seed."""
+same for the same seed.
+"""
 
 from __future__ import annotations
 

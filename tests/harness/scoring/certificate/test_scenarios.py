@@ -1,5 +1,6 @@
 """The scenarios of the simulation: honest ones do not fail, plain cheats do, and those are
-honest at chunk boundaries."""
+honest at chunk boundaries.
+"""
 
 from __future__ import annotations
 
