@@ -100,7 +100,7 @@ gpu *args:
 # Check style and types
 [no-exit-message]
 lint: _setup
-    @.venv/bin/ruff check . && .venv/bin/mypy
+    @.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
 lock_key := sha256(sha256_file("pyproject.toml") + sha256_file("requirements.lock") + sha256_file("torch.lock") + sha256_file("torch-cuda.lock"))
 
