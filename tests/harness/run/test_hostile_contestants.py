@@ -106,17 +106,17 @@ def test_flooding_the_log_is_over_the_limit_and_the_log_stays_bounded(bench: Ben
         ("wire.send(floats(*numbers[1:], *row), op='nats', chunk=frame['chunk'])", "the frame declares"),
         (
             "wire.send(floats(*numbers[:-1], math.nan, *row), op='nats', chunk=frame['chunk'])",
-            "finite number >= 0, came .*nan",
+            "finite number >= 0, got .*nan",
         ),
         (
             "wire.send(floats(*numbers[:-1], -0.5, *row), op='nats', chunk=frame['chunk'])",
-            "finite number >= 0, came .*-0.5",
+            "finite number >= 0, got .*-0.5",
         ),
         (
             "wire.send(floats(*numbers[:-1], math.inf, *row), op='nats', chunk=frame['chunk'])",
-            "finite number >= 0, came .*inf",
+            "finite number >= 0, got .*inf",
         ),
-        ("wire.send(floats(*numbers, *row), op='nats', chunk=7)", "came one for chunk 7"),
+        ("wire.send(floats(*numbers, *row), op='nats', chunk=7)", "got one for chunk 7"),
         ("wire.send(op='packed')", "out of turn"),
         ("wire.socket.close(); import time; time.sleep(600)", "closed the socket"),
         ("wire.socket.sendall(b'x' * 70000); wire.receive()", "a line of more than 65536 bytes"),

@@ -96,7 +96,6 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 # --- hostile text
-# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("poison", HOSTILE)
@@ -146,7 +145,6 @@ def test_only_our_own_colours_reach_a_coloured_terminal() -> None:
 
 
 # --- nothing is loaded
-# -----------------------------------------------------------------------------------------------
 
 
 def test_the_page_loads_nothing_runs_nothing_and_says_so_to_the_browser(folder: RunFolder) -> None:
@@ -163,7 +161,6 @@ def test_the_page_loads_nothing_runs_nothing_and_says_so_to_the_browser(folder: 
 
 
 # --- what is not to be had
-# -------------------------------------------------------------------------------------------
 
 
 def emptied(judged: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +205,6 @@ def test_a_verdict_survives_being_written_read_and_rendered_again(folder: RunFol
 
 
 # --- what it says
-# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

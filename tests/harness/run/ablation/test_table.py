@@ -49,7 +49,6 @@ def failed(arm: Arm, seed: int, message: str = "token 0: expected a finite numbe
 
 
 # --- arithmetic
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_columns_of_one_result() -> None:
@@ -106,7 +105,6 @@ def test_the_time_left_is_what_pairs_of_the_same_kind_took() -> None:
 
 
 # --- report
-# ----------------------------------------------------------------------------------------------------------
 
 
 def ablation(
