@@ -322,7 +322,7 @@ def _require_chunk(answered: int, expected: int) -> None:
 
 
 def _check_boundary(position: int, row_V: FloatArray, token: int, after_nats: float) -> ChunkBoundary:
-    """The evidence at one chunk boundary, in float64. Raises Violation for a border row that is not finite."""
+    """The evidence at one chunk boundary, in float64. Raises Violation for a row that is not finite."""
     bad = np.flatnonzero(~np.isfinite(row_V))
     if len(bad):
         raise Violation(

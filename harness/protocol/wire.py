@@ -49,7 +49,7 @@ class DeadlineExpired(Exception):
 
 
 class Listener:
-    """A Unix socket that waits for one contestant; the next read raises Violation after a second connection."""
+    """A Unix socket for one contestant; after a second connection the next read raises Violation."""
 
     def __init__(self, path: Path) -> None:
         if len(str(path).encode()) > PATH_LIMIT:
@@ -176,7 +176,7 @@ class Connection:
             view = view[self._guard(functools.partial(self.socket.send, piece)) :]
 
     def _watch_when_due(self) -> None:
-        """Call `watch` every POLL_SECONDS also while the socket is always ready, so that `_wait` never does."""
+        """Call `watch` every POLL_SECONDS even if the socket is always ready and `_wait` never calls it."""
         if time.monotonic() - self.watched_at >= POLL_SECONDS:
             self.watched_at = time.monotonic()
             _call_watch(self.socket, self.watch)
