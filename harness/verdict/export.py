@@ -132,7 +132,7 @@ def _finished_verdict(folder: RunFolder) -> dict[str, Any]:
 
 
 def _seeds(folder: RunFolder, plan: StoredPlan, verdict: dict[str, Any]) -> list[Seed]:
-    """Every seed. Raises UsageError unless code, recipe, artifact and score are those that the run recorded."""
+    """Every seed. Raises UsageError unless code, recipe, artifact and score are as the run recorded them."""
     seeds = []
     for row in verdict["seeds"]:
         seed_folder = folder.seed(row["seed"])
