@@ -38,7 +38,7 @@ def judge(evidence: Evidence) -> tuple[Decision, list[dict[str, Any]]]:
 
 
 def exit_code(verdict: dict[str, Any]) -> ExitCode:
-    """The first that applies: machine fault, interrupted, limit exceeded, rule broken, inconclusive, valid."""
+    """The first that applies: machine fault, interrupted, over a limit, rule broken, inconclusive, valid."""
     outcomes = {seed["outcome"] for seed in verdict["seeds"]} | {verdict.get("harness", {}).get("stopped")}
     failed = [found for found in verdict["findings"] if found["outcome"] == "fail"]
     if "machine" in outcomes:  # it ended the run, so later seeds never started

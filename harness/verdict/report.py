@@ -102,7 +102,7 @@ def certificate_table(verdict: dict[str, Any]) -> list[list[str]]:
 
 
 def guarantees(verdict: dict[str, Any]) -> list[str]:
-    """For each seed, what its certificate guarantees and how likely a rare gain is hit; or why it has none."""
+    """What each seed's certificate guarantees and how likely a rare gain is hit, or why there is none."""
     lines = []
     for row in verdict["seeds"]:
         if (certificate := row.get("certificate")) is not None:
