@@ -1,7 +1,7 @@
 """Read a submission: manifest.yaml (who submits what, under which rules, with which claim) and its recipe.
 
-The schema is strict because of 43 public submission.json files only 24 name their seeds and 18 their code
-bytes: here every field is required or has one meaning when it is absent. `schema()` is published as
+The schema is strict: of 43 public submission.json files, only 24 name their seeds and 18 their code bytes, so
+here every field is required or has one meaning when it is absent. `schema()` is published as
 docs/manifest.schema.json, so each docstring of a model below stays on one line. The recipe, config.yaml, is
 not parsed: only the contestant understands it.
 """
@@ -109,7 +109,7 @@ def schema() -> dict[str, Any]:
 def load(folder: Path) -> Submission:
     """The submission in `folder`.
 
-    Raises UsageError with the key, what was expected, and for an unknown key or folder the most similar known
+    Raises UsageError with the key and what was expected; for an unknown key or folder with the most similar
     one.
     """
     if not folder.is_dir():

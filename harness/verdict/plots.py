@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.base import arrays
 from harness.run.folder import RunFolder
@@ -89,11 +90,8 @@ def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
     return plots
 
 
-def _gain_plot(position_P: Any, gain_P: Any) -> dict[str, Any]:
-    """Points and labels for the gains in nats at some positions; at most about GAIN_POINTS points.
-
-    The points are the largest gains, and every n-th of the others.
-    """
+def _gain_plot(position_P: npt.NDArray[np.int64], gain_P: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Points and labels for gains in nats: the largest, and every n-th, about GAIN_POINTS points in all."""
     answered_P = np.isfinite(gain_P)
     largest = float(np.abs(gain_P[answered_P]).max(initial=0.0))
     reach = max(LEAST_GAIN, largest)

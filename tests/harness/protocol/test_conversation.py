@@ -44,17 +44,17 @@ def open_stage(
 
 
 def test_every_stage_opens_with_hello_setup_and_ready() -> None:
-    heard = []
+    received = []
 
     def script(peer: Peer) -> None:
         peer.say(op="hello", protocol=1, stage="score")
-        heard.append(peer.hear())
+        received.append(peer.hear())
         peer.say(op="progress", fraction=0.1, text="compiling")
         time.sleep(0.2)
         peer.say(op="ready", chunk_tokens=512, adapts=True, context=None, world=2)
 
     frame, seconds = open_stage(script, "score", kind=ScoreReady)
-    assert heard == [{"op": "setup", "seed": 1337, "vocab_size": V, "payload": b""}]
+    assert received == [{"op": "setup", "seed": 1337, "vocab_size": V, "payload": b""}]
     assert isinstance(frame, ScoreReady)
     assert (frame.chunk_tokens, frame.adapts, frame.context, frame.world) == (512, True, None, 2)
     assert 0.2 <= seconds < SOON
@@ -64,7 +64,7 @@ HELLO = {"op": "hello", "protocol": 1, "stage": "train"}
 
 
 @pytest.mark.parametrize(
-    ("said", "match"),
+    ("sent", "match"),
     [
         ([{**HELLO, "stage": "score"}], "expected stage 'train', got 'score'"),
         ([{**HELLO, "stage": "tr\x1bain"}], r"got 'tr\\\\x1bain'"),
@@ -75,10 +75,10 @@ HELLO = {"op": "hello", "protocol": 1, "stage": "train"}
     ],
 )
 def test_a_wrong_opening_names_what_was_expected_and_what_came(
-    said: list[dict[str, Any]], match: str
+    sent: list[dict[str, Any]], match: str
 ) -> None:
     def script(peer: Peer) -> None:
-        for frame in said:
+        for frame in sent:
             peer.say(**frame)
         peer.hear()
         peer.hear()
@@ -143,7 +143,7 @@ def test_variants_may_come_in_several_frames_and_change_training_by_default() ->
 
 
 @pytest.mark.parametrize(
-    ("said", "match"),
+    ("sent", "match"),
     [
         ([variants("a", "a")], "2 variants with 1 different names"),
         ([variants("a"), variants("a")], "2 variants with 1 "),
@@ -155,7 +155,7 @@ def test_variants_may_come_in_several_frames_and_change_training_by_default() ->
     ],
 )
 def test_variants_that_share_a_name_are_too_many_or_have_wrong_types_are_refused(
-    said: list[Any], match: str
+    sent: list[Any], match: str
 ) -> None:
     def script(peer: Peer) -> None:
         peer.say(
@@ -163,10 +163,10 @@ def test_variants_that_share_a_name_are_too_many_or_have_wrong_types_are_refused
             parameters=1,
             techniques=[],
             estimated_bytes=1,
-            variants=said[0],
-            more=len(said) > 1,
+            variants=sent[0],
+            more=len(sent) > 1,
         )
-        for more in said[1:]:
+        for more in sent[1:]:
             peer.say(op="variants", variants=more)
 
     with pytest.raises(Violation, match=match) as caught, conversation(script) as judge:
@@ -180,10 +180,10 @@ def test_variants_that_share_a_name_are_too_many_or_have_wrong_types_are_refused
 def test_steps_are_sent_only_if_requested_and_must_be_exact(
     tmp_path: Path, requested: int | None, done: int, lawful: bool
 ) -> None:
-    heard = []
+    received = []
 
     def script(peer: Peer) -> None:
-        heard.append(peer.hear())
+        received.append(peer.hear())
         peer.say(op="trained", steps=done, tokens=1)
 
     with conversation(script) as judge:
@@ -192,7 +192,7 @@ def test_steps_are_sent_only_if_requested_and_must_be_exact(
         else:
             with pytest.raises(Violation, match=f"trained {done} steps, asked for 3"):
                 judging.train(judge, shards(tmp_path, 1), LIMITS, requested)
-    assert heard[0].get("steps") == requested
+    assert received[0].get("steps") == requested
 
 
 def shards(folder: Path, count: int) -> list[judging.ShardToSend]:

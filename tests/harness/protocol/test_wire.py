@@ -156,17 +156,17 @@ def test_writing_to_a_peer_that_never_reads_ends_at_the_deadline() -> None:
 
 def test_a_large_payload_reaches_a_slow_reader_byte_for_byte() -> None:
     payload = os.urandom(3 << 20)
-    heard = []
+    received = []
 
     def script(peer: Peer) -> None:
         time.sleep(0.1)
-        heard.append(peer.hear())
+        received.append(peer.hear())
         peer.say(op="packed")
 
     with conversation(script) as judge:
         judge.send({"op": "score", "bytes": len(payload)}, soon(), payload)
         judge.receive(soon(), Packed)
-    assert heard[0]["payload"] == payload
+    assert received[0]["payload"] == payload
 
 
 def test_a_peer_that_left_is_noticed_when_the_judge_writes() -> None:
@@ -177,14 +177,14 @@ def test_a_peer_that_left_is_noticed_when_the_judge_writes() -> None:
 def test_descriptors_come_with_the_first_byte_of_their_frame_and_read_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"first")
     (tmp_path / "b").write_bytes(b"second")
-    heard = []
+    received = []
 
     def script(peer: Peer) -> None:
         peer.hear()
         peer.say(op="ready")
-        heard.append(peer.hear())
-        heard.append([os.pread(fd, 100, 0) for fd in peer.descriptors])
-        heard.append(peer.first_descriptor_at)
+        received.append(peer.hear())
+        received.append([os.pread(fd, 100, 0) for fd in peer.descriptors])
+        received.append(peer.first_descriptor_at)
         for fd in peer.descriptors:
             os.close(fd)
 
@@ -194,7 +194,11 @@ def test_descriptors_come_with_the_first_byte_of_their_frame_and_read_the_same_f
         judge.send({"op": "train", "shards": ["a", "b"]}, soon(), descriptors=[a.fileno(), b.fileno()])
         time.sleep(0.05)
     before = len(b'{"op":"setup"}\n')
-    assert heard == [{"op": "train", "shards": ["a", "b"], "payload": b""}, [b"first", b"second"], [before]]
+    assert received == [
+        {"op": "train", "shards": ["a", "b"], "payload": b""},
+        [b"first", b"second"],
+        [before],
+    ]
 
 
 def test_a_frame_carries_up_to_the_maximum_number_of_descriptors() -> None:
