@@ -121,7 +121,7 @@ def test_the_worst_code_does_not_depend_on_the_order(codes: tuple[int, ...]) -> 
     assert first_that_applies(codes) == (2 if 2 in codes else 4)
 
 
-def test_a_shortened_clock_is_another_run_and_the_plan_and_the_report_state_it(matrix: Matrix) -> None:
+def test_a_short_clock_is_another_run_and_the_plan_and_the_report_state_it(matrix: Matrix) -> None:
     whole, short = (
         matrix.run_all("uniform")["rows"][0],
         matrix.run_all("uniform", train_seconds=4.5)["rows"][0],

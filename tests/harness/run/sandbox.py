@@ -171,10 +171,6 @@ class LearnerSandbox(Sandbox):
         path = self.submission / "manifest.yaml"
         path.write_text(path.read_text().replace("track: A", f"track: {track}"))
 
-    def run(self) -> dict[str, Any]:
-        with ProgressDisplay() as display:
-            return run_submission(self.options(), display)
-
 
 def finding(verdict: dict[str, Any], rule: str) -> dict[str, Any]:
     """The finding of a rule."""
