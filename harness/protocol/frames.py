@@ -165,12 +165,12 @@ def parse(line: bytes, expected: tuple[type[Frame], ...]) -> Frame:
         key = ".".join(str(part) for part in first["loc"])
         raise Violation(
             "protocol",
-            f"expected {wanted}: key {quote(key)!r}: {first['msg']}; came {quote(line)}",
+            f"expected {wanted}: key {quote(key)!r}: {first['msg']}; got {quote(line)}",
             hint="docs/protocol.md lists the keys of every frame",
         ) from error
     except ValueError as error:
         raise Violation(
             "protocol",
-            f"expected {wanted}: {quote(str(error))}; came {quote(line)}",
+            f"expected {wanted}: {quote(str(error))}; got {quote(line)}",
             hint="docs/protocol.md lists the frames of every stage in order",
         ) from error

@@ -1,4 +1,4 @@
-"""Hostile contestants in both runners: each attempt ends in time with a violation and leaves nothing."""
+"""Hostile contestants in both runners: each attempt ends in time with a violation, with nothing left."""
 
 from __future__ import annotations
 
