@@ -1,16 +1,17 @@
-"""The conversation of each stage: who speaks when, by which clock, and what is committed (docs/protocol.md).
+"""The conversation of each stage: order of messages, clock, and what is committed (docs/protocol.md).
 
-The order of messages is the proof of three of the challenge's conditions: a chunk is revealed once (C4), its
-numbers are committed before the contestant may learn from it (C3), and the first token of the next chunk is
-predicted before it is shown. Not covered here: whether a number used its own token or later ones of its chunk
-(C1) and whether the numbers between the borders come from one normalised distribution (C2); the witness is
-for that."""
+Message order enforces score-before-update: a chunk is revealed once (C4), its numbers are committed before
+the contestant may learn from it (C3), and the first token of the next chunk is predicted before it is shown
+(the border row). Inside a chunk message order proves nothing: whether a number used its own token or later
+ones (C1), and whether it comes from one normalised distribution (C2), is checked by witnesses (probe.py).
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from harness.base.errors import Violation
 from harness.base.text import quote
+from harness.data.shards import Tokens
 from harness.edition import Limits
 from harness.protocol.frames import (
     Adapted,
@@ -36,21 +38,24 @@ from harness.protocol.wire import MAX_DESCRIPTORS, Connection, DeadlineExpired, 
 from harness.scoring.rows import logsumexp
 
 BYE_SECONDS = 1.0
-"""Time to take the last frame, which no clock counts."""
+"""Time for the contestant to read the last frame; no clock of the edition counts it."""
 MAX_VARIANTS = 256
+
+FloatArray = npt.NDArray[np.float32]
 
 
 class ChunkBoundary(NamedTuple):
-    """What was said of a chunk's first token before and after it was shown."""
+    """What the contestant predicted for a chunk's first token before it was shown, and reported after."""
 
     position: int
     before_nats: float
     after_nats: float
     logsumexp: float
+    """Of the border row; 0 for a normalised distribution."""
 
 
 class ScoringPass(NamedTuple):
-    """The outcome of a whole pass: nats_T, its ledger, and the facts that the contestant declared."""
+    """The outcome of a whole pass: nats_T, its ledger, and what the contestant declared in `ready`."""
 
     nats_T: npt.NDArray[np.float32]
     ledger_sha256: str
@@ -60,7 +65,7 @@ class ScoringPass(NamedTuple):
     context: int | None
     boundaries: list[ChunkBoundary]
     adapt_seconds: float = 0.0
-    """Of `seconds`, those between `adapt` and its answer."""
+    """The part of `seconds` between `adapt` and its answer."""
 
 
 class ShardToSend(NamedTuple):
@@ -70,8 +75,8 @@ class ShardToSend(NamedTuple):
 
 
 @contextmanager
-def turn_deadline_into_violation(rule: str, seconds: float, what: str) -> Iterator[None]:
-    """Turns a passed deadline into the finding of the clock that ran out."""
+def _deadline_as_violation(rule: str, seconds: float, what: str) -> Iterator[None]:
+    """Turn DeadlineExpired into a Violation of the clock that ran out."""
     try:
         yield
     except DeadlineExpired:
@@ -79,40 +84,52 @@ def turn_deadline_into_violation(rule: str, seconds: float, what: str) -> Iterat
             rule,
             f"{what} did not end within {seconds:g} s",
             limit=True,
-            hint="the log of the stage shows how far it came",
+            hint="the log of the stage shows how far it got",
         ) from None
 
 
+@dataclass(frozen=True)
+class StartedStage:
+    """The process of one stage, which has not connected yet."""
+
+    name: str
+    listener: Listener
+    """The socket that it will connect to."""
+    started: float
+    """When it was started, monotonic seconds."""
+    watch: Callable[[], None]
+    """Raises when the process has died or exceeded a limit."""
+
+
 def open_stage(
-    listener: Listener,
-    stage: str,
-    setup: dict[str, Any],
-    started: float,
-    limits: Limits,
-    watch: Callable[[], None],
-    ready: type[Ready] = Ready,
+    stage: StartedStage, setup: dict[str, Any], limits: Limits, ready: type[Ready] = Ready
 ) -> tuple[Connection, Ready, float]:
-    """hello, setup, ready. Returns the connection, the `ready` frame and the seconds since `started`
-    (monotonic)."""
-    deadline = started + limits.setup_seconds
-    with turn_deadline_into_violation("setup-clock", limits.setup_seconds, f"setup of {stage}"):
-        connection = listener.accept(deadline, watch)
+    """hello, setup, ready. Returns the connection, the `ready` frame and the seconds since the start.
+
+    Raises Violation: `protocol` for a wrong frame, `setup-clock` past the limit.
+    """
+    deadline = stage.started + limits.setup_seconds
+    with _deadline_as_violation("setup-clock", limits.setup_seconds, f"setup of {stage.name}"):
+        connection = stage.listener.accept(deadline, stage.watch)
         hello = connection.receive(deadline, Hello)
-        if hello.stage != stage:
+        if hello.stage != stage.name:
             raise Violation(
                 "protocol",
-                f"hello: expected stage {stage!r}, came {quote(hello.stage)!r}",
-                hint="PGOLF_STAGE names it",
+                f"hello: expected stage {stage.name!r}, got {quote(hello.stage)!r}",
+                hint="the environment variable PGOLF_STAGE names the stage",
             )
         connection.send({"op": "setup", **setup}, deadline)
         frame = connection.receive(deadline, ready)
-    return connection, frame, time.monotonic() - started
+    return connection, frame, time.monotonic() - stage.started
 
 
 def describe(connection: Connection, seconds: float) -> Description:
-    """What the harness must know of a recipe without understanding it, all its variants in one."""
+    """What the contestant says of its recipe, with the variants of all frames in one list.
+
+    Raises Violation: `protocol` for more than MAX_VARIANTS or a repeated name, `setup-clock` past `seconds`.
+    """
     deadline = time.monotonic() + seconds
-    with turn_deadline_into_violation("setup-clock", seconds, "describe"):
+    with _deadline_as_violation("setup-clock", seconds, "describe"):
         described = connection.receive(deadline, Description)
         variants, more = list(described.variants), described.more
         while more and len(variants) <= MAX_VARIANTS:
@@ -122,8 +139,8 @@ def describe(connection: Connection, seconds: float) -> Description:
     if len(variants) > MAX_VARIANTS or len(names) < len(variants):
         raise Violation(
             "protocol",
-            f"{len(variants)} variants, {len(names)} of them with a name of their own",
-            hint=f"at most {MAX_VARIANTS}, each under another name",
+            f"{len(variants)} variants with {len(names)} different names",
+            hint=f"at most {MAX_VARIANTS}, each with its own name",
         )
     return described.model_copy(update={"variants": variants, "more": False})
 
@@ -131,14 +148,14 @@ def describe(connection: Connection, seconds: float) -> Description:
 def train(
     connection: Connection, shards: Sequence[ShardToSend], limits: Limits, steps: int | None = None
 ) -> tuple[Trained, float]:
-    """Hands over the shards as read-only descriptors and stops the clock at `trained`. Returns it and the
-    seconds.
+    """Send the shards as read-only descriptors and wait for `trained`. Returns that frame and the seconds.
 
-    Where `steps` is given the contestant is asked for exactly so many. Raises Violation `train-clock` past
-    the limit, `protocol` for another number of steps."""
+    If `steps` is given, the contestant must train exactly that many. Raises Violation: `train-clock` past the
+    limit and its grace, `protocol` for another number of steps.
+    """
     started = time.monotonic()
     deadline = started + limits.train_seconds + limits.grace_seconds
-    with turn_deadline_into_violation("train-clock", limits.train_seconds, "training"):
+    with _deadline_as_violation("train-clock", limits.train_seconds, "training"):
         for first in range(0, len(shards), MAX_DESCRIPTORS):
             batch = shards[first : first + MAX_DESCRIPTORS]
             frame: dict[str, Any] = {
@@ -165,17 +182,16 @@ def train(
 def _send_shards(
     connection: Connection, frame: dict[str, Any], batch: Sequence[ShardToSend], deadline: float
 ) -> None:
-    """One `train` frame; only its own descriptors are open here, so their number never nears the system's
-    limit."""
+    """Send one `train` frame. Only its own shards are open, to stay below the limit on open files."""
     with ExitStack() as opened:
         descriptors = [opened.enter_context(shard.path.open("rb")).fileno() for shard in batch]
         connection.send(frame, deadline, descriptors=descriptors)
 
 
 def pack(connection: Connection, limits: Limits) -> float:
-    """Waits for `packed`; returns the seconds since `ready`."""
+    """Wait for `packed`; returns the seconds since `ready`. Raises Violation `pack-clock` past the limit."""
     started = time.monotonic()
-    with turn_deadline_into_violation("pack-clock", limits.pack_seconds, "packing"):
+    with _deadline_as_violation("pack-clock", limits.pack_seconds, "packing"):
         connection.receive(started + limits.pack_seconds, Packed)
     return time.monotonic() - started
 
@@ -183,127 +199,135 @@ def pack(connection: Connection, limits: Limits) -> float:
 def score(
     connection: Connection,
     ready: ScoreReady,
-    tokens_T: npt.NDArray[np.uint16],
+    tokens_T: Tokens,
     vocab_size: int,
     limits: Limits,
-    progress: Callable[[int], None],
+    on_scored: Callable[[int], None],
 ) -> ScoringPass:
-    """Reveals the stream chunk by chunk and commits the answers. `progress` is called with tokens scored so
-    far.
+    """Reveal the text chunk by chunk and commit the nats of each chunk before the next one is shown.
 
-    Raises Violation `score-clock` past the limit, `protocol` for a number that is not finite or is negative,
-    for a wrong count, or for an answer out of turn."""
+    `on_scored` is called with the number of tokens committed so far. Raises Violation: `protocol` for a wrong
+    answer, `score-clock` past the limit.
+    """
     if ready.chunk_tokens > limits.chunk_tokens:
         raise Violation(
             "protocol",
             f"chunk_tokens {ready.chunk_tokens}, at most {limits.chunk_tokens}",
-            hint="inside a chunk order proves nothing, so the edition caps it",
+            hint="the order of messages proves nothing inside a chunk, so the edition limits its size",
         )
-    ledger, boundaries, adapt_seconds = Ledger(), [], 0.0
     started = time.monotonic()
-    deadline = started + limits.score_seconds
-    boundary_row: npt.NDArray[np.float32] | None = None
-    last_chunk = (len(tokens_T) - 1) // ready.chunk_tokens
-    with turn_deadline_into_violation("score-clock", limits.score_seconds, "scoring"):
-        for chunk in range(last_chunk + 1):
-            start = chunk * ready.chunk_tokens
-            chunk_T = np.ascontiguousarray(tokens_T[start : start + ready.chunk_tokens], dtype="<u2")
-            row_wanted = chunk < last_chunk
-            nats_T, next_row = _score_chunk(
-                connection, chunk, start, chunk_T, vocab_size, row_wanted and not ready.adapts, deadline
-            )
-            if boundary_row is not None:
-                boundaries.append(_check_boundary(start, boundary_row, int(chunk_T[0]), float(nats_T[0])))
-            ledger.commit(chunk_T, nats_T)
-            if row_wanted and ready.adapts:
-                before = time.monotonic()
-                next_row = _adapt_to_chunk(connection, chunk, vocab_size, deadline)
-                adapt_seconds += time.monotonic() - before
-            boundary_row = next_row
-            progress(start + len(chunk_T))
+    dialogue = _ScoringDialogue(connection, ready, tokens_T, vocab_size, started + limits.score_seconds)
+    with _deadline_as_violation("score-clock", limits.score_seconds, "scoring"):
+        for chunk in range(dialogue.last_chunk + 1):
+            on_scored(dialogue.score_chunk(chunk))
     seconds = time.monotonic() - started
-    with suppress(
-        DeadlineExpired, Violation
-    ):  # every number is committed: whoever left before `bye` changes nothing by it
+    with suppress(DeadlineExpired, Violation):  # all numbers are committed, so a missed `bye` changes nothing
         connection.send({"op": "bye"}, time.monotonic() + BYE_SECONDS)
     return ScoringPass(
-        ledger.nats(),
-        ledger.sha256,
+        dialogue.ledger.nats(),
+        dialogue.ledger.sha256,
         seconds,
         ready.chunk_tokens,
         ready.adapts,
         ready.context,
-        boundaries,
-        adapt_seconds,
+        dialogue.boundaries,
+        dialogue.adapt_seconds,
     )
 
 
-def _score_chunk(
-    connection: Connection,
-    chunk: int,
-    start: int,
-    chunk_T: npt.NDArray[np.uint16],
-    vocab_size: int,
-    row: bool,
-    deadline: float,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Reveal one chunk; its nats_T, checked, and the border row_V where one is due with them."""
-    n = len(chunk_T)
-    connection.send(
-        {"op": "score", "chunk": chunk, "start": start, "bytes": 2 * n}, deadline, chunk_T.tobytes()
-    )
-    frame = connection.receive(deadline, Nats)
-    _require_chunk(frame.chunk, chunk)
-    n_bytes = 4 * n + (4 * vocab_size if row else 0)
-    numbers = np.frombuffer(
-        connection.payload(n_bytes, frame.n_bytes, f"nats of chunk {chunk}", deadline), "<f4"
-    )
-    nats_T = numbers[:n]
+@dataclass
+class _ScoringDialogue:
+    """The frames of one scoring pass in order, and what they have committed so far."""
+
+    connection: Connection
+    ready: ScoreReady
+    tokens_T: Tokens
+    vocab_size: int
+    deadline: float
+    """End of the pass, monotonic seconds."""
+    ledger: Ledger = field(default_factory=Ledger)
+    boundaries: list[ChunkBoundary] = field(default_factory=list)
+    adapt_seconds: float = 0.0
+    boundary_row_V: FloatArray | None = None
+    """The border row of the last chunk, until the next chunk is scored."""
+
+    @property
+    def last_chunk(self) -> int:
+        return (len(self.tokens_T) - 1) // self.ready.chunk_tokens
+
+    def score_chunk(self, chunk: int) -> int:
+        """Score one chunk and let the contestant adapt to it; returns the number of tokens scored so far."""
+        start = chunk * self.ready.chunk_tokens
+        chunk_T = np.ascontiguousarray(self.tokens_T[start : start + self.ready.chunk_tokens], dtype="<u2")
+        needs_row = chunk < self.last_chunk
+        nats_T, next_row_V = self._reveal(chunk, chunk_T, needs_row and not self.ready.adapts)
+        if self.boundary_row_V is not None:
+            self.boundaries.append(
+                _check_boundary(start, self.boundary_row_V, int(chunk_T[0]), float(nats_T[0]))
+            )
+        self.ledger.commit(chunk_T, nats_T)
+        if needs_row and self.ready.adapts:
+            before = time.monotonic()
+            next_row_V = self._adapt(chunk)
+            self.adapt_seconds += time.monotonic() - before
+        self.boundary_row_V = next_row_V
+        return start + len(chunk_T)
+
+    def _reveal(self, chunk: int, chunk_T: Tokens, with_row: bool) -> tuple[FloatArray, FloatArray | None]:
+        """Reveal a chunk: its nats_T, checked, and the border row_V if the same answer holds one."""
+        n, start = len(chunk_T), chunk * self.ready.chunk_tokens
+        question = {"op": "score", "chunk": chunk, "start": start, "bytes": 2 * n}
+        self.connection.send(question, self.deadline, chunk_T.tobytes())
+        answer = self.connection.receive(self.deadline, Nats)
+        _require_chunk(answer.chunk, chunk)
+        n_bytes = 4 * n + (4 * self.vocab_size if with_row else 0)
+        payload = self.connection.payload(n_bytes, answer.n_bytes, f"nats of chunk {chunk}", self.deadline)
+        numbers = np.frombuffer(payload, "<f4")
+        _check_nats(chunk, start, numbers[:n])
+        return numbers[:n], numbers[n:] if with_row else None
+
+    def _adapt(self, chunk: int) -> FloatArray:
+        """Let the contestant learn from the chunk, which is committed; it answers with the border row_V."""
+        self.connection.send({"op": "adapt", "chunk": chunk}, self.deadline)
+        answer = self.connection.receive(self.deadline, Adapted)
+        _require_chunk(answer.chunk, chunk)
+        what = f"border row after chunk {chunk}"
+        row = self.connection.payload(4 * self.vocab_size, answer.n_bytes, what, self.deadline)
+        return np.frombuffer(row, "<f4")
+
+
+def _check_nats(chunk: int, start: int, nats_T: FloatArray) -> None:
+    """Raise Violation unless all numbers are finite and at least 0, and that of token 0 is 0."""
     bad = np.flatnonzero(~(np.isfinite(nats_T) & (nats_T >= 0)))
     if len(bad):
         raise Violation(
             "protocol",
-            f"token {start + int(bad[0])}: expected a finite number >= 0, came "
-            f"{nats_T[bad[0]]!r} ({len(bad)} such in chunk {chunk})",
-            hint="each number is -ln p of the token that came, in nats",
+            f"token {start + int(bad[0])}: expected a finite number >= 0, got {nats_T[bad[0]]!r} "
+            f"({len(bad)} such in chunk {chunk})",
+            hint="each number is -ln p of the token, in nats",
         )
     if start == 0 and nats_T[0] != 0:
         raise Violation(
-            "protocol", f"token 0: expected 0, came {nats_T[0]!r}", hint="the first token is not scored"
+            "protocol", f"token 0: expected 0, got {nats_T[0]!r}", hint="the first token is not scored"
         )
-    return nats_T, numbers[n:] if row else None
 
 
-def _adapt_to_chunk(
-    connection: Connection, chunk: int, vocab_size: int, deadline: float
-) -> npt.NDArray[np.float32]:
-    """The chunk is committed: the contestant may learn from it, then gives the border row_V."""
-    connection.send({"op": "adapt", "chunk": chunk}, deadline)
-    frame = connection.receive(deadline, Adapted)
-    _require_chunk(frame.chunk, chunk)
-    row = connection.payload(4 * vocab_size, frame.n_bytes, f"border row after chunk {chunk}", deadline)
-    return np.frombuffer(row, "<f4")
-
-
-def _require_chunk(came: int, expected: int) -> None:
-    if came != expected:
+def _require_chunk(answered: int, expected: int) -> None:
+    if answered != expected:
         raise Violation(
             "protocol",
-            f"expected the answer for chunk {expected}, came one for chunk {came}",
+            f"expected the answer for chunk {expected}, got one for chunk {answered}",
             hint="answers come in the order of the questions",
         )
 
 
-def _check_boundary(
-    position: int, row_V: npt.NDArray[np.float32], token: int, after_nats: float
-) -> ChunkBoundary:
-    """The border's evidence, in float64. Raises Violation for a row that is not all finite, as log-softmax
-    rows are."""
+def _check_boundary(position: int, row_V: FloatArray, token: int, after_nats: float) -> ChunkBoundary:
+    """The evidence at one chunk boundary, in float64. Raises Violation for a row that is not finite."""
     bad = np.flatnonzero(~np.isfinite(row_V))
     if len(bad):
         raise Violation(
             "protocol",
-            f"border row before token {position}: expected finite numbers, came {row_V[bad[0]]} for "
+            f"border row before token {position}: expected finite numbers, got {row_V[bad[0]]} for "
             f"id {bad[0]} ({len(bad)} such)",
             hint="rows are natural-log probabilities from float32 logits",
         )

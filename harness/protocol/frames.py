@@ -1,8 +1,9 @@
-"""The frames of the protocol as strict types.
+"""The contestant's frames as strict types, and the parser that reads them.
 
-A frame is one JSON object on one line, at most 65,536 bytes with its newline (docs/protocol.md), read by
-strict_json.py and refused here where it nests deeply or holds half a character. Types are exact: `true` is
-not 1. Unknown keys are ignored, as the protocol says. Not covered: turns and clocks (wire.py, referee.py).
+A frame is one JSON object on one line, at most 65,536 bytes with its newline (docs/protocol.md). It is read
+by harness/base/strict_json.py, and refused here if it nests deeper than MAX_DEPTH or contains a lone
+surrogate. Types are exact: `true` is not 1. Unknown keys are ignored, as the protocol says. See
+conversation.py for the order of frames and its clocks.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ MAX_DEPTH = 8
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Version1 = Annotated[int, Field(ge=1, le=1)]
-"""Not Literal[1], which takes `true` and 1.0 for 1."""
+"""Not Literal[1], which accepts `true` and 1.0."""
 Name = Annotated[str, Field(pattern=r"^[ -~]{1,100}$")]
-"""Printable ASCII: names of a contestant are shown on terminals."""
+"""Printable ASCII, because names from a contestant are shown on terminals."""
 
 
 class Frame(BaseModel):
-    """What every message from a contestant has."""
+    """What every frame from a contestant has."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
     op: str
@@ -42,9 +43,9 @@ class Hello(Frame):
 class Ready(Frame):
     op: Literal["ready"]
     attention: Name | None = None
-    """Name of the attention kernel that runs, shown as a claim."""
+    """Name of the attention kernel in use; a claim."""
     world: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Processes that compute, shown as a claim."""
+    """Number of processes that compute; a claim."""
 
 
 class ScoreReady(Ready):
@@ -60,13 +61,13 @@ class Variant(BaseModel):
     name: Name
     config: str
     unquantised: str | None = None
-    """The same recipe with weights left as trained."""
+    """The same recipe without quantisation."""
     changes: Literal["train", "pack", "score"] = "train"
-    """The first stage whose outcome differs from the recipe's own; a claim."""
+    """The first stage whose result differs from that of the full recipe; a claim."""
 
 
 class Variants(Frame):
-    """What did not fit the frame before it."""
+    """Further variants, which did not fit in the frame before."""
 
     op: Literal["variants"]
     variants: list[Variant]
@@ -79,7 +80,7 @@ class Description(Frame):
     techniques: list[Name]
     estimated_bytes: Count
     unquantised: str | None = None
-    """The recipe's own text with weights left as trained."""
+    """The full recipe without quantisation."""
     variants: list[Variant] = []
     more: bool = False
     """Whether `variants` frames follow."""
@@ -114,7 +115,7 @@ class Progress(Frame):
 
 
 def _depth(line: bytes) -> int:
-    """Deepest nesting of brackets outside strings, counted before the parser can recurse."""
+    """Deepest nesting of brackets outside strings; checked first, because the JSON parser recurses."""
     deepest = depth = 0
     in_string = escaped = False
     for byte in line:
@@ -136,7 +137,7 @@ def _depth(line: bytes) -> int:
 
 
 def parse_object(line: bytes) -> dict[str, Any]:
-    """One JSON object from one line. Raises ValueError that says what is wrong with it."""
+    """One JSON object from one line. Raises ValueError with the reason if there is none."""
     if _depth(line) > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     data = strict_json(line)
@@ -147,9 +148,9 @@ def parse_object(line: bytes) -> dict[str, Any]:
 
 
 def parse(line: bytes, expected: tuple[type[Frame], ...]) -> Frame:
-    """The frame on `line`, which must be one of `expected` by its `op`.
+    """The frame on `line`, whose `op` must be that of one of `expected`.
 
-    Raises Violation `protocol` that names what was expected and quotes what came.
+    Raises Violation `protocol` with what was expected and a quote of the line.
     """
     by_op = {kind.model_fields["op"].annotation.__args__[0]: kind for kind in expected}  # type: ignore[union-attr]
     wanted = " or ".join(sorted(by_op))
@@ -164,12 +165,12 @@ def parse(line: bytes, expected: tuple[type[Frame], ...]) -> Frame:
         key = ".".join(str(part) for part in first["loc"])
         raise Violation(
             "protocol",
-            f"expected {wanted}: key {quote(key)!r}: {first['msg']}; came {quote(line)}",
+            f"expected {wanted}: key {quote(key)!r}: {first['msg']}; got {quote(line)}",
             hint="docs/protocol.md lists the keys of every frame",
         ) from error
     except ValueError as error:
         raise Violation(
             "protocol",
-            f"expected {wanted}: {quote(str(error))}; came {quote(line)}",
+            f"expected {wanted}: {quote(str(error))}; got {quote(line)}",
             hint="docs/protocol.md lists the frames of every stage in order",
         ) from error

@@ -1,7 +1,8 @@
-"""The ledger: a hash chain over what was revealed and what was answered, in order.
+"""The ledger: a hash chain over the revealed tokens and the reported nats, chunk by chunk.
 
-Once a chunk's numbers arrive they are appended and nothing changes them; two scorings agree bit for bit
-exactly when their last link agrees. Not covered: what the numbers mean (metric.py)."""
+A chunk's numbers are appended when they arrive and cannot change afterwards. Two scoring passes agree bit for
+bit exactly when the last links of their ledgers are equal.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 
 class Ledger:
-    """Collects the committed nats of a stream of tokens."""
+    """Collects the committed nats of a token stream."""
 
     def __init__(self) -> None:
         self._link = hashlib.sha256(b"pgolf ledger 1").digest()
@@ -21,18 +22,18 @@ class Ledger:
         self.chunks = 0
 
     def commit(self, tokens_T: npt.NDArray[np.uint16], nats_T: npt.NDArray[np.float32]) -> None:
-        """Append one chunk: tokens as revealed, and minus the natural log of each one's probability."""
+        """Append one chunk: its tokens, and minus the natural log of the probability of each."""
         assert tokens_T.shape == nats_T.shape, f"{tokens_T.shape} tokens, {nats_T.shape} numbers"
-        head = struct.pack("<QQ", self.chunks, len(tokens_T))
-        committed_T = nats_T.astype("<f4")  # a copy: nobody else holds it
+        header = struct.pack("<QQ", self.chunks, len(tokens_T))
+        committed_T = nats_T.astype("<f4")  # a copy, so the caller cannot change it
         body = tokens_T.astype("<u2").tobytes() + committed_T.tobytes()
-        self._link = hashlib.sha256(self._link + head + body).digest()
+        self._link = hashlib.sha256(self._link + header + body).digest()
         self._parts.append(committed_T)
         self.chunks += 1
 
     @property
     def sha256(self) -> str:
-        """The last link, hexadecimal."""
+        """The last link, in hexadecimal."""
         return self._link.hex()
 
     def nats(self) -> npt.NDArray[np.float32]:
@@ -41,7 +42,7 @@ class Ledger:
 
 
 def replay(tokens_T: npt.NDArray[np.uint16], nats_T: npt.NDArray[np.float32], chunk_tokens: int) -> str:
-    """The last link that committing `nats_T` in chunks of `chunk_tokens` gives: checks a stored ledger."""
+    """The last link after committing `nats_T` in chunks of `chunk_tokens`; used to check a stored ledger."""
     ledger = Ledger()
     for start in range(0, len(tokens_T), chunk_tokens):
         part = slice(start, start + chunk_tokens)

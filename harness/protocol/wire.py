@@ -1,9 +1,10 @@
-"""The judge's end of the socket: frames and payloads under absolute deadlines, in both directions.
+"""The judge's end of the socket: send and receive frames and payloads under absolute deadlines.
 
-One contestant connects once to a Unix stream socket. Every read and write ends at a deadline that was fixed
-before it began, so one byte a second and a peer that never reads both run out; `watch` is called several
-times a second, and raises when the contestant died or took more than its share. Not covered: the meaning of
-frames (referee.py)."""
+One contestant connects once to a Unix stream socket. Every read and write has a deadline that is fixed before
+it begins, so a peer that sends one byte a second or never reads cannot stall the judge. `watch` is called
+several times a second; it raises when the contestant has died or exceeded a limit. See conversation.py for
+what the frames mean.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +23,18 @@ from harness.base.text import quote
 from harness.protocol.frames import MAX_LINE, Frame, Progress, parse
 
 PATH_LIMIT = 100
+"""Bytes of a socket's path; Linux allows 107."""
 POLL_SECONDS = 0.2
 PROGRESS_BURST = 50
 PROGRESS_PER_SECOND = 10.0
 MAX_DESCRIPTORS = 200
+"""In one frame; Linux allows 253."""
 
 F = TypeVar("F", bound=Frame)
 
 
 class ContestantLeft(Violation):
-    """The contestant closed its end; how its process ended may say why."""
+    """The contestant closed its end of the socket; the exit of its process may say why."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -42,12 +45,11 @@ class ContestantLeft(Violation):
 
 
 class DeadlineExpired(Exception):
-    """A deadline passed; the referee turns it into the finding of the clock that ran out."""
+    """A deadline passed; conversation.py turns this into a violation of the clock that ran out."""
 
 
 class Listener:
-    """A Unix socket that waits for one contestant; connecting twice is a violation, seen at the next
-    frame."""
+    """A Unix socket for one contestant; after a second connection the next read raises Violation."""
 
     def __init__(self, path: Path) -> None:
         if len(str(path).encode()) > PATH_LIMIT:
@@ -58,19 +60,19 @@ class Listener:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.bind(str(path))
-        path.chmod(0o666)  # the contestant runs as another user; the folder above is the fence
+        path.chmod(0o666)  # the contestant has another uid; the parent folder restricts access
         self.socket.listen(2)
         self.socket.setblocking(False)
         self.accepted: socket.socket | None = None
 
     def accept(self, deadline: float, watch: Callable[[], None]) -> Connection:
-        """The contestant's connection. Raises Expired at `deadline` (time.monotonic seconds)."""
+        """The contestant's connection. Raises DeadlineExpired at `deadline` (time.monotonic seconds)."""
         _wait(self.socket, "read", deadline, watch)
         self.accepted, _ = self.socket.accept()
         return Connection(self.accepted, watch, self.socket)
 
     def close(self) -> None:
-        """Ends the conversation too, if there is one."""
+        """Close the socket, and the accepted connection if there is one."""
         if self.accepted is not None:
             self.accepted.close()
         self.socket.close()
@@ -99,8 +101,10 @@ class Connection:
         payload: bytes | memoryview = b"",
         descriptors: Sequence[int] = (),
     ) -> None:
-        """One frame, its payload, and descriptors on its first byte. Raises Expired, or Violation if the peer
-        left."""
+        """Send a frame with its payload; file descriptors travel with the frame's first byte.
+
+        Raises DeadlineExpired, or ContestantLeft.
+        """
         assert len(descriptors) <= MAX_DESCRIPTORS, f"{len(descriptors)} descriptors in one frame"
         line = json.dumps(frame, allow_nan=False, separators=(",", ":")).encode() + b"\n"
         assert len(line) <= MAX_LINE, f"frame {frame.get('op')} of {len(line)} bytes"
@@ -113,16 +117,16 @@ class Connection:
         self._send_all(payload, deadline)
 
     def receive(self, deadline: float, *expected: type[F]) -> F:
-        """The next frame, which must be one of `expected`; progress frames on the way go to `on_progress`."""
+        """The next frame, which must be one of `expected`; progress frames before it go to `on_progress`."""
         while True:
             frame = parse(self._line(deadline), (*expected, Progress))
             if not isinstance(frame, Progress) or Progress in expected:
                 return frame  # type: ignore[return-value]
-            self._ration_progress()
+            self._limit_progress_rate()
             self.on_progress(frame)
 
     def payload(self, n_bytes: int, declared: int, what: str, deadline: float) -> bytes:
-        """Exactly `n_bytes` raw bytes, the count that both sides knew beforehand."""
+        """Exactly `n_bytes` raw bytes. Raises Violation if the frame `declared` another number."""
         if declared != n_bytes:
             raise Violation(
                 "protocol",
@@ -154,7 +158,7 @@ class Connection:
         return line
 
     def _fill(self, deadline: float, limit: int) -> None:
-        self._watch_now_and_then()
+        self._watch_when_due()
         _wait(self.socket, "read", deadline, self.watch)
         received = self._guard(lambda: self.socket.recv(min(limit, 1 << 20)))
         if not received:
@@ -166,13 +170,13 @@ class Connection:
     def _send_all(self, data: bytes | memoryview, deadline: float) -> None:
         view = memoryview(data)
         while len(view):
-            self._watch_now_and_then()
+            self._watch_when_due()
             _wait(self.socket, "write", deadline, self.watch)
             piece = view[: 1 << 20]
             view = view[self._guard(functools.partial(self.socket.send, piece)) :]
 
-    def _watch_now_and_then(self) -> None:
-        """A contestant that talks without a pause is watched as well as a silent one."""
+    def _watch_when_due(self) -> None:
+        """Call `watch` every POLL_SECONDS even if the socket is always ready and `_wait` never calls it."""
         if time.monotonic() - self.watched_at >= POLL_SECONDS:
             self.watched_at = time.monotonic()
             _call_watch(self.socket, self.watch)
@@ -183,7 +187,7 @@ class Connection:
         except (BrokenPipeError, ConnectionError) as error:
             raise ContestantLeft from error
 
-    def _ration_progress(self) -> None:
+    def _limit_progress_rate(self) -> None:
         now = time.monotonic()
         self.progress_allowance = (
             min(PROGRESS_BURST, self.progress_allowance + (now - self.progress_at) * PROGRESS_PER_SECOND) - 1
@@ -194,7 +198,7 @@ class Connection:
 
 
 def _wait(sock: socket.socket, direction: str, deadline: float, watch: Callable[[], None]) -> None:
-    """Until `sock` can be read or written. Raises Expired at `deadline`, or whatever `watch` raises."""
+    """Wait until `sock` is ready. Raises DeadlineExpired at `deadline`, or whatever `watch` raises."""
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -207,7 +211,7 @@ def _wait(sock: socket.socket, direction: str, deadline: float, watch: Callable[
 
 
 def _call_watch(sock: socket.socket, watch: Callable[[], None]) -> None:
-    """Calls `watch`; the last words of a contestant that has just ended are read before its end counts."""
+    """Call `watch`, but ignore the contestant's exit while there is still data from it to read."""
     try:
         watch()
     except Violation as violation:

@@ -1,9 +1,10 @@
-"""code.pyz: the contestant's code as it is counted and run, the same bytes in train, pack and score.
+"""Build code.pyz, the contestant's code: the bytes that are counted are the bytes that run in every stage.
 
-It is the static import closure of the package `golf` from its entry point, sources verbatim: no pruning
-beyond that, so training code and comments count too (public records counted a minified copy of what they
-shipped: docs/rules.md). Found by reading imports with `ast`; nothing of the contestant is imported here. Not
-covered: third-party packages, which the image pins and the rules do not count."""
+It holds the static import closure of the contestant's package from its entry point, with verbatim sources.
+Training code and comments count too (public records counted a minified copy of what they shipped:
+docs/rules.md). Imports are found with `ast`; the contestant's code is never imported. Third-party packages
+are left out: the image pins them, and the rules do not count them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ MAX_SOURCE_BYTES = 64 << 20
 
 
 class Bundle(NamedTuple):
-    """The archive's bytes, and a digest of its contents that no compressor's version can change."""
+    """The archive's bytes, and a digest of its contents that does not depend on the compressor's version."""
 
     pyz: bytes
     sha256: str
@@ -31,9 +32,9 @@ class Bundle(NamedTuple):
 
 
 def build(package: Path) -> Bundle:
-    """The bundle of the package folder `package` (its name is the import name).
+    """The bundle of the package in the folder `package`, whose name is the import name.
 
-    Raises UsageError for a file that cannot be parsed or an import of the package that leads nowhere.
+    Raises UsageError for a file that cannot be parsed, and for an import of a module that the package lacks.
     """
     sources = _closure(package)
     content = {**sources, "__main__.py": ENTRY.format(package.name).encode()}
@@ -48,8 +49,7 @@ def build(package: Path) -> Bundle:
 
 
 def digest_of(pyz: Path) -> str:
-    """The content digest of a bundle on disk. Raises UsageError for anything that is no bundle of bounded
-    size."""
+    """The content digest of a bundle on disk. Raises UsageError for a damaged or oversized file."""
     try:
         with zipfile.ZipFile(pyz) as archive:
             if sum(info.file_size for info in archive.infolist()) > MAX_SOURCE_BYTES:
@@ -64,7 +64,7 @@ def digest_of(pyz: Path) -> str:
 
 
 def _digest(content: dict[str, bytes]) -> str:
-    """sha256 (hex) over names and sources in the order of names."""
+    """sha256 (hex) of names and sources, in the order of names."""
     digest = hashlib.sha256()
     for name, text in sorted(content.items()):
         digest.update(
@@ -74,7 +74,7 @@ def _digest(content: dict[str, bytes]) -> str:
 
 
 def _closure(package: Path) -> dict[str, bytes]:
-    """Archive name -> source of every module that the entry point can reach by import statements."""
+    """The source of every module that the entry point can reach by import statements, by archive name."""
     sources: dict[str, bytes] = {}
     waiting = [package.name, f"{package.name}.__main__"]
     for module in waiting:
@@ -95,14 +95,13 @@ def _closure(package: Path) -> dict[str, bytes]:
 
 
 def _module_path(package: Path, module: str) -> Path | None:
-    """The file that an import of `module` would run: of a folder and a file of one name the folder, as Python
-    does."""
+    """The file that an import of `module` runs; a package takes precedence over a module, as in Python."""
     base = package.parent.joinpath(*module.split("."))
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
 
 def _imports(path: Path, source: bytes, package: Path) -> list[str]:
-    """Modules of the package that a source names, with the packages around them."""
+    """The package's modules that a source imports, with their parent packages."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
@@ -110,23 +109,24 @@ def _imports(path: Path, source: bytes, package: Path) -> list[str]:
             f"{path}:{error.lineno}: {error.msg}", hint="only files that parse are bundled"
         ) from error
     modules: list[str] = []
-    perhaps: list[str] = []  # `from a import b` may name a module b, or something inside a
+    candidates: list[str] = []  # in `from a import b`, b may be a module or a name inside a
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 raise UsageError(
-                    f"{path}:{node.lineno}: relative import", hint=f"write it from {package.name} on"
+                    f"{path}:{node.lineno}: relative import",
+                    hint=f"import it by its full name, from {package.name} on",
                 )
             assert node.module is not None
             modules.append(node.module)
-            perhaps += [f"{node.module}.{alias.name}" for alias in node.names]
+            candidates += [f"{node.module}.{alias.name}" for alias in node.names]
     ours = [name for name in modules if name.split(".")[0] == package.name]
     for name in ours:
         if _module_path(package, name) is None:
-            raise UsageError(f"{path}: imports {name}, which is not there", hint="is the file missing?")
-    ours += [name for name in perhaps if name.split(".")[0] == package.name]
+            raise UsageError(f"{path}: imports {name}, which does not exist", hint="is the file missing?")
+    ours += [name for name in candidates if name.split(".")[0] == package.name]
     return [
         ".".join(parts[:end])
         for name in ours

@@ -133,9 +133,8 @@ def open_conversation(
         **extra,
     }
     on_progress(0.0, "setup")
-    connection, frame, seconds = conversation.open_stage(
-        process.listener, stage, setup, process.started, job.limits, process.watch, ready
-    )
+    started = conversation.StartedStage(stage, process.listener, process.started, process.watch)
+    connection, frame, seconds = conversation.open_stage(started, setup, job.limits, ready)
 
     def report(progress: Progress) -> None:
         on_progress(progress.fraction, progress.text)

@@ -1,8 +1,10 @@
-"""manifest.yaml: who submits what, under which rules, with which claim. Read by the harness only.
+"""Read a submission: manifest.yaml (who submits what, under which rules, with which claim) and its recipe.
 
-The schema is strict on purpose: of 43 public submission.json files only 24 name their seeds and 18 their code
-bytes, so every field is either required or has one meaning when absent. `schema()` is published as
-docs/manifest.schema.json. Not covered: config.yaml, which only the contestant understands."""
+The schema is strict: of 43 public submission.json files, only 24 name their seeds and 18 their code bytes, so
+here every field is required or has one meaning when it is absent. `schema()` is published as
+docs/manifest.schema.json, so each docstring of a model below stays on one line. The recipe, config.yaml, is
+not parsed: only the contestant understands it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class _Strict(BaseModel):
 
 
 class Claim(_Strict):
-    """What the submitter says the score is: bits per byte on the official validation text, by seed."""
+    """The submitter's own score: bits per byte on the official validation text, by seed."""
 
     dataset: Text = Field(description="the text it was measured on, e.g. fineweb-sp1024")
     profile: ProfileName = "record"
@@ -39,8 +41,7 @@ class Claim(_Strict):
 
 
 class Baseline(_Strict):
-    """The score to beat: bits per byte by seed on a named text; compared only with runs on that text and
-    profile."""
+    """The score to beat, in bits per byte by seed. Compared only with runs on the same text and profile."""
 
     name: Text
     source: Text
@@ -50,8 +51,7 @@ class Baseline(_Strict):
 
 
 class Image(_Strict):
-    """The hash of each image's lock (`pgolf image lock NAME` prints it): another environment is another
-    submission."""
+    """The hash of each image's lock (`pgolf image lock NAME`); another environment is another submission."""
 
     cpu: Digest
     cuda: Digest
@@ -71,7 +71,7 @@ class Manifest(_Strict):
     edition: Literal["official-2026-05"] = EDITION  # type: ignore[assignment]
     track: Literal["A", "B"] = Field(description="A: fixed predictor; B: learns from text already scored")
     dataset: Literal["sp1024", "sp8192"] = Field(
-        description="variant of the official text for record and solo"
+        description="variant of the official text, for the profiles record and solo"
     )
     seeds: list[Seed] = Field(min_length=1, max_length=32)
     config: RelativePath = Field("config.yaml", description="the recipe, inside the submission's folder")
@@ -87,7 +87,7 @@ class Manifest(_Strict):
         return seeds
 
     def digest(self) -> str:
-        """sha256 (hex) of what a run depends on: everything but prose and the list of seeds."""
+        """sha256 (hex) of what a run depends on: everything but prose, claims and the list of seeds."""
         data = self.model_dump(
             mode="json", include={"schema_version", "name", "edition", "track", "dataset", "image"}
         )
@@ -95,24 +95,27 @@ class Manifest(_Strict):
 
 
 class Submission:
-    """A folder with manifest.yaml and the recipe it names."""
+    """A submission's folder, its manifest, and the bytes of the recipe that the manifest names."""
 
     def __init__(self, folder: Path, manifest: Manifest, config: bytes) -> None:
         self.folder, self.manifest, self.config = folder, manifest, config
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of manifest.yaml."""
+    """The JSON schema of manifest.yaml."""
     return Manifest.model_json_schema()
 
 
 def load(folder: Path) -> Submission:
-    """The submission in `folder`. Raises UsageError naming the key, the place, what was expected, and a
-    guess."""
+    """The submission in `folder`.
+
+    Raises UsageError with the key and what was expected; for an unknown key or folder with the most similar
+    one.
+    """
     if not folder.is_dir():
         near = difflib.get_close_matches(folder.name, _siblings(folder), n=1)
-        guess = f"did you mean {folder.parent / near[0]}?" if near else "submissions live under submissions/"
-        raise UsageError(f"{folder}: no such submission", hint=guess)
+        hint = f"did you mean {folder.parent / near[0]}?" if near else "submissions live under submissions/"
+        raise UsageError(f"{folder}: no such submission", hint=hint)
     path = folder / "manifest.yaml"
     data = strict_yaml.load(path)
     if not isinstance(data, dict):
@@ -138,7 +141,7 @@ def _siblings(folder: Path) -> list[str]:
 
 
 def _read_config(folder: Path, name: str) -> bytes:
-    """The recipe's bytes, refusing a path that leaves the folder by `..` or by a link."""
+    """The recipe's bytes. Raises UsageError for a path that leaves the folder by `..` or by a link."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise UsageError(
@@ -149,13 +152,13 @@ def _read_config(folder: Path, name: str) -> bytes:
         raise UsageError(f"{path}: no such recipe", hint="manifest.yaml names it under `config`")
     if path.stat().st_size > strict_yaml.MAX_BYTES:
         raise UsageError(
-            f"{path}: larger than {strict_yaml.MAX_BYTES} bytes", hint="the recipe counts in the 16 MB"
+            f"{path}: larger than {strict_yaml.MAX_BYTES} bytes", hint="the recipe counts towards the 16 MB"
         )
     return path.read_bytes()
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Keys that the schema knows at a place such as ('claim', 'bpbb')."""
+    """The keys that the schema allows beside the last key of a path such as ('claim', 'bpbb')."""
     model: Any = Manifest
     for part in location[:-1]:
         field = next((f for key, f in model.model_fields.items() if part in (key, f.alias)), None)
@@ -172,7 +175,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _explain(path: Path, error: ValidationError) -> UsageError:
-    """The first problem as a sentence, the others counted."""
+    """An error with the first problem in words, and the number of the others."""
     problems = error.errors(include_url=False)
     first = problems[0]
     where = quote(".".join(str(part) for part in first["loc"]))

@@ -1,10 +1,10 @@
-"""The verdict: findings and numbers become `valid`, `invalid` or `inconclusive`, an exit code, and
-verdict.json.
+"""Decide `valid`, `invalid` or `inconclusive` from the findings, and assemble verdict.json and the exit code.
 
-A fail makes a run invalid. A seed that the machine ended, or that is not finished, makes it inconclusive: it
-never leaves the count. `unknown` blocks only where the profile needs the answer: a run of profile `record` is
-inconclusive until the rules that decide records are known. The significance test is reported and changes
-nothing. Not covered: how it looks (report.py)."""
+A failed rule makes a run invalid. A seed that is unfinished or was stopped by a machine fault makes it
+inconclusive and still counts as a seed. An `unknown` finding matters in profile `record` only: such a run is
+inconclusive while a rule that decides records is unknown. The significance test is reported and does not
+change the verdict.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def judge(evidence: Evidence) -> tuple[Decision, list[dict[str, Any]]]:
 
 
 def exit_code(verdict: dict[str, Any]) -> ExitCode:
-    """The first that applies: machine, interrupted, limit, rule, inconclusive, valid."""
+    """The first that applies: machine fault, interrupted, over a limit, rule broken, inconclusive, valid."""
     outcomes = {seed["outcome"] for seed in verdict["seeds"]} | {verdict.get("harness", {}).get("stopped")}
     failed = [found for found in verdict["findings"] if found["outcome"] == "fail"]
-    if "machine" in outcomes:  # it stops a run, so the seeds after it were never begun
+    if "machine" in outcomes:  # it ended the run, so later seeds never started
         return ExitCode.MACHINE
     if "interrupted" in outcomes:
         return ExitCode.INTERRUPTED
@@ -53,7 +53,7 @@ def exit_code(verdict: dict[str, Any]) -> ExitCode:
 
 
 def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, Any]:
-    """One seed as verdict.json lists it; null where a thing is not to be had."""
+    """One seed as verdict.json lists it; null for what is unknown."""
     done = {stage: record.done(stage) for stage in STAGES}
     train, packed, scored = (done[stage] for stage in STAGES)
     facts = scored.facts if scored else {}
@@ -87,10 +87,10 @@ def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, 
 
 
 def baseline_of(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The significance test against the manifest's baseline; its tests are null, with the reason, where none
-    is lawful.
+    """The significance test against the manifest's baseline; `tests` is null, with a reason, if none applies.
 
-    `tests_with_G` are the same with each score raised by what its certificate does not exclude.
+    `tests_with_G` is the same test with each score raised by its certificate's bound G. None without a
+    baseline.
     """
     baseline = evidence.manifest.baseline
     if baseline is None:
@@ -109,8 +109,7 @@ def baseline_of(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Any
     if (baseline.dataset, baseline.profile) != (evidence.dataset, evidence.profile):
         facts["reason"] = (
             f"measured on {baseline.dataset}, profile {baseline.profile}: not comparable with "
-            f"{evidence.dataset}, "
-            f"profile {evidence.profile}"
+            f"{evidence.dataset}, profile {evidence.profile}"
         )
     elif evidence.shortened is not None:
         facts["reason"] = f"trained under a clock of {evidence.shortened:g} s: not comparable"
@@ -124,8 +123,8 @@ def baseline_of(evidence: Evidence, rows: list[dict[str, Any]]) -> dict[str, Any
         bytes_per_token = scored[0]["scored_bytes"] / scored[0]["scored_tokens"]
         facts["tests"] = _tests([row["bpb"] for row in scored], baseline, bytes_per_token)
         if all(row["certificate"] for row in scored):
-            at_worst = [row["bpb"] + row["certificate"]["G_bpb"] for row in scored]
-            facts["tests_with_G"] = _tests(at_worst, baseline, bytes_per_token)
+            worst_case = [row["bpb"] + row["certificate"]["G_bpb"] for row in scored]
+            facts["tests_with_G"] = _tests(worst_case, baseline, bytes_per_token)
     return facts
 
 
@@ -139,7 +138,7 @@ def _tests(values_bpb: list[float], baseline: Baseline, bytes_per_token: float) 
 def assemble(
     evidence: Evidence, rows: list[dict[str, Any]], host: dict[str, Any], extra: dict[str, Any]
 ) -> dict[str, Any]:
-    """verdict.json."""
+    """The content of verdict.json; `extra` holds further keys."""
     decision, findings = judge(evidence)
     values = [row["bpb"] for row in rows if row["bpb"] is not None]
     summary = significance.summarise(values) if values else None

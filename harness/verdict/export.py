@@ -1,13 +1,13 @@
-"""`pgolf export`: a finished run as a record folder in the challenge's own layout.
+"""`pgolf export`: write a finished run as a record folder in the challenge's own layout.
 
     README.md submission.json train_seed<n>.log code.pyz config.yaml
 
-What was counted is what is shipped: the code bundle and the recipe, byte for byte, with the digests that the
-run recorded; the artifacts are named by theirs. Every number is the judge's, and what the contestant says of
-itself stands behind `> ` in the logs, where no reader of logs takes it for a measurement. The score is of the
-run's own text: the folder names text and profile wherever it names the score, and goes to the non-record
-track unless the profile is `record`. Not covered: who sends it in (`--author`, `--github-id`); a
-train_gpt.py, since a stub that is not counted helps nobody (#1412)."""
+The folder holds the counted bytes (code bundle and recipe, with the digests that the run recorded) and the
+digest of each artifact. Every number is the judge's. Lines that the contestant printed start with `> ` in the
+logs, so no reader of logs takes them for measurements. The folder names text and profile wherever it names
+the score, and it goes to the non-record track unless the profile is `record`. The submitter is given by
+`--author` and `--github-id`. There is no train_gpt.py: a stub that is not counted helps nobody (#1412).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,95 +35,114 @@ from harness.scoring import significance
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_LOG_BYTES = 1 << 20
-"""Of one contestant's log; public logs have a median of some 50 kB."""
+"""Of one stage's log; public logs have a median of about 50 kB."""
 
 
 class Seed(NamedTuple):
-    """One scored seed: its place, its record and its row of verdict.json."""
+    """One scored seed: its folder, its record and its row of verdict.json."""
 
     folder: SeedFolder
     record: SeedRecord
     row: dict[str, Any]
 
 
-def export(run_dir: Path, out: Path | None, author: str | None, github_id: str | None) -> Path:
-    """Writes the record folder of the run in `run_dir` and returns it; default: `<date>_<submission>` here.
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose seeds are all scored and that broke no rule."""
 
-    All of it appears at once or nothing does. Raises UsageError for what is no finished run, for seeds that
-    are not scored or whose files were changed since, for a run that broke a rule, and where something is at
-    `out` already."""
+    plan: StoredPlan
+    verdict: dict[str, Any]
+    """The content of verdict.json."""
+    seeds: list[Seed]
+
+    @property
+    def date(self) -> str:
+        """When the first seed's last attempt started, YYYY-MM-DD."""
+        return self.seeds[0].record.attempts[-1].started_at[:10]
+
+    @property
+    def profile(self) -> str:
+        """The profile in words: its name, and a shortened train clock if it had one."""
+        seconds = self.verdict["shortened_train_seconds"]
+        clock = "" if seconds is None else f", train clock shortened to {seconds:g} s"
+        return f"profile {self.verdict['profile']}{clock}"
+
+
+def export(run_dir: Path, out: Path | None, author: str | None, github_id: str | None) -> Path:
+    """Write the record folder of the run in `run_dir` and return it; by default `<date>_<submission>`.
+
+    The folder is complete or absent. Raises UsageError for an unfinished run, a run that broke a rule, files
+    that were changed since the run, and an `out` that exists.
+    """
     folder = RunFolder(run_dir)
     plan = plans.read(folder)
-    judged = _judged(folder)
+    verdict = _finished_verdict(folder)
     with folder.locked():
-        seeds = _seeds(folder, plan, judged)
-        date = seeds[0].record.attempts[-1].started_at[:10]
+        run = FinishedRun(plan, verdict, _seeds(folder, plan, verdict))
         try:
-            metadata = submission(plan, judged, seeds, date, author, github_id)
+            metadata = submission_json(run, author, github_id)
             content = {
-                "README.md": readme(metadata, judged).encode(),
-                "code.pyz": seeds[0].folder.code.read_bytes(),
+                "README.md": readme(metadata, verdict).encode(),
+                "code.pyz": run.seeds[0].folder.code.read_bytes(),
                 "submission.json": json.dumps(metadata, indent=2, allow_nan=False).encode() + b"\n",
-                "config.yaml": seeds[0].folder.config.read_bytes(),
-                **{f"train_seed{seed.record.seed}.log": log(plan, judged, seed).encode() for seed in seeds},
+                "config.yaml": run.seeds[0].folder.config.read_bytes(),
+                **{f"train_seed{seed.record.seed}.log": log(run, seed).encode() for seed in run.seeds},
             }
         except (LookupError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
             raise UsageError(
-                f"{folder.verdict}: cannot be written as a record ({type(error).__name__}: "
-                f"{str(error)[:200]})",
+                f"{folder.verdict}: cannot be exported ({type(error).__name__}: {str(error)[:200]})",
                 hint="`pgolf run` writes it again from the run's own records",
             ) from error
-    out = out or Path(re.sub(r"[^\w.-]", "-", f"{date}_{plan.submission}"))
+    out = out or Path(re.sub(r"[^\w.-]", "-", f"{run.date}_{plan.submission}"))
     _write(out, content)
     return out
 
 
-def _judged(folder: RunFolder) -> dict[str, Any]:
-    """verdict.json of a run whose every seed is scored and that broke no rule."""
+def _finished_verdict(folder: RunFolder) -> dict[str, Any]:
+    """verdict.json. Raises UsageError unless every seed is scored and no rule is broken."""
     if not folder.verdict.is_file():
         raise UsageError(
             f"{folder.path}: holds no verdict.json", hint="`pgolf run` writes it when the run is finished"
         )
-    judged = files.read_json(folder.verdict)
+    verdict = files.read_json(folder.verdict)
     try:
-        if judged["schema"] != 1 or judged["verdict"] not in ("valid", "invalid", "inconclusive"):
+        if verdict["schema"] != 1 or verdict["verdict"] not in ("valid", "invalid", "inconclusive"):
             raise ValueError("not a verdict of schema 1")
-        open_seeds = [
-            f"{row['seed']} ({row['outcome']})" for row in judged["seeds"] if row["outcome"] != "scored"
+        unscored = [
+            f"{row['seed']} ({row['outcome']})" for row in verdict["seeds"] if row["outcome"] != "scored"
         ]
-        broken = [found["rule"] for found in judged["findings"] if found["outcome"] == "fail"]
-        none = not judged["seeds"]
+        broken = [found["rule"] for found in verdict["findings"] if found["outcome"] == "fail"]
+        no_seeds = not verdict["seeds"]
     except (LookupError, TypeError, ValueError) as error:
         raise UsageError(
             f"{folder.verdict}: is no verdict ({type(error).__name__}: {error})",
             hint="`pgolf run` writes it again from the run's own records",
         ) from error
-    if open_seeds or none:
+    if unscored or no_seeds:
         raise UsageError(
-            f"{folder.path}: not scored: {', '.join(open_seeds) or 'any seed'}",
-            hint="the same `pgolf run` goes on where it stopped",
+            f"{folder.path}: not scored: {', '.join(unscored) or 'any seed'}",
+            hint="the same `pgolf run` resumes it",
         )
-    if broken or judged["verdict"] == "invalid":
+    if broken or verdict["verdict"] == "invalid":
         raise UsageError(
             f"{folder.path}: the run is invalid by {', '.join(broken) or 'its verdict'}",
-            hint=f"{folder.report} says why; only what broke no rule is written as a record",
+            hint=f"{folder.report} says why; only runs that broke no rule can be exported",
         )
-    return dict(judged)
+    return dict(verdict)
 
 
-def _seeds(folder: RunFolder, plan: StoredPlan, judged: dict[str, Any]) -> list[Seed]:
-    """Every seed, with code, recipe, artifact and score as the run recorded them. Raises UsageError for any
-    other."""
+def _seeds(folder: RunFolder, plan: StoredPlan, verdict: dict[str, Any]) -> list[Seed]:
+    """Every seed. Raises UsageError unless code, recipe, artifact and score are as the run recorded them."""
     seeds = []
-    for row in judged["seeds"]:
-        place = folder.seed(row["seed"])
+    for row in verdict["seeds"]:
+        seed_folder = folder.seed(row["seed"])
         try:
-            record = records.load(place.record, row["seed"])
-            plans.require_unchanged(plan, place)
-            stored_score.require_packed_artifact(place, record)
+            record = records.load(seed_folder.record, row["seed"])
+            plans.require_unchanged(plan, seed_folder)
+            stored_score.require_packed_artifact(seed_folder, record)
         except (OSError, ValidationError) as error:
             raise UsageError(
-                f"{place.path}: cannot be read ({error})", hint="is the run folder whole?"
+                f"{seed_folder.path}: cannot be read ({error})", hint="is the run folder complete?"
             ) from error
         scored = record.done("score")
         if scored is None or scored.facts.get("bpb") != row["bpb"]:
@@ -130,75 +150,82 @@ def _seeds(folder: RunFolder, plan: StoredPlan, judged: dict[str, Any]) -> list[
                 f"{folder.verdict}: states a score of seed {row['seed']} that its run.json does not hold",
                 hint="`pgolf run` writes the verdict again from the run's own records",
             )
-        seeds.append(Seed(place, record, row))
+        seeds.append(Seed(seed_folder, record, row))
     return seeds
 
 
-def submission(
-    plan: StoredPlan,
-    judged: dict[str, Any],
-    seeds: list[Seed],
-    date: str,
-    author: str | None,
-    github_id: str | None,
-) -> dict[str, Any]:
-    """submission.json by the keys that merged records use; the largest bytes, since each seed must keep the
-    cap.
+def submission_json(run: FinishedRun, author: str | None, github_id: str | None) -> dict[str, Any]:
+    """The content of submission.json, with the keys that merged records use.
 
-    `bytes_code` holds the recipe too. Sizes in bytes, `val_loss` in nats a token, `val_bpb` in bits a byte.
+    Sizes in bytes, `val_loss` in nats per token, `val_bpb` in bits per byte.
     """
-    rows = [seed.row for seed in seeds]
+    rows = [seed.row for seed in run.seeds]
     bpb, nats = (significance.summarise([row[key] for row in rows]) for key in ("bpb", "nats_per_token"))
-    counted = [row["counted_bytes"] for row in rows]
-    packed = [row["artifact_bytes"] for row in rows]
-    host = judged["host"]
-    record = judged["profile"] == "record"
-    text = judged["dataset"]["name"]
-    clock = judged["shortened_train_seconds"]
-    limits = plan.identity.limits
-    short = "" if clock is None else f", train clock shortened to {clock:g} s"
+    is_record = run.verdict["profile"] == "record"
+    text = run.verdict["dataset"]["name"]
     return {
-        "name": plan.submission,
+        "name": run.plan.submission,
         "author": author,
         "github_id": github_id,
-        "date": date,
-        "track": "10min_16mb" if record else "non_record_16mb",
-        "non_record_reason": None if record else f"profile {judged['profile']}{short}, scored on {text}",
-        "blurb": f"{plan.submission}, profile {judged['profile']}{short}: bits per byte of {text}, measured "
-        "from outside",
+        "date": run.date,
+        "track": "10min_16mb" if is_record else "non_record_16mb",
+        "non_record_reason": None if is_record else f"{run.profile}, scored on {text}",
+        "blurb": f"{run.plan.submission}, {run.profile}: bits per byte of {text}, measured from outside",
         "val_bpb": bpb.mean,
         "val_loss": nats.mean,
         "val_bpb_std": bpb.sd,
         "val_loss_std": nats.sd,
         "seeds": [row["seed"] for row in rows],
-        "seed_results": {
-            str(row["seed"]): {
-                "val_bpb": row["bpb"],
-                "val_loss": row["nats_per_token"],
-                "artifact_bytes": row["artifact_bytes"],
-                "bytes_total": row["counted_bytes"],
-                "steps": row["claims"].get("steps"),
-                "train_time_s": row["train_seconds"],
-                "eval_time_s": row["score_seconds"],
-                "artifact_sha256": row["artifact_sha256"],
-                "ledger_sha256": row["ledger_sha256"],
-                "unearned_bpb_at_most": row["certificate"] and row["certificate"]["G_bpb"],
-            }
-            for row in rows
-        },
-        "bytes_total": max(counted),
-        "bytes_code": rows[0]["code_bytes"] + rows[0]["config_bytes"],
-        "artifact_bytes_mean": sum(packed) / len(packed),
-        "artifact_bytes_max": max(packed),
-        "hardware": ", ".join(gpu["name"] for gpu in host["gpus"])
-        or f"{host['cpu']}, {host['cores']} cores, no GPU",
-        "profile": judged["profile"],
-        "dataset": judged["dataset"],
-        "edition": judged["edition"],
-        "verdict": judged["verdict"],
-        "runner": judged["runner"],
-        "image": judged["image"],
-        "code_sha256": plan.identity.code,
+        "seed_results": {str(row["seed"]): _seed_result(row) for row in rows},
+        **_sizes(rows),
+        **_environment(run),
+    }
+
+
+def _seed_result(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "val_bpb": row["bpb"],
+        "val_loss": row["nats_per_token"],
+        "artifact_bytes": row["artifact_bytes"],
+        "bytes_total": row["counted_bytes"],
+        "steps": row["claims"].get("steps"),
+        "train_time_s": row["train_seconds"],
+        "eval_time_s": row["score_seconds"],
+        "artifact_sha256": row["artifact_sha256"],
+        "ledger_sha256": row["ledger_sha256"],
+        "unearned_bpb_at_most": row["certificate"] and row["certificate"]["G_bpb"],
+    }
+
+
+def _sizes(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """`bytes_total` is the largest of all seeds, because each must keep the limit."""
+    artifacts = [row["artifact_bytes"] for row in rows]
+    return {
+        "bytes_total": max(row["counted_bytes"] for row in rows),
+        "bytes_code": _code_bytes(rows[0]),
+        "artifact_bytes_mean": sum(artifacts) / len(artifacts),
+        "artifact_bytes_max": max(artifacts),
+    }
+
+
+def _code_bytes(row: dict[str, Any]) -> int:
+    """Bytes of bundle and recipe."""
+    return int(row["code_bytes"] + row["config_bytes"])
+
+
+def _environment(run: FinishedRun) -> dict[str, Any]:
+    """What the run ran on, under which rules, and what wrote the record."""
+    verdict, limits, host = run.verdict, run.plan.identity.limits, run.verdict["host"]
+    gpus = ", ".join(gpu["name"] for gpu in host["gpus"])
+    return {
+        "hardware": gpus or f"{host['cpu']}, {host['cores']} cores, no GPU",
+        "profile": verdict["profile"],
+        "dataset": verdict["dataset"],
+        "edition": verdict["edition"],
+        "verdict": verdict["verdict"],
+        "runner": verdict["runner"],
+        "image": verdict["image"],
+        "code_sha256": run.plan.identity.code,
         "limits": {
             "train_seconds": limits.train_seconds,
             "score_seconds": limits.score_seconds,
@@ -208,50 +235,57 @@ def submission(
     }
 
 
-def readme(metadata: dict[str, Any], judged: dict[str, Any]) -> str:
-    """README.md: what was run on what, the table of seeds, the findings, how to score it again."""
-    return templates.load(TEMPLATES / "record.md.j2").render(m=metadata, v=judged)
+def readme(metadata: dict[str, Any], verdict: dict[str, Any]) -> str:
+    """README.md: what was run on which text, the table of seeds, the findings, how to score it again."""
+    return templates.load(TEMPLATES / "record.md.j2").render(m=metadata, v=verdict)
 
 
-def log(plan: StoredPlan, judged: dict[str, Any], seed: Seed) -> str:
-    """The log of a seed: what the contestant printed, behind `> `, then the judge's numbers in the lines that
-    readers of records look for. `code` counts bundle and recipe; times are the judge's, in ms; steps and
-    tokens are claims."""
-    row, record = seed.row, seed.record
-    train, scored = record.done("train"), record.done("score")
-    assert train is not None and scored is not None
-    claims = row["claims"]
+def log(run: FinishedRun, seed: Seed) -> str:
+    """The log of a seed: what the contestant printed, behind `> `, then the judge's numbers."""
+    verdict = run.verdict
+    header = (
+        f"pgolf export {version('pgolf')}: {run.plan.submission}, profile {verdict['profile']}, edition "
+        f"{verdict['edition']}, runner {verdict['runner']}"
+    )
+    printed = [
+        f"> {plain(line)}"
+        for stage in records.STAGES
+        for line in (f"[{stage}]", *_printed(seed.folder.log(stage)))
+    ]
+    return "\n".join([header, *printed, *_measured(seed, verdict["dataset"]["name"])]) + "\n"
+
+
+def _measured(seed: Seed, text: str) -> list[str]:
+    """The judge's numbers in the lines that readers of records look for; steps and tokens are claims."""
+    row = seed.row
+    scored = seed.record.done("score")
+    assert scored is not None
+    claims, steps = row["claims"], row["claims"].get("steps")
     milliseconds = round(row["train_seconds"] * 1000)
-    steps = claims.get("steps")
-    told = [line for stage in records.STAGES for line in (f"[{stage}]", *_printed(seed.folder.log(stage)))]
-    code = row["code_bytes"] + row["config_bytes"]
-    lines = [
-        f"pgolf export {version('pgolf')}: {plan.submission}, profile {judged['profile']}, edition "
-        f"{judged['edition']}, "
-        f"runner {judged['runner']}",
-        *(f"> {plain(line)}" for line in told),
+    training = f"train_time:{milliseconds}ms"
+    if isinstance(steps, int) and steps > 0:
+        training = (
+            f"step:{steps}/{steps} train_tokens:{claims.get('tokens')} {training} "
+            f"step_avg:{milliseconds / steps:.2f}ms"
+        )
+    kind = "quantized_ttt" if scored.claims.get("adapts") else "quantized"
+    return [
         f"seed:{row['seed']}",
-        f"train_loader:dataset:{judged['dataset']['name']}",
-        f"val_loader:shards pattern={judged['dataset']['name']} tokens:{row['scored_tokens']} "
-        f"bytes:{row['scored_bytes']}",
+        f"train_loader:dataset:{text}",
+        f"val_loader:shards pattern={text} tokens:{row['scored_tokens']} bytes:{row['scored_bytes']}",
         *([f"world_size:{claims['world']}"] if isinstance(claims.get("world"), int) else []),
-        f"step:{steps}/{steps} train_tokens:{claims.get('tokens')} train_time:{milliseconds}ms "
-        f"step_avg:{milliseconds / steps:.2f}ms"
-        if isinstance(steps, int) and steps > 0
-        else f"train_time:{milliseconds}ms",
+        training,
         f"Serialized model artifact.bin: {row['artifact_bytes']} bytes",
-        f"Code size: {code} bytes",
+        f"Code size: {_code_bytes(row)} bytes",
         f"Total submission size artifact.bin: {row['counted_bytes']} bytes",
         f"artifact_sha256:{row['artifact_sha256']} ledger_sha256:{row['ledger_sha256']}",
-        f"{'quantized_ttt' if scored.claims.get('adapts') else 'quantized'} "
-        f"val_loss:{row['nats_per_token']:.8f} "
-        f"val_bpb:{row['bpb']:.8f} eval_time:{round(row['score_seconds'] * 1000)}ms",
+        f"{kind} val_loss:{row['nats_per_token']:.8f} val_bpb:{row['bpb']:.8f} "
+        f"eval_time:{round(row['score_seconds'] * 1000)}ms",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _printed(path: Path) -> list[str]:
-    """Lines of a contestant's log, none where there is no log; bounded."""
+    """Lines of a contestant's log, up to MAX_LOG_BYTES; none if there is no log."""
     if not path.is_file():
         return []
     with path.open("rb") as file:
@@ -261,10 +295,10 @@ def _printed(path: Path) -> list[str]:
 
 
 def _write(out: Path, content: dict[str, bytes]) -> None:
-    """The folder whole, under a name that was free or an empty folder."""
+    """Write the folder under a temporary name, then rename it. Raises UsageError if `out` holds anything."""
     if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
         raise UsageError(
-            f"{out}: is there already", hint="--out names another place; nothing is ever overwritten"
+            f"{out}: already exists", hint="choose another folder with --out; nothing is overwritten"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

@@ -1,7 +1,4 @@
-"""Plots of the reports as numbers in a 0..1 box; the templates draw them as inline SVG.
-
-Not covered: colours and words, which are the templates'.
-"""
+"""The plots of the report, as coordinates between 0 and 1; the template draws them as inline SVG."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.base import arrays
 from harness.run.folder import RunFolder
@@ -18,11 +16,11 @@ HISTOGRAM_BINS = 40
 CURVE_POINTS = 400
 GAIN_POINTS = 1200
 LEAST_GAIN = 0.01
-"""Nats: what arithmetic in bfloat16 brings; a scale below it would make noise look like findings."""
+"""Nats, the noise of bfloat16 arithmetic: a plot with a finer scale would make noise look like gains."""
 
 
 def histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
-    """Documents by bits per byte, a plot a scored seed: bars as (x, height, label) in a 0..1 box."""
+    """Documents by bits per byte, one plot for each scored seed: bars with position, height and label."""
     plots = []
     for row in verdict["seeds"]:
         path = folder.seed(row["seed"]).documents
@@ -54,7 +52,7 @@ def histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any
 
 
 def curves(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
-    """The training loss that each contestant claimed while it ran: points in a 0..1 box; never evidence."""
+    """The training loss that the contestant printed, one curve for each seed, on a common scale; a claim."""
     series = {row["seed"]: _claimed_losses(folder.seed(row["seed"]).events) for row in verdict["seeds"]}
     values = [loss for points in series.values() for _, loss in points]
     if not values:
@@ -74,51 +72,48 @@ def curves(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def gains(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any]]:
-    """What the witness paid above the claim at each token it was asked, a plot a certified seed: points in a
-    0..1 box.
+    """The witness's nats minus the reported nats at each asked token, one plot for each certified seed.
 
-    The scale holds every point and at least LEAST_GAIN nats to both sides of 0; a token that got no answer
-    stands at the top."""
+    The scale is symmetric around 0 and reaches the largest difference, at least LEAST_GAIN nats. A token
+    without an answer is drawn at the top.
+    """
     plots = []
     for row in verdict["seeds"]:
-        path = folder.seed(row["seed"]).responses(
-            int(row["certificate"]["look"]) if row.get("certificate") else 0
-        )
+        if not row.get("certificate"):
+            continue
+        path = folder.seed(row["seed"]).responses(int(row["certificate"]["look"]))
         if not path.exists():
             continue
-        position_P, paid_P, claim_P = arrays.read_arrays(path, "position", "witness_1", "claim")
-        d_P = paid_P - claim_P
-        if not len(position_P):
-            continue
-        finite_P = d_P[np.isfinite(d_P)]
-        reach = max(LEAST_GAIN, float(np.abs(finite_P).max(initial=0.0)))
-        height_P = np.where(np.isfinite(d_P), np.clip(d_P, -reach, reach), reach)
-        shown = np.unique(
-            np.r_[
-                np.argsort(-np.abs(height_P))[: GAIN_POINTS // 2],
-                np.arange(0, len(d_P), max(1, 2 * len(d_P) // GAIN_POINTS)),
-            ]
-        )
-        last = max(int(position_P[-1]), 1)
-        points = [
-            {"x": round(int(position_P[i]) / last, 4), "y": round(0.5 - 0.48 * float(height_P[i]) / reach, 4)}
-            for i in shown
-        ]
-        plots.append(
-            {
-                "seed": row["seed"],
-                "reach": f"{reach:.2g}",
-                "asked": len(d_P),
-                "shown": len(shown),
-                "points": points,
-                "largest": f"{float(np.abs(finite_P).max(initial=0.0)):.1e}",
-            }
-        )
+        position_P, witness_P, reported_P = arrays.read_arrays(path, "position", "witness_1", "claim")
+        if len(position_P):
+            plots.append({"seed": row["seed"], **_gain_plot(position_P, witness_P - reported_P)})
     return plots
 
 
+def _gain_plot(position_P: npt.NDArray[np.int64], gain_P: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Points and labels for gains in nats: the largest, and every n-th, about GAIN_POINTS points in all."""
+    answered_P = np.isfinite(gain_P)
+    largest = float(np.abs(gain_P[answered_P]).max(initial=0.0))
+    reach = max(LEAST_GAIN, largest)
+    height_P = np.where(answered_P, np.clip(gain_P, -reach, reach), reach)
+    largest_first = np.argsort(-np.abs(height_P))
+    every_nth = np.arange(0, len(gain_P), max(1, 2 * len(gain_P) // GAIN_POINTS))
+    shown = np.unique(np.r_[largest_first[: GAIN_POINTS // 2], every_nth])
+    last = max(int(position_P[-1]), 1)
+    return {
+        "reach": f"{reach:.2g}",
+        "asked": len(gain_P),
+        "shown": len(shown),
+        "points": [
+            {"x": round(int(position_P[i]) / last, 4), "y": round(0.5 - 0.48 * float(height_P[i]) / reach, 4)}
+            for i in shown
+        ],
+        "largest": f"{largest:.1e}",
+    }
+
+
 def _claimed_losses(path: Path) -> list[tuple[float, float]]:
-    """(fraction of the training, loss) from progress texts such as `step 10 loss 3.21`, thinned."""
+    """(fraction of the training, loss) from progress texts such as `step 10 loss 3.21`, thinned out."""
     if not path.exists():
         return []
     points = []
@@ -128,7 +123,7 @@ def _claimed_losses(path: Path) -> list[tuple[float, float]]:
             words = str(event.get("claim", "")).split()
             if event.get("stage") == "train" and "loss" in words[:-1]:
                 points.append((float(event["fraction"]), float(words[words.index("loss") + 1].strip(",:"))))
-        except ValueError:  # a claim that is no number, or the line on which a killed run ended
+        except ValueError:  # a loss that is no number, or the incomplete last line of a killed run
             continue
     finite = [point for point in points if np.isfinite(point[1])]
     return finite[:: max(1, len(finite) // CURVE_POINTS)]

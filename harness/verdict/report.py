@@ -1,7 +1,8 @@
-"""How a verdict looks: a table for the terminal, report.md, report.html with its plots.
+"""Render a verdict: tables for the terminal, report.md, and report.html with plots.
 
-Renders verdict.json and the per-document numbers; no decision is taken here. Text that a contestant or
-submitter wrote is escaped. Not covered: what the numbers are (verdict.py)."""
+Only verdict.json and the stored arrays are read, and nothing is decided here. Text that a contestant or
+submitter wrote is escaped.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ STYLE = {
 
 
 def headline(verdict: dict[str, Any]) -> str:
-    """The verdict in a sentence: decision, profile, score, spread, seeds, and what the text was."""
+    """The verdict in a sentence: decision, profile, submission, score, spread, seeds, text and runner."""
     rows = verdict["seeds"]
     scored = [row for row in rows if row["bpb"] is not None]
     score = "no score"
@@ -44,12 +45,12 @@ def headline(verdict: dict[str, Any]) -> str:
     clock = "" if seconds is None else f", train clock shortened to {seconds:g} s"
     return (
         f"{verdict['verdict'].upper()} in profile {verdict['profile']}: {verdict['submission']}, {score}, on "
-        f"{verdict['dataset']['name']}, {verdict['runner']} runner{clock}{not_shown(verdict)}"
+        f"{verdict['dataset']['name']}, {verdict['runner']} runner{clock}{_not_shown(verdict)}"
     )
 
 
-def not_shown(verdict: dict[str, Any]) -> str:
-    """What a reader must not take for proven: conditions with an unknown finding."""
+def _not_shown(verdict: dict[str, Any]) -> str:
+    """The conditions that this run does not show: those with an unknown finding."""
     unknown = [found for found in verdict["findings"] if found["outcome"] == "unknown"]
     open_conditions = {found["condition"] for found in unknown if found["condition"]}
     return f"; not shown: {', '.join(sorted(open_conditions))}" if open_conditions else ""
@@ -70,7 +71,7 @@ SEED_COLUMNS = (
 
 
 def seed_table(verdict: dict[str, Any]) -> list[list[str]]:
-    """Rows of SEED_COLUMNS as text."""
+    """A row for each seed, with the cells of SEED_COLUMNS."""
     return [[cell(row[key], form) for key, _, form in SEED_COLUMNS] for row in verdict["seeds"]]
 
 
@@ -92,7 +93,7 @@ CERTIFICATES = (
 
 
 def certificate_table(verdict: dict[str, Any]) -> list[list[str]]:
-    """A row for each seed that has a certificate: the seed, then CERTIFICATE_COLUMNS as text."""
+    """A row for each seed that has a certificate: the seed, then the cells of CERTIFICATE_COLUMNS."""
     return [
         [str(row["seed"]), *(cell(row["certificate"][key], form) for key, _, form in CERTIFICATE_COLUMNS)]
         for row in verdict["seeds"]
@@ -101,17 +102,17 @@ def certificate_table(verdict: dict[str, Any]) -> list[list[str]]:
 
 
 def guarantees(verdict: dict[str, Any]) -> list[str]:
-    """What the certificates say, a sentence a seed, with the chance to meet what is rare; and why a seed has
-    none."""
+    """What each seed's certificate guarantees and how likely a rare gain is hit, or why there is none."""
     lines = []
     for row in verdict["seeds"]:
-        if (made := row.get("certificate")) is not None:
-            met = ", ".join(
-                f"{float(share):.1%} of the tokens: {chances['met']:.1%}"
-                for share, chances in made["detection"].items()
+        if (certificate := row.get("certificate")) is not None:
+            chances = ", ".join(
+                f"{float(share):.1%} of the tokens: {chance['met']:.1%}"
+                for share, chance in certificate["detection"].items()
             )
             lines.append(
-                f"Seed {row['seed']}: {made['guarantee']} Chance that a probe meets a gain taken at {met}."
+                f"Seed {row['seed']}: {certificate['guarantee']} Chance that a probe hits an unearned gain "
+                f"taken at {chances}."
             )
         elif row.get("unasked"):
             lines.append(f"Seed {row['seed']}: no certificate: {row['unasked']}")
@@ -119,11 +120,12 @@ def guarantees(verdict: dict[str, Any]) -> list[str]:
 
 
 def markdown(verdict: dict[str, Any]) -> str:
+    """The content of report.md."""
     return templates.load(TEMPLATES / "report.md.j2").render(_context(verdict))
 
 
 def page(verdict: dict[str, Any], folder: RunFolder) -> str:
-    """The report as one HTML file with inline plots; nothing is loaded from anywhere."""
+    """The report as one HTML file with inline plots, which loads nothing."""
     context = _context(verdict)
     context |= {
         "histograms": plots.histograms(verdict, folder),
@@ -134,23 +136,23 @@ def page(verdict: dict[str, Any], folder: RunFolder) -> str:
 
 
 def write(verdict: dict[str, Any], folder: RunFolder) -> None:
-    """verdict.json, report.md, report.html."""
+    """Write verdict.json, report.md and report.html."""
     files.write_json(folder.verdict, verdict)
     files.write_bytes(folder.report, markdown(verdict).encode())
     files.write_bytes(folder.page, page(verdict, folder).encode())
 
 
 def rewrite(folder: RunFolder) -> dict[str, Any]:
-    """verdict.json of a finished run, which may be anybody's, and its reports written anew.
+    """Write the reports of a finished run again from its verdict.json, and return that verdict.
 
-    Raises UsageError for a file that is no verdict of this version.
+    The file may come from somebody else. Raises UsageError if it is no verdict of this schema.
     """
     try:
-        judged = files.read_json(folder.verdict)
-        if judged["verdict"] not in STYLE or judged["schema"] != 1:
+        verdict = files.read_json(folder.verdict)
+        if verdict["verdict"] not in STYLE or verdict["schema"] != 1:
             raise ValueError("not a verdict of schema 1")
-        write(judged, folder)
-        show(judged, Console(file=io.StringIO()))  # whatever cannot be shown is refused here, not half-way
+        write(verdict, folder)
+        show(verdict, Console(file=io.StringIO()))  # so that `show` cannot fail later, after half its output
     except (
         LookupError,
         TypeError,
@@ -164,11 +166,11 @@ def rewrite(folder: RunFolder) -> dict[str, Any]:
             f"{folder.verdict}: cannot be shown ({type(error).__name__}: {str(error)[:200]})",
             hint="`pgolf run` writes it again from the run's own records",
         ) from error
-    return dict(judged)
+    return dict(verdict)
 
 
 def show(verdict: dict[str, Any], console: Console) -> None:
-    """The verdict on a terminal, or as plain text where stdout is none."""
+    """Print the verdict; as plain text if the console is no terminal."""
     if not console.is_terminal:
         console.width = max(console.width, MIN_COLUMNS)
     console.print(Text(plain(headline(verdict)), STYLE[verdict["verdict"]]), soft_wrap=True)
@@ -191,8 +193,8 @@ def show(verdict: dict[str, Any], console: Console) -> None:
         console.print(table)
     findings = Table("rule", "", "outcome", "evidence")
     for found in verdict["findings"]:
-        words = (found["rule"], found["condition"] or "", found["outcome"], found["evidence"])
-        rule, condition, outcome, evidence = (Text(plain(word)) for word in words)
+        cells = (found["rule"], found["condition"] or "", found["outcome"], found["evidence"])
+        rule, condition, outcome, evidence = (Text(plain(text)) for text in cells)
         outcome.stylize(STYLE[found["outcome"]])
         findings.add_row(rule, condition, outcome, evidence)
     console.print(findings)
@@ -200,20 +202,20 @@ def show(verdict: dict[str, Any], console: Console) -> None:
 
 
 def _comparison(verdict: dict[str, Any]) -> list[str]:
-    """Lines below the tables: compressors on the same text, and the significance test."""
+    """The lines below the tables: compressors on the same text, and the significance test."""
     lines = [
         f"{name} on the same text: {value:.3f} bits per byte"
         for name, value in verdict["compressors"].items()
     ]
     baseline = verdict["baseline"]
     if baseline and baseline["tests"]:
-        for extra, tests in (
+        for condition, tests in (
             ("", baseline["tests"]),
-            (", with all that is not certified counted against it", baseline.get("tests_with_G") or []),
+            (", if each score is raised by its certificate's G", baseline.get("tests_with_G") or []),
         ):
             lines += [
-                f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']}){extra}: "
-                f"p = {test['p']:.2g}, {'yes' if test['better'] else 'no'} at {test['p_below']}"
+                f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']})"
+                f"{condition}: p = {test['p']:.2g}, {'yes' if test['better'] else 'no'} at {test['p_below']}"
                 for test in tests
             ]
     elif baseline:

@@ -1,8 +1,8 @@
-"""A tiny world for the judge's tests: a dataset of a few thousand tokens, contestants made from one honest
-source.
+"""Fixtures for the judge's tests: a dataset of a few thousand tokens, and contestants from one source.
 
-Contestants speak the protocol with the standard library alone, so that these tests need neither torch nor
-golf. A hostile one is the honest one with some functions replaced."""
+Contestants speak the protocol with the standard library alone, so these tests need neither torch nor golf. A
+hostile contestant is the honest one with some functions replaced.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +44,17 @@ QUICK = Limits(
 )
 
 
+def contestant_source(override: str = "") -> str:
+    """Source of the honest contestant, with some of its functions redefined by the source text `override`."""
+    head, tail = HONEST.read_text(encoding="utf-8").split('if __name__ == "__main__":')
+    return f'{head}{override}\n\nif __name__ == "__main__":{tail}'
+
+
 def pyz(override: str = "") -> bytes:
-    """code.pyz of the honest contestant with `override` (source text) replacing some of its functions."""
-    source = HONEST.read_text(encoding="utf-8")
-    head, tail = source.split('if __name__ == "__main__":')
+    """code.pyz of that contestant."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("__main__.py", f'{head}{override}\n\nif __name__ == "__main__":{tail}')
+        archive.writestr("__main__.py", contestant_source(override))
     return buffer.getvalue()
 
 
@@ -117,17 +121,17 @@ def _entry(path: Path) -> dict[str, object]:
 
 @pytest.fixture(params=["local", "docker"])
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
-    """Both runners; docker skips, with the reason, where no engine or image is to be had."""
+    """Both runners; docker is skipped, with the reason, if there is no engine or image."""
     if request.param == "local":
-        made: Runner = LocalRunner()
+        runner: Runner = LocalRunner()
     else:
-        made = DockerRunner(request.getfixturevalue("engine"), request.getfixturevalue("cpu_image"))
-    yield made
-    made.close()
+        runner = DockerRunner(request.getfixturevalue("engine"), request.getfixturevalue("cpu_image"))
+    yield runner
+    runner.close()
 
 
 class Bench:
-    """One seed's folder and a way to run single stages of a contestant in it."""
+    """One seed's folder, and methods to run single stages of a contestant in it."""
 
     def __init__(self, folder: Path, dataset: Dataset) -> None:
         self.folder, self.dataset = SeedFolder(folder), dataset

@@ -66,7 +66,8 @@ def text() -> Any:
 
 class Bench:
     """The text, the reference model's probabilities, and the honest example's responses at every token, which
-    are the witness of all contestants that cheat in scoring only."""
+    are the witness of all contestants that cheat in scoring only.
+    """
 
     def __init__(self) -> None:
         self.tokens_T = text()
@@ -94,7 +95,8 @@ class Bench:
         self, model: Any, scored: conversation.ScoringPass, asked_P: Any, number: int
     ) -> probe.ProbeResult:
         """The witness's responses, over the socket; where a model's rows are the example's, the example's
-        kept ones."""
+        kept ones.
+        """
         if any(
             getattr(model, name) != getattr(mutants.Honest, name)
             for name in ("row", "see", "learn", "chunk_tokens")

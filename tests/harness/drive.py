@@ -1,5 +1,4 @@
-"""Runs or ablates a submission of a test contestant in a process of its own, so that tests can interrupt and
-kill it.
+"""Run or ablate a test submission in a process of its own, so that tests can interrupt and kill it.
 
 python -m tests.harness.drive run|ablate SUBMISSION DATASET RUNS RUNNER PACKAGE
 """
@@ -20,7 +19,7 @@ def drive() -> None:
     what, submission, dataset, runs, runner, package = sys.argv[1:7]
     with ProgressDisplay() as display:
         if what == "ablate":
-            options = ablate.AblationOptions(
+            ablation = ablate.AblationOptions(
                 submission=Path(submission),
                 seeds=[1, 2],
                 steps=3,
@@ -29,21 +28,21 @@ def drive() -> None:
                 runs=Path(runs),
                 package=Path(package),
             )
-            found = ablate.ablate_submission(options, display)
+            result = ablate.ablate_submission(ablation, display)
         else:
-            asked = run.RunOptions(
+            options = run.RunOptions(
                 submission=Path(submission),
                 data=Path(dataset),
                 runner=runner,  # type: ignore[arg-type]
                 runs=Path(runs),
                 package=Path(package),
             )
-            found = run.run_submission(asked, display)
-    print(json.dumps(found))
-    raise SystemExit(found["exit_code"] if what == "ablate" else decide.exit_code(found))
+            result = run.run_submission(options, display)
+    print(json.dumps(result))
+    raise SystemExit(result["exit_code"] if what == "ablate" else decide.exit_code(result))
 
 
 if __name__ == "__main__":
-    # the same handling of errors and signals as the console script
+    # cli.main handles errors and signals as in the console script
     cli.app = drive  # type: ignore[assignment]
     cli.main()

@@ -1,4 +1,4 @@
-"""A contestant as a thread on the other end of a real socket: it follows a script and keeps what it heard."""
+"""A contestant in a thread on the other end of a real socket, which follows a script."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from harness.protocol.wire import Connection
 
 SOON = 10.0
-"""Seconds that no test here comes near; a hang fails instead of hanging."""
+"""Seconds, far more than any test needs; a test that hangs fails after them."""
 
 
 class Peer:
-    """Frames and payloads from the contestant's side, for scripts of tests. Reads byte-exactly, unlike the
-    judge."""
+    """The contestant's side of the socket, for scripts of tests. It counts the bytes that it receives."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(SOON)
@@ -27,7 +27,7 @@ class Peer:
         self.buffer = b""
         self.descriptors: list[int] = []
         self.first_descriptor_at: list[int] = []
-        """Bytes received in all when each batch of descriptors came."""
+        """For each batch of descriptors, how many bytes had been received before it."""
         self.received = 0
 
     def say(self, payload: bytes = b"", **frame: Any) -> None:
@@ -62,7 +62,7 @@ class Peer:
 
 @contextmanager
 def talking(script: Callable[[Peer], None], sock: socket.socket) -> Iterator[Peer]:
-    """Runs `script` on `sock` in a thread. The judge may leave early; any other error fails the test."""
+    """Run `script` on `sock` in a thread. The judge may close first; any other error fails the test."""
     errors: list[BaseException] = []
     peer = Peer(sock)
 
@@ -70,7 +70,7 @@ def talking(script: Callable[[Peer], None], sock: socket.socket) -> Iterator[Pee
         try:
             script(peer)
         except (OSError, EOFError):
-            pass  # the judge hung up, as it may
+            pass  # the judge closed the socket, as it may
         except BaseException as error:
             errors.append(error)
 
@@ -92,7 +92,7 @@ def talking(script: Callable[[Peer], None], sock: socket.socket) -> Iterator[Pee
 def conversation(
     script: Callable[[Peer], None], watch: Callable[[], None] = lambda: None
 ) -> Iterator[Connection]:
-    """The judge's end of a socketpair whose other end follows `script`."""
+    """The judge's end of a socket pair whose other end follows `script`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     connection = Connection(ours, watch)
     with talking(script, theirs):
@@ -105,3 +105,14 @@ def conversation(
 def soon(seconds: float = SOON) -> float:
     """A deadline by the judge's clock."""
     return time.monotonic() + seconds
+
+
+def no_watch() -> None:
+    """A watch that never raises."""
+
+
+def connect(path: Path) -> socket.socket:
+    """A contestant's connection to a Listener."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.connect(str(path))
+    return sock

@@ -1,5 +1,6 @@
 """The hostile suite's outcome: no honest contestant fails, and no cheat passes with a bound below its
-gain."""
+gain.
+"""
 
 from __future__ import annotations
 

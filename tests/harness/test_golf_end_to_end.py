@@ -1,8 +1,7 @@
-"""The real contestant under the real judge, in both runners: a recipe of two layers and a few steps, every
-stage.
+"""golf under the judge, in both runners: every stage of a small recipe (4 layers, 30 steps).
 
-The recipe is small so that this stays quick; `just run submissions/hadamard-ve128` is the same path at its
-true size."""
+`just run submissions/hadamard-ve128` takes the same path at full size.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +20,9 @@ from harness.runners.images import build
 from tests.harness.conftest import pyz
 
 RECIPE = """
-model: {layers: 4, width: 64, heads: 2, kv_heads: 1, mlp_hidden: 128, rope_dims: 16, ln_scale: true, xsa_last: 2,
-        attn_gate: true, smear: true, bigram_buckets: 64, bigram_dim: 16, ve_dim: 16, ve_layers: [2, 3], init: orthogonal}
+model: {layers: 4, width: 64, heads: 2, kv_heads: 1, mlp_hidden: 128, rope_dims: 16, ln_scale: true,
+        xsa_last: 2, attn_gate: true, smear: true, bigram_buckets: 64, bigram_dim: 16, ve_dim: 16,
+        ve_layers: [2, 3], init: orthogonal}
 optim: {warmdown: 0.5, muon_momentum_warmup: 0.2, clip: 0.3, ema_fraction: 0.1}
 train: {batch_tokens: 512, seq_len: 64, steps: 30, warmup_steps: 1, log_every: 10}
 quant: {rotate: true, fp16_limit: 1023}
@@ -32,7 +32,7 @@ score: {window: 64, stride: 32, chunk_tokens: 1024}
 
 @pytest.fixture(autouse=True)
 def ample_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No clock is what these tests are about: a busy machine must not miss one."""
+    """Long clocks, because these tests do not test clocks and the machine may be busy."""
     ample = replace(
         edition.PROFILES["pocket"], setup_seconds=600, train_seconds=600, pack_seconds=600, score_seconds=600
     )
@@ -46,8 +46,8 @@ def submission(tmp_path: Path) -> Path:
     (folder / "config.yaml").write_text(RECIPE)
     locks = {name: f"sha256:{build.lock_sha256(name)}" for name in ("cpu", "cuda")}
     (folder / "manifest.yaml").write_text(
-        "schema: 1\nname: small\ntitle: t\nauthors: [a]\nsource: s\ntrack: A\ndataset: sp1024\nseeds: [1, "
-        "2]\n"
+        "schema: 1\nname: small\ntitle: t\nauthors: [a]\nsource: s\ntrack: A\ndataset: sp1024\n"
+        "seeds: [1, 2]\n"
         f"image: {json.dumps(locks)}\nclaim: {{dataset: other, bpb: {{1: 4.0}}}}\n"
         "baseline: {name: uniform, source: s, dataset: tiny, profile: pocket, bpb: {1: 5.0, 2: 5.01}}\n"
     )
@@ -58,69 +58,54 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
 
+def run(submission: Path, dataset: Dataset, runner: str, *more: object) -> Result:
+    """`pgolf run` of the submission, with its runs in a folder beside it."""
+    runs = submission.parent / "runs"
+    return invoke("run", submission, "--data", dataset.folder, "--runner", runner, "--runs", runs, *more)
+
+
+def run_one_seed(submission: Path, dataset: Dataset) -> Path:
+    """The run folder of seed 1 without a witness, on the local runner."""
+    result = run(submission, dataset, "local", "--seeds", "1", "--witness", "0", "--json")
+    return Path(json.loads(result.stdout)["run_dir"])
+
+
 @pytest.mark.parametrize("runner", ["local", "docker"])
 def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
-    runner: str, submission: Path, tiny: Dataset, tmp_path: Path, request: pytest.FixtureRequest
+    runner: str, submission: Path, tiny: Dataset, request: pytest.FixtureRequest
 ) -> None:
     if runner == "docker":
         request.getfixturevalue("cpu_image")
-    result = invoke(
-        "run",
-        submission,
-        "--data",
-        tiny.folder,
-        "--runner",
-        runner,
-        "--runs",
-        tmp_path / "runs",
-        "--witness",
-        1024,
-        "--json",
-    )
-    judged: dict[str, Any] = json.loads(result.stdout)
-    assert (result.exit_code, judged["verdict"]) == (0, "valid"), judged
-    assert [seed["outcome"] for seed in judged["seeds"]] == ["scored", "scored"]
-    assert 0 < judged["mean_bpb"] < 5.0
-    assert judged["seeds"][0]["claims"] == {
+    result = run(submission, tiny, runner, "--witness", 1024, "--json")
+    verdict: dict[str, Any] = json.loads(result.stdout)
+    assert (result.exit_code, verdict["verdict"]) == (0, "valid"), verdict
+    assert [seed["outcome"] for seed in verdict["seeds"]] == ["scored", "scored"]
+    assert 0 < verdict["mean_bpb"] < 5.0
+    assert verdict["seeds"][0]["claims"] == {
         "steps": 30,
         "tokens": 30 * 512,
         "attention": "blocks",
         "world": 1,
     }
-    assert judged["baseline"]["tests"][0]["better"] is True
-    outcomes = {found["rule"]: found["outcome"] for found in judged["findings"]}
+    assert verdict["baseline"]["tests"][0]["better"] is True
+    outcomes = {found["rule"]: found["outcome"] for found in verdict["findings"]}
     assert (outcomes["border-rows"], outcomes["normalised"]) == ("pass", "pass")
     shown = "pass" if runner == "docker" else "unknown"
     assert (outcomes["causal"], outcomes["score-first"], outcomes["single-pass"]) == (shown,) * 3
-    for seed in judged["seeds"]:
+    for seed in verdict["seeds"]:
         assert seed["certificate"]["largest_gain_nats"] < 1e-5
         assert [each["witnesses"] for each in seed["certificate"]["looks"]] == [1], (
-            "numbers that repeat need no second witness"
+            "numbers that repeat exactly need no second witness"
         )
-    run_dir = Path(judged["run_dir"])
+    run_dir = Path(verdict["run_dir"])
     assert (run_dir / "report.md").read_text().startswith("# small: valid")
     again = invoke("rescore", run_dir, "--json")
     assert again.exit_code == 0
     assert json.loads(again.stdout)["same_ledgers"] is True
 
 
-def test_rescoring_notices_numbers_that_were_changed(submission: Path, tiny: Dataset, tmp_path: Path) -> None:
-    result = invoke(
-        "run",
-        submission,
-        "--data",
-        tiny.folder,
-        "--runner",
-        "local",
-        "--runs",
-        tmp_path / "runs",
-        "--seeds",
-        "1",
-        "--witness",
-        "0",
-        "--json",
-    )
-    seed = Path(json.loads(result.stdout)["run_dir"]) / "seed-1"
+def test_rescoring_refuses_stored_numbers_that_were_changed(submission: Path, tiny: Dataset) -> None:
+    seed = run_one_seed(submission, tiny) / "seed-1"
     nats = bytearray((seed / "nats.f32").read_bytes())
     nats[400:404] = bytes(4)
     (seed / "nats.f32").write_bytes(nats)
@@ -130,31 +115,16 @@ def test_rescoring_notices_numbers_that_were_changed(submission: Path, tiny: Dat
 
 
 def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_broken_plan(
-    submission: Path, tiny: Dataset, tmp_path: Path
+    submission: Path, tiny: Dataset
 ) -> None:
-    result = invoke(
-        "run",
-        submission,
-        "--data",
-        tiny.folder,
-        "--runner",
-        "local",
-        "--runs",
-        tmp_path / "runs",
-        "--seeds",
-        "1",
-        "--witness",
-        "0",
-        "--json",
-    )
-    run_dir = Path(json.loads(result.stdout)["run_dir"])
+    run_dir = run_one_seed(submission, tiny)
     recipe, code, plan = (
         run_dir / "seed-1" / "config.yaml",
         run_dir / "seed-1" / "code.pyz",
         run_dir / "plan.json",
     )
     image = json.dumps({**json.loads(plan.read_text()), "image": "sha256:another"})
-    for path, content, says in (
+    for path, content, message in (
         (recipe, recipe.read_bytes() + b"# ", "is not what the run was made with"),
         (code, pyz(), "is not what the run was made with"),
         (code, b"PK", "not a code bundle"),
@@ -165,42 +135,14 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
         refused = invoke("rescore", run_dir)
         path.write_bytes(before)
         assert refused.exit_code != 0
-        assert says in str(refused.exception)
+        assert message in str(refused.exception)
     plan.write_text(image)
-    resumed = invoke(
-        "run",
-        submission,
-        "--data",
-        tiny.folder,
-        "--runner",
-        "local",
-        "--runs",
-        tmp_path / "runs",
-        "--seeds",
-        "1",
-    )
+    resumed = run(submission, tiny, "local", "--seeds", "1")
     assert "was begun with image sha256:another" in str(resumed.exception)
 
 
-def test_a_replaced_artifact_and_a_verdict_that_is_none_are_refused(
-    submission: Path, tiny: Dataset, tmp_path: Path
-) -> None:
-    result = invoke(
-        "run",
-        submission,
-        "--data",
-        tiny.folder,
-        "--runner",
-        "local",
-        "--runs",
-        tmp_path / "runs",
-        "--seeds",
-        "1",
-        "--witness",
-        "0",
-        "--json",
-    )
-    run_dir = Path(json.loads(result.stdout)["run_dir"])
+def test_a_replaced_artifact_and_a_damaged_verdict_are_refused(submission: Path, tiny: Dataset) -> None:
+    run_dir = run_one_seed(submission, tiny)
     (run_dir / "seed-1" / "artifact.bin").write_bytes(b"another")
     assert "is not the artifact that was packed" in str(invoke("rescore", run_dir).exception)
     verdict = json.loads((run_dir / "verdict.json").read_text())
@@ -217,7 +159,7 @@ def test_a_replaced_artifact_and_a_verdict_that_is_none_are_refused(
     assert invoke("report", run_dir).exit_code == 0
 
 
-def test_check_tells_the_published_number_of_parameters_without_training(submission: Path) -> None:
+def test_check_states_the_published_number_of_parameters_without_training(submission: Path) -> None:
     folder = submission.parent / "hadamard-ve128"
     shutil.copytree(Path(__file__).resolve().parents[2] / "submissions" / "hadamard-ve128", folder)
     result = invoke("check", folder, "--runner", "local", "--json")
@@ -226,7 +168,7 @@ def test_check_tells_the_published_number_of_parameters_without_training(submiss
     assert {0: "pass", 5: "unknown"}[result.exit_code] == checked["size"]
 
 
-def test_check_repeats_what_the_contestant_says_of_a_mistyped_recipe(submission: Path) -> None:
+def test_check_repeats_the_contestants_error_for_a_mistyped_recipe(submission: Path) -> None:
     (submission / "config.yaml").write_text("model: {layer: 4}\n")
     result = invoke("check", submission, "--runner", "local")
     assert result.exit_code != 0

@@ -1,2 +1,1 @@
-"""Measurements of the judge itself: `python -m harness.commands.bench.judge`. Only documents and people use
-it."""
+"""Measurements of the judge itself, run by hand: `python -m harness.commands.bench.judge`."""

@@ -1,11 +1,12 @@
-"""What judging costs: CPU seconds of the judge a million tokens, beside the contestant's own.
+"""Measure what judging costs: the judge's CPU seconds per million tokens, beside the contestant's own.
 
     python -m harness.commands.bench.judge [--tokens 10000000] [--vocab 1024]
 
-Made-up tokens (a noisy walk with documents) go through the referee's score conversation to
-docs/examples/order2.py in a process of its own, then through the ledger's replay, the metric and the judge's
-n-gram prices; each step's CPU time is printed as a row of a table. Not covered: containers
-(docs/measured.md), the witness."""
+docs/examples/order2.py scores synthetic tokens (a noisy walk with documents) in a process of its own, through
+the usual conversation. Then the ledger's replay, the metric, the judge's n-gram reference model and a
+sampling plan are computed. The CPU time of each step is one row of the printed table. Containers and
+witnesses are not measured here.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +37,8 @@ FULL_TOKENS = 62_021_846
 PROBES = 32_768
 
 
-def made_up(n_tokens: int, vocab_size: int, seed: int = 0) -> Tokens:
-    """A noisy walk over the vocabulary that opens a document every thousand tokens; learnable, cheap to
-    make."""
+def synthetic_tokens(n_tokens: int, vocab_size: int, seed: int = 0) -> Tokens:
+    """A noisy walk over the vocabulary with a new document every thousand tokens; a model can learn it."""
     rng = np.random.default_rng(seed)
     steps = np.where(rng.random(n_tokens) < 0.5, 1, rng.integers(0, vocab_size, n_tokens))
     tokens_T = (4 + steps.cumsum() % (vocab_size - 4)).astype(np.uint16)
@@ -46,19 +46,19 @@ def made_up(n_tokens: int, vocab_size: int, seed: int = 0) -> Tokens:
     return tokens_T
 
 
-def judged(tokens_T: Tokens, vocab_size: int) -> tuple[conversation.ScoringPass, float, float]:
-    """One pass: the outcome, and CPU seconds of the judge and of the contestant."""
+def score(tokens_T: Tokens, vocab_size: int) -> tuple[conversation.ScoringPass, float, float]:
+    """One scoring pass: its outcome, and the CPU seconds of the judge and of the contestant."""
     limits = replace(PROFILES["pocket"], score_seconds=3600)
     with tempfile.TemporaryDirectory() as folder:
         listener = Listener(Path(folder) / "s")
-        given = {
+        environment = {
             **os.environ,
             "PGOLF_SOCKET": str(listener.path),
             "PGOLF_STAGE": "score",
             "OMP_NUM_THREADS": "1",
         }
         before = os.times()
-        process = subprocess.Popen([sys.executable, str(EXAMPLE)], env=given)
+        process = subprocess.Popen([sys.executable, str(EXAMPLE)], env=environment)
         try:
             setup = {
                 "seed": 1,
@@ -67,9 +67,8 @@ def judged(tokens_T: Tokens, vocab_size: int) -> tuple[conversation.ScoringPass,
                 "role": "scorer",
                 "tokens": len(tokens_T),
             }
-            connection, ready, _ = conversation.open_stage(
-                listener, "score", setup, time.monotonic(), limits, lambda: None, ScoreReady
-            )
+            stage = conversation.StartedStage("score", listener, time.monotonic(), lambda: None)
+            connection, ready, _ = conversation.open_stage(stage, setup, limits, ScoreReady)
             assert isinstance(ready, ScoreReady)
             scored = conversation.score(connection, ready, tokens_T, vocab_size, limits, lambda done: None)
             process.wait(60)
@@ -86,46 +85,49 @@ def judged(tokens_T: Tokens, vocab_size: int) -> tuple[conversation.ScoringPass,
 
 
 def measure(n_tokens: int, vocab_size: int) -> list[tuple[str, float]]:
-    """(step, CPU seconds) of one text."""
-    tokens_T = made_up(n_tokens, vocab_size)
-    scored, judge_seconds, contestant_seconds = judged(tokens_T, vocab_size)
-    rows = [("contestant (order 2, numpy)", contestant_seconds), ("referee, wire and ledger", judge_seconds)]
+    """(step, CPU seconds) for one text."""
+    tokens_T = synthetic_tokens(n_tokens, vocab_size)
+    scored, judge_seconds, contestant_seconds = score(tokens_T, vocab_size)
+    rows = [
+        ("contestant (order 2, numpy)", contestant_seconds),
+        ("conversation, wire and ledger", judge_seconds),
+    ]
 
-    def timed(name: str, step: Callable[[], object]) -> None:
+    def add_row(name: str, step: Callable[[], object]) -> None:
         began = time.process_time()
         step()
         rows.append((name, time.process_time() - began))
 
     table = ByteTable(np.full(vocab_size, 3), np.zeros(vocab_size, bool), np.zeros(vocab_size, bool))
-    timed("metric, by document", lambda: bpb.measure(tokens_T, scored.nats_T, table))
-    timed(
-        "ledger checked again (rescore)", lambda: ledger.replay(tokens_T, scored.nats_T, scored.chunk_tokens)
+    add_row("metric, by document", lambda: bpb.measure(tokens_T, scored.nats_T, table))
+    add_row("ledger replay (rescore)", lambda: ledger.replay(tokens_T, scored.nats_T, scored.chunk_tokens))
+    reference: list[sampling.Floats] = []
+    add_row(
+        "certificate: reference model",
+        lambda: reference.append(reference_model.probabilities(tokens_T, vocab_size)),
     )
-    prices: list[sampling.Floats] = []
-    timed(
-        "certificate: the judge's prices",
-        lambda: prices.append(reference_model.probabilities(tokens_T, vocab_size)),
+    reported = sampling.ReportedScore(
+        tokens_T, scored.nats_T, reference[0], 3 * n_tokens, scored.chunk_tokens
     )
-    text = sampling.ReportedScore(tokens_T, scored.nats_T, prices[0], 3 * n_tokens, scored.chunk_tokens)
-    timed("certificate: coins and plan", lambda: sampling.draw(bytes(32), text, min(PROBES, n_tokens // 2)))
+    probes = min(PROBES, n_tokens // 2)
+    add_row("certificate: sampling plan", lambda: sampling.draw(bytes(32), reported, probes))
     return rows
 
 
 def main() -> None:
-    """See the module's docstring."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--tokens", type=int, default=10_000_000)
     parser.add_argument("--vocab", type=int, default=1024)
-    asked = parser.parse_args()
-    rows = measure(asked.tokens, asked.vocab)
+    arguments = parser.parse_args()
+    rows = measure(arguments.tokens, arguments.vocab)
     print(
-        f"| {asked.tokens:,} tokens, vocabulary {asked.vocab:,} | CPU seconds | a million tokens | "
+        f"| {arguments.tokens:,} tokens, vocabulary {arguments.vocab:,} | CPU seconds | per million tokens | "
         f"{FULL_TOKENS:,} tokens |"
     )
     print("|---|---|---|---|")
     for name, seconds in rows:
-        each = seconds * 1e6 / asked.tokens
-        print(f"| {name} | {seconds:.2f} | {each:.3f} | {each * FULL_TOKENS / 1e6:.1f} |")
+        per_million = seconds * 1e6 / arguments.tokens
+        print(f"| {name} | {seconds:.2f} | {per_million:.3f} | {per_million * FULL_TOKENS / 1e6:.1f} |")
 
 
 if __name__ == "__main__":

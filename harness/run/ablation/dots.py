@@ -1,4 +1,4 @@
-"""The dot plots of an ablation as numbers in a 0..1 box; the template draws them as inline SVG."""
+"""The dot plots of an ablation, as coordinates between 0 and 1; the template draws them as inline SVG."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def dots(rows: list[dict[str, Any]], key: str, form: str) -> dict[str, Any] | None:
-    """Means and intervals of the paired differences of an ablation on one scale, which holds 0; None where no
-    row has any.
+    """The paired differences `key` of all variants, with intervals, on one scale that includes 0.
 
-    `rows` are the table's; a row without this difference has none of its numbers.
+    `rows` are those of table.py, and a variant without this difference gets a point without numbers. None if
+    no variant has it.
     """
     found = [(row["variant"], row["differences"] and row["differences"][key]) for row in rows]
     spans = [(each["mean"], *(each["ci95"] or ())) for _, each in found if each]

@@ -1,8 +1,9 @@
-"""Measure one (variant, seed): train for a number of steps, pack, score; then pack unquantised and score that.
+"""Measure one (variant, seed): train a number of steps, pack and score; then pack and score unquantised.
 
-What the variant does not change is taken from the base of the same seed: its checkpoint where only packing or scoring
-differs, and its unquantised score where only packing differs. Packing is always done, because an artifact names the
-recipe that it was packed with. A violation of the contestant becomes the result. Which pairs are left: loop.py.
+What a variant does not change is taken from the base of the same seed: the checkpoint if the variant first
+differs in packing or scoring, and the unquantised score if it first differs in packing. Every pair is packed,
+because an artifact contains the recipe that it was packed with. A violation of the contestant becomes the
+pair's result.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from harness.scoring import bpb
 
 
 class PairResult(BaseModel):
-    """result.json. Seconds and bytes are the judge's own; null for what was not reached or not measured here."""
+    """result.json. Seconds and bytes are the judge's; null means not reached, or not measured here."""
 
     model_config = ConfigDict(extra="forbid")
     schema_version: Literal[1] = 1
@@ -35,12 +36,12 @@ class PairResult(BaseModel):
     changes: Literal["train", "pack", "score"]
     outcome: Literal["scored", "failed", "over_limit"] = "scored"
     stage: str | None = None
-    """Where it failed."""
+    """The stage that failed; null if none did."""
     message: str | None = None
     parameters: int | None = None
-    """The contestant's claim."""
+    """Claimed by the contestant."""
     train_seconds: float | None = None
-    """Null where the base's training was reused."""
+    """Null if the base's training was reused."""
     load: tuple[float, float] | None = None
     """The load average over one minute, before and after the training."""
     pack_seconds: float | None = None
@@ -57,9 +58,9 @@ class PairResult(BaseModel):
 
 
 def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> PairResult | None:
-    """The finished result of a pair; None where there is none.
+    """The result of a pair; None if it is unfinished.
 
-    Raises UsageError for a result of another pair or with other steps: such results are not comparable.
+    Raises UsageError for a result of another pair or of another number of steps.
     """
     path = folder.pair(arm, seed).result
     if not path.exists():
@@ -72,8 +73,8 @@ def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> PairResult | N
         ) from error
     if (found.variant, found.seed, found.steps) != (arm.name, seed, steps):
         raise UsageError(
-            f"{path}: is of {found.variant!r}, seed {found.seed}, {found.steps} steps, not of {arm.name!r}, "
-            f"seed {seed}, {steps} steps",
+            f"{path}: is the result of {found.variant!r}, seed {found.seed}, {found.steps} steps, not of "
+            f"{arm.name!r}, seed {seed}, {steps} steps",
             hint="remove the file to measure it again",
         )
     return found
@@ -81,7 +82,7 @@ def load(folder: StudyFolder, arm: Arm, seed: int, steps: int) -> PairResult | N
 
 @dataclass
 class PairWork:
-    """The stages of one pair, and its result so far; each stage names itself in the result before it begins."""
+    """The stages of one pair, and its result so far, whose `stage` is the one that is running."""
 
     study: Study
     study_folder: StudyFolder
@@ -103,12 +104,12 @@ class PairWork:
     def measure(self, parameters: int, base: PairResult | None) -> PairResult:
         """Measure the pair and write result.json.
 
-        `base` is the base's result of the same seed, None for the base itself; `parameters` is the base's number
-        of them.
+        `base` is the base's result for the same seed, None for the base itself; `parameters` is the base's
+        number of parameters.
         """
         began, found = time.monotonic(), self.found
         found.parameters = parameters
-        if self.folder.path.exists():  # what an interrupted attempt left
+        if self.folder.path.exists():  # left by an interrupted attempt
             shutil.rmtree(self.folder.path)
         files.write_bytes(self.folder.code, self.study.plan.bundle.pyz)
         files.write_bytes(self.folder.config, self.arm.config)
@@ -135,7 +136,7 @@ class PairWork:
         self.on_progress(fraction, f"{self.found.stage}: {text}")
 
     def _train(self) -> None:
-        """Train; a variant is asked for its own number of parameters first."""
+        """Train; before that, a variant describes itself, for its own number of parameters."""
         if self.arm.name != BASE:
             self.found.stage = "describe"
             self.found.parameters = stages.describe(self.job, self._report).parameters
@@ -144,22 +145,22 @@ class PairWork:
         self.found.train_seconds, self.found.load = trained.seconds, (load_before, os.getloadavg()[0])
 
     def _reuse_training(self, base: PairResult | None) -> None:
-        """Point at the base's checkpoint of the same seed. Raises Violation when that training failed."""
+        """Use the base's checkpoint of the same seed. Raises Violation if that training failed."""
         self.found.stage = "train"
         if base is None or base.train_seconds is None:
             raise Violation(
-                "contestant", "the base's training of this seed failed, which this variant would have reused"
+                "contestant", "this variant reuses the base's training of this seed, which failed"
             )
         origin = PairFolder(self.study_folder.path / BASE / f"seed-{self.seed}")
         self.folder.checkpoint = origin.checkpoint
         if not origin.checkpoint.is_dir():
             raise UsageError(
-                f"{origin.checkpoint}: the base's checkpoint is gone",
-                hint=f"remove {origin.result}, so that it is trained again",
+                f"{origin.checkpoint}: the base's checkpoint is missing",
+                hint=f"remove {origin.result}, and the base is trained again",
             )
 
     def _pack_and_score(self) -> None:
-        """Pack under the cap, as in a run; score whatever size came of it, which the result states."""
+        """Pack as in a run; score the artifact even if it exceeds the size limit, which the table reports."""
         found = self.found
         found.stage = "pack"
         packed = stages.pack(self.job, self._report)
@@ -167,35 +168,35 @@ class PairWork:
         code_bytes = len(self.study.plan.bundle.pyz)
         found.counted_bytes = packed.facts["artifact_bytes"] + code_bytes + len(self.arm.config)
         found.stage = "score"
-        found.score_seconds, measured = self._score(self._uncapped(self.job))
+        found.score_seconds, measured = self._score(self._without_size_limit(self.job))
         found.bpb = measured.bpb
         found.scored_tokens, found.scored_bytes = measured.scored_tokens, measured.scored_bytes
 
     def _pack_and_score_unquantised(self, config: bytes) -> None:
-        """The same weights without quantisation; they need not fit the cap."""
-        found, beside = self.found, self.folder.unquantised()
-        files.write_bytes(beside.config, config)
-        job = self._uncapped(replace(self.job, folder=beside))
+        """Pack and score the same weights without quantisation, without a size limit."""
+        found, folder = self.found, self.folder.unquantised()
+        files.write_bytes(folder.config, config)
+        job = self._without_size_limit(replace(self.job, folder=folder))
         found.stage = "pack unquantised"
         packed = stages.pack(job, self._report)
         found.stage = "score unquantised"
         _, measured = self._score(job)
         found.unquantised_bpb, found.unquantised_bytes = measured.bpb, packed.facts["artifact_bytes"]
 
-    def _uncapped(self, job: stages.StageJob) -> stages.StageJob:
-        """The same job with a checkpoint's size for a cap."""
+    def _without_size_limit(self, job: stages.StageJob) -> stages.StageJob:
+        """The same job, with the limit of a checkpoint for the artifact."""
         limits = replace(job.limits, counted_bytes=job.limits.checkpoint_bytes)
         return replace(job, terms=replace(job.terms, limits=limits))
 
     def _score(self, job: stages.StageJob) -> tuple[float, bpb.Metric]:
-        """Seconds, and bits per byte of the artifact in the job's folder."""
+        """Score the artifact in the job's folder: seconds, and bits per byte."""
         result, scored = stages.score(job, self.tokens_T, self._report)
         table = self.study.plan.dataset.byte_table()
         return result.seconds, bpb.measure(self.tokens_T, scored.nats_T, table)
 
     def _remove_large_files(self) -> None:
-        """Remove what can be made again. The base's checkpoint stays: variants start from it."""
+        """Remove what can be recomputed; the base's checkpoint stays, because variants reuse it."""
         if self.arm.name != BASE:
-            own = PairFolder(self.folder.path).checkpoint  # self.folder may point at the base's
+            own = PairFolder(self.folder.path).checkpoint  # self.folder.checkpoint may be the base's
             shutil.rmtree(own, ignore_errors=True)
         self.folder.unquantised().artifact.unlink(missing_ok=True)

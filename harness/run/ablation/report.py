@@ -1,8 +1,4 @@
-"""How an ablation looks: ablation.json, a table for the terminal, ablation.md, ablation.html with its dot
-plots.
-
-Not covered: what the numbers are (table.py).
-"""
+"""Render an ablation: a table for the terminal, ablation.md, and ablation.html with dot plots."""
 
 from __future__ import annotations
 
@@ -33,29 +29,27 @@ HEADINGS = [
 
 
 def headline(ablation: dict[str, Any]) -> str:
-    """What was compared, on what, how long."""
+    """What was compared, on which text, for how many steps."""
     seeds = ", ".join(map(str, ablation["seeds"]))
-    some = f"the first {ablation['val_tokens']:,} tokens" if ablation["val_tokens"] else "all tokens"
+    text = f"the first {ablation['val_tokens']:,} tokens" if ablation["val_tokens"] else "all tokens"
     return (
         f"{ablation['submission']}, profile {ablation['profile']}: each technique switched off in turn, "
-        f"{ablation['steps']} "
-        f"steps each ({ablation['steps_from']}), seeds {seeds}, scored on {some} of "
-        f"{ablation['dataset']['name']}, "
-        f"{ablation['runner']} runner"
+        f"{ablation['steps']} steps each ({ablation['steps_from']}), seeds {seeds}, scored on {text} of "
+        f"{ablation['dataset']['name']}, {ablation['runner']} runner"
     )
 
 
 def notes(ablation: dict[str, Any]) -> list[str]:
-    """What a reader must know of the numbers, and everything that is missing from them."""
+    """What a reader must know about the numbers, and everything that is missing from them."""
     lines = [
-        "means with 95 % intervals over seeds, differences paired by seed (variant less base)",
+        "means with 95 % intervals over seeds; differences are paired by seed (variant minus base)",
         f"ratio: {ablation['ratio_is']}",
         f"step time: {ablation['step_is']}; load average around the trainings: "
         f"{cell(ablation['load'] and '{:.1f} to {:.1f}'.format(*ablation['load']))} on "
         f"{ablation['host']['cores']} cores",
-        f"clocks {ablation['clocks']} times the profile's, so that only steps are matched",
-        "a variant that first differs in pack or score reuses the base's training, and one in pack its score "
-        "before packing",
+        f"clocks are {ablation['clocks']} times the profile's: variants are matched by steps, not by time",
+        "a variant that first differs in pack or score reuses the base's training; one that first differs in "
+        "pack also reuses its score before packing",
     ]
     if ablation["stopped"]:
         lines.append(f"stopped early: {ablation['stopped']}")
@@ -68,14 +62,14 @@ def notes(ablation: dict[str, Any]) -> list[str]:
             lines.append(f"{row['variant']}: seeds {', '.join(map(str, row['unfinished']))} are unfinished")
         if row["over_cap"]:
             lines.append(
-                f"{row['variant']}: over the cap of {ablation['cap']:,} counted bytes with seeds "
+                f"{row['variant']}: over the limit of {ablation['cap']:,} counted bytes with seeds "
                 f"{', '.join(map(str, row['over_cap']))}"
             )
     return lines
 
 
 def cells(row: dict[str, Any], seeds: int) -> list[str]:
-    """One row under HEADINGS."""
+    """The cells of one row, in the order of HEADINGS."""
     shown = [row["variant"], cell(row["changes"]), f"{len(row['scored'])}/{seeds}"]
     for column in COLUMNS:
         shown.append(_interval(row["values"][column.key], column.form))
@@ -85,7 +79,7 @@ def cells(row: dict[str, Any], seeds: int) -> list[str]:
 
 
 def _interval(found: dict[str, Any] | None, form: str) -> str:
-    """Mean, and half the interval's width where there is one."""
+    """The mean, with ± half the width of its interval if it has one."""
     if found is None:
         return cell(None)
     if found["ci95"] is None:
@@ -123,7 +117,7 @@ def write(ablation: dict[str, Any], folder: StudyFolder) -> None:
 
 
 def show(ablation: dict[str, Any], console: Console) -> None:
-    """The table on a terminal, or as plain text where stdout is none."""
+    """Print the table; as plain text if the console is no terminal."""
     if not console.is_terminal:
         console.width = max(console.width, 2 * MIN_COLUMNS)
     console.print(Text(plain(headline(ablation)), "bold"), soft_wrap=True)

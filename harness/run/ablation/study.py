@@ -1,12 +1,13 @@
-"""What an ablation compares: the submission's own recipe (`base`) and its variants, and the folder of the
-results.
+"""What an ablation compares (the submission's own recipe, `base`, and its variants), and its folder.
 
     runs/<submission>/ablation-<profile>-<hash12>/
       study.json steps.json ablation.json ablation.md ablation.html
-      <variant>/seed-<n>/ result.json, written last, beside logs, recipe and artifact; checkpoint/ of the base is kept
+      <variant>/seed-<n>/   recipe, artifact, logs, and result.json, which is written last
+      base/seed-<n>/        the same, and checkpoint/
 
-The hash covers what a run's hash covers, and steps and scored tokens; not the seeds and not which variants
-are asked for, so that both can be added later. Not covered: how one of them is measured (pairs.py)."""
+The hash covers what a run's hash covers, the steps and the scored tokens. It does not cover the seeds and the
+selected variants, so both can be added later.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +30,22 @@ from harness.run.plan import Plan, StageTerms
 
 BASE = "base"
 GENEROUS = 10
-"""Clocks of an ablation in multiples of the profile's: steps are what is matched, and a slow variant is no
-failure."""
+"""Clocks of an ablation in multiples of the profile's. Steps are matched, so a slow variant must not fail."""
 
 
 class Arm(NamedTuple):
-    """One recipe of the comparison."""
+    """One recipe of the comparison: the base or a variant."""
 
     name: str
     config: bytes
     unquantised: bytes | None
-    """The recipe with its weights left as trained, where the contestant gave one."""
+    """The same recipe without quantisation, if the contestant gave one."""
     changes: Literal["train", "pack", "score"]
-    """The first stage whose outcome differs from the base's; `train` for the base itself."""
+    """The first stage whose result differs from the base's; `train` for the base itself."""
 
     @property
     def slug(self) -> str:
-        """Names a folder, one for each name."""
+        """A folder name, different for every arm."""
         if self.name == BASE:
             return BASE
         readable = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:60]
@@ -53,17 +53,19 @@ class Arm(NamedTuple):
 
 
 def arms_of(config: bytes, described: Description, only: Sequence[str]) -> list[Arm]:
-    """The base, then the variants in the order of the description; those named in `only` where it names any.
+    """The base, then the variants in the order described: those named in `only`, or all if it is empty.
 
-    A name may leave out a leading `without`. Raises UsageError for a name that no variant has, and for a
-    variant that calls itself as the base is called."""
+    A name in `only` may omit a leading `without`. Raises UsageError for an unknown name, and for a variant
+    that is named like the base.
+    """
     base = Arm(BASE, config, _encoded(described.unquantised), "train")
     variants = [
         Arm(v.name, v.config.encode(), _encoded(v.unquantised), v.changes) for v in described.variants
     ]
     if any(arm.name == BASE for arm in variants):
         raise UsageError(
-            f"a variant is named {BASE!r}, as the submission's own recipe is", hint="rename it in `describe`"
+            f"a variant is named {BASE!r}, the name of the submission's own recipe",
+            hint="rename it in `describe`",
         )
     known = {arm.name: arm for arm in variants}
     chosen = {name if name in known else f"without {name}" for name in only}
@@ -80,7 +82,7 @@ def _encoded(text: str | None) -> bytes | None:
 
 
 def with_generous_clocks(limits: Limits) -> Limits:
-    """The profile's limits with clocks that an ablation does not meet."""
+    """The profile's limits with clocks GENEROUS times as long."""
     return replace(
         limits,
         train_seconds=GENEROUS * limits.train_seconds,
@@ -91,19 +93,20 @@ def with_generous_clocks(limits: Limits) -> Limits:
 
 @dataclass(frozen=True)
 class Study:
-    """One ablation. `plan.limits` are generous; `steps` null: as many as the profile's own train clock
-    allows."""
+    """One ablation."""
 
     plan: Plan
+    """Its limits have generous clocks."""
     clock: Limits
-    """The profile's own limits, under which steps are counted where none are given."""
+    """The profile's own limits, under which steps are counted if `steps` is None."""
     steps: int | None
+    """Steps of every training; None for as many as the profile's own train clock allows."""
     val_tokens: int | None
-    """How many tokens of the validation stream are scored; null for all."""
+    """How many tokens of the validation stream are scored; None for all."""
 
     @property
     def terms(self) -> StageTerms:
-        """The plan's, labelled as an ablation's."""
+        """The plan's terms with the run id of an ablation."""
         return replace(self.plan.terms, run_id=f"ablation-{self.plan.submission.manifest.name}")
 
     def identity(self) -> dict[str, Any]:
@@ -126,10 +129,10 @@ class PairFolder(SeedFolder):
         self.result = path / "result.json"
 
     def unquantised(self) -> SeedFolder:
-        """Where the same weights are packed as trained; checkpoint and code are this folder's."""
-        beside = SeedFolder(self.path / "unquantised")
-        beside.checkpoint, beside.code = self.checkpoint, self.code
-        return beside
+        """The folder in which the same weights are packed unquantised; it shares checkpoint and code."""
+        folder = SeedFolder(self.path / "unquantised")
+        folder.checkpoint, folder.code = self.checkpoint, self.code
+        return folder
 
 
 class StudyFolder(RunFolder):
@@ -148,7 +151,7 @@ class StudyFolder(RunFolder):
 
 
 class _StoredStudy(BaseModel):
-    """study.json"""
+    """study.json."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     identity: dict[str, Any]
@@ -156,8 +159,8 @@ class _StoredStudy(BaseModel):
     description: Description
 
 
-def begin(study: Study, folder: StudyFolder, described: Description) -> None:
-    """Records what is studied, and what the contestant says of it."""
+def save(study: Study, folder: StudyFolder, described: Description) -> None:
+    """Write study.json: what is compared, and what the contestant says of the recipe."""
     files.write_json(
         folder.study,
         {
@@ -169,26 +172,26 @@ def begin(study: Study, folder: StudyFolder, described: Description) -> None:
     )
 
 
-def is_begun(study: Study, folder: StudyFolder) -> Description | None:
-    """The description of an ablation that was begun here; None where none was.
+def load_description(study: Study, folder: StudyFolder) -> Description | None:
+    """The description in study.json; None if no ablation was begun in this folder.
 
     Raises UsageError for another image, and for a file that is damaged or was changed.
     """
     if not folder.study.exists():
         return None
     try:
-        earlier = _StoredStudy.model_validate(files.read_json(folder.study))
+        stored = _StoredStudy.model_validate(files.read_json(folder.study))
     except ValidationError as error:
         raise UsageError(
             f"{folder.study}: {error.errors(include_url=False)[0]['msg']}", hint="remove the folder"
         ) from error
-    if earlier.image != study.plan.image:
+    if stored.image != study.plan.image:
         raise UsageError(
-            f"{folder.path}: was begun with image {earlier.image}, now it is {study.plan.image}",
+            f"{folder.path}: was begun with image {stored.image}, now it is {study.plan.image}",
             hint="remove the folder, or build the image that it was begun with",
         )
-    if earlier.identity != json.loads(json.dumps(study.identity())):
+    if stored.identity != json.loads(json.dumps(study.identity())):
         raise UsageError(
             f"{folder.study}: does not describe this ablation", hint="the file was changed; remove the folder"
         )
-    return earlier.description
+    return stored.description

@@ -1,9 +1,9 @@
-"""From results to the table: means with intervals, and differences to the base paired by seed. Pure
-functions.
+"""Compute the table of an ablation: means with intervals, and differences to the base paired by seed.
 
-Intervals are Student's, 95 %, over seeds, null for one seed. A pair that failed or is unfinished is told in
-its row and leaves no number but those that were measured before it failed. Not covered: significance over
-many variants at once; twenty intervals of 95 % miss once on average."""
+Intervals are Student's 95 % intervals over seeds, null for one seed. A row lists its failed and unfinished
+pairs; a failed pair still contributes what was measured before it failed. The intervals are not corrected for
+the number of variants: of twenty 95 % intervals, one misses on average.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from harness.scoring import significance
 FLOAT16_BYTES = 2
 RATIO_IS = (
     "float16 bytes of all parameters (2 for each, counted by the contestant: a claim) divided by the bytes "
-    "of the "
-    "artifact"
+    "of the artifact"
 )
 STEP_IS = (
     "seconds of the judge's train clock divided by steps, so what training does after its last step is in it"
@@ -26,13 +25,14 @@ STEP_IS = (
 
 
 class Column(NamedTuple):
-    """A measured thing: its key, its heading, how its mean and its difference are shown."""
+    """One measured quantity, and how it is shown."""
 
     key: str
     heading: str
     form: str
+    """Format of its mean."""
     difference: str | None
-    """Format of the paired difference; None where none is shown."""
+    """Format of its paired difference; None if none is shown."""
 
 
 COLUMNS = (
@@ -47,7 +47,7 @@ COMPARED = tuple(column for column in COLUMNS if column.difference is not None)
 
 
 def values(found: PairResult) -> dict[str, float | None]:
-    """The columns of one result; null where a thing is not to be had."""
+    """The columns of one result; null for what is unknown."""
     gap = None if found.bpb is None or found.unquantised_bpb is None else found.bpb - found.unquantised_bpb
     known = found.artifact_bytes and found.parameters is not None
     return {
@@ -61,7 +61,7 @@ def values(found: PairResult) -> dict[str, float | None]:
 
 
 def interval(numbers: Sequence[float]) -> dict[str, Any] | None:
-    """Mean and 95 % interval over seeds; null without a number, no interval with one."""
+    """Mean and 95 % interval over seeds; null for no number, without an interval for one number."""
     if not numbers:
         return None
     summary = significance.summarise(numbers)
@@ -69,7 +69,7 @@ def interval(numbers: Sequence[float]) -> dict[str, Any] | None:
 
 
 def differences(variant: Mapping[int, PairResult], base: Mapping[int, PairResult], key: str) -> list[float]:
-    """Variant less base, for every seed of which both have the number."""
+    """Variant minus base, for every seed for which both have the number."""
     pairs = [(values(variant[seed])[key], values(base[seed])[key]) for seed in variant if seed in base]
     return [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
 
@@ -77,7 +77,7 @@ def differences(variant: Mapping[int, PairResult], base: Mapping[int, PairResult
 def rows(
     arms: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[str, int], PairResult], cap: int
 ) -> list[dict[str, Any]]:
-    """A row an arm, the base's first; `cap` is the edition's number of counted bytes."""
+    """One row for each arm, the base first; `cap` is the edition's limit on counted bytes."""
     by_arm = {
         arm.name: {seed: results[arm.name, seed] for seed in seeds if (arm.name, seed) in results}
         for arm in arms

@@ -1,5 +1,4 @@
-"""The full matrix: every cell is a row, none stops the others but the user, and the worst code is the exit
-code."""
+"""`pgolf all`: every submission becomes a row, failures stop nothing, the worst code is the exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from harness.base.progress import ProgressDisplay
 from harness.commands import all, run
 from harness.data.dataset import Dataset
 from harness.runners import docker_engine
-from tests.harness.run.test_resume import World
+from tests.harness.run.sandbox import Sandbox
 
 FAILING = """
 _train = train
@@ -36,8 +35,8 @@ def describe(wire, setup):
 """
 
 
-class Matrix(World):
-    """Submissions `fails`, `mistyped`, `uniform`, in this order, by their recipes."""
+class Matrix(Sandbox):
+    """Three submissions: `fails`, `mistyped` and `uniform`."""
 
     def __init__(self, folder: Path, dataset: Dataset) -> None:
         super().__init__(folder, dataset, "[1, 2]", FAILING)
@@ -50,9 +49,9 @@ class Matrix(World):
     def run_all(
         self, *names: str, runner: Any = "local", one_seed: bool = True, train_seconds: float | None = None
     ) -> dict[str, Any]:
-        asked = replace(self.options(), runner=runner, train_seconds=train_seconds)
+        options = replace(self.options(), runner=runner, train_seconds=train_seconds)
         with ProgressDisplay() as display:
-            return all.run_all([self.folder / name for name in names], asked, one_seed, display)
+            return all.run_all([self.folder / name for name in names], options, one_seed, display)
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def matrix(tmp_path: Path, tiny: Dataset) -> Matrix:
     return Matrix(tmp_path, tiny)
 
 
-def test_a_failure_stops_nothing_and_the_worst_code_is_the_exit_code(matrix: Matrix) -> None:
+def test_a_failure_does_not_stop_the_others_and_the_worst_code_is_the_exit_code(matrix: Matrix) -> None:
     table = matrix.run_all("fails", "mistyped", "none", "uniform")
     assert [(row["submission"], row["outcome"], row["exit_code"]) for row in table["rows"]] == [
         ("fails", "invalid", 1),
@@ -71,7 +70,7 @@ def test_a_failure_stops_nothing_and_the_worst_code_is_the_exit_code(matrix: Mat
     assert table["exit_code"] == 2
     reasons = [row["reason"] for row in table["rows"]]
     assert "conduct: seed 1, train" in reasons[0]
-    assert "typo: unknown key" in reasons[1], "the contestant's last words"
+    assert "typo: unknown key" in reasons[1], "the contestant's last lines"
     assert "no such submission" in reasons[2]
     stream = io.StringIO()
     all.show(table, Console(file=stream))
@@ -79,7 +78,7 @@ def test_a_failure_stops_nothing_and_the_worst_code_is_the_exit_code(matrix: Mat
         assert row["submission"] in stream.getvalue() and row["outcome"] in stream.getvalue()
 
 
-def test_a_row_holds_what_the_verdict_holds(matrix: Matrix) -> None:
+def test_a_row_summarises_the_verdict(matrix: Matrix) -> None:
     (first,) = matrix.run_all("uniform")["rows"]
     (both,) = matrix.run_all("uniform", one_seed=False)["rows"]
     assert (first["seeds"], both["seeds"]) == ("1/1", "2/2")
@@ -103,7 +102,7 @@ def test_without_an_engine_docker_is_skipped_with_the_reason_unless_it_was_asked
     assert (asked["rows"][0]["outcome"], asked["exit_code"]) == ("not run", 3)
 
 
-def test_an_interrupt_ends_the_matrix_and_says_what_was_not_begun(
+def test_an_interrupt_ends_the_matrix_and_lists_what_was_not_begun(
     matrix: Matrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*arguments: object) -> dict[str, Any]:
@@ -122,7 +121,7 @@ def test_the_worst_code_does_not_depend_on_the_order(codes: tuple[int, ...]) -> 
     assert first_that_applies(codes) == (2 if 2 in codes else 4)
 
 
-def test_a_short_clock_is_another_run_which_the_contestant_and_the_reader_are_told(matrix: Matrix) -> None:
+def test_a_short_clock_is_another_run_and_the_plan_and_the_report_state_it(matrix: Matrix) -> None:
     whole, short = (
         matrix.run_all("uniform")["rows"][0],
         matrix.run_all("uniform", train_seconds=4.5)["rows"][0],

@@ -1,4 +1,4 @@
-"""`pgolf score`: a stranger's program on any tokens, by the judge's own rules."""
+"""`pgolf score`: any program that speaks the protocol, on any tokens."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.harness.samples import VOCAB_SIZE, tiny_tokenizer
 EXAMPLE = str(ROOT / "docs" / "examples" / "order2.py")
 
 
-def scored(folder: Path, contestant: str, witness: int = 0, **more: object) -> tuple[int, dict[str, Any]]:
+def run_score(folder: Path, contestant: str, witness: int = 0, **more: object) -> tuple[int, dict[str, Any]]:
     tokens_T = np.tile(np.append(1, np.arange(4, 300)), 20).astype(np.uint16)
     write_tokens(folder / "val.bin", tokens_T)
-    asked = {
+    options = {
         "--contestant": contestant,
         "--tokens": folder / "val.bin",
         "--tokenizer": tiny_tokenizer(folder),
@@ -38,63 +38,70 @@ def scored(folder: Path, contestant: str, witness: int = 0, **more: object) -> t
         **{f"--{name.replace('_', '-')}": value for name, value in more.items()},
     }
     result = CliRunner().invoke(
-        cli.app, ["score", "--json", *(str(word) for pair in asked.items() for word in pair)]
+        cli.app, ["score", "--json", *(str(word) for pair in options.items() for word in pair)]
     )
     return result.exit_code, json.loads(result.stdout)
 
 
-def test_the_example_is_judged_and_its_cost_is_measured(tmp_path: Path) -> None:
-    code, judged = scored(tmp_path, f"python {EXAMPLE}")
-    assert (code, judged["verdict"], judged["outcome"]) == (0, "valid", "scored")
-    assert judged["scored_tokens"] == 20 * 297 - 1
-    assert judged["nats_per_token"] == pytest.approx(
+def test_the_example_is_scored_and_the_judges_cost_is_measured(tmp_path: Path) -> None:
+    code, verdict = run_score(tmp_path, f"python {EXAMPLE}")
+    assert (code, verdict["verdict"], verdict["outcome"]) == (0, "valid", "scored")
+    assert verdict["scored_tokens"] == 20 * 297 - 1
+    assert verdict["nats_per_token"] == pytest.approx(
         math.log(VOCAB_SIZE), abs=0.2
-    )  # one chunk: nothing was learned before it
-    assert isinstance(judged["judge_cpu_seconds_per_million_tokens"], float)
-    assert json.loads((Path(str(judged["run_dir"])) / "score.json").read_text()) == judged
+    )  # a single chunk, so nothing was learned before it
+    assert isinstance(verdict["judge_cpu_seconds_per_million_tokens"], float)
+    assert json.loads((Path(str(verdict["run_dir"])) / "score.json").read_text()) == verdict
 
 
-def test_a_witness_certifies_the_example_and_convicts_one_that_peeks_in_the_scorer(tmp_path: Path) -> None:
+def test_a_witness_certifies_the_example_and_fails_one_whose_scorer_peeks(tmp_path: Path) -> None:
     small = Path(EXAMPLE).read_text().replace("65_536", "256")
     (tmp_path / "honest.py").write_text(small)
-    code, judged = scored(tmp_path, f"python {tmp_path / 'honest.py'}", 512)
-    said = [(each["outcome"], each.get("cooperative", False)) for each in judged["certificate"]["conditions"]]
-    assert (code, said) == (0, [("unknown", True), ("pass", False), ("unknown", True), ("unknown", True)])
-    found = {f["rule"]: (f["outcome"], f["evidence"]) for f in judged["findings"]}
+    code, verdict = run_score(tmp_path, f"python {tmp_path / 'honest.py'}", 512)
+    conditions = [
+        (each["outcome"], each.get("cooperative", False)) for each in verdict["certificate"]["conditions"]
+    ]
+    assert (code, conditions) == (
+        0,
+        [("unknown", True), ("pass", False), ("unknown", True), ("unknown", True)],
+    )
+    found = {f["rule"]: (f["outcome"], f["evidence"]) for f in verdict["findings"]}
     assert found["normalised"][0] == "pass"
     for rule in ("causal", "score-first", "single-pass"):
         assert found[rule][0] == "unknown"
         assert "cooperative: a channel outside the socket was not excluded" in found[rule][1], (
             "the local runner excludes none"
         )
-    assert judged["certificate"]["largest_gain_nats"] < 1e-6
+    assert verdict["certificate"]["largest_gain_nats"] < 1e-6
     (tmp_path / "peeks.py").write_text(
         small.replace("nats[0] = 0.0\n", "nats[0] = 0.0\n            nats *= 0.5\n")
     )
-    code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
-    assert (code, judged["verdict"]) == (1, "invalid")
-    assert {f["rule"]: f["outcome"] for f in judged["findings"]}["causal"] == "fail"
+    code, verdict = run_score(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
+    assert (code, verdict["verdict"]) == (1, "invalid")
+    assert {f["rule"]: f["outcome"] for f in verdict["findings"]}["causal"] == "fail"
 
 
-def test_a_second_try_is_listed(tmp_path: Path) -> None:
-    assert scored(tmp_path, f"python {EXAMPLE}")[1]["earlier"] == []
-    assert scored(tmp_path, f"python   {EXAMPLE}")[1]["earlier"] == ["score.earlier-0001.json"], (
-        "blanks make no other contestant"
+def test_an_earlier_score_of_the_same_contestant_is_listed(tmp_path: Path) -> None:
+    assert run_score(tmp_path, f"python {EXAMPLE}")[1]["earlier"] == []
+    assert run_score(tmp_path, f"python   {EXAMPLE}")[1]["earlier"] == ["score.earlier-0001.json"], (
+        "spaces do not make another contestant"
     )
 
 
-def test_what_an_earlier_certificate_was_made_of_is_kept_beside_it(tmp_path: Path) -> None:
-    first = scored(tmp_path, f"python {EXAMPLE}", 64)[1]
+def test_the_files_of_an_earlier_certificate_are_archived(tmp_path: Path) -> None:
+    first = run_score(tmp_path, f"python {EXAMPLE}", 64)[1]
     place = Path(str(first["run_dir"]))
     before = {name: (place / name).read_bytes() for name in ("witness-1.npz", "nats.f32")}
-    second = scored(tmp_path, f"python {EXAMPLE}", 64)[1]
+    second = run_score(tmp_path, f"python {EXAMPLE}", 64)[1]
     assert second["earlier"] == ["score.earlier-0001.json"]
     assert (place / "witness-1.earlier-0001.npz").read_bytes() == before["witness-1.npz"]
-    assert (place / "witness-1.npz").read_bytes() != before["witness-1.npz"], "new coins, other questions"
+    assert (place / "witness-1.npz").read_bytes() != before["witness-1.npz"], (
+        "another random seed, other tokens"
+    )
     assert (place / "nats.earlier-0001.f32").read_bytes() == before["nats.f32"]
 
 
-def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(
+def test_an_unfinished_round_is_listed_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
@@ -103,15 +110,17 @@ def test_a_look_that_was_begun_and_not_ended_is_listed_by_the_next_run(
     with monkeypatch.context() as stopped:
         stopped.setattr(WitnessSession, "query_witness", stop)
         with pytest.raises((KeyboardInterrupt, json.JSONDecodeError)):
-            scored(tmp_path, f"python {EXAMPLE}", 64)
+            run_score(tmp_path, f"python {EXAMPLE}", 64)
     (begun,) = tmp_path.rglob("witness.json")
     assert len(bytes.fromhex(json.loads(begun.read_text())["seed"])) == 32
-    judged = scored(tmp_path, f"python {EXAMPLE}", 64, score_seconds=59)[1]
-    assert judged["earlier"] == ["witness.earlier-0001.json"], "another clock is no other contestant"
+    verdict = run_score(tmp_path, f"python {EXAMPLE}", 64, score_seconds=59)[1]
+    assert verdict["earlier"] == ["witness.earlier-0001.json"], (
+        "another clock does not make another contestant"
+    )
     assert not begun.exists()
 
 
-def test_an_artifact_that_is_not_there_is_bad_usage_and_no_fault_of_the_machine(tmp_path: Path) -> None:
+def test_a_missing_artifact_is_a_usage_error_and_no_machine_fault(tmp_path: Path) -> None:
     write_tokens(tmp_path / "val.bin", np.array([1, 5, 6], np.uint16))
     words = [
         "score",
@@ -135,13 +144,13 @@ def test_an_artifact_that_is_not_there_is_bad_usage_and_no_fault_of_the_machine(
 def test_another_artifact_is_another_contestant(tmp_path: Path) -> None:
     for number, content in enumerate((b"one", b"two")):
         (tmp_path / "model.bin").write_bytes(content)
-        judged = scored(tmp_path, f"python {EXAMPLE}", artifact=tmp_path / "model.bin")[1]
-        assert judged["artifact"] == hashlib.sha256(content).hexdigest()
-        assert judged["earlier"] == [], number
+        verdict = run_score(tmp_path, f"python {EXAMPLE}", artifact=tmp_path / "model.bin")[1]
+        assert verdict["artifact"] == hashlib.sha256(content).hexdigest()
+        assert verdict["earlier"] == [], number
 
 
 @pytest.mark.parametrize("fails_at", [2, 3])
-def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
+def test_a_later_witness_that_fails_does_not_discard_earlier_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
     calls: list[str] = []
@@ -160,20 +169,18 @@ def test_a_later_witness_that_fails_takes_nothing_back_of_what_was_heard(
     )
     if fails_at == 3:
         monkeypatch.setattr(Certificate, "wants_second_round", property(lambda self: self.round_number == 1))
-    code, judged = scored(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
-    assert (code, judged["verdict"]) == (1, "invalid")
-    assert {f["rule"]: f["outcome"] for f in judged["findings"]}["causal"] == "fail"
+    code, verdict = run_score(tmp_path, f"python {tmp_path / 'peeks.py'}", 512)
+    assert (code, verdict["verdict"]) == (1, "invalid")
+    assert {f["rule"]: f["outcome"] for f in verdict["findings"]}["causal"] == "fail"
     assert calls == (
         ["witness-11", "witness-12", "witness-21", "witness-22"]
         if fails_at == 2
         else ["witness-11", "witness-12", "witness-21"]
-    ), "without a second voice a second look must prove it"
-    assert "left before its first word" in str(judged["certificate"]["looks"][fails_at - 2]["ended"][-1])
+    ), "without a second witness a second round is needed"
+    assert "left before its first word" in str(verdict["certificate"]["looks"][fails_at - 2]["ended"][-1])
 
 
-def test_a_witness_that_fails_before_its_first_answer_leaves_the_score_and_decides_nothing(
-    tmp_path: Path,
-) -> None:
+def test_a_witness_that_fails_before_its_first_answer_leaves_the_run_inconclusive(tmp_path: Path) -> None:
     ready = '    wire.say("ready"'
     fails = (
         Path(EXAMPLE)
@@ -181,26 +188,26 @@ def test_a_witness_that_fails_before_its_first_answer_leaves_the_score_and_decid
         .replace(ready, f"    if setup['role'] == 'witness':\n        return\n{ready}", 1)
     )
     (tmp_path / "fails.py").write_text(fails)
-    code, judged = scored(tmp_path, f"python {tmp_path / 'fails.py'}", 64)
-    assert (code, judged["verdict"], judged["outcome"], judged["certificate"]) == (
+    code, verdict = run_score(tmp_path, f"python {tmp_path / 'fails.py'}", 64)
+    assert (code, verdict["verdict"], verdict["outcome"], verdict["certificate"]) == (
         5,
         "inconclusive",
         "scored",
         None,
     )
-    assert judged["bpb"] > 0
+    assert verdict["bpb"] > 0
     assert {
         f["outcome"]
-        for f in judged["findings"]
+        for f in verdict["findings"]
         if f["rule"] in ("causal", "normalised", "score-first", "single-pass")
     } == {"unknown"}
-    assert "could not be asked" in judged["unasked"]
+    assert "could not be asked" in verdict["unasked"]
 
 
 def test_with_a_certificate_no_finding_says_that_no_witness_was_asked(tmp_path: Path) -> None:
-    judged = scored(tmp_path, f"python {EXAMPLE}", 64)[1]
-    assert judged["certificate"] is not None
-    assert not [f for f in judged["findings"] if "no witness was asked" in f["evidence"]]
+    verdict = run_score(tmp_path, f"python {EXAMPLE}", 64)[1]
+    assert verdict["certificate"] is not None
+    assert not [f for f in verdict["findings"] if "no witness was asked" in f["evidence"]]
 
 
 def test_a_condition_that_stays_open_is_inconclusive_and_a_violation_comes_first() -> None:
@@ -223,11 +230,11 @@ def test_a_program_that_breaks_the_protocol_is_invalid(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         Path(EXAMPLE).read_text().replace("nats[0] = 0.0", "nats[0] = np.nan")
     )
-    code, judged = scored(tmp_path, f"python {tmp_path / 'broken.py'}")
-    assert (code, judged["verdict"], judged["rule"], judged["bpb"]) == (1, "invalid", "protocol", None)
+    code, verdict = run_score(tmp_path, f"python {tmp_path / 'broken.py'}")
+    assert (code, verdict["verdict"], verdict["rule"], verdict["bpb"]) == (1, "invalid", "protocol", None)
 
 
-def test_words_that_name_files_go_along_and_names_may_not_clash(tmp_path: Path) -> None:
+def test_files_named_in_the_command_are_sent_along_and_their_names_may_not_clash(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     for place in (tmp_path / "a.py", tmp_path / "other" / "a.py", tmp_path / "config.yaml"):
         place.write_text("")

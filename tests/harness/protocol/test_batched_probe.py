@@ -1,5 +1,4 @@
-"""Lanes: every target is asked once, after nothing that was shown held it; a batch that breaks this is never
-sent."""
+"""Batched contexts: each target is asked once, before any context shows it; other batches are never sent."""
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ import pytest
 from harness.protocol import batched_probe
 
 
-def order(positions_P: np.ndarray, context: int, most: int) -> list[list[np.ndarray]]:
-    """The batches of both witnesses."""
+def batches_of(positions_P: np.ndarray, context: int, most: int) -> list[list[np.ndarray]]:
+    """The batches of each of the two witnesses."""
     return [
         list(batched_probe.batches(part_P, context, most))
         for part_P in batched_probe.stretches(positions_P, context)
@@ -24,11 +23,11 @@ def test_every_target_is_asked_once_and_none_was_shown_before(context: int, most
     rng = np.random.default_rng(context + most)
     positions_P = 1 + np.flatnonzero(rng.random(2999) < share)
     asked = []
-    for batches in order(positions_P, context, most):
+    for batches in batches_of(positions_P, context, most):
         seen: set[int] = set()
         for targets_L in batches:
             assert 1 <= len(targets_L) <= most
-            for target in targets_L.tolist():  # by hand, without the judge's own marking
+            for target in targets_L.tolist():  # computed here without ShownTokens
                 seen |= set(range(max(0, target - context), target))
             assert not seen & set(targets_L.tolist())
             asked += targets_L.tolist()
@@ -39,9 +38,9 @@ def test_every_target_is_asked_once_and_none_was_shown_before(context: int, most
     assert sorted(asked) == positions_P.tolist()
 
 
-def test_batches_are_full_while_there_are_stretches_enough() -> None:
+def test_batches_are_full_as_long_as_there_are_enough_stretches() -> None:
     positions_P = np.arange(1, 64_000, 10)
-    even, _ = order(positions_P, 100, 16)
+    even, _ = batches_of(positions_P, 100, 16)
     assert [len(targets_L) for targets_L in even[:-20]] == [16] * len(even[:-20])
     assert len(even) <= len(positions_P) / 2 / 16 + 20
 
@@ -49,7 +48,9 @@ def test_batches_are_full_while_there_are_stretches_enough() -> None:
 @pytest.mark.parametrize(
     ("earlier", "later"), [([50], [49]), ([10, 50], [50]), ([], [20, 25]), ([100], [95, 300])]
 )
-def test_a_batch_whose_target_was_shown_is_a_mistake_of_ours(earlier: list[int], later: list[int]) -> None:
+def test_a_batch_whose_target_was_shown_before_raises_an_assertion(
+    earlier: list[int], later: list[int]
+) -> None:
     shown = batched_probe.ShownTokens(400, 10)
     if earlier:
         shown.show(np.array(earlier[:1]))
@@ -59,5 +60,5 @@ def test_a_batch_whose_target_was_shown_is_a_mistake_of_ours(earlier: list[int],
         shown.show(np.array(later))
 
 
-def test_nothing_to_ask_makes_no_batch() -> None:
+def test_no_positions_give_no_batch() -> None:
     assert list(batched_probe.batches(np.zeros(0, np.int64), 8)) == []

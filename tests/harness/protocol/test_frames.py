@@ -1,5 +1,4 @@
-"""The only JSON parser that hostile bytes meet: a Frame or a Violation comes out, never anything else, and
-soon."""
+"""The parser of hostile frames: every line gives a Frame or a Violation, in bounded time."""
 
 from __future__ import annotations
 
@@ -55,7 +54,7 @@ GOOD: dict[str, dict[str, object]] = {
 
 
 def refused(line: bytes, *expected: type[Frame]) -> str:
-    """The message of the violation that `line` is."""
+    """The message of the violation that `line` raises."""
     with pytest.raises(Violation) as caught:
         parse(line, expected or (Hello, Trained, Nats, Progress))
     assert caught.value.rule == "protocol"
@@ -105,9 +104,7 @@ def test_a_lawful_frame_keeps_its_values_and_loses_unknown_keys(op: str, kind: t
         ("progress", Progress, "text", "x" * 1001),
     ],
 )
-def test_types_and_ranges_are_exact_so_true_is_not_one(
-    op: str, kind: type[Frame], key: str, value: object
-) -> None:
+def test_types_and_ranges_are_exact(op: str, kind: type[Frame], key: str, value: object) -> None:
     message = refused(json.dumps({**GOOD[op], key: value}).encode(), kind)
     assert repr(key) in message, "the key is named"
 
@@ -151,7 +148,7 @@ def test_integers_of_thousands_of_digits_are_refused_at_once(digits: int, head: 
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
-def test_depth_bombs_are_refused_before_the_parser_recurses(opening: bytes, closing: bytes) -> None:
+def test_deep_nesting_is_refused_before_the_parser_recurses(opening: bytes, closing: bytes) -> None:
     levels = MAX_LINE // (len(opening) + len(closing)) - 10
     for closed in (closing * levels, b""):
         begun = time.process_time()
@@ -159,7 +156,7 @@ def test_depth_bombs_are_refused_before_the_parser_recurses(opening: bytes, clos
         assert time.process_time() - begun < 1
 
 
-def test_brackets_inside_strings_are_not_depth_even_behind_escapes() -> None:
+def test_brackets_inside_strings_do_not_count_as_nesting_even_after_escapes() -> None:
     text = "[{" * 100 + '\\"' + "[" * 100
     frame = parse(json.dumps({**GOOD["progress"], "text": text}).encode(), (Progress,))
     assert isinstance(frame, Progress)
@@ -183,7 +180,7 @@ def test_the_deepest_lawful_nesting_is_parsed_and_one_more_is_not() -> None:
         b'{"op":"hello","protocol":1,"stage":"\xed\xa0\x80"}',
     ],
 )
-def test_lone_surrogates_are_refused_and_can_be_printed(line: bytes) -> None:
+def test_lone_surrogates_are_refused_with_a_printable_message(line: bytes) -> None:
     refused(line).encode("ascii")
 
 
@@ -209,11 +206,11 @@ def test_lone_surrogates_are_refused_and_can_be_printed(line: bytes) -> None:
         b'{"op":"bye"}',
     ],
 )
-def test_what_is_no_single_object_with_a_lawful_op_is_refused(line: bytes) -> None:
+def test_anything_but_one_object_with_an_expected_op_is_refused(line: bytes) -> None:
     assert "expected packed" in refused(line, Packed)
 
 
-def test_a_frame_out_of_turn_names_what_was_expected_and_quotes_what_came() -> None:
+def test_a_frame_out_of_turn_is_refused_with_what_was_expected_and_a_quote_of_it() -> None:
     message = refused(json.dumps(GOOD["trained"]).encode(), Nats, Progress)
     assert "expected nats or progress" in message
     assert "trained" in message
@@ -230,7 +227,7 @@ def test_a_frame_out_of_turn_names_what_was_expected_and_quotes_what_came() -> N
         "n\u0336a\u0336n\u0336",
     ],
 )
-def test_evidence_is_ascii_without_control_characters_and_short(hostile: str) -> None:
+def test_messages_are_short_printable_ascii(hostile: str) -> None:
     raw = json.dumps({"op": hostile, "x": hostile * 1000}, ensure_ascii=False).encode(
         "utf-8", "surrogatepass"
     )
@@ -298,7 +295,7 @@ def test_the_longest_line_of_one_repeated_piece_takes_bounded_time(piece: bytes,
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mred", "two\nlines", "", "x" * 101, "\u202e", "é"])
-def test_names_in_a_description_are_plain_because_they_reach_a_terminal(name: str) -> None:
+def test_names_in_a_description_are_printable_ascii_because_terminals_show_them(name: str) -> None:
     described = {"op": "description", "parameters": 1, "estimated_bytes": 1, "techniques": [], "variants": []}
     good = parse(json.dumps({**described, "techniques": ["QK gain 5.25"]}).encode(), (Description,))
     assert isinstance(good, Description)
@@ -308,7 +305,7 @@ def test_names_in_a_description_are_plain_because_they_reach_a_terminal(name: st
 
 @settings(max_examples=50, deadline=None)
 @given(json_values)
-def test_the_strict_parser_agrees_with_the_plain_one_on_what_it_accepts(value: object) -> None:
+def test_what_the_strict_parser_accepts_it_reads_as_the_json_module_does(value: object) -> None:
     line = json.dumps({"value": value}).encode()
     try:
         strict = parse_object(line)

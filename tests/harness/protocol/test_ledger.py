@@ -1,4 +1,4 @@
-"""The ledger: any change to what was revealed, answered, or in which pieces, changes its last link."""
+"""The ledger: any change to the tokens, the numbers or the chunks changes its last link."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TOKENS_T = np.array([1, 5, 7, 1, 9, 65_535], np.uint16)
 NATS_T = np.array([0, 1.5, 2.25, 3, 0.125, 7], np.float32)
 
 
-def plain(chunks: list[tuple[list[int], list[float]]]) -> str:
-    """The chain written out with the standard library."""
+def chain_by_hand(chunks: list[tuple[list[int], list[float]]]) -> str:
+    """The chain computed with the standard library alone."""
     link = hashlib.sha256(b"pgolf ledger 1").digest()
     for index, (tokens, nats) in enumerate(chunks):
         body = struct.pack(f"<QQ{len(tokens)}H{len(nats)}f", index, len(tokens), *tokens, *nats)
@@ -25,15 +25,15 @@ def plain(chunks: list[tuple[list[int], list[float]]]) -> str:
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 4, 6, 100])
-def test_the_chain_is_the_one_written_out_by_hand(chunk: int) -> None:
+def test_the_chain_equals_one_computed_by_hand(chunk: int) -> None:
     parts = [
         (TOKENS_T[at : at + chunk].tolist(), NATS_T[at : at + chunk].tolist()) for at in range(0, 6, chunk)
     ]
-    assert replay(TOKENS_T, NATS_T, chunk) == plain(parts)
+    assert replay(TOKENS_T, NATS_T, chunk) == chain_by_hand(parts)
 
 
 def test_an_empty_ledger_has_a_link_and_no_numbers() -> None:
-    assert Ledger().sha256 == plain([])
+    assert Ledger().sha256 == chain_by_hand([])
     assert len(Ledger().nats()) == 0
 
 
@@ -49,12 +49,12 @@ def test_one_bit_of_a_token_or_a_number_changes_the_last_link(position: int) -> 
     assert len({replay(TOKENS_T, NATS_T, 4), replay(tokens_T, NATS_T, 4), replay(TOKENS_T, nats_T, 4)}) == 3
 
 
-def test_exchanging_two_chunks_changes_the_last_link() -> None:
+def test_swapping_two_chunks_changes_the_last_link() -> None:
     order = [3, 4, 5, 0, 1, 2]
     assert replay(TOKENS_T, NATS_T, 3) != replay(TOKENS_T[order], NATS_T[order], 3)
 
 
-def test_what_was_committed_cannot_be_changed_through_the_array_it_came_in_or_the_one_given_out() -> None:
+def test_committed_numbers_cannot_be_changed_through_the_arrays_passed_in_or_returned() -> None:
     ledger, nats_T = Ledger(), NATS_T.copy()
     ledger.commit(TOKENS_T, nats_T)
     nats_T[:] = 0
@@ -63,7 +63,7 @@ def test_what_was_committed_cannot_be_changed_through_the_array_it_came_in_or_th
     assert replay(TOKENS_T, ledger.nats(), 6) == ledger.sha256
 
 
-def test_byte_order_of_the_machine_does_not_matter() -> None:
+def test_the_byte_order_of_the_arrays_does_not_matter() -> None:
     assert replay(TOKENS_T.astype(">u2"), NATS_T.astype(">f4"), 4) == replay(TOKENS_T, NATS_T, 4)
 
 

@@ -1,4 +1,4 @@
-"""Asking a witness: strict prefixes only, checked rows, and silence that is kept as silence."""
+"""Asking a witness: it sees strict prefixes only, its rows are checked, and missing answers stay missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.harness.peers import Peer, conversation, soon
 
 VOCAB, CHUNK = 8, 10
 TOKENS_T = (np.arange(35) % VOCAB).astype(np.uint16)
-PLAIN = np.full(VOCAB, -np.log(VOCAB), "<f4").tobytes()
+UNIFORM = np.full(VOCAB, -np.log(VOCAB), "<f4").tobytes()
 
 
 def scored(adapts: bool) -> ScoringPass:
@@ -25,9 +25,9 @@ def scored(adapts: bool) -> ScoringPass:
 
 
 class Witness:
-    """Follows the protocol and notes what it had been shown at each `predict` and `adapt`."""
+    """Follows the protocol and records how many tokens it had seen at each `predict` and `adapt`."""
 
-    def __init__(self, silent_after: int = 1 << 30, row: bytes = PLAIN) -> None:
+    def __init__(self, silent_after: int = 1 << 30, row: bytes = UNIFORM) -> None:
         self.silent_after, self.row = silent_after, row
         self.shown, self.at_predict, self.at_adapt = 0, list[int](), list[int]()
 
@@ -40,7 +40,7 @@ class Witness:
                 peer.say(op="revealed")
             elif frame["op"] == "adapt":
                 self.at_adapt.append(self.shown)
-                peer.say(PLAIN, op="adapted", chunk=frame["chunk"], bytes=len(PLAIN))
+                peer.say(UNIFORM, op="adapted", chunk=frame["chunk"], bytes=len(UNIFORM))
             else:
                 self.at_predict.append(self.shown)
                 if len(self.at_predict) > self.silent_after:
@@ -48,7 +48,7 @@ class Witness:
                 peer.say(self.row, op="row", bytes=len(self.row))
 
 
-def asked(
+def ask(
     witness: Witness, positions: list[int], adapts: bool = True, seconds: float = 5.0
 ) -> probe.ProbeResult:
     ready = ScoreReady(op="ready", chunk_tokens=CHUNK, adapts=adapts, context=None)
@@ -58,9 +58,9 @@ def asked(
 
 
 @pytest.mark.parametrize("adapts", [True, False])
-def test_a_row_is_due_when_exactly_the_text_before_its_token_was_shown(adapts: bool) -> None:
+def test_a_row_is_asked_for_when_exactly_the_text_before_its_token_is_revealed(adapts: bool) -> None:
     witness, positions = Witness(), [1, 2, 9, 10, 17, 31]
-    found = asked(witness, positions, adapts)
+    found = ask(witness, positions, adapts)
     assert witness.at_predict == sorted({*positions, 10, 20, 30})
     assert witness.at_adapt == ([10, 20, 30] if adapts else [])
     assert found.responses.nats_P == pytest.approx(np.log(VOCAB))
@@ -70,26 +70,26 @@ def test_a_row_is_due_when_exactly_the_text_before_its_token_was_shown(adapts: b
 
 def test_a_witness_that_stalls_leaves_the_rest_unanswered_and_says_why() -> None:
     began = time.monotonic()
-    found = asked(Witness(silent_after=2), [1, 2, 3, 4], seconds=0.3)
+    found = ask(Witness(silent_after=2), [1, 2, 3, 4], seconds=0.3)
     assert list(found.responses.answered_P) == [True, True, False, False]
     assert np.isinf(found.responses.charged_P()[2:]).all()
     assert found.ended is not None and "token 3" in found.ended
     assert time.monotonic() - began < 5
 
 
-def test_rows_are_renormalised_and_broken_ones_marked() -> None:
-    wide = asked(Witness(row=np.full(VOCAB, 1.0, "<f4").tobytes()), [1])
+def test_rows_are_renormalised_and_unusable_ones_are_marked() -> None:
+    wide = ask(Witness(row=np.full(VOCAB, 1.0, "<f4").tobytes()), [1])
     assert wide.responses.nats_P[0] == pytest.approx(np.log(VOCAB))
     assert wide.responses.logsumexp_P[0] == pytest.approx(1 + np.log(VOCAB))
-    broken = asked(Witness(row=np.full(VOCAB, np.nan, "<f4").tobytes()), [1])
+    broken = ask(Witness(row=np.full(VOCAB, np.nan, "<f4").tobytes()), [1])
     assert np.isposinf(broken.responses.logsumexp_P[0])
     assert not broken.responses.answered_P[0]
-    short = asked(Witness(row=PLAIN[:-4]), [1, 2])
+    short = ask(Witness(row=UNIFORM[:-4]), [1, 2])
     assert np.isnan(short.responses.logsumexp_P).all()
     assert short.ended is not None and "payload" in short.ended
 
 
-def test_a_witness_that_declares_something_else_than_the_scorer_is_refused() -> None:
+def test_a_witness_whose_declaration_differs_from_the_scorers_is_refused() -> None:
     ready = ScoreReady(op="ready", chunk_tokens=CHUNK, adapts=False, context=None)
     with conversation(Witness()) as connection:
         context = probe.ProbeContext(connection, ready, TOKENS_T, scored(True), VOCAB, 1.0, soon())

@@ -23,32 +23,21 @@ from harness.protocol.wire import (
     DeadlineExpired,
     Listener,
 )
-from tests.harness.peers import SOON, Peer, conversation, soon, talking
-
-
-def nothing() -> None:
-    """A watch that never sees anything wrong."""
+from tests.harness.peers import SOON, Peer, connect, conversation, no_watch, soon, talking
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A short path: the system's own limit for sockets is near ours."""
+    """A folder with a short path, because the path of a socket is limited to about 100 bytes."""
     with tempfile.TemporaryDirectory(prefix="pg-") as name:
         yield Path(name)
 
 
-def connect(path: Path) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.connect(str(path))
-    return sock
-
-
-def timing(begun: float) -> float:
+def elapsed(begun: float) -> float:
     return time.monotonic() - begun
 
 
 # --- reading
-# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_frame_and_its_payload_arrive_whole_however_they_are_cut() -> None:
@@ -65,7 +54,7 @@ def test_a_frame_and_its_payload_arrive_whole_however_they_are_cut() -> None:
         assert isinstance(judge.receive(soon(), Packed), Packed)
 
 
-def test_one_byte_at_a_time_runs_out_at_the_deadline_fixed_before() -> None:
+def test_one_byte_at_a_time_does_not_move_the_deadline() -> None:
     def script(peer: Peer) -> None:
         for byte in b'{"op":"packed", "remark":"' + b"x" * 1000:
             peer.raw(bytes([byte]))
@@ -75,10 +64,10 @@ def test_one_byte_at_a_time_runs_out_at_the_deadline_fixed_before() -> None:
         begun = time.monotonic()
         with pytest.raises(DeadlineExpired):
             judge.receive(begun + 0.5, Packed)
-        assert 0.5 <= timing(begun) < 2
+        assert 0.5 <= elapsed(begun) < 2
 
 
-def test_a_payload_at_one_byte_at_a_time_runs_out_too() -> None:
+def test_a_payload_at_one_byte_at_a_time_does_not_move_the_deadline() -> None:
     def script(peer: Peer) -> None:
         peer.raw(b'{"op":"nats","chunk":0,"bytes":400}\n')
         for _ in range(400):
@@ -90,18 +79,18 @@ def test_a_payload_at_one_byte_at_a_time_runs_out_too() -> None:
         frame = judge.receive(begun + 0.5, Nats)
         with pytest.raises(DeadlineExpired):
             judge.payload(400, frame.n_bytes, "nats", begun + 0.5)
-        assert 0.5 <= timing(begun) < 2
+        assert 0.5 <= elapsed(begun) < 2
 
 
-def test_a_peer_that_says_nothing_runs_out_at_the_deadline() -> None:
+def test_a_silent_peer_ends_at_the_deadline() -> None:
     with conversation(lambda peer: time.sleep(0.6)) as judge:
         begun = time.monotonic()
         with pytest.raises(DeadlineExpired):
             judge.receive(begun + 0.3, Packed)
-        assert timing(begun) < 2
+        assert elapsed(begun) < 2
 
 
-def test_a_deadline_in_the_past_is_over_at_once_even_if_nothing_was_read() -> None:
+def test_a_deadline_in_the_past_raises_even_if_a_frame_is_waiting() -> None:
     with conversation(lambda peer: peer.say(op="packed")) as judge, pytest.raises(DeadlineExpired):
         judge.receive(time.monotonic() - 1, Packed)
 
@@ -118,7 +107,7 @@ def test_the_longest_lawful_line_is_read_and_one_byte_more_is_refused() -> None:
         assert len(caught.value.message) < 300
 
 
-def test_an_endless_line_ends_the_stage_without_being_kept() -> None:
+def test_an_endless_line_is_refused_and_the_buffer_stays_bounded() -> None:
     def script(peer: Peer) -> None:
         while True:
             peer.raw(b"[" * 65_536)
@@ -130,7 +119,7 @@ def test_an_endless_line_ends_the_stage_without_being_kept() -> None:
 
 
 @pytest.mark.parametrize("declared", [0, 396, 404, 2**52])
-def test_a_payload_of_another_size_than_both_sides_know_is_refused_unread(declared: int) -> None:
+def test_a_payload_of_an_unexpected_size_is_refused_before_it_is_read(declared: int) -> None:
     with conversation(lambda peer: peer.say(op="nats", chunk=0, bytes=declared)) as judge:
         frame = judge.receive(soon(), Nats)
         with pytest.raises(
@@ -142,7 +131,7 @@ def test_a_payload_of_another_size_than_both_sides_know_is_refused_unread(declar
 @pytest.mark.parametrize(
     "sent", [b"", b'{"op":"pac', b'{"op":"packed"', b'{"op":"nats","chunk":0,"bytes":400}\n' + b"\0" * 399]
 )
-def test_a_peer_that_leaves_in_the_middle_has_left_whatever_it_said_so_far(sent: bytes) -> None:
+def test_a_peer_that_closes_in_the_middle_raises_contestant_left_whatever_it_sent_before(sent: bytes) -> None:
     def script(peer: Peer) -> None:
         peer.raw(sent)
         peer.socket.shutdown(socket.SHUT_RDWR)
@@ -155,30 +144,29 @@ def test_a_peer_that_leaves_in_the_middle_has_left_whatever_it_said_so_far(sent:
 
 
 # --- writing
-# ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_peer_that_never_reads_runs_out_at_the_deadline() -> None:
+def test_writing_to_a_peer_that_never_reads_ends_at_the_deadline() -> None:
     with conversation(lambda peer: time.sleep(0.8)) as judge:
         begun = time.monotonic()
         with pytest.raises(DeadlineExpired):
             judge.send({"op": "score", "bytes": 1 << 24}, begun + 0.5, bytes(1 << 24))
-        assert 0.5 <= timing(begun) < 2
+        assert 0.5 <= elapsed(begun) < 2
 
 
 def test_a_large_payload_reaches_a_slow_reader_byte_for_byte() -> None:
     payload = os.urandom(3 << 20)
-    heard = []
+    received = []
 
     def script(peer: Peer) -> None:
         time.sleep(0.1)
-        heard.append(peer.hear())
+        received.append(peer.hear())
         peer.say(op="packed")
 
     with conversation(script) as judge:
         judge.send({"op": "score", "bytes": len(payload)}, soon(), payload)
         judge.receive(soon(), Packed)
-    assert heard[0]["payload"] == payload
+    assert received[0]["payload"] == payload
 
 
 def test_a_peer_that_left_is_noticed_when_the_judge_writes() -> None:
@@ -189,14 +177,14 @@ def test_a_peer_that_left_is_noticed_when_the_judge_writes() -> None:
 def test_descriptors_come_with_the_first_byte_of_their_frame_and_read_the_same_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"first")
     (tmp_path / "b").write_bytes(b"second")
-    heard = []
+    received = []
 
     def script(peer: Peer) -> None:
         peer.hear()
         peer.say(op="ready")
-        heard.append(peer.hear())
-        heard.append([os.pread(fd, 100, 0) for fd in peer.descriptors])
-        heard.append(peer.first_descriptor_at)
+        received.append(peer.hear())
+        received.append([os.pread(fd, 100, 0) for fd in peer.descriptors])
+        received.append(peer.first_descriptor_at)
         for fd in peer.descriptors:
             os.close(fd)
 
@@ -206,10 +194,14 @@ def test_descriptors_come_with_the_first_byte_of_their_frame_and_read_the_same_f
         judge.send({"op": "train", "shards": ["a", "b"]}, soon(), descriptors=[a.fileno(), b.fileno()])
         time.sleep(0.05)
     before = len(b'{"op":"setup"}\n')
-    assert heard == [{"op": "train", "shards": ["a", "b"], "payload": b""}, [b"first", b"second"], [before]]
+    assert received == [
+        {"op": "train", "shards": ["a", "b"], "payload": b""},
+        [b"first", b"second"],
+        [before],
+    ]
 
 
-def test_a_frame_takes_as_many_descriptors_as_the_protocol_says() -> None:
+def test_a_frame_carries_up_to_the_maximum_number_of_descriptors() -> None:
     counted = []
 
     def script(peer: Peer) -> None:
@@ -228,10 +220,9 @@ def test_a_frame_takes_as_many_descriptors_as_the_protocol_says() -> None:
 
 
 # --- progress
-# --------------------------------------------------------------------------------------------------------
 
 
-def test_progress_between_frames_is_handed_on_and_is_no_answer() -> None:
+def test_progress_frames_go_to_the_callback_and_do_not_count_as_the_answer() -> None:
     def script(peer: Peer) -> None:
         for step in range(10):
             peer.say(op="progress", fraction=step / 10, text=f"step {step}")
@@ -267,48 +258,50 @@ def test_progress_does_not_move_the_deadline() -> None:
         begun = time.monotonic()
         with pytest.raises(DeadlineExpired):
             judge.receive(begun + 0.6, Packed)
-        assert timing(begun) < 2
+        assert elapsed(begun) < 2
 
 
 # --- watching
-# --------------------------------------------------------------------------------------------------------
 
 
-def memory() -> None:
+def memory_exceeded() -> None:
     raise Violation("memory", "too much", limit=True)
 
 
 @pytest.mark.parametrize("pause", [0.01, 0.8])
-def test_a_contestant_is_watched_whether_it_talks_without_pause_or_says_nothing(pause: float) -> None:
+def test_a_contestant_is_watched_whether_it_sends_without_pause_or_stays_silent(pause: float) -> None:
     def script(peer: Peer) -> None:
         for _ in range(100):
             peer.raw(b" ")
             time.sleep(pause)
 
-    with conversation(script, memory) as judge, pytest.raises(Violation) as caught:
+    with conversation(script, memory_exceeded) as judge, pytest.raises(Violation) as caught:
         judge.receive(soon(3), Packed)
     assert caught.value.rule == "memory"
 
 
 def test_a_contestant_is_watched_while_the_judge_writes() -> None:
-    with conversation(lambda peer: time.sleep(0.8), memory) as judge, pytest.raises(Violation) as caught:
+    with (
+        conversation(lambda peer: time.sleep(0.8), memory_exceeded) as judge,
+        pytest.raises(Violation) as caught,
+    ):
         judge.send({"op": "score", "bytes": 1 << 24}, soon(3), bytes(1 << 24))
     assert caught.value.rule == "memory"
 
 
-def test_a_fault_of_the_machine_comes_through_as_such() -> None:
-    def gone() -> None:
+def test_a_machine_fault_raised_by_the_watch_is_not_a_violation() -> None:
+    def engine_gone() -> None:
         raise MachineFault("the engine went away")
 
-    with conversation(lambda peer: time.sleep(0.5), gone) as judge, pytest.raises(MachineFault):
+    with conversation(lambda peer: time.sleep(0.5), engine_gone) as judge, pytest.raises(MachineFault):
         judge.receive(soon(3), Packed)
 
 
-def test_the_last_words_of_a_contestant_that_has_ended_are_read_before_its_end_counts() -> None:
+def test_frames_of_a_contestant_that_has_exited_are_read_before_its_exit_is_raised() -> None:
     ended = threading.Event()
 
     def watch() -> None:
-        ended.wait(SOON)  # the judge looks just when the contestant says its last word and ends
+        ended.wait(SOON)  # `watch` runs just when the contestant sends its last frame and exits
         raise Violation("contestant", "ended with exit code 0")
 
     def script(peer: Peer) -> None:
@@ -323,13 +316,12 @@ def test_the_last_words_of_a_contestant_that_has_ended_are_read_before_its_end_c
 
 
 # --- listening
-# -------------------------------------------------------------------------------------------------------
 
 
 def test_a_contestant_connects_once_and_a_second_connection_ends_the_stage(folder: Path) -> None:
     listener = Listener(folder / "s")
     first = connect(listener.path)
-    judge = listener.accept(soon(), nothing)
+    judge = listener.accept(soon(), no_watch)
     with talking(lambda peer: peer.say(op="ready"), first):
         judge.receive(soon(), Ready)
         with connect(listener.path):
@@ -343,8 +335,8 @@ def test_waiting_for_a_contestant_that_never_connects_ends_at_the_deadline(folde
     listener = Listener(folder / "s")
     begun = time.monotonic()
     with pytest.raises(DeadlineExpired):
-        listener.accept(begun + 0.3, nothing)
-    assert 0.3 <= timing(begun) < 2
+        listener.accept(begun + 0.3, no_watch)
+    assert 0.3 <= elapsed(begun) < 2
     listener.close()
 
 
@@ -357,14 +349,14 @@ def test_waiting_for_a_contestant_that_died_ends_at_once(folder: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(Violation, match="exit code 1"):
         listener.accept(soon(), watch)
-    assert timing(begun) < 2
+    assert elapsed(begun) < 2
     listener.close()
 
 
 def test_a_closed_listener_leaves_no_socket_file_and_ends_the_conversation(folder: Path) -> None:
     listener = Listener(folder / "s")
     with connect(listener.path) as contestant:
-        listener.accept(soon(), nothing)
+        listener.accept(soon(), no_watch)
         listener.close()
         contestant.settimeout(SOON)
         assert contestant.recv(1) == b""
@@ -377,7 +369,7 @@ def test_any_user_may_connect_to_the_socket_itself(folder: Path) -> None:
     listener.close()
 
 
-def test_a_path_of_a_hundred_bytes_is_used_and_a_longer_one_is_refused_before_anything_is_made(
+def test_a_path_of_a_hundred_bytes_is_used_and_a_longer_one_is_refused_before_a_file_is_created(
     folder: Path,
 ) -> None:
     fits = folder / ("s" * (PATH_LIMIT - len(str(folder)) - 1))
@@ -392,7 +384,7 @@ def test_the_first_frame_after_the_connection_may_be_in_the_same_packet(folder: 
     listener = Listener(folder / "s")
     with connect(listener.path) as contestant:
         contestant.sendall(b'{"op":"ready"}\n{"op":"packed"}\n')
-        judge: Connection = listener.accept(soon(), nothing)
+        judge: Connection = listener.accept(soon(), no_watch)
         judge.receive(soon(), Ready)
         judge.receive(soon(), Packed)
         listener.close()

@@ -1,8 +1,8 @@
-"""Learning from scored text, end to end under the judge: what is allowed, what is shown of it, and that it
-repeats.
+"""Learning from scored text in a whole run: what is allowed, what findings say, that rescoring agrees.
 
-The contestant counts tokens: before a chunk its distribution is (1 + count) / (V + tokens counted), and it
-counts on `adapt` alone. The expected numbers follow from the text by counting here again."""
+The contestant of LearnerSandbox counts tokens: before a chunk its distribution is (1 + count) / (V + tokens
+counted), and it counts on `adapt` alone. The tests compute the expected numbers by counting again.
+"""
 
 from __future__ import annotations
 
@@ -16,75 +16,15 @@ import pytest
 
 from harness.base.progress import ProgressDisplay
 from harness.commands import rescore
-from harness.commands.run import run_submission
 from harness.data.dataset import Dataset
 from harness.scoring import bpb
 from harness.verdict import decide
 from tests.harness.conftest import VOCABULARY
-from tests.harness.run.test_resume import World
-
-CHUNK = 512
-COUNTER = f"""
-CHUNK = {CHUNK}
-def row(counts):
-    total = sum(counts)
-    return [math.log(count / total) for count in counts]
-
-def score(wire, setup):
-    size, seen, total = setup["vocab_size"], 0, setup["tokens"]
-    counts = [1] * size
-    wire.send(op="ready", chunk_tokens=CHUNK, adapts=True, context=1, world=1)
-    while True:
-        frame, payload = wire.receive()
-        if frame["op"] == "bye":
-            return
-        chunk = array.array("H", payload)
-        seen += len(chunk)
-        before_answer(counts, chunk)
-        logs = row(counts)
-        numbers = [-logs[token] for token in chunk]
-        if frame["start"] == 0:
-            numbers[0] = 0.0
-        wire.send(floats(*numbers), op="nats", chunk=frame["chunk"])
-        if seen < total:
-            frame, _ = wire.receive()
-            assert frame["op"] == "adapt"
-            learn(counts, chunk)
-            wire.send(floats(*row(counts)), op="adapted", chunk=frame["chunk"])
-        after_row(counts, chunk)
-
-def learn(counts, chunk):
-    for token in chunk:
-        counts[token] += 1
-
-def before_answer(counts, chunk):
-    pass
-
-def after_row(counts, chunk):
-    pass
-"""
+from tests.harness.run.sandbox import CHUNK, LearnerSandbox, Sandbox, finding
 
 
-class Learner(World):
-    """A submission of that contestant in a track."""
-
-    def __init__(self, folder: Path, dataset: Dataset, track: str = "B", override: str = "") -> None:
-        super().__init__(folder, dataset, "[1]", COUNTER + override)
-        path = self.submission / "manifest.yaml"
-        path.write_text(path.read_text().replace("track: A", f"track: {track}"))
-
-    def run(self) -> dict[str, Any]:
-        with ProgressDisplay() as display:
-            return run_submission(self.options(), display)
-
-
-def finding(judged: dict[str, Any], rule: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(each for each in judged["findings"] if each["rule"] == rule)
-    return found
-
-
-def counted(dataset: Dataset) -> np.ndarray[Any, Any]:
-    """nats_T of the counter, by counting once more."""
+def expected_nats(dataset: Dataset) -> np.ndarray[Any, Any]:
+    """nats_T of that contestant, computed here."""
     tokens_T = dataset.validation_tokens()
     counts_V, nats_T = np.ones(VOCABULARY), np.zeros(len(tokens_T))
     for start in range(0, len(tokens_T), CHUNK):
@@ -95,40 +35,40 @@ def counted(dataset: Dataset) -> np.ndarray[Any, Any]:
     return nats_T.astype("<f4")
 
 
-def test_learning_between_chunks_lowers_the_score_by_what_it_should_and_scores_again_to_the_same_ledger(
+def test_learning_between_chunks_gives_the_expected_score_and_rescoring_the_same_ledger(
     tmp_path: Path, tiny: Dataset
 ) -> None:
-    learner = Learner(tmp_path, tiny)
-    judged = learner.run()
-    assert (judged["verdict"], judged["track"]) == ("valid", "B")
+    learner = LearnerSandbox(tmp_path, tiny)
+    verdict = learner.run()
+    assert (verdict["verdict"], verdict["track"]) == ("valid", "B")
     tokens_T = tiny.validation_tokens()
-    expected = bpb.measure(tokens_T, counted(tiny), tiny.byte_table()).bpb
-    assert judged["mean_bpb"] == pytest.approx(expected, abs=1e-6)
+    expected = bpb.measure(tokens_T, expected_nats(tiny), tiny.byte_table()).bpb
+    assert verdict["mean_bpb"] == pytest.approx(expected, abs=1e-6)
     uniform = bpb.measure(
         tokens_T, np.full(len(tokens_T), math.log(VOCABULARY), "<f4"), tiny.byte_table()
     ).bpb
-    assert judged["mean_bpb"] < uniform - 0.1
+    assert verdict["mean_bpb"] < uniform - 0.1
     updates = (len(tokens_T) - 1) // CHUNK
-    shown = finding(judged, "score-first")
+    shown = finding(verdict, "score-first")
     assert updates > 2
     assert shown["outcome"] == "unknown", "the local runner is cooperative"
     assert f"{updates} times `adapt` was sent" in shown["evidence"]
-    assert finding(judged, "border-rows")["outcome"] == "pass"
-    assert f"{updates} borders" in finding(judged, "border-rows")["evidence"]
+    assert finding(verdict, "border-rows")["outcome"] == "pass"
+    assert f"{updates} borders" in finding(verdict, "border-rows")["evidence"]
     with ProgressDisplay() as progress:
-        again = rescore.rescore_run(Path(judged["run_dir"]), None, [], progress)
+        again = rescore.rescore_run(Path(verdict["run_dir"]), None, [], progress)
     assert (again["same_ledgers"], again["agree"], again["exit_code"]) == (True, True, 0)
 
 
-def test_in_track_a_the_same_contestant_is_invalid_before_any_text_is_shown(
+def test_in_track_a_a_contestant_that_adapts_is_invalid_before_any_text_is_shown(
     tmp_path: Path, tiny: Dataset
 ) -> None:
-    judged = Learner(tmp_path, tiny, "A").run()
-    assert (judged["verdict"], decide.exit_code(judged)) == ("invalid", 1)
-    shown = finding(judged, "score-first")
+    verdict = LearnerSandbox(tmp_path, tiny, "A").run()
+    assert (verdict["verdict"], decide.exit_code(verdict)) == ("invalid", 1)
+    shown = finding(verdict, "score-first")
     assert shown["outcome"] == "fail"
     assert "the manifest declares track A" in shown["evidence"]
-    assert judged["seeds"][0]["bpb"] is None
+    assert verdict["seeds"][0]["bpb"] is None
 
 
 @pytest.mark.parametrize(
@@ -145,22 +85,22 @@ def test_in_track_a_the_same_contestant_is_invalid_before_any_text_is_shown(
         "changes after the border row",
     ],
 )
-def test_learning_at_any_other_time_shows_at_the_borders(
+def test_learning_at_any_other_time_fails_the_border_rows(
     tmp_path: Path, tiny: Dataset, override: str
 ) -> None:
-    judged = Learner(tmp_path, tiny, override=override).run()
-    shown = finding(judged, "border-rows")
-    assert (judged["verdict"], shown["outcome"]) == ("invalid", "fail")
+    verdict = LearnerSandbox(tmp_path, tiny, override=override).run()
+    shown = finding(verdict, "border-rows")
+    assert (verdict["verdict"], shown["outcome"]) == ("invalid", "fail")
 
 
-def test_track_b_may_as_well_not_learn_and_the_evidence_says_which_track(
+def test_a_contestant_in_track_b_need_not_learn_and_the_evidence_names_the_track(
     tmp_path: Path, tiny: Dataset
 ) -> None:
-    world = World(tmp_path, tiny)
-    path = world.submission / "manifest.yaml"
+    sandbox = Sandbox(tmp_path, tiny)
+    path = sandbox.submission / "manifest.yaml"
     path.write_text(path.read_text().replace("track: A", "track: B"))
-    _, judged, _ = world.finish()
-    assert "`adapt` was never sent (track B)" in finding(judged, "score-first")["evidence"]
+    _, verdict, _ = sandbox.finish()
+    assert "`adapt` was never sent (track B)" in finding(verdict, "score-first")["evidence"]
 
 
 def test_a_learner_that_answers_adapt_without_its_border_row_is_refused(
@@ -170,7 +110,7 @@ def test_a_learner_that_answers_adapt_without_its_border_row_is_refused(
         "\n_send = Wire.send\ndef send(self, payload=b'', **frame):\n"
         "    _send(self, b'' if frame['op'] == 'adapted' else payload, **frame)\nWire.send = send\n"
     )
-    judged = Learner(tmp_path, tiny, override=override).run()
-    assert judged["verdict"] == "invalid"
-    assert finding(judged, "conduct")["outcome"] == "fail"
-    assert json.dumps(judged)
+    verdict = LearnerSandbox(tmp_path, tiny, override=override).run()
+    assert verdict["verdict"] == "invalid"
+    assert finding(verdict, "conduct")["outcome"] == "fail"
+    assert json.dumps(verdict)

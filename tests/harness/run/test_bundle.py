@@ -1,5 +1,4 @@
-"""code.pyz: exactly the import closure, the same bytes every time, and a clear refusal of what cannot be
-bundled."""
+"""code.pyz: exactly the import closure, reproducible bytes, and clear errors for what cannot be bundled."""
 
 from __future__ import annotations
 
@@ -52,7 +51,7 @@ CLOSURE = {
 
 
 def package(folder: Path, **changes: str | None) -> Path:
-    """A package `golf` in `folder`; `changes` replaces files (its path with ___ for /) or removes them."""
+    """A package `golf` in `folder`; `changes` replaces files (path with ___ for /) or removes them."""
     files = FILES | {f"{name.replace('___', '/')}.py": text for name, text in changes.items()}
     for name, text in files.items():
         path = folder / "golf" / name
@@ -87,7 +86,7 @@ def test_the_bundle_runs_its_entry_point_from_anywhere(tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("ran 3 64 True\n", 7), done.stderr
 
 
-def test_place_time_and_permissions_of_the_sources_do_not_change_a_byte(tmp_path: Path) -> None:
+def test_location_times_and_permissions_of_the_sources_do_not_change_the_bytes(tmp_path: Path) -> None:
     first = package(tmp_path / "here")
     second = package(tmp_path / "elsewhere" / "deeper")
     for path in second.rglob("*.py"):
@@ -117,7 +116,7 @@ def test_another_process_in_another_folder_builds_the_same_bytes(tmp_path: Path)
         assert done.stdout.strip() == here
 
 
-def test_the_digest_follows_every_change_of_a_source_in_the_closure_and_no_other(tmp_path: Path) -> None:
+def test_the_digest_changes_with_the_sources_in_the_closure_and_with_nothing_else(tmp_path: Path) -> None:
     plain = bundle.build(package(tmp_path / "a")).sha256
     assert bundle.build(package(tmp_path / "b", unused="changed = 1\n")).sha256 == plain
     changed = {
@@ -144,24 +143,24 @@ def test_moving_text_from_one_file_to_the_next_changes_the_digest(tmp_path: Path
     [
         ({"config": "WIDTH = (\n"}, r"config.py:1: '\(' was never closed"),
         ({"config": "WIDTH = 64\n  oops\n"}, "config.py:2: unexpected indent"),
-        ({"train": "import golf.missing\n"}, "train.py: imports golf.missing, which is not there"),
+        ({"train": "import golf.missing\n"}, "train.py: imports golf.missing, which does not exist"),
         (
             {"train": "from golf.model.missing import x\n"},
-            "train.py: imports golf.model.missing, which is not there",
+            "train.py: imports golf.model.missing, which does not exist",
         ),
         (
             {"train": "import golf.model.missing\n"},
-            "train.py: imports golf.model.missing, which is not there",
+            "train.py: imports golf.model.missing, which does not exist",
         ),
         ({"train": "from golf.nowhere import x\n"}, "imports golf.nowhere"),
-        ({"config": None}, "layers.py: imports golf.config, which is not there"),
+        ({"config": None}, "layers.py: imports golf.config, which does not exist"),
         ({"train": "from . import config\n"}, "train.py:1: relative import"),
         ({"train": "from .config import WIDTH\n"}, "train.py:1: relative import"),
         ({"__main__": None}, "no module golf.__main__"),
         ({"__init__": None}, "no module golf"),
     ],
 )
-def test_what_cannot_be_bundled_is_refused_with_file_and_place(
+def test_what_cannot_be_bundled_is_refused_with_file_and_line(
     tmp_path: Path, changes: dict[str, str | None], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:
@@ -169,12 +168,14 @@ def test_what_cannot_be_bundled_is_refused_with_file_and_place(
     assert caught.value.hint
 
 
-def test_a_name_inside_a_module_is_not_taken_for_a_missing_file(tmp_path: Path) -> None:
+def test_importing_a_name_from_a_module_does_not_need_a_file_of_that_name(tmp_path: Path) -> None:
     folder = package(tmp_path, train="from golf.config import WIDTH as STEPS\nfrom golf import config\n")
     assert "golf/config.py" in bundle.build(folder).modules
 
 
-def test_of_a_folder_and_a_file_of_one_name_the_bundle_takes_the_one_that_python_runs(tmp_path: Path) -> None:
+def test_of_a_package_and_a_module_of_one_name_the_bundle_takes_the_package_as_python_does(
+    tmp_path: Path,
+) -> None:
     folder = package(tmp_path, model="raise RuntimeError('never run')\n")
     assert set(bundle.build(folder).modules) == CLOSURE
 

@@ -1,5 +1,4 @@
-"""What a contestant can try, in both runners: each attempt ends in a typed finding, in time, with nothing
-left behind."""
+"""Hostile contestants in both runners: each attempt ends in time with a violation, with nothing left."""
 
 from __future__ import annotations
 
@@ -30,7 +29,9 @@ def test_an_honest_contestant_passes_every_stage(bench: Bench, runner: Runner) -
     assert all(abs(boundary["before_nats"] - math.log(300)) < 1e-5 for boundary in scored.facts["borders"])
 
 
-def test_sleeping_past_the_train_clock_is_over_the_limit_and_ends_soon(bench: Bench, runner: Runner) -> None:
+def test_sleeping_past_the_train_clock_is_over_the_limit_and_ends_in_time(
+    bench: Bench, runner: Runner
+) -> None:
     sleeper = "import time\ndef before_trained(wire, setup):\n    time.sleep(600)\n"
     begun = time.monotonic()
     with pytest.raises(Violation, match="did not end within 1 s") as caught:
@@ -106,17 +107,17 @@ def test_flooding_the_log_is_over_the_limit_and_the_log_stays_bounded(bench: Ben
         ("wire.send(floats(*numbers[1:], *row), op='nats', chunk=frame['chunk'])", "the frame declares"),
         (
             "wire.send(floats(*numbers[:-1], math.nan, *row), op='nats', chunk=frame['chunk'])",
-            "finite number >= 0, came .*nan",
+            "finite number >= 0, got .*nan",
         ),
         (
             "wire.send(floats(*numbers[:-1], -0.5, *row), op='nats', chunk=frame['chunk'])",
-            "finite number >= 0, came .*-0.5",
+            "finite number >= 0, got .*-0.5",
         ),
         (
             "wire.send(floats(*numbers[:-1], math.inf, *row), op='nats', chunk=frame['chunk'])",
-            "finite number >= 0, came .*inf",
+            "finite number >= 0, got .*inf",
         ),
-        ("wire.send(floats(*numbers, *row), op='nats', chunk=7)", "came one for chunk 7"),
+        ("wire.send(floats(*numbers, *row), op='nats', chunk=7)", "got one for chunk 7"),
         ("wire.send(op='packed')", "out of turn"),
         ("wire.socket.close(); import time; time.sleep(600)", "closed the socket"),
         ("wire.socket.sendall(b'x' * 70000); wire.receive()", "a line of more than 65536 bytes"),
@@ -124,7 +125,7 @@ def test_flooding_the_log_is_over_the_limit_and_the_log_stays_bounded(bench: Ben
         ('wire.socket.sendall(b\'{"op":"nats","chunk":true,"bytes":4}\\n\'); wire.receive()', "chunk"),
     ],
 )
-def test_a_wrong_answer_is_a_finding_with_its_place(bench: Bench, answer: str, says: str) -> None:
+def test_a_wrong_answer_is_a_violation_that_names_it(bench: Bench, answer: str, says: str) -> None:
     from harness.runners.local import LocalRunner
 
     with pytest.raises(Violation, match=says) as caught:
@@ -132,16 +133,14 @@ def test_a_wrong_answer_is_a_finding_with_its_place(bench: Bench, answer: str, s
     assert caught.value.rule == "protocol"
 
 
-def test_a_contestant_that_stalls_in_score_runs_out_of_time(bench: Bench, runner: Runner) -> None:
+def test_a_contestant_that_stalls_in_score_exceeds_its_clock(bench: Bench, runner: Runner) -> None:
     staller = "import time\ndef answer(wire, frame, numbers, row):\n    time.sleep(600)\n"
     with pytest.raises(Violation) as caught:
         bench.score(bench.job(runner, staller, SHORT))
     assert caught.value.rule == "score-clock"
 
 
-def test_a_contestant_that_crashes_is_told_from_one_that_breaks_the_protocol(
-    bench: Bench, runner: Runner
-) -> None:
+def test_a_contestant_that_crashes_is_a_violation_with_its_stage(bench: Bench, runner: Runner) -> None:
     with pytest.raises(Violation) as caught:
         bench.score(
             bench.job(
@@ -225,7 +224,7 @@ def test_a_container_reaches_nothing_but_its_socket_its_inputs_and_its_output(
     assert "PGOLF_SOCKET" in facts["environment"]
 
 
-def test_the_local_runner_hands_over_no_secret_of_its_environment(
+def test_the_local_runner_passes_no_secret_of_its_environment(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import json

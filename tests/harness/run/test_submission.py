@@ -1,4 +1,4 @@
-"""manifest.yaml: every mistake is an error with its key and a hint; nothing outside the folder is read."""
+"""manifest.yaml: each mistake is an error with its key and a hint; no file outside the folder is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from harness.base.errors import UsageError
-from harness.run import submission as manifest
+from harness.run import submission as submissions
 
 DIGEST = "sha256:" + "0" * 64
 GOOD: dict[str, Any] = {
@@ -33,7 +33,7 @@ GOOD: dict[str, Any] = {
 CONFIG = b"model: {width: 512}\n"
 
 
-def submission(folder: Path, data: Any = GOOD, name: str = "my-idea") -> Path:
+def write_submission(folder: Path, data: Any = GOOD, name: str = "my-idea") -> Path:
     """A submission's folder; `data` is its manifest, as an object or as text."""
     place = folder / "submissions" / name
     place.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def submission(folder: Path, data: Any = GOOD, name: str = "my-idea") -> Path:
 
 
 def changed(**changes: Any) -> dict[str, Any]:
-    """The good manifest with keys replaced; a__b means b inside a, and ... removes."""
+    """The good manifest with keys replaced: a__b means key b inside a, and the value ... removes a key."""
     data = copy.deepcopy(GOOD)
     for path, value in changes.items():
         *outer, last = path.split("__")
@@ -61,7 +61,7 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 def refused(place: Path, match: str, hint: str = "") -> UsageError:
     with pytest.raises(UsageError, match=match) as caught:
-        manifest.load(place)
+        submissions.load(place)
     assert hint in caught.value.hint
     assert caught.value.hint
     assert caught.value.message.isprintable()
@@ -69,7 +69,7 @@ def refused(place: Path, match: str, hint: str = "") -> UsageError:
 
 
 def test_a_good_manifest_is_read_with_its_recipe(tmp_path: Path) -> None:
-    loaded = manifest.load(submission(tmp_path))
+    loaded = submissions.load(write_submission(tmp_path))
     assert loaded.manifest.model_dump(by_alias=True, exclude={"edition"}, exclude_defaults=False) == {
         **GOOD,
         "claim": {**GOOD["claim"], "profile": "record"},
@@ -89,10 +89,10 @@ def test_a_good_manifest_is_read_with_its_recipe(tmp_path: Path) -> None:
         ({"wholly different": 1}, "wholly different: unknown key", "known here: schema, name, title"),
     ],
 )
-def test_an_unknown_key_is_an_error_with_a_guess(
+def test_an_unknown_key_is_an_error_that_suggests_a_known_one(
     tmp_path: Path, changes: dict[str, Any], where: str, hint: str
 ) -> None:
-    refused(submission(tmp_path, changed(**changes)), where, hint)
+    refused(write_submission(tmp_path, changed(**changes)), where, hint)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,10 @@ def test_an_unknown_key_is_an_error_with_a_guess(
     ],
 )
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
-    refused(submission(tmp_path, changed(**{key: ...})), f"{key.replace('__', '.')}: required key is missing")
+    refused(
+        write_submission(tmp_path, changed(**{key: ...})),
+        f"{key.replace('__', '.')}: required key is missing",
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,20 +162,20 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     ],
 )
 def test_a_mistyped_value_is_an_error_that_names_its_key(tmp_path: Path, key: str, value: Any) -> None:
-    refused(submission(tmp_path, changed(**{key: value})), key.split("__")[0])
+    refused(write_submission(tmp_path, changed(**{key: value})), key.split("__")[0])
 
 
 def test_several_mistakes_are_counted(tmp_path: Path) -> None:
     assert (
         "(and 2 more)"
-        in refused(submission(tmp_path, changed(track="C", seeds=[], title="")), "my-idea").message
+        in refused(write_submission(tmp_path, changed(track="C", seeds=[], title="")), "my-idea").message
     )
 
 
 def test_values_and_keys_are_quoted_without_control_characters(tmp_path: Path) -> None:
     text = yaml.safe_dump(GOOD) + '"\\e[31mred\\u202e": 1\n'
-    assert "\\x1b[31mred\\u202e" in refused(submission(tmp_path, text), "unknown key").message
-    refused(submission(tmp_path, changed(track="\x1b[2J")), "track")
+    assert "\\x1b[31mred\\u202e" in refused(write_submission(tmp_path, text), "unknown key").message
+    refused(write_submission(tmp_path, changed(track="\x1b[2J")), "track")
 
 
 @pytest.mark.parametrize(
@@ -194,74 +197,78 @@ def test_values_and_keys_are_quoted_without_control_characters(tmp_path: Path) -
 def test_a_recipe_outside_the_folder_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "submissions" / "other").mkdir(parents=True)
     (tmp_path / "submissions" / "other" / "config.yaml").write_bytes(b"secret: 1\n")
-    error = refused(submission(tmp_path, changed(config=path)), "config")
+    error = refused(write_submission(tmp_path, changed(config=path)), "config")
     assert "secret" not in error.message
 
 
-def to_a_file(place: Path) -> None:
+def link_to_a_file(place: Path) -> None:
     (place / "config.yaml").unlink()
     (place / "config.yaml").symlink_to("/etc/hostname")
 
 
-def to_a_folder_above(place: Path) -> None:
+def link_to_a_folder_above(place: Path) -> None:
     (place.parent / "config.yaml").write_bytes(CONFIG)
     (place / "up").symlink_to("..")
 
 
 @pytest.mark.parametrize(
-    ("make", "path"), [(to_a_file, "config.yaml"), (to_a_folder_above, "up/config.yaml")]
+    ("add_link", "path"), [(link_to_a_file, "config.yaml"), (link_to_a_folder_above, "up/config.yaml")]
 )
 def test_a_recipe_that_leaves_the_folder_by_a_link_is_refused(
-    tmp_path: Path, make: Callable[[Path], None], path: str
+    tmp_path: Path, add_link: Callable[[Path], None], path: str
 ) -> None:
-    place = submission(tmp_path, changed(config=path))
-    make(place)
+    place = write_submission(tmp_path, changed(config=path))
+    add_link(place)
     refused(place, "leads out of the submission's folder")
 
 
 def test_a_recipe_in_a_folder_of_the_submission_is_fine(tmp_path: Path) -> None:
-    place = submission(tmp_path, changed(config="recipes/small.yaml"))
+    place = write_submission(tmp_path, changed(config="recipes/small.yaml"))
     (place / "recipes").mkdir()
     (place / "recipes" / "small.yaml").write_bytes(b"width: 1\n")
-    assert manifest.load(place).config == b"width: 1\n"
+    assert submissions.load(place).config == b"width: 1\n"
 
 
 def test_a_missing_and_an_oversized_recipe_are_refused(tmp_path: Path) -> None:
-    refused(submission(tmp_path, changed(config="absent.yaml")), "no such recipe", "manifest.yaml names it")
-    place = submission(tmp_path)
+    refused(
+        write_submission(tmp_path, changed(config="absent.yaml")), "no such recipe", "manifest.yaml names it"
+    )
+    place = write_submission(tmp_path)
     (place / "config.yaml").write_bytes(b"#" * ((1 << 20) + 1))
     refused(place, "larger than")
 
 
-def test_a_name_that_is_not_the_folders_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_differs_from_the_folders_is_refused(tmp_path: Path) -> None:
     refused(
-        submission(tmp_path, name="another"), "name is 'my-idea', the folder is called 'another'", "equal"
+        write_submission(tmp_path, name="another"),
+        "name is 'my-idea', the folder is called 'another'",
+        "equal",
     )
 
 
-def test_the_folder_may_be_named_from_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(submission(tmp_path))
-    assert manifest.load(Path()).manifest.name == "my-idea"
+def test_the_folder_may_be_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_submission(tmp_path))
+    assert submissions.load(Path()).manifest.name == "my-idea"
 
 
-def test_a_submission_that_is_not_there_is_an_error_with_a_guess(tmp_path: Path) -> None:
-    place = submission(tmp_path)
+def test_a_missing_submission_is_an_error_that_suggests_another(tmp_path: Path) -> None:
+    place = write_submission(tmp_path)
     refused(place.parent / "my-idae", "no such submission", "my-idea")
     refused(tmp_path / "nowhere" / "x", "no such submission", "submissions/")
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "", "3\n"])
 def test_a_manifest_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
-    refused(submission(tmp_path, text), "expected a mapping")
+    refused(write_submission(tmp_path, text), "expected a mapping")
 
 
 @pytest.mark.parametrize("text", ["schema: 1\nschema: 1\n", "a: &a [1]\nb: *a\n", "? [a]\n: 1\n"])
-def test_yaml_tricks_are_refused_here_too(tmp_path: Path, text: str) -> None:
-    refused(submission(tmp_path, text), "manifest.yaml:")
+def test_repeated_keys_and_aliases_are_refused(tmp_path: Path, text: str) -> None:
+    refused(write_submission(tmp_path, text), "manifest.yaml:")
 
 
 def digest(folder: Path, **changes: Any) -> str:
-    return manifest.load(submission(folder, changed(**changes))).manifest.digest()
+    return submissions.load(write_submission(folder, changed(**changes))).manifest.digest()
 
 
 @pytest.mark.parametrize(
@@ -282,13 +289,13 @@ def test_prose_claims_and_seeds_leave_the_identity_of_a_run_alone(
     assert digest(tmp_path / "a", **prose) == digest(tmp_path / "b")
 
 
-@pytest.mark.parametrize("matter", [{"track": "B"}, {"dataset": "sp8192"}, {"image__cpu": DIGEST[:-1] + "1"}])
-def test_what_a_run_depends_on_changes_its_identity(tmp_path: Path, matter: dict[str, Any]) -> None:
-    assert digest(tmp_path / "a", **matter) != digest(tmp_path / "b")
+@pytest.mark.parametrize("change", [{"track": "B"}, {"dataset": "sp8192"}, {"image__cpu": DIGEST[:-1] + "1"}])
+def test_what_a_run_depends_on_changes_its_identity(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert digest(tmp_path / "a", **change) != digest(tmp_path / "b")
 
 
 def test_the_schema_is_a_json_schema_ready_for_the_docs() -> None:
-    schema = manifest.schema()
+    schema = submissions.schema()
     assert json.loads(json.dumps(schema)) == schema
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
@@ -300,5 +307,5 @@ def test_the_schema_is_a_json_schema_ready_for_the_docs() -> None:
         key for key, value in schema["properties"].items() if not {"description", "$ref"} & set(value)
     }
     assert undescribed <= {"title", "authors", "edition", "seeds", "baseline"}, (
-        "what a name does not say is described"
+        "keys that need an explanation have one"
     )

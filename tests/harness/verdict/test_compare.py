@@ -1,4 +1,4 @@
-"""Document by document: impossibly cheap ones are found, and pairs separate runs that means cannot."""
+"""Runs compared document by document: pairing separates runs that means cannot; damaged files are refused."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import pytest
 
 from harness.base import arrays
 from harness.base.errors import UsageError
-from harness.scoring import low_bpb_documents
+from harness.scoring import low_bpb_documents, paired
 from harness.verdict import compare
 
 
-def made_up(rng: np.random.Generator, n_documents: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(bits_D, bytes_D, starts_D) of ordinary documents: 1.2 bits per byte, give or take a fifth."""
+def documents(rng: np.random.Generator, n_documents: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(bits_D, bytes_D, starts_D) of ordinary documents: 1.2 bits per byte, log-normal with sd 0.2."""
     bytes_D = rng.integers(300, 5000, n_documents)
     return bytes_D * 1.2 * np.exp(rng.normal(0, 0.2, n_documents)), bytes_D, np.arange(n_documents) * 700
 
 
-def test_ordinary_documents_raise_no_question() -> None:
+def test_ordinary_documents_pass() -> None:
     for seed in range(20):
-        assert low_bpb_documents.scan(*made_up(np.random.default_rng(seed)))["outcome"] == "pass"
+        assert low_bpb_documents.scan(*documents(np.random.default_rng(seed)))["outcome"] == "pass"
 
 
-def test_a_paid_prefix_is_found_counted_and_priced() -> None:
-    bits_D, bytes_D, starts_D = made_up(np.random.default_rng(1))
+def test_a_memorised_stretch_is_found_counted_and_its_worth_is_stated() -> None:
+    bits_D, bytes_D, starts_D = documents(np.random.default_rng(1))
     bits_D[40:60] = 0.01 * bytes_D[40:60]
     found = low_bpb_documents.scan(bits_D, bytes_D, starts_D)
     assert (found["outcome"], found["found"], found["longest_stretch"]) == ("unknown", 20, 20)
@@ -33,34 +33,34 @@ def test_a_paid_prefix_is_found_counted_and_priced() -> None:
     assert found["worth_bpb"] == pytest.approx(1.2 * bytes_D[40:60].sum() / bytes_D.sum(), rel=0.1)
 
 
-def test_a_text_of_which_most_is_known_is_found_too() -> None:
-    bits_D, bytes_D, starts_D = made_up(np.random.default_rng(2))
+def test_memorised_documents_are_found_even_if_most_are_memorised() -> None:
+    bits_D, bytes_D, starts_D = documents(np.random.default_rng(2))
     bits_D[:300] = 0.01 * bytes_D[:300]
     assert low_bpb_documents.scan(bits_D, bytes_D, starts_D)["found"] >= 300
 
 
-def test_pairs_of_documents_separate_runs_that_seed_means_do_not() -> None:
+def test_pairing_by_document_separates_runs_that_seed_means_do_not() -> None:
     rng = np.random.default_rng(3)
-    bits_D, bytes_D, _ = made_up(rng)
+    bits_D, bytes_D, _ = documents(rng)
     a_SD = np.array([bits_D * (1 + rng.normal(0, 0.01)) for _ in range(3)])
     b_SD = a_SD - 0.002 * bytes_D + rng.normal(0, 0.001, a_SD.shape) * bytes_D
-    found = compare.difference(a_SD, b_SD, bytes_D)
+    found = paired.difference(a_SD, b_SD, bytes_D)
     assert found["ci95_such_text_bpb"][0] > 0
     means = found["ci95_seed_means_bpb"]
     assert means[0] < 0 < means[1]
     assert found["difference_bpb"] == pytest.approx(0.002, abs=2e-4)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
-    rng, held = np.random.default_rng(4), 0
+def test_the_interval_covers_the_true_difference_as_often_as_it_claims() -> None:
+    rng, covered = np.random.default_rng(4), 0
     for _ in range(400):
         bytes_D = rng.integers(300, 5000, 60)
         seeds_S, documents_D = rng.normal(0, 0.003, 3), rng.normal(0, 0.02, 60)
         y_SD = (0.01 + seeds_S[:, None] + documents_D + rng.normal(0, 0.002, (3, 60))) * bytes_D
         b_SD = np.broadcast_to(2.0 * bytes_D, y_SD.shape)
-        low, high = compare.difference(b_SD + y_SD, b_SD, bytes_D)["ci95_such_text_bpb"]
-        held += low <= 0.01 <= high
-    assert held >= 0.92 * 400
+        low, high = paired.difference(b_SD + y_SD, b_SD, bytes_D)["ci95_such_text_bpb"]
+        covered += low <= 0.01 <= high
+    assert covered >= 0.92 * 400
 
 
 def test_runs_of_different_texts_are_refused(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_runs_of_different_texts_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["junk", "bomb", "cut"])
-def test_documents_that_are_no_documents_are_refused_with_their_place(
+def test_a_damaged_documents_file_is_refused_with_its_path(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "seed-1" / "docs.npz"

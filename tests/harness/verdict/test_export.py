@@ -1,5 +1,4 @@
-"""A run as a record folder: whole, of what was counted, by the judge's numbers, and nothing for the audit to
-find."""
+"""A run as a record folder: the counted files, the judge's numbers, and nothing that the audit objects to."""
 
 from __future__ import annotations
 
@@ -78,7 +77,7 @@ def changed(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_the_record_folder_holds_the_challenges_files_and_the_very_code_that_was_counted(
+def test_the_record_folder_holds_the_challenges_files_and_the_code_that_was_counted(
     run: RunFolder, tmp_path: Path
 ) -> None:
     out = export(run.path, tmp_path / "out", "A. Person", "aperson")
@@ -117,7 +116,7 @@ def test_the_audit_of_an_export_reads_its_code_and_finds_nothing(run: RunFolder,
     assert report["headline_bpb"] == pytest.approx(2.11)
 
 
-def test_what_a_contestant_printed_never_looks_like_a_measurement(run: RunFolder, tmp_path: Path) -> None:
+def test_lines_that_a_contestant_printed_never_look_like_measurements(run: RunFolder, tmp_path: Path) -> None:
     text = (export(run.path, tmp_path / "out", None, None) / "train_seed42.log").read_text()
     measured = [line for line in text.splitlines() if not line.startswith("> ")]
     assert [line for line in measured if "val_bpb:" in line] == [
@@ -127,22 +126,22 @@ def test_what_a_contestant_printed_never_looks_like_a_measurement(run: RunFolder
     assert "val_bpb:0.2" in text and "\x1b" not in text
 
 
-def test_nothing_is_written_over_what_is_there_already(run: RunFolder, tmp_path: Path) -> None:
+def test_an_existing_folder_is_never_overwritten(run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    export(run.path, out, None, None)  # an empty folder is nobody's
+    export(run.path, out, None, None)  # an empty folder may be used
     before = (out / "README.md").read_bytes()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         export(run.path, out, None, None)
     assert (out / "README.md").read_bytes() == before
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         export(run.path, link, None, None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "out", "runs"]
 
 
-def test_what_is_no_finished_run_is_refused_with_the_reason(run: RunFolder, tmp_path: Path) -> None:
+def test_an_unfinished_or_invalid_run_is_refused_with_the_reason(run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(UsageError, match="is this a run folder"):
         export(tmp_path, out, None, None)
@@ -191,7 +190,7 @@ def test_the_command_prints_the_folder_and_says_what_is_missing(run: RunFolder, 
     assert "no --github-id" in done.stderr
 
 
-def test_code_in_an_archive_is_read_as_what_it_starts(tmp_path: Path) -> None:
+def test_the_audit_reads_code_in_an_archive_from_its_entry_point(tmp_path: Path) -> None:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("__main__.py", "from golf.work import main\nmain()\n")
@@ -207,7 +206,7 @@ def test_code_in_an_archive_is_read_as_what_it_starts(tmp_path: Path) -> None:
     assert "exec-of-file" not in found
 
 
-def test_the_cards_of_a_run_are_named(run: RunFolder, tmp_path: Path) -> None:
+def test_the_gpus_of_a_run_are_named(run: RunFolder, tmp_path: Path) -> None:
     judged = json.loads(run.verdict.read_text())
     changed(run.verdict, host={**judged["host"], "gpus": [{"name": "NVIDIA H100 80GB HBM3"}] * 2})
     stated = json.loads((export(run.path, tmp_path / "out", None, None) / "submission.json").read_text())

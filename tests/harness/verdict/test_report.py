@@ -1,5 +1,4 @@
-"""Reports: hostile text is inert in all three forms, nothing is loaded, and what is not to be had is a
-dash."""
+"""The three reports: hostile text is escaped, nothing is loaded, and unknown values are shown as a dash."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness.base import text as render
+from harness.base.text import plain
 from harness.run.folder import RunFolder
 from harness.run.records import SeedRecord
 from harness.verdict import report
@@ -42,11 +41,11 @@ HOSTILE = (
     "\u2028para",
 )
 NOT_TEXT = {"verdict", "outcome"}
-"""Words that choose a style: ours by type, never a contestant's."""
+"""Keys whose values choose a style; they come from the judge, never from a contestant."""
 
 
 def poisoned(value: Any, poison: str, key: str = "") -> Any:
-    """The same verdict with every text replaced, keys of the free mappings too."""
+    """The same verdict with every text replaced, and every key of the mappings with free keys."""
     if isinstance(value, dict):
         free = key in ("compressors", "claims")
         return {poison if free else name: poisoned(each, poison, name) for name, each in value.items()}
@@ -55,7 +54,7 @@ def poisoned(value: Any, poison: str, key: str = "") -> Any:
     return poison if isinstance(value, str) and key not in NOT_TEXT else value
 
 
-def whole(*seeds: SeedRecord, **changes: Any) -> dict[str, Any]:
+def full_verdict(*seeds: SeedRecord, **changes: Any) -> dict[str, Any]:
     baseline = {
         "name": "before",
         "source": "#1",
@@ -66,9 +65,9 @@ def whole(*seeds: SeedRecord, **changes: Any) -> dict[str, Any]:
     return assembled(evidence(*seeds, manifest=manifest(baseline=baseline), **changes))
 
 
-def on_terminal(judged: dict[str, Any], terminal: bool = True) -> str:
+def on_terminal(verdict: dict[str, Any], terminal: bool = True) -> str:
     stream = io.StringIO()
-    report.show(judged, Console(file=stream, force_terminal=terminal, width=200, color_system=None))
+    report.show(verdict, Console(file=stream, force_terminal=terminal, width=200, color_system=None))
     return stream.getvalue()
 
 
@@ -96,22 +95,21 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 # --- hostile text
-# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("poison", HOSTILE)
 def test_hostile_text_adds_no_tag_and_no_attribute_to_the_page(folder: RunFolder, poison: str) -> None:
-    judged = whole(record(1337), record(42, bpb=2.2), broken(2024, "train", "failed", "protocol"))
-    clean, dirty = Page(report.page(judged, folder)), Page(report.page(poisoned(judged, poison), folder))
+    verdict = full_verdict(record(1337), record(42, bpb=2.2), broken(2024, "train", "failed", "protocol"))
+    clean, dirty = Page(report.page(verdict, folder)), Page(report.page(poisoned(verdict, poison), folder))
     assert dirty.tags == clean.tags
     assert [name for name, _ in dirty.attributes] == [name for name, _ in clean.attributes]
     assert dirty.words.count("\x1b") == dirty.words.count("\u202e") == dirty.words.count("\x9b") == 0
 
 
 @pytest.mark.parametrize("poison", HOSTILE)
-def test_hostile_text_changes_no_structure_of_the_markdown(poison: str) -> None:
-    judged = whole(record(1337), record(42, bpb=2.2), broken(2024, "train", "failed", "protocol"))
-    clean, dirty = report.markdown(judged), report.markdown(poisoned(judged, poison))
+def test_hostile_text_does_not_change_the_structure_of_the_markdown(poison: str) -> None:
+    verdict = full_verdict(record(1337), record(42, bpb=2.2), broken(2024, "train", "failed", "protocol"))
+    clean, dirty = report.markdown(verdict), report.markdown(poisoned(verdict, poison))
     shape = r"^(#+ |- |\||$)"
     assert [re.match(shape, line) and re.match(shape, line)[0] for line in dirty.splitlines()] == [  # type: ignore[index]
         re.match(shape, line) and re.match(shape, line)[0] for line in clean.splitlines()
@@ -129,28 +127,27 @@ def _cells(line: str) -> int:
 
 @pytest.mark.parametrize("poison", HOSTILE)
 def test_hostile_text_reaches_a_terminal_as_printable_characters_only(poison: str) -> None:
-    judged = whole(record(1337), record(42, bpb=2.2), broken(2024, "train", "failed", "protocol"))
-    shown = on_terminal(poisoned(judged, poison))
+    verdict = full_verdict(record(1337), record(42, bpb=2.2), broken(2024, "train", "failed", "protocol"))
+    shown = on_terminal(poisoned(verdict, poison))
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
-    visible = render.plain(poison.split("\n", maxsplit=1)[0])
+    visible = plain(poison.split("\n", maxsplit=1)[0])
     assert visible in shown, "it is shown, not interpreted"
 
 
-def test_only_our_own_colours_reach_a_coloured_terminal() -> None:
+def test_hostile_text_cannot_colour_a_terminal() -> None:
     stream = io.StringIO()
     report.show(
-        poisoned(whole(), "\x1b[31m[red]x[/red]"), Console(file=stream, force_terminal=True, width=300)
+        poisoned(full_verdict(), "\x1b[31m[red]x[/red]"), Console(file=stream, force_terminal=True, width=300)
     )
     assert "\x1b[31m[red]" not in stream.getvalue()
     assert "\\x1b[31m[red]x[/red]" in stream.getvalue()
 
 
 # --- nothing is loaded
-# -----------------------------------------------------------------------------------------------
 
 
-def test_the_page_loads_nothing_runs_nothing_and_says_so_to_the_browser(folder: RunFolder) -> None:
-    page = Page(report.page(whole(), folder))
+def test_the_page_loads_and_runs_nothing_and_its_policy_forbids_it(folder: RunFolder) -> None:
+    page = Page(report.page(full_verdict(), folder))
     assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form", "a", "video"} & set(
         page.tags
     )
@@ -159,56 +156,52 @@ def test_the_page_loads_nothing_runs_nothing_and_says_so_to_the_browser(folder: 
     }
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
-    assert not re.search(r"url\(|@import|https?://|//[a-z]", report.page(whole(), folder))
+    assert not re.search(r"url\(|@import|https?://|//[a-z]", report.page(full_verdict(), folder))
 
 
-# --- what is not to be had
-# -------------------------------------------------------------------------------------------
+# --- unknown values
 
 
-def emptied(judged: dict[str, Any]) -> dict[str, Any]:
-    """Null wherever the design allows it."""
+def emptied(verdict: dict[str, Any]) -> dict[str, Any]:
+    """The same verdict with null wherever it may be null."""
     rows = [
         {
             key: value if key in ("seed", "outcome", "run_dir") else {} if key == "claims" else None
             for key, value in row.items()
         }
-        for row in judged["seeds"]
+        for row in verdict["seeds"]
     ]
     nothing = dict.fromkeys(("image", "image_lock", "mean_bpb", "sd_bpb", "ci95_bpb", "baseline"))
-    return judged | nothing | {"seeds": rows, "compressors": {}, "host": dict(judged["host"], cpu=None)}
+    return verdict | nothing | {"seeds": rows, "compressors": {}, "host": dict(verdict["host"], cpu=None)}
 
 
 @pytest.mark.parametrize(
-    "judged",
+    "verdict",
     [
-        emptied(whole()),
-        whole(SeedRecord(seed=1)),
-        whole(record(1)),
-        whole(broken(1, "score", "machine"), broken(2, "train", "interrupted")),
+        emptied(full_verdict()),
+        full_verdict(SeedRecord(seed=1)),
+        full_verdict(record(1)),
+        full_verdict(broken(1, "score", "machine"), broken(2, "train", "interrupted")),
     ],
 )
-def test_null_renders_as_a_dash_and_never_as_a_word_of_python(
-    folder: RunFolder, judged: dict[str, Any]
-) -> None:
-    for text in (report.markdown(judged), Page(report.page(judged, folder)).words, on_terminal(judged)):
+def test_null_is_shown_as_a_dash_and_never_as_none_or_nan(folder: RunFolder, verdict: dict[str, Any]) -> None:
+    for text in (report.markdown(verdict), Page(report.page(verdict, folder)).words, on_terminal(verdict)):
         assert "None" not in text
         assert "nan" not in text.split()
-        assert ("–" in text) or judged["mean_bpb"] is not None
+        assert ("–" in text) or verdict["mean_bpb"] is not None
 
 
 def test_a_verdict_survives_being_written_read_and_rendered_again(folder: RunFolder) -> None:
-    judged = whole()
-    report.write(judged, folder)
+    verdict = full_verdict()
+    report.write(verdict, folder)
     first = (folder.report.read_bytes(), folder.page.read_bytes())
     again = json.loads(folder.verdict.read_bytes())
-    assert again == json.loads(json.dumps(judged))
+    assert again == json.loads(json.dumps(verdict))
     report.write(again, folder)
     assert (folder.report.read_bytes(), folder.page.read_bytes()) == first
 
 
-# --- what it says
-# ----------------------------------------------------------------------------------------------------
+# --- content
 
 
 @pytest.mark.parametrize(
@@ -222,26 +215,26 @@ def test_a_verdict_survives_being_written_read_and_rendered_again(folder: RunFol
 def test_the_headline_names_verdict_profile_text_runner_and_seeds(
     seeds: tuple[SeedRecord, ...], word: str
 ) -> None:
-    judged = whole(*seeds)
-    line = report.headline(judged)
+    verdict = full_verdict(*seeds)
+    line = report.headline(verdict)
     assert line.startswith(f"{word} in profile pocket: my-idea")
     assert "on pocket, docker runner" in line
     assert ("3 of 3 seeds" in line) is (word == "VALID")
-    for text in (report.markdown(judged), on_terminal(judged), on_terminal(judged, terminal=False)):
+    for text in (report.markdown(verdict), on_terminal(verdict), on_terminal(verdict, terminal=False)):
         assert line in text
 
 
 def test_the_headline_says_that_the_train_clock_was_shortened() -> None:
-    assert "shortened" not in report.headline(whole())
-    short = report.headline(whole(limits=LIMITS.with_train_clock(25)))
+    assert "shortened" not in report.headline(full_verdict())
+    short = report.headline(full_verdict(limits=LIMITS.with_train_clock(25)))
     assert "docker runner, train clock shortened to 25 s" in short
 
 
-def test_every_finding_every_seed_and_every_reason_is_in_every_form(folder: RunFolder) -> None:
+def test_every_report_holds_every_finding_every_seed_and_every_reason(folder: RunFolder) -> None:
     message = "token 7: expected a finite number\nhint: nats"
-    judged = whole(record(1337), broken(42, "score", "failed", "protocol", message))
-    for text in (report.markdown(judged), Page(report.page(judged, folder)).words, on_terminal(judged)):
-        for finding in judged["findings"]:
+    verdict = full_verdict(record(1337), broken(42, "score", "failed", "protocol", message))
+    for text in (report.markdown(verdict), Page(report.page(verdict, folder)).words, on_terminal(verdict)):
+        for finding in verdict["findings"]:
             assert finding["rule"] in text
         for part in (
             "2.1000",
@@ -255,20 +248,20 @@ def test_every_finding_every_seed_and_every_reason_is_in_every_form(folder: RunF
             assert part in text
 
 
-def test_documents_are_drawn_from_the_judges_own_numbers(folder: RunFolder) -> None:
-    judged = whole(record(1337), record(42))
+def test_the_histogram_is_drawn_from_the_judges_own_numbers(folder: RunFolder) -> None:
+    verdict = full_verdict(record(1337), record(42))
     place = folder.seed(1337).documents
     place.parent.mkdir()
     np.savez(
         place, starts=np.arange(4), bits=np.array([10.0, 20.0, 0.0, 30.0]), bytes=np.array([10, 10, 0, 10])
     )
-    page = Page(report.page(judged, folder))
+    page = Page(report.page(verdict, folder))
     assert "Seed 1337: 3 documents" in page.words, "an empty document has no bits per byte"
     assert "Seed 42: " not in page.words.split("Findings")[0]
     assert ("1.00 bpb" in page.words, "3.00 bpb" in page.words) == (True, True)
 
 
-def test_claimed_losses_are_drawn_as_claims_and_torn_or_absurd_lines_are_left_out(folder: RunFolder) -> None:
+def test_claimed_losses_are_drawn_as_claims_without_incomplete_or_absurd_lines(folder: RunFolder) -> None:
     events = folder.seed(1337).events
     events.parent.mkdir()
     claims = [
@@ -280,17 +273,19 @@ def test_claimed_losses_are_drawn_as_claims_and_torn_or_absurd_lines_are_left_ou
         "loss x",
         "no number",
     ]
-    told = [{"stage": "train", "fraction": 0.1 * index, "claim": claim} for index, claim in enumerate(claims)]
+    claimed = [
+        {"stage": "train", "fraction": 0.1 * index, "claim": claim} for index, claim in enumerate(claims)
+    ]
     others = [{"event": "begin", "stage": "train"}, {"stage": "pack", "fraction": 0.5, "claim": "loss 1"}]
     torn = '{"event": "progress", "stage": "tra'
-    events.write_text("\n".join([*(json.dumps(event) for event in others + told), torn]))
-    page = report.page(whole(), folder)
+    events.write_text("\n".join([*(json.dumps(event) for event in others + claimed), torn]))
+    page = report.page(full_verdict(), folder)
     assert 'points="0.0000,0.0000 0.1000,1.0000"' in page
     assert "A claim, not evidence" in page
 
 
-def test_certificates_are_shown_in_all_three_forms_with_what_they_guarantee(tmp_path: Path) -> None:
-    judged = whole(certified(1337), certified(42, gain_nats=0.1), certified(2024, silent=True))
+def test_every_report_shows_the_certificates_with_what_they_guarantee(tmp_path: Path) -> None:
+    verdict = full_verdict(certified(1337), certified(42, gain_nats=0.1), certified(2024, silent=True))
     folder = RunFolder(tmp_path)
     folder.seed(1337).path.mkdir()
     positions = np.arange(1, 500, 7)
@@ -300,9 +295,9 @@ def test_certificates_are_shown_in_all_three_forms_with_what_they_guarantee(tmp_
         claim=np.full(len(positions), 3.0),
         witness_1=np.where(positions == 8, 5.0, np.where(positions == 15, np.inf, 3.0)),
     )
-    page = Page(report.page(judged, folder))
-    for text in (page.words, report.markdown(judged), on_terminal(judged)):
-        assert f"{judged['seeds'][0]['certificate']['G_bpb']:.4f}" in text
+    page = Page(report.page(verdict, folder))
+    for text in (page.words, report.markdown(verdict), on_terminal(verdict)):
+        assert f"{verdict['seeds'][0]['certificate']['G_bpb']:.4f}" in text
         assert "bits/byte" in text
     assert "With 99% confidence" in page.words
     assert "no certificate: the witness could not be asked: it left" in page.words

@@ -1,8 +1,8 @@
-"""Ablations of a made-up contestant whose numbers are known in advance: what is measured, reused, resumed and
-told.
+"""Ablations of a fake contestant with known scores: what is measured, reused, resumed and reported.
 
-Its recipe is JSON: nats that a technique of each stage takes off every token. Weights, artifact and scores
-carry them."""
+Its recipe is JSON: for each technique, the nats that it takes off every token. Checkpoint, artifact and
+scores follow from it.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from typer.testing import CliRunner
 
 from harness import cli
 from harness.base.errors import MachineFault, UsageError
-from harness.base.progress import ProgressDisplay
-from harness.commands.ablate import AblationOptions, ablate_submission
 from harness.data.dataset import Dataset
 from harness.protocol.frames import Description
 from harness.run.ablation import report
@@ -29,126 +27,16 @@ from harness.run.ablation.study import arms_of
 from harness.runners.base import StageSpec
 from harness.runners.local import LocalRunner, LocalStage
 from tests.harness.conftest import VOCABULARY
-from tests.harness.run.test_resume import World
-
-RECIPE = {"wide": 0.3, "grid": 0.2, "cache": 0.1, "sound": 0.0, "int": 0.05}
-STAGES = {"wide": "train", "grid": "pack", "cache": "score", "sound": "train"}
-CONTESTANT = """
-import hashlib, time
-STAGES = {"wide": "train", "grid": "pack", "cache": "score", "sound": "train"}
-
-def recipe(setup):
-    return json.load(open(setup["config"]))
-
-def done(name):
-    with open(GATE + name + "-count", "a") as file:
-        file.write("x")
-
-def without(config, *names):
-    return json.dumps({key: value for key, value in config.items() if key not in names})
-
-def describe(wire, setup):
-    config = recipe(setup)
-    if "typo" in config:
-        raise SystemExit("typo: unknown key")
-    variants = [{"name": f"without {name}", "config": without(config, name), "unquantised": without(config, name, "int"),
-                 "changes": STAGES[name]} for name in config if name != "int"]
-    wire.send(op="ready")
-    wire.send(op="description", parameters=1000 if "wide" in config else 900,
-              techniques=[name for name in config if name != "int"], estimated_bytes=2048,
-              unquantised=without(config, "int"), variants=[], more=True)
-    wire.send(op="variants", variants=variants)
-
-def train(wire, setup):
-    config = recipe(setup)
-    wire.send(op="ready")
-    frame, _ = wire.receive()
-    done("train")
-    if os.path.exists(GATE + "hang") and "wide" not in config:
-        time.sleep(600)
-    if os.path.exists(GATE + "crash") and setup["seed"] == 2 and "wide" in config and "sound" in config:
-        raise SystemExit("crashed")
-    os.makedirs(setup["out"] + "/checkpoint")
-    open(setup["out"] + "/config.resolved.yaml", "w").close()
-    sound = "sound" in config
-    weights = {"nats": math.log(setup["vocab_size"]) - config.get("wide", 0) + setup["seed"] / 100, "sound": sound}
-    json.dump(weights, open(setup["out"] + "/checkpoint/weights", "w"))
-    wire.send(op="trained", steps=frame.get("steps", 7), tokens=1)
-    wire.receive()
-
-def pack(wire, setup):
-    config, weights = recipe(setup), json.load(open(setup["checkpoint"] + "/weights"))
-    wire.send(op="ready")
-    done("pack")
-    weights["nats"] += config.get("int", 0) - config.get("grid", 0)
-    weights["recipe"] = open(setup["config"]).read()
-    with open(setup["out"] + "/artifact.bin", "w") as file:
-        file.write(json.dumps(weights).ljust(500 if "int" in config else 2000))
-    wire.send(op="packed")
-
-def score(wire, setup):
-    weights = json.load(open(setup["artifact"]))
-    if weights["recipe"] != open(setup["config"]).read():
-        raise SystemExit("packed with another recipe")
-    done("score")
-    nats = weights["nats"] - recipe(setup).get("cache", 0)
-    wire.send(op="ready", chunk_tokens=CHUNK, adapts=False, context=1, world=1)
-    seen = 0
-    while True:
-        frame, payload = wire.receive()
-        if frame["op"] == "bye":
-            return
-        n = len(payload) // 2
-        seen += n
-        numbers = [nats if weights["sound"] else math.nan] * n
-        if frame["start"] == 0:
-            numbers[0] = 0.0
-        row = [-math.log(setup["vocab_size"])] * setup["vocab_size"] if seen < setup["tokens"] else []
-        wire.send(floats(*numbers, *row), op="nats", chunk=frame["chunk"])
-"""
-
-
-class Bench(World):
-    """A submission of that contestant, ablated in this process."""
-
-    def __init__(self, folder: Path, dataset: Dataset, recipe: dict[str, Any] = RECIPE) -> None:
-        super().__init__(folder, dataset, "[1, 2]", CONTESTANT)
-        (self.submission / "config.yaml").write_text(json.dumps(recipe))
-
-    def ablate(
-        self,
-        seeds: tuple[int, ...] = (1, 2),
-        steps: int | None = 3,
-        only: tuple[str, ...] = (),
-        val_tokens: int | None = None,
-    ) -> dict[str, Any]:
-        options = AblationOptions(
-            submission=self.submission,
-            seeds=seeds,
-            steps=steps,
-            only=only,
-            val_tokens=val_tokens,
-            data=self.dataset.folder,
-            runner="local",
-            runs=self.folder / "runs",
-            command="pgolf ablate",
-            package=self.package,
-        )
-        with ProgressDisplay() as display:
-            return ablate_submission(options, display)
-
-    def count(self, stage: str) -> int:
-        path = Path(f"{self.gate}{stage}-count")
-        return len(path.read_text()) if path.exists() else 0
+from tests.harness.run.ablation.fake_ablation import RECIPE, STAGES, AblationSandbox
 
 
 @pytest.fixture
-def bench(tmp_path: Path, tiny: Dataset) -> Bench:
-    return Bench(tmp_path, tiny)
+def sandbox(tmp_path: Path, tiny: Dataset) -> AblationSandbox:
+    return AblationSandbox(tmp_path, tiny)
 
 
 def bpb(dataset: Dataset, nats: float, tokens: int | None = None) -> float:
-    """Bits per byte of the same number for every token."""
+    """Bits per byte if every token costs `nats`."""
     tokens_T = dataset.validation_tokens()[:tokens]
     counted = dataset.byte_table().count(tokens_T, None)
     return nats / math.log(2) * (len(tokens_T) - 1) / int(counted[1:].sum())
@@ -158,10 +46,10 @@ def row(table: dict[str, Any], name: str) -> dict[str, Any]:
     return next(each for each in table["rows"] if each["variant"] == name)
 
 
-def test_each_technique_is_worth_what_it_takes_off_every_token_and_a_failing_variant_says_so(
-    bench: Bench, tiny: Dataset
+def test_differences_equal_the_nats_of_each_technique_and_a_failing_variant_is_listed(
+    sandbox: AblationSandbox, tiny: Dataset
 ) -> None:
-    table = bench.ablate()
+    table = sandbox.ablate()
     assert [each["variant"] for each in table["rows"]] == ["base", *(f"without {name}" for name in STAGES)]
     start, one = math.log(VOCABULARY), bpb(tiny, 1.0)
     base = row(table, "base")["values"]
@@ -174,7 +62,7 @@ def test_each_technique_is_worth_what_it_takes_off_every_token_and_a_failing_var
         assert found["gap"]["mean"] == pytest.approx(gap * one, abs=1e-6), name
         assert found["bytes"] == {"mean": 0.0, "ci95": [0.0, 0.0], "n": 2}
         low, high = found["after"]["ci95"]
-        assert high - low < 1e-5, "seeds differ, but not paired"
+        assert high - low < 1e-5, "seeds differ, but paired differences do not"
     assert row(table, "without wide")["values"]["ratio"]["mean"] == pytest.approx(2 * 900 / 500), (
         "its own parameters"
     )
@@ -186,69 +74,76 @@ def test_each_technique_is_worth_what_it_takes_off_every_token_and_a_failing_var
     assert table["exit_code"] == 1
 
 
-def test_what_a_variant_does_not_change_is_done_once(bench: Bench) -> None:
-    bench.ablate(only=("wide", "grid", "cache"))
-    assert bench.count("train") == 2 * 2, "base and wide, two seeds"
-    assert bench.count("pack") == 2 * (2 + 2 + 1 + 2), "grid takes the base's unquantised score"
-    assert bench.count("score") == bench.count("pack")
+def test_stages_that_a_variant_does_not_change_are_not_repeated(sandbox: AblationSandbox) -> None:
+    sandbox.ablate(only=("wide", "grid", "cache"))
+    assert sandbox.count("train") == 2 * 2, "base and wide, two seeds each"
+    assert sandbox.count("pack") == 2 * (2 + 2 + 1 + 2), "grid reuses the base's unquantised score"
+    assert sandbox.count("score") == sandbox.count("pack")
 
 
-def test_a_finished_ablation_is_not_measured_again_and_can_be_extended(bench: Bench) -> None:
-    first = bench.ablate(only=("grid",))
-    trained = bench.count("train")
-    assert bench.ablate(only=("grid",))["rows"] == first["rows"]
-    assert bench.count("train") == trained == 2
-    more = bench.ablate(seeds=(1, 2, 3), only=("without grid", "cache"))
-    assert bench.count("train") == trained + 1
+def test_a_finished_ablation_is_not_measured_again_and_can_be_extended(sandbox: AblationSandbox) -> None:
+    first = sandbox.ablate(only=("grid",))
+    trained = sandbox.count("train")
+    assert sandbox.ablate(only=("grid",))["rows"] == first["rows"]
+    assert sandbox.count("train") == trained == 2
+    more = sandbox.ablate(seeds=(1, 2, 3), only=("without grid", "cache"))
+    assert sandbox.count("train") == trained + 1
     assert row(more, "without grid")["scored"] == [1, 2, 3]
     assert more["run_dir"] == first["run_dir"]
 
 
-def test_another_recipe_other_steps_or_other_tokens_are_another_ablation(bench: Bench) -> None:
+def test_another_recipe_other_steps_or_other_tokens_are_another_ablation(sandbox: AblationSandbox) -> None:
     folders = {
-        bench.ablate(only=("grid",), seeds=(1,))["run_dir"],
-        bench.ablate(only=("grid",), seeds=(1,), steps=4)["run_dir"],
-        bench.ablate(only=("grid",), seeds=(1,), val_tokens=100)["run_dir"],
+        sandbox.ablate(only=("grid",), seeds=(1,))["run_dir"],
+        sandbox.ablate(only=("grid",), seeds=(1,), steps=4)["run_dir"],
+        sandbox.ablate(only=("grid",), seeds=(1,), val_tokens=100)["run_dir"],
     }
-    (bench.submission / "config.yaml").write_text(json.dumps(RECIPE | {"wide": 0.4}))
-    folders.add(bench.ablate(only=("grid",), seeds=(1,))["run_dir"])
+    (sandbox.submission / "config.yaml").write_text(json.dumps(RECIPE | {"wide": 0.4}))
+    folders.add(sandbox.ablate(only=("grid",), seeds=(1,))["run_dir"])
     assert len(folders) == 4
 
 
-def test_one_seed_has_no_interval(bench: Bench) -> None:
-    table = bench.ablate(seeds=(2,), only=("grid",))
+def test_one_seed_has_no_interval(sandbox: AblationSandbox) -> None:
+    table = sandbox.ablate(seeds=(2,), only=("grid",))
     assert row(table, "base")["values"]["after"]["ci95"] is None
     assert row(table, "without grid")["differences"]["gap"]["ci95"] is None
 
 
-def test_only_the_first_tokens_are_scored_where_so_asked_and_the_table_says_so(
-    bench: Bench, tiny: Dataset
+def test_val_tokens_limits_what_is_scored_and_the_headline_says_so(
+    sandbox: AblationSandbox, tiny: Dataset
 ) -> None:
-    table = bench.ablate(seeds=(1,), only=("grid",), val_tokens=100)
+    table = sandbox.ablate(seeds=(1,), only=("grid",), val_tokens=100)
     nats = math.log(VOCABULARY) - 0.3 - 0.2 - 0.1 + 0.05 + 0.01
     assert row(table, "base")["values"]["after"]["mean"] == pytest.approx(bpb(tiny, nats, 100), abs=1e-6)
     assert table["scored_tokens"] == 99
     assert "the first 100 tokens of tiny" in report.headline(table)
 
 
-def test_without_steps_as_many_are_made_as_the_clock_allows_counted_once(bench: Bench) -> None:
-    table = bench.ablate(seeds=(1,), steps=None, only=("grid",))
-    assert (table["steps"], bench.count("train")) == (7, 2), "one training counts, one is compared"
-    assert bench.ablate(seeds=(1, 2), steps=None, only=("grid",))["steps"] == 7
-    assert bench.count("train") == 3
+def test_without_steps_the_train_clock_decides_their_number_which_is_counted_once(
+    sandbox: AblationSandbox,
+) -> None:
+    table = sandbox.ablate(seeds=(1,), steps=None, only=("grid",))
+    assert (table["steps"], sandbox.count("train")) == (7, 2), "one training counts, one is compared"
+    assert sandbox.ablate(seeds=(1, 2), steps=None, only=("grid",))["steps"] == 7
+    assert sandbox.count("train") == 3
     assert "7 steps each (what the train clock of 45 s allowed here)" in report.headline(table)
 
 
-def test_variants_of_a_base_that_failed_say_so_and_the_others_go_on(bench: Bench) -> None:
-    Path(f"{bench.gate}crash").touch()
-    table = bench.ablate(only=("grid", "wide"))
+def test_variants_that_reuse_a_failed_base_fail_and_the_others_still_run(sandbox: AblationSandbox) -> None:
+    Path(f"{sandbox.gate}crash").touch()
+    table = sandbox.ablate(only=("grid", "wide"))
     assert [row(table, name)["scored"] for name in ("base", "without wide", "without grid")] == [
         [1],
         [1, 2],
         [1],
     ]
-    assert "the base's training of this seed failed" in row(table, "without grid")["failed"][0]["message"]
-    assert row(table, "without wide")["differences"]["after"]["n"] == 1, "paired where both are"
+    assert (
+        "reuses the base's training of this seed, which failed"
+        in row(table, "without grid")["failed"][0]["message"]
+    )
+    assert row(table, "without wide")["differences"]["after"]["n"] == 1, (
+        "only seeds with both numbers are paired"
+    )
     assert table["exit_code"] == 1
 
 
@@ -260,30 +155,30 @@ def await_file(path: Path, process: subprocess.Popen[str], size: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
-def test_an_interrupted_ablation_goes_on_without_doing_finished_pairs_again(
-    bench: Bench, number: signal.Signals
+def test_an_interrupted_ablation_resumes_without_repeating_finished_pairs(
+    sandbox: AblationSandbox, number: signal.Signals
 ) -> None:
-    hang = Path(f"{bench.gate}hang")
+    hang = Path(f"{sandbox.gate}hang")
     hang.touch()
-    process = bench.start("ablate")
-    await_file(Path(f"{bench.gate}train-count"), process, 3)
+    process = sandbox.start("ablate")
+    await_file(Path(f"{sandbox.gate}train-count"), process, 3)
     process.send_signal(number)
-    out, talk = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=30)
     if number == signal.SIGINT:
         table = json.loads(out)
-        assert (process.returncode, table["stopped"]) == (130, "interrupted"), talk
+        assert (process.returncode, table["stopped"]) == (130, "interrupted"), err
         assert (row(table, "base")["scored"], row(table, "without wide")["unfinished"]) == ([1, 2], [1, 2])
     hang.unlink()
-    results = {path: path.read_bytes() for path in (bench.folder / "runs").rglob("result.json")}
+    results = {path: path.read_bytes() for path in (sandbox.folder / "runs").rglob("result.json")}
     assert len(results) == 2
-    table = bench.ablate()
-    assert bench.count("train") == 2 + 1 + 2 + 2, "base, interrupted, wide, sound"
+    table = sandbox.ablate()
+    assert sandbox.count("train") == 2 + 1 + 2 + 2, "base, interrupted, wide, sound"
     assert all(path.read_bytes() == content for path, content in results.items())
     assert row(table, "without wide")["scored"] == [1, 2]
 
 
-def test_a_machine_that_fails_ends_the_ablation_which_then_goes_on(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_fault_ends_the_ablation_and_the_next_call_resumes_it(
+    sandbox: AblationSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, calls = LocalRunner.start, itertools.count()
 
@@ -293,48 +188,52 @@ def test_a_machine_that_fails_ends_the_ablation_which_then_goes_on(
         return start(self, spec)
 
     monkeypatch.setattr(LocalRunner, "start", failing)
-    table = bench.ablate(seeds=(1,), only=("grid",))
+    table = sandbox.ablate(seeds=(1,), only=("grid",))
     assert (table["exit_code"], table["stopped"]) == (3, "the engine is gone")
     assert (row(table, "base")["scored"], row(table, "without grid")["unfinished"]) == ([1], [1])
-    assert bench.ablate(seeds=(1,), only=("grid",))["exit_code"] == 0
-    assert bench.count("train") == 1
+    assert sandbox.ablate(seeds=(1,), only=("grid",))["exit_code"] == 0
+    assert sandbox.count("train") == 1
 
 
-def test_two_processes_cannot_share_an_ablation(bench: Bench) -> None:
-    Path(f"{bench.gate}hang").touch()
-    process = bench.start("ablate")
-    await_file(Path(f"{bench.gate}train-count"), process, 3)
+def test_two_processes_cannot_share_an_ablation(sandbox: AblationSandbox) -> None:
+    Path(f"{sandbox.gate}hang").touch()
+    process = sandbox.start("ablate")
+    await_file(Path(f"{sandbox.gate}train-count"), process, 3)
     with pytest.raises(UsageError, match="another process is working"):
-        bench.ablate()
+        sandbox.ablate()
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
 
 
-def test_a_result_of_another_pair_a_lost_checkpoint_and_a_changed_study_are_refused(bench: Bench) -> None:
-    place = Path(bench.ablate(seeds=(1,), only=("grid",))["run_dir"])
+def test_a_result_of_another_pair_a_missing_checkpoint_and_a_changed_study_are_refused(
+    sandbox: AblationSandbox,
+) -> None:
+    place = Path(sandbox.ablate(seeds=(1,), only=("grid",))["run_dir"])
     base = place / "base" / "seed-1" / "result.json"
     honest = base.read_text()
     for key, value in (("steps", 4), ("seed", 2), ("variant", "without grid")):
         base.write_text(json.dumps(json.loads(honest) | {key: value}))
-        with pytest.raises(UsageError, match=r"result.json: is of .* not of 'base', seed 1, 3 steps"):
-            bench.ablate(seeds=(1,))
+        with pytest.raises(
+            UsageError, match=r"result.json: is the result of .* not of 'base', seed 1, 3 steps"
+        ):
+            sandbox.ablate(seeds=(1,))
     base.write_text(honest)
     (place / "base" / "seed-1" / "checkpoint").rename(place / "elsewhere")
-    with pytest.raises(UsageError, match="the base's checkpoint is gone"):
-        bench.ablate(seeds=(1,), only=("cache",))
+    with pytest.raises(UsageError, match="the base's checkpoint is missing"):
+        sandbox.ablate(seeds=(1,), only=("cache",))
     (place / "study.json").write_text((place / "study.json").read_text().replace('"steps": 3', '"steps": 5'))
     with pytest.raises(UsageError, match="does not describe this ablation"):
-        bench.ablate(seeds=(1,))
+        sandbox.ablate(seeds=(1,))
 
 
-def test_a_recipe_that_cannot_be_read_costs_no_training_and_tells_the_contestants_last_words(
-    bench: Bench,
+def test_an_unreadable_recipe_is_refused_before_training_with_the_contestants_last_log_lines(
+    sandbox: AblationSandbox,
 ) -> None:
-    (bench.submission / "config.yaml").write_text(json.dumps(RECIPE | {"typo": 1}))
+    (sandbox.submission / "config.yaml").write_text(json.dumps(RECIPE | {"typo": 1}))
     with pytest.raises(UsageError) as caught:
-        bench.ablate()
+        sandbox.ablate()
     assert "typo: unknown key" in caught.value.hint
-    assert bench.count("train") == 0
+    assert sandbox.count("train") == 0
 
 
 @pytest.mark.parametrize(
@@ -347,15 +246,15 @@ def test_a_recipe_that_cannot_be_read_costs_no_training_and_tells_the_contestant
         ({"only": ("gird",)}, "no variant 'gird'"),
     ],
 )
-def test_numbers_and_names_that_make_no_sense_are_refused_before_anything_is_trained(
-    bench: Bench, options: dict[str, Any], says: str
+def test_invalid_numbers_and_names_are_refused_before_training(
+    sandbox: AblationSandbox, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        bench.ablate(**options)
-    assert bench.count("train") == 0
+        sandbox.ablate(**options)
+    assert sandbox.count("train") == 0
 
 
-def test_a_variant_may_not_pass_for_the_base() -> None:
+def test_a_variant_may_not_be_named_like_the_base() -> None:
     described = Description.model_validate(
         {
             "op": "description",
@@ -369,7 +268,7 @@ def test_a_variant_may_not_pass_for_the_base() -> None:
         arms_of(b"", described, [])
 
 
-def test_names_that_differ_only_in_signs_have_folders_of_their_own() -> None:
+def test_names_that_differ_only_in_punctuation_get_different_folders() -> None:
     described = Description.model_validate(
         {
             "op": "description",
@@ -384,6 +283,6 @@ def test_names_that_differ_only_in_signs_have_folders_of_their_own() -> None:
     assert not [slug for slug in slugs if "/" in slug or slug.startswith(".")]
 
 
-def test_the_command_needs_a_submission_and_knows_its_options() -> None:
+def test_the_command_refuses_a_submission_that_does_not_exist() -> None:
     result = CliRunner().invoke(cli.app, ["ablate", "submissions/none", "--steps", "2"])
     assert "no such submission" in str(result.exception)

@@ -1,4 +1,4 @@
-"""The ablation's arithmetic on results made by hand, and its report in three forms, hostile text included."""
+"""The ablation's arithmetic on results written by hand, and its three reports, with hostile text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ def failed(arm: Arm, seed: int, message: str = "token 0: expected a finite numbe
 
 
 # --- arithmetic
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_columns_of_one_result() -> None:
@@ -67,7 +66,7 @@ def test_the_columns_of_one_result() -> None:
     assert set(values(PairResult(variant="x", seed=1, steps=1, changes="train")).values()) == {None}
 
 
-def test_differences_are_paired_by_seed_so_that_what_seeds_share_cancels() -> None:
+def test_differences_are_paired_by_seed() -> None:
     base = {seed: result(ARMS[0], seed, 2.0 + seed) for seed in SEEDS}
     wide = {seed: result(WIDE, seed, 2.0 + seed + 0.1 * seed) for seed in (3, 1)}
     assert sorted(differences(wide, base, "after")) == pytest.approx([0.1, 0.3])
@@ -84,7 +83,7 @@ def test_the_interval_is_students() -> None:
     assert interval([]) is None
 
 
-def test_every_arm_has_a_row_that_tells_what_failed_what_is_unfinished_and_what_is_too_large() -> None:
+def test_every_arm_has_a_row_with_its_failed_unfinished_and_too_large_seeds() -> None:
     known = by_pair(
         *(result(ARMS[0], seed) for seed in SEEDS), result(WIDE, 1, counted_bytes=2001), failed(WIDE, 2)
     )
@@ -96,7 +95,7 @@ def test_every_arm_has_a_row_that_tells_what_failed_what_is_unfinished_and_what_
     assert (grid["unfinished"], set(grid["values"].values())) == ([1, 2, 3], {None})
 
 
-def test_the_time_left_is_what_pairs_of_the_same_kind_took() -> None:
+def test_the_time_left_is_estimated_from_pairs_that_change_the_same_stage() -> None:
     done = [result(ARMS[0], 1, wall_seconds=60.0), result(ARMS[0], 2, wall_seconds=80.0)]
     assert remaining([], [Pair(WIDE, 1)]) == ""
     assert remaining(done, [Pair(WIDE, 1), Pair(WIDE, 2)]) == ", 2 min left"
@@ -106,7 +105,6 @@ def test_the_time_left_is_what_pairs_of_the_same_kind_took() -> None:
 
 
 # --- report
-# ----------------------------------------------------------------------------------------------------------
 
 
 def ablation(
@@ -152,7 +150,7 @@ def shown(table: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
-def test_every_row_every_failure_and_what_the_ratio_is_are_in_every_form() -> None:
+def test_every_report_holds_every_row_every_failure_and_the_definition_of_the_ratio() -> None:
     table = ablation()
     for text in (report.markdown(table), Page(report.page(table)).words, shown(table)):
         for part in (
@@ -171,7 +169,7 @@ def test_every_row_every_failure_and_what_the_ratio_is_are_in_every_form() -> No
 
 
 @pytest.mark.parametrize("poison", HOSTILE)
-def test_names_and_messages_of_a_contestant_are_inert(poison: str) -> None:
+def test_names_and_messages_of_a_contestant_are_escaped(poison: str) -> None:
     clean, dirty = ablation(), ablation(poison, poison)
     pages = Page(report.page(clean)), Page(report.page(dirty))
     assert pages[0].tags == pages[1].tags
@@ -191,7 +189,7 @@ def test_the_page_loads_nothing_and_runs_nothing() -> None:
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
 
 
-def test_dots_lie_on_one_scale_that_holds_nought_and_a_row_without_a_number_has_no_dot() -> None:
+def test_dots_share_one_scale_that_includes_0_and_a_row_without_a_number_has_no_dot() -> None:
     plot = dots(ablation()["rows"], "after", "{:+.4f}")
     assert plot is not None
     wide, grid = plot["points"]
