@@ -113,7 +113,9 @@ class Bench:
             for boundary in boundaries
             if boundary.position <= asked_P[-1]
         ]
-        return probe.ProbeResult(Responses(nats_T[asked_P - 1], sums_T[asked_P - 1]), passed, None)
+        return probe.ProbeResult(
+            Responses(nats_T[asked_P - 1], sums_T[asked_P - 1]), passed, None, probe.Timing()
+        )
 
     def certificate(
         self, model: Any, scored: conversation.ScoringPass, round_number: int
