@@ -1,11 +1,12 @@
-"""Run the challenge's own starting script, patched in memory to run on any device and in turns with others.
+"""Run the challenge's own starting script, patched in memory to run on any device and interleaved with
+others.
 
-The script is not part of this project. It is given by path, and only the version named by SHA256 is accepted,
-since patching an unknown text would measure something unknown. Everywhere, it waits before each step until
-its turn, its clock counts only its turns, validation and export are left out, and the trained weights are
-handed over. WARMDOWN_ITERS counts thousandths of its clock, since its 1,200 steps would leave a short run no
-learning rate at all. On a CPU, its device, autocast and CUDA calls are replaced too. Model, batches,
-optimizers and schedules stay its own.
+The script is not part of this project. It is given by path, and only the version whose SHA-256 is named here
+is accepted, since patching an unknown text would measure something unknown. The patches make it pause before
+each step while another contestant runs, stop its clock during those pauses, skip validation and export, and
+return the trained weights. They also make WARMDOWN_ITERS a share of the clock in thousandths: the script's
+1,200 steps would leave a short run no learning rate at all. On a CPU, its device, autocast and CUDA calls are
+replaced too. Model, batches, optimizers and schedules stay its own.
 
 Source: github.com/openai/parameter-golf, train_gpt.py. It runs as one process.
 """

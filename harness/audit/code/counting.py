@@ -74,7 +74,7 @@ BYTE_FALLBACK = RuleInfo(
 )
 
 
-def fallback_bytes(program: Program) -> Iterator[Finding]:
+def byte_tokens_by_name(program: Program) -> Iterator[Finding]:
     """Find a table built from piece names that never checks whether a piece is a byte."""
     for live in program.live:
         built = [
@@ -146,4 +146,4 @@ def _piece_plus_one(node: ast.expr) -> bool:
 
 
 RULES = (SPACE_COUNTED_TWICE, BYTE_FALLBACK, FIXED_BYTES_PER_TOKEN)
-CHECKS = (space_twice, fallback_bytes, fixed_ratio)
+CHECKS = (space_twice, byte_tokens_by_name, fixed_ratio)

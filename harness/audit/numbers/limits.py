@@ -166,7 +166,7 @@ EVAL_CLOCK = RuleInfo(
 
 
 def eval_clock(record: Record, texts: Texts) -> Iterator[Finding]:
-    """Compare the final scored path of the headline runs with 600 s."""
+    """The evaluation time of the runs behind the headline score, against 600 s."""
     timed = [(run, time) for (run, _), time in zip(record.chosen(), record.eval_seconds(), strict=True)]
     yield from _clock(record, texts, EVAL_CLOCK, timed)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 
 def dots(rows: list[dict[str, Any]], key: str, form: str) -> dict[str, Any] | None:
-    """The paired differences `key` of all variants, with intervals, on one scale that includes 0.
+    """One dot plot: each variant's mean difference from the base and its interval, on one scale that includes
+    0.
 
-    `rows` are those of table.py, and a variant without this difference gets a point without numbers. None if
-    no variant has it.
+    `rows` come from table.py, `key` names the difference, and `form` formats a number. The coordinates of a
+    variant that has no such difference are None. Returns None where no variant has one.
     """
     found = [(row["variant"], row["differences"] and row["differences"][key]) for row in rows]
     spans = [(each["mean"], *(each["ci95"] or ())) for _, each in found if each]

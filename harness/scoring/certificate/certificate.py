@@ -40,7 +40,7 @@ MAX_NATS = 1e3
 
 
 class Condition(NamedTuple):
-    """What the certificate says about one condition of #1017."""
+    """What the certificate says about one of the challenge's four conditions, C1 to C4 (#1017)."""
 
     condition: str
     outcome: Outcome
