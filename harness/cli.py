@@ -1,6 +1,6 @@
 """The console script `pgolf`: the list of commands, and errors as exit codes.
 
-Each command is a file in harness/commands, loaded only when it is asked for. Results go to stdout, talk to
+Each command is a file in harness/commands, loaded only when it is used. Results go to stdout, messages to
 stderr; exit codes: harness/base/exit_codes.py.
 """
 
@@ -33,7 +33,7 @@ COMMANDS = {
     "data": "Prepare and verify datasets.",
     "image": "Build, lock and verify container images.",
     "doctor": "Say what this machine can do.",
-    "clean": "Empty what is safe to empty.",
+    "clean": "Remove leftovers of dead runs, and cached wheels.",
 }
 """Name -> one line of help; harness/commands/<name>.py holds the command."""
 
@@ -73,7 +73,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line. Errors of ours become a message with a hint and an exit code, never a
+    """Run the command line. A HarnessError becomes a message with a hint and an exit code, without a
     traceback.
     """
     signal.signal(signal.SIGTERM, _terminate)  # containers are removed on the way out, as after Ctrl-C

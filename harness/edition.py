@@ -1,7 +1,7 @@
 """The numbers of a rules edition, per profile: clocks, sizes, and what a machine must grant or withhold.
 
 One table, so that a reviewer sees every limit at once (docs/rules.md explains them and gives their sources).
-A limit lives here or nowhere. Not covered: what is done when one is exceeded (referee, rules/).
+No limit is written anywhere else. What happens when one is exceeded: protocol/, runners/, verdict/rules/.
 """
 
 from __future__ import annotations
@@ -130,9 +130,9 @@ class Tolerances:
     boundary_nats: float = 1e-3
     """A chunk's first token before and after it was shown, computed with the same shapes."""
     boundary_breach_nats: float = 0.05
-    """The same under any arithmetic: rows in bfloat16 differ by 0.02."""
+    """Beyond this difference the rule fails, whatever the arithmetic: rows in bfloat16 differ by 0.02."""
     boundary_gap_nats: float = 0.2
-    """The same where many boundaries show noise: noise of 0.0125 reached 0.13 at most in measurements."""
+    """The most that may be tolerated where many boundaries show noise: noise of 0.0125 reached 0.13."""
     boundary_spreads: float = 8.0
     """Robust standard deviations that one boundary must exceed where there are many."""
     exact_nats: float = 1e-3
@@ -140,7 +140,8 @@ class Tolerances:
     batched_nats: float = 0.05
     """A row asked in a batch of contexts and the same row after a strict prefix: bfloat16 brings 0.02."""
     mean_gain_nats: float = 1e-3
-    """A mean gain of the scorer over its witness: a fifth of the challenge's margin. G charges it."""
+    """A mean gain of the scorer over its witness that counts as noise, a fifth of the challenge's margin; the
+    bound G still includes it."""
     spike_nats: float = 1.0
     """One token's gain."""
     spread_nats: float = 0.05
@@ -151,7 +152,7 @@ class Tolerances:
     rescore_bpb: float = 1e-3
     """Two scorings of one artifact on a GPU."""
     size_share: float = 0.03
-    """A contestant's own estimate of its size and the cap: closer estimates decide nothing."""
+    """A contestant's size estimate closer to the cap than this share of it decides nothing."""
 
 
 TOLERANCES = Tolerances()

@@ -78,17 +78,20 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--script", type=Path, help="the challenge's train_gpt.py; skipped without it")
     parser.add_argument("--data", type=Path, default=default, help=f"dataset folder (default: {default})")
     parser.add_argument(
-        "--seconds", type=float, default=60, help="of training for each contestant (default: 60)"
+        "--seconds", type=float, default=60, help="seconds of training for each contestant (default: 60)"
     )
     parser.add_argument("--turn", type=float, default=5, help="seconds of a turn (default: 5)")
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="of each contestant (default: all cores)"
+        "--threads", type=int, default=os.cpu_count(), help="threads of each contestant (default: all cores)"
     )
     parser.add_argument(
-        "--val-tokens", type=int, default=200_000, help="of validation text (default: 200,000)"
+        "--val-tokens", type=int, default=200_000, help="tokens of validation text (default: 200,000)"
     )
     parser.add_argument(
-        "--compile", choices=("none", "script", "all"), default="none", help="torch.compile for whom"
+        "--compile",
+        choices=("none", "script", "all"),
+        default="none",
+        help="which programs use torch.compile",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     return parser.parse_args(argv)

@@ -6,7 +6,7 @@ device at hand. Every claim that one training can test is shown next to the meas
     hadamard-ve128          rotation, the row-scale floor, GPTQ on top of rotation (#586)
     lowrank-q-qat           FTLE precision against uniform bits, the gap of quantisation-aware training (#316)
     lowrank-q-plain         the same without quantisation-aware training
-    lowrank-q-shared        lowrank-q-plain with its 12 visits going to 4 shared layers
+    lowrank-q-shared        lowrank-q-plain with 4 layers that run three times each (12 layer steps)
 
 A difference between two ways to pack the same weights has an interval over the rows of the text. So has a
 difference between two trainings, but it says nothing about other seeds. Step times are ratios of medians over
@@ -218,7 +218,7 @@ def quantisation_aware(bench: Bench) -> list[Claim]:
 
 
 def sharing(bench: Bench) -> list[Claim]:
-    """#316: 12 visits to 4 layers against 12 layers, at equal steps."""
+    """#316: 4 layers that run three times each against 12 layers, at equal training steps."""
     worse = paired(bench.unpacked_nats(LAYERS_SHARED) - bench.unpacked_nats(PLAIN), bench.text)
     return [
         Claim(
@@ -265,10 +265,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="dataset folder (just data prepare)")
     parser.add_argument("--work", type=Path, required=True, help="where trained models are kept")
     parser.add_argument(
-        "--steps", type=int, default=200, help="of 4,096 tokens, twice as many for the first (default: 200)"
+        "--steps", type=int, default=200, help="training steps, twice as many for the first (default: 200)"
     )
     parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="of the CPU (default: all)"
+        "--threads", type=int, default=torch.get_num_threads(), help="CPU threads (default: all)"
     )
     parser.add_argument("--val-tokens", type=int, default=65_537, help="of validation text (default: 65,537)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")

@@ -4,9 +4,9 @@ others.
 The script is not part of this project. It is given by path, and only the version whose SHA-256 is named here
 is accepted, since patching an unknown text would measure something unknown. The patches make it pause before
 each step while another contestant runs, stop its clock during those pauses, skip validation and export, and
-return the trained weights. They also make WARMDOWN_ITERS a share of the clock in thousandths: the script's
-1,200 steps would leave a short run no learning rate at all. On a CPU, its device, autocast and CUDA calls are
-replaced too. Model, batches, optimizers and schedules stay its own.
+return the trained weights. They also read WARMDOWN_ITERS as thousandths of the clock: with the script's 1,200
+steps, the learning rate of a short run would be near 0 from the start. On a CPU, its device, autocast and
+CUDA calls are replaced too. Model, batches, optimizers and schedules stay its own.
 
 Source: github.com/openai/parameter-golf, train_gpt.py. It runs as one process.
 """

@@ -7,12 +7,12 @@ length, so the three agree up to rounding that depends on the batch size (below 
 become probabilities in float32, whatever the trunk's dtype: |logsumexp| of a row stays below 1e-5.
 
 Cost: W positions per S targets, so a fraction S/W of the positions is useful: 1/8 for window 512 and stride
-64, 1/32 for 2048. Exact scoring by this rule can save little. From the first attention on, a position's state
-depends on where its window begins, so overlapping windows could share only embeddings and the first layer's
-projections (2 % of the products; not done). In the last layer, queries, feed-forward and head are computed
-only for the S targets, which saves 9 % for `hadamard-ve128` and 11 % for `sp8192-parres-ttt` at window 2048
-(27 % and 17 % in the pocket profile). That leaves 29 plain passes of 32. Keys and values cached from earlier
-windows, or a larger stride, would be different predictors.
+64, 1/32 for 2048. Little of this cost can be saved without changing the predictions. After the first
+attention, a position's state depends on where its window begins, so overlapping windows could share only
+embeddings and the first layer's projections (2 % of the products; not done). In the last layer, queries,
+feed-forward and head are computed only for the S targets, which saves 9 % for `hadamard-ve128` and 11 % for
+`sp8192-parres-ttt` at window 2048 (27 % and 17 % in the pocket profile): scoring then costs as much as 29
+passes over the text instead of 32. Cached keys and values, or a larger stride, would change the predictions.
 
 `full` is an optional forward for one shape only, `batch` full windows, as a compiled model needs; missing
 windows are padded with zeros. Neutral: None. The forwards may change between two calls

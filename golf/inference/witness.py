@@ -1,4 +1,4 @@
-"""The witness: a second contestant that sees only strict prefixes and is asked for distributions.
+"""The witness: a copy of the scorer that predicts the tokens that the judge picks before it is shown them.
 
 It receives tokens (`reveal`) and gives the distribution of the next one (`predict`), or those of many
 separate contexts at once (`lanes`). At the scorer's chunk boundaries it is told to learn (`adapt`). It then

@@ -7,10 +7,10 @@ per byte saved is taken, over all tensors. An option that saves no bytes over on
 The choice of each step does not depend on the budget. A smaller budget therefore takes the same steps and
 then more; its result is never larger and never better.
 
-Neutral: a budget that everything fits. Source: marginal analysis (Fox, 1966), optimal at the sizes it passes
-through if loss is convex in bytes, as rounding error is. The bytes that the last step leaves unused (at most
-the largest step) are not filled. See golf/quant/loss.py for the loss; golf/stages/pack.py measures the bytes
-after compression.
+Neutral: a budget in which all tensors fit with the most bits. Source: marginal analysis (Fox, 1966). If loss
+is convex in bytes, as rounding error is, the result of every step has the least loss for its size. What the
+last step saves beyond need (at most the largest step) stays unused. See golf/quant/loss.py for the loss;
+golf/stages/pack.py measures the bytes after compression.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stage score: as the scorer, answer the judge's `score` frames; as a witness, its blind questions.
+"""Stage score: as the scorer, give every token's nats; as a witness, predict tokens that are not shown yet.
 
 The scorer receives the stream chunk by chunk and gives -ln p of every token. Before each chunk but the first
 it also gives the boundary prediction: the distribution of the chunk's first token, which is not known yet.

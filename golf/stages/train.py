@@ -32,7 +32,7 @@ from golf.training.phases import Phase
 from golf.training.trainer import Trainer
 
 SPARE_SECONDS = 0.3
-"""Reserved on top of what was measured: the clock starts when the judge sends, and machines stutter."""
+"""Reserved on top of what was measured: the judge's clock starts earlier, and machines pause."""
 MARGIN_SAVING = 2.0
 MARGIN_MEASURING = 1.5
 

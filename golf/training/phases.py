@@ -1,6 +1,6 @@
 """The phases of a training: what the model does differently before and after a point of the run.
 
-Depth recurrence begins at `train.loop_start`; until then every layer is visited once (source: #1493).
+Depth recurrence begins at `train.loop_start`; until then every layer runs once (source: #1493).
 Quantisation-aware training begins at `train.qat_start` (source: #316). Progress never goes back, so neither
 do phases. All ranks are in the same phase, because all get rank 0's progress. Neutral: one phase for the
 whole run.

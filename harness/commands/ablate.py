@@ -59,7 +59,7 @@ def ablate(
 
     pgolf ablate submissions/hadamard-ve128 --steps 200 --only hadamard,ema
     """
-    asked = AblationOptions(
+    ablation_options = AblationOptions(
         submission=submission,
         profile=profile,
         seeds=options.seed_numbers(seeds),
@@ -72,7 +72,7 @@ def ablate(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     )
     with ProgressDisplay() as display:
-        table = ablate_submission(asked, display)
+        table = ablate_submission(ablation_options, display)
     if as_json:
         print(json.dumps(table, indent=1))
     else:
@@ -103,34 +103,37 @@ class AblationOptions:
     """The contestant's code."""
 
 
-def ablate_submission(asked: AblationOptions, display: ProgressDisplay) -> dict[str, Any]:
+def ablate_submission(ablation_options: AblationOptions, display: ProgressDisplay) -> dict[str, Any]:
     """Measure what is unfinished of the ablation; writes ablation.json and returns its content."""
-    submission = submissions.load(asked.submission)
-    clock = plans.profile_limits(asked.profile)
-    if any(not 0 <= seed < 2**32 for seed in asked.seeds):
+    submission = submissions.load(ablation_options.submission)
+    clock = plans.profile_limits(ablation_options.profile)
+    if any(not 0 <= seed < 2**32 for seed in ablation_options.seeds):
         raise UsageError(
-            f"--seeds {', '.join(map(str, asked.seeds))}: each from 0 to {2**32 - 1}", hint="--seeds 1337,42"
+            f"--seeds {', '.join(map(str, ablation_options.seeds))}: each from 0 to {2**32 - 1}",
+            hint="--seeds 1337,42",
         )
-    seeds = list(dict.fromkeys(asked.seeds)) or submission.manifest.seeds
-    dataset = choose_dataset(asked.data, asked.profile, submission.manifest.dataset, display)
-    _check_lengths(dataset, asked.steps, asked.val_tokens)
-    runner, image_lock = choose_runner(asked.runner, submission.manifest, clock, display)
+    seeds = list(dict.fromkeys(ablation_options.seeds)) or submission.manifest.seeds
+    dataset = choose_dataset(
+        ablation_options.data, ablation_options.profile, submission.manifest.dataset, display
+    )
+    _check_lengths(dataset, ablation_options.steps, ablation_options.val_tokens)
+    runner, image_lock = choose_runner(ablation_options.runner, submission.manifest, clock, display)
     try:
         plan = Plan(
             submission,
-            asked.profile,
+            ablation_options.profile,
             with_generous_clocks(clock),
             dataset,
-            bundle.build(asked.package),
+            bundle.build(ablation_options.package),
             runner.name,
             runner.image,
             image_lock,
         )
-        study = Study(plan, clock, asked.steps, asked.val_tokens)
-        folder = study.folder(asked.runs)
+        study = Study(plan, clock, ablation_options.steps, ablation_options.val_tokens)
+        folder = study.folder(ablation_options.runs)
         with folder.locked():
-            results = loop.run(study, folder, seeds, asked.only, runner, display)
-            table = _table(study, folder, seeds, results, runner) | {"command": asked.command}
+            results = loop.run(study, folder, seeds, ablation_options.only, runner, display)
+            table = _table(study, folder, seeds, results, runner) | {"command": ablation_options.command}
             report.write(table, folder)
             return table
     finally:
@@ -191,14 +194,14 @@ def _table(
     }
 
 
-def _exit_code(known: AblationResults, asked: int) -> ExitCode:
+def _exit_code(known: AblationResults, ablation_options: int) -> ExitCode:
     """As for a verdict (docs/rules.md): machine, interrupted, limit, failure, all measured."""
     outcomes = {each.outcome for each in known.results.values()}
     if known.fault is not None:
         return ExitCode.MACHINE
     if known.interrupted:
         return ExitCode.INTERRUPTED
-    assert len(known.results) == asked, "a loop that ended by itself has measured every pair"
+    assert len(known.results) == ablation_options, "a loop that ended by itself has measured every pair"
     if "over_limit" in outcomes:
         return ExitCode.LIMIT
     return ExitCode.VIOLATION if "failed" in outcomes else ExitCode.VALID

@@ -62,7 +62,7 @@ def run_every(
 
     pgolf all --runner local --one-seed --train-seconds 10
     """
-    asked = RunOptions(
+    run_options = RunOptions(
         submission=Path(),
         profile=profile,
         runner=runner,
@@ -72,7 +72,7 @@ def run_every(
         request=witness_request(profile, witness),
     )
     with ProgressDisplay() as display:
-        matrix = run_all(submissions or [], asked, one_seed, display)
+        matrix = run_all(submissions or [], run_options, one_seed, display)
     if as_json:
         print(json.dumps(matrix, indent=1))
     else:
@@ -81,15 +81,15 @@ def run_every(
 
 
 def run_all(
-    folders: Sequence[Path], asked: RunOptions, one_seed: bool, display: ProgressDisplay
+    folders: Sequence[Path], run_options: RunOptions, one_seed: bool, display: ProgressDisplay
 ) -> dict[str, Any]:
     """Run each submission as `asked`, on the runner it names or on both; docker is skipped where no engine
     answers.
 
     `one_seed` takes the first of each manifest's. Finished runs are not run again.
     """
-    runners: list[RunnerName] = ["docker", "local"] if asked.runner is None else [asked.runner]
-    skipped = {"docker"} if asked.runner is None and not _engine_answers() else set()
+    runners: list[RunnerName] = ["docker", "local"] if run_options.runner is None else [run_options.runner]
+    skipped = {"docker"} if run_options.runner is None and not _engine_answers() else set()
     chosen = folders or [path.parent for path in sorted((ROOT / "submissions").glob("*/manifest.yaml"))]
     cells = [(folder, runner) for folder in chosen for runner in runners]
     rows: list[dict[str, Any]] = []
@@ -98,14 +98,14 @@ def run_all(
             rows.append(_row(folder, runner, "skipped", reason="no container engine answers"))
             continue
         display.say(f"[{number}/{len(cells)}] {folder.name}, {runner}")
-        rows.append(_run_one(replace(asked, submission=folder, runner=runner), one_seed, display))
+        rows.append(_run_one(replace(run_options, submission=folder, runner=runner), one_seed, display))
         if rows[-1]["exit_code"] == ExitCode.INTERRUPTED:
             rows += [_row(*left, "not begun", reason="interrupted before") for left in cells[number:]]
             break
     return {
         "schema": 1,
-        "profile": asked.profile,
-        "train_seconds": asked.train_seconds,
+        "profile": run_options.profile,
+        "train_seconds": run_options.train_seconds,
         "rows": rows,
         "exit_code": first_that_applies(row["exit_code"] for row in rows),
     }
@@ -118,9 +118,9 @@ def _engine_answers() -> bool:
     return client is not None
 
 
-def _run_one(asked: RunOptions, one_seed: bool, display: ProgressDisplay) -> dict[str, Any]:
+def _run_one(run_options: RunOptions, one_seed: bool, display: ProgressDisplay) -> dict[str, Any]:
     """One run as a row, with the reason if it ended early."""
-    folder, runner = asked.submission, str(asked.runner)
+    folder, runner = run_options.submission, str(run_options.runner)
     began = time.monotonic()
 
     def not_run(code: ExitCode, reason: str) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _run_one(asked: RunOptions, one_seed: bool, display: ProgressDisplay) -> dic
 
     try:
         seeds = submissions_of.load(folder).manifest.seeds[: 1 if one_seed else None]
-        verdict = runs_of.run_submission(replace(asked, seeds=seeds), display)
+        verdict = runs_of.run_submission(replace(run_options, seeds=seeds), display)
     except HarnessError as error:
         return not_run(error.exit_code, str(error))
     except OSError as error:

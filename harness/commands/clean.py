@@ -1,4 +1,4 @@
-"""`pgolf clean`: empty what is safe to empty."""
+"""`pgolf clean`: remove leftovers of dead runs, and cached wheels."""
 
 from __future__ import annotations
 

@@ -36,14 +36,15 @@ WitnessChunks = Annotated[
     typer.Option(
         "--witness-chunks",
         min=1,
-        help="The witness covers a random prefix of at most so many chunks; the rest counts as gained.",
+        help="The witness covers a random prefix of at most this many chunks; the bound G counts the rest "
+        "at its largest possible gain.",
     ),
 ]
 WitnessLanes = Annotated[
     bool,
     typer.Option(
         "--witness-lanes",
-        help="Ask many contexts at once, and some by strict prefixes too: for contestants on a GPU.",
+        help="Query many contexts in one batch, and check some tokens one at a time: faster on a GPU.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

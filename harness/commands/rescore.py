@@ -2,7 +2,7 @@
 
 On the CPU the ledger must be the same bit for bit; on a GPU the bits per byte must agree within the noise of
 kernels, which is reported. Code, recipe and artifact come from the run folder. Another image is refused,
-because a score in another environment is another score.
+because scores from different environments are not comparable.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _select_runner(plan: StoredPlan, display: ProgressDisplay) -> Runner:
         if found is None or found != plan.image:
             raise UsageError(
                 f"the run was made with image {plan.image}, this engine has {found or 'none'}",
-                hint="a score of another environment is another score: load the run's image",
+                hint="scores from different images are not comparable: load the run's image",
             )
         return found
 
@@ -200,8 +200,8 @@ class _Rescoring:
 
 
 def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> ExitCode:
-    """A violation where ledgers differ or a condition fails, inconclusive where one stays open that need
-    not.
+    """VIOLATION where ledgers differ or a condition fails; INCONCLUSIVE where a requested certificate is
+    missing, or a condition is unknown for another reason than the runner's missing isolation.
     """
     certificates = [row["certificate"] for row in rows if row.get("certificate")]
     outcomes = {
@@ -234,6 +234,6 @@ def _show(compared: dict[str, Any], as_json: bool) -> None:
             print(f"  {row['unasked']}")
     sentences = {
         ExitCode.VALID: "the score stands",
-        ExitCode.INCONCLUSIVE: "the ledgers agree, the witness leaves it open",
+        ExitCode.INCONCLUSIVE: "the ledgers agree, but the witness did not confirm every condition",
     }
     print(sentences.get(compared["exit_code"], "the score does not stand"))

@@ -55,7 +55,7 @@ def run(
     pgolf run submissions/hadamard-ve128 --seeds 1337 --runner local
     """
     request = witness_request(profile, witness, witness_chunks, witness_lanes)
-    asked = RunOptions(
+    run_options = RunOptions(
         submission=submission,
         profile=profile,
         seeds=options.seed_numbers(seeds),
@@ -67,7 +67,7 @@ def run(
         request=request,
     )
     with ProgressDisplay() as display:
-        verdict = run_submission(asked, display)
+        verdict = run_submission(run_options, display)
     reports.show_verdict(verdict, as_json)
     raise typer.Exit(decide.exit_code(verdict))
 
@@ -92,37 +92,37 @@ class RunOptions:
     """The contestant's code, a folder called golf."""
 
 
-def run_submission(asked: RunOptions, display: ProgressDisplay) -> dict[str, Any]:
+def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[str, Any]:
     """Train, pack, score and judge what is unfinished; writes verdict.json and returns its content.
 
     Raises UsageError for a recipe that the contestant cannot read, before the first seed.
     """
     began = time.monotonic()
-    submission = submissions.load(asked.submission)
-    limits = plans.profile_limits(asked.profile, asked.train_seconds)
-    seeds = _declared(submission, asked.seeds)
-    dataset = choose_dataset(asked.data, asked.profile, submission.manifest.dataset, display)
-    runner, image_lock = choose_runner(asked.runner, submission.manifest, limits, display)
+    submission = submissions.load(run_options.submission)
+    limits = plans.profile_limits(run_options.profile, run_options.train_seconds)
+    seeds = _declared(submission, run_options.seeds)
+    dataset = choose_dataset(run_options.data, run_options.profile, submission.manifest.dataset, display)
+    runner, image_lock = choose_runner(run_options.runner, submission.manifest, limits, display)
     try:
         plan = Plan(
             submission,
-            asked.profile,
+            run_options.profile,
             limits,
             dataset,
-            bundle.build(asked.package),
+            bundle.build(run_options.package),
             runner.name,
             runner.image,
             image_lock,
         )
-        folder = plan.folder(asked.runs)
+        folder = plan.folder(run_options.runs)
         with folder.locked():
-            if asked.again:
+            if run_options.again:
                 _archive(folder, seeds, display)
             if not plans.is_begun(plan, folder):
                 _describe(plan, folder, runner, display)
-            outcome = run_seeds(plan, folder, seeds, runner, display, asked.request)
+            outcome = run_seeds(plan, folder, seeds, runner, display, run_options.request)
             _report_outcome(folder, outcome, display)
-            _report_other_request(folder, seeds, asked.request, display)
+            _report_other_request(folder, seeds, run_options.request, display)
             spent = {
                 "stopped": "machine" if outcome.fault else "interrupted" if outcome.interrupted else None,
                 "wall_seconds": round(time.monotonic() - began, 3),
@@ -185,8 +185,8 @@ def _report_other_request(
         state = load_state(folder.seed(seed))
         if request is not None and state is not None and state.request() != request:
             display.say(
-                f"seed {seed}: the witness begun with {state.probes:,} probes stands; "
-                f"`pgolf rescore {folder.path} --witness {request.probes}` asks another"
+                f"seed {seed}: keeps the witness that was begun with {state.probes:,} probes; "
+                f"`pgolf rescore {folder.path} --witness {request.probes}` queries another one"
             )
 
 

@@ -46,7 +46,10 @@ MILLION = 1_000_000
 
 @app.command()
 def score(
-    contestant: Annotated[str, typer.Option(help='e.g. "python docs/examples/order2.py"; files go along.')],
+    contestant: Annotated[
+        str,
+        typer.Option(help='e.g. "python docs/examples/order2.py"; files that the command names are copied.'),
+    ],
     tokens: Annotated[Path, typer.Option(help="A shard of tokens (docs/protocol.md, train).")],
     tokenizer: Annotated[
         Path, typer.Option(help="The SentencePiece model that made them: bytes are counted by it.")
@@ -55,9 +58,9 @@ def score(
         Path | None, typer.Option(help="Handed to the contestant as `artifact` in setup.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Handed to it as `config` in setup.")] = None,
-    profile: Annotated[str, typer.Option(help="Whose limits hold: pocket, solo or record.")] = "pocket",
+    profile: Annotated[str, typer.Option(help="Whose limits apply: pocket, solo or record.")] = "pocket",
     score_seconds: Annotated[
-        float | None, typer.Option(help="Another score clock than the profile's.")
+        float | None, typer.Option(help="Seconds of the score clock. Default: the profile's.")
     ] = None,
     witness: Annotated[int, typer.Option(min=0, help="Probes of the witness; 0: none.")] = 0,
     witness_chunks: options.WitnessChunks = None,
@@ -162,8 +165,8 @@ def score_program(
 
 
 def _identity(request: ScoreRequest, contestant: Contestant) -> dict[str, Any]:
-    """Who is judged on what, whatever limits and runner: all attempts share a folder, and list one
-    another.
+    """The contestant and its inputs, without limits and runner. The hash of this names the folder, so that
+    all attempts share it and each verdict lists the earlier ones.
     """
     given = {"artifact": request.artifact, "config": request.config}
     for name, path in given.items():
@@ -182,10 +185,9 @@ def _identity(request: ScoreRequest, contestant: Contestant) -> dict[str, Any]:
 
 
 def _archive(folder: Path) -> list[str]:
-    """Rename what earlier attempts left, rounds that were begun and not ended too; returns the archived JSON
-    files.
+    """Rename what earlier attempts left, unfinished witness rounds included; returns the archived JSON files.
 
-    So trying again for a favourable sample stays visible.
+    So an attempt that was repeated to get a more favourable sample stays visible.
     """
     names = [
         folder / "score.json",

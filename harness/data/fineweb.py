@@ -162,7 +162,7 @@ def _fetch_shard(download: _Download, split: Split, index: int, place: tuple[int
     text = f"{name} ({done + 1} of {total})"
     low, high = 0.9 * done / total, 0.9 * (done + 1) / total
     path = f"{ROOT}/datasets/{download.variant.dataset}/{name}"
-    n_bytes = download.repository.promise(path).n_bytes
+    n_bytes = download.repository.metadata(path).n_bytes
     received = 0
 
     def more(block: int) -> None:
@@ -254,7 +254,7 @@ def prepare(
         )
     repository = Repository(variant.repository, _revision(variant, revision), endpoint)
     if not COMMIT.fullmatch(repository.revision):
-        repository.revision = repository.promise(f"{ROOT}/manifest.json").commit
+        repository.revision = repository.metadata(f"{ROOT}/manifest.json").commit
     staging = folder.with_name(f".{folder.name}.{repository.revision[:12]}.download")
     try:
         staging.mkdir(parents=True, exist_ok=True)

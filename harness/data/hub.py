@@ -22,7 +22,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class Promise(NamedTuple):
+class FileMetadata(NamedTuple):
     """What the hub announces of a file. `etag`: SHA-256 or git's SHA-1, in hexadecimal digits."""
 
     commit: str
@@ -81,27 +81,27 @@ class Repository:
             hint="is there a network? Run the same command again: it goes on where it stopped",
         )
 
-    def promise(self, path: str) -> Promise:
+    def metadata(self, path: str) -> FileMetadata:
         """Ask the hub for a file's hash and size, and for the commit that the revision resolves to."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
         url = hf_hub_url(self.name, path, repo_type="dataset", revision=self.revision, endpoint=self.endpoint)
         try:
-            said = get_hf_file_metadata(url, endpoint=self.endpoint, token=False)
+            found = get_hf_file_metadata(url, endpoint=self.endpoint, token=False)
         except Exception as error:  # the library raises a dozen kinds, and those of its HTTP client
             raise self._failed(path, error) from error
-        commit, etag = said.commit_hash or "", said.etag or ""
+        commit, etag = found.commit_hash or "", found.etag or ""
         if (
             not COMMIT.fullmatch(commit)
             or not (SHA256.fullmatch(etag) or COMMIT.fullmatch(etag))
-            or said.size is None
+            or found.size is None
         ):
             raise UsageError(
                 f"{self.name}@{self.revision}: {path}: the answer lacks commit, hash or size: "
-                f"found {commit!r:.80}, {etag!r:.80}, {said.size}",
+                f"found {commit!r:.80}, {etag!r:.80}, {found.size}",
                 hint="is this a Hugging Face hub? (HF_ENDPOINT)",
             )
-        return Promise(commit, etag, said.size)
+        return FileMetadata(commit, etag, found.size)
 
     def fetch(
         self,
@@ -119,10 +119,10 @@ class Repository:
         """
         from huggingface_hub import hf_hub_download
 
-        promise = self.promise(path)
-        if promise.n_bytes > max_bytes:
+        metadata = self.metadata(path)
+        if metadata.n_bytes > max_bytes:
             raise UsageError(
-                f"{self.name}: {path}: {promise.n_bytes:,} bytes, expected at most {max_bytes:,}",
+                f"{self.name}: {path}: {metadata.n_bytes:,} bytes, expected at most {max_bytes:,}",
                 hint="this is not the file that was meant: check --revision",
             )
         try:
@@ -131,7 +131,7 @@ class Repository:
                     self.name,
                     path,
                     repo_type="dataset",
-                    revision=promise.commit,
+                    revision=metadata.commit,
                     local_dir=folder,
                     endpoint=self.endpoint,
                     token=False,
@@ -140,7 +140,7 @@ class Repository:
             )
         except Exception as error:  # as above
             raise self._failed(path, error) from error
-        expected = [(promise.etag, sha256_of if SHA256.fullmatch(promise.etag) else git_sha1)]
+        expected = [(metadata.etag, sha256_of if SHA256.fullmatch(metadata.etag) else git_sha1)]
         if sha256 is not None:
             expected.append((sha256, sha256_of))
         for digest, algorithm in expected:
@@ -148,7 +148,7 @@ class Repository:
             if found != digest:
                 local.unlink()
                 raise UsageError(
-                    f"{self.name}@{promise.commit}: {path}: hash: expected {digest}, found {found}",
+                    f"{self.name}@{metadata.commit}: {path}: hash: expected {digest}, found {found}",
                     hint="the file was damaged or replaced; it was removed: run the command again",
                 )
         return local

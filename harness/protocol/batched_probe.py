@@ -1,19 +1,19 @@
 """Ask a witness many tokens at once (`lanes` frames): for contestants that declare a context and do not
 adapt.
 
-A context is the tokens before one target, as many as the contestant says it looks at. Nobody may hold a
-target before its row is due, so the order is:
+A context is the tokens before one target, as many as the contestant declares. A witness must not be sent a
+target before it has predicted it, so the order is:
 
     1. Cut the text into stretches as long as the context. One witness is asked the targets of the even
        stretches, a second, fresh one those of the odd stretches.
     2. Within a stretch, targets are asked in rising order, one per batch; the contexts of a batch come from
        different stretches.
 
-A context reaches back over its own stretch and the one before it at most. So it can hold targets of its own
-witness only from its own stretch, below it, and those were asked before. `ShownTokens.show` checks this again
-for every batch by marking what was shown, and no batch is sent without it.
+A context lies in the stretch of its target and the one before, which belongs to the other witness. So the
+only targets of this witness in it are earlier ones of the same stretch, which were predicted in earlier
+batches. `ShownTokens.show` marks what was shown, and verifies this for every batch before it is sent.
 
-Unlike `predict`, a batch shows text that lies after a target (other contexts). So a bound from it assumes
+Unlike `predict`, a batch shows text after a target, in other contexts. So a bound from it assumes
 that a row depends on its own context alone; run/certify.py compares some rows with those after strict
 prefixes.
 """
@@ -70,8 +70,8 @@ class ShownTokens:
     def show(self, targets_L: Positions) -> Positions:
         """Mark the contexts of a batch as shown; returns where each begins (L contexts).
 
-        Raises AssertionError where a target of the batch was shown, now or before: a mistake of ours that
-        must never be sent.
+        Raises AssertionError where a target of the batch was shown, now or before: a bug of the judge; such a
+        batch must not be sent.
         """
         starts_L = np.maximum(targets_L - self.context, 0)
         for start, target in zip(starts_L, targets_L, strict=True):

@@ -2,8 +2,9 @@
 
 Message order enforces score-before-update: a chunk is revealed once (C4), its numbers are committed before
 the contestant may learn from it (C3), and the first token of the next chunk is predicted before it is shown
-(the border row). Inside a chunk message order proves nothing: whether a number used its own token or later
-ones (C1), and whether it comes from one normalised distribution (C2), is checked by witnesses (probe.py).
+(the boundary prediction; in docs/protocol.md the border row). Inside a chunk message order proves nothing:
+witnesses (probe.py) check whether a number used its own token or later ones (C1), and whether it comes from
+one normalised distribution (C2).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ChunkBoundary(NamedTuple):
     before_nats: float
     after_nats: float
     logsumexp: float
-    """Of the border row; 0 for a normalised distribution."""
+    """Of the boundary prediction; 0 for a normalised distribution."""
 
 
 class ScoringPass(NamedTuple):
@@ -249,7 +250,7 @@ class _ScoringDialogue:
     boundaries: list[ChunkBoundary] = field(default_factory=list)
     adapt_seconds: float = 0.0
     boundary_row_V: FloatArray | None = None
-    """The border row of the last chunk, until the next chunk is scored."""
+    """The prediction of the next chunk's first token, until that chunk is scored."""
 
     @property
     def last_chunk(self) -> int:
@@ -274,7 +275,7 @@ class _ScoringDialogue:
         return start + len(chunk_T)
 
     def _reveal(self, chunk: int, chunk_T: Tokens, with_row: bool) -> tuple[FloatArray, FloatArray | None]:
-        """Reveal a chunk: its nats_T, checked, and the border row_V if the same answer holds one."""
+        """Reveal a chunk: its nats_T, checked, and the boundary prediction if the answer holds one."""
         n, start = len(chunk_T), chunk * self.ready.chunk_tokens
         question = {"op": "score", "chunk": chunk, "start": start, "bytes": 2 * n}
         self.connection.send(question, self.deadline, chunk_T.tobytes())
@@ -287,7 +288,7 @@ class _ScoringDialogue:
         return numbers[:n], numbers[n:] if with_row else None
 
     def _adapt(self, chunk: int) -> FloatArray:
-        """Let the contestant learn from the chunk, which is committed; it answers with the border row_V."""
+        """Let the contestant learn from the committed chunk; returns its boundary prediction row_V."""
         self.connection.send({"op": "adapt", "chunk": chunk}, self.deadline)
         answer = self.connection.receive(self.deadline, Adapted)
         _require_chunk(answer.chunk, chunk)

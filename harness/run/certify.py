@@ -49,8 +49,8 @@ def certify_score(
     """
     if request.batched and (scored.adapts or scored.context is None):
         return _without(
-            "lanes were wanted of a contestant that adapts or declares no context: without --witness-lanes "
-            "the witness is shown strict prefixes, which fits any"
+            "batches need a contestant that declares a context and does not adapt; without --witness-lanes "
+            "any contestant can be queried, by strict prefixes"
         )
     state = begin_or_resume(job.folder, scored.ledger_sha256, request)
     session = WitnessSession(job, tokens_T, scored, on_progress)
@@ -133,7 +133,7 @@ def _round_facts(
     return {
         "look": session.round_number,
         "asked": len(plan.asked_P),
-        "witnesses": session.asked,
+        "witnesses": session.n_witnesses,
         "ended": [end.reason for end in session.ends],
         "seconds": [asdict(end.timing) for end in session.ends],
         "G_bpb": certificate and certificate.G_bpb,
@@ -190,7 +190,10 @@ def _public(rounds: _Rounds, state: WitnessState, session: WitnessSession) -> di
 
 
 def _best_bound(certificates: list[Certificate]) -> dict[str, Any]:
-    """The last round's certificate with the smallest bound: each holds at its own alpha, together the 1 %."""
+    """The last round's certificate, but with the smallest bound of all rounds.
+
+    All bounds hold together, because the alphas of the rounds sum to 1 %.
+    """
     best = min(certificates, key=lambda each: each.G_nats).public()
     return {**certificates[-1].public(), **{key: best[key] for key in BOUND_KEYS}}
 
@@ -198,9 +201,9 @@ def _best_bound(certificates: list[Certificate]) -> dict[str, Any]:
 def _merge_strict(
     conditions: list[dict[str, Any]], strict: Certificate | None, comparison: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """Batches show a condition only where strict prefixes show it too and brought the same rows.
+    """Combine the conditions found by batched contexts with those found by strict prefixes.
 
-    What strict prefixes alone fail stays failed.
+    A condition fails where either way fails it; it passes only where both pass it and brought the same rows.
     """
     by_strict = {} if strict is None else {each.condition: each for each in strict.conditions}
     merged = []
@@ -224,7 +227,9 @@ def _merge_strict(
 
 
 def _cooperative(condition: dict[str, Any]) -> dict[str, Any]:
-    """What a runner that excludes no channel leaves open; C2 is seen on the socket all the same."""
+    """The condition on a runner without isolation: a pass becomes unknown, except for C2, which is about the
+    rows that came over the socket.
+    """
     if condition["outcome"] != "pass" or condition["condition"] == "C2":
         return condition
     return {

@@ -2,8 +2,8 @@
 name.
 
 The hash covers the code bundle, the recipe, the manifest without its prose, the image lock, the runner, the
-dataset and the edition's numbers. It does not cover the seeds, and it is never a name alone: a cache keyed by
-name returns the old verdict for changed code. The host is not in it; its facts are kept beside every number.
+dataset and the edition's numbers. Contents are hashed, not only names, so that changed code never gets an
+old verdict. The hash covers neither the seeds nor the host, whose facts are recorded with every attempt.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Select dataset, runner and image before a run, and report each choice.
 
-The dataset is `--data`, or the profile's own. With a container engine but without the image, the image is
-built; the local runner is never used in its place without being asked for.
+The dataset is `--data`, or the profile's own. If a container engine answers and the image is missing, the
+image is built: the local runner replaces it only with `--runner local`.
 """
 
 from __future__ import annotations

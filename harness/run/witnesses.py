@@ -32,11 +32,11 @@ from harness.scoring.certificate.responses import BoundaryPair, Responses
 from harness.scoring.certificate.sampling import SamplingPlan
 
 ANSWER_FACTOR, LEAST_ANSWER_SECONDS = 1.5, 15.0
-"""Time for one answer, in the scorer's own time for a chunk; at least what a busy machine may take away at
-once."""
+"""Time limit of one answer: ANSWER_FACTOR times the scorer's mean time for a chunk, and at least
+LEAST_ANSWER_SECONDS, because a busy machine may stall for that long."""
 TOTAL_FACTOR, ROW_SHARE, LEAST_TOTAL_SECONDS = 10.0, 0.1, 120.0
-"""Time for all answers, in the scorer's own for all chunks; or a share of a chunk's time for each row, if
-that is more."""
+"""Time limit of all answers, the longest of: TOTAL_FACTOR times the scorer's time for all chunks; for each
+row, ROW_SHARE of its mean time for a chunk; LEAST_TOTAL_SECONDS."""
 
 Ask = Callable[[ProbeContext, Positions], ProbeResult]
 
@@ -70,19 +70,19 @@ class WitnessSession:
     scored: ScoringPass
     on_progress: ProgressCallback
     round_number: int = 0
-    asked: int = 0
-    """Witnesses of this round."""
+    n_witnesses: int = 0
+    """Witnesses started in this round so far."""
     cleared: str = ""
     """What the runner cleared before the last of them."""
     ends: list[WitnessEnd] = field(default_factory=list)
     """One for each witness of the round that was asked, in order."""
 
     def begin_round(self) -> None:
-        self.round_number, self.asked, self.ends = self.round_number + 1, 0, []
+        self.round_number, self.n_witnesses, self.ends = self.round_number + 1, 0, []
 
     def ask(self, positions_P: Positions, ask: Ask = probe) -> ProbeResult | None:
         """A fresh witness's answers; None where it cannot be queried. Raises MachineFault."""
-        self.asked += 1
+        self.n_witnesses += 1
         self.cleared = self.job.runner.clear_channels(self.job.limits)
         try:
             result = self.query_witness(positions_P, ask)
@@ -99,7 +99,7 @@ class WitnessSession:
         reason names what became of its process.
         """
         job, scored = self.job, self.scored
-        inputs, log = {"artifact.bin": job.folder.artifact}, f"witness-{self.round_number}{self.asked}"
+        inputs, log = {"artifact.bin": job.folder.artifact}, f"witness-{self.round_number}{self.n_witnesses}"
         with stages.running(job, "score", inputs, job.limits.counted_bytes, log) as process:
             connection, ready, _ = stages.open_conversation(
                 job,
@@ -131,7 +131,7 @@ class WitnessSession:
             return result
 
     def _report(self, total: int) -> Callable[[int], None]:
-        title = f"witness {self.asked}, round {self.round_number}"
+        title = f"witness {self.n_witnesses}, round {self.round_number}"
         return lambda done: self.on_progress(done / max(total, 1), f"{title}: {done:,} of {total:,} rows")
 
 
@@ -141,8 +141,8 @@ def total_seconds(score_seconds: float, chunks: int, rows: int) -> float:
 
 
 def query(session: WitnessSession, plan: SamplingPlan) -> RoundResponses:
-    """Ask by strict prefixes: one witness, and a second where some answer of the first is not the reported
-    number.
+    """Query by strict prefixes: one witness, and a second one if any answer of the first differs from the
+    reported number.
     """
     first = session.ask(plan.asked_P)
     if first is None:
@@ -154,8 +154,8 @@ def query(session: WitnessSession, plan: SamplingPlan) -> RoundResponses:
 
 
 def query_batched(session: WitnessSession, plan: SamplingPlan, strict: SamplingPlan) -> RoundResponses:
-    """Ask two witnesses all questions of both plans in batches, then those of `strict` by strict prefixes
-    too.
+    """Query two witnesses in batches at all positions of both plans, then query those of `strict` by strict
+    prefixes too.
     """
     context = session.scored.context
     assert context is not None, "batches need a declared context"
@@ -194,8 +194,8 @@ def _select(responses: Responses, all_P: Positions, wanted_P: Positions) -> Resp
 
 
 def _compare(batched: Responses, strict: Responses) -> dict[str, Any]:
-    """Did batches and strict prefixes bring the same rows, as far as the true tokens' nats tell?
-    JSON-ready.
+    """Whether batches and strict prefixes gave each true token the same nats, and where only one of them gave
+    a row. JSON-ready.
     """
     both_P = batched.answered_P & strict.answered_P
     difference = float(np.abs(batched.nats_P - strict.nats_P)[both_P].max(initial=0.0))

@@ -1,4 +1,4 @@
-"""What is known of a rule before it is checked: where it comes from, what it checks, an example, its gaps.
+"""The description of a rule: where it comes from, what it checks, an example, what it does not cover.
 
 The rules of a run (`verdict/rules/`) and of the audit (`harness/audit/`) both state this beside their
 checks, and `pgolf explain` prints it. The module is apart from `rules/` because the audit's worker
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class RuleInfo:
-    """One rule as a reader meets it."""
+    """The description of one rule."""
 
     id: str
     title: str

@@ -2,9 +2,10 @@
 
 One subject a file: settings evaluates conditions, prune cuts branches that are switched off, reach keeps what
 may run; learning, distribution, counting, access and promises each hold the rules on one kind of fault;
-traces compares the findings with the logs. A `fail` needs lines that leave no other reading, in a folder that
-claims a score for a place on the record track: studies, proposals and folders that call themselves no record
-(#1147, #1000) get questions. C and CUDA sources, shell scripts and values at run time are not read.
+traces compares the findings with the logs. A `fail` is given only for lines without an innocent explanation,
+in a folder that claims a score on the record track: studies, proposals and folders that call themselves
+non-records (#1147, #1000) get questions. C and CUDA sources, shell scripts and values at run time are not
+read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Read a folder's program: its settings, and what may run under them.
 
-Pruning and reaching depend on each other: a setting that running code assigns again has no single value, and
-a parameter can be folded where all calls that may run agree (#634). So both are repeated.
+Pruning and the search for reachable code depend on each other: a setting that reachable code assigns again
+has no single value, and a parameter is a constant if all reachable calls pass the same value (#634). So both
+are repeated.
 """
 
 from __future__ import annotations

@@ -194,7 +194,8 @@ TECHNIQUE_WITHOUT_CODE = RuleInfo(
     source="#1732",
     checks="classes whose name a README mentions, in a program that trains nothing",
     example="#1732: HadamardRotation is defined and never used",
-    not_covered="programs that train; #1458 shows why",
+    not_covered="programs that train: there an unused class may be a technique that a setting switches off "
+    "(#1458)",
 )
 
 

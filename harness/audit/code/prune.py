@@ -1,6 +1,7 @@
 """Cut the branches of a program that its settings switch off.
 
-#1458 was accused for code that its settings switch off, and merged records hold disabled SLOT.
+Code behind a setting that is off is no violation: #1458 was wrongly accused of such code, and merged records
+contain SLOT code that is switched off.
 """
 
 from __future__ import annotations

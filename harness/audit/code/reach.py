@@ -1,10 +1,10 @@
 """Find the functions that may run, starting from the program's entry.
 
-Names are followed, not values: a function counts as reached where anything that runs mentions its name, and a
-method where an attribute of its name is read and its class is mentioned other than as a type. So what is left
-out does not run, and what is kept may still not run. #1140 names the class of a cache that it never makes in
-an annotation. Names made at run time (`getattr`, `globals()`) and functions that only a decorator passes on
-are not followed.
+Names are followed, not values. A function counts as reached if reachable code mentions its name; a method, if
+reachable code reads an attribute of its name and mentions its class other than as a type (#1140 has an
+annotation with a cache's class and never creates the cache). So what is left out does not run; what is kept
+may run. Names made at run time (`getattr`, `globals()`) and functions that only a decorator passes on are
+not followed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Compare findings on code with the logs: whether the code printed its lines, and which scores precede them.
 
-People state settings in prose and on command lines that no audit sees; a log of the run is better evidence.
-#379 and #181 publish code that is on, and logs of a run in which it was off; #406 withdrew its number in
-favour of the score before the adaptation. Findings on functions that print nothing, and on logs without a
-score, stay as they are.
+The settings of a run may be stated only in prose or in a command that was not published; its log is better
+evidence. #379 and #181 publish code with a technique switched on, and logs of runs with it switched off; #406
+now claims the score from before the adaptation. A finding does not change if its code prints nothing or no
+log holds a score.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def _copied(texts: Texts, first: Run, second: Run) -> Finding | None:
         _point(texts, first, last) + _point(texts, second, last_twin),
         "the logs that the two runs wrote",
         proved=same_times or offset > 0,
-    )  # the same losses at other times may be a seed that never reached the run
+    )  # equal losses at different times prove no copy: the seed option may have had no effect
 
 
 def _point(texts: Texts, run: Run, point: Point) -> Lines:

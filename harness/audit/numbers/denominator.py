@@ -183,8 +183,8 @@ BYTES_PER_TOKEN = RuleInfo(
     title="Bytes per token are those of no known tokenizer",
     condition=None,
     source="#1017 V, README R6",
-    checks="nats / (ln 2 x bits per byte) against the known tokenizers; asked where the size is a standard "
-    "one and no token count is printed, or where it is what a known fault gives",
+    checks="nats / (ln 2 x bits per byte) against the known tokenizers; a question where a known fault gives "
+    "this ratio, or where the vocabulary has a standard size and no token count is printed",
     example="#1698: 4.3864, what the leading space counted twice gives over SP8192",
     not_covered="honest tokenizers that are unknown here",
 )

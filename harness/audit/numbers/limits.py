@@ -83,8 +83,8 @@ CODE_BYTES = RuleInfo(
     source="README R1, #1835",
     checks="code bytes of headline logs against the sizes of the shipped programs",
     example="51,283 bytes logged, 126 kB shipped",
-    not_covered="code that was counted packed, which is unknown; asked only where the shipped program would "
-    "pass the cap",
+    not_covered="code that was counted in compressed form (`unknown`); a question only where the artifact "
+    "with the shipped program would exceed the cap",
 )
 
 

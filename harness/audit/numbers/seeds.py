@@ -18,7 +18,7 @@ from harness.audit.record.logs import seed_in_name
 from harness.verdict.rule_info import RuleInfo
 
 FEW = 9
-"""Up to this number a file's name may number the seeds: seed1, seed2, seed3."""
+"""Numbers up to this one in a file's name may count the files (seed1, seed2) and not be seeds."""
 
 
 def by_seed(record: Record) -> dict[int, Number]:

@@ -22,9 +22,9 @@ Kind = Literal[
     "pre-quantization",
     "training",
 ]
-"""What a score line scored, the gravest claim first: a model adapted to the text, one mixed with a cache or a
-byte model, the quantised model with a sliding window, the quantised model, something under an unknown name,
-an unquantised model, a model in training."""
+"""What a score line scored: a model adapted to the text (ttt*), one mixed with a cache or a byte model
+(mixture), the quantised model with a sliding window (sliding) or without (roundtrip), something under an
+unknown name (other), an unquantised model, a model in training. RANK orders them for the headline."""
 RANK: dict[str, int] = {
     "ttt_phased": 9,
     "ttt_lora": 8,

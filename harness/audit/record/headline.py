@@ -3,7 +3,7 @@
 The claim of submission.json selects among final score lines and among runs; it never makes an unquantised
 score a headline. The last line of a log is not always the headline: #1334 prints a failed adaptation of 1.336
 after the sliding window that it claims, and folders hold ablations and re-runs beside their seeds. Where no
-choice agrees with the claim, each seed's line of the gravest kind counts and `confirmed` stays false.
+choice agrees with the claim, each seed's line with the highest RANK counts and `confirmed` stays false.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ MOST_BPB = 1.6
 COARSE = 0.0025
 """The largest half unit of a claim that counts: a claim with one decimal would agree with anything."""
 COMPUTED, ROUNDED = 1e-10, 5e-5
-"""Claims with more digits than any log prints are means of rounded scores."""
+"""A claim whose half unit is below COMPUTED has more digits than any log prints: it is a mean of rounded
+scores, so it is compared as if its half unit were ROUNDED."""
 ALIKE_BPB = 0.03
 """Seeds of one configuration differ by less than this; ablations often differ by more."""
 
@@ -46,7 +47,7 @@ def options(run: Run) -> dict[str, int]:
 
 def _labels(run: Run) -> dict[str, int]:
     """For each label of a final score line, without `_exact`, the index of the last line with the most
-    digits; the gravest kinds first.
+    digits; the highest RANK first.
     """
     found: dict[str, int] = {}
     for index, score in enumerate(run.scores):
@@ -68,7 +69,7 @@ def choose(runs: Sequence[Run], claim: Claim | None) -> Choice:
         return Choice(by_seed, True)
     groups = _groups(runs, claim)
     for group in groups if claimed else ():
-        for candidate in (*_by_label(runs, group), _gravest(runs, group)):
+        for candidate in (*_by_label(runs, group), _highest_rank(runs, group)):
             if claimed and candidate and _mean_agrees(runs, candidate, claimed):
                 return Choice(candidate, True)
     # a single line of a log that holds several runs or settings
@@ -82,7 +83,7 @@ def choose(runs: Sequence[Run], claim: Claim | None) -> Choice:
                 return Choice((Chosen(run=index, score=at),), True)
     if by_seed:
         return Choice(by_seed, False)
-    chosen = _gravest(runs, groups[0])
+    chosen = _highest_rank(runs, groups[0])
     values = [runs[one.run].scores[one.score].bpb.value for one in chosen]
     return Choice(
         chosen if len(chosen) == 1 or (values and max(values) - min(values) < ALIKE_BPB) else (), False
@@ -95,7 +96,7 @@ def _claimed(claim: Claim) -> Number | None:
 
 
 def _by_label(runs: Sequence[Run], group: Sequence[int]) -> list[tuple[Chosen, ...]]:
-    """One choice of lines for each label that all runs of the group have, the gravest first."""
+    """One choice of lines for each label that all runs of the group have, the highest RANK first."""
     labels = [_labels(runs[index]) for index in group]
     return [
         tuple(Chosen(run=index, score=own[name]) for index, own in zip(group, labels, strict=True))
@@ -158,8 +159,8 @@ def _run_of(runs: Sequence[Run], usable: Sequence[int], seed: int) -> int | None
     )
 
 
-def _gravest(runs: Sequence[Run], group: Sequence[int]) -> tuple[Chosen, ...]:
-    """Each run's score line of the gravest kind."""
+def _highest_rank(runs: Sequence[Run], group: Sequence[int]) -> tuple[Chosen, ...]:
+    """Each run's score line with the highest RANK."""
     chosen = []
     for index in group:
         found = options(runs[index])

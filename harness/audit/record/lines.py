@@ -54,9 +54,9 @@ SKIPPED = (
     "known",
 )
 """Words in the labels of intermediate scores."""
-BEFORE = ("pre-quant", "pre_quant", "prequant")
+PRE_QUANT = ("pre-quant", "pre_quant", "prequant")
 """Words in the labels of scores before quantisation."""
-WHOLE = (
+UNQUANTISED = (
     "post_ema",
     "post-ema",
     "swa_eval",
@@ -70,8 +70,8 @@ WHOLE = (
     "post_swa",
     "ema",
 )
-"""Words in the labels of scores before quantisation, if the label has none of PACKED."""
-PACKED = ("roundtrip", "quant", "int4", "int5", "int6", "int7", "int8", "zlib", "zstd", "lzma", "brotli")
+"""Words in the labels of scores before quantisation, if the label has none of QUANTISED."""
+QUANTISED = ("roundtrip", "quant", "int4", "int5", "int6", "int7", "int8", "zlib", "zstd", "lzma", "brotli")
 MIXED = re.compile(r"slot|etlb|n_?gram|ppm|hedge|mixer|mix(?!ed)|two_pass|rescore|cache|knn|tilt|temped")
 SCALE = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
@@ -133,9 +133,9 @@ def kind_of(label: str) -> Kind | None:
         return "training"
     if any(word in low for word in SKIPPED):
         return None
-    packed = any(word in low for word in PACKED)
-    whole = low.startswith("diagnostic") or any(word in low for word in WHOLE)
-    if any(word in low for word in BEFORE) or (whole and not packed):
+    packed = any(word in low for word in QUANTISED)
+    whole = low.startswith("diagnostic") or any(word in low for word in UNQUANTISED)
+    if any(word in low for word in PRE_QUANT) or (whole and not packed):
         return "pre-quantization"
     if "ttt_phased" in low:
         return "ttt_phased"

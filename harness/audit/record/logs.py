@@ -17,8 +17,8 @@ MAX_POINTS = 20_000
 MAX_SCORES = 5_000
 """The last scores of a log are kept: the headline is near the end."""
 STAMPED = 0.8
-"""Share of the score and curve lines: with fewer stamped lines the stamps are a launcher's, and do not tell
-how long the run took."""
+"""Time stamps are used if at least this share of the score and curve lines has one. With fewer, they are a
+launcher's and do not tell how long the run took."""
 N = r"([\d,]{1,15})"
 FIRST: tuple[tuple[str, str, re.Pattern[str], float], ...] = (
     ("val_tokens", "tokens:", re.compile(rf"val_loader:.{{0,300}}tokens:{N}$"), 1),

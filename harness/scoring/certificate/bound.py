@@ -5,11 +5,11 @@ With d_t = h^_t - c^_t (the witness's loss less the reported one, both mixed wit
 
     E[1 - theta I_t d_t / pi_t | what came before] = 1 - theta d_t <= exp(-theta d_t)
 
-so prod_t (1 - theta I_t d_t / pi_t) exp(theta d_t) is a supermartingale from 1, for every theta below min pi
-/ U (tokens with pi = 1 are always selected, so their d is summed). So is a mixture over thetas chosen
-beforehand; by Markov's inequality the mixture reaches 1 / alpha with probability alpha at most, and the
-bound is the largest sum of d for which it does not. Large thetas suit a program that repeats itself exactly,
-small ones a noisy program.
+so prod_t (1 - theta I_t d_t / pi_t) exp(theta d_t) is a supermartingale that starts at 1, for every theta
+below min pi / U (tokens with pi = 1 are always selected, so their d is summed). So is a mixture over thetas
+chosen beforehand; by Markov's inequality the mixture reaches 1 / alpha with probability alpha at most, and
+the bound is the largest sum of d for which it does not. Large thetas suit a program that repeats itself
+exactly, small ones a noisy program.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def bound(plan: SamplingPlan, d_P: Floats, alpha: float | None = None) -> Bound:
 
 
 def largest_sum(thetas: list[tuple[float, float]], ratio_R: Floats, alpha: float) -> float:
-    """The bound on the sum of d, nats: S of sum_j w_j exp(theta_j S) prod_R (1 - theta_j d/pi) = 1/alpha.
+    """The bound on the sum of d, in nats: the S for which
+
+        sum_j w_j exp(theta_j S) prod_R (1 - theta_j d/pi) = 1/alpha.
 
     thetas: pairs (w_j, theta_j). ratio_R: d/pi at the tokens that the draw selected.
     """
@@ -80,7 +82,10 @@ def largest_sum(thetas: list[tuple[float, float]], ratio_R: Floats, alpha: float
 
 
 def expected(mean_reference_gap: float, n_probes: float, alpha: float, eps: float) -> float:
-    """G, in nats a token, of a program that repeats itself exactly. mean_reference_gap: mean of -ln b - c."""
+    """G, in nats a token, to be expected of a program that repeats itself exactly.
+
+    mean_reference_gap: by how many nats a token the reference model's loss exceeds the reported one.
+    """
     weight, factor = THETAS[0]
     return -math.log1p(-eps) + (-math.log(alpha * weight)) * (mean_reference_gap - math.log(eps)) / (
         factor * n_probes

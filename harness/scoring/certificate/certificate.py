@@ -30,7 +30,7 @@ DECISIVE_NATS = 0.1
 """A bound above this, nats a token, is too wide for a pass; 512 probes of an exact program are below it."""
 TARGET_BPB = 0.0005
 SECOND_ROUND_FACTOR = 8
-PROVING_SPIKES = 16  # with none against: binomial p at LEVEL
+PROVING_SPIKES = 16  # so many single gains and no single loss as large prove a gain: 0.5^16 is LEVEL
 PUBLIC_KEYS = {"round_number": "look"}
 """Keys of verdict.json whose names are older than the code's."""
 BY_GAINS = ("mean", "sign", "spikes", "suspects")
@@ -124,7 +124,7 @@ class _Comparison:
         d2_P = d1_P
         if (
             self.second is not None
-        ):  # a probe that it left unanswered says nothing about the first one's noise
+        ):  # where the second witness gave no usable row, the first one's gain is used for both
             d2_P = np.minimum(self.second.charged_P()[which_P], MAX_NATS) - reported_P
             d2_P = np.where(self.second.answered_P[which_P], d2_P, d1_P)
         blocks_P = detection.blocks(positions_P, self.chunk_tokens, self.adapts)
@@ -206,8 +206,8 @@ def _tests(
     every witness answered; `outliers`: the probes chosen because the reported loss was low.
 
     A failure is withheld (unknown instead) unless the probes in `confirmable` show it with two witnesses,
-    since one witness's own noise cannot be told from a gain. All failures are withheld where the scorer's
-    boundary predictions are not the witness's.
+    since one witness's own noise looks like a gain. All failures are withheld where more than half of the
+    boundary predictions of scorer and witness differ.
     """
     rows, boundary = detection.row_test(logsumexp_P), detection.boundary_test(boundaries, selected)
     if not len(selected.d1_P):
@@ -232,7 +232,7 @@ def _tests(
 
 
 def _gain_tests(gains: Gains, boundaries: Sequence[BoundaryPair]) -> tuple[Test, ...]:
-    """The three tests that can fail a score."""
+    """The three tests of gains: the only ones whose failure fails C1 (`row_test` can fail C2)."""
     return (detection.mean_test(gains, boundaries), detection.sign_test(gains), detection.spike_test(gains))
 
 
@@ -313,7 +313,9 @@ def _remedy(unclear: set[str], plan: SamplingPlan) -> str:
 
 
 def _detection_odds(share: float, n_probes: int) -> dict[str, float]:
-    """P(a probe meets a peek) and P(enough meet one to prove it), peeking at a random share."""
+    """For a scorer that looks at a random `share` of its targets: the probability that a probe hits one of
+    them (`met`), and that enough probes do to prove it (`proved`).
+    """
     from scipy import stats
 
     met = stats.binom(n_probes, share)

@@ -1,9 +1,9 @@
 """The tests of a certificate: did the scorer gain by means that a strict predictor does not have?
 
-A test fails only where every kind of honest noise that it knows is ruled out: symmetric noise, independent
-between blocks (chunks for a program that adapts; a few probes each for one that does not); skewed noise of
-the witnesses alone, or of one noisy program behind scorer and witnesses; skewed noise that earns nothing on
-average; adaptation that went another way, which shows in the boundary predictions too. Each is ruled out at
+A test fails only where no honest noise that it models explains the result: symmetric noise, independent
+between blocks (the chunks of a program that adapts, otherwise groups of neighbouring probes); skewed noise of
+the witnesses alone, or of scorer and witnesses as one noisy program; skewed noise with mean 0; an adaptation
+that took a different course, which shows in the boundary predictions too. Each is ruled out at
 LEVEL, so three tests over two rounds falsely fail one certificate in ten thousand. What lies beyond the noise
 and still cannot be proved is `unknown`, and the evidence says what would decide it. A second witness's
 difference from the first widens a tolerance or withholds a failure; it never lowers G (bound.py), since the
@@ -115,8 +115,9 @@ def mean_test(gains: Gains, boundaries: Sequence[BoundaryPair]) -> Test:
     clip = 8 * tau
     d_P = np.minimum(0.5 * (gains.d1_P + gains.d2_P), LARGEST_NATS)
     x_P, repeat_P = np.clip(d_P, -clip, clip), np.clip(gains.repeat_P, -clip, clip)
-    # A witness noisier than the scorer loses half its variance more: log-probabilities are concave. A second
-    # witness shows that variance, unless the witnesses agree and compute otherwise than the scorer.
+    # Noise in a witness's logits raises its mean loss by half the noise's variance, which looks like a gain.
+    # The difference between two witnesses shows that variance (it has twice the variance, hence / 4), unless
+    # both deviate from the scorer in the same way: the variance of d1 covers that case.
     shown = TOLERANCES.mean_gain_nats + float(repeat_P.var()) / 4
     offset = max(shown, TOLERANCES.mean_gain_nats + float(np.clip(gains.d1_P, -clip, clip).var()) / 2)
     count_B = np.bincount(gains.blocks_P)
@@ -130,7 +131,7 @@ def mean_test(gains: Gains, boundaries: Sequence[BoundaryPair]) -> Test:
 
     p_shown, p_within, p_between = p_above(shown), p_above(offset), student(x_B - offset)
     p_plain = student(np.bincount(gains.blocks_P, d_P) / count_B - shown)
-    p_blind = student(less_boundary_gains(gains, boundaries, clip) - offset) if gains.adapts else 0.0
+    p_blind = student(gains_minus_boundary(gains, boundaries, clip) - offset) if gains.adapts else 0.0
     numbers = {
         "mean_nats": mean,
         "offset_nats": offset,
@@ -163,7 +164,7 @@ def mean_test(gains: Gains, boundaries: Sequence[BoundaryPair]) -> Test:
     return Test("mean", "unknown", text, numbers)
 
 
-def less_boundary_gains(gains: Gains, boundaries: Sequence[BoundaryPair], clip: float) -> Floats:
+def gains_minus_boundary(gains: Gains, boundaries: Sequence[BoundaryPair], clip: float) -> Floats:
     """By chunk: the probes' mean clipped gain less that of the boundary prediction, nats.
 
     Both come from the same state of the program, so where scorer and witness adapted differently, the
@@ -190,12 +191,12 @@ def less_boundary_gains(gains: Gains, boundaries: Sequence[BoundaryPair], clip: 
 
 
 def skewed(gains: Gains, threshold: float) -> float:
-    """p of this many gains above the threshold in both witnesses, under noise that need not be symmetric.
+    """Probability that noise, symmetric or not, lifts so many probes above the threshold in both witnesses.
 
-    The larger p of two kinds of noise. Noise of the witnesses alone: they err independently and upwards
-    at most half of the time, so at most a third of the probes above the threshold in either witness are
-    above it in both. One noisy program behind scorer and witnesses: each of the three is equally often
-    far below the other two.
+    The larger of two probabilities. If only the witnesses are noisy, they err independently and upwards at
+    most half of the time, so at most a third of the probes above the threshold in one witness or both are
+    above it in both. If scorer and witnesses are the same noisy program, each of the three is equally
+    often the one far below the other two.
     """
     from scipy import stats
 
@@ -214,7 +215,8 @@ def sign_test(gains: Gains) -> Test:
     centre_P = median_B[gains.blocks_P] if len(gains.d1_P) >= 8 * len(median_B) else np.median(gains.d1_P)
     x1_P, x2_P = gains.d1_P - centre_P, gains.d2_P - centre_P
     tau = max(robust_sd(gains.d1_P - centre_P), robust_sd(gains.repeat_P), 1e-3)
-    # Some probes far above are no gain where all the others lie a little below: the mean must be above 0 too.
+    # Skewed noise can put some probes far above the median and the others a little below it, without any
+    # gain: so the mean must be above 0 too.
     d_P = np.minimum(0.5 * (gains.d1_P + gains.d2_P), LARGEST_NATS)
     p_mean = student(np.bincount(gains.blocks_P, d_P) / np.bincount(gains.blocks_P))
     best: tuple[float, float, float, dict[str, Any]] | None = None
@@ -314,8 +316,9 @@ def outlier_test(gains: Gains, size: float) -> Test:
 def boundary_test(boundaries: Sequence[BoundaryPair], gains: Gains) -> Test:
     """Are the scorer's boundary predictions the witness's?
 
-    Where more than one in ten differ by more than two witnesses do, the witness is not the program that
-    scored. Named `borders` in verdict.json.
+    Two predictions differ where they are apart by more than 0.05 nats plus the difference between two
+    witnesses. If more than one in ten differ, the witness is not the program that scored: `unknown`.
+    Named `borders` in verdict.json.
     """
     allowed = TOLERANCES.boundary_breach_nats + (
         float(np.quantile(np.abs(gains.repeat_P), 0.999)) if len(gains.d1_P) else 0.0

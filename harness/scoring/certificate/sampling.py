@@ -2,8 +2,8 @@
 
     c^_t = -ln((1 - eps) exp(-c_t) + eps b_t)       the reported loss, mixed with the reference model's
     U_t  = -ln(eps b_t) - c^_t                      the largest gain: no row of any witness can cost more
-    W_t  = max(U_t, mean(U) / 4)                    at least a quarter of the mean: arithmetic noise on
-                                                    cheap tokens must not weigh much
+    W_t  = max(U_t, mean(U) / 4)                    at least a quarter of the mean: a smaller pi_t would
+                                                    magnify arithmetic noise (d_t / pi_t)
     pi_t = min(1, W_t / K),  sum pi = N             in proportion to what can be gained
     token t is selected  iff  u_t < pi_t,  u = PRF(seed)
 

@@ -1,4 +1,4 @@
-"""A rule of a run: what is known of it, and a check from evidence to a finding.
+"""A rule of a run: its description, and a check from evidence to a finding.
 
 A check looks only at what the judge measured. A finding says pass, fail or unknown, the numbers and places
 that decide it, and what it does not cover. See `harness/verdict/decide.py` for the verdict over all findings.

@@ -17,8 +17,8 @@ from harness.verdict.rule_info import RuleInfo
 from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
 
 RECORD_NATS = next(test.margin_nats for test in SIGNIFICANCE if test.name == "readme")
-"""A record must beat its baseline by this margin with the uncertified part counted against it, so that part
-may not exceed the margin."""
+"""The largest bound G, in nats a token, with which a run of profile `record` passes: the margin by which a
+record must beat its baseline. With a larger G the whole improvement could be unearned."""
 MANY_BOUNDARIES = 24
 """With this many boundaries, their own spread tells what is noise: noise of 0.0125 nats sometimes reaches
 0.05."""
@@ -74,8 +74,8 @@ def _bounded(evidence: Evidence, certificates: dict[int, dict[str, Any]]) -> Che
     strict = [each["lanes"]["G_bpb"] for each in certificates.values() if each["lanes"] is not None]
     if strict:
         text += (
-            f", if a row depends on its own context alone; {max(strict):.4f} by strict prefixes, which "
-            "assume nothing of it"
+            f", if each row depends on its own context alone; {max(strict):.4f} by strict prefixes, without "
+            "this assumption"
         )
     if not evidence.isolated:
         return CheckResult("unknown", f"{COOPERATIVE}; but for that, {text}")
@@ -126,7 +126,7 @@ CAUSAL = RuleInfo(
     "without the text that follows, against the scores that were reported",
     example="#1240: a delta is fitted to the positions that are then scored (SLOT)",
     not_covered="text known from elsewhere, training on validation text, gains below the bound, a witness "
-    "that thinks longer than its scorer",
+    "that computes more than its scorer",
 )
 
 
@@ -148,7 +148,7 @@ NORMALISED = RuleInfo(
     source="#1017 C2, #886, #1147",
     checks="whether border rows and the witness's rows sum to 1, within 0.001 nats",
     example="a border row that sums to exp(0.01), which makes every token of it cheaper than it is",
-    not_covered="rows that were not asked for, but for the bound",
+    not_covered="rows that were not probed, except as far as the bound G limits them",
 )
 
 
@@ -173,7 +173,7 @@ def _normalised(evidence: Evidence) -> CheckResult:
 
 BORDER_ROWS = RuleInfo(
     id="border-rows",
-    title="A chunk's first token is scored otherwise once it is known",
+    title="The score of a chunk's first token changed once the token was known",
     condition="C1",
     source="docs/protocol.md",
     checks="for each chunk, the score of its first token against the row that was given before the token was "
@@ -223,7 +223,7 @@ SCORE_FIRST = RuleInfo(
     checks="whether the scores of each chunk were committed before `adapt` and before the next chunk; track "
     "A never adapts; inside a chunk, the certificates",
     example="a track A submission that announces that it adapts; #402: test-time training before scoring",
-    not_covered="what a program does inside one chunk, but for the bound",
+    not_covered="what a program does inside one chunk, except as far as the bound G limits it",
 )
 
 
@@ -237,9 +237,8 @@ def _score_first(evidence: Evidence) -> CheckResult:
     how = f"`adapt` was never sent (track {evidence.track})"
     if learned:
         how = (
-            f"{sum(learned):,} times `adapt` was sent, each after every number of the chunks up to there was "
-            "committed to the "
-            "ledger and before the next chunk was shown; the border row that came back was given blind"
+            f"{sum(learned):,} times `adapt` was sent, each time after all scores so far were committed to "
+            "the ledger and before the next chunk was shown; the answer predicts that chunk's first token"
         )
     some = f" in {len(learned)} of them" if 0 < len(learned) < len(done) else ""
     return _with_inside(

@@ -8,7 +8,7 @@ from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early,
 
 SEEDS = RuleInfo(
     id="seeds",
-    title="Not every seed of the manifest was scored, once",
+    title="A seed of the manifest was not scored, or was run more than once",
     condition=None,
     source="R10, #1017",
     checks="whether all seeds of the manifest were scored in this run, and none run again with `--again`; "
@@ -28,8 +28,8 @@ def _seeds(evidence: Evidence) -> CheckResult:
     if evidence.archived:
         return CheckResult(
             "unknown",
-            f"seeds {', '.join(map(str, evidence.archived))} were run before: `--again` set earlier "
-            "runs of them aside, in this run's folder",
+            f"seeds {', '.join(map(str, evidence.archived))} were run before: `--again` archived the earlier "
+            "runs in this run's folder",
         )
     return CheckResult(
         "pass",
@@ -53,9 +53,9 @@ def _conduct(evidence: Evidence) -> CheckResult:
     if (failed := violated(evidence, ("protocol", "contestant"))) is not None:
         return failed
     if not any(record.done("train") for record in evidence.seeds):
-        return CheckResult("unknown", "no stage was gone through")
+        return CheckResult("unknown", "no seed finished training")
     return CheckResult(
-        "pass", "every frame in turn, every number lawful, no stage left before its last frame"
+        "pass", "every frame in order, every number valid, no stage ended before its last frame"
     )
 
 

@@ -157,7 +157,7 @@ def test_a_later_witness_that_fails_does_not_discard_earlier_answers(
     real = WitnessSession.query_witness
 
     def failing(session: WitnessSession, *arguments: Any) -> Any:
-        calls.append(f"witness-{session.round_number}{session.asked}")
+        calls.append(f"witness-{session.round_number}{session.n_witnesses}")
         if len(calls) == fails_at:
             raise Violation("contestant", "the witness left before its first word")
         return real(session, *arguments)

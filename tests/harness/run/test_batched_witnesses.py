@@ -112,7 +112,7 @@ def test_without_an_answer_after_strict_prefixes_batched_answers_are_kept_but_de
     real = WitnessSession.query_witness
 
     def third_leaves(session: WitnessSession, *arguments: Any) -> Any:
-        if session.asked == 3:
+        if session.n_witnesses == 3:
             raise Violation("contestant", "it left")
         return real(session, *arguments)
 
@@ -129,7 +129,7 @@ def test_a_round_lists_an_end_and_a_timing_for_every_witness_even_one_that_could
     real = WitnessSession.query_witness
 
     def first_leaves(session: WitnessSession, *arguments: Any) -> Any:
-        if session.asked == 1:
+        if session.n_witnesses == 1:
             raise Violation("contestant", "it left")
         return real(session, *arguments)
 

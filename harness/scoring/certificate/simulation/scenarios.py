@@ -158,8 +158,8 @@ HELD_OUT = (
     Scenario("skewed, scorer only, witnesses agree", _scorer_only(_skewed)),
     Scenario("seldom cheaper, scorer only, witnesses agree", _scorer_only(_skewed_the_other_way)),
 )
-"""Honest programs on which no test was tuned until one of them failed; all but the first two break
-symmetry or independence."""
+"""Honest programs that were not used to tune the tests until one of them failed. The noise of all but the
+first two is asymmetric or not independent."""
 
 
 def _cheat(change: Callable[[Rng, ReportedScore, Floats, int], Floats], noise: float = 1e-6) -> Make:

@@ -109,7 +109,7 @@ def test_boundary_predictions_are_compared_with_the_probes_of_their_own_chunk() 
         True,
     )
     boundaries = [BoundaryPair(100, 1.0, 1.5), BoundaryPair(200, 1.0, 1.0), BoundaryPair(300, 1.0, 9.0)]
-    assert detection.less_boundary_gains(three, boundaries, 10.0).tolist() == [2 - 0.5, 5 - 0]
+    assert detection.gains_minus_boundary(three, boundaries, 10.0).tolist() == [2 - 0.5, 5 - 0]
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.02])
