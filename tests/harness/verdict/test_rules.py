@@ -154,9 +154,7 @@ def test_score_first_passes_fails_and_is_unknown() -> None:
     learning.attempts[2].claims["adapts"] = True
     learning.attempts[2].facts["borders"] = [boundary(4096), boundary(8192)]
     shown = found("score-first", evidence(learning, record(42), manifest=manifest(track="B")))["evidence"]
-    assert (
-        "2 times `adapt` was sent, each after every number of the chunks up to there was committed" in shown
-    )
+    assert "2 times `adapt` was sent, each time after all scores so far were committed to the ledger" in shown
     assert "over 2 seeds in 1 of them" in shown
     assert "never sent (track B)" in found("score-first", evidence(manifest=manifest(track="B")))["evidence"]
     assert outcome("score-first", evidence(broken(1, "score", "failed", "track"))) == "fail"
