@@ -194,14 +194,14 @@ def _table(
     }
 
 
-def _exit_code(known: AblationResults, ablation_options: int) -> ExitCode:
+def _exit_code(known: AblationResults, n_pairs: int) -> ExitCode:
     """As for a verdict (docs/rules.md): machine, interrupted, limit, failure, all measured."""
     outcomes = {each.outcome for each in known.results.values()}
     if known.fault is not None:
         return ExitCode.MACHINE
     if known.interrupted:
         return ExitCode.INTERRUPTED
-    assert len(known.results) == ablation_options, "a loop that ended by itself has measured every pair"
+    assert len(known.results) == n_pairs, "a loop that ended by itself has measured every pair"
     if "over_limit" in outcomes:
         return ExitCode.LIMIT
     return ExitCode.VIOLATION if "failed" in outcomes else ExitCode.VALID

@@ -83,8 +83,8 @@ def run_every(
 def run_all(
     folders: Sequence[Path], run_options: RunOptions, one_seed: bool, display: ProgressDisplay
 ) -> dict[str, Any]:
-    """Run each submission as `asked`, on the runner it names or on both; docker is skipped where no engine
-    answers.
+    """Run each submission by `run_options`, on the runner it names or on both; docker is skipped where no
+    engine answers.
 
     `one_seed` takes the first of each manifest's. Finished runs are not run again.
     """

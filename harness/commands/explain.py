@@ -20,7 +20,6 @@ def explain(
 ) -> None:
     """Print a rule: source, check, example, what it does not cover. Without one, list all rules.
 
-    pgolf explain
     pgolf explain slot
     """
     found = rulebook.rules() if rule is None else rulebook.find(rule)

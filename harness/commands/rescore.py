@@ -8,7 +8,7 @@ because scores from different environments are not comparable.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +34,7 @@ from harness.run.stages import StageJob
 from harness.run.witness_state import WitnessRequest
 from harness.runners.base import Runner
 from harness.runners.images import build
+from harness.runners.local import LocalRunner
 from harness.runners.select import select_runner
 from harness.scoring import bpb
 
@@ -125,19 +126,22 @@ def _select_runner(plan: StoredPlan, display: ProgressDisplay) -> Runner:
             )
         return found
 
-    return select_runner(plan.identity.runner, plan.identity.limits.gpus, display.say, image_of_the_run)
+    if plan.identity.runner == "local":
+        return LocalRunner()
+    return select_runner("docker", plan.identity.limits.gpus, display.say, image_of_the_run)
 
 
 def _scored_seeds(
     plan: StoredPlan, folder: RunFolder, seeds: Sequence[int], runner: Runner, dataset: Dataset
-) -> Iterator[tuple[StageJob, SeedRecord]]:
-    """The wanted seeds that were scored; all of the folder's where none are named."""
+) -> list[tuple[StageJob, SeedRecord]]:
+    """The wanted seeds that were scored, all of the folder's where none are named; every record is read
+    first.
+    """
     found = (path.name.removeprefix("seed-") for path in folder.path.glob("seed-*"))
-    for seed in seeds or sorted(int(number) for number in found if number.isdigit()):
-        job = StageJob(runner, plan.terms(dataset), seed, folder.seed(seed))
-        record = records.load(job.folder.record, seed)
-        if record.done("score") is not None:
-            yield job, record
+    wanted = seeds or sorted(int(number) for number in found if number.isdigit())
+    jobs = [StageJob(runner, plan.terms(dataset), seed, folder.seed(seed)) for seed in wanted]
+    pairs = [(job, records.load(job.folder.record, job.seed)) for job in jobs]
+    return [(job, record) for job, record in pairs if record.done("score") is not None]
 
 
 @dataclass(frozen=True)

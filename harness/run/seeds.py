@@ -26,7 +26,9 @@ from harness.scoring import bpb
 
 
 class RunOutcome(NamedTuple):
-    """What one call did: stage attempts made, their wall seconds, and what stopped it early, if anything."""
+    """What one call did: attempts begun, wall seconds of those that ended, and what stopped it early, if
+    anything.
+    """
 
     attempts: int
     stage_seconds: float
@@ -46,19 +48,19 @@ def run_seeds(
 
     The caller holds the folder's lock.
     """
-    attempts, seconds = 0, 0.0
+    begun: list[Attempt] = []
+    fault, interrupted, seconds = None, False, 0.0
     try:
         for seed in seeds:
             job = StageJob(runner, plan.terms, seed, folder.seed(seed))
             record = records.load(job.folder.record, seed)
-            for attempt in _SeedRun(plan, job, record, display, request).attempts():
-                attempts += 1
+            for attempt in _SeedRun(plan, job, record, display, request, begun).attempts():
                 seconds += attempt.wall_seconds or 0.0
-    except MachineFault as fault:
-        return RunOutcome(attempts + 1, seconds, fault, False)
+    except MachineFault as raised:
+        fault = raised
     except KeyboardInterrupt:
-        return RunOutcome(attempts + 1, seconds, None, True)
-    return RunOutcome(attempts, seconds, None, False)
+        interrupted = True
+    return RunOutcome(len(begun), seconds, fault, interrupted)
 
 
 def load_records(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:
@@ -75,6 +77,8 @@ class _SeedRun:
     record: SeedRecord
     display: ProgressDisplay
     request: WitnessRequest | None
+    begun: list[Attempt]
+    """Every attempt is added here when it begins."""
 
     def attempts(self) -> Iterator[Attempt]:
         """Each attempt made, in order, until the seed is settled."""
@@ -95,6 +99,7 @@ class _SeedRun:
         """
         attempt = Attempt(stage=stage, started_at=records.now(), host=host.facts())
         self.record.attempts.append(attempt)
+        self.begun.append(attempt)
         records.save(self.job.folder.record, self.record)
         events, began = Events(self.job.folder.events), time.monotonic()
         events.add("begin", stage=stage)

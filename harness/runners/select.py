@@ -38,7 +38,9 @@ def select_runner(
     if client is None:
         if wanted == "docker":
             raise MachineFault(
-                "no container engine answers", hint="start it (dockerd), or use --runner local"
+                "no container engine answers",
+                hint="start it (dockerd); `pgolf run --runner local` and "
+                "`pgolf score --runner local` need none",
             )
         say(
             "no container engine: the local runner limits the contestant but does not isolate it"

@@ -93,7 +93,7 @@ def test_deep_nesting_is_refused_before_anything_recurses(tmp_path: Path, text: 
         "!!python/object/apply:os.system ['true']",
         "!!python/name:os.system",
         "a: !custom 1",
-        "!!python/object:harness.errors.UsageError {}",
+        "!!python/object:harness.base.errors.UsageError {}",
         "a: {<<: {b: 1}}",
     ],
 )

@@ -151,6 +151,15 @@ def test_rescoring_with_a_witness_draws_a_new_random_seed_and_counts_earlier_cer
     )
 
 
+def test_a_damaged_record_stops_a_rescoring_before_any_seed_is_scored(tmp_path: Path, tiny: Dataset) -> None:
+    verdict = certified_run(Sandbox(tmp_path, tiny, "[1, 2]"))
+    run_dir = Path(verdict["run_dir"])
+    (run_dir / "seed-2" / "run.json").write_text("{")
+    with ProgressDisplay() as progress, pytest.raises(UsageError, match=r"seed-2/run\.json"):
+        rescore.rescore_run(run_dir, None, [], progress, WitnessRequest(64))
+    assert not list(run_dir.glob("seed-*/rescored-*"))
+
+
 def test_a_witness_limited_in_chunks_stops_after_a_random_prefix_and_the_rest_is_charged(
     tmp_path: Path, tiny: Dataset
 ) -> None:
