@@ -22,9 +22,9 @@ from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
 from harness.base.text import MIN_COLUMNS, cell, plain
-from harness.commands import options, run as runs_of
+from harness.commands import options, run as run_command
 from harness.commands.run import RunOptions
-from harness.run import submission as submissions_of
+from harness.run.submission import load
 from harness.run.witness_state import witness_request
 from harness.runners import docker_engine
 from harness.runners.select import RunnerName
@@ -129,8 +129,8 @@ def _run_one(run_options: RunOptions, one_seed: bool, display: ProgressDisplay) 
         return _row(folder, runner, "not run", code, reason, time.monotonic() - began)
 
     try:
-        seeds = submissions_of.load(folder).manifest.seeds[: 1 if one_seed else None]
-        verdict = runs_of.run_submission(replace(run_options, seeds=seeds), display)
+        seeds = load(folder).manifest.seeds[: 1 if one_seed else None]
+        verdict = run_command.run_submission(replace(run_options, seeds=seeds), display)
     except HarnessError as error:
         return not_run(error.exit_code, str(error))
     except OSError as error:

@@ -1,5 +1,4 @@
-"""The plan of a run, fixed before the first seed: everything that two equal runs share, hashed into a folder
-name.
+"""The plan of a run, fixed before the first seed: what two equal runs share, hashed into a folder name.
 
 The hash covers the code bundle, the recipe, the manifest without its prose, the image lock, the runner, the
 dataset and the edition's numbers. Contents are hashed, not only names, so that changed code never gets an

@@ -26,9 +26,7 @@ from harness.scoring import bpb
 
 
 class RunOutcome(NamedTuple):
-    """What one call did: attempts begun, wall seconds of those that ended, and what stopped it early, if
-    anything.
-    """
+    """What one call did: attempts begun, wall seconds of those that ended, and what stopped it early."""
 
     attempts: int
     stage_seconds: float

@@ -34,7 +34,7 @@ class Evidence:
     profile: str
     limits: Limits
     seeds: list[SeedRecord]
-    """Of the seeds that were asked for."""
+    """One record for each requested seed."""
     runner: str
     isolated: bool
     isolation: str
@@ -67,9 +67,7 @@ class Evidence:
 
     @property
     def shortened(self) -> float | None:
-        """The train clock in seconds where it is shorter than the profile's; None where it is the profile's
-        own.
-        """
+        """The train clock in seconds if it is shorter than the profile's, else None."""
         seconds = self.limits.train_seconds
         return seconds if seconds < PROFILES[self.profile].train_seconds else None
 

@@ -106,17 +106,22 @@ def test_rows_after_strict_prefixes_must_be_normalised_too(tmp_path: Path, tiny:
     assert outcomes(verdict)["normalised"] == "fail"
 
 
-def test_without_an_answer_after_strict_prefixes_batched_answers_are_kept_but_decide_nothing(
-    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def let_witness_leave(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The witness with this number, counted from 1 in its round, leaves before its first answer."""
     real = WitnessSession.query_witness
 
-    def third_leaves(session: WitnessSession, *arguments: Any) -> Any:
-        if session.n_witnesses == 3:
+    def query(session: WitnessSession, *arguments: Any) -> Any:
+        if session.n_witnesses == number:
             raise Violation("contestant", "it left")
         return real(session, *arguments)
 
-    monkeypatch.setattr(WitnessSession, "query_witness", third_leaves)
+    monkeypatch.setattr(WitnessSession, "query_witness", query)
+
+
+def test_without_an_answer_after_strict_prefixes_batched_answers_are_kept_but_decide_nothing(
+    tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_witness_leave(monkeypatch, 3)
     certificate = certified_run(Sandbox(tmp_path, tiny), batched=True)["seeds"][0]["certificate"]
     assert certificate["lanes"] == {"G_bpb": None, "probes": 0}
     assert {each["outcome"] for each in certificate["conditions"]} == {"unknown"}
@@ -126,14 +131,7 @@ def test_without_an_answer_after_strict_prefixes_batched_answers_are_kept_but_de
 def test_a_round_lists_an_end_and_a_timing_for_every_witness_even_one_that_could_not_be_asked(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = WitnessSession.query_witness
-
-    def first_leaves(session: WitnessSession, *arguments: Any) -> Any:
-        if session.n_witnesses == 1:
-            raise Violation("contestant", "it left")
-        return real(session, *arguments)
-
-    monkeypatch.setattr(WitnessSession, "query_witness", first_leaves)
+    let_witness_leave(monkeypatch, 1)
     (round_facts,) = certified_run(Sandbox(tmp_path, tiny), batched=True)["seeds"][0]["certificate"]["looks"]
     assert round_facts["witnesses"] == len(round_facts["ended"]) == len(round_facts["seconds"]) > 1
     assert round_facts["ended"][0] == "it left" and round_facts["ended"][1] is None
