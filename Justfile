@@ -77,10 +77,15 @@ doctor *args: _setup
 clean *args: _setup
     @.venv/bin/pgolf clean "$@"
 
-# Run the tests; arguments go to pytest
+# Run every test that can run here, a process a core; arguments go to pytest (-n 0: in this process)
 [no-exit-message]
 test *args: _setup
-    @.venv/bin/python -m pytest "$@"
+    @.venv/bin/python -m pytest --numprocesses auto --dist loadgroup "$@"
+
+# The loop while editing: without the tests that take seconds or need an engine, which it counts at the end
+[no-exit-message]
+test-quick *args: _setup
+    @.venv/bin/python -m pytest --numprocesses auto --dist loadgroup -m "not slow and not engine" "$@"
 
 # Compare training speed with the challenge's starting script on this CPU: bench --data DIR --script train_gpt.py
 [no-exit-message]

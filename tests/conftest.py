@@ -1,4 +1,6 @@
-"""Fixtures that many tests share: the optional folder of real data, and the container engine."""
+"""Fixtures that many tests share: the optional folder of real data, the container engine, and folders that
+are made once.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,31 @@ import requests
 
 from harness.runners.base import SPIN_COUNT
 from harness.runners.images import build
+from tests.markers import (  # noqa: F401 (hooks of pytest)
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_deselected,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+    pytest_xdist_auto_num_workers,
+)
+from tests.once import Once
 
-os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))  # before anything imports torch
+# Before anything imports torch. One thread: the workers share the cores, and small models gain nothing by more
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Folders that are made once a test run, whichever worker needs them first."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+    root.mkdir(exist_ok=True)
+    return Once(root)
 
 
 @pytest.fixture(scope="session")

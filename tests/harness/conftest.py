@@ -119,7 +119,7 @@ def _entry(path: Path) -> dict[str, object]:
     return {"file": path.name, "n_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-@pytest.fixture(params=["local", "docker"])
+@pytest.fixture(params=["local", pytest.param("docker", marks=pytest.mark.engine)])
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     """Both runners; docker is skipped, with the reason, if there is no engine or image."""
     if request.param == "local":
