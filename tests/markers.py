@@ -22,6 +22,7 @@ WORKER_BYTES = 1 << 30
 """Memory of a worker with torch, and of the contestant that it runs."""
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """A worker for each core that this process may use, as far as the memory allows."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -27,6 +27,8 @@ class ProcessTree:
 
     def __init__(self) -> None:
         self.older_children = set(_children(os.getpid()))
+        self.dead = False
+        """Whether `kill` has left none; a tree without a living process cannot grow again."""
 
     def living(self) -> Iterator[psutil.Process]:
         """The processes that are alive now, parents first."""
@@ -46,12 +48,13 @@ class ProcessTree:
         `popen_pid`: the child that its Popen object waits for, so it must not be reaped here.
         """
         deadline, empty = time.monotonic() + seconds, 0
-        while empty < EMPTY_SCANS and time.monotonic() < deadline:
+        while not self.dead and time.monotonic() < deadline:
             found = self._scan_and_kill(popen_pid)
             empty = 0 if found else empty + 1
+            self.dead = empty >= EMPTY_SCANS
             if not found:
                 time.sleep(0.001)
-        return empty >= EMPTY_SCANS
+        return self.dead
 
     def _scan_and_kill(self, popen_pid: int) -> bool:
         """One scan; returns whether it met a process that had not ended. Kills each pid right

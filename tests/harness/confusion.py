@@ -32,15 +32,14 @@ from harness.scoring.certificate.certificate import Certificate, certify
 from harness.scoring.certificate.responses import Responses
 from harness.verdict.rules import conditions
 from tests.harness.contestants import mutants, siblings
+from tests.harness.contestants.mutants import TOKENS
 from tests.harness.peers import Peer, soon, talking
 
-VOCAB, TOKENS, PROBES = 64, 20_000, 2_500
+VOCAB, PROBES = 64, 2_500
 TABLE = ByteTable(np.full(VOCAB, 3), np.zeros(VOCAB, bool), np.zeros(VOCAB, bool))
 SEED = bytes(range(32))
-GROUPS: tuple[tuple[bool, dict[str, Any]], ...] = (
-    (True, {**mutants.HONEST, **siblings.HONEST}),
-    (False, {**mutants.CHEATS, **siblings.CHEATS}),
-)
+HONEST: dict[str, Any] = {**mutants.HONEST, **siblings.HONEST}
+CHEATS: dict[str, Any] = {**mutants.CHEATS, **siblings.CHEATS}
 
 
 class Row(NamedTuple):
@@ -165,8 +164,10 @@ class _Opened:
         self.thread.__exit__(None, None, None)
 
 
-def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
+def judge(bench: Bench, name: str) -> Row:
     """Score one contestant, query its witnesses, and judge it."""
+    honest = name in HONEST
+    model = HONEST[name] if honest else CHEATS[name]
     try:
         scored = bench.scored(model)
     except Violation as violation:
@@ -196,7 +197,7 @@ def judge(bench: Bench, name: str, model: Any, honest: bool) -> Row:
 def matrix() -> list[Row]:
     """All contestants, honest ones first."""
     bench = Bench()
-    return [judge(bench, name, model, honest) for honest, group in GROUPS for name, model in group.items()]
+    return [judge(bench, name) for name in (*HONEST, *CHEATS)]
 
 
 def shown(rows: list[Row]) -> str:

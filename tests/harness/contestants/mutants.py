@@ -20,7 +20,7 @@ assert spec is not None and spec.loader is not None
 order2: Any = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(order2)
 
-BOS, DOCUMENT = 1, 250
+TOKENS, BOS, DOCUMENT = 10_000, 1, 250
 PEEKED = 0.01
 
 
@@ -365,8 +365,8 @@ CHEATS: dict[str, Any] = {
     "best of seven temperatures a chunk": Fitted,
     "peek down to the judge's n-gram": ReportChange(peek_down_to_reference).model(),
     "learns more than its witness": LearnsMore,
-    "cheats only in the last tenth": cheat_where(lambda t: t > 18_000).model(),
-    "cheats only in the last chunk": cheat_where(lambda t: t >= 19_500).model(),
+    "cheats only in the last tenth": cheat_where(lambda t: t > 0.9 * TOKENS).model(),
+    "cheats only in the last chunk": cheat_where(lambda t: t >= TOKENS - 500).model(),
     "cheats in one document in 50": cheat_where(lambda t: t // DOCUMENT % 50 == 7).model(),
     "cheats in one document in 20": cheat_where(lambda t: t // DOCUMENT % 20 == 7).model(),
     "cheats but at borders and starts": cheat_where(

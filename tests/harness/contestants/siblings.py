@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.harness.contestants.mutants import BOS, DOCUMENT, PEEKED, Honest, NoisyRows, order2
+from tests.harness.contestants.mutants import BOS, DOCUMENT, PEEKED, TOKENS, Honest, NoisyRows, order2
 
 
 class Reshaped(Honest):
@@ -82,7 +82,7 @@ class Tempered(Reshaped):
 
     @staticmethod
     def chosen(positions_N: Any) -> Any:
-        return positions_N >= 18_000
+        return positions_N >= 0.9 * TOKENS
 
     def reshape(self, lnp_NV: Any, positions_N: Any) -> Any:
         return lnp_NV / np.where(self.chosen(positions_N), 0.9, 1.0)[:, None]
@@ -216,7 +216,7 @@ class BreaksDown(Honest):
 
     def see(self, tokens: Any) -> None:
         self.pieces = getattr(self, "pieces", 0) + 1
-        if self.role == "witness" and self.pieces > 1_000:
+        if self.role == "witness" and self.pieces > TOKENS // 20:
             raise EOFError
         super().see(tokens)
 
@@ -283,7 +283,7 @@ class LeavesWhenPoor(Honest):
     """Quits half-way through a poor score, to get another try."""
 
     def changed(self, nats_T: Any, tokens: Any) -> Any:
-        if self.start > 10_000 and nats_T.mean() > 1.0:
+        if self.start > TOKENS // 2 and nats_T.mean() > 1.0:
             raise EOFError
         return nats_T
 
