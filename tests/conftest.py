@@ -27,7 +27,7 @@ from tests.markers import (  # noqa: F401 (hooks of pytest)
 )
 from tests.once import Once
 
-# Before anything imports torch. One thread: the workers share the cores, and small models gain nothing by more
+# Before anything imports torch. One thread: the workers share the cores, small models gain nothing by more
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
 

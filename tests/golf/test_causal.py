@@ -7,7 +7,7 @@ import torch
 
 from golf.model.inputs import bigram_rows
 from golf.recipe.config import load
-from tests.golf.recipes import FULL, MODEL_TECHNIQUES, V, config_without, lively, some_ids
+from tests.golf.fakes.recipes import FULL, MODEL_TECHNIQUES, V, config_without, lively, some_ids
 
 CONFIGS = {"all": load(FULL)} | {f"without {t.name}": config_without(t.name) for t in MODEL_TECHNIQUES}
 

@@ -11,7 +11,7 @@ from golf.model.gpt import GPT
 from golf.model.layers import rotary
 from golf.recipe.config import load
 from golf.stages.describe import TECHNIQUES, is_on, without
-from tests.golf.recipes import FULL, MODEL_TECHNIQUES, V, config_without, lively, named, some_ids
+from tests.golf.fakes.recipes import FULL, MODEL_TECHNIQUES, V, config_without, lively, named, some_ids
 
 State = dict[str, torch.Tensor]
 

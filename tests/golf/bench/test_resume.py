@@ -12,7 +12,7 @@ from golf.recipe.config import load
 from golf.runtime.dist import Ranks
 from golf.training import loader as data
 from golf.training.trainer import Trainer
-from tests.golf.recipes import FULL, V
+from tests.golf.fakes.recipes import FULL, V
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 CONFIG = load(FULL)

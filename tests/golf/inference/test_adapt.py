@@ -27,8 +27,8 @@ from golf.inference.windows import TokenBuffer
 from golf.recipe.config import Config, load
 from golf.recipe.schema import AdaptConfig, ModelConfig
 from golf.runtime.dist import Ranks
-from tests.golf.recipes import FULL, V, lively
-from tests.golf.stages.score_stage import ThreadRanks, ThreadReduce
+from tests.golf.fakes.recipes import FULL, V, lively
+from tests.golf.fakes.score_stage import ThreadRanks, ThreadReduce
 
 CONFIG = load(FULL)
 ALONE = Ranks(0, 1, torch.device("cpu"))

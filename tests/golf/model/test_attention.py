@@ -9,7 +9,7 @@ from golf.bench.reference_attention import attend_reference
 from golf.model.attention import exclude_self
 from golf.model.kernels import ATTENTION, choose
 from golf.model.layers import rotary, rotate
-from tests.golf.tensors import random_tensor
+from tests.golf.fakes.tensors import random_tensor
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(16, 16), (5, 16), (1, 16), (1, 1), (130, 130), (64, 511)])

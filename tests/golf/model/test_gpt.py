@@ -14,7 +14,7 @@ from golf.model.gpt import GPT
 from golf.model.init import initial, initialise
 from golf.recipe.config import load
 from golf.recipe.schema import ModelConfig
-from tests.golf.recipes import FULL, MODEL_TECHNIQUES, ROOT, V, config_without, lively, some_ids
+from tests.golf.fakes.recipes import FULL, MODEL_TECHNIQUES, ROOT, V, config_without, lively, some_ids
 
 CONFIGS = {"all": load(FULL)} | {f"without {t.name}": config_without(t.name) for t in MODEL_TECHNIQUES}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from golf.model.layers import EPS, FeedForward, rms_norm, softcap
-from tests.golf.tensors import random_tensor
+from tests.golf.fakes.tensors import random_tensor
 
 
 def norm_by_definition(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from golf.optim.muon import COEFFICIENTS, Muon, MuonOptions, newton_schulz, normalise_rows
-from tests.golf.tensors import random_tensor
+from tests.golf.fakes.tensors import random_tensor
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 24, 8), (2, 8, 24)])

@@ -13,7 +13,7 @@ from golf.optim.optimizer import Optimizer, route
 from golf.optim.schedule import TrainingProgress, average_decay, reached, warmdown, warmup
 from golf.recipe.config import load
 from golf.recipe.schema import OptimConfig
-from tests.golf.recipes import FULL, SUBMISSION, config_without, lively
+from tests.golf.fakes.recipes import FULL, SUBMISSION, config_without, lively
 
 
 def test_every_parameter_is_in_exactly_one_group():

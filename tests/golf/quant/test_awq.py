@@ -9,7 +9,7 @@ from golf.quant import awq, recipe
 from golf.quant.loss import output_error
 from golf.quant.recipe import Recipe
 from golf.quant.stats import TensorStats
-from tests.golf.quant.samples import gaussian, hessian, inputs
+from tests.golf.fakes.matrices import gaussian, hessian, inputs
 
 
 def stats_of(x_NC: torch.Tensor) -> TensorStats:

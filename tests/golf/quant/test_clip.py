@@ -12,7 +12,7 @@ from golf.quant import grid
 from golf.quant.clip import QUANTILES, ClipMethod, clip, importance
 from golf.quant.loss import loss
 from golf.storage import entropy
-from tests.golf.quant.samples import WEIGHTS, gaussian
+from tests.golf.fakes.matrices import WEIGHTS, gaussian
 
 
 def squared_error(weight_RC, clip_R, bits, fisher_RC=None) -> float:

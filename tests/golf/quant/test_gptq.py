@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from golf.quant import gptq, grid
 from golf.quant.clip import ClipMethod, clip
 from golf.quant.loss import output_error
-from tests.golf.quant.samples import gaussian, hessian
+from tests.golf.fakes.matrices import gaussian, hessian
 
 NO_CLIPPING = ClipMethod()
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from golf.quant import grid
-from tests.golf.quant.samples import WEIGHTS, gaussian
+from tests.golf.fakes.matrices import WEIGHTS, gaussian
 
 BITS = st.sampled_from(list(grid.BITS))
 

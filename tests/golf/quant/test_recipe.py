@@ -11,7 +11,7 @@ from golf.quant.clip import ClipMethod
 from golf.quant.loss import loss, output_error
 from golf.quant.recipe import Recipe
 from golf.quant.stats import TensorStats
-from tests.golf.quant.samples import WEIGHTS, gaussian, inputs
+from tests.golf.fakes.matrices import WEIGHTS, gaussian, inputs
 
 EVERYTHING = Recipe(
     bits=5,

@@ -7,7 +7,7 @@ import torch
 
 from golf.quant import rotate
 from golf.quant.loss import output_error
-from tests.golf.quant.samples import gaussian, hessian
+from tests.golf.fakes.matrices import gaussian, hessian
 
 COLUMNS = [1, 2, 3, 64, 96, 128, 192, 255, 320, 512, 768, 1536]
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from golf.quant.stats import GradientStats, InputStats, RowScores
-from tests.golf.tensors import random_tensor
+from tests.golf.fakes.tensors import random_tensor
 
 
 def test_input_statistics_are_means_over_every_token_of_every_pass():

@@ -9,7 +9,7 @@ import pytest
 from golf.recipe.config import as_tree, digest, load, resolved, training_digest
 from golf.recipe.schema import Config, ModelConfig, OptimConfig
 from golf.recipe.section import ConfigError, Range
-from tests.golf.recipes import FULL, SUBMISSION
+from tests.golf.fakes.recipes import FULL, SUBMISSION
 
 REFUSED = {
     "model: {layrs: 3}": "model.layrs: unknown key; did you mean 'layers'",

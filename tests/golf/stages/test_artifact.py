@@ -16,7 +16,7 @@ from golf.quant import awq
 from golf.recipe.config import digest, load
 from golf.stages import pack
 from golf.storage import arrays, codec
-from tests.golf.stages.pack_samples import (
+from tests.golf.fakes.artifacts import (
     CONFIG,
     FULL,
     NO_LIMIT,

@@ -12,8 +12,8 @@ from golf.runtime.program import code_bytes
 from golf.stages.describe import TECHNIQUES, estimated_artifact_bytes, first_changed, is_on
 from golf.training.checkpoint import shapes_of
 from harness.run import bundle
-from tests.golf.recipes import ROOT, named
-from tests.golf.stages.judge_stub import run_stage, setup_frame
+from tests.golf.fakes.judge import run_stage, setup_frame
+from tests.golf.fakes.recipes import ROOT, named
 
 SUBMISSIONS = {
     path.parent.name: path.read_text() for path in sorted((ROOT / "submissions").glob("*/config.yaml"))

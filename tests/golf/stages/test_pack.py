@@ -17,7 +17,7 @@ from golf.stages import pack
 from golf.storage import entropy
 from golf.training import checkpoint
 from golf.training.checkpoint import Training
-from tests.golf.stages.pack_samples import (
+from tests.golf.fakes.artifacts import (
     CONFIG,
     FULL,
     NO_LIMIT,

@@ -18,8 +18,8 @@ from golf.recipe.schema import AdaptConfig
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Setup, Wire, WireError
 from golf.stages import score
-from tests.golf.recipes import FULL, V, lively
-from tests.golf.stages.score_stage import NOWHERE, Judge, score_stream, stage, stream
+from tests.golf.fakes.recipes import FULL, V, lively
+from tests.golf.fakes.score_stage import NOWHERE, Judge, score_stream, stage, stream
 
 LEARNING = load(FULL)
 CONFIG = replace(LEARNING, adapt=AdaptConfig())

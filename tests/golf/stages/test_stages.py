@@ -13,8 +13,8 @@ from golf.recipe.config import load
 from golf.stages import pack
 from golf.storage import arrays
 from golf.training import checkpoint
-from tests.golf.recipes import FULL, V
-from tests.golf.stages.judge_stub import Judge, run_stage, setup_frame, write_shard
+from tests.golf.fakes.judge import Judge, run_stage, setup_frame, write_shard
+from tests.golf.fakes.recipes import FULL, V
 
 TOLERANCE_NATS = 2e-5
 N, CHUNK, WINDOW, MAX_BYTES = 150, 64, 32, 1 << 24

@@ -20,8 +20,8 @@ from golf.training import calibrate, checkpoint, loader as data, phases
 from golf.training.clocks import StepClock, WallClock
 from golf.training.phases import Phase
 from golf.training.trainer import Trainer
-from tests.golf.recipes import FULL, V
-from tests.golf.stages.judge_stub import Judge, setup_frame, write_shard
+from tests.golf.fakes.judge import Judge, setup_frame, write_shard
+from tests.golf.fakes.recipes import FULL, V
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 MAX_BYTES = 1 << 24

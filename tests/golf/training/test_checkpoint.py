@@ -10,7 +10,7 @@ from golf.recipe.config import load
 from golf.storage import arrays
 from golf.training import checkpoint
 from golf.training.checkpoint import Training
-from tests.golf.recipes import FULL, V, lively
+from tests.golf.fakes.recipes import FULL, V, lively
 
 CONFIG = load(FULL)
 TRAINING = Training(CONFIG, V, seed=7, steps=4)

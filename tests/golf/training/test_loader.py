@@ -20,7 +20,7 @@ from golf.training.loader import (
     logical_ranks,
     map_shard,
 )
-from tests.golf.stages.judge_stub import write_shard
+from tests.golf.fakes.judge import write_shard
 
 
 def opened(path: Path) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.audit import audit
 from harness.audit.code import code_findings
-from tests.harness.audit.programs import (
+from tests.harness.fakes.programs import (
     CACHE,
     EPOCHS,
     PREQUANT,

@@ -11,7 +11,7 @@ import pytest
 from harness.audit import audit
 from harness.audit.code import code_findings
 from harness.audit.unwrap import unwrapped
-from tests.harness.audit.programs import CACHE, PREQUANT, TRAINING, outcomes
+from tests.harness.fakes.programs import CACHE, PREQUANT, TRAINING, outcomes
 
 
 def test_what_the_runs_own_settings_switch_off_is_no_violation() -> None:

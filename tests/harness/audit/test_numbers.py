@@ -12,7 +12,7 @@ from harness.audit import record
 from harness.audit.code import code_findings
 from harness.audit.finding import Finding
 from harness.audit.numbers import number_findings
-from tests.harness.audit.test_record import classic, hyper
+from tests.harness.fakes.logs import classic, hyper
 
 TRACK = "records/track_10min_16mb/x"
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +11,8 @@ import pytest
 
 from harness.base import files
 from harness.base.errors import UsageError
-from harness.base.paths import ROOT
 from harness.run.folder import RunFolder
+from tests.harness.fakes.processes import kill, start
 
 WRITER = """
 import sys
@@ -27,21 +24,6 @@ for count in range(10**9):
     if count == 0:
         print("writing", flush=True)
 """
-
-
-def start(code: str, argument: Path, word: str) -> subprocess.Popen[str]:
-    """A process of its own that has said `word`."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, argument], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == word
-    return process
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.11])

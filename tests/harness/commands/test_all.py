@@ -18,7 +18,7 @@ from harness.base.progress import ProgressDisplay
 from harness.commands import all, run
 from harness.data.dataset import Dataset
 from harness.runners import docker_engine
-from tests.harness.run.sandbox import Sandbox
+from tests.harness.fakes.sandbox import Sandbox
 
 FAILING = """
 _train = train

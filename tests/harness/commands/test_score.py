@@ -20,7 +20,7 @@ from harness.data.shards import write_tokens
 from harness.run.contestant import parse
 from harness.run.witnesses import WitnessSession
 from harness.scoring.certificate.certificate import Certificate
-from tests.harness.samples import VOCAB_SIZE, tiny_tokenizer
+from tests.harness.fakes.datasets import VOCAB_SIZE, tiny_tokenizer
 
 EXAMPLE = str(ROOT / "docs" / "examples" / "order2.py")
 

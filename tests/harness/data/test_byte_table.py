@@ -21,7 +21,15 @@ from harness.data.byte_table import ByteTable
 from harness.data.detokenise import document_texts
 from harness.data.sentencepiece_file import Kind, ModelFile, parse_model, read_model
 from harness.data.shards import BOS_ID, read_tokens
-from tests.harness.samples import BYTES, SPECIALS, VOCAB_SIZE, field, hand_model, tiny_model, tiny_tokenizer
+from tests.harness.fakes.datasets import (
+    BYTES,
+    SPECIALS,
+    VOCAB_SIZE,
+    field,
+    hand_model,
+    tiny_model,
+    tiny_tokenizer,
+)
 
 SPACE = ("\u2581", Kind.NORMAL)
 NAMES = [

@@ -14,7 +14,7 @@ from harness.base.errors import UsageError
 from harness.data.dataset import Dataset
 from harness.data.jsonl import Options
 from harness.data.shards import HEADER_BYTES, write_tokens
-from tests.harness.samples import VALIDATION, tiny_dataset
+from tests.harness.fakes.datasets import VALIDATION, tiny_dataset
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from harness.data import fineweb
 from harness.data.dataset import Dataset
 from harness.data.fineweb import VARIANTS, Variant
 from harness.data.shards import HEADER_BYTES, write_tokens
-from tests.harness.samples import VOCAB_SIZE, tiny_model
+from tests.harness.fakes.datasets import VOCAB_SIZE, tiny_model
 
 COMMIT = "c" * 40
 REPOSITORY = "someone/parameter-golf"

@@ -17,7 +17,15 @@ from harness.data.detokenise import document_texts
 from harness.data.jsonl import Options, prepare
 from harness.data.sentencepiece_file import Kind, read_model
 from harness.data.shards import read_tokens
-from tests.harness.samples import SPECIALS, TRAIN, VALIDATION, hand_model, jsonl, tiny_dataset, tiny_tokenizer
+from tests.harness.fakes.datasets import (
+    SPECIALS,
+    TRAIN,
+    VALIDATION,
+    hand_model,
+    jsonl,
+    tiny_dataset,
+    tiny_tokenizer,
+)
 
 
 @pytest.fixture(scope="module")

@@ -156,7 +156,7 @@ def test_another_library_that_trains_another_tokenizer_is_named(
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
-    from tests.harness.samples import tiny_dataset
+    from tests.harness.fakes.datasets import tiny_dataset
 
     other = tiny_dataset(tmp_path)
     with pytest.raises(UsageError, match="holds another dataset"):

@@ -17,7 +17,7 @@ from harness.edition import PROFILES
 from harness.protocol import conversation as judging
 from harness.protocol.frames import Ready, ScoreReady
 from harness.protocol.wire import MAX_DESCRIPTORS, Listener
-from tests.harness.peers import SOON, Peer, connect, conversation, no_watch, talking
+from tests.harness.fakes.peers import SOON, Peer, connect, conversation, no_watch, talking
 
 V = 8
 LIMITS = replace(PROFILES["pocket"], setup_seconds=SOON, train_seconds=SOON, pack_seconds=SOON)

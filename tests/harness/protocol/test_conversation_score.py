@@ -16,7 +16,7 @@ from harness.base.errors import Violation
 from harness.edition import PROFILES
 from harness.protocol import conversation as judging, ledger
 from harness.protocol.frames import ScoreReady
-from tests.harness.peers import SOON, Peer, conversation
+from tests.harness.fakes.peers import SOON, Peer, conversation
 
 V = 8
 """Vocabulary of the scripted contestant."""

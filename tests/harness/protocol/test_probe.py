@@ -12,7 +12,7 @@ from harness.base.errors import Violation
 from harness.protocol import probe
 from harness.protocol.conversation import ChunkBoundary, ScoringPass
 from harness.protocol.frames import ScoreReady
-from tests.harness.peers import Peer, conversation, soon
+from tests.harness.fakes.peers import Peer, conversation, soon
 
 VOCAB, CHUNK = 8, 10
 TOKENS_T = (np.arange(35) % VOCAB).astype(np.uint16)

@@ -23,7 +23,7 @@ from harness.protocol.wire import (
     DeadlineExpired,
     Listener,
 )
-from tests.harness.peers import SOON, Peer, connect, conversation, no_watch, soon, talking
+from tests.harness.fakes.peers import SOON, Peer, connect, conversation, no_watch, soon, talking
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ from harness.commands import rescore
 from harness.data.dataset import Dataset
 from harness.scoring import bpb
 from harness.verdict import decide
-from tests.harness.conftest import VOCABULARY
-from tests.harness.run.sandbox import CHUNK, LearnerSandbox, Sandbox, finding
+from tests.harness.fakes.datasets import WORD_VOCABULARY
+from tests.harness.fakes.sandbox import CHUNK, LearnerSandbox, Sandbox, finding
 
 
 def expected_nats(dataset: Dataset) -> np.ndarray[Any, Any]:
     """nats_T of that contestant, computed here."""
     tokens_T = dataset.validation_tokens()
-    counts_V, nats_T = np.ones(VOCABULARY), np.zeros(len(tokens_T))
+    counts_V, nats_T = np.ones(WORD_VOCABULARY), np.zeros(len(tokens_T))
     for start in range(0, len(tokens_T), CHUNK):
         chunk_T = tokens_T[start : start + CHUNK]
         nats_T[start : start + CHUNK] = -np.log(counts_V[chunk_T] / counts_V.sum())
@@ -45,7 +45,7 @@ def test_learning_between_chunks_gives_the_expected_score_and_rescoring_the_same
     expected = bpb.measure(tokens_T, expected_nats(tiny), tiny.byte_table()).bpb
     assert verdict["mean_bpb"] == pytest.approx(expected, abs=1e-6)
     uniform = bpb.measure(
-        tokens_T, np.full(len(tokens_T), math.log(VOCABULARY), "<f4"), tiny.byte_table()
+        tokens_T, np.full(len(tokens_T), math.log(WORD_VOCABULARY), "<f4"), tiny.byte_table()
     ).bpb
     assert verdict["mean_bpb"] < uniform - 0.1
     updates = (len(tokens_T) - 1) // CHUNK

@@ -10,7 +10,7 @@ import pytest
 from harness.base.errors import Violation
 from harness.data.dataset import Dataset
 from harness.run.witnesses import WitnessSession
-from tests.harness.run.sandbox import LearnerSandbox, Sandbox, certified_run, finding, outcomes
+from tests.harness.fakes.sandbox import LearnerSandbox, Sandbox, certified_run, finding, outcomes
 
 LATER_TEXT_IN_BATCHES = """
 def better(size):

@@ -24,7 +24,7 @@ from harness.run.witnesses import WitnessSession
 from harness.runners.local import LocalRunner
 from harness.scoring.certificate import bound, reference_model, sampling
 from harness.verdict import decide
-from tests.harness.run.sandbox import Sandbox, certified_run, finding, outcomes
+from tests.harness.fakes.sandbox import Sandbox, certified_run, finding, outcomes
 
 PEEKS = """
 def answer(wire, frame, numbers, row):

@@ -9,7 +9,7 @@ import pytest
 
 from harness.base.errors import UsageError
 from harness.run.folder import RunFolder
-from tests.harness.base.test_files import kill, start
+from tests.harness.fakes.processes import kill, start
 
 HOLDER = """
 import sys, time

@@ -12,7 +12,7 @@ import pytest
 
 from harness.base.errors import Violation
 from harness.runners.base import Runner, StageSpec, contestant_environment
-from tests.harness.conftest import QUICK, Bench
+from tests.harness.fakes.stage_bench import QUICK, Bench
 
 SHORT = dataclasses.replace(QUICK, train_seconds=1.0, pack_seconds=1.0, score_seconds=1.0)
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.base.errors import UsageError
 from harness.base.progress import ProgressDisplay
 from harness.commands import run
 from harness.data.dataset import Dataset
-from tests.harness.run.sandbox import Sandbox, finding
+from tests.harness.fakes.sandbox import Sandbox, finding
 
 
 @pytest.fixture
@@ -29,12 +30,11 @@ def attempts(folder: Path) -> list[tuple[str, str]]:
 def test_a_run_stopped_in_any_stage_resumes_there(
     sandbox: Sandbox, stage: str, number: signal.Signals
 ) -> None:
-    gate = Path(f"{sandbox.gate}{stage}")
-    gate.touch()
+    gate = sandbox.hang_in(stage)
     process = sandbox.start()
     sandbox.await_stage(process, stage)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     if number != signal.SIGKILL:
         assert process.returncode == 130, err
         assert json.loads(out)["seeds"][0]["outcome"] == "interrupted"
@@ -105,15 +105,13 @@ def test_another_code_recipe_or_dataset_is_another_run(sandbox: Sandbox) -> None
 
 
 def test_two_processes_cannot_share_a_run_folder(sandbox: Sandbox) -> None:
-    Path(f"{sandbox.gate}train").touch()
+    sandbox.hang_in("train")
     first = sandbox.start()
     sandbox.await_stage(first, "train")
-    second = sandbox.start()
-    _, err = second.communicate(timeout=60)
+    with pytest.raises(UsageError, match="another process is working"):
+        sandbox.run()
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=30)
-    assert second.returncode == 2
-    assert "another process is working" in err
+    first.communicate(timeout=60)
 
 
 def test_a_failed_seed_does_not_stop_the_others_and_is_not_retried(tmp_path: Path, tiny: Dataset) -> None:
@@ -146,14 +144,14 @@ def test_an_artifact_over_the_cap_is_invalid_with_exit_code_4(tmp_path: Path, ti
 def test_killing_the_judge_with_sigkill_ends_its_contestant(sandbox: Sandbox) -> None:
     import psutil
 
-    Path(f"{sandbox.gate}train").touch()
+    sandbox.hang_in("train")
     process = sandbox.start()
     sandbox.await_stage(process, "train")
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.kill()
-    process.communicate(timeout=30)
-    _, alive = psutil.wait_procs(children, timeout=5)
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
 
 
@@ -161,7 +159,5 @@ def test_a_seed_copied_under_another_name_is_refused(tmp_path: Path, tiny: Datas
     sandbox = Sandbox(tmp_path, tiny, "[1, 2]")
     sandbox.finish()
     (sandbox.seed_folder(2) / "run.json").write_bytes((sandbox.seed_folder(1) / "run.json").read_bytes())
-    process = sandbox.start()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "is the record of seed 1, not of seed 2" in err
+    with pytest.raises(UsageError, match="is the record of seed 1, not of seed 2"):
+        sandbox.run()

@@ -24,7 +24,7 @@ from harness.runners import docker as docker_runner
 from harness.runners.docker import DockerRunner, DockerStage
 from harness.runners.docker_engine import LABEL, reap
 from harness.runners.owner_lock import OwnerLock, is_dead
-from tests.harness.conftest import QUICK, Bench
+from tests.harness.fakes.stage_bench import QUICK, Bench
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -34,7 +34,8 @@ from pathlib import Path
 import docker
 from harness.runners.base import StageSpec
 from harness.runners.docker import DockerRunner
-from tests.harness.conftest import QUICK, pyz
+from tests.harness.fakes.contestant import pyz
+from tests.harness.fakes.stage_bench import QUICK
 code = Path(sys.argv[2]); code.write_bytes(pyz("import time\\ntime.sleep(600)\\n"))
 runner = DockerRunner(docker.from_env(), sys.argv[1])
 runner.start(StageSpec("hang", "train", {"code.pyz": code}, QUICK, code.with_name("log"), 1 << 20))

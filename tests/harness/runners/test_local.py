@@ -19,7 +19,7 @@ from harness.runners import local, staging
 from harness.runners.local import LocalRunner
 from harness.runners.log_pump import LogPump
 from harness.runners.staging import remove_tree
-from tests.harness.conftest import QUICK, Bench
+from tests.harness.fakes.stage_bench import QUICK, Bench
 
 FORK_CHAIN = """
 import time

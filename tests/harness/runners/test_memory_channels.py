@@ -21,14 +21,16 @@ import pytest
 
 from harness.base.errors import Violation
 from harness.base.progress import no_progress
+from harness.data.dataset import Dataset
 from harness.protocol.probe import probe
 from harness.run import stages
 from harness.run.witnesses import WitnessSession
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
 from harness.runners.local import LocalRunner
-from tests.harness.conftest import QUICK, Bench, tiny
-from tests.harness.contestants import memory
+from tests.harness.fakes.contestants import memory
+from tests.harness.fakes.datasets import write_word_dataset
+from tests.harness.fakes.stage_bench import QUICK, Bench
 
 SOURCE = Path(memory.__file__).read_text(encoding="utf-8")
 
@@ -114,14 +116,9 @@ def main() -> None:
 
     clearing_runner = DockerRunner(client, found)
     with contextlib.closing(clearing_runner), tempfile.TemporaryDirectory() as folder:
-
-        class Factory:
-            def mktemp(self, name: str) -> Path:
-                made = Path(folder, name)
-                made.mkdir()
-                return made
-
-        dataset = tiny.__wrapped__(Factory())  # type: ignore[attr-defined]
+        (Path(folder) / "tiny").mkdir()
+        write_word_dataset(Path(folder) / "tiny")
+        dataset = Dataset.open(Path(folder) / "tiny")
         actions = {
             "nothing": lambda: None,
             "every file read in full": read_all,

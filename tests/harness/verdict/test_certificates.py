@@ -6,7 +6,7 @@ import pytest
 
 from harness.run.records import SeedRecord
 from harness.verdict import decide
-from tests.harness.verdict.verdicts import (
+from tests.harness.fakes.verdicts import (
     assembled,
     attempt,
     baseline,

@@ -11,7 +11,7 @@ from harness.edition import EDITION
 from harness.run.records import STAGES, SeedRecord
 from harness.verdict import decide
 from harness.verdict.rules import RULES
-from tests.harness.verdict.verdicts import (
+from tests.harness.fakes.verdicts import (
     BASELINE,
     CAP,
     OWN,

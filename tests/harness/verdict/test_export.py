@@ -22,7 +22,7 @@ from harness.run import bundle
 from harness.run.folder import RunFolder
 from harness.run.records import save
 from harness.verdict.export import export
-from tests.harness.verdict.verdicts import SEEDS, assembled, broken, evidence, record
+from tests.harness.fakes.verdicts import SEEDS, assembled, broken, evidence, record
 
 CONFIG = b"model: {}\n"
 FORGED = "seed:1\nquantized val_loss:0.1 val_bpb:0.1\n\x1b[2Jfinal val_loss:0.2 val_bpb:0.2"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +16,9 @@ from harness.base.text import plain
 from harness.run.folder import RunFolder
 from harness.run.records import SeedRecord
 from harness.verdict import report
-from tests.harness.verdict.verdicts import LIMITS, assembled, broken, certified, evidence, manifest, record
+from tests.harness.fakes.pages import HOSTILE, Page
+from tests.harness.fakes.verdicts import LIMITS, assembled, broken, certified, evidence, manifest, record
 
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "\x1b[2J\x1b]0;owned\x07",
-    "a | b | c |",
-    "`; rm -rf`",
-    "[click](javascript:alert(1))",
-    "![pixel](http://example.org/p.png)",
-    "[bold red]markup[/bold red]",
-    "[/]",
-    "new\nline\r# heading",
-    "\u202egnp.exe",
-    "\x9b31m",
-    "**loud** _soft_ ~~gone~~",
-    "&lt;b&gt; &amp;",
-    "$x$",
-    "' onmouseover='alert(1)",
-    '"><svg onload=x>',
-    "{{ 7 * 7 }} {% raw %}",
-    "\u2028para",
-)
 NOT_TEXT = {"verdict", "outcome"}
 """Keys whose values choose a style; they come from the judge, never from a contestant."""
 
@@ -69,24 +48,6 @@ def on_terminal(verdict: dict[str, Any], terminal: bool = True) -> str:
     stream = io.StringIO()
     report.show(verdict, Console(file=stream, force_terminal=terminal, width=200, color_system=None))
     return stream.getvalue()
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.words = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from harness.base.paths import ROOT
 from harness.run.records import Outcome, SeedRecord
 from harness.verdict.rules import RULES, finding
-from tests.harness.verdict.verdicts import (
+from tests.harness.fakes.verdicts import (
     CAP,
     LIMITS,
     OWN,

@@ -26,8 +26,8 @@ from harness.run.ablation import report
 from harness.run.ablation.study import arms_of
 from harness.runners.base import StageSpec
 from harness.runners.local import LocalRunner, LocalStage
-from tests.harness.conftest import VOCABULARY
-from tests.harness.run.ablation.fake_ablation import RECIPE, STAGES, AblationSandbox
+from tests.harness.fakes.ablation import RECIPE, STAGES, AblationSandbox
+from tests.harness.fakes.datasets import WORD_VOCABULARY
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_differences_equal_the_nats_of_each_technique_and_a_failing_variant_is_l
 ) -> None:
     table = sandbox.ablate()
     assert [each["variant"] for each in table["rows"]] == ["base", *(f"without {name}" for name in STAGES)]
-    start, one = math.log(VOCABULARY), bpb(tiny, 1.0)
+    start, one = math.log(WORD_VOCABULARY), bpb(tiny, 1.0)
     base = row(table, "base")["values"]
     assert base["after"]["mean"] == pytest.approx(bpb(tiny, start - 0.3 - 0.2 - 0.1 + 0.05 + 0.015), abs=1e-6)
     assert base["gap"]["mean"] == pytest.approx(0.05 * one, abs=1e-6)
@@ -113,7 +113,7 @@ def test_val_tokens_limits_what_is_scored_and_the_headline_says_so(
     sandbox: AblationSandbox, tiny: Dataset
 ) -> None:
     table = sandbox.ablate(seeds=(1,), only=("grid",), val_tokens=100)
-    nats = math.log(VOCABULARY) - 0.3 - 0.2 - 0.1 + 0.05 + 0.01
+    nats = math.log(WORD_VOCABULARY) - 0.3 - 0.2 - 0.1 + 0.05 + 0.01
     assert row(table, "base")["values"]["after"]["mean"] == pytest.approx(bpb(tiny, nats, 100), abs=1e-6)
     assert table["scored_tokens"] == 99
     assert "the first 100 tokens of tiny" in report.headline(table)

@@ -15,8 +15,8 @@ from harness.run.ablation.loop import Pair, remaining
 from harness.run.ablation.pairs import PairResult
 from harness.run.ablation.study import BASE, Arm
 from harness.run.ablation.table import differences, interval, rows, values
-from tests.harness.verdict.test_report import HOSTILE, Page
-from tests.harness.verdict.verdicts import HOST
+from tests.harness.fakes.pages import HOSTILE, Page
+from tests.harness.fakes.verdicts import HOST
 
 WIDE, GRID = Arm("without wide", b"", b"", "train"), Arm("without grid", b"", None, "pack")
 ARMS = [Arm(BASE, b"", b"", "train"), WIDE, GRID]

@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from harness.scoring.certificate.bound import THETAS, bound, expected, gains, largest_sum
 from harness.scoring.certificate.sampling import Floats, ReportedScore, design, draw, mixture_share, select
-from tests.harness.scoring.certificate.certificates import SEED, scored_text
+from tests.harness.fakes.certificates import SEED, scored_text
 
 ALPHA = 0.2  # large, so that failing too often shows in a text of ten tokens
 

@@ -14,7 +14,7 @@ import pytest
 from harness.scoring.certificate.certificate import Certificate, certify
 from harness.scoring.certificate.responses import BoundaryPair, Responses
 from harness.scoring.certificate.sampling import Floats, draw
-from tests.harness.scoring.certificate.certificates import SEED, noise, responses, scored_text
+from tests.harness.fakes.certificates import SEED, noise, responses, scored_text
 
 N_PROBES = 4_000
 TEXT = scored_text()

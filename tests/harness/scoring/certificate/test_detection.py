@@ -12,7 +12,7 @@ from harness.scoring.certificate import detection
 from harness.scoring.certificate.detection import Gains
 from harness.scoring.certificate.responses import BoundaryPair
 from harness.scoring.certificate.sampling import Floats
-from tests.harness.scoring.certificate.certificates import noise
+from tests.harness.fakes.certificates import noise
 
 N_PROBES = 4_000
 

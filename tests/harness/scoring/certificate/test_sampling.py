@@ -21,7 +21,7 @@ from harness.scoring.certificate.sampling import (
     mixed,
     uniforms,
 )
-from tests.harness.scoring.certificate.certificates import SEED, scored_text
+from tests.harness.fakes.certificates import SEED, scored_text
 
 weights = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30).map(np.array)
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.scoring.certificate.simulation.experiments import certificates, outcomes
 from harness.scoring.certificate.simulation.scenarios import CHEATS, CHUNK_TOKENS, HELD_OUT, HONEST, Scenario
-from tests.harness.scoring.certificate.certificates import scored_text
+from tests.harness.fakes.certificates import scored_text
 
 TEXT = scored_text(60_000, chunk_tokens=CHUNK_TOKENS)
 PLAIN = {

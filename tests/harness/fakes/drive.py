@@ -1,6 +1,6 @@
 """Run or ablate a test submission in a process of its own, so that tests can interrupt and kill it.
 
-python -m tests.harness.drive run|ablate SUBMISSION DATASET RUNS RUNNER PACKAGE
+python -m tests.harness.fakes.drive run|ablate SUBMISSION DATASET RUNS RUNNER PACKAGE
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 from harness.base.progress import ProgressDisplay
 from harness.commands.ablate import AblationOptions, ablate_submission
 from harness.data.dataset import Dataset
-from tests.harness.run.sandbox import Sandbox
+from tests.harness.fakes.sandbox import Sandbox
 
 RECIPE = {"wide": 0.3, "grid": 0.2, "cache": 0.1, "sound": 0.0, "int": 0.05}
 STAGES = {"wide": "train", "grid": "pack", "cache": "score", "sound": "train"}

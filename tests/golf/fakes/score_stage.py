@@ -18,7 +18,7 @@ from golf.recipe.config import Config
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Closed, Setup, Wire
 from golf.stages import score
-from tests.golf.recipes import V
+from tests.golf.fakes.recipes import V
 
 NOWHERE = Path("nowhere")
 

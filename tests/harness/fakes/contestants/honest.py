@@ -1,6 +1,6 @@
 """The smallest honest contestant: a uniform distribution, all stages, standard library only.
 
-Tests build hostile ones by replacing single functions of this source (tests/harness/conftest.py).
+Tests build hostile ones by replacing single functions of this source (tests/harness/fakes/contestant.py).
 """
 
 import array

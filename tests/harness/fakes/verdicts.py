@@ -14,7 +14,7 @@ from harness.scoring.certificate import sampling
 from harness.scoring.certificate.certificate import certify
 from harness.verdict import decide
 from harness.verdict.rules import RULES, Evidence, Submitted, finding
-from tests.harness.scoring.certificate.certificates import SEED, responses, scored_text
+from tests.harness.fakes.certificates import SEED, responses, scored_text
 
 SEEDS = (1337, 42, 2024)
 LIMITS = PROFILES["pocket"]

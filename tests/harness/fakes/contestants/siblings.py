@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.harness.contestants.mutants import BOS, DOCUMENT, PEEKED, TOKENS, Honest, NoisyRows, order2
+from tests.harness.fakes.contestants.mutants import BOS, DOCUMENT, PEEKED, TOKENS, Honest, NoisyRows, order2
 
 
 class Reshaped(Honest):

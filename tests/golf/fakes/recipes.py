@@ -11,7 +11,7 @@ from golf.model.init import initialise
 from golf.recipe.config import Config, load
 from golf.stages.describe import TECHNIQUES, Technique, without
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SUBMISSION = ROOT / "submissions" / "hadamard-ve128" / "config.yaml"
 V = 97
 

@@ -15,10 +15,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from harness import cli, edition
+from harness.base.paths import ROOT
 from harness.data.dataset import Dataset
 from harness.runners.images import build
-from tests.harness.conftest import pyz
+from tests.harness.fakes.contestant import pyz
+from tests.once import Once
 
+pytestmark = pytest.mark.slow
+PROBES = 256
+"""So many that the certificate decides; fewer leave a bound that is too wide."""
 RECIPE = """
 model: {layers: 4, width: 64, heads: 2, kv_heads: 1, mlp_hidden: 128, rope_dims: 16, ln_scale: true,
         xsa_last: 2, attn_gate: true, smear: true, bigram_buckets: 64, bigram_dim: 16, ve_dim: 16,
@@ -30,28 +35,30 @@ score: {window: 64, stride: 32, chunk_tokens: 1024}
 """
 
 
+AMPLE = replace(
+    edition.PROFILES["pocket"], setup_seconds=600, train_seconds=600, pack_seconds=600, score_seconds=600
+)
+"""Long clocks, because these tests do not test clocks and the machine may be busy."""
+
+
 @pytest.fixture(autouse=True)
 def ample_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long clocks, because these tests do not test clocks and the machine may be busy."""
-    ample = replace(
-        edition.PROFILES["pocket"], setup_seconds=600, train_seconds=600, pack_seconds=600, score_seconds=600
-    )
-    monkeypatch.setitem(edition.PROFILES, "pocket", ample)
+    monkeypatch.setitem(edition.PROFILES, "pocket", AMPLE)
 
 
-@pytest.fixture
-def submission(tmp_path: Path) -> Path:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    (folder / "config.yaml").write_text(RECIPE)
+def write_submission(folder: Path) -> Path:
+    """The submission `small` under a folder."""
+    submission = folder / "small"
+    submission.mkdir()
+    (submission / "config.yaml").write_text(RECIPE)
     locks = {name: f"sha256:{build.lock_sha256(name)}" for name in ("cpu", "cuda")}
-    (folder / "manifest.yaml").write_text(
+    (submission / "manifest.yaml").write_text(
         "schema: 1\nname: small\ntitle: t\nauthors: [a]\nsource: s\ntrack: A\ndataset: sp1024\n"
         "seeds: [1, 2]\n"
         f"image: {json.dumps(locks)}\nclaim: {{dataset: other, bpb: {{1: 4.0}}}}\n"
         "baseline: {name: uniform, source: s, dataset: tiny, profile: pocket, bpb: {1: 5.0, 2: 5.01}}\n"
     )
-    return folder
+    return submission
 
 
 def invoke(*arguments: object) -> Result:
@@ -64,21 +71,24 @@ def run(submission: Path, dataset: Dataset, runner: str, *more: object) -> Resul
     return invoke("run", submission, "--data", dataset.folder, "--runner", runner, "--runs", runs, *more)
 
 
-def run_one_seed(submission: Path, dataset: Dataset) -> Path:
-    """The run folder of seed 1 without a witness, on the local runner."""
-    result = run(submission, dataset, "local", "--seeds", "1", "--witness", "0", "--json")
-    return Path(json.loads(result.stdout)["run_dir"])
+@pytest.fixture
+def run_folder(once: Once, tiny: Dataset, tmp_path: Path) -> Path:
+    """A copy of a finished local run of both seeds, certified; its submission lies beside its folder of
+    runs. All tests share the one training.
+    """
+
+    def make(folder: Path) -> None:
+        result = run(write_submission(folder), tiny, "local", "--witness", PROBES, "--json")
+        (folder / "result.json").write_text(json.dumps([result.exit_code, result.stdout]))
+
+    made = once("golf-run", make)
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return next((tmp_path / "runs" / "small").iterdir())
 
 
-@pytest.mark.parametrize("runner", ["local", "docker"])
-def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
-    runner: str, submission: Path, tiny: Dataset, request: pytest.FixtureRequest
-) -> None:
-    if runner == "docker":
-        request.getfixturevalue("cpu_image")
-    result = run(submission, tiny, runner, "--witness", 1024, "--json")
-    verdict: dict[str, Any] = json.loads(result.stdout)
-    assert (result.exit_code, verdict["verdict"]) == (0, "valid"), verdict
+def assert_judged(verdict: dict[str, Any], isolated: bool) -> None:
+    """Both seeds are scored, certified and better than the uniform baseline."""
+    assert verdict["verdict"] == "valid", verdict
     assert [seed["outcome"] for seed in verdict["seeds"]] == ["scored", "scored"]
     assert 0 < verdict["mean_bpb"] < 5.0
     assert verdict["seeds"][0]["claims"] == {
@@ -90,39 +100,59 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again(
     assert verdict["baseline"]["tests"][0]["better"] is True
     outcomes = {found["rule"]: found["outcome"] for found in verdict["findings"]}
     assert (outcomes["border-rows"], outcomes["normalised"]) == ("pass", "pass")
-    shown = "pass" if runner == "docker" else "unknown"
+    shown = "pass" if isolated else "unknown"
     assert (outcomes["causal"], outcomes["score-first"], outcomes["single-pass"]) == (shown,) * 3
     for seed in verdict["seeds"]:
         assert seed["certificate"]["largest_gain_nats"] < 1e-5
         assert [each["witnesses"] for each in seed["certificate"]["looks"]] == [1], (
             "numbers that repeat exactly need no second witness"
         )
-    run_dir = Path(verdict["run_dir"])
+
+
+def assert_scored_again(run_dir: Path) -> None:
+    """The report is there, and scoring again gives the same ledgers."""
     assert (run_dir / "report.md").read_text().startswith("# small: valid")
     again = invoke("rescore", run_dir, "--json")
     assert again.exit_code == 0
     assert json.loads(again.stdout)["same_ledgers"] is True
 
 
-def test_rescoring_refuses_stored_numbers_that_were_changed(submission: Path, tiny: Dataset) -> None:
-    seed = run_one_seed(submission, tiny) / "seed-1"
+def test_a_submission_is_trained_packed_scored_judged_and_scored_again_on_the_local_runner(
+    run_folder: Path,
+) -> None:
+    code, printed = json.loads((run_folder.parents[2] / "result.json").read_text())
+    verdict = json.loads(printed)
+    assert code == 0
+    assert_judged(verdict, isolated=False)
+    assert json.loads((run_folder / "verdict.json").read_text()) == verdict
+    assert_scored_again(run_folder)
+
+
+def test_a_submission_is_trained_packed_scored_judged_and_scored_again_in_containers(
+    cpu_image: str, tmp_path: Path, tiny: Dataset
+) -> None:
+    result = run(write_submission(tmp_path), tiny, "docker", "--witness", PROBES, "--json")
+    verdict = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert_judged(verdict, isolated=True)
+    assert_scored_again(Path(verdict["run_dir"]))
+
+
+def test_rescoring_refuses_stored_numbers_that_were_changed(run_folder: Path) -> None:
+    seed = run_folder / "seed-1"
     nats = bytearray((seed / "nats.f32").read_bytes())
     nats[400:404] = bytes(4)
     (seed / "nats.f32").write_bytes(nats)
-    again = invoke("rescore", seed.parent)
+    again = invoke("rescore", run_folder)
     assert again.exit_code != 0
     assert "does not match the ledger" in str(again.exception)
 
 
 def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_broken_plan(
-    submission: Path, tiny: Dataset
+    run_folder: Path, tiny: Dataset
 ) -> None:
-    run_dir = run_one_seed(submission, tiny)
-    recipe, code, plan = (
-        run_dir / "seed-1" / "config.yaml",
-        run_dir / "seed-1" / "code.pyz",
-        run_dir / "plan.json",
-    )
+    seed, plan = run_folder / "seed-1", run_folder / "plan.json"
+    recipe, code = seed / "config.yaml", seed / "code.pyz"
     image = json.dumps({**json.loads(plan.read_text()), "image": "sha256:another"})
     for path, content, message in (
         (recipe, recipe.read_bytes() + b"# ", "is not what the run was made with"),
@@ -132,20 +162,19 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
     ):
         before = path.read_bytes()
         path.write_bytes(content)
-        refused = invoke("rescore", run_dir)
+        refused = invoke("rescore", run_folder)
         path.write_bytes(before)
         assert refused.exit_code != 0
         assert message in str(refused.exception)
     plan.write_text(image)
-    resumed = run(submission, tiny, "local", "--seeds", "1")
+    resumed = run(run_folder.parents[2] / "small", tiny, "local")
     assert "was begun with image sha256:another" in str(resumed.exception)
 
 
-def test_a_replaced_artifact_and_a_damaged_verdict_are_refused(submission: Path, tiny: Dataset) -> None:
-    run_dir = run_one_seed(submission, tiny)
-    (run_dir / "seed-1" / "artifact.bin").write_bytes(b"another")
-    assert "is not the artifact that was packed" in str(invoke("rescore", run_dir).exception)
-    verdict = json.loads((run_dir / "verdict.json").read_text())
+def test_a_replaced_artifact_and_a_damaged_verdict_are_refused(run_folder: Path) -> None:
+    (run_folder / "seed-1" / "artifact.bin").write_bytes(b"another")
+    assert "is not the artifact that was packed" in str(invoke("rescore", run_folder).exception)
+    verdict = json.loads((run_folder / "verdict.json").read_text())
     for hostile in (
         [],
         {},
@@ -153,22 +182,21 @@ def test_a_replaced_artifact_and_a_damaged_verdict_are_refused(submission: Path,
         {**verdict, "seeds": [{}]},
         {**verdict, "findings": 1},
     ):
-        (run_dir / "verdict.json").write_text(json.dumps(hostile))
-        assert "cannot be shown" in str(invoke("report", run_dir).exception)
-    (run_dir / "verdict.json").write_text(json.dumps(verdict))
-    assert invoke("report", run_dir).exit_code == 0
+        (run_folder / "verdict.json").write_text(json.dumps(hostile))
+        assert "cannot be shown" in str(invoke("report", run_folder).exception)
+    (run_folder / "verdict.json").write_text(json.dumps(verdict))
+    assert invoke("report", run_folder).exit_code == 0
 
 
-def test_check_states_the_published_number_of_parameters_without_training(submission: Path) -> None:
-    folder = submission.parent / "hadamard-ve128"
-    shutil.copytree(Path(__file__).resolve().parents[2] / "submissions" / "hadamard-ve128", folder)
-    result = invoke("check", folder, "--runner", "local", "--json")
+def test_check_states_the_published_number_of_parameters_without_training() -> None:
+    result = invoke("check", ROOT / "submissions" / "hadamard-ve128", "--runner", "local", "--json")
     checked = json.loads(result.stdout)
     assert checked["parameters"] == 27_038_810
     assert {0: "pass", 5: "unknown"}[result.exit_code] == checked["size"]
 
 
-def test_check_repeats_the_contestants_error_for_a_mistyped_recipe(submission: Path) -> None:
+def test_check_repeats_the_contestants_error_for_a_mistyped_recipe(tmp_path: Path) -> None:
+    submission = write_submission(tmp_path)
     (submission / "config.yaml").write_text("model: {layer: 4}\n")
     result = invoke("check", submission, "--runner", "local")
     assert result.exit_code != 0

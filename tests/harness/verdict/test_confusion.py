@@ -1,14 +1,14 @@
 """The hostile suite's outcome: no honest contestant is accused, and no cheat passes with a bound below its
 gain.
 
-`python -m tests.harness.confusion` prints all of them as one table.
+`python -m tests.harness.verdict.confusion` prints all of them as one table.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from tests.harness.confusion import CHEATS, HONEST, Bench, judge
+from tests.harness.verdict.confusion import CHEATS, HONEST, Bench, judge
 
 ACCUSED = {"refused", "accused"}
 OPEN = {"a witness that breaks down"}

@@ -1,7 +1,7 @@
 """The hostile suite: every contestant of mutants.py and siblings.py against the real judge, as a confusion
 matrix.
 
-    python -m tests.harness.confusion
+    python -m tests.harness.verdict.confusion
 
 Contestants are threads on real sockets. One round of PROBES probes, and a second one of every token where
 the certificate asks for it. A cheat is refused (by the conversation), accused (a condition fails),
@@ -31,9 +31,9 @@ from harness.scoring.certificate import reference_model, sampling
 from harness.scoring.certificate.certificate import Certificate, certify
 from harness.scoring.certificate.responses import Responses
 from harness.verdict.rules import conditions
-from tests.harness.contestants import mutants, siblings
-from tests.harness.contestants.mutants import TOKENS
-from tests.harness.peers import Peer, soon, talking
+from tests.harness.fakes.contestants import mutants, siblings
+from tests.harness.fakes.contestants.mutants import TOKENS
+from tests.harness.fakes.peers import Peer, soon, talking
 
 VOCAB, PROBES = 64, 2_500
 TABLE = ByteTable(np.full(VOCAB, 3), np.zeros(VOCAB, bool), np.zeros(VOCAB, bool))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import io
 import json
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.data.dataset import Dataset
+import numpy as np
+import sentencepiece
+
+from harness.data.byte_table import ByteTable
+from harness.data.dataset import Dataset, write_manifest
 from harness.data.jsonl import DEFAULT, Options, prepare
 from harness.data.sentencepiece_file import Kind
+from harness.data.shards import write_tokens
 from harness.data.tokenizer import train_tokenizer
 
 TRAIN = [
@@ -22,6 +29,7 @@ VALIDATION = [
     for number in range(12)
 ]
 VOCAB_SIZE = 320
+WORD_VOCABULARY = 300
 
 
 @functools.cache
@@ -52,6 +60,61 @@ def tiny_dataset(folder: Path, options: Options = DEFAULT) -> Dataset:
         tiny_tokenizer(folder),
         options,
     )
+
+
+def write_word_dataset(folder: Path) -> None:
+    """A dataset of two shards, eight documents each, with a tokenizer of WORD_VOCABULARY pieces."""
+    words = np.random.default_rng(0).integers(0, 400, 6000)
+    lines = [" ".join(f"w{word:x}" for word in words[start : start + 60]) for start in range(0, 6000, 60)]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        vocab_size=WORD_VOCABULARY,
+        model_type="bpe",
+        byte_fallback=True,
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        add_dummy_prefix=False,
+        num_threads=1,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    entries = {
+        name: _shard(folder / f"{name}_000000.bin", pieces, part)
+        for name, part in (("train", lines[:50]), ("val", lines[50:]))
+    }
+    tokens_T = np.fromfile(folder / "val_000000.bin", "<u2")[512:]
+    table = ByteTable.from_tokenizer(folder / "tokenizer.model", WORD_VOCABULARY)
+    write_manifest(
+        folder,
+        {
+            "schema": 1,
+            "name": "tiny",
+            "vocab_size": WORD_VOCABULARY,
+            "tokenizer": _entry(folder / "tokenizer.model"),
+            "train": [entries["train"]],
+            "validation": [entries["val"]],
+            "source": {},
+            "compressors": {},
+            "validation_bytes": int(table.count(tokens_T, None).sum()),
+        },
+    )
+
+
+def _shard(path: Path, pieces: sentencepiece.SentencePieceProcessor, lines: list[str]) -> dict[str, object]:
+    documents = [" ".join(lines[start : start + 7]) for start in range(0, len(lines), 7)]
+    tokens = [token for text in documents for token in [1, *pieces.encode(text)]]
+    write_tokens(path, np.array(tokens, np.uint16))
+    return {**_entry(path), "tokens": len(tokens), "documents": len(documents)}
+
+
+def _entry(path: Path) -> dict[str, object]:
+    content = path.read_bytes()
+    return {"file": path.name, "n_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _varint(value: int) -> bytes:

@@ -5,7 +5,8 @@ A stage whose gate file exists hangs, so that a test can interrupt the run in it
 
 from __future__ import annotations
 
-import json
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -19,7 +20,8 @@ from harness.base.progress import ProgressDisplay
 from harness.commands.run import RunOptions, run_submission
 from harness.data.dataset import Dataset
 from harness.run.witness_state import WitnessRequest, witness_request
-from tests.harness.conftest import contestant_source
+from harness.verdict import decide
+from tests.harness.fakes.contestant import contestant_source
 
 ZERO = "sha256:" + "0" * 64
 
@@ -30,6 +32,9 @@ def slow(function):
         if os.path.exists(GATE + os.environ["PGOLF_STAGE"]):
             scoring = {"chunk_tokens": CHUNK, "adapts": False, "context": 1}
             wire.send(op="ready", **(scoring if os.environ["PGOLF_STAGE"] == "score" else {}))
+            if os.environ["PGOLF_STAGE"] != "pack":
+                wire.receive()  # what the judge sends once it has read `ready`
+            open(GATE + os.environ["PGOLF_STAGE"] + "-reached", "w").close()
             time.sleep(600)
         function(wire, setup)
     return wrapped
@@ -79,7 +84,7 @@ class Sandbox:
         command = [
             sys.executable,
             "-m",
-            "tests.harness.drive",
+            "tests.harness.fakes.drive",
             what,
             str(self.submission),
             str(self.dataset.folder),
@@ -99,26 +104,29 @@ class Sandbox:
         )
 
     def finish(self) -> tuple[int, dict[str, Any], str]:
-        """Run the submission in a process of its own: exit code, verdict, stderr."""
-        process = self.start()
-        out, err = process.communicate(timeout=120)
-        assert out, err
-        return process.returncode, json.loads(out), err
+        """Run the submission in this process: exit code, verdict, stderr."""
+        talk = io.StringIO()
+        with contextlib.redirect_stderr(talk):
+            verdict = self.run()
+        return decide.exit_code(verdict), verdict, talk.getvalue()
 
     def seed_folder(self, seed: int = 1) -> Path:
         return next((self.folder / "runs").glob(f"uniform/pocket-*/seed-{seed}"))
 
+    def hang_in(self, stage: str) -> Path:
+        """Let the contestant hang in a stage, once it is ready; remove the file to let it pass."""
+        gate = Path(f"{self.gate}{stage}")
+        gate.touch()
+        return gate
+
     def await_stage(self, process: subprocess.Popen[str], stage: str) -> None:
-        """Wait until the contestant is in the stage, according to events.jsonl."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            for events in (self.folder / "runs").glob("uniform/*/seed-1/events.jsonl"):
-                if f'"event": "begin", "stage": "{stage}"' in events.read_text():
-                    time.sleep(0.7)
-                    return
+        """Wait until the judge has been told that the contestant is ready in a stage in which it hangs."""
+        reached = Path(f"{self.gate}{stage}-reached")
+        deadline = time.monotonic() + 120
+        while not reached.exists():
             assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
-        raise AssertionError(f"stage {stage} never began")
+            assert time.monotonic() < deadline, f"stage {stage} never began"
+            time.sleep(0.02)
 
 
 CHUNK = 512

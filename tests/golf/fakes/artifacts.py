@@ -14,7 +14,7 @@ from golf.recipe.config import Config, load
 from golf.stages import pack
 from golf.storage import arrays, codec
 from golf.training import checkpoint
-from tests.golf.quant.samples import gaussian, inputs
+from tests.golf.fakes.matrices import gaussian, inputs
 
 V = 64
 TINY = """

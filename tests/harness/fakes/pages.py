@@ -1,0 +1,45 @@
+"""Hostile text, and a reader of HTML pages that shows whether it stayed text."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\x1b[2J\x1b]0;owned\x07",
+    "a | b | c |",
+    "`; rm -rf`",
+    "[click](javascript:alert(1))",
+    "![pixel](http://example.org/p.png)",
+    "[bold red]markup[/bold red]",
+    "[/]",
+    "new\nline\r# heading",
+    "\u202egnp.exe",
+    "\x9b31m",
+    "**loud** _soft_ ~~gone~~",
+    "&lt;b&gt; &amp;",
+    "$x$",
+    "' onmouseover='alert(1)",
+    '"><svg onload=x>',
+    "{{ 7 * 7 }} {% raw %}",
+    "\u2028para",
+)
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
