@@ -17,6 +17,9 @@ import psutil
 import pytest
 
 OF_FIXTURE = {"engine": "engine", "cpu_image": "engine", "shared": "data"}
+GROUPS = {"engine": "engine", "run_folder": "golf run", "trained": "golf stages"}
+"""Marker or fixture -> the group of tests that one worker runs. A prune by one engine test can remove what
+another one needs, and a worker that waits for a fixture which another one makes does nothing."""
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 WORKER_BYTES = 1 << 30
 """Memory of a worker with torch, and of the contestant that it runs."""
@@ -35,16 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` deselects, and before xdist adds the groups to the names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by fixtures, keep all engine tests in one worker, and begin with what takes longest.
-
-    One worker: a prune by one test can remove a builder stage that another one needs.
-    """
+    """Mark by fixtures, keep the tests of a group in one worker, and begin with what takes longest."""
     for item in items:
-        for fixture in getattr(item, "fixturenames", ()):
-            if fixture in OF_FIXTURE:
-                item.add_marker(OF_FIXTURE[fixture])
-        if item.get_closest_marker("engine"):
-            item.add_marker(pytest.mark.xdist_group("engine"))
+        fixtures = set(getattr(item, "fixturenames", ()))
+        for marker in {OF_FIXTURE[fixture] for fixture in fixtures & set(OF_FIXTURE)}:
+            item.add_marker(marker)
+        names = fixtures | {marker.name for marker in item.iter_markers()}
+        for group in {GROUPS[name] for name in names & set(GROUPS)}:
+            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

@@ -16,6 +16,8 @@ from golf.training import checkpoint
 from tests.golf.fakes.judge import Judge, run_stage, setup_frame, write_shard
 from tests.golf.fakes.recipes import FULL, V
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE_NATS = 2e-5
 N, CHUNK, WINDOW, MAX_BYTES = 150, 64, 32, 1 << 24
 TEXT = np.random.default_rng(3).integers(0, V, 6900) ** 2 // V  # small tokens are frequent

@@ -20,6 +20,8 @@ from harness.data.dataset import Dataset
 from harness.runners import docker_engine
 from tests.harness.fakes.sandbox import Sandbox
 
+pytestmark = pytest.mark.slow
+
 FAILING = """
 _train = train
 def train(wire, setup):

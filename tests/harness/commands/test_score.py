@@ -22,6 +22,8 @@ from harness.run.witnesses import WitnessSession
 from harness.scoring.certificate.certificate import Certificate
 from tests.harness.fakes.datasets import VOCAB_SIZE, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = str(ROOT / "docs" / "examples" / "order2.py")
 
 

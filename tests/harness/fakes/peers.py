@@ -14,8 +14,11 @@ from typing import Any
 
 from harness.protocol.wire import Connection
 
-SOON = 10.0
-"""Seconds, far more than any test needs; a test that hangs fails after them."""
+SOON = 60.0
+"""Seconds, far more than any test needs even on a busy machine; a test that hangs fails after them."""
+PROMPT = 20.0
+"""Seconds within which the judge must have noticed what it notices at once; what a test guards against
+takes longer."""
 
 
 class Peer:
@@ -29,6 +32,11 @@ class Peer:
         self.first_descriptor_at: list[int] = []
         """For each batch of descriptors, how many bytes had been received before it."""
         self.received = 0
+        self.closing = threading.Event()
+
+    def stall(self) -> None:
+        """Neither read nor write until the test is over."""
+        self.closing.wait(SOON)
 
     def say(self, payload: bytes = b"", **frame: Any) -> None:
         self.raw(json.dumps(frame).encode() + b"\n" + payload)
@@ -79,6 +87,7 @@ def talking(script: Callable[[Peer], None], sock: socket.socket) -> Iterator[Pee
     try:
         yield peer
     finally:
+        peer.closing.set()
         with suppress(OSError):  # the script may have closed it
             sock.shutdown(socket.SHUT_RDWR)
         thread.join(SOON)

@@ -1,9 +1,10 @@
-"""Single stages of a contestant, run in one seed's folder under short clocks."""
+"""Single stages of a contestant, run in one seed's folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from harness.base.progress import ProgressCallback, no_progress
 from harness.data.dataset import Dataset
 from harness.edition import Limits
 from harness.run import stages
@@ -12,11 +13,11 @@ from harness.run.plan import StageTerms
 from harness.runners.base import Runner
 from tests.harness.fakes.contestant import pyz
 
-QUICK = Limits(
-    setup_seconds=20,
-    train_seconds=5,
-    pack_seconds=5,
-    score_seconds=10,
+SMALL = Limits(
+    setup_seconds=120,
+    train_seconds=60,
+    pack_seconds=60,
+    score_seconds=60,
     memory_bytes=512 << 20,
     gpus=0,
     checkpoint_bytes=8 << 20,
@@ -25,6 +26,7 @@ QUICK = Limits(
     pids=64,
     shm_bytes=1 << 20,
 )
+"""Few bytes and ample time: a test of a clock shortens that clock."""
 
 
 class Bench:
@@ -36,20 +38,20 @@ class Bench:
         self.folder.config.write_text("{}\n")
 
     def job(
-        self, runner: Runner, override: str = "", limits: Limits = QUICK, track: str = "A"
+        self, runner: Runner, override: str = "", limits: Limits = SMALL, track: str = "A"
     ) -> stages.StageJob:
         self.folder.code.write_bytes(pyz(override))
         terms = StageTerms("test", track, "pocket", limits, self.dataset.tokenizer, self.dataset.vocab_size)
         return stages.StageJob(runner, terms, 1, self.folder)
 
-    def train(self, job: stages.StageJob) -> stages.StageResult:
-        return stages.train(job, self.dataset, lambda fraction, text: None)
+    def train(self, job: stages.StageJob, on_progress: ProgressCallback = no_progress) -> stages.StageResult:
+        return stages.train(job, self.dataset, on_progress)
 
     def pack(self, job: stages.StageJob) -> stages.StageResult:
         self.folder.checkpoint.mkdir(exist_ok=True)
         (self.folder.checkpoint / "weights").write_bytes(b"w" * 2048)
-        return stages.pack(job, lambda fraction, text: None)
+        return stages.pack(job, no_progress)
 
     def score(self, job: stages.StageJob) -> stages.StageResult:
         self.folder.artifact.write_bytes(b"w" * 2048)
-        return stages.score(job, self.dataset.validation_tokens(), lambda fraction, text: None)[0]
+        return stages.score(job, self.dataset.validation_tokens(), no_progress)[0]

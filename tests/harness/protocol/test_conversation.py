@@ -91,7 +91,7 @@ def test_a_wrong_opening_names_what_was_expected_and_what_came(
 def test_setup_past_its_clock_is_a_limit_exceeded() -> None:
     def script(peer: Peer) -> None:
         peer.say(op="hello", protocol=1, stage="train")
-        time.sleep(1)
+        peer.stall()
 
     with pytest.raises(Violation, match=r"setup of train did not end within 0.4 s") as caught:
         open_stage(script, seconds=0.4)
@@ -245,31 +245,35 @@ def test_shards_arrive_in_order_as_read_only_descriptors_over_as_many_frames_as_
     ]
 
 
-def training(folder: Path, delay: float) -> tuple[Any, float]:
-    """Training with a limit of 0.4 s and a grace of 0.4 s; the contestant sends `trained` after `delay`."""
-
+def test_the_train_clock_runs_until_trained_and_accepts_the_last_step_overshoot(tmp_path: Path) -> None:
     def script(peer: Peer) -> None:
         peer.hear()
-        time.sleep(delay)
+        time.sleep(0.45)
         peer.say(op="trained", steps=1, tokens=1)
 
     with conversation(script) as judge:
-        return judging.train(judge, shards(folder, 1), replace(LIMITS, train_seconds=0.4, grace_seconds=0.4))
-
-
-def test_the_train_clock_runs_until_trained_and_accepts_the_last_step_overshoot(tmp_path: Path) -> None:
-    _, seconds = training(tmp_path, 0.45)
-    assert 0.45 <= seconds < 0.8
+        limits = replace(LIMITS, train_seconds=0.4, grace_seconds=SOON)
+        _, seconds = judging.train(judge, shards(tmp_path, 1), limits)
+    assert 0.45 <= seconds < 0.4 + SOON
 
 
 def test_trained_after_limit_and_grace_is_a_limit_exceeded(tmp_path: Path) -> None:
-    with pytest.raises(Violation, match=r"training did not end within 0.4 s") as caught:
-        training(tmp_path, 1.0)
+    def script(peer: Peer) -> None:
+        peer.hear()
+        peer.stall()
+
+    begun = time.monotonic()
+    with (
+        conversation(script) as judge,
+        pytest.raises(Violation, match=r"training did not end within 0.2 s") as caught,
+    ):
+        judging.train(judge, shards(tmp_path, 1), replace(LIMITS, train_seconds=0.2, grace_seconds=0.2))
+    assert time.monotonic() - begun >= 0.4
     assert (caught.value.rule, caught.value.limit) == ("train-clock", True)
 
 
 def test_a_contestant_that_never_reads_its_shards_exceeds_the_train_clock(tmp_path: Path) -> None:
-    with conversation(lambda peer: time.sleep(1)) as judge, pytest.raises(Violation) as caught:
+    with conversation(Peer.stall) as judge, pytest.raises(Violation) as caught:
         judging.train(judge, shards(tmp_path, 1), replace(LIMITS, train_seconds=0.2, grace_seconds=0.1))
     assert caught.value.rule == "train-clock"
 
@@ -281,7 +285,7 @@ def test_the_pack_clock_runs_from_ready_to_packed() -> None:
 
     with conversation(script) as judge:
         assert 0.3 <= judging.pack(judge, LIMITS) < SOON
-    with conversation(script) as judge, pytest.raises(Violation) as caught:
+    with conversation(Peer.stall) as judge, pytest.raises(Violation) as caught:
         judging.pack(judge, replace(LIMITS, pack_seconds=0.1))
     assert (caught.value.rule, caught.value.limit) == ("pack-clock", True)
 

@@ -180,7 +180,7 @@ def test_a_contestant_that_answers_without_reading_cannot_hang_or_crash_the_judg
 
     def script(peer: Peer) -> None:
         peer.say(uniform(0, stream_T).tobytes(), op="nats", chunk=0, bytes=4 * len(stream_T))
-        time.sleep(judging.BYE_SECONDS + 0.5)
+        peer.stall()
 
     begun = time.monotonic()
     assert len(score(script, ready(60_000), stream_T).nats_T) == len(stream_T)

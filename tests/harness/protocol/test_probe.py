@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from harness.base.errors import Violation
 from harness.protocol import probe
 from harness.protocol.conversation import ChunkBoundary, ScoringPass
 from harness.protocol.frames import ScoreReady
-from tests.harness.fakes.peers import Peer, conversation, soon
+from tests.harness.fakes.peers import SOON, Peer, conversation, soon
 
 VOCAB, CHUNK = 8, 10
 TOKENS_T = (np.arange(35) % VOCAB).astype(np.uint16)
@@ -49,7 +48,7 @@ class Witness:
 
 
 def ask(
-    witness: Witness, positions: list[int], adapts: bool = True, seconds: float = 5.0
+    witness: Witness, positions: list[int], adapts: bool = True, seconds: float = SOON
 ) -> probe.ProbeResult:
     ready = ScoreReady(op="ready", chunk_tokens=CHUNK, adapts=adapts, context=None)
     with conversation(witness) as connection:
@@ -69,12 +68,10 @@ def test_a_row_is_asked_for_when_exactly_the_text_before_its_token_is_revealed(a
 
 
 def test_a_witness_that_stalls_leaves_the_rest_unanswered_and_says_why() -> None:
-    began = time.monotonic()
-    found = ask(Witness(silent_after=2), [1, 2, 3, 4], seconds=0.3)
+    found = ask(Witness(silent_after=2), [1, 2, 3, 4], seconds=2.0)
     assert list(found.responses.answered_P) == [True, True, False, False]
     assert np.isinf(found.responses.charged_P()[2:]).all()
     assert found.ended is not None and "token 3" in found.ended
-    assert time.monotonic() - began < 5
 
 
 def test_rows_are_renormalised_and_unusable_ones_are_marked() -> None:

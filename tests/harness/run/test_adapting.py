@@ -22,6 +22,8 @@ from harness.verdict import decide
 from tests.harness.fakes.datasets import WORD_VOCABULARY
 from tests.harness.fakes.sandbox import CHUNK, LearnerSandbox, Sandbox, finding
 
+pytestmark = pytest.mark.slow
+
 
 def expected_nats(dataset: Dataset) -> np.ndarray[Any, Any]:
     """nats_T of that contestant, computed here."""

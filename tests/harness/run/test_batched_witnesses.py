@@ -12,6 +12,8 @@ from harness.data.dataset import Dataset
 from harness.run.witnesses import WitnessSession
 from tests.harness.fakes.sandbox import LearnerSandbox, Sandbox, certified_run, finding, outcomes
 
+pytestmark = pytest.mark.slow
+
 LATER_TEXT_IN_BATCHES = """
 def better(size):
     half = size // 2

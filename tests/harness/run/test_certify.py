@@ -26,6 +26,8 @@ from harness.scoring.certificate import bound, reference_model, sampling
 from harness.verdict import decide
 from tests.harness.fakes.sandbox import Sandbox, certified_run, finding, outcomes
 
+pytestmark = pytest.mark.slow
+
 PEEKS = """
 def answer(wire, frame, numbers, row):
     wire.send(floats(*[n / 2 for n in numbers], *row), op='nats', chunk=frame['chunk'])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -26,10 +25,8 @@ def test_the_lock_refuses_a_second_process_at_once_and_is_released_when_its_hold
 ) -> None:
     folder = RunFolder(tmp_path / "pocket-0123")
     holder = start(HOLDER, folder.path, "locked")
-    begun = time.monotonic()
     with pytest.raises(UsageError, match="another process is working"), folder.locked():
         pass
-    assert time.monotonic() - begun < 5
     kill(holder)
     with folder.locked():
         assert folder.path.is_dir()

@@ -12,9 +12,11 @@ import pytest
 
 from harness.base.errors import Violation
 from harness.runners.base import Runner, StageSpec, contestant_environment
-from tests.harness.fakes.stage_bench import QUICK, Bench
+from tests.harness.fakes.stage_bench import SMALL, Bench
 
-SHORT = dataclasses.replace(QUICK, train_seconds=1.0, pack_seconds=1.0, score_seconds=1.0)
+pytestmark = pytest.mark.slow
+
+SHORT = dataclasses.replace(SMALL, train_seconds=1.0, pack_seconds=1.0, score_seconds=1.0)
 
 
 def test_an_honest_contestant_passes_every_stage(bench: Bench, runner: Runner) -> None:
@@ -38,7 +40,7 @@ def test_sleeping_past_the_train_clock_is_over_the_limit_and_ends_in_time(
         bench.train(bench.job(runner, sleeper, SHORT))
     assert caught.value.rule == "train-clock"
     assert caught.value.limit
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 300, "it did not wait for the contestant"
 
 
 def test_ignoring_sigterm_does_not_help(bench: Bench, runner: Runner) -> None:
@@ -98,7 +100,7 @@ def test_flooding_the_log_is_over_the_limit_and_the_log_stays_bounded(bench: Ben
     with pytest.raises(Violation) as caught:
         bench.train(bench.job(runner, flooder))
     assert caught.value.rule == "log"
-    assert bench.folder.log("train").stat().st_size <= QUICK.log_bytes
+    assert bench.folder.log("train").stat().st_size <= SMALL.log_bytes
 
 
 @pytest.mark.parametrize(
@@ -258,9 +260,9 @@ def test_the_local_runner_passes_no_secret_of_its_environment(
 def test_a_stage_sees_the_gpus_of_its_profile_and_pack_and_describe_none(
     stage: str, seen: str, tmp_path: Path
 ) -> None:
-    spec = StageSpec("a", stage, {}, dataclasses.replace(QUICK, gpus=2), tmp_path / "log", 1)
+    spec = StageSpec("a", stage, {}, dataclasses.replace(SMALL, gpus=2), tmp_path / "log", 1)
     assert contestant_environment(spec, "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == seen
-    without_gpus = dataclasses.replace(spec, limits=QUICK)
+    without_gpus = dataclasses.replace(spec, limits=SMALL)
     assert contestant_environment(without_gpus, "/s", "/tmp", 1)["CUDA_VISIBLE_DEVICES"] == ""
 
 

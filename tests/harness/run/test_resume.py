@@ -15,6 +15,8 @@ from harness.commands import run
 from harness.data.dataset import Dataset
 from tests.harness.fakes.sandbox import Sandbox, finding
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sandbox(tmp_path: Path, tiny: Dataset) -> Sandbox:
@@ -34,7 +36,7 @@ def test_a_run_stopped_in_any_stage_resumes_there(
     process = sandbox.start()
     sandbox.await_stage(process, stage)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     if number != signal.SIGKILL:
         assert process.returncode == 130, err
         assert json.loads(out)["seeds"][0]["outcome"] == "interrupted"
@@ -56,7 +58,7 @@ def test_an_unreadable_recipe_is_refused_before_the_first_seed_with_the_contesta
     picky = "\ndef describe(wire, setup):\n    raise SystemExit('model.layer: unknown key')\n"
     sandbox = Sandbox(tmp_path, tiny, "[1, 2]", picky)
     process = sandbox.start()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
     assert "its last words: model.layer: unknown key" in err
     assert not list((sandbox.folder / "runs").glob("uniform/*/seed-*"))
@@ -111,7 +113,7 @@ def test_two_processes_cannot_share_a_run_folder(sandbox: Sandbox) -> None:
     with pytest.raises(UsageError, match="another process is working"):
         sandbox.run()
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=60)
+    first.communicate(timeout=120)
 
 
 def test_a_failed_seed_does_not_stop_the_others_and_is_not_retried(tmp_path: Path, tiny: Dataset) -> None:
@@ -150,8 +152,8 @@ def test_killing_the_judge_with_sigkill_ends_its_contestant(sandbox: Sandbox) ->
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.kill()
-    process.communicate(timeout=60)
-    _, alive = psutil.wait_procs(children, timeout=60)
+    process.communicate(timeout=120)
+    _, alive = psutil.wait_procs(children, timeout=120)
     assert not alive
 
 

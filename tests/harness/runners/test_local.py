@@ -19,7 +19,7 @@ from harness.runners import local, staging
 from harness.runners.local import LocalRunner
 from harness.runners.log_pump import LogPump
 from harness.runners.staging import remove_tree
-from tests.harness.fakes.stage_bench import QUICK, Bench
+from tests.harness.fakes.stage_bench import SMALL, Bench
 
 FORK_CHAIN = """
 import time
@@ -155,7 +155,7 @@ def test_a_log_that_cannot_be_written_is_the_machines_fault(tmp_path: Path) -> N
 
 
 def test_many_files_in_the_output_are_over_the_limit_while_the_stage_runs(bench: Bench) -> None:
-    few = dataclasses.replace(QUICK, out_files=20)
+    few = dataclasses.replace(SMALL, out_files=20)
     many = (
         "import time\ndef before_trained(wire, setup):\n    for i in range(200):\n"
         "        open(setup['out'] + f'/f{i}', 'wb').close()\n    time.sleep(60)\n"

@@ -30,7 +30,9 @@ from harness.runners.docker import DockerRunner
 from harness.runners.local import LocalRunner
 from tests.harness.fakes.contestants import memory
 from tests.harness.fakes.datasets import write_word_dataset
-from tests.harness.fakes.stage_bench import QUICK, Bench
+from tests.harness.fakes.stage_bench import SMALL, Bench
+
+pytestmark = pytest.mark.slow
 
 SOURCE = Path(memory.__file__).read_text(encoding="utf-8")
 
@@ -51,7 +53,7 @@ def witness_finds(
     tokens_T = bench.dataset.validation_tokens()
     token_file = bench.dataset.validation[0].path
     override = SOURCE.replace("pgolf-memory-mark", mark).replace("/nowhere/val_000000.bin", str(token_file))
-    job = bench.job(runner, override, QUICK)
+    job = bench.job(runner, override, SMALL)
     bench.folder.artifact.write_bytes(b"w" * 2048)
     _, scored = stages.score(job, tokens_T, no_progress)
     between()
@@ -91,7 +93,7 @@ def test_the_page_cache_of_the_image_carries_nothing_once_the_runner_has_cleared
 ) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
-        errors = witness_finds(bench, runner, mark, lambda: runner.clear_channels(QUICK))["bit_error_rate"]
+        errors = witness_finds(bench, runner, mark, lambda: runner.clear_channels(SMALL))["bit_error_rate"]
     finally:
         runner.close()
     assert errors > 0.4, "a guess gets half of the 1,024 bits wrong (standard deviation 0.016)"
@@ -122,7 +124,7 @@ def main() -> None:
         actions = {
             "nothing": lambda: None,
             "every file read in full": read_all,
-            "cleared by the runner: every file dropped": lambda: clearing_runner.clear_channels(QUICK),
+            "cleared by the runner: every file dropped": lambda: clearing_runner.clear_channels(SMALL),
             "caches dropped, as root of the machine": drop,
         }
         for name, between in actions.items():

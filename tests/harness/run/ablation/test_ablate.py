@@ -29,6 +29,8 @@ from harness.runners.local import LocalRunner, LocalStage
 from tests.harness.fakes.ablation import RECIPE, STAGES, AblationSandbox
 from tests.harness.fakes.datasets import WORD_VOCABULARY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sandbox(tmp_path: Path, tiny: Dataset) -> AblationSandbox:
@@ -148,7 +150,7 @@ def test_variants_that_reuse_a_failed_base_fail_and_the_others_still_run(sandbox
 
 
 def await_file(path: Path, process: subprocess.Popen[str], size: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not path.exists() or len(path.read_text()) < size:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
@@ -163,7 +165,7 @@ def test_an_interrupted_ablation_resumes_without_repeating_finished_pairs(
     process = sandbox.start("ablate")
     await_file(Path(f"{sandbox.gate}train-count"), process, 3)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     if number == signal.SIGINT:
         table = json.loads(out)
         assert (process.returncode, table["stopped"]) == (130, "interrupted"), err
@@ -202,7 +204,7 @@ def test_two_processes_cannot_share_an_ablation(sandbox: AblationSandbox) -> Non
     with pytest.raises(UsageError, match="another process is working"):
         sandbox.ablate()
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(120) == 130
 
 
 def test_a_result_of_another_pair_a_missing_checkpoint_and_a_changed_study_are_refused(
