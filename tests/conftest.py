@@ -20,6 +20,7 @@ from tests.markers import (  # noqa: F401 (hooks of pytest)
     pytest_collection_modifyitems,
     pytest_configure,
     pytest_deselected,
+    pytest_make_parametrize_id,
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_testnodedown,

@@ -36,6 +36,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEFT_OUT] = Counter()
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """The beginning of a long text: a test's name is printed, and sent between processes."""
+    if isinstance(val, str | bytes) and len(val) > 60:
+        return f"{val[:40]!r}..."
+    return None
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` deselects, and before xdist adds the groups to the names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark by fixtures, keep the tests of a group in one worker, and begin with what takes longest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import importlib
 import json
@@ -70,7 +71,8 @@ def text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def imports(path: Path) -> set[str]:
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Every module that a source names, inside functions too; for `from a import b` both a and a.b."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(text_of(path))):
@@ -78,7 +80,7 @@ def imports(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+    return frozenset(names)
 
 
 def module_of(path: Path) -> str:
@@ -99,6 +101,22 @@ def edges(package: str) -> dict[str, set[str]]:
         }
         for module, path in modules.items()
     }
+
+
+def test_the_tests_lie_in_the_rooms_of_what_they_test_and_their_fakes_in_one_place() -> None:
+    strays = []
+    for package in ("harness", "golf"):
+        for path in (ROOT / "tests" / package).rglob("*.py"):
+            inside = path.relative_to(ROOT / "tests" / package)
+            room = ROOT / package / inside.parent
+            named = path.name.startswith("test_") or path.name in (
+                "__init__.py",
+                "conftest.py",
+                "confusion.py",
+            )
+            if inside.parts[0] != "fakes" and not (room.is_dir() and named):
+                strays.append(str(inside))
+    assert strays == []
 
 
 def offenders(package: str, forbidden: set[str]) -> list[str]:

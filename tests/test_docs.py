@@ -90,6 +90,7 @@ def readable(names: list[str]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_every_source_that_a_document_or_a_docstring_names_is_there() -> None:
     names = tracked()
     missing = {

@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness.base.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 TESTS = """
 import pytest

@@ -199,6 +199,7 @@ def test_every_technique_changes_the_logits_when_on(name):
     assert (on(ids) - off(ids)).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_full_recipe_has_every_technique_on_and_each_variant_lacks_one():
     full = load(FULL)
     assert all(is_on(technique, full) for technique in TECHNIQUES)

@@ -63,6 +63,7 @@ def test_models_have_the_full_shapes_that_their_submissions_claim():
     assert len(work.model_of(LAYERS_SHARED.config(), 1024).plan) == 12 and shared.layers == 4
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_like_one_that_was_not(bench_config, tmp_path, monkeypatch):
     monkeypatch.setattr(trained_models, "STEPS_BETWEEN_STATES", 2)
     whole = trained_models.train_or_read(SPEC, 5, bench_config, tmp_path / "whole", log_nothing)

@@ -102,6 +102,7 @@ def failing(how: str) -> list[Passed]:
     raise Failed("wrong by far")
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_crashes_or_hangs_becomes_a_row_and_the_others_still_run():
     listed = [
         Check("wrong", partial(failing, "raises"), 60),

@@ -227,6 +227,7 @@ def test_a_bias_learns_that_half_of_the_vocabulary_never_comes():
     assert learned[-1] < fixed[-1] - 0.3
 
 
+@pytest.mark.slow
 def test_weights_learn_a_text_that_repeats_itself():
     tokens = np.tile(words(12), 8 * CHUNK // 12)
     fixed = scored_and_learned(tokens, AdaptConfig(epochs=1, lr=1e-30, seq_len=16, batch_rows=2))
@@ -235,6 +236,7 @@ def test_weights_learn_a_text_that_repeats_itself():
     assert learned[-1] < fixed[-1] - 0.5
 
 
+@pytest.mark.slow
 def test_a_compiled_model_learns_and_predicts_with_what_it_learned():
     shallow = replace(CONFIG, model=ModelConfig(layers=1, width=16, heads=2, kv_heads=1, mlp_hidden=16))
     tokens = np.tile(words(12), 4 * CHUNK // 12)

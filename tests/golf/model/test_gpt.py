@@ -180,6 +180,7 @@ def test_a_weight_transform_replaces_the_weight_in_the_forward_pass(part):
     assert torch.equal(model(ids), before)
 
 
+@pytest.mark.slow
 def test_a_compiled_forward_follows_changes_of_plan_and_weight_transform():
     """In #315, #374 and #414 compiled graphs kept the flag of the first trace, so nothing was rounded."""
     torch._dynamo.reset()

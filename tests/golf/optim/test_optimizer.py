@@ -56,6 +56,7 @@ def step_once(cfg: OptimConfig, now: TrainingProgress, scale: float = 1.0) -> di
     return dict(model.named_parameters())
 
 
+@pytest.mark.slow
 def test_at_the_end_of_the_warmdown_nothing_moves():
     cfg = OptimConfig(warmdown=0.5, muon_decay=0.1, embed_decay=0.1, scalar_decay=0.1)
     for name, p in step_once(cfg, TrainingProgress(100, 1.0)).items():

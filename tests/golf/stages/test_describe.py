@@ -15,6 +15,8 @@ from harness.run import bundle
 from tests.golf.fakes.judge import run_stage, setup_frame
 from tests.golf.fakes.recipes import ROOT, named
 
+pytestmark = pytest.mark.slow
+
 SUBMISSIONS = {
     path.parent.name: path.read_text() for path in sorted((ROOT / "submissions").glob("*/config.yaml"))
 }

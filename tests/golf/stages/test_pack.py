@@ -116,6 +116,7 @@ def test_bits_null_is_neutral_for_the_whole_quantiser():
     assert not any("allocation" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_allocation_fits_and_logs_the_bits_it_removed():
     sizes, errors = [], []
     for limit in (NO_LIMIT, 18_000, 16_000, TIGHT):
@@ -181,6 +182,7 @@ def test_the_entropy_coder_replaces_the_codes_and_comes_near_its_bound():
 
 
 @pytest.mark.parametrize("text", [TINY, FULL])
+@pytest.mark.slow
 def test_the_stage_packs_what_train_wrote(tmp_path: Path, text: str):
     config = config_of(text, target_bytes=TIGHT if text is FULL else 0)
     stats = statistics_of(config)

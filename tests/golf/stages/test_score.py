@@ -132,6 +132,7 @@ def test_a_recipe_that_learns_nothing_scores_like_the_plain_predictor_bit_for_bi
 
 
 @LEARNERS
+@pytest.mark.slow
 def test_learning_from_a_chunk_changes_the_numbers_of_later_chunks_only(model, config):
     tokens = stream(3 * CHUNK + 5)
     fixed, _ = score_stream(model, CONFIG, tokens)
@@ -144,6 +145,7 @@ def test_learning_from_a_chunk_changes_the_numbers_of_later_chunks_only(model, c
 
 
 @LEARNERS
+@pytest.mark.slow
 def test_a_prediction_never_depends_on_its_own_or_a_later_token(model, config):
     tokens = stream(3 * CHUNK)
     nats, rows = score_stream(model, config, tokens)
@@ -161,6 +163,7 @@ def test_a_prediction_never_depends_on_its_own_or_a_later_token(model, config):
 
 @LEARNERS
 @pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.slow
 def test_scoring_twice_gives_the_same_bits_and_two_ranks_what_one_gives(model, config, world):
     tokens = stream(3 * CHUNK + 5)
     nats, rows = score_stream(model, config, tokens, world=world)
@@ -173,6 +176,7 @@ def test_scoring_twice_gives_the_same_bits_and_two_ranks_what_one_gives(model, c
 
 @LEARNERS
 @pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.slow
 def test_a_witness_that_learns_at_the_same_boundaries_gives_the_scorers_rows_bit_for_bit(
     model, config, world
 ):

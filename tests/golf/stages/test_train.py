@@ -25,6 +25,8 @@ from golf.training.trainer import Trainer
 from tests.golf.fakes.judge import Judge, setup_frame, write_shard
 from tests.golf.fakes.recipes import FULL, V
 
+pytestmark = pytest.mark.slow
+
 ALONE = Ranks(0, 1, torch.device("cpu"))
 MAX_BYTES = 1 << 24
 PERIODIC = np.tile(np.arange(1, 24), 300)

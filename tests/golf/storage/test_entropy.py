@@ -40,6 +40,7 @@ def _side_bytes(coded: entropy.Coded) -> int:
 
 @settings(deadline=None, max_examples=150)
 @given(matrices=MATRICES)
+@pytest.mark.slow
 def test_coding_is_lossless_and_deterministic(matrices):
     coded = entropy.encode(matrices)
     again = entropy.decode(coded, _shapes(matrices))

@@ -154,6 +154,7 @@ NAMES = st.one_of(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(content=st.dictionaries(NAMES, damaged(), max_size=6))
+@pytest.mark.slow
 def test_damaged_folders_are_reported_in_every_form(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, bytes]
 ) -> None:

@@ -145,6 +145,7 @@ def careless(folder: Path, kept: Path | None) -> tuple[dict[str, Any], bool]:
     return {"folder": folder.as_posix(), "verdict": "nothing found", "findings": []}, False
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_hangs_fails_or_eats_costs_its_folder_alone() -> None:
     names = ["a", "dies", "b", "hangs", "fails", "eats", "c", "d"]
     reports = [

@@ -39,6 +39,7 @@ def fineweb(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
 
 
+@pytest.mark.slow
 def test_the_cut_stream_is_the_official_prefix(shared: Path, fineweb: Dataset) -> None:
     official = read_tokens(shared / "fineweb" / "fineweb_val_prefix_sp1024.bin", 1024)
     assert np.array_equal(fineweb.validation_tokens(), official[:200_000])
@@ -51,6 +52,7 @@ def test_all_of_the_sample_becomes_train_tokens(fineweb: Dataset) -> None:
     assert 1_000_000 < fineweb.train_tokens_total < 1_040_000
 
 
+@pytest.mark.slow
 def test_the_compressors_reach_their_published_figures(shared: Path) -> None:
     tokens_T = read_tokens(shared / "fineweb" / "fineweb_val_prefix_sp1024.bin", 1024)
     model = read_model(shared / "tokenizers" / "fineweb_1024_bpe.model")

@@ -24,6 +24,8 @@ from harness.data.sentencepiece_file import read_model
 from harness.data.split import document_hash, is_validation, nearest_cut
 from harness.data.tokenizer import Encoder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -175,6 +175,7 @@ def test_a_contestant_that_leaves_before_bye_is_still_scored() -> None:
     assert len(score(script, ready(10)).nats_T) == 10
 
 
+@pytest.mark.slow
 def test_a_contestant_that_answers_without_reading_cannot_hang_or_crash_the_judge_at_bye() -> None:
     stream_T = np.zeros(60_000, np.uint16)  # unread, they fill the socket so that `bye` cannot be written
 

@@ -67,6 +67,7 @@ def test_a_row_is_asked_for_when_exactly_the_text_before_its_token_is_revealed(a
     assert found.ended is None
 
 
+@pytest.mark.slow
 def test_a_witness_that_stalls_leaves_the_rest_unanswered_and_says_why() -> None:
     found = ask(Witness(silent_after=2), [1, 2, 3, 4], seconds=2.0)
     assert list(found.responses.answered_P) == [True, True, False, False]

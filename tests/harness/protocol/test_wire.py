@@ -269,6 +269,7 @@ def memory_exceeded() -> None:
 
 
 @pytest.mark.parametrize("pause", [0.01, 0.8])
+@pytest.mark.slow
 def test_a_contestant_is_watched_whether_it_sends_without_pause_or_stays_silent(pause: float) -> None:
     def script(peer: Peer) -> None:
         for _ in range(100):

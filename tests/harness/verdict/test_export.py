@@ -100,6 +100,7 @@ def test_the_record_folder_holds_the_challenges_files_and_the_code_that_was_coun
     assert all(f"| {seed} | {row['val_bpb']:.8f} |" in readme for seed, row in stated["seed_results"].items())
 
 
+@pytest.mark.slow
 def test_the_audit_of_an_export_reads_its_code_and_finds_nothing(run: RunFolder, tmp_path: Path) -> None:
     report = audit_folder(export(run.path, tmp_path / "out", "A. Person", "aperson"))
     assert report["verdict"] == "nothing found"

@@ -93,6 +93,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_continues_and_downloads_nothing_twice(index: Path) -> None:
     first, second = wheel(index, "first"), wheel(index, "second")
     needed, logged = [pinned(first), pinned(second)], list[str]()

@@ -124,6 +124,7 @@ def test_noise_that_is_skewed_in_the_witnesses_alone_does_not_fail() -> None:
         assert detection.sign_test(gains(-skew(seed), -skew(100 + seed))).outcome != "fail"
 
 
+@pytest.mark.slow
 def test_nor_does_noise_skewed_in_scorer_and_witnesses_alike_or_in_the_scorer_alone() -> None:
     for seed in range(20):
         scorer, first, second = skew(seed), skew(100 + seed), skew(200 + seed)
