@@ -57,6 +57,16 @@ def owned(engine: docker.DockerClient, owner: str) -> tuple[int, int]:
     return len(engine.containers.list(all=True, filters=mine)), len(engine.volumes.list(filters=mine))
 
 
+def reap_owner(engine: docker.DockerClient, owner: str) -> None:
+    """Reap until nothing of a dead owner is left. Another run on this machine may be reaping too, and what
+    one of the two is removing, the other one leaves alone.
+    """
+    deadline = time.monotonic() + 120
+    while owned(engine, owner) != (0, 0) or Path(owner).exists():
+        assert time.monotonic() < deadline, owned(engine, owner)
+        reap(engine)
+
+
 def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
     engine: docker.DockerClient, cpu_image: str, tmp_path: Path
 ) -> None:
@@ -76,15 +86,13 @@ def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
         assert [owned(engine, owner) for owner in owners] == [(2, 1), (2, 1)]
         processes[0].send_signal(signal.SIGKILL)
         processes[0].wait()
-        assert reap(engine) == 3
-        assert [owned(engine, owner) for owner in owners] == [(0, 0), (2, 1)]
-        assert not Path(owners[0]).exists()
+        reap_owner(engine, owners[0])
+        assert owned(engine, owners[1]) == (2, 1)
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-        reap(engine)
-    assert owned(engine, owners[1]) == (0, 0)
+        reap_owner(engine, owners[1])
 
 
 def test_an_owner_is_dead_only_when_its_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +168,7 @@ def test_an_engine_that_dies_in_the_middle_is_the_machines_fault_and_its_leftove
     assert owned(engine, owner) != (0, 0)
     runner.close()
     assert is_dead(Path(owner)), "the lock file must stay: it shows that the owner is dead"
-    reap(engine)
-    assert owned(engine, owner) == (0, 0)
+    reap_owner(engine, owner)
 
 
 def test_a_refused_archive_is_closed_and_leaves_nothing(
