@@ -43,8 +43,11 @@ from golf.bench.interleaved import to_stderr
 from golf.bench.trained_models import ModelSpec, TrainedModel
 from golf.runtime import dist
 
-FULL_PRECISION = {"train": {"qat_bits": 0}}
-SHARED = {"model": {"layers": 4, "loop_layers": [0, 1, 2, 3], "loop_passes": 2}, **FULL_PRECISION}
+FULL_PRECISION: dict[str, dict[str, Any]] = {"train": {"qat_bits": 0}}
+SHARED: dict[str, dict[str, Any]] = {
+    "model": {"layers": 4, "loop_layers": [0, 1, 2, 3], "loop_passes": 2},
+    **FULL_PRECISION,
+}
 ROTATED = ModelSpec("hadamard-ve128", "hadamard-ve128", {"stats": {"hessian_batches": 16}}, times=2)
 QUANTISED = ModelSpec("lowrank-q-qat", "lowrank-q-qat", {"stats": {"row_score_every": 10}})
 PLAIN = ModelSpec("lowrank-q-plain", "lowrank-q-qat", FULL_PRECISION)

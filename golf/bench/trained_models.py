@@ -13,7 +13,7 @@ a difference between ways to pack one model holds for its weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from golf.training.clocks import StepClock
 from golf.training.trainer import Trainer
 
 SUBMISSIONS = Path(__file__).parents[2] / "submissions"
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "optim": {"muon_momentum_warmup": 0.2, "warmdown": 0.5, "ema_decay": 0.0, "ema_fraction": 0.05},
     "train": {"batch_tokens": 4096, "seq_len": 512},
     "hardware": {"micro_tokens": 4096},
@@ -46,7 +46,7 @@ class ModelSpec(NamedTuple):
 
     name: str
     submission: str
-    changes: dict[str, dict[str, Any]]
+    changes: Mapping[str, Mapping[str, Any]]
     """section -> field -> value, on top of SMALL."""
     times: int = 1
     """Its number of steps as a multiple of the benchmark's."""

@@ -96,7 +96,7 @@ def choose(device: torch.device, dtype: torch.dtype) -> Choice:
         return Choice("blocks", f"flash3, cudnn: no CUDA device ({device.type})")
     if dtype != torch.bfloat16:
         return Choice("sdpa", f"flash3, cudnn: {dtype} instead of bfloat16")
-    reasons = []
+    reasons: list[str] = []
     for name in ("flash3", "cudnn"):
         reason = _failure(ATTENTION[name], device)
         if not reason:

@@ -94,7 +94,7 @@ class Muon:
     ) -> None:
         self.options, self.momentum_rule = options, MOMENTUM[options.variant]
         self.own, self.world, self.all_reduce = slice(rank, None, world), world, all_reduce
-        self.stacks: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        self.stacks: dict[tuple[int, ...], list[Tensor]] = {}
         for matrix in matrices:
             self.stacks.setdefault(tuple(matrix.shape), []).append(matrix)
         self.buffers = {shape: torch.zeros_like(torch.stack(list(ps))) for shape, ps in self.stacks.items()}
@@ -109,7 +109,7 @@ class Muon:
         With `equalise`, `normalise_rows` is applied before orthogonalising.
         """
         for (rows, columns), matrices in self.stacks.items():
-            g_LRC = torch.stack([matrix.grad for matrix in matrices])
+            g_LRC = torch.stack([matrix.grad for matrix in matrices])  # type: ignore[misc]
             direction_LRC = self.momentum_rule(g_LRC, self.buffers[rows, columns], momentum)
             if self.options.equalise:
                 direction_LRC = normalise_rows(direction_LRC)

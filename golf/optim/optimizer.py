@@ -46,7 +46,7 @@ class Optimizer:
     ) -> None:
         self.cfg = cfg
         self.groups: dict[str, list[nn.Parameter]] = {"muon": [], "embed": [], "scalar": []}
-        self.names: dict[nn.Parameter, str] = {}
+        self.names: dict[Tensor, str] = {}
         for name, parameter in parameters:
             self.groups[route(name, parameter)].append(parameter)
             self.names[parameter] = name

@@ -62,7 +62,7 @@ def row_steps(clip_R: Tensor, bits: Bits) -> Tensor:
 
 def rounded(weight_RC: Tensor, step_R1: Tensor, largest_R1: Tensor | float) -> Tensor:
     """W / step rounded half to even and clamped to the largest code, in W's dtype."""
-    return torch.round(weight_RC / step_R1).clamp(-largest_R1, largest_R1)
+    return torch.round(weight_RC / step_R1).clamp(-largest_R1, largest_R1)  # type: ignore[arg-type]
 
 
 def quantise(weight_RC: Tensor, step_R: Tensor, bits: Bits) -> Quantised:

@@ -99,8 +99,9 @@ def _bits(recipe: Recipe, stats: TensorStats) -> grid.Bits:
 def _quantise(weight_RC: Tensor, scale_C: Tensor | None, recipe: Recipe, stats: TensorStats) -> Stored:
     """Every step, with given scales."""
     transformed_RC, bits = _transform(weight_RC, scale_C, recipe), _bits(recipe, stats)
-    use_fisher = recipe.fisher and stats.fisher_RC is not None
-    fisher_RC = _transform_fisher(stats.fisher_RC, scale_C, recipe) if use_fisher else None
+    fisher_RC = stats.fisher_RC if recipe.fisher else None
+    if fisher_RC is not None:
+        fisher_RC = _transform_fisher(fisher_RC, scale_C, recipe)
     step_R = grid.row_steps(clip.clip(transformed_RC, bits, recipe.clip_method, fisher_RC), bits)
     if recipe.gptq and stats.hessian_CC is not None:
         hessian_CC = _transform_hessian(stats.hessian_CC, scale_C, recipe)

@@ -105,6 +105,7 @@ class GradientStats:
     def add(self) -> None:
         """Add the parameters' current gradients; equal on all ranks if the gradients are."""
         for name, parameter in self.parameters.items():
+            assert parameter.grad is not None, f"{name} has no gradient"
             self.sums[name] += self.statistic(parameter.grad)
         self.count += 1
 

@@ -50,6 +50,7 @@ def parse(text: str) -> dict[str, Any]:
     depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            assert event.start_mark is not None
             place = f"line {event.start_mark.line + 1}"
             require(
                 not isinstance(event, yaml.AliasEvent) and not getattr(event, "anchor", None),

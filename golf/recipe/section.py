@@ -52,7 +52,7 @@ Fractions let a profile with few steps keep the shape of a long run."""
 class Section:
     """Base class of a recipe section. Every instance is checked on construction, from YAML or from code."""
 
-    SECTION = ""
+    SECTION: typing.ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(type(self), include_extras=True).items():

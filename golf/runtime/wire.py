@@ -20,6 +20,8 @@ from typing import Any
 
 from golf.runtime import strict_json
 
+Socket = socket.socket
+"""`Wire.socket` hides the module inside its class."""
 PROTOCOL = 1
 MAX_LINE = 65_536
 MAX_DESCRIPTORS = 200
@@ -82,7 +84,6 @@ class Setup:
     @classmethod
     def from_frame(cls, frame: Frame, stage: str) -> Setup:
         """Parse a `setup` frame strictly; a WireError names the field that is missing or wrong."""
-        path = {key: Path(frame.get(key, str)) for key in ("tokenizer", "config", "out")}
         extra: dict[str, Any] = {}
         if stage == "pack":
             extra = {"checkpoint": Path(frame.get("checkpoint", str))}
@@ -98,7 +99,9 @@ class Setup:
             profile=frame.get("profile", str),
             vocab_size=frame.get("vocab_size", int),
             limits=frame.get("limits", dict),
-            **path,
+            tokenizer=Path(frame.get("tokenizer", str)),
+            config=Path(frame.get("config", str)),
+            out=Path(frame.get("out", str)),
             **extra,
         )
 
@@ -107,8 +110,8 @@ class Setup:
 class Wire:
     """A connected socket. Frames it receives are forwarded to `peers`; a muted wire sends nothing."""
 
-    socket: socket.socket
-    peers: tuple[socket.socket, ...] = ()
+    socket: Socket
+    peers: tuple[Socket, ...] = ()
     muted: bool = False
     clock: Callable[[], float] = time.monotonic
     _buffer: bytearray = field(default_factory=bytearray)

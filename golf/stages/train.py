@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from golf.optim.schedule import TrainingProgress, warmdown
 from golf.recipe.config import Config, resolved, training_digest
@@ -108,7 +109,8 @@ def receive_request(wire: Wire) -> TrainRequest:
 def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int:
     """Train until the clock ends; returns the number of steps. Logs phases, and every `log_every` steps."""
     cfg, ranks = trainer.config, trainer.ranks
-    began, step, loss = time.monotonic(), 0, None
+    began, step = time.monotonic(), 0
+    loss: Tensor | None = None
     phase: Phase | None = None
     while not ranks.broadcast(clock.finished(step)):
         progress = TrainingProgress(step, ranks.broadcast(clock.progress(step).fraction))

@@ -27,7 +27,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from constriction import stream
@@ -118,7 +118,7 @@ def _by_context(level_R: np.ndarray, level_C: np.ndarray) -> tuple[np.ndarray, l
     return np.argsort(context_N, kind="stable"), [(int(x), int(lengths[x])) for x in np.flatnonzero(lengths)]
 
 
-def _model(counts_A: np.ndarray) -> Categorical:
+def _model(counts_A: np.ndarray) -> Any:
     """The coder's model of one context: probabilities proportional to the counts to 24 bits, none of them 0.
 
     The library gives each symbol 2^-24 and distributes the rest in proportion to floats. Whole numbers that
@@ -130,7 +130,7 @@ def _model(counts_A: np.ndarray) -> Categorical:
     return Categorical(p_A.astype(np.float64), perfect=False)
 
 
-def _models(counts_XA: np.ndarray) -> dict[int, Categorical]:
+def _models(counts_XA: np.ndarray) -> dict[int, Any]:
     return {int(x): _model(counts_XA[x]) for x in np.flatnonzero(counts_XA.any(axis=1))}
 
 
@@ -160,7 +160,7 @@ def encode(matrices: Sequence[np.ndarray]) -> Coded:
     )
 
 
-def _checked_levels(coded: Coded, shapes: Sequence[tuple[int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _checked_levels(coded: Coded, shapes: Sequence[tuple[int, ...]]) -> list[tuple[np.ndarray, np.ndarray]]:
     """The (row levels, column levels) of each matrix. Raises ValueError if the arrays are inconsistent."""
     words, counts_XA, levels = coded
     for array, dtype, ndim in ((words, np.uint32, 1), (counts_XA, np.uint32, 2), (levels, np.uint8, 1)):
@@ -185,7 +185,7 @@ def _checked_levels(coded: Coded, shapes: Sequence[tuple[int, int]]) -> list[tup
     return pairs
 
 
-def decode(coded: Coded, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+def decode(coded: Coded, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
     """The int8 matrices, given their shapes. Raises ValueError if the arrays are inconsistent."""
     levels, (words, counts_XA, _) = _checked_levels(coded, shapes), coded
     stack, models = AnsCoder(words.astype(np.uint32)), _models(counts_XA)

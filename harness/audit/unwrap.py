@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import brotli  # type: ignore[import-untyped]
+import brotli
 
 from harness.audit.code.tree import parsed, walk
 
