@@ -123,15 +123,21 @@ _setup:
     pip() { .venv/bin/python -m pip "$@"; }
     say() { echo "setup: $*"; }
 
+    for python in python3 python python3.14 python3.13 python3.12 python3.11 .venv/bin/python ''; do
+        [ -n "$python" ] && "$python" -c "$supported" 2>/dev/null && break
+    done
+    if [ -z "$python" ]; then
+        say "needs a Python from 3.11 to 3.14 on PATH and found none"
+        say "hint: install one (a package manager, pyenv, conda) and run the same command again"; exit 2
+    fi
+    # One set-up at a time: two would delete each other's .venv. The lock is released when this shell ends
+    exec 9>.venv.lock
+    lock() { "$python" -c "import fcntl; fcntl.flock(9, fcntl.LOCK_EX | $1)" 2>/dev/null; }
+    lock fcntl.LOCK_NB || { say "another set-up is at work in this checkout: waiting for it"; lock 0; }
+    [ "$(cat $stamp 2>/dev/null)" = {{ lock_key }} ] && exit 0
+
     # Without a stamp the .venv may hold half-installed packages, which pip takes for complete: start over
     if [ ! -s $stamp ] || ! .venv/bin/python -c "$supported" 2>/dev/null; then
-        for python in python3 python python3.14 python3.13 python3.12 python3.11 ''; do
-            [ -n "$python" ] && "$python" -c "$supported" 2>/dev/null && break
-        done
-        if [ -z "$python" ]; then
-            say "needs a Python from 3.11 to 3.14 on PATH and found none"
-            say "hint: install one (a package manager, pyenv, conda) and run the same command again"; exit 2
-        fi
         say "making .venv with $("$python" --version); everything takes about two minutes the first time, torch most of it"
         if ! "$python" -m venv --clear .venv; then
             say "$python cannot make a virtual environment"

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,37 @@ def test_a_python_without_venv_gets_a_hint_and_leaves_no_stamp(checkout: Path) -
     assert done.returncode == 2
     assert "python3-venv" in done.stderr
     assert not (checkout / ".venv" / "pgolf-stamp").exists()
+
+
+SLOW_PYTHON = """#!/bin/sh
+if [ "$1" = -m ] && [ "$2" = venv ]; then
+    echo begin >> events; sleep 1
+    mkdir -p .venv/bin; printf '#!/bin/sh\\nexit 0\\n' > .venv/bin/python; chmod +x .venv/bin/python
+    echo end >> events; exit 0
+fi
+exec {real} "$@"
+"""
+
+
+def test_two_setups_of_one_checkout_do_not_run_into_each_other(checkout: Path) -> None:
+    """The second one waits for the first, finds its work done and does nothing."""
+    folder = checkout / "tools"
+    folder.mkdir()
+    (folder / "python3").write_text(SLOW_PYTHON.replace("{real}", sys.executable), encoding="utf-8")
+    (folder / "python3").chmod(0o755)
+    both = [
+        subprocess.Popen(
+            [program(), "_setup"],
+            cwd=checkout,
+            env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert (checkout / "events").read_text().split() == ["begin", "end"]
+    waited = [text for text in said if "another set-up is at work in this checkout" in text]
+    assert len(waited) == 1
+    assert "making .venv" not in waited[0]

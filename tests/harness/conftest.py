@@ -38,3 +38,16 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
 @pytest.fixture
 def bench(tmp_path: Path, tiny: Dataset) -> Bench:
     return Bench(tmp_path / "seed-1", tiny)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty PGOLF_HOME."""
+    monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No container engine answers."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")

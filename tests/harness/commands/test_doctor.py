@@ -1,0 +1,87 @@
+"""`pgolf doctor` and `pgolf clean`: what is here, what is missing, what to do, and what is never removed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from harness.base.errors import UsageError
+from harness.data.dataset import Dataset
+from harness.runners.images import build
+from tests.harness.fakes.command_line import pgolf
+
+
+def facts() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(pgolf("doctor", "--json").stdout)
+    return found
+
+
+def test_without_an_engine_the_doctor_names_the_local_runner_and_what_to_start(
+    no_engine: None, home: Path
+) -> None:
+    assert facts()["engine"] is None
+    printed = pgolf("doctor").stdout
+    assert "engine      none answers: runs use the local runner (isolation none); start dockerd" in printed
+    assert "datasets    none yet: the first pocket run prepares one" in printed
+    assert str(home) in printed
+
+
+def test_the_doctor_lists_the_datasets_that_runs_will_find(
+    no_engine: None, home: Path, tiny: Dataset
+) -> None:
+    for name in ("pocket", "fineweb-sp1024"):
+        shutil.copytree(tiny.folder, home / "datasets" / name)
+    (home / "datasets" / "half-made").mkdir()
+    assert facts()["datasets"] == ["fineweb-sp1024", "pocket"]
+
+
+def test_the_doctor_measures_this_machine(no_engine: None, home: Path) -> None:
+    found = facts()
+    assert found["host"]["cores"] >= 1
+    assert found["host"]["memory_bytes"] > 1 << 28
+    assert 0 < found["free_disk_bytes"] <= shutil.disk_usage(home).total
+
+
+def test_the_doctor_shows_the_engine_and_the_image_of_todays_lock(cpu_image: str, home: Path) -> None:
+    engine = facts()["engine"]
+    assert engine["images"]["cpu"] == cpu_image
+    printed = pgolf("doctor").stdout
+    assert f"image       cpu: {cpu_image}" in printed
+    assert f"engine      {engine['version']} (API {engine['api']})" in printed
+
+
+def test_an_image_that_is_not_built_comes_with_the_command_that_builds_it(
+    engine: docker.DockerClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "lock_sha256", lambda name, root=None: "0" * 64)
+    assert "image       cpu: not built: pgolf image build cpu" in pgolf("doctor").stdout
+
+
+def test_pins_that_cannot_be_read_are_an_error_of_that_image_alone(
+    engine: docker.DockerClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> str:
+        raise UsageError("pins.yaml: not YAML")
+
+    monkeypatch.setattr(build, "lock_sha256", unreadable)
+    assert facts()["engine"]["images"] == dict.fromkeys(("cpu", "cuda"), "error: pins.yaml: not YAML")
+
+
+def test_clean_removes_wheels_and_keeps_datasets(no_engine: None, home: Path, tiny: Dataset) -> None:
+    shutil.copytree(tiny.folder, home / "datasets" / "pocket")
+    (home / "wheels" / "some-lock").mkdir(parents=True)
+    (home / "wheels" / "some-lock" / "a.whl").write_bytes(bytes(3_000_000))
+    printed = pgolf("clean").stdout
+    assert "no container engine answers, its leftovers stay; freed 3 MB of cached wheels" in printed
+    assert not (home / "wheels").exists()
+    Dataset.open(home / "datasets" / "pocket").verify()
+    assert "freed 0 MB" in pgolf("clean").stdout
+
+
+def test_clean_counts_what_dead_runs_left_in_the_engine(engine: docker.DockerClient, home: Path) -> None:
+    assert "containers and volumes of dead runs; freed 0 MB" in pgolf("clean").stdout
