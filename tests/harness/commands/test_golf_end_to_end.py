@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from harness import cli, edition
@@ -136,6 +137,33 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again_in_contai
     assert result.exit_code == 0
     assert_judged(verdict, isolated=True)
     assert_scored_again(Path(verdict["run_dir"]))
+
+
+@pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "submissions").iterdir()))
+def test_every_submission_is_trained_packed_scored_and_certified(
+    name: str, tiny: Dataset, tmp_path: Path
+) -> None:
+    """Its whole recipe for profile pocket, but two steps, and chunks of 2,048 tokens for a text of 7,948."""
+    submission = tmp_path / name
+    shutil.copytree(ROOT / "submissions" / name, submission)
+    recipe = yaml.safe_load((submission / "config.yaml").read_text())
+    for section, field, value in (("train", "steps", 2), ("score", "chunk_tokens", 2048)):
+        for part in (recipe, recipe["profiles"]["pocket"]):
+            part.setdefault(section, {})[field] = value
+    (submission / "config.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    manifest = yaml.safe_load((submission / "manifest.yaml").read_text())
+    seed = manifest["seeds"][0]
+    result = run(submission, tiny, "local", "--seeds", seed, "--witness", 64, "--json")
+    verdict = json.loads(result.stdout)
+    (row,) = verdict["seeds"]
+    assert (result.exit_code, verdict["verdict"], row["outcome"]) == (0, "valid", "scored"), verdict
+    assert row["claims"]["steps"] == 2
+    assert row["certificate"]["largest_gain_nats"] < 1e-5
+    outcomes = {found["rule"]: found["outcome"] for found in verdict["findings"]}
+    assert (outcomes["border-rows"], outcomes["size"]) == ("pass", "pass")
+    tracks = {"A": "was never sent (track A)", "B": "was sent"}
+    evidence = next(found for found in verdict["findings"] if found["rule"] == "score-first")["evidence"]
+    assert tracks[manifest["track"]] in evidence
 
 
 def test_rescoring_refuses_stored_numbers_that_were_changed(run_folder: Path) -> None:
