@@ -80,7 +80,7 @@ def run_stage(stage: str, setup: dict[str, Any], script: Callable[[Judge], Any],
         path = f"{folder}/judge"
         listener.bind(path)
         listener.listen(1)
-        listener.settimeout(60)
+        listener.settimeout(300)
         environment = {
             "PGOLF_SOCKET": path,
             "PGOLF_STAGE": stage,
@@ -103,12 +103,12 @@ def run_stage(stage: str, setup: dict[str, Any], script: Callable[[Judge], Any],
         ):
             try:
                 connection, _ = listener.accept()
-                connection.settimeout(120)
+                connection.settimeout(300)
                 with connection:
                     judge = Judge(connection, stage, setup)
                     result = script(judge)
                     judge.file.close()
-                    status = contestant.wait(60)
+                    status = contestant.wait(300)
             except BaseException as error:
                 contestant.kill()
                 error.add_note(log.read_text(errors="replace")[-3000:])

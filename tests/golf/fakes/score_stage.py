@@ -27,7 +27,7 @@ class ThreadReduce:
     """What the threads share to sum tensors over ranks."""
 
     def __init__(self, world: int) -> None:
-        self.barrier = threading.Barrier(world, timeout=60)
+        self.barrier = threading.Barrier(world, timeout=300)
         self.tensors: dict[int, torch.Tensor] = {}
 
 
@@ -138,7 +138,7 @@ def stage(
         finally:
             ours.shutdown(socket.SHUT_WR)
             for thread in threads:
-                thread.join(60)
+                thread.join(300)
     assert not any(thread.is_alive() for thread in threads)
     if errors:
         raise min(errors, key=lambda error: isinstance(error, Closed))

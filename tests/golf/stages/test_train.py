@@ -79,7 +79,7 @@ def run_here(
     wire.send("hello", protocol=1, stage="train")
     wire.receive("setup")
     train.run(wire, setup, load(text), ALONE)
-    thread.join(60)
+    thread.join(300)
     found[2].file.close()
     ours.close()
     theirs.close()
