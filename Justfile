@@ -130,10 +130,12 @@ _setup:
         say "needs a Python from 3.11 to 3.14 on PATH and found none"
         say "hint: install one (a package manager, pyenv, conda) and run the same command again"; exit 2
     fi
-    # One set-up at a time: two would delete each other's .venv. The lock is released when this shell ends
+    # One set-up at a time: two would delete each other's .venv. This shell and what it starts hold the lock
     exec 9>.venv.lock
-    lock() { "$python" -c "import fcntl; fcntl.flock(9, fcntl.LOCK_EX | $1)" 2>/dev/null; }
-    lock fcntl.LOCK_NB || { say "another set-up is at work in this checkout: waiting for it"; lock 0; }
+    "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || {
+        say "another set-up is at work in this checkout: waiting for it"
+        "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' || say "no lock here: going on without one"
+    }
     [ "$(cat $stamp 2>/dev/null)" = {{ lock_key }} ] && exit 0
 
     # Without a stamp the .venv may hold half-installed packages, which pip takes for complete: start over

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 OF_FIXTURE = {"engine": "engine", "cpu_image": "engine", "shared": "data"}
-GROUPS = {"engine": "engine", "run_folder": "golf run", "trained": "golf stages"}
+GROUPS = {"engine": "engine", "made": "pocket", "run_folder": "golf run", "trained": "golf stages"}
 """Marker or fixture -> the group of tests that one worker runs. A prune by one engine test can remove what
 another one needs, and a worker that waits for a fixture which another one makes does nothing."""
 LEFT_OUT = pytest.StashKey[Counter[str]]()
@@ -58,8 +58,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     for item in items:
+        selected_by_marker = item.config.getoption("markexpr") and not item.config.getoption("keyword")
         reasons = [name for name in ("engine", "slow", "data", "gpu") if item.get_closest_marker(name)]
-        item.config.stash[LEFT_OUT][reasons[0] if reasons else "not selected"] += 1
+        item.config.stash[LEFT_OUT][reasons[0] if reasons and selected_by_marker else "not selected"] += 1
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -71,7 +72,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """What a worker left out; all workers leave out the same."""
-    node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+    if output := getattr(node, "workeroutput", None):  # a worker that crashed has none
+        node.config.stash[LEFT_OUT] = Counter(output["left_out"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +22,7 @@ class Once:
         done = self.root / name
         with FileLock(f"{done}.lock"):
             if not done.exists():
-                begun = self.root / f"{name}.begun-{os.getpid()}"
-                begun.mkdir()
+                begun = Path(tempfile.mkdtemp(prefix=f"{name}.begun-", dir=self.root))
                 make(begun)
                 begun.rename(done)
         return done

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,14 +74,15 @@ FOREIGN_FILES = {"train_gpt.py"}
 """Files of the challenge and of records, which documents name too."""
 
 
+@functools.cache
 def tracked() -> list[str]:
-    """Every file of the checkout, by its path from the root."""
-    skipped = {".git", ".hypothesis", ".mypy_cache", ".pytest_cache", ".venv", "runs", "build", "__pycache__"}
-    return [
-        path.relative_to(ROOT).as_posix()
-        for path in ROOT.rglob("*")
-        if path.is_file() and not skipped & set(path.relative_to(ROOT).parts)
-    ]
+    """Every file of the checkout, by its path from the root, but for caches and results."""
+    skipped = {"runs", "build", "__pycache__"}
+    found = []
+    for folder, inner, names in os.walk(ROOT):
+        inner[:] = [name for name in inner if name not in skipped and (name[0] != "." or name == ".ci")]
+        found += [(Path(folder) / name).relative_to(ROOT).as_posix() for name in names]
+    return found
 
 
 def readable(names: list[str]) -> list[str]:
@@ -123,7 +126,7 @@ def test_every_module_that_a_document_or_a_docstring_runs_is_there() -> None:
 
 BENCHMARKS = {"bench": "golf/bench/__main__.py", "claims": "golf/bench/claims.py", "gpu": "golf/bench/gpu.py"}
 """Recipes of the Justfile that are no command of pgolf -> the source that reads their options."""
-FOREIGN = {"--cov", "--diff-filter", "--include", "--mirror", "--name-only", "--variant"}
+FOREIGN_OPTIONS = {"--cov", "--diff-filter", "--include", "--mirror", "--name-only", "--variant"}
 """Options of pytest, git and debootstrap, which documents name too."""
 
 
@@ -164,7 +167,7 @@ def documented_calls() -> Iterator[tuple[str, tuple[str, ...]]]:
             text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
             blocks = re.findall(r"^    (?:\S.*&& )?((?:just|\S*pgolf) .*)$", text, re.MULTILINE)
             for call in re.findall(r"`([^`\n]+)`", text) + blocks:
-                program, *words = call.split("#")[0].split() or [""]
+                program, *words = call.split("#")[0].rstrip(".:, ").split() or [""]
                 if program.split("/")[-1] in ("just", "pgolf") and words:
                     yield name, tuple(words)
 
@@ -179,10 +182,10 @@ def test_every_command_and_option_that_a_document_names_is_there() -> None:
             allowed = options_of(known[path])
         elif words[0] in BENCHMARKS:
             allowed = literals(ROOT / BENCHMARKS[words[0]])
-        elif words[0] in recipes() or words[:1] in groups:
-            allowed = FOREIGN  # pytest's own
+        elif words in groups or (words[0] in recipes() and words[:1] not in groups):
+            allowed = FOREIGN_OPTIONS  # of pytest
         else:
-            wrong.append(f"{document}: no command {words[0]}")
+            wrong.append(f"{document}: no command {' '.join(words[:2])}")
             continue
         named = {word.split("=")[0] for word in words if re.match(r"--\w", word)}
         wrong += [f"{document}: {words[0]} has no {option}" for option in named - allowed - {"--help"}]
@@ -191,7 +194,7 @@ def test_every_command_and_option_that_a_document_names_is_there() -> None:
 
 
 def test_every_option_that_a_document_names_alone_belongs_to_some_command() -> None:
-    known = set().union(*map(options_of, commands().values()), FOREIGN)
+    known = set().union(*map(options_of, commands().values()), FOREIGN_OPTIONS)
     for package in ("harness", "golf", "images"):
         known |= set().union(*map(literals, (ROOT / package).rglob("*.py")))
     option = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]\b")

@@ -109,7 +109,7 @@ class Muon:
         With `equalise`, `normalise_rows` is applied before orthogonalising.
         """
         for (rows, columns), matrices in self.stacks.items():
-            g_LRC = torch.stack([matrix.grad for matrix in matrices])  # type: ignore[misc]
+            g_LRC = torch.stack([matrix.grad for matrix in matrices])  # type: ignore[misc]  # set by backward
             direction_LRC = self.momentum_rule(g_LRC, self.buffers[rows, columns], momentum)
             if self.options.equalise:
                 direction_LRC = normalise_rows(direction_LRC)

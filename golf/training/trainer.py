@@ -106,7 +106,7 @@ class Trainer:
             loss = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten()) * share
             loss.backward()
             total += loss.detach()
-        self.ranks.average([p.grad for p in self.parameters.values()])  # type: ignore[misc]
+        self.ranks.average([p.grad for p in self.parameters.values()])  # type: ignore[misc]  # set by backward
         return total
 
     @torch.no_grad()

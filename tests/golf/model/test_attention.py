@@ -51,6 +51,7 @@ def test_blocks_stay_finite_where_scores_are_large():
     torch.testing.assert_close(y, attend_reference(1e3 * q, k, v), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", ["flash3", "cudnn", "sdpa"])
 @pytest.mark.parametrize(("queries", "keys"), [(256, 256), (64, 256)])

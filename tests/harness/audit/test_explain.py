@@ -8,20 +8,19 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from typer.testing import CliRunner
 
 from harness.audit import cache, code, numbers, rulebook
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
-from harness.cli import app
 from harness.verdict.rules import RULES
+from tests.harness.fakes.command_line import pgolf
 
 AUDIT = ROOT / "harness" / "audit"
 EVERY = [(kind, info) for kind, infos in rulebook.rules().items() for info in infos]
 
 
 def printed(*arguments: str) -> str:
-    done = CliRunner().invoke(app, ["explain", *arguments])
+    done = pgolf("explain", *arguments)
     assert done.exit_code == 0
     return done.stdout
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from harness.audit import formats
 from harness.audit.audit import audit_folder
 from harness.audit.folder import MAX_FILE, MAX_FILES, read
 from harness.audit.page import page
-from harness.cli import app
 from harness.commands import audit
+from tests.harness.fakes.command_line import pgolf
 
 HOSTILE = "<script>alert(1)</script> 100%\n::error::x | `@team` [a](b), c: \x1b[31m"
 
@@ -83,14 +82,13 @@ def test_the_command_exits_by_the_verdict_and_prints_a_line_a_folder(tmp_path: P
         (tmp_path / name).mkdir()
         (tmp_path / name / "train_gpt.py").write_text(source)
         (tmp_path / name / "submission.json").write_text('{"val_bpb": 1.1}')
-    runner = CliRunner()
-    both = runner.invoke(app, ["audit", str(tmp_path), "--json", "--fresh"])
+    both = pgolf("audit", tmp_path, "--json", "--fresh")
     assert [json.loads(line)["verdict"] for line in both.stdout.splitlines()] == [
         "nothing found",
         "violations found",
     ]
     assert both.exit_code == 1
-    assert runner.invoke(app, ["audit", str(tmp_path / "clean"), "--fresh"]).exit_code == 0
+    assert pgolf("audit", tmp_path / "clean", "--fresh").exit_code == 0
 
 
 @pytest.mark.parametrize(

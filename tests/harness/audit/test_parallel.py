@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from harness.audit import cache
 from harness.audit.audit import audit_folder
 from harness.audit.folder import MAX_TOTAL, folders, read
 from harness.audit.parallel import audit_all, audit_one
 from harness.base.errors import UsageError
-from harness.cli import app
+from tests.harness.fakes.command_line import pgolf
 
 TRAINS = "loss.backward()\nopt.step()\n"
 
@@ -223,18 +222,16 @@ def test_the_command_keeps_reports_where_it_is_told_and_nowhere_with_fresh(
 ) -> None:
     monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
     folder = tree(tmp_path / "r", *(f"{name}/train_gpt.py" for name in "abcdef"))
-    done = CliRunner().invoke(app, ["audit", str(folder), "--fresh", "--json"])
+    done = pgolf("audit", folder, "--fresh", "--json")
     assert done.exit_code == 0 and not (tmp_path / "home").exists()
     for known in ("6 of 6 folders, 0 s", "6 known from before"):
-        done = CliRunner().invoke(
-            app, ["audit", str(folder), "--cache", str(tmp_path / "kept"), "--workers", "2", "--json"]
-        )
+        done = pgolf("audit", folder, "--cache", tmp_path / "kept", "--workers", 2, "--json")
         assert known.split(",")[0] in done.stderr
     assert [json.loads(line)["folder"][-1] for line in done.stdout.splitlines()] == list("abcdef")
     assert "6 known from before" in done.stderr and not (tmp_path / "home").exists()
     blocked = tmp_path / "file"
     blocked.write_text("")
-    done = CliRunner().invoke(app, ["audit", str(folder), "--cache", str(blocked)])
+    done = pgolf("audit", folder, "--cache", blocked)
     assert isinstance(done.exception, cache.CacheWriteError)
 
 

@@ -18,6 +18,7 @@ from harness.base.progress import ProgressDisplay
 from harness.commands import all, run
 from harness.data.dataset import Dataset
 from harness.runners import docker_engine
+from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -144,3 +145,12 @@ def test_a_short_clock_is_another_run_and_the_plan_and_the_report_state_it(matri
 def test_a_clock_can_only_be_shortened(matrix: Matrix, seconds: float) -> None:
     (row,) = matrix.run_all("uniform", train_seconds=seconds)["rows"]
     assert (row["exit_code"], "can only be shortened" in row["reason"]) == (2, True)
+
+
+def test_the_command_prints_the_table_as_json_and_exits_with_its_code(matrix: Matrix) -> None:
+    words = ("--runner", "local", "--one-seed", "--train-seconds", 9, "--witness", 0)
+    done = pgolf("all", matrix.folder / "none", matrix.folder / "gone", *words, "--json")
+    printed = json.loads(done.stdout)
+    assert (done.exit_code, printed["exit_code"], printed["train_seconds"]) == (2, 2, 9.0)
+    assert [row["runner"] for row in printed["rows"]] == ["local", "local"]
+    assert "not run" in pgolf("all", matrix.folder / "none", *words).stdout

@@ -13,18 +13,21 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from harness import cli, edition
+from harness import edition
 from harness.base.paths import ROOT
 from harness.data.dataset import Dataset
 from harness.runners.images import build
+from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.contestant import pyz
 from tests.once import Once
 
 pytestmark = pytest.mark.slow
 PROBES = 256
 """So many that the certificate decides; fewer leave a bound that is too wide."""
+FEW_PROBES = 64
+"""So few that the bound is too wide to decide; a witness that disagreed would show all the same."""
 RECIPE = """
 model: {layers: 4, width: 64, heads: 2, kv_heads: 1, mlp_hidden: 128, rope_dims: 16, ln_scale: true,
         xsa_last: 2, attn_gate: true, smear: true, bigram_buckets: 64, bigram_dim: 16, ve_dim: 16,
@@ -62,14 +65,10 @@ def write_submission(folder: Path) -> Path:
     return submission
 
 
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-
-
 def run(submission: Path, dataset: Dataset, runner: str, *more: object) -> Result:
     """`pgolf run` of the submission, with its runs in a folder beside it."""
     runs = submission.parent / "runs"
-    return invoke("run", submission, "--data", dataset.folder, "--runner", runner, "--runs", runs, *more)
+    return pgolf("run", submission, "--data", dataset.folder, "--runner", runner, "--runs", runs, *more)
 
 
 @pytest.fixture
@@ -80,7 +79,8 @@ def run_folder(once: Once, tiny: Dataset, tmp_path: Path) -> Path:
 
     def make(folder: Path) -> None:
         result = run(write_submission(folder), tiny, "local", "--witness", PROBES, "--json")
-        (folder / "result.json").write_text(json.dumps([result.exit_code, result.stdout]))
+        assert result.exit_code == 0, (result.output, result.exception)
+        (folder / "printed.json").write_text(result.stdout)
 
     made = once("golf-run", make)
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
@@ -113,7 +113,7 @@ def assert_judged(verdict: dict[str, Any], isolated: bool) -> None:
 def assert_scored_again(run_dir: Path) -> None:
     """The report is there, and scoring again gives the same ledgers."""
     assert (run_dir / "report.md").read_text().startswith("# small: valid")
-    again = invoke("rescore", run_dir, "--json")
+    again = pgolf("rescore", run_dir, "--json")
     assert again.exit_code == 0
     assert json.loads(again.stdout)["same_ledgers"] is True
 
@@ -121,9 +121,7 @@ def assert_scored_again(run_dir: Path) -> None:
 def test_a_submission_is_trained_packed_scored_judged_and_scored_again_on_the_local_runner(
     run_folder: Path,
 ) -> None:
-    code, printed = json.loads((run_folder.parents[2] / "result.json").read_text())
-    verdict = json.loads(printed)
-    assert code == 0
+    verdict = json.loads((run_folder.parents[2] / "printed.json").read_text())
     assert_judged(verdict, isolated=False)
     assert json.loads((run_folder / "verdict.json").read_text()) == verdict
     assert_scored_again(run_folder)
@@ -140,7 +138,7 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again_in_contai
 
 
 @pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "submissions").iterdir()))
-def test_every_submission_is_trained_packed_scored_and_certified(
+def test_every_submission_is_trained_packed_and_scored_and_its_witness_agrees(
     name: str, tiny: Dataset, tmp_path: Path
 ) -> None:
     """Its whole recipe for profile pocket, but two steps, and chunks of 2,048 tokens for a text of 7,948."""
@@ -153,12 +151,15 @@ def test_every_submission_is_trained_packed_scored_and_certified(
     (submission / "config.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     manifest = yaml.safe_load((submission / "manifest.yaml").read_text())
     seed = manifest["seeds"][0]
-    result = run(submission, tiny, "local", "--seeds", seed, "--witness", 64, "--json")
+    result = run(submission, tiny, "local", "--seeds", seed, "--witness", FEW_PROBES, "--json")
     verdict = json.loads(result.stdout)
     (row,) = verdict["seeds"]
     assert (result.exit_code, verdict["verdict"], row["outcome"]) == (0, "valid", "scored"), verdict
     assert row["claims"]["steps"] == 2
-    assert row["certificate"]["largest_gain_nats"] < 1e-5
+    certificate = row["certificate"]
+    assert certificate["largest_gain_nats"] < 1e-5
+    assert "fail" not in {condition["outcome"] for condition in certificate["conditions"]}
+    assert [each["witnesses"] for each in certificate["looks"]] == [1], "its numbers repeat exactly"
     outcomes = {found["rule"]: found["outcome"] for found in verdict["findings"]}
     assert (outcomes["border-rows"], outcomes["size"]) == ("pass", "pass")
     tracks = {"A": "was never sent (track A)", "B": "was sent"}
@@ -171,7 +172,7 @@ def test_rescoring_refuses_stored_numbers_that_were_changed(run_folder: Path) ->
     nats = bytearray((seed / "nats.f32").read_bytes())
     nats[400:404] = bytes(4)
     (seed / "nats.f32").write_bytes(nats)
-    again = invoke("rescore", run_folder)
+    again = pgolf("rescore", run_folder)
     assert again.exit_code != 0
     assert "does not match the ledger" in str(again.exception)
 
@@ -190,7 +191,7 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
     ):
         before = path.read_bytes()
         path.write_bytes(content)
-        refused = invoke("rescore", run_folder)
+        refused = pgolf("rescore", run_folder)
         path.write_bytes(before)
         assert refused.exit_code != 0
         assert message in str(refused.exception)
@@ -201,7 +202,7 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
 
 def test_a_replaced_artifact_and_a_damaged_verdict_are_refused(run_folder: Path) -> None:
     (run_folder / "seed-1" / "artifact.bin").write_bytes(b"another")
-    assert "is not the artifact that was packed" in str(invoke("rescore", run_folder).exception)
+    assert "is not the artifact that was packed" in str(pgolf("rescore", run_folder).exception)
     verdict = json.loads((run_folder / "verdict.json").read_text())
     for hostile in (
         [],
@@ -211,13 +212,13 @@ def test_a_replaced_artifact_and_a_damaged_verdict_are_refused(run_folder: Path)
         {**verdict, "findings": 1},
     ):
         (run_folder / "verdict.json").write_text(json.dumps(hostile))
-        assert "cannot be shown" in str(invoke("report", run_folder).exception)
+        assert "cannot be shown" in str(pgolf("report", run_folder).exception)
     (run_folder / "verdict.json").write_text(json.dumps(verdict))
-    assert invoke("report", run_folder).exit_code == 0
+    assert pgolf("report", run_folder).exit_code == 0
 
 
 def test_check_states_the_published_number_of_parameters_without_training() -> None:
-    result = invoke("check", ROOT / "submissions" / "hadamard-ve128", "--runner", "local", "--json")
+    result = pgolf("check", ROOT / "submissions" / "hadamard-ve128", "--runner", "local", "--json")
     checked = json.loads(result.stdout)
     assert checked["parameters"] == 27_038_810
     assert {0: "pass", 5: "unknown"}[result.exit_code] == checked["size"]
@@ -226,6 +227,6 @@ def test_check_states_the_published_number_of_parameters_without_training() -> N
 def test_check_repeats_the_contestants_error_for_a_mistyped_recipe(tmp_path: Path) -> None:
     submission = write_submission(tmp_path)
     (submission / "config.yaml").write_text("model: {layer: 4}\n")
-    result = invoke("check", submission, "--runner", "local")
+    result = pgolf("check", submission, "--runner", "local")
     assert result.exit_code != 0
     assert "model.layer: unknown key; did you mean 'layers'?" in str(result.exception)

@@ -39,9 +39,12 @@ def test_without_an_engine_building_and_verifying_are_the_machines_fault(
     assert isinstance(pgolf("image", command, "cpu").exception, MachineFault)
 
 
-def test_a_wheel_whose_hash_nobody_knows_is_refused_before_anything_is_built(
-    engine: docker.DockerClient,
+def test_a_wheel_whose_hash_nobody_knows_is_refused_before_an_engine_is_asked(
+    no_engine: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    known = pins.load("cuda")
+    unknown = [wheel.model_copy(update={"sha256": None}) for wheel in known.wheels]
+    monkeypatch.setattr(pins, "load", lambda name, root=None: known.model_copy(update={"wheels": unknown}))
     refused = pgolf("image", "build", "cuda").exception
     assert isinstance(refused, UsageError)
     assert "pgolf image lock cuda" in refused.hint

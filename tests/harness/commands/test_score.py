@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.data.shards import write_tokens
 from harness.run.contestant import parse
 from harness.run.witnesses import WitnessSession
 from harness.scoring.certificate.certificate import Certificate
+from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.datasets import VOCAB_SIZE, tiny_tokenizer
 
 pytestmark = pytest.mark.slow
@@ -39,9 +41,7 @@ def run_score(folder: Path, contestant: str, witness: int = 0, **more: object) -
         "--witness": witness,
         **{f"--{name.replace('_', '-')}": value for name, value in more.items()},
     }
-    result = CliRunner().invoke(
-        cli.app, ["score", "--json", *(str(word) for pair in options.items() for word in pair)]
-    )
+    result = pgolf("score", "--json", *itertools.chain(*options.items()))
     return result.exit_code, json.loads(result.stdout)
 
 

@@ -116,6 +116,7 @@ def agrees(path: Path | None, texts: list[str]) -> None:
         assert list(document_texts(model, tokens_T)) == decoded
 
 
+@settings(deadline=None)
 @given(st.lists(ANY_TEXT, min_size=1, max_size=3))
 @example(["", "   ", "\u2581", "a\u2581b", "\u2581a", " a", "\x00", "\x00 a", "\ufeff", "\ue001 a"])
 @example(["\U0001f600 \U0001f600"])

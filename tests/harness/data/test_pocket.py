@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from typer.testing import CliRunner
 
 from harness.base.errors import HarnessError, MachineFault, UsageError
-from harness.commands.data import app
 from harness.data import pocket
 from harness.data.compressors import bits_per_byte
 from harness.data.dataset import Dataset
@@ -23,6 +21,7 @@ from harness.data.detokenise import document_texts
 from harness.data.sentencepiece_file import read_model
 from harness.data.split import document_hash, is_validation, nearest_cut
 from harness.data.tokenizer import Encoder
+from tests.harness.fakes.command_line import pgolf
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +116,7 @@ def test_the_tokenizer_has_the_settings_of_the_official_one(made: Dataset) -> No
 
 def test_a_second_call_does_nothing_and_says_so(made: Dataset) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.folder.iterdir()}
-    result = CliRunner().invoke(app, ["prepare", "pocket", "--out", str(made.folder), "--json"])
+    result = pgolf("data", "prepare", "pocket", "--out", made.folder, "--json")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert said["outcome"] == "was there already, nothing to do"
@@ -126,10 +125,10 @@ def test_a_second_call_does_nothing_and_says_so(made: Dataset) -> None:
 
 
 def test_verify_prints_facts_on_stdout_alone(made: Dataset) -> None:
-    result = CliRunner().invoke(app, ["verify", str(made.folder), "--json"])
+    result = pgolf("data", "verify", made.folder, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["validation_bytes"] == made.validation_bytes
-    text = CliRunner().invoke(app, ["verify", str(made.folder)]).stdout
+    text = pgolf("data", "verify", made.folder).stdout
     assert "xz -9e 2.294" in text
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from harness.base.errors import MachineFault, UsageError
 from harness.data import shards
@@ -29,6 +29,7 @@ def patch(path: Path, offset: int, content: bytes) -> None:
     path.write_bytes(bytes(raw))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 65_535), max_size=200))
 def test_tokens_survive_the_file(tmp_path_factory: pytest.TempPathFactory, tokens: list[int]) -> None:
     path = tmp_path_factory.mktemp("shard") / "a.bin"

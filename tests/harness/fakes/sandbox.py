@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from harness.data.dataset import Dataset
 from harness.run.witness_state import WitnessRequest, witness_request
 from harness.verdict import decide
 from tests.harness.fakes.contestant import contestant_source
+from tests.harness.fakes.processes import wait_until
 
 ZERO = "sha256:" + "0" * 64
 
@@ -121,12 +121,7 @@ class Sandbox:
 
     def await_stage(self, process: subprocess.Popen[str], stage: str) -> None:
         """Wait until the judge has been told that the contestant is ready in a stage in which it hangs."""
-        reached = Path(f"{self.gate}{stage}-reached")
-        deadline = time.monotonic() + 120
-        while not reached.exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, f"stage {stage} never began"
-            time.sleep(0.02)
+        wait_until(Path(f"{self.gate}{stage}-reached").exists, process)
 
 
 CHUNK = 512

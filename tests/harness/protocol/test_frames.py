@@ -144,7 +144,7 @@ def test_a_key_that_appears_twice_is_refused_at_any_depth(line: bytes) -> None:
 def test_integers_of_thousands_of_digits_are_refused_at_once(digits: int, head: bytes) -> None:
     begun = time.process_time()
     assert f"{digits:,} digits" in refused(head + b"9" * digits + b"}")
-    assert time.process_time() - begun < 10
+    assert time.process_time() - begun < 3
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
@@ -153,7 +153,7 @@ def test_deep_nesting_is_refused_before_the_parser_recurses(opening: bytes, clos
     for closed in (closing * levels, b""):
         begun = time.process_time()
         assert "deeper" in refused(b'{"op":"trained","x":' + opening * levels + b"0" + closed + b"}")
-        assert time.process_time() - begun < 10
+        assert time.process_time() - begun < 3
 
 
 def test_brackets_inside_strings_do_not_count_as_nesting_even_after_escapes() -> None:
@@ -291,7 +291,7 @@ def test_the_longest_line_of_one_repeated_piece_takes_bounded_time(piece: bytes,
     begun = time.process_time()
     with pytest.raises(Violation):
         parse(line, (Trained, Progress))
-    assert time.process_time() - begun < 10
+    assert time.process_time() - begun < 3
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mred", "two\nlines", "", "x" * 101, "\u202e", "é"])

@@ -20,9 +20,7 @@ with RunFolder(Path(sys.argv[1])).locked():
 """
 
 
-def test_the_lock_refuses_a_second_process_at_once_and_is_released_when_its_holder_dies(
-    tmp_path: Path,
-) -> None:
+def test_the_lock_refuses_a_second_process_and_is_released_when_its_holder_dies(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "pocket-0123")
     holder = start(HOLDER, folder.path, "locked")
     with pytest.raises(UsageError, match="another process is working"), folder.locked():

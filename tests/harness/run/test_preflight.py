@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 
 from harness.base.errors import MachineFault, UsageError
 from harness.base.progress import ProgressDisplay
+from harness.data import pocket
 from harness.data.dataset import Dataset
 from harness.edition import PROFILES
 from harness.run import preflight
 from harness.run.submission import Manifest, load
+from harness.runners import docker_engine
 from harness.runners.docker import DockerRunner
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
@@ -77,11 +80,8 @@ def test_a_dataset_without_train_shards_is_refused(tiny: Dataset, tmp_path: Path
     copy = tmp_path / "copy"
     shutil.copytree(tiny.folder, copy)
     path = copy / "dataset.json"
-    manifest = Dataset.open(copy)
-    assert manifest.train
-    text = path.read_text()
-    start = text.index('"train": [') + len('"train": [')
-    path.write_text(text[:start] + text[text.index("]", start) :])
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "train": []}))
     with pytest.raises(UsageError, match="has no train shards") as caught:
         chosen_dataset(copy)
     assert "--train" in caught.value.hint
@@ -95,9 +95,8 @@ def test_without_an_engine_the_local_runner_is_taken_and_says_that_it_isolates_n
 ) -> None:
     found = chosen_runner(None, manifest_with("sha256:" + "1" * 64, tmp_path, tiny))
     assert (type(found.runner), found.image_lock) == (LocalRunner, None)
-    assert (
-        "no container engine: the local runner limits the contestant but does not" in capfd.readouterr().err
-    )
+    said = " ".join(capfd.readouterr().err.split())
+    assert "no container engine: the local runner limits the contestant but does not isolate it" in said
 
 
 def test_docker_that_was_asked_for_is_never_replaced(no_engine: None, tiny: Dataset, tmp_path: Path) -> None:
@@ -106,9 +105,10 @@ def test_docker_that_was_asked_for_is_never_replaced(no_engine: None, tiny: Data
     assert "--runner local" in caught.value.hint
 
 
-def test_the_local_runner_can_be_asked_for_beside_an_engine(
-    tiny: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_the_local_runner_can_be_asked_for_and_then_no_engine_is(
+    tiny: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(docker_engine, "connect", lambda: pytest.fail("it asked for an engine"))
     found = chosen_runner("local", manifest_with("sha256:" + "1" * 64, tmp_path, tiny))
     assert isinstance(found.runner, LocalRunner)
     assert "isolation none, as asked" in capfd.readouterr().err
@@ -140,3 +140,27 @@ def test_another_image_than_the_manifests_is_refused(
     with pytest.raises(UsageError, match="names image lock sha256:1111") as caught:
         chosen_runner(None, manifest_with("sha256:" + "1" * 64, tmp_path, tiny))
     assert "another environment is another submission" in caught.value.hint
+
+
+def test_a_missing_image_is_built_before_the_run(
+    engine: docker.DockerClient, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, built = "1" * 64, list[str]()
+    monkeypatch.setattr(build, "lock_sha256", lambda name, root=None: lock)
+    monkeypatch.setattr(build, "build", lambda name, log: built.append(name) or "sha256:new")
+    found = chosen_runner(None, manifest_with(f"sha256:{lock}", tmp_path, tiny))
+    try:
+        assert isinstance(found.runner, DockerRunner)
+        assert (built, found.runner.image) == (["cpu"], "sha256:new")
+    finally:
+        found.runner.close()
+
+
+def test_a_missing_pocket_dataset_is_prepared(
+    home: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(folder: Path, progress: object) -> None:
+        shutil.copytree(tiny.folder, folder)
+
+    monkeypatch.setattr(pocket, "prepare", prepare)
+    assert chosen_dataset(None).folder == home / "datasets" / "pocket"

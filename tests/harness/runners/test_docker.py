@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ import docker
 import pytest
 
 from harness.base.errors import MachineFault, Violation
+from harness.base.paths import ROOT
+from harness.base.progress import no_progress
 from harness.run import stages
 from harness.runners import docker as docker_runner
 from harness.runners.docker import DockerRunner, DockerStage
-from harness.runners.docker_engine import LABEL, reap
+from harness.runners.docker_engine import LABEL, reap, remove_owned
 from harness.runners.owner_lock import OwnerLock, is_dead
+from tests.harness.fakes.processes import wait_until
 from tests.harness.fakes.stage_bench import SMALL, Bench
-
-ROOT = Path(__file__).resolve().parents[3]
 
 HANGING_RUN = """
 import sys, time
@@ -61,10 +63,12 @@ def reap_owner(engine: docker.DockerClient, owner: str) -> None:
     """Reap until nothing of a dead owner is left. Another run on this machine may be reaping too, and what
     one of the two is removing, the other one leaves alone.
     """
-    deadline = time.monotonic() + 120
-    while owned(engine, owner) != (0, 0) or Path(owner).exists():
-        assert time.monotonic() < deadline, owned(engine, owner)
+
+    def gone() -> bool:
         reap(engine)
+        return owned(engine, owner) == (0, 0) and not Path(owner).exists()
+
+    wait_until(gone)
 
 
 def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
@@ -82,6 +86,7 @@ def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
         for i in range(2)
     ]
     owners = [process.stdout.readline().strip() for process in processes if process.stdout]
+    assert all(owners), "a run did not start"
     try:
         assert [owned(engine, owner) for owner in owners] == [(2, 1), (2, 1)]
         processes[0].send_signal(signal.SIGKILL)
@@ -93,6 +98,34 @@ def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
             process.kill()
             process.communicate()
         reap_owner(engine, owners[1])
+
+
+class EngineApi:
+    """The engine's lists and removals: two containers and a volume of each owner; one is in use."""
+
+    def __init__(self, owners: list[str], in_use: str) -> None:
+        self.owners, self.in_use, self.removed = owners, in_use, list[str]()
+
+    def containers(self, **_: object) -> list[dict[str, Any]]:
+        return [{"Id": f"{o}-{n}", "Labels": {LABEL: o}} for o in self.owners for n in (1, 2)]
+
+    def volumes(self, **_: object) -> dict[str, Any]:
+        return {"Volumes": [{"Name": f"{o}-volume", "Labels": {LABEL: o}} for o in self.owners]}
+
+    def remove_container(self, name: str, **_: object) -> None:
+        if name == self.in_use:
+            raise docker.errors.APIError("in use", response=types.SimpleNamespace(status_code=409))
+        self.removed.append(name)
+
+    remove_volume = remove_container
+
+
+def test_reaping_counts_what_it_removed_and_keeps_the_owner_of_what_somebody_else_is_removing() -> None:
+    api = EngineApi(["/a", "/b", "/alive"], in_use="/b-2")
+    client: Any = types.SimpleNamespace(api=api)
+    count, cleared = remove_owned(client, lambda owner: owner != Path("/alive"))
+    assert (count, cleared) == (5, {Path("/a")})
+    assert api.removed == ["/a-1", "/a-2", "/b-1", "/a-volume", "/b-volume"]
 
 
 def test_an_owner_is_dead_only_when_its_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +239,7 @@ def test_describe_needs_no_data_and_no_clock(
 ) -> None:
     runner = DockerRunner(engine, cpu_image)
     try:
-        described: Any = stages.describe(bench.job(runner), lambda fraction, text: None)
+        described: Any = stages.describe(bench.job(runner), no_progress)
     finally:
         runner.close()
     assert (described.parameters, described.estimated_bytes) == (0, 2048)

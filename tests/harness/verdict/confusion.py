@@ -63,7 +63,7 @@ def text() -> Any:
     return tokens_T
 
 
-class Bench:
+class Suite:
     """The text, the reference model's probabilities, and the honest example's responses at every token, which
     are the witness of all contestants that cheat in scoring only.
     """
@@ -164,19 +164,19 @@ class _Opened:
         self.thread.__exit__(None, None, None)
 
 
-def judge(bench: Bench, name: str) -> Row:
+def judge(suite: Suite, name: str) -> Row:
     """Score one contestant, query its witnesses, and judge it."""
     honest = name in HONEST
     model = HONEST[name] if honest else CHEATS[name]
     try:
-        scored = bench.scored(model)
+        scored = suite.scored(model)
     except Violation as violation:
         return Row(name, honest, "refused", "referee", None, None, violation.message)
     boundaries = conditions.check_boundaries([boundary._asdict() for boundary in scored.boundaries])
-    made, gained = bench.certificate(model, scored, 1)
+    made, gained = suite.certificate(model, scored, 1)
     if made.wants_second_round:
-        made, gained = bench.certificate(model, scored, 2)
-    measured = bpb.measure(bench.tokens_T, scored.nats_T, TABLE)
+        made, gained = suite.certificate(model, scored, 2)
+    measured = bpb.measure(suite.tokens_T, scored.nats_T, TABLE)
     cheap = low_bpb_documents.scan(measured.bits_D, measured.bytes_D, measured.starts_D)
     failed = [c for c in made.conditions if c.outcome == "fail"]
     left = [c for c in made.conditions if c.outcome == "unknown"]
@@ -196,8 +196,8 @@ def judge(bench: Bench, name: str) -> Row:
 
 def matrix() -> list[Row]:
     """All contestants, honest ones first."""
-    bench = Bench()
-    return [judge(bench, name) for name in (*HONEST, *CHEATS)]
+    suite = Suite()
+    return [judge(suite, name) for name in (*HONEST, *CHEATS)]
 
 
 def shown(rows: list[Row]) -> str:

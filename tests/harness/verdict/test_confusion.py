@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.verdict.confusion import CHEATS, HONEST, Bench, judge
+from tests.harness.verdict.confusion import CHEATS, HONEST, Suite, judge
 
 ACCUSED = {"refused", "accused"}
 OPEN = {"a witness that breaks down"}
@@ -31,23 +31,23 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench()
+def suite() -> Suite:
+    return Suite()
 
 
 @pytest.mark.parametrize("name", HONEST)
 def test_no_honest_contestant_is_accused_and_all_with_a_witness_like_themselves_pass(
-    bench: Bench, name: str
+    suite: Suite, name: str
 ) -> None:
-    row = judge(bench, name)
+    row = judge(suite, name)
     assert row.found == ("open" if name in OPEN else "passed"), row
 
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_every_cheat_that_is_neither_rare_nor_small_is_accused_and_the_gain_of_the_others_is_charged(
-    bench: Bench, name: str
+    suite: Suite, name: str
 ) -> None:
-    row = judge(bench, name)
+    row = judge(suite, name)
     assert row.found in ({SPARED[name]} if name in SPARED else ACCUSED), row
     if row.found == "charged":
         assert row.gained_nats is not None and row.bound_nats is not None

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from harness.audit.audit import audit_folder
 from harness.base import files
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
-from harness.cli import app
 from harness.edition import PROFILES
 from harness.run import bundle
 from harness.run.folder import RunFolder
 from harness.run.records import save
 from harness.verdict.export import export
+from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.verdicts import SEEDS, assembled, broken, evidence, record
 
 CONFIG = b"model: {}\n"
@@ -185,7 +184,7 @@ def test_a_score_that_was_changed_in_the_verdict_is_refused(run: RunFolder, tmp_
 
 def test_the_command_prints_the_folder_and_says_what_is_missing(run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "2026-05-01_my-idea"
-    done = CliRunner().invoke(app, ["export", str(run.path), "--out", str(out), "--author", "A. Person"])
+    done = pgolf("export", run.path, "--out", out, "--author", "A. Person")
     assert done.exit_code == 0
     assert done.stdout.strip() == str(out)
     assert "no --github-id" in done.stderr

@@ -11,14 +11,11 @@ import json
 import math
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from harness import cli
 from harness.base.errors import MachineFault, UsageError
 from harness.data.dataset import Dataset
 from harness.protocol.frames import Description
@@ -27,7 +24,9 @@ from harness.run.ablation.study import arms_of
 from harness.runners.base import StageSpec
 from harness.runners.local import LocalRunner, LocalStage
 from tests.harness.fakes.ablation import RECIPE, STAGES, AblationSandbox
+from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.datasets import WORD_VOCABULARY
+from tests.harness.fakes.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -149,11 +148,9 @@ def test_variants_that_reuse_a_failed_base_fail_and_the_others_still_run(sandbox
     assert table["exit_code"] == 1
 
 
-def await_file(path: Path, process: subprocess.Popen[str], size: int) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists() or len(path.read_text()) < size:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.05)
+def await_training(sandbox: AblationSandbox, process: subprocess.Popen[str], number: int) -> None:
+    """Wait until the contestant is in its training of this number."""
+    wait_until(lambda: sandbox.count("train") >= number, process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
@@ -163,7 +160,7 @@ def test_an_interrupted_ablation_resumes_without_repeating_finished_pairs(
     hang = Path(f"{sandbox.gate}hang")
     hang.touch()
     process = sandbox.start("ablate")
-    await_file(Path(f"{sandbox.gate}train-count"), process, 3)
+    await_training(sandbox, process, 3)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     if number == signal.SIGINT:
@@ -200,7 +197,7 @@ def test_a_machine_fault_ends_the_ablation_and_the_next_call_resumes_it(
 def test_two_processes_cannot_share_an_ablation(sandbox: AblationSandbox) -> None:
     Path(f"{sandbox.gate}hang").touch()
     process = sandbox.start("ablate")
-    await_file(Path(f"{sandbox.gate}train-count"), process, 3)
+    await_training(sandbox, process, 3)
     with pytest.raises(UsageError, match="another process is working"):
         sandbox.ablate()
     process.send_signal(signal.SIGINT)
@@ -286,5 +283,5 @@ def test_names_that_differ_only_in_punctuation_get_different_folders() -> None:
 
 
 def test_the_command_refuses_a_submission_that_does_not_exist() -> None:
-    result = CliRunner().invoke(cli.app, ["ablate", "submissions/none", "--steps", "2"])
+    result = pgolf("ablate", "submissions/none", "--steps", 2)
     assert "no such submission" in str(result.exception)
