@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -279,12 +280,15 @@ def test_a_contestant_that_never_reads_its_shards_exceeds_the_train_clock(tmp_pa
 
 
 def test_the_pack_clock_runs_from_ready_to_packed() -> None:
+    waiting = threading.Event()  # set by the watch, which the judge calls while its clock runs
+
     def script(peer: Peer) -> None:
-        time.sleep(0.3)
+        waiting.wait(SOON)
+        time.sleep(0.1)
         peer.say(op="packed")
 
-    with conversation(script) as judge:
-        assert 0.3 <= judging.pack(judge, LIMITS) < SOON
+    with conversation(script, waiting.set) as judge:
+        assert judging.pack(judge, LIMITS) >= 0.1
     with conversation(Peer.stall) as judge, pytest.raises(Violation) as caught:
         judging.pack(judge, replace(LIMITS, pack_seconds=0.1))
     assert (caught.value.rule, caught.value.limit) == ("pack-clock", True)
