@@ -17,7 +17,13 @@ import psutil
 import pytest
 
 OF_FIXTURE = {"engine": "engine", "cpu_image": "engine", "shared": "data"}
-GROUPS = {"engine": "engine", "made": "pocket", "run_folder": "golf run", "trained": "golf stages"}
+GROUPS = {
+    "engine": "engine",
+    "described": "golf describe",
+    "made": "pocket",
+    "run_folder": "golf run",
+    "trained": "golf stages",
+}
 """Marker or fixture -> the group of tests that one worker runs. A prune by one engine test can remove what
 another one needs, and a worker that waits for a fixture which another one makes does nothing."""
 LEFT_OUT = pytest.StashKey[Counter[str]]()

@@ -162,9 +162,9 @@ def test_every_submission_is_trained_packed_and_scored_and_its_witness_agrees(
     assert [each["witnesses"] for each in certificate["looks"]] == [1], "its numbers repeat exactly"
     outcomes = {found["rule"]: found["outcome"] for found in verdict["findings"]}
     assert (outcomes["border-rows"], outcomes["size"]) == ("pass", "pass")
-    tracks = {"A": "was never sent (track A)", "B": "was sent"}
+    learned = {"A": "`adapt` was never sent (track A)", "B": "3 times `adapt` was sent"}
     evidence = next(found for found in verdict["findings"] if found["rule"] == "score-first")["evidence"]
-    assert tracks[manifest["track"]] in evidence
+    assert learned[manifest["track"]] in evidence, "three boundaries between four chunks"
 
 
 def test_rescoring_refuses_stored_numbers_that_were_changed(run_folder: Path) -> None:
