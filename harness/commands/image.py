@@ -48,6 +48,7 @@ def verify(name: Name = "cpu") -> None:
 
     Example: pgolf image verify cpu
     """
+    pins.load(name)  # a name that no image has is refused before an engine is asked
     with image.engine() as client:
         found = image.verify(client, name)
     typer.echo(f"{found.image}  Python {found.python}")

@@ -141,13 +141,17 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again_in_contai
 def test_every_submission_is_trained_packed_and_scored_and_its_witness_agrees(
     name: str, tiny: Dataset, tmp_path: Path
 ) -> None:
-    """Its whole recipe for profile pocket, but two steps, and chunks of 2,048 tokens for a text of 7,948."""
+    """Its whole recipe for profile pocket, but two steps, few batches for statistics, one process
+    (tests/golf/stages/test_stages.py has two), and chunks of 2,048 tokens for a text of 7,948.
+    """
     submission = tmp_path / name
     shutil.copytree(ROOT / "submissions" / name, submission)
     recipe = yaml.safe_load((submission / "config.yaml").read_text())
-    for section, field, value in (("train", "steps", 2), ("score", "chunk_tokens", 2048)):
-        for part in (recipe, recipe["profiles"]["pocket"]):
-            part.setdefault(section, {})[field] = value
+    smaller = {"train": {"steps": 2}, "score": {"chunk_tokens": 2048}, "hardware": {"ranks": 1}}
+    batches = {field: 1 for field in recipe.get("stats", {}) if field.endswith("_batches")}
+    for part in (recipe, recipe["profiles"]["pocket"]):
+        for section, fields in {**smaller, "stats": batches}.items():
+            part.setdefault(section, {}).update(fields)
     (submission / "config.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     manifest = yaml.safe_load((submission / "manifest.yaml").read_text())
     seed = manifest["seeds"][0]
