@@ -1,0 +1,76 @@
+"""`pgolf rescore`: what it prints, and the runs that it refuses to score again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import docker
+import pytest
+
+from harness.base.errors import UsageError
+from harness.base.exit_codes import ExitCode
+from harness.data.dataset import Dataset
+from harness.runners.images import build
+from tests.harness.fakes.command_line import pgolf
+from tests.harness.fakes.datasets import tiny_dataset
+from tests.harness.fakes.sandbox import Sandbox
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, tiny: Dataset) -> Path:
+    """The folder of a finished run of one seed on the local runner."""
+    return Path(Sandbox(tmp_path, tiny).run()["run_dir"])
+
+
+def refusal(*words: object) -> UsageError:
+    refused = pgolf("rescore", *words).exception
+    assert isinstance(refused, UsageError)
+    return refused
+
+
+def test_both_scores_are_printed_and_whether_the_score_stands(run_dir: Path) -> None:
+    done = pgolf("rescore", run_dir)
+    bpb = json.loads((run_dir / "verdict.json").read_text())["seeds"][0]["bpb"]
+    assert done.exit_code == 0
+    assert f"seed 1: {bpb:.6f} recorded, {bpb:.6f} now: same ledger" in done.stdout
+    assert done.stdout.endswith("the score stands\n")
+
+
+def test_a_witness_adds_its_guarantee_and_its_conditions_and_too_few_probes_are_inconclusive(
+    run_dir: Path,
+) -> None:
+    done = pgolf("rescore", run_dir, "--witness", 64)
+    assert done.exit_code == ExitCode.INCONCLUSIVE
+    assert "  After the score was fixed, the judge drew" in done.stdout
+    for condition in ("C1", "C2", "C3", "C4"):
+        assert f"  {condition} " in done.stdout
+    assert done.stdout.endswith("the ledgers agree, but the witness did not confirm every condition\n")
+
+
+def test_a_run_without_a_scored_seed_is_refused(run_dir: Path) -> None:
+    shutil.rmtree(run_dir / "seed-1")
+    assert "no scored seed to score again" in refusal(run_dir).message
+
+
+def test_another_dataset_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = tiny_dataset(tmp_path / "other")
+    refused = refusal(run_dir, "--data", other.folder)
+    assert "is not the dataset of this run" in refused.message
+    assert "--data" in refused.hint
+
+
+def test_a_run_in_containers_is_scored_again_in_its_own_image_only(
+    run_dir: Path, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = run_dir / "plan.json"
+    stored = json.loads(plan.read_text())
+    stored["identity"]["runner"], stored["image"] = "docker", "sha256:theirs"
+    plan.write_text(json.dumps(stored))
+    monkeypatch.setattr(build, "find", lambda client, name, root=None: "sha256:ours")
+    refused = refusal(run_dir)
+    assert "the run was made with image sha256:theirs, this engine has sha256:ours" in refused.message
