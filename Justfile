@@ -123,19 +123,28 @@ _setup:
     pip() { .venv/bin/python -m pip "$@"; }
     say() { echo "setup: $*"; }
 
-    for python in python3 python python3.14 python3.13 python3.12 python3.11 .venv/bin/python ''; do
+    for python in python3 python python3.14 python3.13 python3.12 python3.11 ''; do
         [ -n "$python" ] && "$python" -c "$supported" 2>/dev/null && break
     done
+    if [ -z "$python" ] && [ -s $stamp ] && .venv/bin/python -c "$supported" 2>/dev/null; then
+        python=.venv/bin/python  # enough to bring a finished .venv up to date, but it cannot make itself anew
+    fi
     if [ -z "$python" ]; then
         say "needs a Python from 3.11 to 3.14 on PATH and found none"
         say "hint: install one (a package manager, pyenv, conda) and run the same command again"; exit 2
     fi
     # One set-up at a time: two would delete each other's .venv. This shell and what it starts hold the lock
-    exec 9>.venv.lock
-    "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || {
-        say "another set-up is at work in this checkout: waiting for it"
-        "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' || say "no lock here: going on without one"
-    }
+    exec 9>>.venv.lock
+    "$python" -c '
+    import fcntl
+    try:
+        fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("setup: another set-up is at work in this checkout: waiting for it", flush=True)
+        fcntl.flock(9, fcntl.LOCK_EX)
+    except OSError as error:
+        print(f"setup: this file system has no locks ({error}): start no second set-up here", flush=True)
+    '
     [ "$(cat $stamp 2>/dev/null)" = {{ lock_key }} ] && exit 0
 
     # Without a stamp the .venv may hold half-installed packages, which pip takes for complete: start over

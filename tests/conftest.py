@@ -14,6 +14,7 @@ import docker.errors
 import pytest
 import requests
 
+from harness.base.paths import ROOT
 from harness.runners.base import SPIN_COUNT
 from harness.runners.images import build
 from tests.markers import (  # noqa: F401 (hooks of pytest)
@@ -31,8 +32,6 @@ from tests.once import Once
 # Before anything imports torch. One thread: the workers share the cores, small models gain nothing by more
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")

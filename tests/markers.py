@@ -20,7 +20,7 @@ OF_FIXTURE = {"engine": "engine", "cpu_image": "engine", "shared": "data"}
 GROUPS = {
     "engine": "engine",
     "described": "golf describe",
-    "made": "pocket",
+    "pocket_set": "pocket",
     "run_folder": "golf run",
     "trained": "golf stages",
 }
@@ -64,9 +64,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     for item in items:
-        selected_by_marker = item.config.getoption("markexpr") and not item.config.getoption("keyword")
+        by_marker_alone = item.config.getoption("markexpr") and not item.config.getoption("keyword")
         reasons = [name for name in ("engine", "slow", "data", "gpu") if item.get_closest_marker(name)]
-        item.config.stash[LEFT_OUT][reasons[0] if reasons and selected_by_marker else "not selected"] += 1
+        item.config.stash[LEFT_OUT][reasons[0] if reasons and by_marker_alone else "not selected"] += 1
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -98,14 +98,14 @@ def test_every_public_recipe_has_help_sets_up_and_is_one_line() -> None:
 
 def test_ci_runs_lint_and_both_commands_of_the_readme_and_ends_with_the_tests() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    first, second = re.findall(r"^    pip install rust-just && (just .*)$", readme, re.MULTILINE)
-    *_, last = warm = re.findall(
-        r"^part warm .*?(?:\\\n.*)?$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE
-    )
-    assert len(warm) == 3
-    assert warm[0].endswith(" just lint")
-    assert f" {first} " in warm[1]
-    assert f"'pip install rust-just && {second}'" in last
+    first, second = re.findall(r"^    (pip install rust-just && just .*)$", readme, re.MULTILINE)
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    lint, run, tests = re.findall(r"^part warm .*?(?:\\\n.*)?$", ci, re.MULTILINE)
+    assert lint.endswith(" just lint")
+    assert f" {first.split(' && ')[1]} " in run
+    assert tests.endswith(" all_tests")
+    assert ci.endswith(f"{tests}\n")
+    assert f"\nall_tests() {{\n    {second}\n}}\n" in ci
 
 
 def test_a_finished_setup_does_nothing_and_says_nothing(checkout: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from golf.runtime import strict_json
 
 Socket = socket.socket
-"""`Wire.socket` hides the module inside its class."""
+"""Another name for the type: inside `Wire`, `socket` is a field and not the module."""
 PROTOCOL = 1
 MAX_LINE = 65_536
 MAX_DESCRIPTORS = 200

@@ -38,20 +38,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def pocket_set(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     prepared = pocket.prepare(tmp_path_factory.mktemp("pocket") / "set", wheel=wheel)
     assert prepared.made
     return prepared.dataset
 
 
-def test_the_dataset_has_its_pinned_hashes(made: Dataset) -> None:
-    made.verify()
-    assert made.sha256 == pocket.DATASET_SHA256
-    assert made.tokenizer_sha256 == pocket.TOKENIZER_SHA256
+def test_the_dataset_has_its_pinned_hashes(pocket_set: Dataset) -> None:
+    pocket_set.verify()
+    assert pocket_set.sha256 == pocket.DATASET_SHA256
+    assert pocket_set.tokenizer_sha256 == pocket.TOKENIZER_SHA256
 
 
 def test_another_process_in_another_environment_makes_the_same_bytes(
-    made: Dataset, wheel: Path, tmp_path: Path
+    pocket_set: Dataset, wheel: Path, tmp_path: Path
 ) -> None:
     program = (
         "import sys; from pathlib import Path; from harness.data import pocket; "
@@ -75,36 +75,37 @@ def test_another_process_in_another_environment_makes_the_same_bytes(
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == made.sha256
-    for path in made.folder.iterdir():
+    assert done.stdout.strip() == pocket_set.sha256
+    for path in pocket_set.folder.iterdir():
         assert (tmp_path / "other" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_size_is_what_a_five_minute_run_needs(made: Dataset) -> None:
-    assert made.vocab_size == 1024
-    assert 90_000 < made.validation_tokens_total < 110_000
-    assert made.train_tokens_total > 4_000_000
+def test_the_size_is_what_a_five_minute_run_needs(pocket_set: Dataset) -> None:
+    assert pocket_set.vocab_size == 1024
+    assert 90_000 < pocket_set.validation_tokens_total < 110_000
+    assert pocket_set.train_tokens_total > 4_000_000
     assert (
-        sum(shard.documents for shard in made.train),
-        sum(shard.documents for shard in made.validation),
+        sum(shard.documents for shard in pocket_set.train),
+        sum(shard.documents for shard in pocket_set.validation),
     ) == (240, 9)
 
 
-def test_the_pinned_compressor_figures_are_true(made: Dataset) -> None:
-    measured = bits_per_byte(document_texts(read_model(made.tokenizer), made.validation_tokens()))
-    assert measured == pytest.approx(made.compressors, abs=0.002)
+def test_the_pinned_compressor_figures_are_true(pocket_set: Dataset) -> None:
+    measured = bits_per_byte(document_texts(read_model(pocket_set.tokenizer), pocket_set.validation_tokens()))
+    assert measured == pytest.approx(pocket_set.compressors, abs=0.002)
 
 
-def test_each_document_is_on_one_side_by_its_hash(made: Dataset, wheel: Path) -> None:
-    encoder = Encoder.from_file(made.tokenizer)
+def test_each_document_is_on_one_side_by_its_hash(pocket_set: Dataset, wheel: Path) -> None:
+    encoder = Encoder.from_file(pocket_set.tokenizer)
     validation = [text for text in pocket.read_documents(wheel) if is_validation(text, 20)]
     assert [
-        text.decode() for text in document_texts(read_model(made.tokenizer), made.validation_tokens())
+        text.decode()
+        for text in document_texts(read_model(pocket_set.tokenizer), pocket_set.validation_tokens())
     ] == [encoder.normalise(text) for text in validation]
 
 
-def test_the_tokenizer_has_the_settings_of_the_official_one(made: Dataset) -> None:
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(made.tokenizer))
+def test_the_tokenizer_has_the_settings_of_the_official_one(pocket_set: Dataset) -> None:
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(pocket_set.tokenizer))
     assert [processor.id_to_piece(index) for index in range(5)] == ["<pad>", "<s>", "</s>", "<unk>", "<0x00>"]
     assert processor.encode("a\n b\x00", out_type=str) == [
         "a",
@@ -114,21 +115,21 @@ def test_the_tokenizer_has_the_settings_of_the_official_one(made: Dataset) -> No
     assert processor.encode("1812", out_type=str) == list("1812")  # digits split
 
 
-def test_a_second_call_does_nothing_and_says_so(made: Dataset) -> None:
-    before = {path: path.stat().st_mtime_ns for path in made.folder.iterdir()}
-    result = pgolf("data", "prepare", "pocket", "--out", made.folder, "--json")
+def test_a_second_call_does_nothing_and_says_so(pocket_set: Dataset) -> None:
+    before = {path: path.stat().st_mtime_ns for path in pocket_set.folder.iterdir()}
+    result = pgolf("data", "prepare", "pocket", "--out", pocket_set.folder, "--json")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert said["outcome"] == "was there already, nothing to do"
-    assert said["sha256"] == made.sha256
-    assert {path: path.stat().st_mtime_ns for path in made.folder.iterdir()} == before
+    assert said["sha256"] == pocket_set.sha256
+    assert {path: path.stat().st_mtime_ns for path in pocket_set.folder.iterdir()} == before
 
 
-def test_verify_prints_facts_on_stdout_alone(made: Dataset) -> None:
-    result = pgolf("data", "verify", made.folder, "--json")
+def test_verify_prints_facts_on_stdout_alone(pocket_set: Dataset) -> None:
+    result = pgolf("data", "verify", pocket_set.folder, "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["validation_bytes"] == made.validation_bytes
-    text = pgolf("data", "verify", made.folder).stdout
+    assert json.loads(result.stdout)["validation_bytes"] == pocket_set.validation_bytes
+    text = pgolf("data", "verify", pocket_set.folder).stdout
     assert "xz -9e 2.294" in text
 
 
