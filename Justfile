@@ -134,6 +134,10 @@ _setup:
         say "hint: install one (a package manager, pyenv, conda) and run the same command again"; exit 2
     fi
     # One set-up at a time: two would delete each other's .venv. This shell and what it starts hold the lock
+    if ! : 2>/dev/null >>.venv.lock; then
+        say "cannot write .venv.lock in $PWD"
+        say "hint: the set-up makes .venv beside it: the folder must be yours, with room on its disk"; exit 2
+    fi
     exec 9>>.venv.lock
     "$python" -c '
     import fcntl

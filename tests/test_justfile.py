@@ -204,3 +204,11 @@ def test_two_setups_of_one_checkout_do_not_run_into_each_other(checkout: Path) -
     assert [process.wait(120) for process in both] == [0, 0], [log.read_text() for log in heard]
     assert (checkout / "events").read_text().split() == ["begin", "end"]
     assert "making .venv" not in heard[1].read_text()
+
+
+def test_a_checkout_that_cannot_be_written_gets_a_hint(checkout: Path) -> None:
+    (checkout / ".venv.lock").mkdir()
+    done = just(checkout, "_setup")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot write .venv.lock" in done.stderr and "hint:" in done.stderr
+    assert not (checkout / ".venv").exists()
