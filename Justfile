@@ -82,7 +82,7 @@ clean *args: _setup
 test *args: _setup
     @.venv/bin/python -m pytest --numprocesses auto --dist loadgroup "$@"
 
-# The loop while editing: without the tests that take seconds or need an engine, which it counts at the end
+# The loop while editing: without the tests that are slow or need an engine, which it counts at the end
 [no-exit-message]
 test-quick *args: _setup
     @.venv/bin/python -m pytest --numprocesses auto --dist loadgroup -m "not slow and not engine" "$@"

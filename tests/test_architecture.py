@@ -239,6 +239,7 @@ def test_the_command_line_loads_no_torch_no_scipy_and_no_engine_until_they_are_n
     }
 
 
+@pytest.mark.slow
 def test_no_module_of_the_judge_loads_torch_or_the_contestant_by_any_way(tmp_path: Path) -> None:
     modules = sorted(
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

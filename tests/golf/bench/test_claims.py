@@ -83,6 +83,7 @@ def test_an_interrupted_training_ends_like_one_that_was_not(bench_config, tmp_pa
         assert torch.equal(weight, continued.weights[name]), name
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_read_and_not_repeated(bench_config, tmp_path, monkeypatch):
     first = trained_models.train_or_read(SPEC, 2, bench_config, tmp_path, log_nothing)
     monkeypatch.setattr(trained_models, "train", lambda *_: pytest.fail("trained again"))
@@ -96,6 +97,7 @@ def bench(bench_config, tmp_path):
     return Bench(bench_config, 3, tmp_path, Text(tokens, np.full(160, 3)))
 
 
+@pytest.mark.slow
 def test_ways_to_pack_are_compared_on_the_same_weights_and_rows(bench):
     raw_N = bench.unpacked_nats(SPEC)
     assert raw_N.shape == (10,)
@@ -152,6 +154,7 @@ def test_a_description_shows_heavy_tails_and_rows_under_the_floor(bench):
     assert bits["floor"] < bits["plain"] <= 6
 
 
+@pytest.mark.slow
 def test_every_claim_on_packing_is_tested_on_small_models(bench_config, tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "ROTATED", SPEC)
     low_rank = {

@@ -23,6 +23,7 @@ def make_loader() -> data.Loader:
     return data.LOADERS[CONFIG.train.loader]([("s", tokens)], V, range(8), CONFIG.train.seq_len)
 
 
+@pytest.mark.slow
 def test_a_continued_training_equals_one_that_was_never_interrupted(tmp_path):
     whole, first, second = (Trainer(CONFIG, V, seed, ALONE) for seed in (7, 7, 7))
     loader = make_loader()

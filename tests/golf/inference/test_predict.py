@@ -62,6 +62,7 @@ def test_every_token_but_the_first_is_scored_by_the_rule_at_any_length_and_chunk
 
 @settings(deadline=None, max_examples=60)
 @given(shape=SHAPES, n=st.integers(1, 120), seed=st.integers(0, 9))
+@pytest.mark.slow
 def test_single_rows_and_batched_contexts_agree_with_scoring(shape, n, seed):
     window, stride = shape
     p = predictor(window, stride)

@@ -28,6 +28,7 @@ def convex(weight: float, numbers: int, most: int = 8) -> list[Option]:
 
 @settings(deadline=None, max_examples=200)
 @given(options=TENSORS, budget=st.floats(1, 5000))
+@pytest.mark.slow
 def test_the_choice_fits_the_budget_or_nothing_does(options, budget):
     least = sum(min(option.n_bytes for option in each) for each in options.values())
     if least > budget:

@@ -63,6 +63,7 @@ def test_every_recipe_restores_a_tensor_within_its_rounding_error(weight_RC, how
 
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 1000), rotate=st.booleans(), gptq=st.booleans())
+@pytest.mark.slow
 def test_eight_bits_with_every_technique_have_a_small_output_error(seed, rotate, gptq):
     weight_RC, stats = gaussian(8, 96, seed), stats_of(8, 96, seed)
     how = EVERYTHING._replace(

@@ -61,6 +61,7 @@ def squared_error(back: dict[str, torch.Tensor]) -> float:
 
 
 @pytest.mark.parametrize("field", [None, *OFF])
+@pytest.mark.slow
 def test_the_full_recipe_reads_back_and_so_does_each_with_one_technique_off(field):
     config = config_of(FULL, **({} if field is None else {field: OFF[field]}))
     data, back, lines = pack_and_read(config)
@@ -144,6 +145,7 @@ def test_without_allocation_the_limit_has_no_effect():
     )
 
 
+@pytest.mark.slow
 def test_allocation_spares_the_tensor_whose_errors_matter():
     config = config_of(FULL, gptq=False, awq=False, row_bits=False)
     stats, name = statistics_of(config), "blocks.1.mlp.up.weight"
@@ -158,6 +160,7 @@ def test_allocation_spares_the_tensor_whose_errors_matter():
 
 
 @pytest.mark.parametrize("text", [TINY, FULL])
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_number_of_threads(text):
     config = config_of(text)
     stats, before = statistics_of(config), torch.get_num_threads()

@@ -70,6 +70,7 @@ def test_a_boundary_prediction_is_a_distribution_and_gives_the_next_chunks_first
         assert -row[tokens[start]] == nats[start]
 
 
+@pytest.mark.slow
 def test_chunks_of_any_length_give_the_same_numbers(model):
     tokens = stream(200)
     whole, _ = score_stream(model, CONFIG, tokens)

@@ -172,6 +172,7 @@ def test_truncated_and_extended_words_are_errors():
 
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
+@pytest.mark.slow
 def test_histograms_with_wrong_counts_are_an_error(data):
     coded = entropy.encode(SAMPLES)
     counts_XA = coded.counts_XA.copy()

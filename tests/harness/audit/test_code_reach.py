@@ -88,6 +88,7 @@ def test_packed_code_is_read_without_being_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_a_bomb_of_packed_code_ends_at_the_limit() -> None:
     bomb = base64.b85encode(lzma.compress(b"#" * 50_000_000)).decode()
     assert list(unwrapped(f"x = {bomb!r}")) == []

@@ -200,6 +200,7 @@ def test_damaged_folders_are_reported_in_every_form(
         "exec(" * 90 + "x" + ")" * 90,
     ],
 )
+@pytest.mark.slow
 def test_sources_made_to_exhaust_a_parser_end_in_a_report(tmp_path: Path, source: str) -> None:
     folder = tmp_path / "a"
     folder.mkdir()

@@ -270,6 +270,7 @@ def test_a_chunk_above_the_editions_cap_is_refused_before_a_token_is_shown() -> 
     assert frames == []
 
 
+@pytest.mark.slow
 def test_scoring_past_its_clock_is_a_limit_exceeded() -> None:
     def slow(start: int, tokens_T: np.ndarray) -> np.ndarray:
         time.sleep(0.3)

@@ -248,6 +248,7 @@ def test_a_flood_of_progress_is_a_violation_long_before_the_deadline() -> None:
     assert PROGRESS_BURST <= len(seen) <= PROGRESS_BURST + 20
 
 
+@pytest.mark.slow
 def test_progress_does_not_move_the_deadline() -> None:
     def script(peer: Peer) -> None:
         for _ in range(400):

@@ -73,6 +73,7 @@ def test_a_process_that_forks_and_exits_over_and_over_does_not_outlive_its_stage
     assert mark.read_text() == count
 
 
+@pytest.mark.slow
 def test_folders_deeper_than_the_judge_can_recurse_are_a_violation_not_a_crash(
     bench: Bench, temporary: Path
 ) -> None:

@@ -42,6 +42,7 @@ def failure(
     seed=st.integers(0, 5),
 )
 @settings(max_examples=25, deadline=None)
+@pytest.mark.slow
 def test_whatever_the_gains_the_bound_fails_no_oftener_than_it_says(
     shares: list[float], n_probes: int, seed: int
 ) -> None:

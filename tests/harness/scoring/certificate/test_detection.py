@@ -118,6 +118,7 @@ def test_gains_on_some_tokens_without_losses_fail_by_sign(sd: float) -> None:
     assert detection.sign_test(gains(common + noise(1, sd), common + noise(2, sd))).outcome == "fail"
 
 
+@pytest.mark.slow
 def test_noise_that_is_skewed_in_the_witnesses_alone_does_not_fail() -> None:
     for seed in range(20):
         assert detection.sign_test(gains(skew(seed), skew(100 + seed))).outcome != "fail"
