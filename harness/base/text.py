@@ -18,6 +18,11 @@ def cell(value: Any, form: str = "{}") -> str:
     return "–" if value is None else form.format(value)
 
 
+def count(number: int, noun: str) -> str:
+    """A number with its noun: `1 seed`, `3 seeds`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def plain(text: str) -> str:
     """`text` with control, format and line-breaking characters escaped."""
     return "".join(

@@ -22,7 +22,7 @@ from harness.run.folder import RunFolder
 from harness.run.plan import Plan
 from harness.run.preflight import choose_dataset, choose_runner
 from harness.run.records import SeedRecord
-from harness.run.seeds import RunOutcome, load_records, run_seeds
+from harness.run.seeds import RunOutcome, load_archived, load_records, run_seeds
 from harness.run.submission import Submission
 from harness.run.witness_state import WitnessRequest, load_state, witness_request
 from harness.runners.base import Runner
@@ -195,7 +195,7 @@ def _judge(
 ) -> dict[str, Any]:
     """The verdict on the records of these seeds; writes verdict.json and the reports."""
     records = load_records(folder, seeds)
-    facts = evidence(plan, records, runner, tuple(seed for seed in seeds if folder.archived(seed)))
+    facts = evidence(plan, records, runner, load_archived(folder, seeds))
     rows = [decide.seed_row(facts, record, str(folder.seed(record.seed).path)) for record in records]
     if spent["stage_attempts"] == 0 and folder.verdict.exists():
         earlier = files.read_json(folder.verdict).get(
@@ -208,7 +208,9 @@ def _judge(
     return verdict
 
 
-def evidence(plan: Plan, records: list[SeedRecord], runner: Runner, archived: tuple[int, ...]) -> Evidence:
+def evidence(
+    plan: Plan, records: list[SeedRecord], runner: Runner, archived: tuple[SeedRecord, ...]
+) -> Evidence:
     """All that the rules may look at."""
     return Evidence(
         track=plan.submission.manifest.track,

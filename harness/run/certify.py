@@ -221,7 +221,8 @@ def _merge_strict(
                 reasons.append(beside.evidence)
             if reasons:
                 evidence = "; ".join([*reasons, condition["evidence"]])
-                condition = {**condition, "outcome": "unknown", "evidence": evidence}
+                why = condition["why"] or "batches unlike strict prefixes"
+                condition = {**condition, "outcome": "unknown", "evidence": evidence, "why": why}
         merged.append(condition)
     return merged
 
@@ -236,5 +237,6 @@ def _cooperative(condition: dict[str, Any]) -> dict[str, Any]:
         **condition,
         "outcome": "unknown",
         "cooperative": True,
+        "why": "no isolation",
         "evidence": f"{COOPERATIVE}; but for that, {condition['evidence']}",
     }

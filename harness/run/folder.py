@@ -71,8 +71,12 @@ class RunFolder:
         return SeedFolder(self.path / f"seed-{seed}")
 
     def archived(self, seed: int) -> list[Path]:
-        """Archived earlier runs of a seed, in no order."""
-        return list(self.path.glob(f"seed-{seed}.earlier-*"))
+        """Archived earlier runs of a seed, oldest first."""
+        found = self.path.glob(f"seed-{seed}.earlier-*")
+        numbered = [(path.name.rpartition("-")[2], path) for path in found]
+        return [
+            path for _, path in sorted((int(number), path) for number, path in numbered if number.isdigit())
+        ]
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -64,6 +65,14 @@ class SeedRecord(_Record):
         """The attempt that finished a stage, if one did."""
         return next((a for a in reversed(self.attempts) if a.stage == stage and a.outcome == "done"), None)
 
+    def packed(self) -> Attempt | None:
+        """The attempt that left the artifact, also one that is too large."""
+        return next((a for a in reversed(self.attempts) if "artifact_bytes" in a.facts), None)
+
+    def attempts_by_stage(self) -> dict[StageName, int]:
+        """How often each stage was begun."""
+        return dict(Counter(attempt.stage for attempt in self.attempts))
+
     def left(self, stages: Sequence[StageName]) -> list[StageName]:
         """The stages still to do: none after a violation; after a machine fault the stage is tried again."""
         return [] if self.violation() else [stage for stage in stages if self.done(stage) is None]
@@ -71,14 +80,14 @@ class SeedRecord(_Record):
     def violation(self) -> Attempt | None:
         return next((a for a in self.attempts if a.outcome in ("failed", "over_limit")), None)
 
-    def outcome(self) -> Literal["scored", "failed", "over_limit", "interrupted", "machine"]:
-        """The seed's outcome as verdict.json reports it."""
+    def outcome(self) -> Literal["scored", "failed", "over_limit", "interrupted", "machine", "missing"]:
+        """The seed's outcome as verdict.json reports it; `missing`: never begun in this folder."""
         if self.done("score") is not None:
             return "scored"
-        last = self.violation() or (self.attempts[-1] if self.attempts else None)
-        if last is None or last.outcome == "done" or last.outcome == "interrupted":
-            return "interrupted"
-        return last.outcome
+        if not self.attempts:
+            return "missing"
+        last = self.violation() or self.attempts[-1]
+        return "interrupted" if last.outcome == "done" else last.outcome
 
 
 def now() -> str:

@@ -16,7 +16,7 @@ from harness.base.errors import MachineFault, Violation
 from harness.base.progress import ProgressCallback, ProgressDisplay
 from harness.run import records, stages, stored_score
 from harness.run.certify import certify_score
-from harness.run.folder import RunFolder
+from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import Plan
 from harness.run.records import STAGES, Attempt, Events, SeedRecord, StageName
 from harness.run.stages import StageJob, StageResult
@@ -64,6 +64,13 @@ def run_seeds(
 def load_records(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:
     """run.json of each seed, in the order of `seeds`."""
     return [records.load(folder.seed(seed).record, seed) for seed in seeds]
+
+
+def load_archived(folder: RunFolder, seeds: Sequence[int]) -> tuple[SeedRecord, ...]:
+    """run.json of each earlier run that `--again` archived, in the order of `seeds`, oldest first."""
+    return tuple(
+        records.load(SeedFolder(path).record, seed) for seed in seeds for path in folder.archived(seed)
+    )
 
 
 @dataclass(frozen=True)

@@ -1,61 +1,92 @@
 """Decide `valid`, `invalid` or `inconclusive` from the findings, and assemble verdict.json and the exit code.
 
-A failed rule makes a run invalid. A seed that is unfinished or was stopped by a machine fault makes it
-inconclusive and still counts as a seed. An `unknown` finding matters in profile `record` only: such a run is
-inconclusive while a rule that decides records is unknown. The significance test is reported and does not
-change the verdict.
+A failed rule makes a run invalid. It is inconclusive while any of C1 to C4, or a declared seed, is not shown,
+in every profile and whatever the reason; in profile `record` more rules must be known (`Rule.decides`). The
+significance test is reported and does not change the verdict.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 from harness.base.exit_codes import ExitCode
 from harness.edition import EDITION, SIGNIFICANCE
-from harness.run.records import STAGES, SeedRecord
+from harness.run.records import SeedRecord
 from harness.run.submission import Baseline
 from harness.scoring import significance
-from harness.verdict.rules import RULES, Evidence, finding
+from harness.verdict.rules import RULES, Evidence, Rule, finding
 from harness.verdict.rules.limits import counted_bytes
 
 SCHEMA = 1
+CONDITIONS = ("C1", "C2", "C3", "C4")
 Decision = Literal["valid", "invalid", "inconclusive"]
 
 
-def judge(evidence: Evidence) -> tuple[Decision, list[dict[str, Any]]]:
-    """The decision and every finding behind it."""
-    findings = [finding(rule, evidence) for rule in RULES]
-    if any(found["outcome"] == "fail" for found in findings):
-        return "invalid", findings
-    if any(record.outcome() != "scored" for record in evidence.seeds):
-        return "inconclusive", findings
-    deciding = {rule.id for rule in RULES if rule.decides_records}
-    if evidence.profile == "record" and any(
-        f["outcome"] == "unknown" and f["rule"] in deciding for f in findings
-    ):
-        return "inconclusive", findings
-    return "valid", findings
+class Judgement(NamedTuple):
+    """A decision with its reasons; the fields are keys of verdict.json."""
+
+    verdict: Decision
+    decided_by: list[str]
+    """Ids of the rules that failed, or of those that leave it inconclusive; empty for `valid`."""
+    shown: list[str]
+    """The conditions of #1017 that the run shows."""
+    not_shown: dict[str, str]
+    """The others, each with the reason in a few words."""
+    findings: list[dict[str, Any]]
 
 
-def exit_code(verdict: dict[str, Any]) -> ExitCode:
-    """The first that applies: machine fault, interrupted, over a limit, rule broken, inconclusive, valid."""
-    outcomes = {seed["outcome"] for seed in verdict["seeds"]} | {verdict.get("harness", {}).get("stopped")}
+def judge(evidence: Evidence, rules: Sequence[Rule] = RULES) -> Judgement:
+    """Check every rule, and decide."""
+    findings = [finding(rule, evidence) for rule in rules]
+    not_shown = {
+        condition: why for condition in CONDITIONS if (why := _why_not_shown(condition, findings)) is not None
+    }
+    shown = [condition for condition in CONDITIONS if condition not in not_shown]
+    failed = [found["rule"] for found in findings if found["outcome"] == "fail"]
+    if failed:
+        return Judgement("invalid", failed, shown, not_shown, findings)
+    deciding = {
+        rule.id
+        for rule in rules
+        if rule.decides == "always" or (rule.decides == "record" and evidence.profile == "record")
+    }
+    unknown = [f["rule"] for f in findings if f["outcome"] == "unknown" and f["rule"] in deciding]
+    verdict: Decision = "inconclusive" if unknown else "valid"
+    return Judgement(verdict, unknown, shown, not_shown, findings)
+
+
+def _why_not_shown(condition: str, findings: list[dict[str, Any]]) -> str | None:
+    """Why a condition is not shown, in a few words; None where every finding about it passes."""
+    about = [found for found in findings if found["condition"] == condition]
+    missing = [found for found in about if found["outcome"] != "pass"]
+    if about and not missing:
+        return None
+    whys = (found["why"] or f"{found['rule']} {found['outcome']}" for found in missing)
+    return ", ".join(dict.fromkeys(whys)) or "not checked"
+
+
+def exit_code(verdict: dict[str, Any], allow_open: bool = False) -> ExitCode:
+    """The first that applies: machine fault, interrupted, over a limit, rule broken, inconclusive, valid.
+
+    `allow_open` accepts an inconclusive verdict as if it were valid, and changes nothing else.
+    """
     failed = [found for found in verdict["findings"] if found["outcome"] == "fail"]
-    if "machine" in outcomes:  # it ended the run, so later seeds never started
-        return ExitCode.MACHINE
-    if "interrupted" in outcomes:
-        return ExitCode.INTERRUPTED
+    stopped = (verdict.get("harness") or {}).get("stopped")
+    if stopped is not None:  # it ended the run, so later stages never started
+        return ExitCode.MACHINE if stopped == "machine" else ExitCode.INTERRUPTED
     if any(found["limit"] for found in failed):
         return ExitCode.LIMIT
     if failed:
         return ExitCode.VIOLATION
-    return ExitCode.VALID if verdict["verdict"] == "valid" else ExitCode.INCONCLUSIVE
+    decided = verdict["verdict"] == "valid" or allow_open
+    return ExitCode.VALID if decided else ExitCode.INCONCLUSIVE
 
 
 def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, Any]:
     """One seed as verdict.json lists it; null for what is unknown."""
-    done = {stage: record.done(stage) for stage in STAGES}
-    train, packed, scored = (done[stage] for stage in STAGES)
+    train, scored, packed = record.done("train"), record.done("score"), record.packed()
+    done = (train, packed, scored)
     facts = scored.facts if scored else {}
     witnessed = record.done("witness")
     ended = record.violation() or (record.attempts[-1] if record.attempts else None)
@@ -64,7 +95,7 @@ def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, 
         "outcome": record.outcome(),
         **{key: facts.get(key) for key in ("bpb", "nats_per_token", "scored_tokens", "scored_bytes")},
         "setup_seconds": max(
-            (a.setup_seconds for a in done.values() if a and a.setup_seconds is not None), default=None
+            (a.setup_seconds for a in done if a and a.setup_seconds is not None), default=None
         ),
         "train_seconds": train and train.seconds,
         "pack_seconds": packed and packed.seconds,
@@ -81,7 +112,7 @@ def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, 
         "witness_seconds": witnessed and witnessed.seconds,
         "certificate": witnessed and witnessed.facts["certificate"],
         "unasked": witnessed and witnessed.facts["unasked"],
-        "attempts": len(record.attempts),
+        "attempts": record.attempts_by_stage(),
         "reason": None if scored or ended is None else ended.message,
     }
 
@@ -139,7 +170,7 @@ def assemble(
     evidence: Evidence, rows: list[dict[str, Any]], host: dict[str, Any], extra: dict[str, Any]
 ) -> dict[str, Any]:
     """The content of verdict.json; `extra` holds further keys."""
-    decision, findings = judge(evidence)
+    judgement = judge(evidence)
     values = [row["bpb"] for row in rows if row["bpb"] is not None]
     summary = significance.summarise(values) if values else None
     return {
@@ -161,7 +192,6 @@ def assemble(
         "sd_bpb": summary and summary.sd,
         "ci95_bpb": summary and summary.ci95 and list(summary.ci95),
         "baseline": baseline_of(evidence, rows),
-        "verdict": decision,
-        "findings": findings,
+        **judgement._asdict(),
         **extra,
     }

@@ -21,6 +21,7 @@ from harness.base.errors import UsageError
 from harness.base.text import MIN_COLUMNS, cell, plain, plain_lines
 from harness.run.folder import RunFolder
 from harness.verdict import plots
+from harness.verdict.headline import headline
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = {
@@ -31,29 +32,6 @@ STYLE = {
     "fail": "red",
     "unknown": "yellow",
 }
-
-
-def headline(verdict: dict[str, Any]) -> str:
-    """The verdict in a sentence: decision, profile, submission, score, spread, seeds, text and runner."""
-    rows = verdict["seeds"]
-    scored = [row for row in rows if row["bpb"] is not None]
-    score = "no score"
-    if scored:
-        spread = "" if verdict["sd_bpb"] is None else f" (sd {verdict['sd_bpb']:.4f})"
-        score = f"{verdict['mean_bpb']:.4f} bits per byte{spread}, {len(scored)} of {len(rows)} seeds"
-    seconds = verdict["shortened_train_seconds"]
-    clock = "" if seconds is None else f", train clock shortened to {seconds:g} s"
-    return (
-        f"{verdict['verdict'].upper()} in profile {verdict['profile']}: {verdict['submission']}, {score}, on "
-        f"{verdict['dataset']['name']}, {verdict['runner']} runner{clock}{_not_shown(verdict)}"
-    )
-
-
-def _not_shown(verdict: dict[str, Any]) -> str:
-    """The conditions that this run does not show: those with an unknown finding."""
-    unknown = [found for found in verdict["findings"] if found["outcome"] == "unknown"]
-    open_conditions = {found["condition"] for found in unknown if found["condition"]}
-    return f"; not shown: {', '.join(sorted(open_conditions))}" if open_conditions else ""
 
 
 SEED_COLUMNS = (

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from harness.edition import SIGNIFICANCE
 from harness.scoring.certificate import bound as bounds, detection
 from harness.scoring.certificate.detection import Gains, Outcome, Test
 from harness.scoring.certificate.responses import BoundaryPair, Responses
@@ -28,6 +29,10 @@ from harness.scoring.robust import robust_sd
 
 DECISIVE_NATS = 0.1
 """A bound above this, nats a token, is too wide for a pass; 512 probes of an exact program are below it."""
+RECORD_NATS = next(test.margin_nats for test in SIGNIFICANCE if test.name == "readme")
+"""The same in profile `record`: the margin by which a record must beat its baseline. With a larger bound the
+whole improvement could be unearned."""
+TOO_WIDE, UNEXPLAINED, NO_ANSWER = "bound too wide", "unexplained gains", "probes without answer"
 TARGET_BPB = 0.0005
 SECOND_ROUND_FACTOR = 8
 PROVING_SPIKES = 16  # so many single gains and no single loss as large prove a gain: 0.5^16 is LEVEL
@@ -46,6 +51,8 @@ class Condition(NamedTuple):
     outcome: Outcome
     evidence: str
     not_covered: str
+    why: str = ""
+    """Why it is unknown, in two or three words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,17 +268,20 @@ def _conditions(
     failed = [test.text for test in about_gains if test.outcome == "fail"]
     unclear = [test for test in about_gains if test.outcome == "unknown"]
     causal: Outcome = "unknown"
+    why = NO_ANSWER if unanswered else ""
     evidence = f"at most {total_nats:.5f} nats a token are unearned"
     if failed:
         causal = "fail"
         evidence = f"the scorer gained what a strict predictor cannot: {'; '.join(failed)}"
     elif unclear:
         evidence = "; ".join(test.text for test in unclear) + _remedy({test.name for test in unclear}, plan)
+        why = UNEXPLAINED
     elif not unanswered and total_nats > DECISIVE_NATS:
         evidence = (
             f"at most {total_nats:.3f} nats a token are unearned, {covered_nats:.5f} over the text that the "
             f"witness covered: too wide to decide, {DECISIVE_NATS:g} would be enough"
         )
+        why = TOO_WIDE
     elif not unanswered:
         causal = "pass"
     if unanswered:
@@ -283,7 +293,11 @@ def _conditions(
     order = f"enforced by the message order between chunks of {chunk_tokens:,} tokens; inside one chunk: "
     return (
         Condition(
-            "C1", causal, evidence, "text known from elsewhere, training on validation text, gains below G"
+            "C1",
+            causal,
+            evidence,
+            "text known from elsewhere, training on validation text, gains below G",
+            why,
         ),
         Condition(
             "C2",
@@ -291,14 +305,16 @@ def _conditions(
             rows.text
             + ("" if causal == "pass" else "; whether the reported losses come from these rows is open"),
             "rows at tokens that were not probed, except as far as G bounds them",
+            why or ("" if normalised != "unknown" else "rows unclear"),
         ),
         Condition(
             "C3",
             inside,
             order + evidence,
             "what a program does inside one chunk, except as far as G bounds it",
+            why,
         ),
-        Condition("C4", inside, order + evidence, "runs made elsewhere and not reported"),
+        Condition("C4", inside, order + evidence, "runs made elsewhere and not reported", why),
     )
 
 
@@ -310,6 +326,33 @@ def _remedy(unclear: set[str], plan: SamplingPlan) -> str:
     if unclear & {"borders", "spread"}:
         return "; a witness that computes as the scorer did (docs/protocol.md) would decide it"
     return "; a program whose numbers repeat exactly would decide it"
+
+
+def decisive_nats(profile: str) -> float:
+    """The largest bound G, in nats a token, with which C1 passes in a profile."""
+    return RECORD_NATS if profile == "record" else DECISIVE_NATS
+
+
+class Forecast(NamedTuple):
+    """What a number of probes can decide of an exact program, known before the first question."""
+
+    G_bpb: float
+    decisive_bpb: float
+    """G must be at most this for a pass."""
+    probes_to_decide: int | None
+    """The fewest probes that reach it; None where no number does."""
+
+
+def forecast(reported: ReportedScore, plan: SamplingPlan, profile: str) -> Forecast:
+    """The bound that `plan` can be expected to give, and the number of probes that a pass needs."""
+    nats_per_bit = reported.n_scored / (math.log(2) * reported.n_bytes)
+    gap, uncovered = _reference_gap(reported), plan.uncovered_nats / plan.n_scored
+    decisive = decisive_nats(profile)
+    return Forecast(
+        (_expected(gap, plan.n_expected) + uncovered) * nats_per_bit,
+        decisive * nats_per_bit,
+        _probes_for(decisive - uncovered, gap, plan.n_scored),
+    )
 
 
 def _detection_odds(share: float, n_probes: int) -> dict[str, float]:

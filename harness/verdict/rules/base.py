@@ -10,12 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from harness.base.text import count
 from harness.edition import PROFILES, Limits
 from harness.run.records import SeedRecord, StageName
 from harness.run.submission import Manifest
 from harness.verdict.rule_info import RuleInfo
 
 Outcome = Literal["pass", "fail", "unknown"]
+Decides = Literal["always", "record", "never"]
+"""Where an `unknown` leaves a verdict inconclusive: in every profile, in profile `record`, or nowhere."""
 
 
 class Submitted(NamedTuple):
@@ -34,7 +37,7 @@ class Evidence:
     profile: str
     limits: Limits
     seeds: list[SeedRecord]
-    """One record for each requested seed."""
+    """One record for each seed that the folder holds or its manifest declared."""
     runner: str
     isolated: bool
     isolation: str
@@ -42,8 +45,8 @@ class Evidence:
     image_lock: str | None = None
     dataset: str = ""
     dataset_sha256: str = ""
-    archived: tuple[int, ...] = ()
-    """Seeds of which `--again` archived an earlier run."""
+    archived: tuple[SeedRecord, ...] = ()
+    """Earlier runs of seeds, which `--again` archived."""
     submission: Submitted | None = None
     """None where a program is judged without one (`pgolf score`): then only the rules about scoring apply."""
 
@@ -79,6 +82,8 @@ class CheckResult(NamedTuple):
     evidence: str
     limit: bool = False
     """Whether a limit was exceeded: decides between exit codes 4 and 1."""
+    why: str = ""
+    """Why it is unknown, in two or three words for the headline."""
 
 
 class Rule(NamedTuple):
@@ -86,8 +91,7 @@ class Rule(NamedTuple):
 
     info: RuleInfo
     check: Callable[[Evidence], CheckResult]
-    decides_records: bool = False
-    """Whether `unknown` makes a run of profile `record` inconclusive."""
+    decides: Decides = "never"
 
     @property
     def id(self) -> str:
@@ -105,7 +109,13 @@ def finding(rule: Rule, evidence: Evidence) -> dict[str, Any]:
         "not_covered": rule.info.not_covered,
         "source": rule.info.source,
         "limit": result.limit,
+        "why": result.why,
     }
+
+
+def any_stage_done(evidence: Evidence) -> bool:
+    """Whether any stage of any seed came to its end."""
+    return any(attempt.outcome == "done" for record in evidence.seeds for attempt in record.attempts)
 
 
 def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> CheckResult | None:
@@ -127,15 +137,15 @@ def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> CheckResult | Non
 def ended_early(evidence: Evidence, stage: StageName, what: str) -> str:
     """How many attempts at a stage were interrupted or ended by the machine, as the end of a sentence.
 
-    `what` names such attempts in the plural. Empty where there were none.
+    `what` names one such attempt. Empty where there were none.
     """
-    count = sum(
+    n_ended = sum(
         attempt.stage == stage and attempt.outcome in ("interrupted", "machine")
         for record in evidence.seeds
         for attempt in record.attempts
     )
     return (
-        f"; {count} {what} that were interrupted or met a machine fault are listed in run.json"
-        if count
+        f"; {count(n_ended, what)} interrupted or ended by a machine fault (listed in run.json)"
+        if n_ended
         else ""
     )

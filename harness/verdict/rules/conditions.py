@@ -1,24 +1,25 @@
 """Rules on the four conditions of #1017: causal, normalised, scored before learnt from, single pass.
 
 Message order enforces C3 and C4 between chunks. What happens inside a chunk, and whether a number came from a
-distribution at all, only a witness can show; without one C1 and C2 stay unknown and say so.
+distribution at all, only a witness can show: without one all four stay unknown and say so. A condition that
+was not probed is never better than one that was probed and found open.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness.edition import SIGNIFICANCE, TOLERANCES
+from harness.base.text import count
+from harness.edition import TOLERANCES
 from harness.run.records import Attempt
 from harness.runners.base import COOPERATIVE
+from harness.scoring.certificate.certificate import TOO_WIDE, decisive_nats
 from harness.scoring.robust import robust_sd
 from harness.scoring.rows import sums_to_one
 from harness.verdict.rule_info import RuleInfo
 from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
 
-RECORD_NATS = next(test.margin_nats for test in SIGNIFICANCE if test.name == "readme")
-"""The largest bound G, in nats a token, with which a run of profile `record` passes: the margin by which a
-record must beat its baseline. With a larger G the whole improvement could be unearned."""
+NO_SCORE, NO_WITNESS, NO_ISOLATION = "no score", "no witness", "no isolation"
 MANY_BOUNDARIES = 24
 """With this many boundaries, their own spread tells what is noise: noise of 0.0125 nats sometimes reaches
 0.05."""
@@ -52,10 +53,12 @@ def certified(evidence: Evidence, name: str) -> CheckResult | None:
             for seed, condition in found.items()
             if condition["outcome"] == outcome
         ]
+        whys = [condition.get("why", "") for condition in found.values() if condition["outcome"] == outcome]
         if outcome == "unknown" and without:
             reasons.append(f"no witness was asked about seeds {', '.join(without)}")
+            whys.append(NO_WITNESS)
         if reasons:
-            return CheckResult(outcome, "; ".join(reasons))
+            return CheckResult(outcome, "; ".join(reasons), why=", ".join(dict.fromkeys(whys)))
     if name == "C2":
         return CheckResult(
             "pass", "; ".join(f"seed {seed}: {condition['evidence']}" for seed, condition in found.items())
@@ -78,12 +81,14 @@ def _bounded(evidence: Evidence, certificates: dict[int, dict[str, Any]]) -> Che
             "this assumption"
         )
     if not evidence.isolated:
-        return CheckResult("unknown", f"{COOPERATIVE}; but for that, {text}")
-    if evidence.profile == "record" and max(each["G_nats"] for each in certificates.values()) > RECORD_NATS:
+        return CheckResult("unknown", f"{COOPERATIVE}; but for that, {text}", why=NO_ISOLATION)
+    decisive = decisive_nats(evidence.profile)
+    if max(each["G_nats"] for each in certificates.values()) > decisive:
         return CheckResult(
             "unknown",
-            f"{text}: more than the {RECORD_NATS:g} nats a token that a record must be better by; more "
-            "probes would decide it",
+            f"{text}: more than the {decisive:g} nats a token that profile {evidence.profile} leaves open; "
+            "more probes would decide it",
+            why=TOO_WIDE,
         )
     return CheckResult("pass", text)
 
@@ -95,7 +100,7 @@ def _condition(facts: dict[str, Any], name: str) -> dict[str, Any]:
     isolation once for all seeds.
     """
     if facts["certificate"] is None:
-        return {"outcome": "unknown", "evidence": facts["unasked"]}
+        return {"outcome": "unknown", "evidence": facts["unasked"], "why": "no certificate"}
     found: dict[str, Any] = next(
         each for each in facts["certificate"]["conditions"] if each["condition"] == name
     )
@@ -131,14 +136,22 @@ CAUSAL = RuleInfo(
 
 
 def _causal(evidence: Evidence) -> CheckResult:
-    return certified(evidence, "C1") or CheckResult(
+    if (found := certified(evidence, "C1")) is not None:
+        return found
+    if not _scored(evidence):
+        return CheckResult("unknown", "no seed was scored", why=NO_SCORE)
+    return CheckResult(
         "unknown",
         witness_cut_off(evidence)
-        or (
-            "no witness was asked: whether a number used its own token, or later ones of its chunk, was not "
-            "probed"
-        ),
+        or "no witness was asked: whether a number used its own token, or later ones of its chunk, was not "
+        "probed",
+        why=_unasked(evidence),
     )
+
+
+def _unasked(evidence: Evidence) -> str:
+    """Why C1, C3 and C4 are unknown without a witness; on a runner without isolation one would not help."""
+    return NO_WITNESS if evidence.isolated else f"{NO_WITNESS}, {NO_ISOLATION}"
 
 
 NORMALISED = RuleInfo(
@@ -162,12 +175,15 @@ def _normalised(evidence: Evidence) -> CheckResult:
         )
     if (found := certified(evidence, "C2")) is not None:
         return found
-    if not rows:
-        return CheckResult("unknown", "no border row was given, and no witness was asked")
+    if not _scored(evidence):
+        return CheckResult("unknown", "no seed was scored", why=NO_SCORE)
+    given = (
+        f"{count(len(rows), 'border row')} given, summing to 1 (largest |logsumexp| {abs(worst):.1e})"
+        if rows
+        else "no border row was given"
+    )
     return CheckResult(
-        "unknown",
-        f"{len(rows)} border rows sum to 1 (largest |logsumexp| {abs(worst):.1e}); no witness was asked "
-        "for the tokens between them",
+        "unknown", f"{given}; no witness was asked for the tokens between them", why=NO_WITNESS
     )
 
 
@@ -185,9 +201,10 @@ BORDER_ROWS = RuleInfo(
 
 
 def _boundaries(evidence: Evidence) -> CheckResult:
-    return check_boundaries(
-        [boundary for attempt in _scored(evidence) for boundary in attempt.facts["borders"]]
-    )
+    done = _scored(evidence)
+    if not done:
+        return CheckResult("unknown", "no seed was scored", why=NO_SCORE)
+    return check_boundaries([boundary for attempt in done for boundary in attempt.facts["borders"]])
 
 
 def check_boundaries(boundaries: list[dict[str, Any]]) -> CheckResult:
@@ -196,12 +213,13 @@ def check_boundaries(boundaries: list[dict[str, Any]]) -> CheckResult:
     `boundaries` are the objects under `borders` in run.json.
     """
     if not boundaries:
-        return CheckResult("unknown", "no chunk border was scored")
+        return CheckResult("pass", "the whole text is one chunk: there is no border to compare")
     worst = max(boundaries, key=lambda boundary: abs(boundary["before_nats"] - boundary["after_nats"]))
     difference = worst["before_nats"] - worst["after_nats"]
     text = (
-        f"{len(boundaries)} borders: largest difference {difference:+.2e} nats, at token {worst['position']} "
-        f"({worst['before_nats']:.6f} before it was shown, {worst['after_nats']:.6f} after)"
+        f"{count(len(boundaries), 'border')}: largest difference {difference:+.2e} nats, at token "
+        f"{worst['position']} ({worst['before_nats']:.6f} before it was shown, {worst['after_nats']:.6f} "
+        "after)"
     )
     if abs(difference) <= TOLERANCES.boundary_nats:
         return CheckResult("pass", text)
@@ -212,7 +230,7 @@ def check_boundaries(boundaries: list[dict[str, Any]]) -> CheckResult:
         else 0.0
     )
     torn = abs(difference) > max(TOLERANCES.boundary_breach_nats, min(noise, TOLERANCES.boundary_gap_nats))
-    return CheckResult("fail" if torn else "unknown", text)
+    return CheckResult("fail" if torn else "unknown", text, why="" if torn else "border rows differ")
 
 
 SCORE_FIRST = RuleInfo(
@@ -232,7 +250,7 @@ def _score_first(evidence: Evidence) -> CheckResult:
         return failed
     done = _scored(evidence)
     if not done:
-        return CheckResult("unknown", "no seed was scored")
+        return CheckResult("unknown", "no seed was scored", why=NO_SCORE)
     learned = [len(attempt.facts["borders"]) for attempt in done if attempt.claims["adapts"]]
     how = f"`adapt` was never sent (track {evidence.track})"
     if learned:
@@ -244,7 +262,8 @@ def _score_first(evidence: Evidence) -> CheckResult:
     return _with_inside(
         evidence,
         "C3",
-        f"{how}, in chunks of {done[0].claims['chunk_tokens']:,} tokens, over {len(done)} seeds{some}",
+        f"{how}, in chunks of {done[0].claims['chunk_tokens']:,} tokens, over {count(len(done), 'seed')}"
+        f"{some}",
     )
 
 
@@ -263,25 +282,21 @@ SINGLE_PASS = RuleInfo(
 def _single_pass(evidence: Evidence) -> CheckResult:
     done = _scored(evidence)
     if not done:
-        return CheckResult("unknown", "no seed was scored")
+        return CheckResult("unknown", "no seed was scored", why=NO_SCORE)
     return _with_inside(
         evidence,
         "C4",
         f"{done[0].facts['scored_tokens']:,} tokens revealed once, in order, each answered once"
-        + ended_early(evidence, "score", "scoring attempts")
-        + ended_early(evidence, "witness", "witnesses"),
+        + ended_early(evidence, "score", "scoring attempt")
+        + ended_early(evidence, "witness", "witness attempt"),
     )
 
 
 def _with_inside(evidence: Evidence, name: str, order: str) -> CheckResult:
     """`order`, what the order of messages shows between chunks, with what the certificates show inside."""
-    inside = certified(evidence, name)
-    if inside is None:
-        return (
-            CheckResult("pass", order)
-            if evidence.isolated
-            else CheckResult("unknown", f"{COOPERATIVE}; but for that, {order}")
-        )
+    inside = certified(evidence, name) or CheckResult(
+        "unknown", witness_cut_off(evidence) or "no witness was asked", why=_unasked(evidence)
+    )
     shown = "what the certificates bound, as under `causal`" if inside.outcome == "pass" else inside.evidence
     return inside._replace(evidence=f"between chunks: {order}; inside one: {shown}")
 
@@ -314,10 +329,10 @@ def _documents(evidence: Evidence) -> CheckResult:
 
 
 RULES = (
-    Rule(CAUSAL, _causal, decides_records=True),
-    Rule(NORMALISED, _normalised, decides_records=True),
-    Rule(BORDER_ROWS, _boundaries, decides_records=True),
-    Rule(SCORE_FIRST, _score_first),
+    Rule(CAUSAL, _causal, decides="always"),
+    Rule(NORMALISED, _normalised, decides="always"),
+    Rule(BORDER_ROWS, _boundaries, decides="always"),
+    Rule(SCORE_FIRST, _score_first, decides="always"),
     Rule(DOCUMENTS, _documents),
-    Rule(SINGLE_PASS, _single_pass),
+    Rule(SINGLE_PASS, _single_pass, decides="always"),
 )

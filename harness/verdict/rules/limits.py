@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from harness.base.text import count
 from harness.edition import PROFILES
 from harness.run.records import Attempt, SeedRecord, StageName
 from harness.verdict.rule_info import RuleInfo
-from harness.verdict.rules.base import CheckResult, Evidence, Rule, violated
+from harness.verdict.rules.base import CheckResult, Evidence, Rule, any_stage_done, violated
 
 
 def counted_bytes(evidence: Evidence, record: SeedRecord) -> int | None:
     """code.pyz + config.yaml + artifact.bin of one seed; None before it is packed."""
-    packed = record.done("pack")
+    packed = record.packed()
     return (
         None
         if packed is None
@@ -47,7 +48,7 @@ def _size(evidence: Evidence) -> CheckResult:
     return CheckResult(
         "pass",
         f"at most {max(sizes.values()):,} of {cap:,} bytes: code {evidence.code_bytes:,} + config "
-        f"{evidence.config_bytes:,} + artifact, over {len(sizes)} seeds",
+        f"{evidence.config_bytes:,} + artifact, over {count(len(sizes), 'seed')}",
     )
 
 
@@ -91,7 +92,7 @@ def _clock(info: RuleInfo, stage: StageName, limit_of: str) -> Rule:
         done = [attempt for record in evidence.seeds if (attempt := record.done(stage)) is not None]
         if not done:
             return CheckResult("unknown", f"no seed finished {stage}")
-        kept = f"{_range(done)} of {limit:g} s, over {len(done)} seeds"
+        kept = f"{_range(done)} of {limit:g} s, over {count(len(done), 'seed')}"
         if stage == "train" and evidence.shortened is not None:
             return CheckResult(
                 "unknown",
@@ -100,7 +101,7 @@ def _clock(info: RuleInfo, stage: StageName, limit_of: str) -> Rule:
             )
         return CheckResult("pass", kept)
 
-    return Rule(info, check, decides_records=stage == "train")
+    return Rule(info, check, decides="record" if stage == "train" else "never")
 
 
 def _range(done: list[Attempt]) -> str:
@@ -142,7 +143,7 @@ RESOURCES = RuleInfo(
 def _resources(evidence: Evidence) -> CheckResult:
     if (failed := violated(evidence, ("memory", "output", "log"))) is not None:
         return failed
-    if not any(record.done("train") for record in evidence.seeds):
+    if not any_stage_done(evidence):
         return CheckResult("unknown", "no stage finished")
     limits = evidence.limits
     return CheckResult(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from harness.edition import OFFICIAL_GPU, OFFICIAL_GPUS, TOLERANCES
+from harness.run.records import SeedRecord
 from harness.verdict.rule_info import RuleInfo
-from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
+from harness.verdict.rules.base import CheckResult, Evidence, Rule, any_stage_done, ended_early, violated
 
 SEEDS = RuleInfo(
     id="seeds",
     title="A seed of the manifest was not scored, or was run more than once",
     condition=None,
     source="R10, #1017",
-    checks="whether all seeds of the manifest were scored in this run, and none run again with `--again`; "
-    "trainings that ended early are counted",
+    checks="whether the folder holds a score of every seed that the manifest declares, no seed that it does "
+    "not declare, and none that `--again` ran again; trainings that ended early are counted",
     example="a run that scores two of three seeds",
     not_covered="seeds that were tried and not reported",
 )
@@ -21,20 +22,36 @@ SEEDS = RuleInfo(
 def _seeds(evidence: Evidence) -> CheckResult:
     scored = [record.seed for record in evidence.seeds if record.outcome() == "scored"]
     missing = [str(seed) for seed in evidence.manifest.seeds if seed not in scored]
+    undeclared = [str(record.seed) for record in evidence.seeds if record.seed not in evidence.manifest.seeds]
+    problems, why = [], []
     if missing:
-        return CheckResult(
-            "unknown", f"seeds {', '.join(missing)} of the manifest were not scored in this run"
+        problems.append(f"seeds of the manifest that were not scored: {', '.join(missing)}")
+        why.append("seeds missing")
+    if undeclared:
+        problems.append(
+            f"seeds that this folder holds and the manifest no longer declares: {', '.join(undeclared)}"
         )
+        why.append("seeds no longer declared")
     if evidence.archived:
-        return CheckResult(
-            "unknown",
-            f"seeds {', '.join(map(str, evidence.archived))} were run before: `--again` archived the earlier "
-            "runs in this run's folder",
+        problems.append(
+            f"seeds that were run before: {_earlier_scores(evidence.archived)}; `--again` archived "
+            "these runs in this folder"
         )
-    return CheckResult(
-        "pass",
-        f"all {len(evidence.manifest.seeds)} seeds of the manifest were scored, none replaced"
-        + ended_early(evidence, "train", "training attempts"),
+        why.append("seeds run again")
+    ended = ended_early(evidence, "train", "training attempt")
+    if problems:
+        return CheckResult("unknown", "; ".join(problems) + ended, why=", ".join(why))
+    n_seeds = len(evidence.manifest.seeds)
+    count = "the one seed" if n_seeds == 1 else f"all {n_seeds} seeds"
+    return CheckResult("pass", f"{count} of the manifest scored, none run again{ended}")
+
+
+def _earlier_scores(archived: tuple[SeedRecord, ...]) -> str:
+    """Each archived run with its score, in bits per byte, or its outcome."""
+    return ", ".join(
+        f"{record.seed} ({record.outcome() if done is None else format(done.facts['bpb'], '.4f')})"
+        for record in archived
+        for done in (record.done("score"),)
     )
 
 
@@ -52,8 +69,8 @@ CONDUCT = RuleInfo(
 def _conduct(evidence: Evidence) -> CheckResult:
     if (failed := violated(evidence, ("protocol", "contestant"))) is not None:
         return failed
-    if not any(record.done("train") for record in evidence.seeds):
-        return CheckResult("unknown", "no seed finished training")
+    if not any_stage_done(evidence):
+        return CheckResult("unknown", "no stage finished")
     return CheckResult(
         "pass", "every frame in order, every number valid, no stage ended before its last frame"
     )
@@ -187,11 +204,11 @@ def _claim(evidence: Evidence) -> CheckResult:
 
 
 RULES = (
-    Rule(SEEDS, _seeds, decides_records=True),
+    Rule(SEEDS, _seeds, decides="always"),
     Rule(CONDUCT, _conduct),
-    Rule(HARDWARE, _hardware, decides_records=True),
-    Rule(ENVIRONMENT, _environment, decides_records=True),
-    Rule(ISOLATION, _isolation, decides_records=True),
-    Rule(DATA_SEPARATION, _data, decides_records=True),
+    Rule(HARDWARE, _hardware, decides="record"),
+    Rule(ENVIRONMENT, _environment, decides="record"),
+    Rule(ISOLATION, _isolation, decides="record"),
+    Rule(DATA_SEPARATION, _data, decides="record"),
     Rule(CLAIM, _claim),
 )
