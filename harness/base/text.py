@@ -9,8 +9,6 @@ MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")
 """Characters that markdown may take for markup."""
 MAX_QUOTED = 120
 """Limit of a contestant's text quoted as evidence, in characters."""
-MIN_COLUMNS = 100
-"""Columns assumed where the output is no terminal."""
 
 
 def cell(value: Any, form: str = "{}") -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from harness.base import host
+from harness.base.console import new_console
 from harness.base.errors import UsageError
 from harness.base.exit_codes import ExitCode
 from harness.base.paths import ROOT
@@ -76,7 +76,7 @@ def ablate(
     if as_json:
         print(json.dumps(table, indent=1))
     else:
-        report.show(table, Console())
+        report.show(table, new_console())
         print(f"report: {table['run_dir']}/ablation.md and ablation.html")
     raise typer.Exit(table["exit_code"])
 

@@ -14,14 +14,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from harness.base.console import new_console, print_lines, print_table, text_cells
 from harness.base.errors import HarnessError
 from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
-from harness.base.text import MIN_COLUMNS, cell, plain
+from harness.base.text import cell
 from harness.commands import options, run as run_command
 from harness.commands.run import RunOptions
 from harness.run.submission import load
@@ -76,7 +75,7 @@ def run_every(
     if as_json:
         print(json.dumps(matrix, indent=1))
     else:
-        show(matrix, Console())
+        show(matrix, new_console())
     raise typer.Exit(matrix["exit_code"])
 
 
@@ -181,15 +180,12 @@ def _reasons(verdict: dict[str, Any]) -> Iterator[str]:
 
 def show(matrix: dict[str, Any], console: Console) -> None:
     """The table, then one line for each row that has a reason."""
-    if not console.is_terminal:
-        console.width = max(console.width, MIN_COLUMNS)
-    table = Table(*(key for key, _ in COLUMNS))
-    for row in matrix["rows"]:
-        table.add_row(
-            *(Text(plain(cell(row[key], form))) for key, form in COLUMNS), style=STYLE.get(row["outcome"], "")
-        )
-    console.print(table)
+    rows = [
+        text_cells((cell(row[key], form) for key, form in COLUMNS), STYLE.get(row["outcome"], ""))
+        for row in matrix["rows"]
+    ]
+    print_table(console, [key for key, _ in COLUMNS], rows)
     for row in matrix["rows"]:
         if row["reason"]:
             line = f"{row['submission']}, {row['runner']}: {row['reason']}".replace("\n", "; ")
-            console.print(Text(plain(line)), soft_wrap=True)
+            print_lines(console, line)

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from harness.base.console import new_console
 from harness.commands import options
 from harness.run.folder import RunFolder
 from harness.verdict import decide, report as reports
+
+Details = Annotated[
+    bool, typer.Option("--details", help="Show every finding, and every number of the certificates.")
+]
 
 app = options.new_app()
 
@@ -19,19 +23,20 @@ app = options.new_app()
 @app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="A run folder, or a verdict.json.")],
+    details: Details = False,
     as_json: options.Json = False,
 ) -> None:
     """Show the verdict of a run again, and write its report.md and report.html anew."""
     folder = RunFolder(run_dir.parent if run_dir.name == "verdict.json" else run_dir)
     verdict = reports.rewrite(folder)
-    show_verdict(verdict, as_json)
+    show_verdict(verdict, as_json, details)
     raise typer.Exit(decide.exit_code(verdict))
 
 
-def show_verdict(verdict: dict[str, Any], as_json: bool) -> None:
-    """A verdict on stdout: as JSON, or as tables with the place of the full report."""
+def show_verdict(verdict: dict[str, Any], as_json: bool, details: bool = False) -> None:
+    """A verdict on stdout: as JSON, or as a summary with the place of the full report."""
     if as_json:
         print(json.dumps(verdict, indent=1))
         return
-    reports.show(verdict, Console())
+    reports.show(verdict, new_console(), details)
     print(f"report: {verdict['run_dir']}/report.md and report.html")

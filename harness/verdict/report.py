@@ -1,27 +1,30 @@
-"""Render a verdict: tables for the terminal, report.md, and report.html with plots.
+"""Render a verdict: a summary for the terminal, report.md, and report.html with plots.
 
-Only verdict.json and the stored arrays are read, and nothing is decided here. Text that a contestant or
-submitter wrote is escaped.
+The headline comes first, and findings that fail or are unknown come before those that pass. Only verdict.json
+and the stored arrays are read, and nothing is decided here. Text that a contestant or submitter wrote is
+escaped.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from harness.base import files, templates
+from harness.base.console import print_lines, print_table, text_cells
 from harness.base.errors import UsageError
-from harness.base.text import MIN_COLUMNS, cell, plain, plain_lines
+from harness.base.text import cell, count
 from harness.run.folder import RunFolder
+from harness.scoring.certificate.sampling import ALPHAS
 from harness.verdict import plots
-from harness.verdict.headline import headline
+from harness.verdict.headline import decision, result
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = {
@@ -32,7 +35,8 @@ STYLE = {
     "fail": "red",
     "unknown": "yellow",
 }
-
+WORST_FIRST = ("fail", "unknown", "pass")
+FINDING_HEADINGS = ("rule", "condition", "outcome", "evidence")
 
 SEED_COLUMNS = (
     ("seed", "seed", "{}"),
@@ -65,6 +69,7 @@ CERTIFICATE_COLUMNS = (
     ("probes_for_target", "for 0.0005", "{:,}"),
 )
 """Key in a seed's certificate, heading, format."""
+CERTIFICATE_HEADINGS = ["seed", *(heading for _, heading, _ in CERTIFICATE_COLUMNS)]
 CERTIFICATES = (
     "certificates: at most G is unearned; largest gain and noise in nats; probes that would reach G = 0.0005"
 )
@@ -77,6 +82,35 @@ def certificate_table(verdict: dict[str, Any]) -> list[list[str]]:
         for row in verdict["seeds"]
         if row.get("certificate")
     ]
+
+
+def certificate_lines(row: dict[str, Any]) -> list[str]:
+    """One sentence on a seed's certificate, or why there is none; then one on each later certificate."""
+    lines = []
+    if (certificate := row.get("certificate")) is not None:
+        assumed = "" if certificate["lanes"] is None else ", if each row depends on its own context alone"
+        lines.append(f"with {100 * (1 - sum(ALPHAS)):g} % confidence {_bound(certificate)}{assumed}")
+    elif row.get("unasked"):
+        lines.append(f"no certificate: {row['unasked']}")
+    return [
+        f"seed {row['seed']}: {line}" for line in (*lines, *map(_later, row.get("later_certificates", [])))
+    ]
+
+
+def _bound(certificate: dict[str, Any]) -> str:
+    return (
+        f"at most {certificate['G_bpb']:.4f} bits per byte are unearned "
+        f"({count(certificate['n_probes'], 'probe')})"
+    )
+
+
+def _later(certificate: dict[str, Any]) -> str:
+    """What a rescoring with a witness found, after the run."""
+    name = f"later, not deciding: {certificate['folder']}"
+    if certificate["G_bpb"] is None:
+        return f"{name}, no certificate: {certificate['unasked']}"
+    shown, failed = (", ".join(certificate[key]) or "nothing" for key in ("shown", "failed"))
+    return f"{name}, {_bound(certificate)}; shown: {shown}; failed: {failed}"
 
 
 def guarantees(verdict: dict[str, Any]) -> list[str]:
@@ -130,7 +164,8 @@ def rewrite(folder: RunFolder) -> dict[str, Any]:
         if verdict["verdict"] not in STYLE or verdict["schema"] != 1:
             raise ValueError("not a verdict of schema 1")
         write(verdict, folder)
-        show(verdict, Console(file=io.StringIO()))  # so that `show` cannot fail later, after half its output
+        for details in (False, True):  # so that `show` cannot fail later, after half its output
+            show(verdict, Console(file=io.StringIO()), details)
     except (
         LookupError,
         TypeError,
@@ -147,36 +182,59 @@ def rewrite(folder: RunFolder) -> dict[str, Any]:
     return dict(verdict)
 
 
-def show(verdict: dict[str, Any], console: Console) -> None:
-    """Print the verdict; as plain text if the console is no terminal."""
-    if not console.is_terminal:
-        console.width = max(console.width, MIN_COLUMNS)
-    console.print(Text(plain(headline(verdict)), STYLE[verdict["verdict"]]), soft_wrap=True)
-    seeds = Table(*(heading for _, heading, _ in SEED_COLUMNS))
-    for row in seed_table(verdict):
-        seeds.add_row(*(Text(plain(text)) for text in row))
-    console.print(seeds)
+def show(verdict: dict[str, Any], console: Console, details: bool = False) -> None:
+    """Print the verdict. `details` adds the findings that pass and the numbers of the certificates."""
+    print_lines(console, f"{result(verdict)}\n{decision(verdict)}", STYLE[verdict["verdict"]])
+    console.print()
+    print_table(
+        console, [heading for _, heading, _ in SEED_COLUMNS], [text_cells(row) for row in seed_table(verdict)]
+    )
+    _print_section(console, notes(verdict))
+    if details and (certificates := certificate_table(verdict)):
+        _print_section(console, [CERTIFICATES])
+        print_table(console, CERTIFICATE_HEADINGS, [text_cells(row) for row in certificates])
+    _print_findings(console, findings(verdict), details)
+    _print_section(console, _comparison(verdict))
+
+
+def _print_section(console: Console, lines: Sequence[str]) -> None:
+    """Lines after an empty one."""
+    if lines:
+        print_lines(console, "\n".join(("", *lines)))
+
+
+def _print_findings(console: Console, found: Sequence[dict[str, Any]], details: bool) -> None:
+    """The findings that do not pass, and how many do; all of them with `details`."""
+    shown = [each for each in found if details or each["outcome"] != "pass"]
+    if shown:
+        console.print()
+        print_table(console, FINDING_HEADINGS, [_finding_cells(each) for each in shown], prose=("evidence",))
+    if n_passed := len(found) - len(shown):
+        rules = count(n_passed, "other rule" if shown else "rule")
+        _print_section(console, [f"{rules} passed: --details shows the evidence"])
+
+
+def _finding_cells(found: dict[str, Any]) -> list[Text]:
+    rule, condition, outcome, evidence = text_cells(
+        (found["rule"], found["condition"] or "", found["outcome"], found["evidence"])
+    )
+    outcome.stylize(STYLE[found["outcome"]])
+    return [rule, condition, outcome, evidence]
+
+
+def findings(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """The findings: first those that fail, then the unknown ones, then those that pass."""
+    return sorted(verdict["findings"], key=lambda found: WORST_FIRST.index(found["outcome"]))
+
+
+def notes(verdict: dict[str, Any]) -> list[str]:
+    """What a reader must know beside the numbers: certificates, why a seed has no score, and remarks."""
+    lines = []
     for row in verdict["seeds"]:
         if row["reason"]:
-            console.print(Text(plain_lines(f"seed {row['seed']}: {row['reason']}")), soft_wrap=True)
-    if certificates := certificate_table(verdict):
-        table = Table(
-            "seed",
-            *(heading for _, heading, _ in CERTIFICATE_COLUMNS),
-            title=CERTIFICATES,
-            title_justify="left",
-        )
-        for certificate in certificates:
-            table.add_row(*(Text(plain(text)) for text in certificate))
-        console.print(table)
-    findings = Table("rule", "", "outcome", "evidence")
-    for found in verdict["findings"]:
-        cells = (found["rule"], found["condition"] or "", found["outcome"], found["evidence"])
-        rule, condition, outcome, evidence = (Text(plain(text)) for text in cells)
-        outcome.stylize(STYLE[found["outcome"]])
-        findings.add_row(rule, condition, outcome, evidence)
-    console.print(findings)
-    console.print(Text(plain_lines("\n".join(_comparison(verdict)))), soft_wrap=True)
+            lines.append(f"seed {row['seed']}: {row['reason']}")
+        lines += certificate_lines(row)
+    return lines + [f"remark: {remark}" for remark in verdict.get("remarks", [])]
 
 
 def _comparison(verdict: dict[str, Any]) -> list[str]:
@@ -192,8 +250,9 @@ def _comparison(verdict: dict[str, Any]) -> list[str]:
             (", if each score is raised by its certificate's G", baseline.get("tests_with_G") or []),
         ):
             lines += [
-                f"better than {baseline['name']} by {test['margin_bpb']:.4f} bpb ({test['profile']})"
-                f"{condition}: p = {test['p']:.2g}, {'yes' if test['better'] else 'no'} at {test['p_below']}"
+                f"better than {baseline['name']} by {test['margin_bpb']:.4f} bits per byte "
+                f"({test['profile']}){condition}: p = {test['p']:.2g}, which is "
+                f"{'' if test['better'] else 'not '}below {test['p_below']}"
                 for test in tests
             ]
     elif baseline:
@@ -204,11 +263,15 @@ def _comparison(verdict: dict[str, Any]) -> list[str]:
 def _context(verdict: dict[str, Any]) -> dict[str, Any]:
     return {
         "v": verdict,
-        "headline": headline(verdict),
+        "result": result(verdict),
+        "decision": decision(verdict),
         "columns": [heading for _, heading, _ in SEED_COLUMNS],
         "rows": seed_table(verdict),
+        "notes": notes(verdict),
         "comparison": _comparison(verdict),
-        "certificate_columns": ["seed", *(heading for _, heading, _ in CERTIFICATE_COLUMNS)],
+        "certificate_columns": CERTIFICATE_HEADINGS,
         "certificates": certificate_table(verdict),
+        "certificates_are": CERTIFICATES,
         "guarantees": guarantees(verdict),
+        "findings": findings(verdict),
     }

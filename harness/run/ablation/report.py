@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from harness.base import files, templates
-from harness.base.text import MIN_COLUMNS, cell, plain
+from harness.base.console import print_lines, print_table, text_cells
+from harness.base.text import cell
 from harness.run.ablation.dots import dots
 from harness.run.ablation.study import BASE, StudyFolder
 from harness.run.ablation.table import COLUMNS, COMPARED
@@ -117,14 +116,15 @@ def write(ablation: dict[str, Any], folder: StudyFolder) -> None:
 
 
 def show(ablation: dict[str, Any], console: Console) -> None:
-    """Print the table; as plain text if the console is no terminal."""
-    if not console.is_terminal:
-        console.width = max(console.width, 2 * MIN_COLUMNS)
-    console.print(Text(plain(headline(ablation)), "bold"), soft_wrap=True)
-    table = Table(*HEADINGS)
-    for row in ablation["rows"]:
-        style = "red" if row["failed"] else "bold" if row["variant"] == BASE else ""
-        table.add_row(*(Text(plain(text)) for text in cells(row, len(ablation["seeds"]))), style=style)
-    console.print(table)
+    """Print the headline, the table and the notes."""
+    print_lines(console, headline(ablation), "bold")
+    rows = [
+        text_cells(
+            cells(row, len(ablation["seeds"])),
+            "red" if row["failed"] else "bold" if row["variant"] == BASE else "",
+        )
+        for row in ablation["rows"]
+    ]
+    print_table(console, HEADINGS, rows, prose=HEADINGS[:2])
     for note in notes(ablation):
-        console.print(Text(plain(note.replace("\n", "; "))), soft_wrap=True)
+        print_lines(console, note.replace("\n", "; "))

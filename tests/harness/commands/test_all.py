@@ -154,3 +154,17 @@ def test_the_command_prints_the_table_as_json_and_exits_with_its_code(matrix: Ma
     assert (done.exit_code, printed["exit_code"], printed["train_seconds"]) == (2, 2, 9.0)
     assert [row["runner"] for row in printed["rows"]] == ["local", "local"]
     assert "not run" in pgolf("all", matrix.folder / "none", *words).stdout
+
+
+def test_the_table_is_complete_in_a_narrow_terminal() -> None:
+    row = {
+        "submission": "a" * 40,
+        "runner": "docker",
+        "outcome": "inconclusive",
+        "bpb": 1.2345,
+        "seeds": "3/3",
+    }
+    stream = io.StringIO()
+    all.show({"rows": [row | {"seconds": 419.0, "reason": "why " * 30}]}, Console(file=stream, width=60))
+    assert max(map(len, stream.getvalue().splitlines())) <= 60
+    assert {"a" * 40, "docker", "inconclusive", "1.2345", "3/3", "419"} <= set(stream.getvalue().split())

@@ -16,6 +16,7 @@ from harness.base.text import plain
 from harness.run.folder import RunFolder
 from harness.run.records import SeedRecord
 from harness.verdict import report
+from harness.verdict.headline import decision, result
 from tests.harness.fakes.pages import HOSTILE, Page
 from tests.harness.fakes.verdicts import LIMITS, assembled, broken, certified, evidence, manifest, record
 
@@ -44,9 +45,9 @@ def full_verdict(*seeds: SeedRecord, **changes: Any) -> dict[str, Any]:
     return assembled(evidence(*seeds, manifest=manifest(baseline=baseline), **changes))
 
 
-def on_terminal(verdict: dict[str, Any], terminal: bool = True) -> str:
+def on_terminal(verdict: dict[str, Any], width: int = 200, details: bool = True) -> str:
     stream = io.StringIO()
-    report.show(verdict, Console(file=stream, force_terminal=terminal, width=200, color_system=None))
+    report.show(verdict, Console(file=stream, force_terminal=True, width=width, color_system=None), details)
     return stream.getvalue()
 
 
@@ -97,9 +98,8 @@ def test_hostile_text_reaches_a_terminal_as_printable_characters_only(poison: st
 
 def test_hostile_text_cannot_colour_a_terminal() -> None:
     stream = io.StringIO()
-    report.show(
-        poisoned(full_verdict(), "\x1b[31m[red]x[/red]"), Console(file=stream, force_terminal=True, width=300)
-    )
+    console = Console(file=stream, force_terminal=True, width=300)
+    report.show(poisoned(full_verdict(), "\x1b[31m[red]x[/red]"), console)
     assert "\x1b[31m[red]" not in stream.getvalue()
     assert "\\x1b[31m[red]x[/red]" in stream.getvalue()
 
@@ -166,29 +166,106 @@ def test_a_verdict_survives_being_written_read_and_rendered_again(folder: RunFol
 
 
 @pytest.mark.parametrize(
-    ("seeds", "word"),
-    [
-        ((), "VALID"),
-        ((broken(1, "train", "failed", "protocol"),), "INVALID"),
-        ((broken(1, "train", "machine"),), "INCONCLUSIVE"),
-    ],
+    "seeds", [(), (broken(1, "train", "failed", "protocol"),), (broken(1, "train", "machine"),)]
 )
-def test_the_headline_names_verdict_profile_text_runner_and_seeds(
-    seeds: tuple[SeedRecord, ...], word: str
-) -> None:
+def test_every_report_begins_with_the_headline(folder: RunFolder, seeds: tuple[SeedRecord, ...]) -> None:
     verdict = full_verdict(*seeds)
-    line = report.headline(verdict)
-    assert line.startswith(f"{word} in profile pocket: my-idea")
-    assert "on pocket, docker runner" in line
-    assert ("3 of 3 seeds" in line) is (word == "VALID")
-    for text in (report.markdown(verdict), on_terminal(verdict), on_terminal(verdict, terminal=False)):
-        assert line in text
+    first, second = result(verdict), decision(verdict)
+    assert on_terminal(verdict).startswith(f"{first}\n{second}\n")
+    assert report.markdown(verdict).startswith(f"# {first}\n\n{second}.\n")
+    body = report.page(verdict, folder).split("<body>")[1]
+    expected = f'<h1>{first}</h1>\n<p class="decision {verdict["verdict"]}">{second}.</p>'
+    assert body.strip().startswith(expected)
 
 
 def test_the_headline_says_that_the_train_clock_was_shortened() -> None:
-    assert "shortened" not in report.headline(full_verdict())
-    short = report.headline(full_verdict(limits=LIMITS.with_train_clock(25)))
+    assert "shortened" not in decision(full_verdict())
+    short = decision(full_verdict(limits=LIMITS.with_train_clock(25)))
     assert "docker runner, train clock shortened to 25 s" in short
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("details", [False, True])
+def test_no_digit_of_a_seed_is_lost_at_any_width(width: int, details: bool) -> None:
+    verdict = full_verdict(certified(1337), record(4242424242, artifact_bytes=15_987_654), record(42))
+    verdict["seeds"][1] |= {"outcome": "over_limit", "train_seconds": 599.87, "score_seconds": 598.76}
+    shown = on_terminal(verdict, width, details)
+    assert max(map(len, shown.splitlines())) <= width
+    for row in report.seed_table(verdict):
+        assert set(row) <= set(shown.split()), width
+    assert ("─" in shown.split("\n\n")[1]) is (width >= 80), "a table from 80 columns on, else a list"
+    if details:
+        for row in report.certificate_table(verdict):
+            assert set(row) <= set(shown.split()), width
+
+
+def test_without_details_a_terminal_shows_only_the_findings_that_do_not_pass() -> None:
+    verdict = full_verdict(certified(1337), broken(42, "train", "failed", "protocol", "no frame"))
+    shown = on_terminal(verdict, details=False)
+    passed = [found["rule"] for found in verdict["findings"] if found["outcome"] == "pass"]
+    others = [found["rule"] for found in verdict["findings"] if found["outcome"] != "pass"]
+    table = shown.split("evidence")[1]
+    assert [line.split()[0] for line in table.splitlines() if line.split(" ")[0] in passed + others] == [
+        found["rule"] for found in report.findings(verdict) if found["outcome"] != "pass"
+    ], "those that fail come first"
+    assert f"{len(passed)} other rules passed: --details shows the evidence" in shown
+    assert "largest gain and noise" not in shown
+    assert "--details" not in on_terminal(verdict)
+
+
+def test_where_every_rule_passes_a_terminal_says_so_without_a_table() -> None:
+    verdict = full_verdict()
+    verdict["findings"] = [found | {"outcome": "pass"} for found in verdict["findings"]]
+    shown = on_terminal(verdict, details=False)
+    assert f"{len(verdict['findings'])} rules passed: --details shows the evidence" in shown
+    assert "evidence\n─" not in shown
+
+
+def test_findings_that_fail_or_are_unknown_are_on_top_of_the_reports(folder: RunFolder) -> None:
+    verdict = full_verdict(broken(1, "train", "failed", "protocol"))
+    order = [found["rule"] for found in report.findings(verdict)]
+    assert [found["outcome"] for found in report.findings(verdict)] == sorted(
+        (found["outcome"] for found in verdict["findings"]), key=["fail", "unknown", "pass"].index
+    )
+    assert re.findall(r"<tr><td>([a-z-]+)</td>", report.page(verdict, folder)) == order
+    assert re.findall(r"^\| ([a-z-]+) \|.*(?:fail|unknown|pass)", report.markdown(verdict), re.M) == order
+
+
+def test_each_seed_has_one_sentence_on_its_certificate_and_later_ones_are_marked_as_not_deciding(
+    folder: RunFolder,
+) -> None:
+    verdict = full_verdict(certified(1337), certified(42, silent=True), record(2024))
+    own = verdict["seeds"][0]["certificate"]
+    later = {"folder": "rescored-01", "n_probes": 4096, "G_bpb": 0.01, "shown": ["C2"], "failed": []}
+    silent = {**later, "folder": "rescored-02", "n_probes": None, "G_bpb": None, "unasked": "it left"}
+    verdict["seeds"][0]["later_certificates"] = [later, silent]
+    assert report.notes(verdict) == [
+        f"seed 1337: with 99 % confidence at most {own['G_bpb']:.4f} bits per byte are unearned "
+        f"({own['n_probes']:,} probes)",
+        "seed 1337: later, not deciding: rescored-01, at most 0.0100 bits per byte are unearned "
+        "(4,096 probes); shown: C2; failed: nothing",
+        "seed 1337: later, not deciding: rescored-02, no certificate: it left",
+        "seed 42: no certificate: the witness could not be asked: it left",
+    ]
+    for text in (
+        report.markdown(verdict),
+        Page(report.page(verdict, folder)).words,
+        on_terminal(verdict, details=False),
+    ):
+        assert all(note in text for note in report.notes(verdict))
+
+
+def test_a_bound_that_rests_on_independent_rows_says_so() -> None:
+    verdict = full_verdict(certified(1337))
+    verdict["seeds"][0]["certificate"]["lanes"] = {"G_bpb": 0.02}
+    assert report.notes(verdict)[0].endswith("probes), if each row depends on its own context alone")
+
+
+def test_every_report_holds_the_remarks(folder: RunFolder) -> None:
+    remark = "worse than bz2 -9 on the same text (2.10 bits per byte)"
+    verdict = full_verdict() | {"remarks": [remark]}
+    for text in (report.markdown(verdict), Page(report.page(verdict, folder)).words, on_terminal(verdict)):
+        assert f"remark: {remark}" in text
 
 
 def test_every_report_holds_every_finding_every_seed_and_every_reason(folder: RunFolder) -> None:
@@ -259,7 +336,7 @@ def test_every_report_shows_the_certificates_with_what_they_guarantee(tmp_path: 
     page = Page(report.page(verdict, folder))
     for text in (page.words, report.markdown(verdict), on_terminal(verdict)):
         assert f"{verdict['seeds'][0]['certificate']['G_bpb']:.4f}" in text
-        assert "bits/byte" in text
+        assert "G, bits/" in text
     assert "With 99% confidence" in page.words
     assert "no certificate: the witness could not be asked: it left" in page.words
     assert "from +2 (top)" in page.words, "the scale holds the largest gain"

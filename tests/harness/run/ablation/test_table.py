@@ -144,9 +144,9 @@ def ablation(
     }
 
 
-def shown(table: dict[str, Any]) -> str:
+def shown(table: dict[str, Any], width: int = 300) -> str:
     stream = io.StringIO()
-    report.show(table, Console(file=stream, width=300))
+    report.show(table, Console(file=stream, width=width))
     return stream.getvalue()
 
 
@@ -166,6 +166,14 @@ def test_every_report_holds_every_row_every_failure_and_the_definition_of_the_ra
         ):
             assert part in text, part
         assert "None" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_number_of_the_table_is_cut_in_a_narrow_terminal(width: int) -> None:
+    text = shown(ablation(), width)
+    assert max(map(len, text.splitlines())) <= width
+    words = {word for row in ablation()["rows"] for cell in report.cells(row, 3) for word in cell.split()}
+    assert words <= set(text.split())
 
 
 @pytest.mark.parametrize("poison", HOSTILE)
