@@ -232,7 +232,7 @@ def notes(verdict: dict[str, Any]) -> list[str]:
     lines = []
     for row in verdict["seeds"]:
         if row["reason"]:
-            lines.append(f"seed {row['seed']}: {row['reason']}")
+            lines.append(f"seed {row['seed']}: {row['reason']}".replace("\n", "; "))
         lines += certificate_lines(row)
     return lines + [f"remark: {remark}" for remark in verdict.get("remarks", [])]
 

@@ -14,6 +14,7 @@ from harness.audit.folder import MAX_FILE, MAX_FILES, read
 from harness.audit.page import page
 from harness.commands import audit
 from tests.harness.fakes.command_line import pgolf
+from tests.harness.fakes.pages import Page
 
 HOSTILE = "<script>alert(1)</script> 100%\n::error::x | `@team` [a](b), c: \x1b[31m"
 
@@ -68,6 +69,11 @@ def test_sarif_has_the_fields_that_the_standard_requires_and_places_packed_code_
     assert place["artifactLocation"]["uri"] == "records/with%20space/a%2C%20b%3Ac.py"
     assert place["region"]["startLine"] == 3
     assert "region" not in result["relatedLocations"][0]["physicalLocation"]
+
+
+def test_on_a_narrow_screen_the_table_of_the_page_stays_in_its_own_box() -> None:
+    read_page = Page(page([report()]))
+    assert (read_page.tags.count("table"), read_page.wide) == (1, [])
 
 
 def test_the_page_shows_what_was_written_and_obeys_none_of_it() -> None:

@@ -1,4 +1,4 @@
-"""Hostile text, and a reader of HTML pages that shows whether it stayed text."""
+"""Hostile text, and a reader of HTML pages that shows whether it stayed text and fits a narrow screen."""
 
 from __future__ import annotations
 
@@ -35,11 +35,26 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str]] = []
         self.words = ""
+        self.wide: list[str] = []
+        """Tables outside a box that scrolls, and cells that lack a heading where their table folds."""
+        self._boxes: list[str] = []
+        """The classes of the open `div` elements and tables."""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
+        known = dict(attrs)
+        if tag == "table" and "scroll" not in self._boxes:
+            self.wide.append(f"table {self.getpos()}")
+        if tag == "td" and "fold" in (self._boxes[-1:] or [""])[0].split() and not known.get("data-heading"):
+            self.wide.append(f"td {self.getpos()}")
+        if tag in ("div", "table"):
+            self._boxes.append(known.get("class") or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("div", "table"):
+            self._boxes.pop()
 
     def handle_data(self, data: str) -> None:
         self.words += data

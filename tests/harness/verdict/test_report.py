@@ -120,6 +120,20 @@ def test_the_page_loads_and_runs_nothing_and_its_policy_forbids_it(folder: RunFo
     assert not re.search(r"url\(|@import|https?://|//[a-z]", report.page(full_verdict(), folder))
 
 
+# --- narrow screens
+
+
+def test_on_a_narrow_screen_tables_fold_or_scroll_in_their_own_box(folder: RunFolder) -> None:
+    text = report.page(full_verdict(certified(1337), certified(42)), folder)
+    page = Page(text)
+    assert (page.tags.count("table"), page.tags.count("td") > 60, page.wide) == (3, True, [])
+    assert ("name", "viewport") in page.attributes
+    assert page.attributes.count(("class", "numbers fold")) == 2
+    assert ".scroll { overflow-x: auto; }" in text
+    narrow = text.split("@media (max-width: 44rem) {")[1].split("</style>")[0]
+    assert "content: attr(data-heading)" in narrow
+
+
 # --- unknown values
 
 
@@ -227,7 +241,7 @@ def test_findings_that_fail_or_are_unknown_are_on_top_of_the_reports(folder: Run
     assert [found["outcome"] for found in report.findings(verdict)] == sorted(
         (found["outcome"] for found in verdict["findings"]), key=["fail", "unknown", "pass"].index
     )
-    assert re.findall(r"<tr><td>([a-z-]+)</td>", report.page(verdict, folder)) == order
+    assert re.findall(r'"rule">([a-z-]+)</td>', report.page(verdict, folder)) == order
     assert re.findall(r"^\| ([a-z-]+) \|.*(?:fail|unknown|pass)", report.markdown(verdict), re.M) == order
 
 

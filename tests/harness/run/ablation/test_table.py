@@ -168,6 +168,12 @@ def test_every_report_holds_every_row_every_failure_and_the_definition_of_the_ra
         assert "None" not in text
 
 
+def test_on_a_narrow_screen_tables_of_the_page_fold_or_scroll_in_their_own_box() -> None:
+    page = Page(report.page(ablation()))
+    assert page.tags.count("table") > 1
+    assert page.wide == []
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_number_of_the_table_is_cut_in_a_narrow_terminal(width: int) -> None:
     text = shown(ablation(), width)
