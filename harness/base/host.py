@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from harness.base.text import count
+
 SMI_SECONDS = 20
 
 
@@ -29,6 +31,26 @@ def facts() -> dict[str, Any]:
         "load": [round(value, 2) for value in os.getloadavg()],
         "gpus": gpus(),
     }
+
+
+def processor(facts: dict[str, Any]) -> str:
+    """Processor and cores in words: `A CPU, 2 cores`."""
+    cores = facts["cores"]
+    return (
+        f"{facts['cpu'] or 'unknown processor'}, "
+        f"{'unknown number of cores' if cores is None else count(cores, 'core')}"
+    )
+
+
+def gpu_names(facts: dict[str, Any]) -> str:
+    """The GPUs by name, or `no GPU`."""
+    return ", ".join(gpu["name"] for gpu in facts.get("gpus", ())) or "no GPU"
+
+
+def description(facts: dict[str, Any]) -> str:
+    """Processor, cores, GPUs and load average as one line."""
+    load = " ".join(map(str, facts["load"]))
+    return f"{processor(facts)}, {gpu_names(facts)}, load {load}"
 
 
 def gpus() -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -9,6 +10,15 @@ MARKUP = re.compile(r"[\\`*_\[\]<>|&~$]")
 """Characters that markdown may take for markup."""
 MAX_QUOTED = 120
 """Limit of a contestant's text quoted as evidence, in characters."""
+KINDS: dict[type | tuple[type, ...], str] = {
+    type(None): "nothing",
+    bool: "true or false",
+    (int, float): "a number",
+    str: "text",
+    (list, tuple): "a list",
+    dict: "a mapping",
+}
+"""Words for the types of JSON and YAML; `bool` comes before the numbers, to which it belongs in Python."""
 
 
 def cell(value: Any, form: str = "{}") -> str:
@@ -19,6 +29,23 @@ def cell(value: Any, form: str = "{}") -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun: `1 seed`, `3 seeds`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def kind(value: Any) -> str:
+    """What a value read from JSON or YAML is, in words: `a list`, `nothing`."""
+    for types, words in KINDS.items():
+        if isinstance(value, types):
+            return words
+    return "a value of another kind"
+
+
+def literal(value: Any, limit: int = 80) -> str:
+    """A value as JSON writes it, in at most `limit` characters of ASCII: `null`, `true`, `"text"`."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return kind(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def plain(text: str) -> str:

@@ -57,7 +57,7 @@ def describe(facts: dict[str, Any]) -> str:
     """The facts in lines; each missing thing with what to do about it."""
     machine, engine = facts["host"], facts["engine"]
     lines = [
-        f"processor   {machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB",
+        f"processor   {host.processor(machine)}, {machine['memory_bytes'] / 2**30:.0f} GiB",
         f"GPUs        {', '.join(gpu['name'] for gpu in machine['gpus']) or 'none: profile pocket only'}",
     ]
     if engine is None:

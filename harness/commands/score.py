@@ -22,6 +22,7 @@ from harness.base.errors import UsageError, Violation
 from harness.base.exit_codes import ExitCode
 from harness.base.files import sha256_of
 from harness.base.progress import ProgressDisplay
+from harness.base.text import count
 from harness.commands import options
 from harness.data.byte_table import ByteTable
 from harness.data.sentencepiece_file import read_model
@@ -125,7 +126,7 @@ def score_program(
     tokens_T = read_tokens(request.tokens, len(table.base_V))
     if len(tokens_T) < 2:
         raise UsageError(
-            f"{request.tokens}: {len(tokens_T)} tokens, expected at least 2",
+            f"{request.tokens}: {count(len(tokens_T), 'token')}, expected at least 2",
             hint="the first token is not scored",
         )
     runner = select_runner(wanted, limits.gpus, display.say)
@@ -298,7 +299,7 @@ def _describe(verdict: dict[str, Any]) -> str:
         f"{verdict['judge_cpu_seconds_per_million_tokens']:.3f} s a million tokens",
     ]
     lines += [
-        f"{found['condition']} {found['rule']:12} {found['outcome']:8} {found['evidence']}"
+        f"{found['condition'] or '':2} {found['rule']:12} {found['outcome']:8} {found['evidence']}"
         for found in verdict["findings"]
     ]
     lines += [verdict["certificate"]["guarantee"]] if verdict["certificate"] else []

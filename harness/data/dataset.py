@@ -24,6 +24,7 @@ from harness.base.errors import UsageError
 from harness.base.files import SAFE_NAME, file_size, read_bounded, sha256_of, write_bytes
 from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
+from harness.base.text import literal
 from harness.data.byte_table import ByteTable
 from harness.data.shards import (
     BOS_ID,
@@ -115,7 +116,7 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UsageError(
-            f"{path}: {place}: {first['msg']}, found {first['input']!r:.80}{more}", hint=hint
+            f"{path}: {place}: {first['msg']}, found {literal(first['input'])}{more}", hint=hint
         ) from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}", hint=hint) from None

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from harness.base.errors import HarnessError, MachineFault, UsageError
 from harness.base.files import BLOCK_BYTES, file_size, sha256_of
+from harness.base.text import literal
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -98,7 +99,7 @@ class Repository:
         ):
             raise UsageError(
                 f"{self.name}@{self.revision}: {path}: the answer lacks commit, hash or size: "
-                f"found {commit!r:.80}, {etag!r:.80}, {found.size}",
+                f"found {literal(commit)}, {literal(etag)}, {literal(found.size)}",
                 hint="is this a Hugging Face hub? (HF_ENDPOINT)",
             )
         return FileMetadata(commit, etag, found.size)

@@ -303,13 +303,13 @@ def _check_nats(chunk: int, start: int, nats_T: FloatArray) -> None:
     if len(bad):
         raise Violation(
             "protocol",
-            f"token {start + int(bad[0])}: expected a finite number >= 0, got {nats_T[bad[0]]!r} "
+            f"token {start + int(bad[0])}: expected a finite number >= 0, got {nats_T[bad[0]]:g} "
             f"({len(bad)} such in chunk {chunk})",
             hint="each number is -ln p of the token, in nats",
         )
     if start == 0 and nats_T[0] != 0:
         raise Violation(
-            "protocol", f"token 0: expected 0, got {nats_T[0]!r}", hint="the first token is not scored"
+            "protocol", f"token 0: expected 0, got {nats_T[0]:g}", hint="the first token is not scored"
         )
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.base.errors import Violation
 from harness.base.strict_json import strict_json
-from harness.base.text import quote
+from harness.base.text import kind, quote
 
 MAX_LINE = 65_536
 MAX_DEPTH = 8
@@ -142,7 +142,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     data = strict_json(line)
     if not isinstance(data, dict):
-        raise ValueError(f"expected an object, found {type(data).__name__}")
+        raise ValueError(f"expected an object, found {kind(data)}")
     json.dumps(data, ensure_ascii=False).encode("utf-8")  # a lone surrogate cannot be encoded
     return data
 
@@ -156,10 +156,11 @@ def parse(line: bytes, expected: tuple[type[Frame], ...]) -> Frame:
     wanted = " or ".join(sorted(by_op))
     try:
         data = parse_object(line)
-        kind = by_op.get(data["op"]) if isinstance(data.get("op"), str) else None
-        if kind is None:
-            raise ValueError(f"op {quote(str(data.get('op')))!r} is out of turn")
-        return kind.model_validate(data)
+        if not isinstance(data.get("op"), str):
+            raise ValueError(f"op is {kind(data.get('op'))}, expected text")
+        if data["op"] not in by_op:
+            raise ValueError(f"op {quote(data['op'])!r} is out of turn")
+        return by_op[data["op"]].model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

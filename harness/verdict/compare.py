@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from harness.base import arrays
 from harness.base.errors import UsageError
+from harness.base.text import count
 from harness.scoring import paired
 
 Floats = npt.NDArray[np.float64]
@@ -54,8 +55,9 @@ def describe(compared: dict[str, Any]) -> str:
         [
             f"first   {compared['first_bpb']:.5f}  {compared['first']}",
             f"second  {compared['second_bpb']:.5f}  {compared['second']}",
-            f"first - second: {compared['difference_bpb']:+.5f} bits per byte over {compared['documents']:,} "
-            f"documents and {len(compared['seeds'])} pairs of seeds: {better} is better here",
+            f"first - second: {compared['difference_bpb']:+.5f} bits per byte over "
+            f"{count(compared['documents'], 'document')} and {count(len(compared['seeds']), 'pair')} of "
+            f"seeds: {better} is better here",
             _interval_line(
                 "95 %, other documents and seeds",
                 compared["ci95_such_text_bpb"] if several else None,

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jinja2
 from pydantic import ValidationError
 
-from harness.base import files, templates
+from harness.base import files, host, templates
 from harness.base.errors import UsageError
 from harness.base.text import plain, plain_lines
 from harness.run import plan as plans, records, stored_score
@@ -215,10 +215,9 @@ def _code_bytes(row: dict[str, Any]) -> int:
 
 def _environment(run: FinishedRun) -> dict[str, Any]:
     """What the run ran on, under which rules, and what wrote the record."""
-    verdict, limits, host = run.verdict, run.plan.identity.limits, run.verdict["host"]
-    gpus = ", ".join(gpu["name"] for gpu in host["gpus"])
+    verdict, limits, machine = run.verdict, run.plan.identity.limits, run.verdict["host"]
     return {
-        "hardware": gpus or f"{host['cpu']}, {host['cores']} cores, no GPU",
+        "hardware": host.gpu_names(machine) if machine["gpus"] else f"{host.processor(machine)}, no GPU",
         "profile": verdict["profile"],
         "dataset": verdict["dataset"],
         "edition": verdict["edition"],

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.base import arrays
+from harness.base.text import count
 from harness.run.folder import RunFolder
 
 HISTOGRAM_BINS = 40
@@ -34,7 +35,7 @@ def histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any
             {
                 "x": i / HISTOGRAM_BINS,
                 "h": int(n) / top,
-                "label": f"{edges[i]:.2f}-{edges[i + 1]:.2f} bpb: {n} documents",
+                "label": f"{edges[i]:.2f}-{edges[i + 1]:.2f} bpb: {count(int(n), 'document')}",
             }
             for i, n in enumerate(counts)
         ]
@@ -44,7 +45,7 @@ def histograms(verdict: dict[str, Any], folder: RunFolder) -> list[dict[str, Any
                 "bars": bars,
                 "low": f"{edges[0]:.2f}",
                 "high": f"{edges[-1]:.2f}",
-                "documents": len(bpb_D),
+                "documents": count(len(bpb_D), "document"),
                 "top": top,
             }
         )

@@ -17,7 +17,7 @@ import jinja2
 from rich.console import Console
 from rich.text import Text
 
-from harness.base import files, templates
+from harness.base import files, host, templates
 from harness.base.console import print_lines, print_table, text_cells
 from harness.base.errors import UsageError
 from harness.base.text import cell, count
@@ -263,6 +263,7 @@ def _comparison(verdict: dict[str, Any]) -> list[str]:
 def _context(verdict: dict[str, Any]) -> dict[str, Any]:
     return {
         "v": verdict,
+        "host": host.description(verdict["host"]),
         "result": result(verdict),
         "decision": decision(verdict),
         "columns": [heading for _, heading, _ in SEED_COLUMNS],

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.base import files, templates
+from harness.base import files, host, templates
 from harness.base.console import print_lines, print_table, text_cells
 from harness.base.text import cell
 from harness.run.ablation.dots import dots
@@ -91,6 +91,7 @@ def _context(ablation: dict[str, Any]) -> dict[str, Any]:
     shown = [(column, dots(ablation["rows"], column.key, str(column.difference))) for column in COMPARED]
     return {
         "a": ablation,
+        "host": host.description(ablation["host"]),
         "headline": headline(ablation),
         "notes": notes(ablation),
         "columns": HEADINGS,

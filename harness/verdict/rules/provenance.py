@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.base.host import gpu_names
 from harness.edition import OFFICIAL_GPU, OFFICIAL_GPUS, TOLERANCES
 from harness.run.records import SeedRecord
 from harness.verdict.rule_info import RuleInfo
@@ -90,14 +91,13 @@ HARDWARE = RuleInfo(
 
 def _hardware(evidence: Evidence) -> CheckResult:
     trained = [attempt for record in evidence.seeds if (attempt := record.done("train")) is not None]
-    found = {
-        ", ".join(gpu["name"] for gpu in attempt.host.get("gpus", [])) or "no GPU" for attempt in trained
-    }
-    official = bool(trained) and all(
+    if not trained:
+        return CheckResult("unknown", f"no seed was trained; official is {OFFICIAL_GPUS} x {OFFICIAL_GPU}")
+    official = all(
         sum(OFFICIAL_GPU in gpu["name"] for gpu in attempt.host.get("gpus", [])) == OFFICIAL_GPUS
         for attempt in trained
     )
-    names = "; ".join(sorted(found)) or "no seed was trained"
+    names = "; ".join(sorted({gpu_names(attempt.host) for attempt in trained}))
     return CheckResult(
         "pass" if official else "unknown", f"trained on {names}; official is {OFFICIAL_GPUS} x {OFFICIAL_GPU}"
     )

@@ -207,13 +207,16 @@ def test_a_number_that_is_negative_or_not_finite_is_named_with_its_token(
         return nats_T
 
     violation = violation_of(
-        scorer(numbers), f"token {position}: expected a finite number >= 0, got .*{shown}"
+        scorer(numbers), f"token {position}: expected a finite number >= 0, got {shown} \\("
     )
     assert (violation.rule, violation.limit) == ("protocol", False)
 
 
 def test_the_number_of_token_0_must_be_zero() -> None:
-    violation_of(scorer(lambda start, tokens_T: np.full(len(tokens_T), UNIFORM)), "token 0: expected 0, got")
+    violation_of(
+        scorer(lambda start, tokens_T: np.full(len(tokens_T), UNIFORM)),
+        r"token 0: expected 0, got 2\.07944\n",
+    )
 
 
 @pytest.mark.parametrize("difference", [-1, 1, V])

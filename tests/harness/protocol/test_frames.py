@@ -217,6 +217,21 @@ def test_a_frame_out_of_turn_is_refused_with_what_was_expected_and_a_quote_of_it
 
 
 @pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"op":"bye"}', "op 'bye' is out of turn"),
+        (b"{}", "op is nothing, expected text"),
+        (b'{"op":true}', "op is true or false, expected text"),
+        (b'{"op":{"a":1}}', "op is a mapping, expected text"),
+        (b"[1]", "expected an object, found a list"),
+        (b"null", "expected an object, found nothing"),
+    ],
+)
+def test_a_refusal_names_kinds_of_json_and_no_types_of_python(line: bytes, says: str) -> None:
+    assert says in refused(line, Packed)
+
+
+@pytest.mark.parametrize(
     "hostile",
     [
         "\x1b[2J\x1b]0;owned\x07",

@@ -18,7 +18,16 @@ from harness.run.records import SeedRecord
 from harness.verdict import report
 from harness.verdict.headline import decision, result
 from tests.harness.fakes.pages import HOSTILE, Page
-from tests.harness.fakes.verdicts import LIMITS, assembled, broken, certified, evidence, manifest, record
+from tests.harness.fakes.verdicts import (
+    HOST,
+    LIMITS,
+    assembled,
+    broken,
+    certified,
+    evidence,
+    manifest,
+    record,
+)
 
 NOT_TEXT = {"verdict", "outcome"}
 """Keys whose values choose a style; they come from the judge, never from a contestant."""
@@ -166,6 +175,22 @@ def test_null_is_shown_as_a_dash_and_never_as_none_or_nan(folder: RunFolder, ver
         assert ("–" in text) or verdict["mean_bpb"] is not None
 
 
+def test_the_host_is_told_in_words(folder: RunFolder) -> None:
+    verdict = full_verdict(SeedRecord(seed=1))
+    one = {"cpu": None, "cores": 1, "load": [1.5], "gpus": [{"name": "H100"}]}
+    for host, words in (
+        (HOST, "A CPU, 2 cores, no GPU, load 0.1 0.2 0.3"),
+        (one, "unknown processor, 1 core, H100, load 1.5"),
+        (one | {"cores": None, "gpus": []}, "unknown processor, unknown number of cores, no GPU, load 1.5"),
+    ):
+        for text in (
+            report.markdown(verdict | {"host": host}),
+            Page(report.page(verdict | {"host": host}, folder)).words,
+        ):
+            assert words in text
+    assert "claims" not in report.markdown(verdict), "nothing was trained, so nothing was claimed"
+
+
 def test_a_verdict_survives_being_written_read_and_rendered_again(folder: RunFolder) -> None:
     verdict = full_verdict()
     report.write(verdict, folder)
@@ -301,14 +326,17 @@ def test_every_report_holds_every_finding_every_seed_and_every_reason(folder: Ru
 
 
 def test_the_histogram_is_drawn_from_the_judges_own_numbers(folder: RunFolder) -> None:
-    verdict = full_verdict(record(1337), record(42))
+    verdict = full_verdict(record(1337), record(42), record(2024))
     place = folder.seed(1337).documents
     place.parent.mkdir()
     np.savez(
         place, starts=np.arange(4), bits=np.array([10.0, 20.0, 0.0, 30.0]), bytes=np.array([10, 10, 0, 10])
     )
+    folder.seed(2024).path.mkdir()
+    np.savez(folder.seed(2024).documents, starts=np.arange(1), bits=np.array([10.0]), bytes=np.array([10]))
     page = Page(report.page(verdict, folder))
     assert "Seed 1337: 3 documents" in page.words, "an empty document has no bits per byte"
+    assert "Seed 2024: 1 document," in page.words
     assert "Seed 42: " not in page.words.split("Findings")[0]
     assert ("1.00 bpb" in page.words, "3.00 bpb" in page.words) == (True, True)
 

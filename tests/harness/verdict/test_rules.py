@@ -184,6 +184,8 @@ def test_only_eight_h100_are_the_official_hardware() -> None:
         return outcome("hardware", evidence(trained))
 
     assert on(*["NVIDIA H100 80GB HBM3"] * 8) == "pass"
+    untrained = found("hardware", evidence(broken(42, "train", "interrupted")))
+    assert untrained["evidence"] == "no seed was trained; official is 8 x NVIDIA H100 80GB HBM3"
     assert on(*["NVIDIA H100 80GB HBM3"] * 7) == on(*["NVIDIA A100"] * 8) == on() == "unknown"
 
 
