@@ -119,15 +119,14 @@ def ablate_submission(ablation_options: AblationOptions, display: ProgressDispla
     _check_lengths(dataset, ablation_options.steps, ablation_options.val_tokens)
     runner, image_lock = choose_runner(ablation_options.runner, submission.manifest, clock, display)
     try:
-        plan = Plan(
-            submission,
-            ablation_options.profile,
-            with_generous_clocks(clock),
-            dataset,
-            bundle.build(ablation_options.package),
-            runner.name,
-            runner.image,
+        plan = Plan.on(
+            runner,
             image_lock,
+            submission=submission,
+            profile=ablation_options.profile,
+            limits=with_generous_clocks(clock),
+            dataset=dataset,
+            code=bundle.build(ablation_options.package),
         )
         study = Study(plan, clock, ablation_options.steps, ablation_options.val_tokens)
         folder = study.folder(ablation_options.runs)

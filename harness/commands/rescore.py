@@ -25,12 +25,12 @@ from harness.commands import options
 from harness.data.dataset import Dataset
 from harness.edition import TOLERANCES
 from harness.protocol.conversation import ScoringPass
-from harness.run import plan as plans, records, stages, stored_score
+from harness.run import records, stages, stored_plan, stored_score
 from harness.run.certify import certify_score
 from harness.run.folder import RunFolder
-from harness.run.plan import StoredPlan
 from harness.run.records import SeedRecord
 from harness.run.stages import StageJob
+from harness.run.stored_plan import StoredPlan
 from harness.run.witness_state import WitnessRequest
 from harness.runners.base import Runner
 from harness.runners.images import build
@@ -77,7 +77,7 @@ def rescore_run(
     Returns rows with both ledgers. Writes rescore.log; a witness writes into a numbered folder of its own.
     """
     folder = RunFolder(run_dir)
-    plan = plans.read(folder)
+    plan = stored_plan.read(folder)
     dataset = _dataset(plan, data)
     rows = []
     runner = _select_runner(plan, display)
@@ -162,7 +162,7 @@ class _Rescoring:
             return row | self._certify(scored, row["scored_bytes"], request, on_progress)
 
     def _score(self, on_progress: ProgressCallback) -> tuple[dict[str, Any], ScoringPass]:
-        plans.require_unchanged(self.plan, self.job.folder)
+        stored_plan.require_unchanged(self.plan, self.job.folder)
         stored_score.require_packed_artifact(self.job.folder, self.record)
         earlier = self.record.done("score")
         assert earlier is not None

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.base import files, host
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
@@ -21,14 +20,13 @@ from harness.run.describe import describe_submission
 from harness.run.folder import RunFolder
 from harness.run.plan import Plan
 from harness.run.preflight import choose_dataset, choose_runner
-from harness.run.records import SeedRecord
-from harness.run.seeds import RunOutcome, load_archived, load_records, run_seeds
+from harness.run.seeds import RunOutcome, run_seeds
 from harness.run.submission import Submission
 from harness.run.witness_state import WitnessRequest, load_state, witness_request
 from harness.runners.base import Runner
 from harness.runners.select import RunnerName
 from harness.verdict import decide, report
-from harness.verdict.rules import Evidence, Submitted
+from harness.verdict.assess import assess
 
 app = options.new_app()
 
@@ -104,21 +102,22 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
     dataset = choose_dataset(run_options.data, run_options.profile, submission.manifest.dataset, display)
     runner, image_lock = choose_runner(run_options.runner, submission.manifest, limits, display)
     try:
-        plan = Plan(
-            submission,
-            run_options.profile,
-            limits,
-            dataset,
-            bundle.build(run_options.package),
-            runner.name,
-            runner.image,
+        plan = Plan.on(
+            runner,
             image_lock,
+            submission=submission,
+            profile=run_options.profile,
+            limits=limits,
+            dataset=dataset,
+            code=bundle.build(run_options.package),
         )
         folder = plan.folder(run_options.runs)
         with folder.locked():
             if run_options.again:
                 _archive(folder, seeds, display)
-            if not plans.is_begun(plan, folder):
+            if plans.is_begun(plan, folder):
+                plans.update(plan, folder)
+            else:
                 _describe(plan, folder, runner, display)
             outcome = run_seeds(plan, folder, seeds, runner, display, run_options.request)
             _report_outcome(folder, outcome, display)
@@ -129,7 +128,9 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
                 "stage_seconds": round(outcome.stage_seconds, 3),
                 "stage_attempts": outcome.attempts,
             }
-            return _judge(plan, folder, seeds, runner, spent)
+            verdict = assess(folder, spent if outcome.attempts else None)
+            report.write(verdict, folder)
+            return verdict
     finally:
         runner.close()
 
@@ -188,42 +189,3 @@ def _report_other_request(
                 f"seed {seed}: keeps the witness that was begun with {state.probes:,} probes; "
                 f"`pgolf rescore {folder.path} --witness {request.probes}` queries another one"
             )
-
-
-def _judge(
-    plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, spent: dict[str, Any]
-) -> dict[str, Any]:
-    """The verdict on the records of these seeds; writes verdict.json and the reports."""
-    records = load_records(folder, seeds)
-    facts = evidence(plan, records, runner, load_archived(folder, seeds))
-    rows = [decide.seed_row(facts, record, str(folder.seed(record.seed).path)) for record in records]
-    if spent["stage_attempts"] == 0 and folder.verdict.exists():
-        earlier = files.read_json(folder.verdict).get(
-            "harness", spent
-        )  # nothing ran, so nothing was measured
-        spent = {**earlier, "stopped": None}
-    extra = {"compressors": plan.dataset.compressors, "run_dir": str(folder.path), "harness": spent}
-    verdict = decide.assemble(facts, rows, host.facts(), extra)
-    report.write(verdict, folder)
-    return verdict
-
-
-def evidence(
-    plan: Plan, records: list[SeedRecord], runner: Runner, archived: tuple[SeedRecord, ...]
-) -> Evidence:
-    """All that the rules may look at."""
-    return Evidence(
-        track=plan.submission.manifest.track,
-        profile=plan.profile,
-        limits=plan.limits,
-        seeds=records,
-        runner=runner.name,
-        isolated=runner.isolated,
-        isolation=runner.isolation,
-        image=runner.image,
-        image_lock=plan.image_lock,
-        dataset=plan.dataset.name,
-        dataset_sha256=plan.dataset.sha256,
-        archived=archived,
-        submission=Submitted(plan.submission.manifest, len(plan.bundle.pyz), len(plan.submission.config)),
-    )

@@ -27,10 +27,10 @@ from pydantic import ValidationError
 from harness.base import files, templates
 from harness.base.errors import UsageError
 from harness.base.text import plain, plain_lines
-from harness.run import plan as plans, records, stored_score
+from harness.run import records, stored_plan, stored_score
 from harness.run.folder import RunFolder, SeedFolder
-from harness.run.plan import StoredPlan
 from harness.run.records import SeedRecord
+from harness.run.stored_plan import StoredPlan
 from harness.scoring import significance
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -75,7 +75,7 @@ def export(run_dir: Path, out: Path | None, author: str | None, github_id: str |
     that were changed since the run, and an `out` that exists.
     """
     folder = RunFolder(run_dir)
-    plan = plans.read(folder)
+    plan = stored_plan.read(folder)
     verdict = _finished_verdict(folder)
     with folder.locked():
         run = FinishedRun(plan, verdict, _seeds(folder, plan, verdict))
@@ -138,7 +138,7 @@ def _seeds(folder: RunFolder, plan: StoredPlan, verdict: dict[str, Any]) -> list
         seed_folder = folder.seed(row["seed"])
         try:
             record = records.load(seed_folder.record, row["seed"])
-            plans.require_unchanged(plan, seed_folder)
+            stored_plan.require_unchanged(plan, seed_folder)
             stored_score.require_packed_artifact(seed_folder, record)
         except (OSError, ValidationError) as error:
             raise UsageError(

@@ -13,7 +13,8 @@ from harness.base.text import count
 from harness.edition import TOLERANCES
 from harness.run.records import Attempt
 from harness.runners.base import COOPERATIVE
-from harness.scoring.certificate.certificate import TOO_WIDE, decisive_nats
+from harness.scoring.certificate.certificate import TOO_WIDE
+from harness.scoring.certificate.forecast import decisive_nats
 from harness.scoring.robust import robust_sd
 from harness.scoring.rows import sums_to_one
 from harness.verdict.rule_info import RuleInfo
