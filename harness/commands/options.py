@@ -47,6 +47,13 @@ WitnessLanes = Annotated[
         help="Query many contexts in one batch, and check some tokens one at a time: faster on a GPU.",
     ),
 ]
+AllowOpen = Annotated[
+    bool,
+    typer.Option(
+        "--allow-open",
+        help="Exit 0 instead of 5 where the verdict is inconclusive; every other exit code stays.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from harness.commands import options
 from harness.run.folder import RunFolder
 from harness.verdict import decide, report as reports
+from harness.verdict.assess import assess
 
 app = options.new_app()
 
@@ -19,13 +21,27 @@ app = options.new_app()
 @app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="A run folder, or a verdict.json.")],
+    allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
     """Show the verdict of a run again, and write its report.md and report.html anew."""
     folder = RunFolder(run_dir.parent if run_dir.name == "verdict.json" else run_dir)
-    verdict = reports.rewrite(folder)
+    verdict = assess_again(folder)
     show_verdict(verdict, as_json)
-    raise typer.Exit(decide.exit_code(verdict))
+    raise typer.Exit(decide.exit_code(verdict, allow_open))
+
+
+def assess_again(folder: RunFolder) -> dict[str, Any]:
+    """The verdict on what the folder holds now; writes its reports. A lone verdict.json is shown as it is."""
+    if not folder.plan.exists() and folder.verdict.exists():
+        print(
+            f"{folder.path}: holds a verdict.json and no run: shown as it is, checked by nothing",
+            file=sys.stderr,
+        )
+        return reports.rewrite(folder)
+    verdict = assess(folder)
+    reports.write(verdict, folder)
+    return verdict
 
 
 def show_verdict(verdict: dict[str, Any], as_json: bool) -> None:

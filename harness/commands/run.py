@@ -14,6 +14,7 @@ import typer
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
+from harness.base.text import count
 from harness.commands import options, report as reports
 from harness.run import bundle, plan as plans, submission as submissions
 from harness.run.describe import describe_submission
@@ -46,6 +47,7 @@ def run(
     witness: options.Witness = None,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
+    allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
     """Train, pack, score and judge a submission. Interrupted runs resume; finished ones are not run again.
@@ -67,7 +69,7 @@ def run(
     with ProgressDisplay() as display:
         verdict = run_submission(run_options, display)
     reports.show_verdict(verdict, as_json)
-    raise typer.Exit(decide.exit_code(verdict))
+    raise typer.Exit(decide.exit_code(verdict, allow_open))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +177,7 @@ def _report_outcome(folder: RunFolder, outcome: RunOutcome, display: ProgressDis
     if outcome.interrupted:
         display.say("interrupted: the same command resumes where this one stopped")
     if outcome.attempts == 0:
-        display.say(f"nothing to do: {folder.path} holds every seed (--again runs them anew)")
+        display.say(f"nothing to do: {folder.path} holds what was asked for (--again runs it anew)")
 
 
 def _report_other_request(
@@ -186,6 +188,7 @@ def _report_other_request(
         state = load_state(folder.seed(seed))
         if request is not None and state is not None and state.request() != request:
             display.say(
-                f"seed {seed}: keeps the witness that was begun with {state.probes:,} probes; "
-                f"`pgolf rescore {folder.path} --witness {request.probes}` queries another one"
+                f"seed {seed}: keeps the witness that was begun with {count(state.probes, 'probe')}, which "
+                f"decides; `pgolf rescore {folder.path} --witness {request.probes}` adds another one to the "
+                "report, --again runs the seed anew"
             )

@@ -1,7 +1,7 @@
 """plan.json of a run that was begun, perhaps by somebody else, read strictly.
 
-Written by plan.py. Rescoring and exporting read `StoredPlan`; a verdict also needs `Judged`, which folders made
-by earlier versions lack.
+Written by plan.py. Rescoring and exporting read `StoredPlan`; a verdict also needs `Judged`, which folders
+made by earlier versions lack.
 """
 
 from __future__ import annotations

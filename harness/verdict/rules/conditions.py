@@ -87,8 +87,8 @@ def _bounded(evidence: Evidence, certificates: dict[int, dict[str, Any]]) -> Che
     if max(each["G_nats"] for each in certificates.values()) > decisive:
         return CheckResult(
             "unknown",
-            f"{text}: more than the {decisive:g} nats a token that profile {evidence.profile} leaves open; "
-            "more probes would decide it",
+            f"{text}: more than the {decisive:g} nats a token that profile {evidence.profile} may leave "
+            "open; more probes would decide it",
             why=TOO_WIDE,
         )
     return CheckResult("pass", text)

@@ -36,6 +36,8 @@ def _size(evidence: Evidence) -> CheckResult:
         record.seed: n for record in evidence.seeds if (n := counted_bytes(evidence, record)) is not None
     }
     cap = evidence.limits.counted_bytes
+    if not sizes and (failed := violated(evidence, ("size",))) is not None:
+        return failed
     if not sizes:
         return CheckResult("unknown", "no seed was packed")
     over = {seed: n for seed, n in sizes.items() if n > cap}
