@@ -27,7 +27,7 @@ from harness.run.witness_state import WitnessRequest, load_state, witness_reques
 from harness.runners.base import Runner
 from harness.runners.select import RunnerName
 from harness.verdict import decide, report
-from harness.verdict.assess import assess
+from harness.verdict.assess import assess, earlier_harness
 
 app = options.new_app()
 
@@ -130,7 +130,9 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
                 "stage_seconds": round(outcome.stage_seconds, 3),
                 "stage_attempts": outcome.attempts,
             }
-            verdict = assess(folder, spent if outcome.attempts else None)
+            if outcome.attempts == 0:  # nothing ran, so nothing was measured
+                spent = {**(earlier_harness(folder) or spent), "stopped": spent["stopped"]}
+            verdict = assess(folder, spent)
             report.write(verdict, folder)
             return verdict
     finally:

@@ -23,8 +23,8 @@ from harness.verdict.rules import Evidence, Submitted
 def assess(folder: RunFolder, harness: dict[str, Any] | None = None) -> dict[str, Any]:
     """The content of verdict.json for a run folder.
 
-    `harness`: what the last command measured of itself (seconds, and what stopped it); None keeps what
-    verdict.json says. Raises UsageError for a folder that is not a run's.
+    `harness`: what the last command measured of itself (seconds, and what stopped it); None for a command that
+    only reads: then verdict.json's stays. Raises UsageError for a folder that is not a run's.
     """
     evidence = evidence_of(folder)
     rows = [
@@ -37,7 +37,7 @@ def assess(folder: RunFolder, harness: dict[str, Any] | None = None) -> dict[str
     extra = {
         "compressors": stored_plan.read(folder).dataset.compressors,
         "run_dir": str(folder.path),
-        "harness": harness if harness is not None else _earlier_harness(folder),
+        "harness": harness if harness is not None else earlier_harness(folder),
     }
     verdict = decide.assemble(evidence, rows, _host(evidence.seeds), extra)
     return {**verdict, "remarks": _remarks(verdict)}
@@ -83,7 +83,7 @@ def _remarks(verdict: dict[str, Any]) -> list[str]:
     return found
 
 
-def _earlier_harness(folder: RunFolder) -> dict[str, Any] | None:
+def earlier_harness(folder: RunFolder) -> dict[str, Any] | None:
     """What verdict.json says of the command that wrote it; None where there is no such file."""
     try:
         stored = files.read_json(folder.verdict)

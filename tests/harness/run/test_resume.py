@@ -231,3 +231,19 @@ def test_a_seed_copied_under_another_name_is_refused(tmp_path: Path, tiny: Datas
     (sandbox.seed_folder(2) / "run.json").write_bytes((sandbox.seed_folder(1) / "run.json").read_bytes())
     with pytest.raises(UsageError, match="is the record of seed 1, not of seed 2"):
         sandbox.run()
+
+
+def test_a_command_that_had_nothing_to_do_was_not_interrupted_by_an_earlier_ones_interrupt(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    sandbox = Sandbox(tmp_path, tiny, "[1, 2]")
+    with ProgressDisplay() as display:
+        done = run.run_submission(replace(sandbox.options(), seeds=[1]), display)
+    written = Path(done["run_dir"]) / "verdict.json"
+    stopped = {**done, "harness": {**done["harness"], "stopped": "interrupted"}}
+    written.write_text(json.dumps(stopped))
+    assert pgolf("report", done["run_dir"]).exit_code == 130
+    with ProgressDisplay() as display:
+        again = run.run_submission(replace(sandbox.options(), seeds=[1]), display)
+    assert again["harness"] == done["harness"]
+    assert pgolf("report", done["run_dir"]).exit_code == 5
