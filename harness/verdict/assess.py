@@ -23,7 +23,7 @@ from harness.verdict.rules import Evidence, Submitted
 def assess(folder: RunFolder, harness: dict[str, Any] | None = None) -> dict[str, Any]:
     """The content of verdict.json for a run folder.
 
-    `harness`: what the last command measured of itself (seconds, and what stopped it); None for a command that
+    `harness`: what the last command measured of itself (seconds, what stopped it); None for a command that
     only reads: then verdict.json's stays. Raises UsageError for a folder that is not a run's.
     """
     evidence = evidence_of(folder)
