@@ -133,12 +133,13 @@ def load(folder: Path) -> Submission:
         near = difflib.get_close_matches(folder.name, _siblings(folder), n=1)
         hint = f"did you mean {folder.parent / near[0]}?" if near else "submissions live under submissions/"
         raise UsageError(f"{folder}: no such submission", hint=hint)
-    manifest = _read_manifest(folder / "manifest.yaml", folder.resolve().name)
+    manifest = read_manifest(folder)
     return Submission(folder, manifest, _read_config(folder, manifest.config))
 
 
-def _read_manifest(path: Path, folder_name: str) -> Manifest:
-    """The manifest at `path`. Raises UsageError with every mistake in it, a line each."""
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the submission in `folder`. Raises UsageError with every mistake in it, a line each."""
+    path = folder / "manifest.yaml"
     document = strict_yaml.read(path)
     if not isinstance(document.data, dict):
         raise UsageError(
@@ -147,7 +148,7 @@ def _read_manifest(path: Path, folder_name: str) -> Manifest:
         )
     problems = manifest_mistakes.ambiguous(document)
     try:
-        manifest = Manifest.model_validate(document.data, context=folder_name)
+        manifest = Manifest.model_validate(document.data, context=folder.resolve().name)
     except ValidationError as error:
         taken = {place for place, _ in problems}
         found = manifest_mistakes.problems(error, document, Manifest)
