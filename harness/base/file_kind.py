@@ -1,6 +1,7 @@
-"""Say what a file is that was expected to be UTF-8 text: compressed, UTF-16, or behind a byte order mark.
+"""Say what a file is that is not what its reader expects: compressed, UTF-16, or behind a byte order mark.
 
-A decoder calls such a file "not valid Unicode", which sends its owner looking for a bad character.
+A reader of text calls such a file "not valid Unicode", and a reader of shards names a wrong number, which
+sends its owner looking for a damaged byte.
 """
 
 from __future__ import annotations
@@ -20,5 +21,5 @@ _KINDS = (
 
 
 def not_plain(head: bytes) -> str | None:
-    """What the file is whose first bytes are `head`, and what to do; None for what may be plain UTF-8."""
+    """What the file is whose first bytes are `head`, and what to do; None for any other file."""
     return next((what for magic, what in _KINDS if head.startswith(magic)), None)
