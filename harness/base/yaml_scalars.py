@@ -60,7 +60,8 @@ def _is_ambiguous(text: str) -> bool:
     """Whether YAML 1.1 reads `text` as something other than text, or Python reads it as a number."""
     if _YAML_1_1.resolve(yaml.ScalarNode, text, (True, False)) != STR:  # type: ignore[no-untyped-call]
         return True
-    return len(text) <= MAX_FLOAT_CHARACTERS and _number(text) is not None
+    has_digit = any(letter.isdigit() for letter in text)  # `nan` and `infinity` are words here
+    return has_digit and len(text) <= MAX_FLOAT_CHARACTERS and _number(text) is not None
 
 
 def _number(text: str) -> int | float | None:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from harness.base.strict_yaml import Document, Keys, Problem
-from harness.base.text import quote
+from harness.base.text import plain
 
 _SEED = "a whole number from 0 to 4,294,967,295"
 _SCORES = "a mapping from seeds to bits per byte"
@@ -75,7 +75,7 @@ def problems(error: ValidationError, document: Document, model: type[BaseModel])
 def key_text(keys: Keys) -> str:
     """A key as messages show it: claim.bpb.42, seeds[0]."""
     text = "".join(f"[{key}]" if _is_index(keys, at) else f".{key}" for at, key in enumerate(keys))
-    return quote(text.removeprefix("."))
+    return plain(text.removeprefix(".")[:120])
 
 
 def _is_index(keys: Keys, at: int) -> bool:
@@ -103,7 +103,7 @@ def _problem(found: Any, document: Document, model: type[BaseModel]) -> Problem:
 
 def _expected(location: Keys) -> str:
     general = tuple(
-        "*" if at and (isinstance(key, int) or location[at - 1] == "bpb") else str(key)
+        "*" if isinstance(key, int) or (at == 2 and location[1] == "bpb") else key
         for at, key in enumerate(location)
     )
     return EXPECTED[general]
@@ -115,7 +115,7 @@ def shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
         length = f" ({len(value):,} characters)" if len(value) > 80 else ""
-        return f"the text '{quote(value[:80])}'{length}" if value else "an empty text"
+        return f"the text '{plain(value[:80])}'{length}" if value else "an empty text"
     if isinstance(value, list | dict):
         kind, part = ("list", "item") if isinstance(value, list) else ("mapping", "key")
         many = "" if len(value) == 1 else "s"

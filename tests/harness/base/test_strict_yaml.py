@@ -124,6 +124,8 @@ def test_tags_construct_nothing(tmp_path: Path, text: str) -> None:
         ("12 layers", "12 layers"),
         ("y", "y"),
         ("Norway", "Norway"),
+        ("Nan", "Nan"),
+        ("infinity", "infinity"),
     ],
 )
 def test_an_unquoted_value_is_what_json_says_or_text(tmp_path: Path, text: str, value: Any) -> None:

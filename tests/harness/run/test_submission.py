@@ -150,6 +150,8 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         ("image", None),
         ("claim__bpb", {}),
         ("claim__bpb", {"1337": 1.1}),
+        ("claim__bpb", {"bpb": 1.1}),
+        ("claim__bpb", {"[key]": "x"}),
         ("claim__bpb", {1337: "1.1"}),
         ("claim__bpb", {1337: True}),
         ("claim__bpb", {1337: float("nan")}),
@@ -233,7 +235,8 @@ def test_every_key_of_the_schema_has_an_expectation_in_words() -> None:
 def test_values_and_keys_are_quoted_without_control_characters(tmp_path: Path) -> None:
     text = yaml.safe_dump(GOOD) + '"\\e[31mred\\u202e": 1\n'
     assert "\\x1b[31mred\\u202e" in refused(write_submission(tmp_path, text), "unknown key").message
-    refused(write_submission(tmp_path, changed(track="\x1b[2J")), "track")
+    refused(write_submission(tmp_path, changed(track="\x1b[2J")), r"track: .* found the text '\\x1b\[2J'")
+    refused(write_submission(tmp_path, changed(track="é")), "found the text 'é'")
 
 
 @pytest.mark.parametrize(
