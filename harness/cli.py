@@ -28,7 +28,7 @@ COMMANDS = {
     "report": "Show the verdict of a run again.",
     "export": "Write a finished run as a record folder.",
     "audit": "Read published record folders and run nothing.",
-    "explain": "Print a rule, or list them all.",
+    "explain": "Explain a rule or condition, or list them all.",
     "schema": "Print a JSON schema.",
     "data": "Prepare and verify datasets.",
     "image": "Build, lock and verify container images.",
