@@ -9,13 +9,17 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from harness.base.bug import describe_bug
+from harness.base.disk import machine_fault
 from harness.base.errors import HarnessError
 from harness.base.exit_codes import ExitCode
+from harness.base.output import protect_streams
 
 COMMANDS = {
     "run": "Train, pack, score and judge a submission.",
@@ -40,6 +44,18 @@ COMMANDS = {
 
 class _LazyGroup(TyperGroup):
     """Loads the module of a command when the command is asked for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. typer itself would exit with 1 for a broken pipe and say nothing of an
+        interrupt.
+        """
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            raise machine_fault(error) from error
+        except KeyboardInterrupt:
+            print("interrupted: the same command resumes where this one stopped", file=sys.stderr)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -73,26 +89,30 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line. A HarnessError becomes a message with a hint and an exit code, without a
-    traceback.
-    """
+    """Run the command line."""
     signal.signal(signal.SIGTERM, _terminate)  # containers are removed on the way out, as after Ctrl-C
+    protect_streams()
+    sys.exit(exit_code_of(app))
+
+
+def exit_code_of(command: Callable[[], object]) -> int:
+    """Run `command` and say on stderr which error ended it; only a bug is shown with its traceback.
+
+    A SystemExit, which carries its exit code, passes.
+    """
     try:
-        app()
+        try:
+            command()
+        finally:
+            sys.stdout.flush()  # here, where a failure still gets its exit code
     except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except (
-        OSError
-    ) as error:  # a full disk, a folder that cannot be written: never the contestant's doing here
-        print(
-            f"error: {error}\nhint: check disk space and permissions, then repeat the command",
-            file=sys.stderr,
-        )
-        sys.exit(ExitCode.MACHINE)
-    except KeyboardInterrupt:
-        print("interrupted: the same command resumes where this one stopped", file=sys.stderr)
-        sys.exit(ExitCode.INTERRUPTED)
+        message, code = f"error: {error}", error.exit_code
+    except Exception as error:
+        message, code = describe_bug(error), ExitCode.INTERNAL
+    else:
+        return ExitCode.VALID
+    print(message, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":
