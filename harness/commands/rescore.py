@@ -47,7 +47,7 @@ def rescore(
     data: Annotated[
         Path | None, typer.Option(help="The dataset, if it is no longer where the run found it.")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = "",
+    seeds: Annotated[str | None, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = None,
     witness: Annotated[
         int, typer.Option(min=0, help="Ask a witness about the new score too: probes, 0 for none.")
     ] = 0,
