@@ -73,7 +73,7 @@ def seed_numbers(text: str | None) -> list[int]:
     named = [part for part in parts if part]
     if not named:
         raise UsageError(
-            f"--seeds {quote(text)!r}: names no seed",
+            f"--seeds '{quote(text)}': names no seed",
             hint="leave it out for all seeds, or write some, e.g. --seeds 1337,42",
         )
     seeds = [_seed_number(part) for part in named]
@@ -82,7 +82,7 @@ def seed_numbers(text: str | None) -> list[int]:
             f"--seeds: {repeated[0]} is named twice", hint=f"write {_joined(dict.fromkeys(seeds))}"
         )
     if len(named) < len(parts):
-        raise UsageError(f"--seeds {quote(text)}: a comma without a seed", hint=f"write {_joined(seeds)}")
+        raise UsageError(f"--seeds '{quote(text)}': a comma without a seed", hint=f"write {_joined(seeds)}")
     return seeds
 
 
@@ -94,11 +94,11 @@ def _seed_number(part: str) -> int:
         seed = None
     if seed is None or not 0 <= seed <= MAX_SEED:
         raise UsageError(
-            f"--seeds: {quote(part)!r} is no number from 0 to {MAX_SEED}",
+            f"--seeds: '{quote(part)}' is no number from 0 to {MAX_SEED}",
             hint="write decimal digits, with commas between seeds, e.g. --seeds 1337,42",
         )
     if part != str(seed):
-        raise UsageError(f"--seeds: {quote(part)!r} is no plain number", hint=f"write {seed}")
+        raise UsageError(f"--seeds: '{quote(part)}' is no plain number", hint=f"write {seed}")
     return seed
 
 
