@@ -37,6 +37,11 @@ rescore *args: _setup
 score *args: _setup
     @.venv/bin/pgolf score "$@"
 
+# List the runs, the newest first
+[no-exit-message]
+list *args: _setup
+    @.venv/bin/pgolf list "$@"
+
 # Compare two runs document by document
 [no-exit-message]
 compare *args: _setup

@@ -28,6 +28,7 @@ COMMANDS = {
     "check": "Look at a submission without training it.",
     "rescore": "Score the packed artifacts of a run again.",
     "score": "Judge any program that speaks docs/protocol.md.",
+    "list": "List the runs, the newest first.",
     "compare": "Compare two runs document by document.",
     "report": "Show the verdict of a run again.",
     "export": "Write a finished run as a record folder.",

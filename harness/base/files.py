@@ -112,7 +112,7 @@ def read_json(path: Path) -> Any:
         raise UsageError(
             f"{path}: cannot be read ({error.strerror})", hint="is this a run folder?"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path}: not valid JSON ({error})", hint="the file was changed by hand or the disk is damaged"
         ) from error

@@ -27,6 +27,7 @@ from harness.edition import TOLERANCES
 from harness.protocol.conversation import ScoringPass
 from harness.run import plan as plans, records, stages, stored_score
 from harness.run.certify import certify_score
+from harness.run.find_runs import find_run
 from harness.run.folder import RunFolder
 from harness.run.plan import StoredPlan
 from harness.run.records import SeedRecord
@@ -43,7 +44,7 @@ app = options.new_app()
 
 @app.command()
 def rescore(
-    run_dir: Annotated[Path, typer.Argument(help="A run folder under runs/.")],
+    run_dir: Annotated[Path, typer.Argument(help="A run folder, or a submission's name for its newest run.")],
     data: Annotated[
         Path | None, typer.Option(help="The dataset, if it is no longer where the run found it.")
     ] = None,
@@ -60,7 +61,9 @@ def rescore(
     """
     request = WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None
     with ProgressDisplay() as display:
-        compared = rescore_run(run_dir, data, options.seed_numbers(seeds), display, request)
+        compared = rescore_run(
+            find_run(run_dir, options.RUNS), data, options.seed_numbers(seeds), display, request
+        )
     _show(compared, as_json)
     raise typer.Exit(compared["exit_code"])
 
