@@ -7,10 +7,13 @@ stderr; exit codes: harness/base/exit_codes.py.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -20,6 +23,9 @@ from harness.base.disk import machine_fault
 from harness.base.errors import HarnessError
 from harness.base.exit_codes import ExitCode
 from harness.base.output import protect_streams
+from harness.base.paths import ROOT
+from harness.edition import EDITION
+from harness.protocol import PROTOCOL_VERSION
 
 COMMANDS = {
     "run": "Train, pack, score and judge a submission.",
@@ -80,8 +86,36 @@ app = typer.Typer(
 )
 
 
+def describe_version() -> str:
+    """Versions of the package, the protocol and the rules; in a checkout also the commit, and whether files
+    differ from it.
+    """
+    commit = ""
+    if (ROOT / ".git").exists() and (git := shutil.which("git")):
+        describe = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+        words = [git, "--no-optional-locks", "-C", str(ROOT), *describe]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        commit = f", commit {done.stdout.strip()}" if done.returncode == 0 else ""
+    try:
+        version = importlib.metadata.version("pgolf")
+    except importlib.metadata.PackageNotFoundError:
+        version = "(not installed)"
+    return f"pgolf {version}, protocol {PROTOCOL_VERSION}, edition {EDITION}{commit}"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(describe_version())
+        raise typer.Exit
+
+
 @app.callback()
-def pgolf() -> None:
+def pgolf(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
     """Train, pack, score and judge Parameter Golf submissions, under limits enforced from outside."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,19 @@ from typing import Annotated, Any, Literal
 import typer
 
 from harness.base.errors import UsageError
+from harness.base.paths import ROOT
 from harness.base.text import quote
+
+
+def runs_folder(current: Path) -> Path:
+    """The default folder of the run folders, relative to the `current` folder.
+
+    It is runs/ at the checkout's root for any folder inside the checkout, so that runs are not scattered, and
+    runs/ in the current folder elsewhere.
+    """
+    inside = current.is_relative_to(ROOT)
+    return Path(os.path.relpath(ROOT / "runs", current)) if inside else Path("runs")
+
 
 Submission = Annotated[Path, typer.Argument(help="e.g. submissions/hadamard-ve128")]
 Profile = Annotated[str, typer.Option(help="pocket, solo or record.")]
@@ -22,8 +35,8 @@ RunnerChoice = Annotated[
     Literal["docker", "local"] | None,
     typer.Option(help="docker: isolated; local: limited only. Default: docker where an engine answers."),
 ]
-Runs = Annotated[Path, typer.Option(help="The folder of the run folders.")]
-RUNS = Path("runs")
+Runs = Annotated[Path, typer.Option(help="The folder of the run folders; in the checkout runs/ at its root.")]
+RUNS = runs_folder(Path.cwd())
 TrainSeconds = Annotated[
     float | None,
     typer.Option(help="A train clock shorter than the profile's, for CI and trials: never a record."),

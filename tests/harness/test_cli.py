@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import os
+import re
 from collections.abc import Callable
 
 import pytest
+from pydantic import ValidationError
 
 from harness import cli
 from harness.audit import rulebook
 from harness.base.errors import MachineFault, UsageError
 from harness.base.exit_codes import ExitCode, first_that_applies
+from harness.edition import EDITION
+from harness.protocol import PROTOCOL_VERSION
+from harness.protocol.frames import Hello
 from tests.harness.fakes.command_line import pgolf
 
 
@@ -19,6 +25,22 @@ def test_the_help_lists_every_command_with_its_line() -> None:
     printed = " ".join(pgolf("--help").stdout.split())
     for name, line in cli.COMMANDS.items():
         assert f"{name} {line}" in printed
+
+
+def test_the_version_is_that_of_package_protocol_edition_and_commit() -> None:
+    done = pgolf("--version")
+    assert (done.exit_code, done.stderr) == (0, "")
+    version = importlib.metadata.version("pgolf")
+    commit = r"(, commit [0-9a-f]{12,}(-dirty)?)?"
+    expected = f"pgolf {version}, protocol {PROTOCOL_VERSION}, edition {EDITION}{commit}\n"
+    assert re.fullmatch(expected, done.stdout)
+
+
+def test_the_version_of_the_protocol_is_the_one_that_contestants_must_send() -> None:
+    hello = {"op": "hello", "stage": "train"}
+    assert Hello.model_validate(hello | {"protocol": PROTOCOL_VERSION})
+    with pytest.raises(ValidationError):
+        Hello.model_validate(hello | {"protocol": PROTOCOL_VERSION + 1})
 
 
 def test_an_unknown_command_is_bad_usage() -> None:

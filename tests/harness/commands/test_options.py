@@ -1,11 +1,14 @@
-"""Seeds on the command line: which are read, and what to write in place of those that are refused."""
+"""Options that commands share: which seeds are read, what is said of others, where runs lie by default."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from harness.base.errors import UsageError
-from harness.commands.options import MAX_SEED, seed_numbers
+from harness.base.paths import ROOT
+from harness.commands.options import MAX_SEED, runs_folder, seed_numbers
 
 
 def refusal(text: str) -> UsageError:
@@ -68,3 +71,9 @@ def test_a_seed_that_is_named_twice_is_refused(text: str, seed: int) -> None:
 @pytest.mark.parametrize("text", ["1,,2", "1,2,", ",1,2"])
 def test_a_comma_without_a_seed_is_refused(text: str) -> None:
     assert refusal(text).hint == "write --seeds 1,2"
+
+
+def test_runs_lie_at_the_root_of_the_checkout_wherever_in_it_a_command_is_called(tmp_path: Path) -> None:
+    assert runs_folder(ROOT) == Path("runs")
+    assert runs_folder(ROOT / "submissions") == Path("../runs")
+    assert runs_folder(tmp_path) == Path("runs")
