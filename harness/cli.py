@@ -47,6 +47,7 @@ COMMANDS = {
     "clean": "Remove leftovers of dead runs, and cached wheels.",
 }
 """Name -> one line of help; harness/commands/<name>.py holds the command."""
+INTERRUPTED = "interrupted: the same command resumes where this one stopped"
 
 
 class _LazyGroup(TyperGroup):
@@ -61,7 +62,7 @@ class _LazyGroup(TyperGroup):
         except OSError as error:
             raise machine_fault(error) from error
         except KeyboardInterrupt:
-            print("interrupted: the same command resumes where this one stopped", file=sys.stderr)
+            print(INTERRUPTED, file=sys.stderr)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -142,6 +143,8 @@ def exit_code_of(command: Callable[[], object]) -> int:
             sys.stdout.flush()  # here, where a failure still gets its exit code
     except HarnessError as error:
         message, code = f"error: {error}", error.exit_code
+    except KeyboardInterrupt:
+        message, code = INTERRUPTED, ExitCode.INTERRUPTED
     except Exception as error:
         message, code = describe_bug(error), ExitCode.INTERNAL
     else:

@@ -51,7 +51,9 @@ class Disk(NamedTuple):
 def disk_of(path: Path) -> Disk:
     """The disk of `path`, which need not exist: then the disk of the nearest folder above it that does."""
     real = path.resolve()
-    existing = next(folder for folder in (real, *real.parents) if folder.exists())
+    existing = next(
+        folder for folder in (real, *real.parents) if os.path.exists(folder)
+    )  # False where it may not be looked at
     usage = shutil.disk_usage(existing)
     mounts = [each for each in psutil.disk_partitions(all=True) if existing.is_relative_to(each.mountpoint)]
     mounted = max(mounts, key=lambda each: len(each.mountpoint), default=None)

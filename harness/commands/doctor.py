@@ -38,20 +38,15 @@ def examine() -> dict[str, Any]:
         }
     home().mkdir(parents=True, exist_ok=True)
     datasets = sorted(path.parent.name for path in home().glob("datasets/*/dataset.json"))
+    places = {"runs": options.RUNS, "temporary": Path(tempfile.gettempdir()), "datasets": home()}
     return {
         "schema": 1,
         "host": host.facts(),
         "engine": engine,
         "home": str(home()),
         "datasets": datasets,
-        "disks": {
-            name: disk_of(path)._asdict() | {"path": str(path)}
-            for name, path in (
-                ("runs", options.RUNS),
-                ("temporary", Path(tempfile.gettempdir())),
-                ("datasets", home()),
-            )
-        },
+        "free_disk_bytes": disk_of(home()).free_bytes,
+        "disks": {name: disk_of(path)._asdict() | {"path": str(path)} for name, path in places.items()},
     }
 
 

@@ -89,8 +89,8 @@ def _is_submission(path: Path) -> bool:
 
 
 def _is_name(path: Path) -> bool:
-    """Whether the path can be a submission's name: NAME or submissions/NAME."""
-    return str(path.parent) in (".", "submissions") and path.name != ""
+    """Whether the path can stand for a submission's name: NAME, submissions/NAME or runs/NAME."""
+    return str(path.parent) in (".", "submissions", "runs") and path.name != ""
 
 
 def _no_run(given: Path, by_name: Path, runs: Path) -> UsageError:

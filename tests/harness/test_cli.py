@@ -53,6 +53,7 @@ def test_an_unknown_command_is_bad_usage() -> None:
     [
         (UsageError("no such thing", hint="another one"), 2, "error: no such thing\nhint: another one\n"),
         (MachineFault("the engine went away"), 3, "error: the engine went away\n"),
+        (KeyboardInterrupt(), 130, "interrupted: the same command resumes where this one stopped\n"),
     ],
 )
 def test_an_error_is_said_without_a_traceback(

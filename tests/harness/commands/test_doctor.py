@@ -47,6 +47,7 @@ def test_the_doctor_measures_this_machine(no_engine: None, home: Path) -> None:
     found = facts()
     assert found["host"]["cores"] >= 1
     assert found["host"]["memory_bytes"] > 1 << 28
+    assert 0 < found["free_disk_bytes"] <= found["disks"]["datasets"]["total_bytes"]
     assert list(found["disks"]) == ["runs", "temporary", "datasets"]
     for disk in found["disks"].values():
         assert 0 < disk["free_bytes"] <= disk["total_bytes"]

@@ -41,6 +41,14 @@ def test_a_submission_stands_for_the_run_whose_last_attempt_began_last(runs: Pat
         assert find_run(Path(given), runs) == newest
 
 
+def test_a_name_is_understood_in_any_folder(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = write_run(runs, "uniform", MAY).path
+    Path("submissions").mkdir()
+    monkeypatch.chdir("submissions")
+    for given in ("uniform", "submissions/uniform", "runs/uniform", "../runs/uniform"):
+        assert find_run(Path(given), Path("../runs")) == Path("..") / newest
+
+
 def test_times_of_different_zones_are_compared_as_times(runs: Path) -> None:
     write_run(runs, "uniform", "2026-05-01T09:00:00+09:00")
     newest = write_run(runs, "uniform", "2026-05-01T01:00:00+00:00")
