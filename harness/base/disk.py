@@ -103,4 +103,6 @@ def _full(named: Path | None, number: int | None) -> tuple[str, str]:
     disk = min(map(disk_of, written), key=lambda each: each.free_bytes)
     if number == errno.EDQUOT:
         return f"this user's quota is used up on {disk}", "delete files there, or ask for a larger quota"
-    return f"{disk} is full: {disk.free_bytes:,} bytes free", "free some room, and repeat the command"
+    # What could not be written has been removed by now, so there may be room again
+    message = f"{disk} ran full: {disk.free_bytes:,} bytes are free now"
+    return message, "free some room, and repeat the command"

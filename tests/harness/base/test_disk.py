@@ -66,7 +66,7 @@ def test_a_full_disk_is_named_with_its_mount_and_what_is_free(tmp_path: Path, fr
     free(0)
     said = fault(errno.ENOSPC, tmp_path / "nats.f32")
     assert said.message.startswith(f"the disk of {tmp_path}/nats.f32 (")
-    assert said.message.endswith(f" at {disk.disk_of(tmp_path).mount}) is full: 0 bytes free")
+    assert said.message.endswith(f" at {disk.disk_of(tmp_path).mount}) ran full: 0 bytes are free now")
     assert "quota" in fault(errno.EDQUOT, tmp_path).message
 
 
@@ -78,7 +78,7 @@ def test_an_error_without_a_path_names_the_place_that_the_caller_knows(tmp_path:
 
 def test_a_full_disk_that_nobody_named_is_one_of_those_that_are_written_to(home: Path, free: Free) -> None:
     free(0)
-    assert "is full: 0 bytes free" in fault(errno.ENOSPC).message
+    assert "ran full: 0 bytes are free now" in fault(errno.ENOSPC).message
 
 
 @pytest.mark.parametrize(
