@@ -59,11 +59,10 @@ def rescore(
     """Score the packed artifacts of a run again, in the runner and image of the run, and compare the
     ledgers.
     """
+    run_dir = find_run(run_dir, options.RUNS)
     request = WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None
     with ProgressDisplay() as display:
-        compared = rescore_run(
-            find_run(run_dir, options.RUNS), data, options.seed_numbers(seeds), display, request
-        )
+        compared = rescore_run(run_dir, data, options.seed_numbers(seeds), display, request)
     _show(compared, as_json)
     raise typer.Exit(compared["exit_code"])
 
