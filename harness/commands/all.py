@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.base import bug, disk
 from harness.base.errors import HarnessError
 from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.paths import ROOT
@@ -146,9 +147,19 @@ def _run_one(
     except HarnessError as error:
         return not_run(error.exit_code, str(error))
     except OSError as error:
-        return not_run(ExitCode.MACHINE, str(error))
+        return not_run(ExitCode.MACHINE, str(disk.machine_fault(error)))
     except KeyboardInterrupt:
         return not_run(ExitCode.INTERRUPTED, "interrupted")
+    except Exception as error:  # a bug ends this row, and the others still run
+        display.say(bug.describe_bug(error))
+        return _row(
+            folder,
+            runner,
+            "not run",
+            ExitCode.INTERNAL,
+            f"a bug of pgolf: {bug.summary(error)}",
+            time.monotonic() - began,
+        )
     scored = sum(seed["bpb"] is not None for seed in verdict["seeds"])
     return _row(
         folder,

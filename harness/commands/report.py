@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from harness.commands import options
+from harness.run.find_runs import find_run
 from harness.run.folder import RunFolder
 from harness.verdict import decide, report as reports
 from harness.verdict.assess import assess
@@ -20,11 +21,14 @@ app = options.new_app()
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="A run folder, or a verdict.json.")],
+    run_dir: Annotated[
+        Path, typer.Argument(help="A run folder, a verdict.json, or a submission's name for its newest run.")
+    ],
     allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
     """Show the verdict of a run again, and write its report.md and report.html anew."""
+    run_dir = find_run(run_dir, options.RUNS)
     folder = RunFolder(run_dir.parent if run_dir.name == "verdict.json" else run_dir)
     verdict = assess_again(folder)
     show_verdict(verdict, as_json)

@@ -27,6 +27,7 @@ from harness.edition import TOLERANCES
 from harness.protocol.conversation import ScoringPass
 from harness.run import records, stages, stored_plan, stored_score
 from harness.run.certify import certify_score
+from harness.run.find_runs import find_run
 from harness.run.folder import RunFolder
 from harness.run.records import Attempt, SeedRecord
 from harness.run.stages import StageJob
@@ -46,11 +47,11 @@ app = options.new_app()
 
 @app.command()
 def rescore(
-    run_dir: Annotated[Path, typer.Argument(help="A run folder under runs/.")],
+    run_dir: Annotated[Path, typer.Argument(help="A run folder, or a submission's name for its newest run.")],
     data: Annotated[
         Path | None, typer.Option(help="The dataset, if it is no longer where the run found it.")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = "",
+    seeds: Annotated[str | None, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = None,
     witness: Annotated[
         int, typer.Option(min=0, help="Ask a witness about the new score too: probes, 0 for none.")
     ] = 0,
@@ -62,6 +63,7 @@ def rescore(
     """Score the packed artifacts of a run again, in the runner and image of the run, and compare the
     ledgers.
     """
+    run_dir = find_run(run_dir, options.RUNS)
     request = WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None
     with ProgressDisplay() as display:
         compared = rescore_run(run_dir, data, options.seed_numbers(seeds), display, request, allow_open)

@@ -36,7 +36,7 @@ app = options.new_app()
 def run(
     submission: options.Submission,
     profile: options.Profile = "pocket",
-    seeds: options.Seeds = "",
+    seeds: options.Seeds = None,
     data: options.Data = None,
     runner: options.RunnerChoice = None,
     runs: options.Runs = options.RUNS,

@@ -1,5 +1,6 @@
 """Every path of a run folder.
 
+    runs/<submission>/latest -> <profile>-<hash12>    run/find_runs.py
     runs/<submission>/<profile>-<hash12>/
       plan.json verdict.json report.md report.html
       seed-<n>/

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.base import files, host
+from harness.base import disk, files, host
 from harness.base.errors import MachineFault, Violation
 from harness.base.progress import ProgressCallback, ProgressDisplay
 from harness.run import records, stages, stored_score
@@ -129,7 +129,7 @@ class _SeedRun:
             attempt.outcome, attempt.message = "machine", str(fault)
             raise
         except OSError as error:
-            refused = MachineFault(f"{title}: {error}", hint="check disk space and permissions")
+            refused = disk.machine_fault(error, self.job.folder.path, title)
             attempt.outcome, attempt.message = "machine", str(refused)
             raise refused from error
         finally:

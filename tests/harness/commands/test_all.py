@@ -129,6 +129,25 @@ def test_an_interrupt_ends_the_matrix_and_lists_what_was_not_begun(
     assert table["exit_code"] == 130
 
 
+def test_a_bug_ends_its_own_row_with_a_traceback_and_the_others_still_run(
+    matrix: Matrix, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run.run_submission
+
+    def failing(run_options: run.RunOptions, display: ProgressDisplay) -> dict[str, Any]:
+        if run_options.submission.name == "fails":
+            raise ZeroDivisionError("division by zero")
+        return whole(run_options, display)
+
+    monkeypatch.setattr(run, "run_submission", failing)
+    table = matrix.run_all("fails", "uniform")
+    assert [(row["outcome"], row["exit_code"]) for row in table["rows"]] == [("not run", 70), ("valid", 0)]
+    assert table["rows"][0]["reason"] == "a bug of pgolf: ZeroDivisionError: division by zero"
+    assert table["exit_code"] == 70
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed and "this is a bug of pgolf" in printed
+
+
 @pytest.mark.parametrize(
     "codes", list(itertools.permutations([2, 3, 130], 3)) + list(itertools.permutations([4, 1, 5, 0], 4))
 )
