@@ -1,81 +1,109 @@
 # Every command of the project; `just` lists them. The first call sets up .venv (see _setup at the end).
+#
+# A recipe that takes paths runs where it is called ([no-cd]), so that they mean what the caller's shell completes.
+# `test`, `test-quick` and `lint` run at the root: they look at the whole checkout, and pytest names tests from there.
 
 set positional-arguments
 
-# List the recipes
+root := quote(justfile_directory())
+bin := quote(justfile_directory() / ".venv/bin")
+
+# List the recipes, and the submissions that they can run
 [private]
 default:
     @{{ just_executable() }} --justfile {{ quote(justfile()) }} --list --unsorted
+    @printf '\nSubmissions in %s:\n' {{ root }}
+    @for each in submissions/*/manifest.yaml; do [ ! -e "$each" ] || echo "    ${each%/manifest.yaml}"; done
 
 # Train, pack, score and judge a submission, e.g. submissions/hadamard-ve128
+[no-cd]
 [no-exit-message]
 run *args: _setup
-    @.venv/bin/pgolf run "$@"
+    @{{ bin }}/pgolf run "$@"
 
 # Run every submission on both runners and print one table
+[no-cd]
 [no-exit-message]
 all *args: _setup
-    @.venv/bin/pgolf all "$@"
+    @{{ bin }}/pgolf all "$@"
 
 # Switch each technique of a submission off in turn and tabulate the difference that it makes
+[no-cd]
 [no-exit-message]
 ablate *args: _setup
-    @.venv/bin/pgolf ablate "$@"
+    @{{ bin }}/pgolf ablate "$@"
 
 # Check a submission in seconds: schema, rules, size estimate
+[no-cd]
 [no-exit-message]
 check *args: _setup
-    @.venv/bin/pgolf check "$@"
+    @{{ bin }}/pgolf check "$@"
 
 # Score a finished run's artifact again and compare the ledgers
+[no-cd]
 [no-exit-message]
 rescore *args: _setup
-    @.venv/bin/pgolf rescore "$@"
+    @{{ bin }}/pgolf rescore "$@"
 
 # Judge any program that speaks docs/protocol.md: score --contestant CMD --tokens FILE --tokenizer FILE
+[no-cd]
 [no-exit-message]
 score *args: _setup
-    @.venv/bin/pgolf score "$@"
+    @{{ bin }}/pgolf score "$@"
+
+# List the runs, the newest first
+[no-cd]
+[no-exit-message]
+list *args: _setup
+    @{{ bin }}/pgolf list "$@"
 
 # Compare two runs document by document
+[no-cd]
 [no-exit-message]
 compare *args: _setup
-    @.venv/bin/pgolf compare "$@"
+    @{{ bin }}/pgolf compare "$@"
 
 # Write a finished run as a record folder in the challenge's layout: export runs/NAME/pocket-... --out DIR
+[no-cd]
 [no-exit-message]
 export *args: _setup
-    @.venv/bin/pgolf export "$@"
+    @{{ bin }}/pgolf export "$@"
 
 # Audit published record folders, or a checkout of them, without running anything: audit records/ --page audit.html
+[no-cd]
 [no-exit-message]
 audit *args: _setup
-    @.venv/bin/pgolf audit "$@"
+    @{{ bin }}/pgolf audit "$@"
 
 # Write the report of a finished run again
+[no-cd]
 [no-exit-message]
 report *args: _setup
-    @.venv/bin/pgolf report "$@"
+    @{{ bin }}/pgolf report "$@"
 
 # Datasets: data prepare pocket|docs|fineweb, data verify
+[no-cd]
 [no-exit-message]
 data *args: _setup
-    @.venv/bin/pgolf data "$@"
+    @{{ bin }}/pgolf data "$@"
 
 # Container images: image build cpu, image verify cpu, image lock cpu
+[no-cd]
 [no-exit-message]
 image *args: _setup
-    @.venv/bin/pgolf image "$@"
+    @{{ bin }}/pgolf image "$@"
 
 # Show what this machine has and what is missing
+[no-cd]
 [no-exit-message]
 doctor *args: _setup
-    @.venv/bin/pgolf doctor "$@"
+    @{{ bin }}/pgolf doctor "$@"
 
 # Remove cached wheels and leftovers of dead runs, never finished runs
+[no-cd]
 [no-exit-message]
 clean *args: _setup
-    @.venv/bin/pgolf clean "$@"
+    @{{ bin }}/pgolf clean "$@"
 
 # Run every test that can run here, a process a core; arguments go to pytest (-n 0: in this process)
 [no-exit-message]
@@ -88,19 +116,22 @@ test-quick *args: _setup
     @.venv/bin/python -m pytest --numprocesses auto --dist loadgroup -m "not slow and not engine" "$@"
 
 # Compare training speed with the challenge's starting script on this CPU: bench --data DIR --script train_gpt.py
+[no-cd]
 [no-exit-message]
 bench *args: _setup
-    @.venv/bin/python -m golf.bench "$@"
+    @{{ bin }}/python -P -m golf.bench "$@"
 
 # Test public claims about techniques on trained models of the full shape: claims --data DIR --work DIR
+[no-cd]
 [no-exit-message]
 claims *args: _setup
-    @.venv/bin/python -m golf.bench.claims "$@"
+    @{{ bin }}/python -P -m golf.bench.claims "$@"
 
 # Run every check that needs a GPU, with the torch that is installed; without a GPU it says so and stops
+[no-cd]
 [no-exit-message]
 gpu *args:
-    @python=.venv/bin/python; [ -x $python ] || python=python3; $python -m golf.bench.gpu "$@"
+    @python={{ bin }}/python; [ -x "$python" ] || python=python3; PYTHONSAFEPATH=1 PYTHONPATH={{ root }} "$python" -m golf.bench.gpu "$@"
 
 # Check style and types
 [no-exit-message]

@@ -7,15 +7,25 @@ stderr; exit codes: harness/base/exit_codes.py.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import shutil
 import signal
+import subprocess
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from harness.base.bug import describe_bug
+from harness.base.disk import machine_fault
 from harness.base.errors import HarnessError
 from harness.base.exit_codes import ExitCode
+from harness.base.output import protect_streams
+from harness.base.paths import ROOT
+from harness.edition import EDITION
+from harness.protocol import PROTOCOL_VERSION
 
 COMMANDS = {
     "run": "Train, pack, score and judge a submission.",
@@ -24,11 +34,12 @@ COMMANDS = {
     "check": "Look at a submission without training it.",
     "rescore": "Score the packed artifacts of a run again.",
     "score": "Judge any program that speaks docs/protocol.md.",
+    "list": "List the runs, the newest first.",
     "compare": "Compare two runs document by document.",
     "report": "Show the verdict of a run again.",
     "export": "Write a finished run as a record folder.",
     "audit": "Read published record folders and run nothing.",
-    "explain": "Print a rule, or list them all.",
+    "explain": "Explain a rule or condition, or list them all.",
     "schema": "Print a JSON schema.",
     "data": "Prepare and verify datasets.",
     "image": "Build, lock and verify container images.",
@@ -36,10 +47,23 @@ COMMANDS = {
     "clean": "Remove leftovers of dead runs, and cached wheels.",
 }
 """Name -> one line of help; harness/commands/<name>.py holds the command."""
+INTERRUPTED = "interrupted: the same command resumes where this one stopped"
 
 
 class _LazyGroup(TyperGroup):
     """Loads the module of a command when the command is asked for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. typer itself would exit with 1 for a broken pipe and say nothing of an
+        interrupt.
+        """
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            raise machine_fault(error) from error
+        except KeyboardInterrupt:
+            print(INTERRUPTED, file=sys.stderr)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -63,8 +87,36 @@ app = typer.Typer(
 )
 
 
+def describe_version() -> str:
+    """Versions of the package, the protocol and the rules; in a checkout also the commit, and whether files
+    differ from it.
+    """
+    commit = ""
+    if (ROOT / ".git").exists() and (git := shutil.which("git")):
+        describe = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+        words = [git, "--no-optional-locks", "-C", str(ROOT), *describe]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        commit = f", commit {done.stdout.strip()}" if done.returncode == 0 else ""
+    try:
+        version = importlib.metadata.version("pgolf")
+    except importlib.metadata.PackageNotFoundError:
+        version = "(not installed)"
+    return f"pgolf {version}, protocol {PROTOCOL_VERSION}, edition {EDITION}{commit}"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(describe_version())
+        raise typer.Exit
+
+
 @app.callback()
-def pgolf() -> None:
+def pgolf(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
     """Train, pack, score and judge Parameter Golf submissions, under limits enforced from outside."""
 
 
@@ -73,26 +125,32 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line. A HarnessError becomes a message with a hint and an exit code, without a
-    traceback.
-    """
+    """Run the command line."""
     signal.signal(signal.SIGTERM, _terminate)  # containers are removed on the way out, as after Ctrl-C
+    protect_streams()
+    sys.exit(exit_code_of(app))
+
+
+def exit_code_of(command: Callable[[], object]) -> int:
+    """Run `command` and say on stderr which error ended it; only a bug is shown with its traceback.
+
+    A SystemExit, which carries its exit code, passes.
+    """
     try:
-        app()
+        try:
+            command()
+        finally:
+            sys.stdout.flush()  # here, where a failure still gets its exit code
     except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except (
-        OSError
-    ) as error:  # a full disk, a folder that cannot be written: never the contestant's doing here
-        print(
-            f"error: {error}\nhint: check disk space and permissions, then repeat the command",
-            file=sys.stderr,
-        )
-        sys.exit(ExitCode.MACHINE)
+        message, code = f"error: {error}", error.exit_code
     except KeyboardInterrupt:
-        print("interrupted: the same command resumes where this one stopped", file=sys.stderr)
-        sys.exit(ExitCode.INTERRUPTED)
+        message, code = INTERRUPTED, ExitCode.INTERRUPTED
+    except Exception as error:
+        message, code = describe_bug(error), ExitCode.INTERNAL
+    else:
+        return ExitCode.VALID
+    print(message, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

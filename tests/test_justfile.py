@@ -16,6 +16,8 @@ from tests.harness.fakes.processes import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("Justfile", "pyproject.toml", "requirements.lock", "torch.lock", "torch-cuda.lock")
+AT_THE_ROOT = ("test", "test-quick", "lint")
+"""Recipes that look at the whole checkout; paths given to others are relative to where they are called."""
 RECIPE = re.compile(
     r"^(?P<help># [^\n]+)\n(?P<attributes>(?:\[[a-z-]+\]\n)*)(?P<name>[\w-]+)(?P<arguments>[^:=\n]*):"
     r"(?P<needs>[^=\n]*)\n(?P<body>(?:    [^\n]*\n)+)",
@@ -88,10 +90,11 @@ def test_every_public_recipe_has_help_sets_up_and_is_one_line() -> None:
         recipe = found[name]
         assert recipe["body"].count("\n") == 1, f"{name} is longer than a line"
         assert ("_setup" in recipe["needs"]) == (name != "gpu")
+        assert ("[no-cd]" in recipe["attributes"]) == (name not in AT_THE_ROOT), name
         door = (
-            r"python=\.venv/bin/python; .* \$python -m golf\.bench\.gpu"
+            r'python=\{\{ bin \}\}/python; .* "\$python" -m golf\.bench\.gpu'
             if name == "gpu"
-            else r"\.venv/bin/(pgolf|python -m (pytest|golf\.bench)|ruff)"
+            else r"(\{\{ bin \}\}/(pgolf|python -P -m golf\.bench)|\.venv/bin/(python -m pytest|ruff))"
         )
         assert re.match(rf"    @{door}(?!\w)", recipe["body"]), recipe["body"]
 
@@ -125,6 +128,33 @@ def test_arguments_exit_code_and_stdout_are_those_of_pgolf(checkout: Path) -> No
         "<run><a folder/with spaces><--json><$HOME>",
         "",
     )
+
+
+def test_a_path_is_relative_to_where_just_is_called(checkout: Path) -> None:
+    """Also where the checkout's own path has a space."""
+    checkout = Path(shutil.copytree(checkout, checkout / "a checkout"))
+    finished(checkout, """printf '<%s>' "$PWD" "$@" """)
+    (checkout / "submissions").mkdir()
+    done = just(checkout / "submissions", "run", "hadamard-ve128")
+    assert (done.stdout, done.stderr) == (f"<{checkout}/submissions><run><hadamard-ve128>", "")
+
+
+@pytest.mark.parametrize("place", [".", "submissions"])
+def test_just_alone_lists_the_recipes_and_then_the_submissions(checkout: Path, place: str) -> None:
+    for name in ("hadamard-ve128", "naive-baseline", "no-submission"):
+        (checkout / "submissions" / name).mkdir(parents=True)
+        if name != "no-submission":
+            (checkout / "submissions" / name / "manifest.yaml").touch()
+    lines = just(checkout / place).stdout.splitlines()
+    assert lines[0] == "Available recipes:"
+    assert any(line.startswith("    run ") for line in lines)
+    assert lines[-4:] == [
+        "",
+        f"Submissions in {checkout}:",
+        "    submissions/hadamard-ve128",
+        "    submissions/naive-baseline",
+    ]
+    assert not (checkout / ".venv").exists(), "nothing is set up for a list"
 
 
 @pytest.mark.parametrize("name", [name for name in NEEDED if name != "Justfile"])

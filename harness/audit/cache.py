@@ -80,5 +80,5 @@ def save(cache_dir: Path, name: str, report: dict[str, Any]) -> None:
     except MachineFault as fault:
         raise CacheWriteError(
             f"{cache_dir}: the audit's cache cannot be written: {fault.message}",
-            hint="check disk space and permissions, name another --cache, or do without by --fresh",
+            hint=f"{fault.hint}; or name another --cache, or do without one by --fresh",
         ) from fault

@@ -7,7 +7,10 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """The exit code of a command. In an audit VALID means no findings and INCONCLUSIVE open questions."""
+    """The exit code of a command. In an audit VALID means no findings and INCONCLUSIVE open questions.
+
+    INTERNAL is a bug of pgolf itself (70 is EX_SOFTWARE in sysexits.h).
+    """
 
     VALID = 0
     VIOLATION = 1
@@ -15,10 +18,12 @@ class ExitCode(IntEnum):
     MACHINE = 3
     LIMIT = 4
     INCONCLUSIVE = 5
+    INTERNAL = 70
     INTERRUPTED = 130
 
 
 BY_PRECEDENCE = (
+    ExitCode.INTERNAL,
     ExitCode.USAGE,
     ExitCode.MACHINE,
     ExitCode.INTERRUPTED,
@@ -27,7 +32,7 @@ BY_PRECEDENCE = (
     ExitCode.INCONCLUSIVE,
     ExitCode.VALID,
 )
-"""The first that applies is the exit code."""
+"""The first that applies is the exit code. A bug of the judge comes first: it may have touched other rows."""
 
 
 def first_that_applies(codes: Iterable[int]) -> ExitCode:

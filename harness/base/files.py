@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from harness.base.errors import MachineFault, UsageError
+from harness.base import disk
+from harness.base.errors import UsageError
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
 BLOCK_BYTES = 1 << 20
@@ -79,9 +80,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         os.chmod(partial, 0o644)
         os.replace(partial, path)
     except OSError as error:
-        raise MachineFault(
-            f"{path}: cannot be written ({error.strerror or error})", hint="check disk space and permissions"
-        ) from error
+        raise disk.machine_fault(error, path, f"{path}: cannot be written") from error
     finally:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
@@ -113,7 +112,7 @@ def read_json(path: Path) -> Any:
         raise UsageError(
             f"{path}: cannot be read ({error.strerror})", hint="is this a run folder?"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path}: not valid JSON ({error})", hint="the file was changed by hand or the disk is damaged"
         ) from error

@@ -41,7 +41,9 @@ SCHEMA = 1
 def ablate(
     submission: options.Submission,
     profile: options.Profile = "pocket",
-    seeds: Annotated[str, typer.Option(help="Any seeds, e.g. 1337,42. Default: the manifest's.")] = "",
+    seeds: Annotated[
+        str | None, typer.Option(help="Any seeds, e.g. 1337,42. Default: the manifest's.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps of each training. Default: what the clock allows.")
     ] = None,
@@ -107,27 +109,21 @@ def ablate_submission(ablation_options: AblationOptions, display: ProgressDispla
     """Measure what is unfinished of the ablation; writes ablation.json and returns its content."""
     submission = submissions.load(ablation_options.submission)
     clock = plans.profile_limits(ablation_options.profile)
-    if any(not 0 <= seed < 2**32 for seed in ablation_options.seeds):
-        raise UsageError(
-            f"--seeds {', '.join(map(str, ablation_options.seeds))}: each from 0 to {2**32 - 1}",
-            hint="--seeds 1337,42",
-        )
-    seeds = list(dict.fromkeys(ablation_options.seeds)) or submission.manifest.seeds
+    seeds = list(ablation_options.seeds) or submission.manifest.seeds
     dataset = choose_dataset(
         ablation_options.data, ablation_options.profile, submission.manifest.dataset, display
     )
     _check_lengths(dataset, ablation_options.steps, ablation_options.val_tokens)
     runner, image_lock = choose_runner(ablation_options.runner, submission.manifest, clock, display)
     try:
-        plan = Plan(
-            submission,
-            ablation_options.profile,
-            with_generous_clocks(clock),
-            dataset,
-            bundle.build(ablation_options.package),
-            runner.name,
-            runner.image,
+        plan = Plan.on(
+            runner,
             image_lock,
+            submission=submission,
+            profile=ablation_options.profile,
+            limits=with_generous_clocks(clock),
+            dataset=dataset,
+            code=bundle.build(ablation_options.package),
         )
         study = Study(plan, clock, ablation_options.steps, ablation_options.val_tokens)
         folder = study.folder(ablation_options.runs)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from harness.base import bug, disk
 from harness.base.console import new_console, print_lines, print_table, text_cells
 from harness.base.errors import HarnessError
 from harness.base.exit_codes import ExitCode, first_that_applies
@@ -28,6 +29,7 @@ from harness.run.witness_state import witness_request
 from harness.runners import docker_engine
 from harness.runners.select import RunnerName
 from harness.verdict import decide
+from harness.verdict.headline import standing
 from harness.verdict.report import STYLE
 
 app = options.new_app()
@@ -37,6 +39,7 @@ COLUMNS = (
     ("outcome", "{}"),
     ("bpb", "{:.4f}"),
     ("seeds", "{}"),
+    ("shown", "{}"),
     ("seconds", "{:.0f}"),
 )
 
@@ -55,6 +58,7 @@ def run_every(
     witness: options.Witness = None,
     data: options.Data = None,
     runs: options.Runs = options.RUNS,
+    allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
     """Run every submission on both runners; goes on after a failure and exits with the worst code.
@@ -71,7 +75,7 @@ def run_every(
         request=witness_request(profile, witness),
     )
     with ProgressDisplay() as display:
-        matrix = run_all(submissions or [], run_options, one_seed, display)
+        matrix = run_all(submissions or [], run_options, one_seed, display, allow_open)
     if as_json:
         print(json.dumps(matrix, indent=1))
     else:
@@ -80,12 +84,17 @@ def run_every(
 
 
 def run_all(
-    folders: Sequence[Path], run_options: RunOptions, one_seed: bool, display: ProgressDisplay
+    folders: Sequence[Path],
+    run_options: RunOptions,
+    one_seed: bool,
+    display: ProgressDisplay,
+    allow_open: bool = False,
 ) -> dict[str, Any]:
     """Run each submission by `run_options`, on the runner it names or on both; docker is skipped where no
     engine answers.
 
-    `one_seed` takes the first of each manifest's. Finished runs are not run again.
+    `one_seed` takes the first of each manifest's, so that the verdict stays inconclusive, which `allow_open`
+    accepts. Finished runs are not run again.
     """
     runners: list[RunnerName] = ["docker", "local"] if run_options.runner is None else [run_options.runner]
     skipped = {"docker"} if run_options.runner is None and not _engine_answers() else set()
@@ -97,7 +106,9 @@ def run_all(
             rows.append(_row(folder, runner, "skipped", reason="no container engine answers"))
             continue
         display.say(f"[{number}/{len(cells)}] {folder.name}, {runner}")
-        rows.append(_run_one(replace(run_options, submission=folder, runner=runner), one_seed, display))
+        rows.append(
+            _run_one(replace(run_options, submission=folder, runner=runner), one_seed, display, allow_open)
+        )
         if rows[-1]["exit_code"] == ExitCode.INTERRUPTED:
             rows += [_row(*left, "not begun", reason="interrupted before") for left in cells[number:]]
             break
@@ -117,7 +128,9 @@ def _engine_answers() -> bool:
     return client is not None
 
 
-def _run_one(run_options: RunOptions, one_seed: bool, display: ProgressDisplay) -> dict[str, Any]:
+def _run_one(
+    run_options: RunOptions, one_seed: bool, display: ProgressDisplay, allow_open: bool
+) -> dict[str, Any]:
     """One run as a row, with the reason if it ended early."""
     folder, runner = run_options.submission, str(run_options.runner)
     began = time.monotonic()
@@ -133,18 +146,33 @@ def _run_one(run_options: RunOptions, one_seed: bool, display: ProgressDisplay) 
     except HarnessError as error:
         return not_run(error.exit_code, str(error))
     except OSError as error:
-        return not_run(ExitCode.MACHINE, str(error))
+        return not_run(ExitCode.MACHINE, str(disk.machine_fault(error)))
     except KeyboardInterrupt:
         return not_run(ExitCode.INTERRUPTED, "interrupted")
+    except Exception as error:  # a bug ends this row, and the others still run
+        display.say(bug.describe_bug(error))
+        return _row(
+            folder,
+            runner,
+            "not run",
+            ExitCode.INTERNAL,
+            f"a bug of pgolf: {bug.summary(error)}",
+            time.monotonic() - began,
+        )
     scored = sum(seed["bpb"] is not None for seed in verdict["seeds"])
     return _row(
         folder,
         runner,
         verdict["verdict"],
-        decide.exit_code(verdict),
+        decide.exit_code(verdict, allow_open),
         "; ".join(_reasons(verdict)),
         verdict["harness"]["wall_seconds"],
-    ) | {"bpb": verdict["mean_bpb"], "seeds": f"{scored}/{len(seeds)}", "run_dir": verdict["run_dir"]}
+    ) | {
+        "bpb": verdict["mean_bpb"],
+        "seeds": f"{scored}/{len(verdict['seeds'])}",
+        "shown": ", ".join(verdict["shown"]) or "nothing",
+        "run_dir": verdict["run_dir"],
+    }
 
 
 def _row(
@@ -161,6 +189,7 @@ def _row(
         "outcome": outcome,
         "bpb": None,
         "seeds": None,
+        "shown": None,
         "seconds": seconds,
         "exit_code": exit_code,
         "reason": reason,
@@ -170,6 +199,8 @@ def _row(
 
 def _reasons(verdict: dict[str, Any]) -> Iterator[str]:
     """Why a run is not valid."""
+    if verdict["verdict"] == "inconclusive":
+        yield standing(verdict)
     for found in verdict["findings"]:
         if found["outcome"] == "fail":
             yield f"{found['rule']}: {found['evidence']}"

@@ -1,14 +1,15 @@
 """`pgolf check`: what can be known of a submission in seconds, without data or GPU.
 
-Manifest, image lock and recipe are read; then the contestant builds its model once (stage `describe`) and
-claims how many parameters it has and how large it expects to be. Only packing shows the true size.
+Manifest, image locks and recipe are read; then the contestant builds its model once (stage `describe`) and
+claims how many parameters it has and how large it expects to be. Only packing shows the true size, so an
+estimate near the cap is no error.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
@@ -21,41 +22,40 @@ from harness.edition import PROFILES, TOLERANCES
 from harness.run import bundle, plan as plans, submission as submissions
 from harness.run.describe import describe_submission
 from harness.run.plan import StageTerms
-from harness.run.preflight import choose_runner
+from harness.run.preflight import choose_runner, require_lock
+from harness.run.remarks import remarks
 from harness.runners.select import RunnerName
 
 app = options.new_app()
-EXIT = {"pass": ExitCode.VALID, "fail": ExitCode.LIMIT, "unknown": ExitCode.INCONCLUSIVE}
-"""By the outcome of the size estimate."""
+IMAGES = ("cpu", "cuda")
+Outcome = Literal["pass", "fail", "unknown"]
 
 
 @app.command()
 def check(
     submission: options.Submission,
-    profile: options.Profile = "record",
+    profile: options.Profile = "pocket",
     runner: options.RunnerChoice = None,
     as_json: options.Json = False,
 ) -> None:
-    """Look at a submission without training it: schema, lock, parameters, estimated size. No GPU, no data."""
+    """Look at a submission without training it: manifest, locks, recipe, size. No GPU, no data."""
     with ProgressDisplay() as display:
         checked = check_submission(submission, profile, runner, display)
-    if as_json:
-        print(json.dumps(checked, indent=1))
-    else:
-        for key, value in checked.items():
-            print(f"{key:20} {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    raise typer.Exit(EXIT[checked["size"]])
+    print(json.dumps(checked, indent=1) if as_json else _printed(checked))
+    raise typer.Exit(ExitCode.LIMIT if checked["size"] == "fail" else ExitCode.VALID)
 
 
 def check_submission(
     folder: Path, profile: str, wanted: RunnerName | None, display: ProgressDisplay
 ) -> dict[str, Any]:
-    """Manifest, lock, recipe, parameter count and size estimate, JSON-ready.
+    """Manifest, locks, recipe, parameter count, size estimate and remarks, JSON-ready.
 
     `size` is the outcome of the contestant's own estimate: `unknown` within 3 % of the cap.
     """
     submission = submissions.load(folder)
     manifest = submission.manifest
+    for image in IMAGES:
+        require_lock(manifest, image)
     limits = plans.profile_limits(profile)
     anywhere = PROFILES["pocket"]  # describing needs no GPU
     vocab_size = fineweb.VARIANTS[manifest.dataset].vocab_size if profile != "pocket" else pocket.VOCAB_SIZE
@@ -67,19 +67,53 @@ def check_submission(
             described = describe_submission(submission, code_bundle.pyz, terms, runner, on_progress)
     finally:
         runner.close()
-    counted = described.estimated_bytes
-    near = abs(counted - limits.counted_bytes) <= TOLERANCES.size_share * limits.counted_bytes
-    size = "unknown" if near else "pass" if counted < limits.counted_bytes else "fail"
+    size, estimate = estimated_size(described.estimated_bytes, limits.counted_bytes)
     return {
         "schema": 1,
         "submission": manifest.name,
         "profile": profile,
         "parameters": described.parameters,
         "techniques": described.techniques,
-        "estimated_bytes": counted,
+        "estimated_bytes": described.estimated_bytes,
         "code_bytes": len(code_bundle.pyz),
         "config_bytes": len(submission.config),
         "counted_bytes_limit": limits.counted_bytes,
         "size": size,
+        "estimate": estimate,
         "variants": [variant.name for variant in described.variants],
+        "remarks": [
+            *remarks(submission),
+            *(f"the contestant says: {remark}" for remark in described.remarks),
+        ],
     }
+
+
+def estimated_size(counted: int, cap: int) -> tuple[Outcome, str]:
+    """Whether `counted` bytes, which a contestant estimates, fit the cap, and a sentence that says so."""
+    share = f"{100 * TOLERANCES.size_share:g} %"
+    if abs(counted - cap) <= TOLERANCES.size_share * cap:
+        return "unknown", f"{_megabytes(counted)}, within {share} of the cap: only a run decides"
+    if counted > cap:
+        return "fail", f"{_megabytes(counted)}, more than {share} over the cap of {_megabytes(cap)}"
+    return "pass", f"{_megabytes(counted)}, below the cap of {_megabytes(cap)}"
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.2f} MB"
+
+
+def _printed(checked: dict[str, Any]) -> str:
+    """One line a fact, remarks last."""
+    rows = [
+        ("submission", checked["submission"]),
+        ("profile", checked["profile"]),
+        ("image locks", f"{' and '.join(IMAGES)} as the manifest names them"),
+        ("parameters", f"{checked['parameters']:,}, as the contestant counts them"),
+        ("estimated size", checked["estimate"]),
+        ("code", f"{checked['code_bytes']:,} bytes"),
+        ("recipe", f"{checked['config_bytes']:,} bytes"),
+        ("techniques", ", ".join(checked["techniques"]) or "none"),
+        ("variants", f"{len(checked['variants'])}, for `pgolf ablate`"),
+        *(("remark", remark) for remark in checked["remarks"]),
+    ]
+    return "\n".join(f"{name:15} {text}" for name, text in rows)

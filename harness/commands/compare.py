@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.commands import options
+from harness.run.find_runs import find_run
 from harness.verdict import compare as compares
 
 app = options.new_app()
@@ -16,7 +17,7 @@ app = options.new_app()
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="A run folder, or one seed's folder.")],
+    first: Annotated[Path, typer.Argument(help="A run folder, one seed's folder, or a submission's name.")],
     second: Annotated[Path, typer.Argument(help="Another, scored on the same text.")],
     as_json: options.Json = False,
 ) -> None:
@@ -24,5 +25,5 @@ def compare(
 
     pgolf compare runs/naive-baseline/pocket-0123456789ab runs/lowrank-q-qat/pocket-ba9876543210
     """
-    compared = compares.compare(first, second)
+    compared = compares.compare(find_run(first, options.RUNS), find_run(second, options.RUNS))
     print(json.dumps(compared, indent=1) if as_json else compares.describe(compared))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from harness.base import host
+from harness.base.disk import disk_of
 from harness.base.errors import HarnessError
 from harness.base.paths import home
 from harness.commands import options
@@ -24,7 +26,7 @@ def doctor(as_json: options.Json = False) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """JSON-ready facts: host, engine, images, datasets, free disk."""
+    """JSON-ready facts: host, engine, images, datasets, and the disks that runs write to."""
     client = docker_engine.connect()
     engine: dict[str, Any] | None = None
     if client is not None:
@@ -36,13 +38,15 @@ def examine() -> dict[str, Any]:
         }
     home().mkdir(parents=True, exist_ok=True)
     datasets = sorted(path.parent.name for path in home().glob("datasets/*/dataset.json"))
+    places = {"runs": options.RUNS, "temporary": Path(tempfile.gettempdir()), "datasets": home()}
     return {
         "schema": 1,
         "host": host.facts(),
         "engine": engine,
         "home": str(home()),
         "datasets": datasets,
-        "free_disk_bytes": shutil.disk_usage(home()).free,
+        "free_disk_bytes": disk_of(home()).free_bytes,
+        "disks": {name: disk_of(path)._asdict() | {"path": str(path)} for name, path in places.items()},
     }
 
 
@@ -73,5 +77,9 @@ def describe(facts: dict[str, Any]) -> str:
         ]
     datasets = ", ".join(facts["datasets"]) or "none yet: the first pocket run prepares one"
     lines.append(f"datasets    {datasets} in {facts['home']}")
-    lines.append(f"free disk   {facts['free_disk_bytes'] / 2**30:.0f} GiB")
+    lines += [
+        f"free disk   {disk['free_bytes'] / 2**30:.1f} GiB for {name} in {disk['path']} "
+        f"({disk['device']} at {disk['mount']})"
+        for name, disk in facts["disks"].items()
+    ]
     return "\n".join(lines)

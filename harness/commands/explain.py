@@ -1,4 +1,4 @@
-"""`pgolf explain`: the rules of a run and of the audit, each with its source, check, example and limits."""
+"""`pgolf explain`: every id that a verdict, a run record or an audit may name, and what it means."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ app = options.new_app()
 
 @app.command()
 def explain(
-    rule: Annotated[str | None, typer.Argument(help="A rule's id; none lists every rule.")] = None,
+    rule: Annotated[str | None, typer.Argument(help="Such as slot, C1 or G; none lists every id.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Print a rule: source, check, example, what it does not cover. Without one, list all rules.
+    """Print a rule or condition: source, check, example, what it does not cover. Without one, list all.
 
-    pgolf explain slot
+    pgolf explain C1
     """
-    found = rulebook.rules() if rule is None else rulebook.find(rule)
+    found = rulebook.entries() if rule is None else rulebook.find(rule)
     if as_json:
         print(json.dumps(rulebook.public(found), indent=1))
     else:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from harness.commands import options
+from harness.run.find_runs import find_run
 from harness.verdict import export as exports
 
 app = options.new_app()
@@ -16,7 +17,7 @@ app = options.new_app()
 
 @app.command()
 def export(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run_dir: Annotated[Path, typer.Argument(help="A finished run's folder, or a submission's name.")],
     out: Annotated[
         Path | None, typer.Option(help="The folder to write; default: <date>_<submission> here.")
     ] = None,
@@ -27,7 +28,7 @@ def export(
 
     pgolf export runs/hadamard-ve128/pocket-0123456789ab --author "A. Person" --github-id aperson
     """
-    print(exports.export(run_dir, out, author, github_id))
+    print(exports.export(find_run(run_dir, options.RUNS), out, author, github_id))
     missing = [option for option, value in (("--author", author), ("--github-id", github_id)) if not value]
     if missing:
         print(

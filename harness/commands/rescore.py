@@ -8,7 +8,7 @@ because scores from different environments are not comparable.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,42 +25,48 @@ from harness.commands import options
 from harness.data.dataset import Dataset
 from harness.edition import TOLERANCES
 from harness.protocol.conversation import ScoringPass
-from harness.run import plan as plans, records, stages, stored_score
+from harness.run import records, stages, stored_plan, stored_score
 from harness.run.certify import certify_score
+from harness.run.find_runs import find_run
 from harness.run.folder import RunFolder
-from harness.run.plan import StoredPlan
-from harness.run.records import SeedRecord
+from harness.run.records import Attempt, SeedRecord
 from harness.run.stages import StageJob
+from harness.run.stored_plan import StoredPlan
 from harness.run.witness_state import WitnessRequest
 from harness.runners.base import Runner
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
 from harness.runners.select import select_runner
 from harness.scoring import bpb
+from harness.verdict import decide, report
+from harness.verdict.assess import assess
+from harness.verdict.headline import headline
 
 app = options.new_app()
 
 
 @app.command()
 def rescore(
-    run_dir: Annotated[Path, typer.Argument(help="A run folder under runs/.")],
+    run_dir: Annotated[Path, typer.Argument(help="A run folder, or a submission's name for its newest run.")],
     data: Annotated[
         Path | None, typer.Option(help="The dataset, if it is no longer where the run found it.")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = "",
+    seeds: Annotated[str | None, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = None,
     witness: Annotated[
         int, typer.Option(min=0, help="Ask a witness about the new score too: probes, 0 for none.")
     ] = 0,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
+    allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
     """Score the packed artifacts of a run again, in the runner and image of the run, and compare the
     ledgers.
     """
+    run_dir = find_run(run_dir, options.RUNS)
     request = WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None
     with ProgressDisplay() as display:
-        compared = rescore_run(run_dir, data, options.seed_numbers(seeds), display, request)
+        compared = rescore_run(run_dir, data, options.seed_numbers(seeds), display, request, allow_open)
     _show(compared, as_json)
     raise typer.Exit(compared["exit_code"])
 
@@ -71,13 +77,16 @@ def rescore_run(
     seeds: Sequence[int],
     display: ProgressDisplay,
     request: WitnessRequest | None = None,
+    allow_open: bool = False,
 ) -> dict[str, Any]:
     """Score every scored seed of a run again, and ask a witness about the new scores if there is a `request`.
 
-    Returns rows with both ledgers. Writes rescore.log; a witness writes into a numbered folder of its own.
+    Returns rows with both ledgers, and what the run's own verdict shows: a score that stands is worth no more
+    than that. Writes rescore.log; a witness writes into a numbered folder of its own, and the run's report
+    lists it.
     """
     folder = RunFolder(run_dir)
-    plan = plans.read(folder)
+    plan = stored_plan.read(folder)
     dataset = _dataset(plan, data)
     rows = []
     runner = _select_runner(plan, display)
@@ -85,13 +94,23 @@ def rescore_run(
         with folder.locked():
             for job, record in _scored_seeds(plan, folder, seeds, runner, dataset):
                 rows.append(_Rescoring(plan, job, record, dataset).run(display, request))
+            if not rows:
+                raise UsageError(f"{run_dir}: no scored seed to score again", hint="finish the run first")
+            verdict = assess(folder)
+            if request is not None:
+                report.write(verdict, folder)
     finally:
         runner.close()
-    if not rows:
-        raise UsageError(f"{run_dir}: no scored seed to score again", hint="finish the run first")
-    worst = max(row["difference_bpb"] for row in rows)
     same = all(row["same_ledger"] for row in rows)
-    agree = same or (plan.identity.limits.gpus > 0 and worst <= TOLERANCES.rescore_bpb)
+    agree = all(
+        row["same_ledger"]
+        or (
+            plan.identity.limits.gpus > 0
+            and row["difference_bpb"] is not None
+            and row["difference_bpb"] <= TOLERANCES.rescore_bpb
+        )
+        for row in rows
+    )
     return {
         "schema": 1,
         "run_dir": str(run_dir),
@@ -100,7 +119,9 @@ def rescore_run(
         "seeds": rows,
         "same_ledgers": same,
         "agree": agree,
-        "exit_code": _exit_code(agree, rows),
+        "run": {key: verdict[key] for key in ("verdict", "decided_by", "shown", "not_shown")},
+        "headline": headline(verdict),
+        "exit_code": _exit_code(agree, rows, decide.exit_code(verdict, allow_open)),
     }
 
 
@@ -137,8 +158,7 @@ def _scored_seeds(
     """The wanted seeds that were scored, all of the folder's where none are named; every record is read
     first.
     """
-    found = (path.name.removeprefix("seed-") for path in folder.path.glob("seed-*"))
-    wanted = seeds or sorted(int(number) for number in found if number.isdigit())
+    wanted = seeds or folder.seeds()
     jobs = [StageJob(runner, plan.terms(dataset), seed, folder.seed(seed)) for seed in wanted]
     pairs = [(job, records.load(job.folder.record, job.seed)) for job in jobs]
     return [(job, record) for job, record in pairs if record.done("score") is not None]
@@ -156,13 +176,14 @@ class _Rescoring:
     def run(self, display: ProgressDisplay, request: WitnessRequest | None) -> dict[str, Any]:
         with display.stage(f"rescore seed {self.record.seed}") as on_progress:
             row, scored = self._score(on_progress)
-        if request is None:
+        if request is None or scored is None:
             return row
         with display.stage(f"rescore seed {self.record.seed} witness") as on_progress:
-            return row | self._certify(scored, row["scored_bytes"], request, on_progress)
+            return row | self._certify(scored, row["scored_bytes"], request, on_progress, display.say)
 
-    def _score(self, on_progress: ProgressCallback) -> tuple[dict[str, Any], ScoringPass]:
-        plans.require_unchanged(self.plan, self.job.folder)
+    def _score(self, on_progress: ProgressCallback) -> tuple[dict[str, Any], ScoringPass | None]:
+        """The row, and the pass; a pass that breaks is an outcome of its own (`broken`)."""
+        stored_plan.require_unchanged(self.plan, self.job.folder)
         stored_score.require_packed_artifact(self.job.folder, self.record)
         earlier = self.record.done("score")
         assert earlier is not None
@@ -171,12 +192,14 @@ class _Rescoring:
         try:
             result, scored = stages.score(self.job, tokens_T, on_progress, log="rescore")
         except Violation as violation:
-            raise UsageError(
-                f"seed {self.record.seed} could not be scored again: {violation.message}", hint=violation.hint
-            ) from violation
+            return self._broken(violation, earlier), None
         again = bpb.measure(tokens_T, scored.nats_T, self.dataset.byte_table())
         row = {
             "seed": self.record.seed,
+            "outcome": "scored",
+            "rule": None,
+            "reason": None,
+            "limit": False,
             "bpb": earlier.facts["bpb"],
             "rescored_bpb": again.bpb,
             "difference_bpb": abs(again.bpb - earlier.facts["bpb"]),
@@ -189,8 +212,35 @@ class _Rescoring:
         }
         return row, scored
 
+    def _broken(self, violation: Violation, earlier: Attempt) -> dict[str, Any]:
+        """The row of a pass that did not come to its end."""
+        numbers = (
+            "rescored_bpb",
+            "difference_bpb",
+            "rescored_ledger_sha256",
+            "largest_difference_nats",
+            "scored_bytes",
+            "score_seconds",
+        )
+        return {
+            "seed": self.record.seed,
+            "outcome": "broken",
+            "rule": violation.rule,
+            "reason": str(violation),
+            "limit": violation.limit,
+            "bpb": earlier.facts["bpb"],
+            "ledger_sha256": earlier.facts["ledger_sha256"],
+            "same_ledger": False,
+            **dict.fromkeys(numbers),
+        }
+
     def _certify(
-        self, scored: ScoringPass, n_bytes: int, request: WitnessRequest, on_progress: ProgressCallback
+        self,
+        scored: ScoringPass,
+        n_bytes: int,
+        request: WitnessRequest,
+        on_progress: ProgressCallback,
+        say: Callable[[str], None],
     ) -> dict[str, Any]:
         """A certificate with a random seed of its own, kept beside earlier ones; says how many there were."""
         folder = self.job.folder
@@ -198,26 +248,24 @@ class _Rescoring:
         number = 1 + max((int(name) for name in taken if name.isdigit()), default=0)
         job = StageJob(self.job.runner, self.job.terms, self.job.seed, folder.rescored(number))
         tokens_T = self.dataset.validation_tokens()
-        found = certify_score(job, tokens_T, scored, n_bytes, request, on_progress)
+        found = certify_score(job, tokens_T, scored, n_bytes, request, on_progress, say)
         files.write_json(job.folder.path / "rescored.json", found)
         return {**found, "certificates_before": number - 1}
 
 
-def _exit_code(agree: bool, rows: list[dict[str, Any]]) -> ExitCode:
-    """VIOLATION where ledgers differ or a condition fails; INCONCLUSIVE where a requested certificate is
-    missing, or a condition is unknown for another reason than the runner's missing isolation.
+def _exit_code(agree: bool, rows: list[dict[str, Any]], of_run: ExitCode) -> ExitCode:
+    """LIMIT or VIOLATION where a score does not stand or a new certificate fails a condition; otherwise the
+    exit code of the run's verdict. What a new certificate leaves open changes nothing: the run's own decides.
     """
-    certificates = [row["certificate"] for row in rows if row.get("certificate")]
-    outcomes = {
-        condition["outcome"]
-        for certificate in certificates
-        for condition in certificate["conditions"]
-        if not condition.get("cooperative")
-    }
-    if not agree or "fail" in outcomes:
-        return ExitCode.VIOLATION
-    unasked = any(row.get("unasked") for row in rows)
-    return ExitCode.INCONCLUSIVE if unasked or "unknown" in outcomes else ExitCode.VALID
+    failed = [
+        condition
+        for row in rows
+        for condition in (row.get("certificate") or {"conditions": []})["conditions"]
+        if condition["outcome"] == "fail"
+    ]
+    if any(row["limit"] for row in rows):
+        return ExitCode.LIMIT
+    return of_run if agree and not failed else ExitCode.VIOLATION
 
 
 def _show(compared: dict[str, Any], as_json: bool) -> None:
@@ -226,18 +274,22 @@ def _show(compared: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(compared, indent=1))
         return
     for row in compared["seeds"]:
-        outcome = (
-            "same ledger" if row["same_ledger"] else f"another ledger, {row['difference_bpb']:.2e} bpb apart"
-        )
-        print(f"seed {row['seed']}: {row['bpb']:.6f} recorded, {row['rescored_bpb']:.6f} now: {outcome}")
+        print(_line(row))
         if row.get("certificate"):
             print(f"  {row['certificate']['guarantee']}")
             for condition in row["certificate"]["conditions"]:
                 print(f"  {condition['condition']} {condition['outcome']:8} {condition['evidence']}")
         elif row.get("unasked"):
             print(f"  {row['unasked']}")
-    sentences = {
-        ExitCode.VALID: "the score stands",
-        ExitCode.INCONCLUSIVE: "the ledgers agree, but the witness did not confirm every condition",
-    }
-    print(sentences.get(compared["exit_code"], "the score does not stand"))
+    print("the score stands" if compared["agree"] else "the score does not stand")
+    print(f"the run: {compared['headline']}")
+
+
+def _line(row: dict[str, Any]) -> str:
+    """One seed: both scores, and whether the ledgers are the same."""
+    recorded = f"seed {row['seed']}: {row['bpb']:.6f} recorded"
+    if row["outcome"] == "broken":
+        return f"{recorded}, scoring it again broke ({row['rule']}): {row['reason']}"
+    same = row["same_ledger"]
+    ledger = "same ledger" if same else f"another ledger, {row['difference_bpb']:.2e} bpb apart"
+    return f"{recorded}, {row['rescored_bpb']:.6f} now: {ledger}"

@@ -11,24 +11,23 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.base import files, host
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
+from harness.base.text import count
 from harness.commands import options, report as reports
 from harness.run import bundle, plan as plans, submission as submissions
 from harness.run.describe import describe_submission
 from harness.run.folder import RunFolder
 from harness.run.plan import Plan
 from harness.run.preflight import choose_dataset, choose_runner
-from harness.run.records import SeedRecord
-from harness.run.seeds import RunOutcome, load_archived, load_records, run_seeds
+from harness.run.seeds import RunOutcome, run_seeds
 from harness.run.submission import Submission
 from harness.run.witness_state import WitnessRequest, load_state, witness_request
 from harness.runners.base import Runner
 from harness.runners.select import RunnerName
 from harness.verdict import decide, report
-from harness.verdict.rules import Evidence, Submitted
+from harness.verdict.assess import assess, earlier_harness
 
 app = options.new_app()
 
@@ -37,7 +36,7 @@ app = options.new_app()
 def run(
     submission: options.Submission,
     profile: options.Profile = "pocket",
-    seeds: options.Seeds = "",
+    seeds: options.Seeds = None,
     data: options.Data = None,
     runner: options.RunnerChoice = None,
     runs: options.Runs = options.RUNS,
@@ -48,6 +47,7 @@ def run(
     witness: options.Witness = None,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
+    allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
     """Train, pack, score and judge a submission. Interrupted runs resume; finished ones are not run again.
@@ -69,7 +69,7 @@ def run(
     with ProgressDisplay() as display:
         verdict = run_submission(run_options, display)
     reports.show_verdict(verdict, as_json)
-    raise typer.Exit(decide.exit_code(verdict))
+    raise typer.Exit(decide.exit_code(verdict, allow_open))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,21 +104,22 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
     dataset = choose_dataset(run_options.data, run_options.profile, submission.manifest.dataset, display)
     runner, image_lock = choose_runner(run_options.runner, submission.manifest, limits, display)
     try:
-        plan = Plan(
-            submission,
-            run_options.profile,
-            limits,
-            dataset,
-            bundle.build(run_options.package),
-            runner.name,
-            runner.image,
+        plan = Plan.on(
+            runner,
             image_lock,
+            submission=submission,
+            profile=run_options.profile,
+            limits=limits,
+            dataset=dataset,
+            code=bundle.build(run_options.package),
         )
         folder = plan.folder(run_options.runs)
         with folder.locked():
             if run_options.again:
                 _archive(folder, seeds, display)
-            if not plans.is_begun(plan, folder):
+            if plans.is_begun(plan, folder):
+                plans.update(plan, folder)
+            else:
                 _describe(plan, folder, runner, display)
             outcome = run_seeds(plan, folder, seeds, runner, display, run_options.request)
             _report_outcome(folder, outcome, display)
@@ -129,7 +130,11 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
                 "stage_seconds": round(outcome.stage_seconds, 3),
                 "stage_attempts": outcome.attempts,
             }
-            return _judge(plan, folder, seeds, runner, spent)
+            if outcome.attempts == 0:  # nothing ran, so nothing was measured
+                spent = {**(earlier_harness(folder) or spent), "stopped": spent["stopped"]}
+            verdict = assess(folder, spent)
+            report.write(verdict, folder)
+            return verdict
     finally:
         runner.close()
 
@@ -174,7 +179,7 @@ def _report_outcome(folder: RunFolder, outcome: RunOutcome, display: ProgressDis
     if outcome.interrupted:
         display.say("interrupted: the same command resumes where this one stopped")
     if outcome.attempts == 0:
-        display.say(f"nothing to do: {folder.path} holds every seed (--again runs them anew)")
+        display.say(f"nothing to do: {folder.path} holds what was asked for (--again runs it anew)")
 
 
 def _report_other_request(
@@ -185,45 +190,7 @@ def _report_other_request(
         state = load_state(folder.seed(seed))
         if request is not None and state is not None and state.request() != request:
             display.say(
-                f"seed {seed}: keeps the witness that was begun with {state.probes:,} probes; "
-                f"`pgolf rescore {folder.path} --witness {request.probes}` queries another one"
+                f"seed {seed}: keeps the witness that was begun with {count(state.probes, 'probe')}, which "
+                f"decides; `pgolf rescore {folder.path} --witness {request.probes}` adds another one to the "
+                "report, --again runs the seed anew"
             )
-
-
-def _judge(
-    plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, spent: dict[str, Any]
-) -> dict[str, Any]:
-    """The verdict on the records of these seeds; writes verdict.json and the reports."""
-    records = load_records(folder, seeds)
-    facts = evidence(plan, records, runner, load_archived(folder, seeds))
-    rows = [decide.seed_row(facts, record, str(folder.seed(record.seed).path)) for record in records]
-    if spent["stage_attempts"] == 0 and folder.verdict.exists():
-        earlier = files.read_json(folder.verdict).get(
-            "harness", spent
-        )  # nothing ran, so nothing was measured
-        spent = {**earlier, "stopped": None}
-    extra = {"compressors": plan.dataset.compressors, "run_dir": str(folder.path), "harness": spent}
-    verdict = decide.assemble(facts, rows, host.facts(), extra)
-    report.write(verdict, folder)
-    return verdict
-
-
-def evidence(
-    plan: Plan, records: list[SeedRecord], runner: Runner, archived: tuple[SeedRecord, ...]
-) -> Evidence:
-    """All that the rules may look at."""
-    return Evidence(
-        track=plan.submission.manifest.track,
-        profile=plan.profile,
-        limits=plan.limits,
-        seeds=records,
-        runner=runner.name,
-        isolated=runner.isolated,
-        isolation=runner.isolation,
-        image=runner.image,
-        image_lock=plan.image_lock,
-        dataset=plan.dataset.name,
-        dataset_sha256=plan.dataset.sha256,
-        archived=archived,
-        submission=Submitted(plan.submission.manifest, len(plan.bundle.pyz), len(plan.submission.config)),
-    )

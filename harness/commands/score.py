@@ -13,13 +13,12 @@ import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from harness.base import files, host
 from harness.base.errors import UsageError, Violation
-from harness.base.exit_codes import ExitCode
 from harness.base.files import sha256_of
 from harness.base.progress import ProgressDisplay
 from harness.base.text import count
@@ -38,7 +37,8 @@ from harness.run.witness_state import WitnessRequest
 from harness.runners.select import RunnerName, select_runner
 from harness.scoring import bpb
 from harness.verdict import decide
-from harness.verdict.rules import Evidence, conditions, finding
+from harness.verdict.headline import standing
+from harness.verdict.rules import SCORING_RULES, Evidence
 
 app = options.new_app()
 SEED = 1337
@@ -63,11 +63,18 @@ def score(
     score_seconds: Annotated[
         float | None, typer.Option(help="Seconds of the score clock. Default: the profile's.")
     ] = None,
-    witness: Annotated[int, typer.Option(min=0, help="Probes of the witness; 0: none.")] = 0,
+    witness: Annotated[
+        int, typer.Option(min=0, help="Probes of the witness. 0: none, and C1 to C4 stay open.")
+    ] = 0,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
+    seed: Annotated[int, typer.Option(min=0, help="Told to the contestant in setup.")] = SEED,
+    track: Annotated[
+        Literal["A", "B"], typer.Option(help="A: it may not learn from scored text; B: it may.")
+    ] = "B",
     runner: options.RunnerChoice = None,
     runs: options.Runs = options.RUNS,
+    allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
     """Judge any program that speaks docs/protocol.md, in any language, on any text.
@@ -83,12 +90,14 @@ def score(
         config=config,
         profile=profile,
         score_seconds=score_seconds,
+        seed=seed,
+        track=track,
         witness=WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None,
     )
     with ProgressDisplay() as display:
         verdict = score_program(request, runner, runs, display)
     print(json.dumps(verdict, indent=1) if as_json else _describe(verdict))
-    raise typer.Exit(verdict["exit_code"])
+    raise typer.Exit(decide.exit_code(verdict, allow_open))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +111,8 @@ class ScoreRequest:
     config: Path | None = None
     profile: str = "pocket"
     score_seconds: float | None = None
+    seed: int = SEED
+    track: Literal["A", "B"] = "B"
     witness: WitnessRequest | None = None
 
     def limits(self) -> Limits:
@@ -140,8 +151,10 @@ def score_program(
             files.write_bytes(folder.artifact, request.artifact.read_bytes() if request.artifact else b"")
             files.write_bytes(folder.config, request.config.read_bytes() if request.config else b"{}\n")
             vocab_size = len(table.base_V)
-            terms = StageTerms(folder.path.name, "B", request.profile, limits, request.tokenizer, vocab_size)
-            job = StageJob(runner, terms, SEED, folder, contestant)
+            terms = StageTerms(
+                folder.path.name, request.track, request.profile, limits, request.tokenizer, vocab_size
+            )
+            job = StageJob(runner, terms, request.seed, folder, contestant)
             earlier = _archive(folder.path)
             verdict = {
                 "schema": decide.SCHEMA,
@@ -150,6 +163,8 @@ def score_program(
                 "runner": runner.name,
                 "image": runner.image,
                 "profile": request.profile,
+                "seed": request.seed,
+                "track": request.track,
                 "limits": limits.public(),
                 "isolation": runner.isolation,
                 "host": host.facts(),
@@ -230,11 +245,12 @@ def _judge(
     witnessed: dict[str, Any] = {"certificate": None, "unasked": None}
     if request and attempt.outcome == "done":
         with display.stage("witness") as on_progress:
-            witnessed = certify_score(job, tokens_T, scored, measured.scored_bytes, request, on_progress)
+            witnessed = certify_score(
+                job, tokens_T, scored, measured.scored_bytes, request, on_progress, display.say
+            )
         attempts.append(Attempt(stage="witness", outcome="done", started_at=records.now(), facts=witnessed))
-    record = SeedRecord(seed=SEED, attempts=attempts)
-    findings = _findings(job, record)
-    verdict, exit_code = _decide(attempt.outcome, findings, witnessed)
+    record = SeedRecord(seed=job.seed, attempts=attempts)
+    judgement = decide.judge(_evidence(job, record), SCORING_RULES)._asdict()
     keys = ("bpb", "nats_per_token", "scored_tokens", "scored_bytes", "ledger_sha256", "documents")
     return {
         "outcome": record.outcome(),
@@ -246,17 +262,16 @@ def _judge(
         "score_seconds": attempt.seconds,
         "judge_cpu_seconds": cpu_seconds,
         "judge_cpu_seconds_per_million_tokens": cpu_seconds * MILLION / (len(tokens_T) - 1),
-        "verdict": verdict,
-        "findings": findings,
+        **judgement,
         **witnessed,
-        "exit_code": exit_code,
+        "exit_code": decide.exit_code(judgement),
         "not_judged": "training, sizes, seeds and provenance: there is no submission here",
     }
 
 
-def _findings(job: StageJob, record: SeedRecord) -> list[dict[str, Any]]:
-    """The findings of the rules about scoring."""
-    evidence = Evidence(
+def _evidence(job: StageJob, record: SeedRecord) -> Evidence:
+    """What the rules about scoring look at."""
+    return Evidence(
         track=job.terms.track,
         profile=job.terms.profile,
         limits=job.limits,
@@ -266,41 +281,26 @@ def _findings(job: StageJob, record: SeedRecord) -> list[dict[str, Any]]:
         isolation=job.runner.isolation,
         image=job.runner.image,
     )
-    return [finding(rule, evidence) for rule in conditions.RULES]
-
-
-def _decide(
-    outcome: str | None, findings: list[dict[str, Any]], witnessed: dict[str, Any]
-) -> tuple[str, ExitCode]:
-    """The verdict and its exit code; what the witness leaves open is inconclusive, unless a rule is
-    violated.
-    """
-    if outcome == "over_limit":
-        return "invalid", ExitCode.LIMIT
-    if outcome != "done" or any(found["outcome"] == "fail" for found in findings):
-        return "invalid", ExitCode.VIOLATION
-    conditions_ = (witnessed["certificate"] or {"conditions": []})["conditions"]
-    if witnessed["unasked"] or any(
-        each["outcome"] == "unknown" and not each.get("cooperative") for each in conditions_
-    ):
-        return "inconclusive", ExitCode.INCONCLUSIVE
-    return "valid", ExitCode.VALID
 
 
 def _describe(verdict: dict[str, Any]) -> str:
     """The verdict in lines for people."""
+    rules = f" by {', '.join(verdict['decided_by'])}" if verdict["decided_by"] else ""
+    asked = f"seed {verdict['seed']}, track {verdict['track']}, profile {verdict['profile']}"
+    decision = f"{verdict['verdict'].upper()}{rules}: {asked}, {verdict['runner']} runner"
+    last = [f"not judged: {verdict['not_judged']}", f"kept in {verdict['run_dir']}"]
     if verdict["bpb"] is None:
-        return f"{verdict['verdict']}: {verdict['rule']}: {verdict['reason']}\nkept in {verdict['run_dir']}"
+        return "\n".join([f"no score; {standing(verdict)}", decision, str(verdict["reason"]), *last])
     lines = [
-        f"{verdict['verdict']}: {verdict['bpb']:.5f} bits per byte ({verdict['nats_per_token']:.5f} nats a "
-        "token) "
-        f"on {verdict['scored_tokens']:,} tokens, {verdict['scored_bytes']:,} bytes",
+        f"{verdict['bpb']:.5f} bits per byte ({verdict['nats_per_token']:.5f} nats a token, "
+        f"{verdict['scored_tokens']:,} tokens, {verdict['scored_bytes']:,} bytes); {standing(verdict)}",
+        decision,
         f"contestant {verdict['score_seconds']:.2f} s; judge {verdict['judge_cpu_seconds']:.2f} s of CPU, "
         f"{verdict['judge_cpu_seconds_per_million_tokens']:.3f} s a million tokens",
     ]
     lines += [
-        f"{found['condition'] or '':2} {found['rule']:12} {found['outcome']:8} {found['evidence']}"
+        f"{found['condition'] or '  '} {found['rule']:12} {found['outcome']:8} {found['evidence']}"
         for found in verdict["findings"]
     ]
     lines += [verdict["certificate"]["guarantee"]] if verdict["certificate"] else []
-    return "\n".join([*lines, f"not judged: {verdict['not_judged']}", f"kept in {verdict['run_dir']}"])
+    return "\n".join([*lines, *last])

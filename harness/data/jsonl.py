@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.errors import UsageError
+from harness.base.file_kind import not_plain
 from harness.base.files import file_size, read_bounded, write_bytes
 from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
@@ -59,6 +60,9 @@ def read_documents(path: Path) -> Iterator[Document]:
         while content := file.readline(MAX_LINE_BYTES + 1):
             line += 1
             end += len(content)
+            if (kind := not_plain(content)) is not None:
+                where = f"{path}: line {line:,}" if line > 1 else f"{path}"
+                raise UsageError(f"{where}: {kind}", hint='expected {"text": "..."} a line, in UTF-8')
             if len(content) > MAX_LINE_BYTES:
                 raise UsageError(
                     f"{path}: line {line:,}: more than {MAX_LINE_BYTES:,} bytes",

@@ -17,6 +17,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from harness.base.errors import UsageError
+from harness.base.file_kind import not_plain
 from harness.base.files import read_bounded
 
 MAX_MODEL_BYTES = 16 << 20
@@ -168,6 +169,8 @@ def _pieces(message: bytes) -> tuple[Piece, ...]:
 
 def parse_model(message: bytes) -> ModelFile:
     """Read the bytes of a .model file. Raises ValueError that says what is wrong with them."""
+    if (kind := not_plain(message)) is not None:
+        raise ValueError(f"it {kind}")
     try:
         settings = _settings(message)
         trainer = settings.get(TRAINER, b"")

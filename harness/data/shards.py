@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.base.errors import UsageError
+from harness.base.file_kind import not_plain
 from harness.base.files import atomic_file, file_size
 
 MAGIC = 20240520
@@ -51,6 +52,10 @@ def header(n_tokens: int) -> bytes:
 def read_header(path: Path) -> int:
     """The number of tokens in a shard. Raises UsageError for a wrong header or length."""
     n_bytes = file_size(path)
+    with open(path, "rb") as file:
+        head = file.read(HEADER_BYTES)
+    if (kind := not_plain(head)) is not None:
+        raise UsageError(f"{path}: {kind}", hint="expected a token shard of the challenge")
     if n_bytes < HEADER_BYTES:
         raise _refuse(
             path,
@@ -60,8 +65,7 @@ def read_header(path: Path) -> int:
             f"{n_bytes:,} bytes",
             "the file was cut short, or is no token shard: fetch or prepare it again",
         )
-    with open(path, "rb") as file:
-        ints = np.frombuffer(file.read(HEADER_BYTES), dtype="<i4")
+    ints = np.frombuffer(head, dtype="<i4")
     for index, name, expected in ((0, "magic", MAGIC), (1, "version", VERSION)):
         if int(ints[index]) != expected:
             raise _refuse(

@@ -15,7 +15,8 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from harness.base.errors import MachineFault, UsageError
+from harness.base import disk
+from harness.base.errors import UsageError
 from harness.base.files import file_size, sha256_of
 from harness.base.progress import ProgressCallback, no_progress
 from harness.data import compressors
@@ -95,10 +96,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield partial
         partial.rename(folder)
     except OSError as error:
-        raise MachineFault(
-            f"{folder}: cannot be written ({error.strerror or error})",
-            hint="is the disk full, or the folder read-only?",
-        ) from error
+        raise disk.machine_fault(error, folder, f"{folder}: cannot be written") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -25,6 +25,8 @@ Version1 = Annotated[int, Field(ge=1, le=1)]
 """Not Literal[1], which accepts `true` and 1.0."""
 Name = Annotated[str, Field(pattern=r"^[ -~]{1,100}$")]
 """Printable ASCII, because names from a contestant are shown on terminals."""
+Remark = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
+"""A sentence from a contestant, printable ASCII too."""
 
 
 class Frame(BaseModel):
@@ -82,6 +84,8 @@ class Description(Frame):
     unquantised: str | None = None
     """The full recipe without quantisation."""
     variants: list[Variant] = []
+    remarks: Annotated[list[Remark], Field(max_length=20)] = []
+    """What the submitter should know of the recipe; claims."""
     more: bool = False
     """Whether `variants` frames follow."""
 

@@ -37,11 +37,7 @@ class ContestantLeft(Violation):
     """The contestant closed its end of the socket; the exit of its process may say why."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "protocol",
-            "the contestant closed the socket in the middle of a stage",
-            hint="its log (train.log, pack.log, score.log in the run folder) ends with the reason",
-        )
+        super().__init__("protocol", "the contestant closed the socket in the middle of a stage")
 
 
 class DeadlineExpired(Exception):

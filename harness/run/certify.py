@@ -10,11 +10,13 @@ scoring/certificate/. What a condition's outcome is on this runner: verdict/rule
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.base.arrays import write_arrays
 from harness.base.progress import ProgressCallback
+from harness.base.text import count
 from harness.data.shards import Tokens
 from harness.protocol.conversation import ScoringPass
 from harness.run.folder import SeedFolder
@@ -24,6 +26,7 @@ from harness.run.witnesses import WitnessSession, query, query_batched
 from harness.runners.base import COOPERATIVE
 from harness.scoring.certificate import reference_model, sampling
 from harness.scoring.certificate.certificate import SECOND_ROUND_FACTOR, Certificate, certify
+from harness.scoring.certificate.forecast import forecast
 from harness.scoring.certificate.responses import Responses
 from harness.scoring.certificate.sampling import ReportedScore, SamplingPlan
 
@@ -40,10 +43,12 @@ def certify_score(
     n_bytes: int,
     request: WitnessRequest,
     on_progress: ProgressCallback,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """{"certificate": verdict.json's, or null; "unasked": why there is none, or null}, JSON-ready.
 
-    `n_bytes` of text were scored. Witnesses that cannot be queried, or that end early, cost the contestant
+    `n_bytes` of text were scored. `say` is told what the probes can decide, before the first question.
+    Witnesses that cannot be queried, or that end early, cost the contestant
     its certificate or make G large; they never fail a score. Raises MachineFault, after which the same call
     resumes with the same random seed, whatever its request is.
     """
@@ -56,7 +61,7 @@ def certify_score(
     session = WitnessSession(job, tokens_T, scored, on_progress)
     reference_T = reference_model.probabilities(tokens_T, job.terms.vocab_size)
     reported = ReportedScore(tokens_T, scored.nats_T, reference_T, n_bytes, scored.chunk_tokens)
-    rounds = _hold_rounds(state, session, reported)
+    rounds = _hold_rounds(state, session, reported, say)
     state.save(job.folder)
     if not rounds.certificates:
         return _without(f"the witness could not be asked: {session.ends[-1].reason}")
@@ -81,7 +86,9 @@ class _Rounds:
         return not self.certificates or self.certificates[-1].wants_second_round
 
 
-def _hold_rounds(state: WitnessState, session: WitnessSession, reported: ReportedScore) -> _Rounds:
+def _hold_rounds(
+    state: WitnessState, session: WitnessSession, reported: ReportedScore, say: Callable[[str], None]
+) -> _Rounds:
     """Sample, query and certify until nothing is unexplained or no witness answers; each round goes into
     `state`.
     """
@@ -92,6 +99,8 @@ def _hold_rounds(state: WitnessState, session: WitnessSession, reported: Reporte
     while rounds.unexplained:
         session.begin_round()
         plan = _draw_plan(state, reported, session.round_number, state.probes)
+        if session.round_number == 1:
+            say(_announce(session.job, reported, plan))
         state.save(folder)
         found = query(session, plan) if strict_plan is None else query_batched(session, plan, strict_plan)
         if found.responses:
@@ -116,6 +125,23 @@ def _hold_rounds(state: WitnessState, session: WitnessSession, reported: Reporte
         if last is None:
             break
     return rounds
+
+
+def _announce(job: StageJob, reported: ReportedScore, plan: SamplingPlan) -> str:
+    """What this number of probes can decide, in bits per byte, and which number could."""
+    expected = forecast(reported, plan, job.terms.profile)
+    needed = expected.probes_to_decide
+    if expected.G_bpb <= expected.decisive_bpb:
+        reach = "so they can decide C1"
+    elif needed is None:
+        reach = "so they cannot decide C1, and no number of probes of this part of the text can"
+    else:
+        reach = f"so they cannot decide C1: {count(needed, 'probe')} can (--witness {needed})"
+    text = (
+        f"seed {job.seed} witness: {count(round(plan.n_expected), 'probe')} bound what is unearned at about "
+        f"{expected.G_bpb:.4f} bits per byte, a pass needs {expected.decisive_bpb:.4f} or less, {reach}"
+    )
+    return text if job.runner.isolated else f"{text}; without isolation C1, C3 and C4 stay open all the same"
 
 
 def _draw_plan(state: WitnessState, reported: ReportedScore, round_number: int, probes: int) -> SamplingPlan:

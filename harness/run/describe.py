@@ -1,18 +1,19 @@
 """Ask a contestant what its recipe is, before anything is spent on it (stage `describe`).
 
-A recipe that the contestant cannot read is the user's mistake: the error quotes the end of the contestant's
-log, and no seed is tried. The description is the contestant's claim.
+A recipe that the contestant cannot read is the user's mistake: the error repeats the contestant's lines about
+it (docs/protocol.md, describe), and no seed is tried. The description is the contestant's claim.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from harness.base.errors import UsageError, Violation
 from harness.base.progress import ProgressCallback
-from harness.base.text import quote
+from harness.base.text import plain, quote
 from harness.protocol.frames import Description
 from harness.run import stages
 from harness.run.folder import SeedFolder
@@ -20,13 +21,19 @@ from harness.run.plan import StageTerms
 from harness.run.submission import Submission
 from harness.runners.base import Runner
 
+MISTAKE = re.compile(r"config\.yaml(:[1-9][0-9]{0,8}:[1-9][0-9]{0,8}: .+)")
+"""A line about a recipe: `config.yaml:LINE:COLUMN: TEXT`."""
+MAX_MISTAKES = 20
+MAX_MISTAKE_CHARACTERS = 300
+
 
 def describe_submission(
     submission: Submission, code: bytes, terms: StageTerms, runner: Runner, on_progress: ProgressCallback
 ) -> Description:
     """What the program `code` says of the submission's recipe.
 
-    Raises UsageError where it gives no description; its hint is the last line of the contestant's log.
+    Raises UsageError where it gives no description: with the mistakes that it found in the recipe, or with
+    the last line of its log as the hint.
     """
     with tempfile.TemporaryDirectory(prefix="pgolf-describe-") as scratch:
         folder = SeedFolder(Path(scratch))
@@ -37,14 +44,36 @@ def describe_submission(
         try:
             return stages.describe(stages.StageJob(runner, terms, 0, folder), on_progress)
         except Violation as violation:
+            log = folder.log("describe")
+            recipe = submission.folder / submission.manifest.config
+            if violation.rule == "contestant" and (mistakes := recipe_mistakes(_lines(log), recipe)):
+                raise UsageError("\n".join(mistakes), hint="correct the recipe") from violation
             raise UsageError(
-                f"{submission.folder}: {violation.message}",
-                hint=_last_line(folder.log("describe")) or violation.hint,
+                f"{submission.folder}: {violation.message}", hint=_last_line(log) or violation.hint
             ) from violation
+
+
+def recipe_mistakes(log: list[str], recipe: Path) -> list[str]:
+    """The lines of a contestant's log that name a place in its recipe, with the recipe's path in front.
+
+    At most MAX_MISTAKES lines of MAX_MISTAKE_CHARACTERS characters, safe to print.
+    """
+    found = [f"{recipe}{_cut(plain(match[1]))}" for line in log if (match := MISTAKE.fullmatch(line))]
+    if len(found) > MAX_MISTAKES:
+        return [*found[:MAX_MISTAKES], f"{recipe}: {len(found) - MAX_MISTAKES} more mistakes are not shown"]
+    return found
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_MISTAKE_CHARACTERS else text[:MAX_MISTAKE_CHARACTERS] + "..."
+
+
+def _lines(log: Path) -> list[str]:
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return [line.strip() for line in text.split("\n")]
 
 
 def _last_line(log: Path) -> str:
     """The last line of the contestant's log, quoted for a hint; empty where it printed nothing."""
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
-    printed = [line.strip() for line in lines if line.strip()]
+    printed = [line for line in _lines(log) if line]
     return f"its last words: {quote(printed[-1])}" if printed else ""

@@ -1,5 +1,6 @@
 """Every path of a run folder.
 
+    runs/<submission>/latest -> <profile>-<hash12>    run/find_runs.py
     runs/<submission>/<profile>-<hash12>/
       plan.json verdict.json report.md report.html
       seed-<n>/
@@ -69,6 +70,11 @@ class RunFolder:
 
     def seed(self, seed: int) -> SeedFolder:
         return SeedFolder(self.path / f"seed-{seed}")
+
+    def seeds(self) -> list[int]:
+        """The seeds that have a folder here, in ascending order."""
+        found = (path.name.removeprefix("seed-") for path in self.path.glob("seed-*"))
+        return sorted(int(number) for number in found if number.isdecimal() and number.isascii())
 
     def archived(self, seed: int) -> list[Path]:
         """Archived earlier runs of a seed, oldest first."""

@@ -11,18 +11,17 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 from harness.base import files
 from harness.base.errors import UsageError
 from harness.data.dataset import Dataset
 from harness.edition import EDITION, PROFILES, Limits
 from harness.protocol.frames import Description
-from harness.run import bundle
-from harness.run.folder import RunFolder, SeedFolder
+from harness.run.bundle import Bundle
+from harness.run.folder import RunFolder
 from harness.run.submission import Submission
+from harness.runners.base import Runner
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,39 @@ class Plan:
     profile: str
     limits: Limits
     dataset: Dataset
-    bundle: bundle.Bundle
+    bundle: Bundle
     runner: str
+    isolated: bool
+    isolation: str
+    """What separates the contestant from the machine, in a sentence."""
     image: str | None
     image_lock: str | None
+
+    @classmethod
+    def on(
+        cls,
+        runner: Runner,
+        image_lock: str | None,
+        *,
+        submission: Submission,
+        profile: str,
+        limits: Limits,
+        dataset: Dataset,
+        code: Bundle,
+    ) -> Plan:
+        """The plan of a run on a runner, which has the image of that lock."""
+        return cls(
+            submission,
+            profile,
+            limits,
+            dataset,
+            code,
+            runner.name,
+            runner.isolated,
+            runner.isolation,
+            runner.image,
+            image_lock,
+        )
 
     def facts(self) -> dict[str, Any]:
         """JSON-ready: what plan.json records. `identity` is what the hash covers."""
@@ -70,8 +98,17 @@ class Plan:
             "submission": manifest.name,
             "track": manifest.track,
             "identity": identity,
+            "manifest": manifest.model_dump(mode="json", by_alias=True),
+            "isolated": self.isolated,
+            "isolation": self.isolation,
             "image": self.image,
-            "dataset": {"name": self.dataset.name, "folder": str(self.dataset.folder)},
+            "dataset": {
+                "name": self.dataset.name,
+                "folder": str(self.dataset.folder),
+                "compressors": self.dataset.compressors,
+            },
+            "code_bytes": len(self.bundle.pyz),
+            "config_bytes": len(self.submission.config),
             "code_modules": list(self.bundle.modules),
         }
 
@@ -94,75 +131,6 @@ class Plan:
             self.dataset.tokenizer,
             self.dataset.vocab_size,
         )
-
-
-class _Stored(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Identity(_Stored):
-    """The parts of a stored plan that a rescoring must find unchanged."""
-
-    code: str
-    config: str
-    runner: Literal["docker", "local"]
-    dataset: str
-    profile: str
-    limits: Limits
-
-
-class Located(_Stored):
-    """Where the run found its dataset."""
-
-    name: str
-    folder: Path
-
-
-class StoredPlan(_Stored):
-    """plan.json of a run that was begun, perhaps by somebody else."""
-
-    submission: str
-    track: Literal["A", "B"]
-    identity: Identity
-    image: str | None
-    dataset: Located
-
-    def terms(self, dataset: Dataset) -> StageTerms:
-        """The terms of a rescoring on the run's dataset."""
-        identity = self.identity
-        return StageTerms(
-            f"rescore-{self.submission}",
-            self.track,
-            identity.profile,
-            identity.limits,
-            dataset.tokenizer,
-            dataset.vocab_size,
-        )
-
-
-def read(folder: RunFolder) -> StoredPlan:
-    """The plan of a run folder. Raises UsageError when the file is missing, damaged or no plan."""
-    try:
-        return StoredPlan.model_validate(files.read_json(folder.plan))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise UsageError(
-            f"{folder.plan}: {place}: {first['msg']}", hint="is this the folder of a run?"
-        ) from error
-
-
-def require_unchanged(plan: StoredPlan, folder: SeedFolder) -> None:
-    """Raises UsageError where a seed's code or recipe is not the plan's, naming the file."""
-    config = hashlib.sha256(folder.config.read_bytes()).hexdigest()
-    for path, found, expected in (
-        (folder.code, bundle.digest_of(folder.code), plan.identity.code),
-        (folder.config, config, plan.identity.config),
-    ):
-        if found != expected:
-            raise UsageError(
-                f"{path}: is not what the run was made with", hint="the file was changed after the run"
-            )
 
 
 def profile_limits(profile: str, train_seconds: float | None = None) -> Limits:
@@ -203,6 +171,13 @@ def is_begun(plan: Plan, folder: RunFolder) -> bool:
             f"{folder.plan}: does not describe this run", hint="the file was changed; remove the folder"
         )
     return True
+
+
+def update(plan: Plan, folder: RunFolder) -> None:
+    """Write the parts of plan.json that the hash does not cover, such as the manifest's seeds and claim."""
+    stored = files.read_json(folder.plan)
+    if stored != (current := {**stored, **plan.facts()}):
+        files.write_json(folder.plan, current)
 
 
 def write(plan: Plan, folder: RunFolder, described: Description) -> None:

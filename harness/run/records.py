@@ -90,6 +90,11 @@ class SeedRecord(_Record):
         return "interrupted" if last.outcome == "done" else last.outcome
 
 
+def began(attempt: Attempt) -> str:
+    """When an attempt was begun: ISO 8601 in UTC, so that text order is time order."""
+    return attempt.started_at
+
+
 def now() -> str:
     """The time in UTC, for people; durations come from the monotonic clock."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from harness.base import files, host
+from harness.base import disk, files, host
 from harness.base.errors import MachineFault, Violation
 from harness.base.progress import ProgressCallback, ProgressDisplay
 from harness.run import records, stages, stored_score
@@ -120,6 +120,8 @@ class _SeedRun:
             attempt.outcome = "done"
             attempt.setup_seconds, attempt.seconds = result.setup_seconds, result.seconds
             attempt.claims, attempt.facts = result.claims, result.facts
+            if stage == "pack":
+                self._require_size(result.facts["artifact_bytes"])
         except Violation as violation:
             attempt.fail(violation)
             self.display.say(f"{title}: {violation}")
@@ -127,7 +129,7 @@ class _SeedRun:
             attempt.outcome, attempt.message = "machine", str(fault)
             raise
         except OSError as error:
-            refused = MachineFault(f"{title}: {error}", hint="check disk space and permissions")
+            refused = disk.machine_fault(error, self.job.folder.path, title)
             attempt.outcome, attempt.message = "machine", str(refused)
             raise refused from error
         finally:
@@ -138,6 +140,20 @@ class _SeedRun:
             events.close()
             records.save(self.job.folder.record, self.record)
         return attempt
+
+    def _require_size(self, artifact_bytes: int) -> None:
+        """Raises Violation for an artifact with which the submission is over the cap: it is not scored."""
+        parts = (len(self.plan.bundle.pyz), len(self.plan.submission.config), artifact_bytes)
+        cap = self.job.limits.counted_bytes
+        if sum(parts) > cap:
+            code, config, artifact = parts
+            raise Violation(
+                "size",
+                f"{sum(parts) - cap:,} bytes over: code {code:,} + config {config:,} + artifact {artifact:,} "
+                f"= {sum(parts):,}, at most {cap:,}",
+                hint="fewer parameters or fewer bits; `pgolf check` estimates the size beforehand",
+                limit=True,
+            )
 
     def _perform(self, stage: StageName, on_progress: ProgressCallback) -> StageResult:
         if stage == "train":
@@ -166,5 +182,6 @@ class _SeedRun:
             done.facts["scored_bytes"],
             self.request,
             on_progress,
+            self.display.say,
         )
         return StageResult(None, round(time.monotonic() - began, 3), {}, facts)

@@ -26,6 +26,7 @@ from harness.protocol import conversation
 from harness.protocol.conversation import ScoringPass
 from harness.protocol.frames import Description, Progress, Ready, ScoreReady
 from harness.protocol.wire import Connection, ContestantLeft
+from harness.run import last_error
 from harness.run.folder import SeedFolder
 from harness.run.plan import StageTerms
 from harness.runners.base import Runner, Stage, StageSpec
@@ -74,7 +75,7 @@ def running(
 ) -> Iterator[Stage]:
     """The stage's process. Where it closed its socket early, its exit code is raised as the reason, if known.
 
-    `log` names the log file; default: the stage.
+    `log` names the log file; default: the stage. A violation quotes the contestant's last error from there.
     """
     folder = job.folder
     contestant = job.contestant or Contestant(None, ("code.pyz",), {"code.pyz": folder.code})
@@ -94,12 +95,16 @@ def running(
         contestant.command,
         contestant.program,
     )
-    with job.runner.start(spec) as process:
-        try:
-            yield process
-        except ContestantLeft:
-            raise_exit_reason(process)
-            raise
+    try:
+        with job.runner.start(spec) as process:
+            try:
+                yield process
+            except ContestantLeft:
+                raise_exit_reason(process)
+                raise
+    except Violation as violation:  # the log is complete here
+        last_error.explain(violation, spec.log)
+        raise
 
 
 def raise_exit_reason(process: Stage) -> None:

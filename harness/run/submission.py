@@ -14,12 +14,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from harness.base import strict_yaml
 from harness.base.errors import UsageError
 from harness.base.text import quote
 from harness.edition import EDITION, ProfileName
+from harness.run import manifest_mistakes
 
 Text = Annotated[str, Field(min_length=1, max_length=400)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -79,11 +81,26 @@ class Manifest(_Strict):
     claim: Claim | None = Field(None, description="the submitter's own score; absent where none was stated")
     baseline: Baseline | None = None
 
+    @field_validator("name")
+    @classmethod
+    def _names_the_folder(cls, name: str, info: ValidationInfo) -> str:
+        """The context of a validation, where there is one, is the folder's name."""
+        if info.context is not None and name != info.context:
+            raise PydanticCustomError(
+                manifest_mistakes.IN_WORDS,
+                "expected '{folder}', as the folder is called; found '{name}'",
+                {"folder": quote(info.context), "name": name},
+            )
+        return name
+
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError("seeds must be distinct")
+        repeated = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+        if repeated is not None:
+            raise PydanticCustomError(
+                manifest_mistakes.IN_WORDS, "each seed once; {seed} is written twice", {"seed": repeated}
+            )
         return seeds
 
     def digest(self) -> str:
@@ -109,29 +126,36 @@ def schema() -> dict[str, Any]:
 def load(folder: Path) -> Submission:
     """The submission in `folder`.
 
-    Raises UsageError with the key and what was expected; for an unknown key or folder with the most similar
-    one.
+    Raises UsageError with the place of every mistake and what was expected; for an unknown key or folder with
+    the most similar one.
     """
     if not folder.is_dir():
         near = difflib.get_close_matches(folder.name, _siblings(folder), n=1)
         hint = f"did you mean {folder.parent / near[0]}?" if near else "submissions live under submissions/"
         raise UsageError(f"{folder}: no such submission", hint=hint)
-    path = folder / "manifest.yaml"
-    data = strict_yaml.load(path)
-    if not isinstance(data, dict):
-        raise UsageError(
-            f"{path}: expected a mapping, found {type(data).__name__}", hint="see docs/manifest.md"
-        )
-    try:
-        manifest = Manifest.model_validate(data)
-    except ValidationError as error:
-        raise _explain(path, error) from error
-    if manifest.name != folder.resolve().name:
-        raise UsageError(
-            f"{path}: name is {manifest.name!r}, the folder is called {folder.resolve().name!r}",
-            hint="make the two equal",
-        )
+    manifest = read_manifest(folder)
     return Submission(folder, manifest, _read_config(folder, manifest.config))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the submission in `folder`. Raises UsageError with every mistake in it, a line each."""
+    path = folder / "manifest.yaml"
+    document = strict_yaml.read(path)
+    if not isinstance(document.data, dict):
+        raise UsageError(
+            f"{path}: expected a mapping, found {manifest_mistakes.shown(document.data)}",
+            hint="see docs/manifest.md",
+        )
+    problems = manifest_mistakes.ambiguous(document)
+    try:
+        manifest = Manifest.model_validate(document.data, context=folder.resolve().name)
+    except ValidationError as error:
+        taken = {place for place, _ in problems}
+        found = manifest_mistakes.problems(error, document, Manifest)
+        problems += [problem for problem in found if problem.place not in taken]
+    if problems:
+        raise strict_yaml.refusal(path, problems, "docs/manifest.md lists every key")
+    return manifest
 
 
 def _siblings(folder: Path) -> list[str]:
@@ -155,38 +179,3 @@ def _read_config(folder: Path, name: str) -> bytes:
             f"{path}: larger than {strict_yaml.MAX_BYTES} bytes", hint="the recipe counts towards the 16 MB"
         )
     return path.read_bytes()
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the schema allows beside the last key of a path such as ('claim', 'bpbb')."""
-    model: Any = Manifest
-    for part in location[:-1]:
-        field = next((f for key, f in model.model_fields.items() if part in (key, f.alias)), None)
-        found = _models(field.annotation) if field is not None else []
-        if not found:
-            return []
-        model = found[0]
-    return [field.alias or key for key, field in model.model_fields.items()]
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    options = getattr(annotation, "__args__", (annotation,))
-    return [option for option in options if isinstance(option, type) and issubclass(option, BaseModel)]
-
-
-def _explain(path: Path, error: ValidationError) -> UsageError:
-    """An error with the first problem in words, and the number of the others."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    where = quote(".".join(str(part) for part in first["loc"]))
-    hint = "see docs/manifest.md for every key"
-    if first["type"] == "extra_forbidden":
-        message = f"{path}: {where}: unknown key"
-        near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"]), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(_known_keys(first['loc']))}"
-    elif first["type"] == "missing":
-        message = f"{path}: {where}: required key is missing"
-    else:
-        message = f"{path}: {where}: {first['msg']}, found {str(first['input'])[:80]!r}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return UsageError(message + more, hint=hint)

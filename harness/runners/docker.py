@@ -241,9 +241,7 @@ class DockerStage:
                 f"the engine could not run stage {stage}: {state['Error']}", hint="pgolf doctor"
             )
         return Violation(
-            "contestant",
-            f"the contestant ended in stage {stage} with exit code {state.get('ExitCode')}",
-            hint=f"{self.spec.log.name} in the run folder ends with the reason",
+            "contestant", f"the contestant ended in stage {stage} with exit code {state.get('ExitCode')}"
         )
 
     def _out_is_full(self) -> bool:

@@ -105,9 +105,7 @@ class LocalStage:
         code = self.process.poll()
         if code is not None:
             raise Violation(
-                "contestant",
-                f"the contestant ended in stage {self.spec.stage} with {_exit_text(code)}",
-                hint=f"{self.spec.log.name} in the run folder ends with the reason",
+                "contestant", f"the contestant ended in stage {self.spec.stage} with {_exit_text(code)}"
             )
         if time.monotonic() - self.checked_at >= LIMIT_CHECK_SECONDS:
             self._check_limits()

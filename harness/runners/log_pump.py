@@ -6,7 +6,8 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from harness.base.errors import MachineFault, Violation
+from harness.base import disk
+from harness.base.errors import Violation
 
 
 class LogPump(threading.Thread):
@@ -41,10 +42,7 @@ class LogPump(threading.Thread):
     def check(self) -> None:
         """Raises MachineFault if the log could not be written, Violation if the contestant wrote too much."""
         if self.write_error is not None:
-            raise MachineFault(
-                f"{self.log}: the log cannot be written: {self.write_error}",
-                hint="is the disk full, or the engine gone?",
-            )
+            raise disk.machine_fault(self.write_error, self.log, "the log cannot be written")
         if self.truncated:
             raise Violation(
                 "log",

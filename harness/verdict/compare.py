@@ -1,7 +1,8 @@
 """Compare two runs document by document: read the bits of each document, and put the comparison into words.
 
 Seeds that both runs have are paired with each other; runs without a common seed are paired in the order of
-their seeds, and seeds without a partner are ignored. The arithmetic is in harness/scoring/paired.py.
+their seeds, and seeds without a partner are left out and named. What differs between the runs besides their
+recipes (code, clocks, runner, dataset) is named too. The arithmetic is in harness/scoring/paired.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from harness.base import arrays
 from harness.base.errors import UsageError
 from harness.base.text import count
 from harness.scoring import paired
+from harness.verdict.run_differences import run_differences
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,20 +46,30 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
             bits.append(bits_D)
     assert reference is not None
     found = paired.difference(np.array(bits_a), np.array(bits_b), reference[1])
-    return {"first": str(first), "second": str(second), "seeds": [list(pair) for pair in pairs], **found}
+    return {
+        "first": str(first),
+        "second": str(second),
+        "seeds": [list(pair) for pair in pairs],
+        "left_out": {
+            "first": sorted(ours.keys() - {pair[0] for pair in pairs}),
+            "second": sorted(theirs.keys() - {pair[1] for pair in pairs}),
+        },
+        **run_differences(first, second),
+        **found,
+    }
 
 
 def describe(compared: dict[str, Any]) -> str:
     """The comparison as lines of text."""
     several = len(compared["seeds"]) > 1
-    better = "second" if compared["difference_bpb"] > 0 else "first"
     return "\n".join(
         [
+            *_caveats(compared),
             f"first   {compared['first_bpb']:.5f}  {compared['first']}",
             f"second  {compared['second_bpb']:.5f}  {compared['second']}",
             f"first - second: {compared['difference_bpb']:+.5f} bits per byte over "
             f"{count(compared['documents'], 'document')} and {count(len(compared['seeds']), 'pair')} of "
-            f"seeds: {better} is better here",
+            f"seeds: {_better(compared)}",
             _interval_line(
                 "95 %, other documents and seeds",
                 compared["ci95_such_text_bpb"] if several else None,
@@ -73,6 +85,35 @@ def describe(compared: dict[str, Any]) -> str:
             f"  second is better on {compared['second_better_share']:.1%} of the documents",
         ]
     )
+
+
+def _better(compared: dict[str, Any]) -> str:
+    """Which run is better on this text, and whether that can be told from chance."""
+    difference = compared["difference_bpb"]
+    if difference == 0:
+        return "a tie"
+    better = "second" if difference > 0 else "first"
+    interval = compared["ci95_such_text_bpb"] or compared["ci95_one_seed_bpb"]
+    if interval is None or interval[0] > 0 or interval[1] < 0:
+        return f"{better} is better here"
+    return f"{better} is better here, by less than chance explains (the interval contains 0)"
+
+
+def _caveats(compared: dict[str, Any]) -> list[str]:
+    """What a reader must know before the numbers."""
+    lines = [
+        f"differs: {each['what']}: {each['first']} in the first, {each['second']} in the second"
+        for each in compared["differs"]
+    ]
+    if any(first != second for first, second in compared["seeds"]):
+        lines.append("the runs have no seed in common: seeds are paired in their order")
+    for which, seeds in compared["left_out"].items():
+        if seeds:
+            lines.append(f"left out of the {which}: seeds {', '.join(map(str, seeds))}, without a partner")
+    for which, standing in compared["verdicts"].items():
+        if standing is not None:
+            lines.append(f"{which:6}  {standing}")
+    return lines
 
 
 def _interval_line(name: str, interval: list[float] | None, why_none: str) -> str:

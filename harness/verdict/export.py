@@ -27,11 +27,12 @@ from pydantic import ValidationError
 from harness.base import files, host, templates
 from harness.base.errors import UsageError
 from harness.base.text import plain, plain_lines
-from harness.run import plan as plans, records, stored_score
+from harness.run import records, stored_plan, stored_score
 from harness.run.folder import RunFolder, SeedFolder
-from harness.run.plan import StoredPlan
 from harness.run.records import SeedRecord
+from harness.run.stored_plan import StoredPlan
 from harness.scoring import significance
+from harness.verdict.assess import assess
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_LOG_BYTES = 1 << 20
@@ -75,7 +76,7 @@ def export(run_dir: Path, out: Path | None, author: str | None, github_id: str |
     that were changed since the run, and an `out` that exists.
     """
     folder = RunFolder(run_dir)
-    plan = plans.read(folder)
+    plan = stored_plan.read(folder)
     verdict = _finished_verdict(folder)
     with folder.locked():
         run = FinishedRun(plan, verdict, _seeds(folder, plan, verdict))
@@ -99,36 +100,19 @@ def export(run_dir: Path, out: Path | None, author: str | None, github_id: str |
 
 
 def _finished_verdict(folder: RunFolder) -> dict[str, Any]:
-    """verdict.json. Raises UsageError unless every seed is scored and no rule is broken."""
-    if not folder.verdict.is_file():
+    """The verdict on the folder. Raises UsageError unless every seed is scored and no rule is broken."""
+    verdict = assess(folder)
+    unscored = [f"{row['seed']} ({row['outcome']})" for row in verdict["seeds"] if row["outcome"] != "scored"]
+    if verdict["verdict"] == "invalid":
         raise UsageError(
-            f"{folder.path}: holds no verdict.json", hint="`pgolf run` writes it when the run is finished"
+            f"{folder.path}: the run is invalid by {', '.join(verdict['decided_by'])}",
+            hint=f"`pgolf report {folder.path}` says why; only runs that broke no rule can be exported",
         )
-    verdict = files.read_json(folder.verdict)
-    try:
-        if verdict["schema"] != 1 or verdict["verdict"] not in ("valid", "invalid", "inconclusive"):
-            raise ValueError("not a verdict of schema 1")
-        unscored = [
-            f"{row['seed']} ({row['outcome']})" for row in verdict["seeds"] if row["outcome"] != "scored"
-        ]
-        broken = [found["rule"] for found in verdict["findings"] if found["outcome"] == "fail"]
-        no_seeds = not verdict["seeds"]
-    except (LookupError, TypeError, ValueError) as error:
+    if unscored:
         raise UsageError(
-            f"{folder.verdict}: is no verdict ({type(error).__name__}: {error})",
-            hint="`pgolf run` writes it again from the run's own records",
-        ) from error
-    if unscored or no_seeds:
-        raise UsageError(
-            f"{folder.path}: not scored: {', '.join(unscored) or 'any seed'}",
-            hint="the same `pgolf run` resumes it",
+            f"{folder.path}: not scored: {', '.join(unscored)}", hint="the same `pgolf run` resumes it"
         )
-    if broken or verdict["verdict"] == "invalid":
-        raise UsageError(
-            f"{folder.path}: the run is invalid by {', '.join(broken) or 'its verdict'}",
-            hint=f"{folder.report} says why; only runs that broke no rule can be exported",
-        )
-    return dict(verdict)
+    return verdict
 
 
 def _seeds(folder: RunFolder, plan: StoredPlan, verdict: dict[str, Any]) -> list[Seed]:
@@ -138,18 +122,12 @@ def _seeds(folder: RunFolder, plan: StoredPlan, verdict: dict[str, Any]) -> list
         seed_folder = folder.seed(row["seed"])
         try:
             record = records.load(seed_folder.record, row["seed"])
-            plans.require_unchanged(plan, seed_folder)
+            stored_plan.require_unchanged(plan, seed_folder)
             stored_score.require_packed_artifact(seed_folder, record)
         except (OSError, ValidationError) as error:
             raise UsageError(
                 f"{seed_folder.path}: cannot be read ({error})", hint="is the run folder complete?"
             ) from error
-        scored = record.done("score")
-        if scored is None or scored.facts.get("bpb") != row["bpb"]:
-            raise UsageError(
-                f"{folder.verdict}: states a score of seed {row['seed']} that its run.json does not hold",
-                hint="`pgolf run` writes the verdict again from the run's own records",
-            )
         seeds.append(Seed(seed_folder, record, row))
     return seeds
 

@@ -27,7 +27,7 @@ SPACE_COUNTED_TWICE = RuleInfo(
     source="#1719, #1734, #1019",
     checks="a byte table with len(piece[1:].encode()) + 1 and one more byte for has_leading_space where "
     "scores are added",
-    example="#1545",
+    example="#1545: 4.386 bytes a token instead of 3.7266",
     not_covered="tables that the program reads from files; the rules on numbers judge those",
 )
 
@@ -68,7 +68,8 @@ BYTE_FALLBACK = RuleInfo(
     condition=None,
     source="#1143, #1184, #1019",
     checks="a table built from the names of pieces that never asks is_byte",
-    example="a loop over id_to_piece with len(piece.encode())",
+    example="#1184: 27 byte tokens counted 3 bytes each, 157,319,833 bytes instead of 151,073,604 (0.9485, "
+    "corrected to 1.1289)",
     not_covered="whether the tokenizer has byte-fallback pieces; it is harmless without them, so it is "
     "always a question",
 )

@@ -27,7 +27,7 @@ TRAIN_SHARDS = RuleInfo(
     condition="C1",
     source="#2127, #2018",
     checks="1,499 training shards",
-    example="#1967",
+    example="#1967: 1,499 train shards instead of 80",
     not_covered="other shard counts; the count is a trace and no proof, so it is a question",
 )
 

@@ -49,7 +49,7 @@ HEADLINE_MEAN = RuleInfo(
     condition=None,
     source="README R5, R10, #2124",
     checks="the stated score against the mean and the best of the seeds that logs or JSON give",
-    example="#1981",
+    example="#1981: the headline is the smallest score of its seeds, not their mean",
     not_covered="whether the seed was fixed beforehand; early merged records state their first run, so it "
     "is a question",
 )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from harness.base import files
+from harness.base import disk, files
 from harness.base.errors import MachineFault, UsageError, Violation
 from harness.base.progress import ProgressDisplay
 from harness.protocol.frames import Description
@@ -119,7 +119,7 @@ def run(
     except MachineFault as fault:
         return so_far._replace(fault=fault)
     except OSError as error:
-        return so_far._replace(fault=MachineFault(str(error), hint="check disk space and permissions"))
+        return so_far._replace(fault=disk.machine_fault(error, folder.path))
     except KeyboardInterrupt:
         return so_far._replace(interrupted=True)
     return so_far

@@ -20,18 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness.edition import SIGNIFICANCE
 from harness.scoring.certificate import bound as bounds, detection
 from harness.scoring.certificate.detection import Gains, Outcome, Test
+from harness.scoring.certificate.forecast import DECISIVE_NATS, expected, probes_for, reference_gap
 from harness.scoring.certificate.responses import BoundaryPair, Responses
-from harness.scoring.certificate.sampling import ALPHAS, Floats, ReportedScore, SamplingPlan, mixture_share
+from harness.scoring.certificate.sampling import ALPHAS, Floats, ReportedScore, SamplingPlan
 from harness.scoring.robust import robust_sd
 
-DECISIVE_NATS = 0.1
-"""A bound above this, nats a token, is too wide for a pass; 512 probes of an exact program are below it."""
-RECORD_NATS = next(test.margin_nats for test in SIGNIFICANCE if test.name == "readme")
-"""The same in profile `record`: the margin by which a record must beat its baseline. With a larger bound the
-whole improvement could be unearned."""
 TOO_WIDE, UNEXPLAINED, NO_ANSWER = "bound too wide", "unexplained gains", "probes without answer"
 TARGET_BPB = 0.0005
 SECOND_ROUND_FACTOR = 8
@@ -174,7 +169,7 @@ def certify(
     unanswered, n_selected = int((~first.answered_P).sum()), int(plan.selected_P.sum())
     largest = int(np.argmax(selected.d1_P)) if len(selected.d1_P) else None
     excess = max(0.0, found.total - bounds.bound(plan, bounds.gains(plan, reported_P)).total)
-    gap = _reference_gap(reported)
+    gap = reference_gap(reported)
     n_second_round = min(SECOND_ROUND_FACTOR * math.ceil(plan.n_expected), plan.n_scored)
     return Certificate(
         G_nats=found.total,
@@ -191,8 +186,8 @@ def certify(
         largest_gain_nats=float(min(selected.d1_P[largest], MAX_NATS)) if largest is not None else 0.0,
         largest_gain_position=int(selected.positions_P[largest]) if largest is not None else None,
         detection={f"{share:g}": _detection_odds(share, n_selected) for share in (0.01, 0.001)},
-        probes_for_target=_probes_for(TARGET_BPB / nats_per_bit - excess, gap, plan.n_scored),
-        G_bpb_with_8_times=(_expected(gap, n_second_round) + excess) * nats_per_bit,
+        probes_for_target=probes_for(TARGET_BPB / nats_per_bit - excess, gap, plan.n_scored),
+        G_bpb_with_8_times=(expected(gap, n_second_round) + excess) * nats_per_bit,
         noise_nats=None if second is None else robust_sd(selected.repeat_P),
         tests=tests,
         conditions=_conditions(tests, plan, found.total, covered_nats, unanswered, reported.chunk_tokens),
@@ -328,33 +323,6 @@ def _remedy(unclear: set[str], plan: SamplingPlan) -> str:
     return "; a program whose numbers repeat exactly would decide it"
 
 
-def decisive_nats(profile: str) -> float:
-    """The largest bound G, in nats a token, with which C1 passes in a profile."""
-    return RECORD_NATS if profile == "record" else DECISIVE_NATS
-
-
-class Forecast(NamedTuple):
-    """What a number of probes can decide of an exact program, known before the first question."""
-
-    G_bpb: float
-    decisive_bpb: float
-    """G must be at most this for a pass."""
-    probes_to_decide: int | None
-    """The fewest probes that reach it; None where no number does."""
-
-
-def forecast(reported: ReportedScore, plan: SamplingPlan, profile: str) -> Forecast:
-    """The bound that `plan` can be expected to give, and the number of probes that a pass needs."""
-    nats_per_bit = reported.n_scored / (math.log(2) * reported.n_bytes)
-    gap, uncovered = _reference_gap(reported), plan.uncovered_nats / plan.n_scored
-    decisive = decisive_nats(profile)
-    return Forecast(
-        (_expected(gap, plan.n_expected) + uncovered) * nats_per_bit,
-        decisive * nats_per_bit,
-        _probes_for(decisive - uncovered, gap, plan.n_scored),
-    )
-
-
 def _detection_odds(share: float, n_probes: int) -> dict[str, float]:
     """For a scorer that looks at a random `share` of its targets: the probability that a probe hits one of
     them (`met`), and that enough probes do to prove it (`proved`).
@@ -363,26 +331,6 @@ def _detection_odds(share: float, n_probes: int) -> dict[str, float]:
 
     met = stats.binom(n_probes, share)
     return {"met": float(met.sf(0)), "proved": float(met.sf(PROVING_SPIKES - 1))}
-
-
-def _reference_gap(reported: ReportedScore) -> float:
-    """By how many nats a token the reference model is worse than the reported score."""
-    return float((-np.log(reported.reference_T[1:]) - reported.nats_T[1:]).mean())
-
-
-def _expected(gap: float, n_probes: float) -> float:
-    return bounds.expected(gap, n_probes, ALPHAS[0], mixture_share(math.ceil(n_probes)))
-
-
-def _probes_for(target_nats: float, gap: float, n_scored: int) -> int | None:
-    """The fewest probes that reach the target with an exact program; None if all do not."""
-    if _expected(gap, n_scored) > target_nats:
-        return None
-    low, high = 1, n_scored
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _expected(gap, middle) <= target_nats else (middle + 1, high)
-    return low
 
 
 def _guarantee(plan: SamplingPlan, g_bpb: float, covered_share: float, batched: bool) -> str:

@@ -13,7 +13,8 @@ from harness.base.text import count
 from harness.edition import TOLERANCES
 from harness.run.records import Attempt
 from harness.runners.base import COOPERATIVE
-from harness.scoring.certificate.certificate import TOO_WIDE, decisive_nats
+from harness.scoring.certificate.certificate import TOO_WIDE
+from harness.scoring.certificate.forecast import decisive_nats
 from harness.scoring.robust import robust_sd
 from harness.scoring.rows import sums_to_one
 from harness.verdict.rule_info import RuleInfo
@@ -86,8 +87,8 @@ def _bounded(evidence: Evidence, certificates: dict[int, dict[str, Any]]) -> Che
     if max(each["G_nats"] for each in certificates.values()) > decisive:
         return CheckResult(
             "unknown",
-            f"{text}: more than the {decisive:g} nats a token that profile {evidence.profile} leaves open; "
-            "more probes would decide it",
+            f"{text}: more than the {decisive:g} nats a token that profile {evidence.profile} may leave "
+            "open; more probes would decide it",
             why=TOO_WIDE,
         )
     return CheckResult("pass", text)
@@ -129,7 +130,7 @@ CAUSAL = RuleInfo(
     source="#1017 C1, docs/certificate.md",
     checks="the certificates of all scored seeds: fresh copies of the model, asked at random positions "
     "without the text that follows, against the scores that were reported",
-    example="#1240: a delta is fitted to the positions that are then scored (SLOT)",
+    example="#1229: a delta is fitted to the positions that are then scored (SLOT, 0.9300)",
     not_covered="text known from elsewhere, training on validation text, gains below the bound, a witness "
     "that computes more than its scorer",
 )
@@ -160,7 +161,7 @@ NORMALISED = RuleInfo(
     condition="C2",
     source="#1017 C2, #886, #1147",
     checks="whether border rows and the witness's rows sum to 1, within 0.001 nats",
-    example="a border row that sums to exp(0.01), which makes every token of it cheaper than it is",
+    example="#886: a hashed n-gram mixture whose probabilities sum to about 277",
     not_covered="rows that were not probed, except as far as the bound G limits them",
 )
 
@@ -240,7 +241,7 @@ SCORE_FIRST = RuleInfo(
     source="#1017 C3, #402, #1376",
     checks="whether the scores of each chunk were committed before `adapt` and before the next chunk; track "
     "A never adapts; inside a chunk, the certificates",
-    example="a track A submission that announces that it adapts; #402: test-time training before scoring",
+    example="#1376: six epochs of training on the validation tokens before they are scored (0.7094)",
     not_covered="what a program does inside one chunk, except as far as the bound G limits it",
 )
 
@@ -274,7 +275,7 @@ SINGLE_PASS = RuleInfo(
     source="#1017 C4, #573, #846",
     checks="whether every token was revealed once, in order, and answered once; scorings and witnesses that "
     "ended early are counted; inside a chunk, the certificates",
-    example="#573: the smallest score that a token had in any of several passes",
+    example="#573: the smallest of the scores that a token had in three passes (1.0523)",
     not_covered="runs made elsewhere and not reported",
 )
 
@@ -307,7 +308,7 @@ DOCUMENTS = RuleInfo(
     condition=None,
     source="#168, #262, #275",
     checks="the bits of every scored document; unknown where some cost impossibly little, never a failure",
-    example="#262: validation text carried in the artifact and paid for as a prefix",
+    example="#262: 4.24 MB of the artifact hold a tenth of the validation text (1.0539)",
     not_covered="text that was memorised and whose gain is spread over many documents",
 )
 

@@ -50,11 +50,16 @@ class Matrix(Sandbox):
             manifest.write_text(manifest.read_text().replace("name: uniform", f"name: {name}"))
 
     def run_all(
-        self, *names: str, runner: Any = "local", one_seed: bool = True, train_seconds: float | None = None
+        self,
+        *names: str,
+        runner: Any = "local",
+        one_seed: bool = True,
+        train_seconds: float | None = None,
+        allow_open: bool = False,
     ) -> dict[str, Any]:
         options = replace(self.options(), runner=runner, train_seconds=train_seconds)
         with ProgressDisplay() as display:
-            return all.run_all([self.folder / name for name in names], options, one_seed, display)
+            return all.run_all([self.folder / name for name in names], options, one_seed, display, allow_open)
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ def test_a_failure_does_not_stop_the_others_and_the_worst_code_is_the_exit_code(
         ("fails", "invalid", 1),
         ("mistyped", "not run", 2),
         ("none", "not run", 2),
-        ("uniform", "valid", 0),
+        ("uniform", "inconclusive", 5),
     ]
     assert table["exit_code"] == 2
     reasons = [row["reason"] for row in table["rows"]]
@@ -81,10 +86,17 @@ def test_a_failure_does_not_stop_the_others_and_the_worst_code_is_the_exit_code(
         assert row["submission"] in stream.getvalue() and row["outcome"] in stream.getvalue()
 
 
+def test_open_verdicts_can_be_accepted_and_failures_cannot(matrix: Matrix) -> None:
+    table = matrix.run_all("uniform", allow_open=True)
+    assert (table["rows"][0]["outcome"], table["exit_code"]) == ("inconclusive", 0)
+    assert "not shown: C1" in table["rows"][0]["reason"]
+    assert matrix.run_all("fails", "uniform", allow_open=True)["exit_code"] == 1
+
+
 def test_a_row_summarises_the_verdict(matrix: Matrix) -> None:
     (first,) = matrix.run_all("uniform")["rows"]
     (both,) = matrix.run_all("uniform", one_seed=False)["rows"]
-    assert (first["seeds"], both["seeds"]) == ("1/1", "2/2")
+    assert (first["seeds"], both["seeds"]) == ("1/2", "2/2")
     assert first["run_dir"] == both["run_dir"], "the first seed was not run again"
     assert (Path(both["run_dir"]) / "verdict.json").exists()
     assert both["bpb"] > 1
@@ -98,9 +110,9 @@ def test_without_an_engine_docker_is_skipped_with_the_reason_unless_it_was_asked
     table = matrix.run_all("uniform", runner=None)
     assert [(row["runner"], row["outcome"]) for row in table["rows"]] == [
         ("docker", "skipped"),
-        ("local", "valid"),
+        ("local", "inconclusive"),
     ]
-    assert (table["rows"][0]["reason"], table["exit_code"]) == ("no container engine answers", 0)
+    assert (table["rows"][0]["reason"], table["exit_code"]) == ("no container engine answers", 5)
     asked = matrix.run_all("uniform", runner="docker")
     assert (asked["rows"][0]["outcome"], asked["exit_code"]) == ("not run", 3)
 
@@ -115,6 +127,25 @@ def test_an_interrupt_ends_the_matrix_and_lists_what_was_not_begun(
     table = matrix.run_all("fails", "uniform")
     assert [row["outcome"] for row in table["rows"]] == ["not run", "not begun"]
     assert table["exit_code"] == 130
+
+
+def test_a_bug_ends_its_own_row_with_a_traceback_and_the_others_still_run(
+    matrix: Matrix, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run.run_submission
+
+    def failing(run_options: run.RunOptions, display: ProgressDisplay) -> dict[str, Any]:
+        if run_options.submission.name == "fails":
+            raise ZeroDivisionError("division by zero")
+        return whole(run_options, display)
+
+    monkeypatch.setattr(run, "run_submission", failing)
+    table = matrix.run_all("fails", "uniform")
+    assert [(row["outcome"], row["exit_code"]) for row in table["rows"]] == [("not run", 70), ("valid", 0)]
+    assert table["rows"][0]["reason"] == "a bug of pgolf: ZeroDivisionError: division by zero"
+    assert table["exit_code"] == 70
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed and "this is a bug of pgolf" in printed
 
 
 @pytest.mark.parametrize(
@@ -138,7 +169,7 @@ def test_a_short_clock_is_another_run_and_the_plan_and_the_report_state_it(matri
     report = (Path(short["run_dir"]) / "report.md").read_text()
     assert "train clock shortened to 4.5 s" in report
     assert "shortened" not in (Path(whole["run_dir"]) / "report.md").read_text()
-    assert short["exit_code"] == ExitCode.VALID
+    assert short["exit_code"] == ExitCode.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 45.5, float("nan"), float("inf")])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import docker
 import pytest
 
 from harness.base.errors import UsageError
+from harness.commands import options
 from harness.data.dataset import Dataset
 from harness.runners.images import build
 from tests.harness.fakes.command_line import pgolf
@@ -44,7 +47,20 @@ def test_the_doctor_measures_this_machine(no_engine: None, home: Path) -> None:
     found = facts()
     assert found["host"]["cores"] >= 1
     assert found["host"]["memory_bytes"] > 1 << 28
-    assert 0 < found["free_disk_bytes"] <= shutil.disk_usage(home).total
+    assert 0 < found["free_disk_bytes"] <= found["disks"]["datasets"]["total_bytes"]
+    assert list(found["disks"]) == ["runs", "temporary", "datasets"]
+    for disk in found["disks"].values():
+        assert 0 < disk["free_bytes"] <= disk["total_bytes"]
+
+
+def test_the_doctor_names_the_disk_of_the_runs_and_that_of_the_temporary_files(
+    no_engine: None, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lines = pgolf("doctor").stdout.splitlines()
+    for name, path in (("runs", options.RUNS), ("temporary", tmp_path), ("datasets", home)):
+        pattern = rf"free disk +[0-9.]+ GiB for {name} in {path} \(.* at /.*\)"
+        assert any(re.fullmatch(pattern, line) for line in lines), name
 
 
 def test_the_doctor_shows_the_engine_and_the_image_of_todays_lock(cpu_image: str, home: Path) -> None:

@@ -79,7 +79,7 @@ def run_folder(once: Once, tiny: Dataset, tmp_path: Path) -> Path:
 
     def make(folder: Path) -> None:
         result = run(write_submission(folder), tiny, "local", "--witness", PROBES, "--json")
-        assert result.exit_code == 0, (result.output, result.exception)
+        assert result.exit_code == 5, (result.output, result.exception)
         (folder / "printed.json").write_text(result.stdout)
 
     made = once("golf-run", make)
@@ -89,7 +89,8 @@ def run_folder(once: Once, tiny: Dataset, tmp_path: Path) -> Path:
 
 def assert_judged(verdict: dict[str, Any], isolated: bool) -> None:
     """Both seeds are scored, certified and better than the uniform baseline."""
-    assert verdict["verdict"] == "valid", verdict
+    assert verdict["verdict"] == ("valid" if isolated else "inconclusive"), verdict
+    assert verdict["shown"] == (["C1", "C2", "C3", "C4"] if isolated else ["C2"])
     assert [seed["outcome"] for seed in verdict["seeds"]] == ["scored", "scored"]
     assert 0 < verdict["mean_bpb"] < 5.0
     assert verdict["seeds"][0]["claims"] == {
@@ -110,11 +111,12 @@ def assert_judged(verdict: dict[str, Any], isolated: bool) -> None:
         )
 
 
-def assert_scored_again(run_dir: Path) -> None:
-    """The report is there, and scoring again gives the same ledgers."""
-    assert (run_dir / "report.md").read_text().startswith("# small: valid")
+def assert_scored_again(run_dir: Path, isolated: bool) -> None:
+    """The report is there, and scoring again gives the same ledgers and shows what the run showed."""
+    verdict, code = ("valid", 0) if isolated else ("inconclusive", 5)
+    assert (run_dir / "report.md").read_text().startswith(f"# small: {verdict}")
     again = pgolf("rescore", run_dir, "--json")
-    assert again.exit_code == 0
+    assert again.exit_code == code
     assert json.loads(again.stdout)["same_ledgers"] is True
 
 
@@ -124,7 +126,7 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again_on_the_lo
     verdict = json.loads((run_folder.parents[2] / "printed.json").read_text())
     assert_judged(verdict, isolated=False)
     assert json.loads((run_folder / "verdict.json").read_text()) == verdict
-    assert_scored_again(run_folder)
+    assert_scored_again(run_folder, isolated=False)
 
 
 def test_a_submission_is_trained_packed_scored_judged_and_scored_again_in_containers(
@@ -134,7 +136,7 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again_in_contai
     verdict = json.loads(result.stdout)
     assert result.exit_code == 0
     assert_judged(verdict, isolated=True)
-    assert_scored_again(Path(verdict["run_dir"]))
+    assert_scored_again(Path(verdict["run_dir"]), isolated=True)
 
 
 @pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "submissions").iterdir()))
@@ -157,8 +159,8 @@ def test_every_submission_is_trained_packed_and_scored_and_its_witness_agrees(
     seed = manifest["seeds"][0]
     result = run(submission, tiny, "local", "--seeds", seed, "--witness", FEW_PROBES, "--json")
     verdict = json.loads(result.stdout)
-    (row,) = verdict["seeds"]
-    assert (result.exit_code, verdict["verdict"], row["outcome"]) == (0, "valid", "scored"), verdict
+    row = next(row for row in verdict["seeds"] if row["seed"] == seed)
+    assert (result.exit_code, verdict["verdict"], row["outcome"]) == (5, "inconclusive", "scored"), verdict
     assert row["claims"]["steps"] == 2
     certificate = row["certificate"]
     assert certificate["largest_gain_nats"] < 1e-5
@@ -204,7 +206,9 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
     assert "was begun with image sha256:another" in str(resumed.exception)
 
 
-def test_a_replaced_artifact_and_a_damaged_verdict_are_refused(run_folder: Path) -> None:
+def test_a_replaced_artifact_is_refused_and_a_damaged_verdict_is_written_again(
+    run_folder: Path, tmp_path: Path
+) -> None:
     (run_folder / "seed-1" / "artifact.bin").write_bytes(b"another")
     assert "is not the artifact that was packed" in str(pgolf("rescore", run_folder).exception)
     verdict = json.loads((run_folder / "verdict.json").read_text())
@@ -216,16 +220,22 @@ def test_a_replaced_artifact_and_a_damaged_verdict_are_refused(run_folder: Path)
         {**verdict, "findings": 1},
     ):
         (run_folder / "verdict.json").write_text(json.dumps(hostile))
-        assert "cannot be shown" in str(pgolf("report", run_folder).exception)
-    (run_folder / "verdict.json").write_text(json.dumps(verdict))
-    assert pgolf("report", run_folder).exit_code == 0
+        assert pgolf("report", run_folder).exit_code == 5
+        assert json.loads((run_folder / "verdict.json").read_text())["verdict"] == "inconclusive"
+        lone = tmp_path / "lone" / "verdict.json"
+        lone.parent.mkdir(exist_ok=True)
+        lone.write_text(json.dumps(hostile))
+        assert "cannot be shown" in str(pgolf("report", lone).exception)
+    lone.write_text(json.dumps(verdict))
+    assert pgolf("report", lone).exit_code == 5
 
 
 def test_check_states_the_published_number_of_parameters_without_training() -> None:
-    result = pgolf("check", ROOT / "submissions" / "hadamard-ve128", "--runner", "local", "--json")
+    submission = ROOT / "submissions" / "hadamard-ve128"
+    result = pgolf("check", submission, "--profile", "record", "--runner", "local", "--json")
     checked = json.loads(result.stdout)
     assert checked["parameters"] == 27_038_810
-    assert {0: "pass", 5: "unknown"}[result.exit_code] == checked["size"]
+    assert (result.exit_code, checked["size"] in ("pass", "unknown")) == (0, True)
 
 
 def test_check_repeats_the_contestants_error_for_a_mistyped_recipe(tmp_path: Path) -> None:

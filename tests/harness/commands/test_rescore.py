@@ -9,9 +9,10 @@ from pathlib import Path
 import docker
 import pytest
 
-from harness.base.errors import UsageError
+from harness.base.errors import UsageError, Violation
 from harness.base.exit_codes import ExitCode
 from harness.data.dataset import Dataset
+from harness.run import stages
 from harness.runners.images import build
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.datasets import tiny_dataset
@@ -35,20 +36,50 @@ def refusal(*words: object) -> UsageError:
 def test_both_scores_are_printed_and_whether_the_score_stands(run_dir: Path) -> None:
     done = pgolf("rescore", run_dir)
     bpb = json.loads((run_dir / "verdict.json").read_text())["seeds"][0]["bpb"]
-    assert done.exit_code == 0
+    assert done.exit_code == ExitCode.INCONCLUSIVE, "as the run, which nothing isolated"
+    assert pgolf("rescore", run_dir, "--allow-open").exit_code == ExitCode.VALID
     assert f"seed 1: {bpb:.6f} recorded, {bpb:.6f} now: same ledger" in done.stdout
-    assert done.stdout.endswith("the score stands\n")
+    stands, standing = done.stdout.splitlines()[-2:]
+    assert stands == "the score stands"
+    assert "not shown: C1" in standing and "INCONCLUSIVE by causal" in standing
 
 
-def test_a_witness_adds_its_guarantee_and_its_conditions_and_too_few_probes_are_inconclusive(
-    run_dir: Path,
-) -> None:
+def test_a_later_witness_adds_its_guarantee_to_the_report_and_decides_nothing(run_dir: Path) -> None:
+    before = json.loads((run_dir / "verdict.json").read_text())
     done = pgolf("rescore", run_dir, "--witness", 64)
     assert done.exit_code == ExitCode.INCONCLUSIVE
+    after = json.loads((run_dir / "verdict.json").read_text())
+    (later,) = after["seeds"][0]["later_certificates"]
+    assert (later["folder"], later["failed"], later["n_probes"] > 0) == ("rescored-01", [], True)
+    for key in ("verdict", "decided_by", "shown", "not_shown", "findings"):
+        assert after[key] == before[key]
     assert "  After the score was fixed, the judge drew" in done.stdout
     for condition in ("C1", "C2", "C3", "C4"):
         assert f"  {condition} " in done.stdout
-    assert done.stdout.endswith("the ledgers agree, but the witness did not confirm every condition\n")
+
+
+def test_before_a_witness_is_asked_its_number_of_probes_is_said_to_be_enough_or_too_small(
+    run_dir: Path,
+) -> None:
+    few, many = (pgolf("rescore", run_dir, "--witness", number).stderr for number in (2, 2000))
+    assert "so they cannot decide C1:" in few and "probes can (--witness" in few
+    assert "so they can decide C1" in many
+    assert "bits per byte, a pass needs" in few
+
+
+def test_a_rescoring_that_breaks_is_an_outcome_of_its_own(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise Violation("contestant", "the contestant ended in stage score with exit code 7")
+
+    monkeypatch.setattr(stages, "score", breaks)
+    done = pgolf("rescore", run_dir, "--json")
+    compared = json.loads(done.stdout)
+    assert (done.exit_code, compared["agree"]) == (ExitCode.VIOLATION, False)
+    (row,) = compared["seeds"]
+    assert (row["outcome"], row["rule"], row["rescored_bpb"]) == ("broken", "contestant", None)
+    assert "scoring it again broke (contestant): the contestant ended" in pgolf("rescore", run_dir).stdout
 
 
 def test_a_run_without_a_scored_seed_is_refused(run_dir: Path) -> None:

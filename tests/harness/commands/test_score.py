@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from harness import cli
 from harness.base.errors import UsageError, Violation
 from harness.base.paths import ROOT
-from harness.commands.score import _decide
 from harness.data.shards import write_tokens
 from harness.run.contestant import parse
 from harness.run.witnesses import WitnessSession
@@ -47,7 +46,8 @@ def run_score(folder: Path, contestant: str, witness: int = 0, **more: object) -
 
 def test_the_example_is_scored_and_the_judges_cost_is_measured(tmp_path: Path) -> None:
     code, verdict = run_score(tmp_path, f"python {EXAMPLE}")
-    assert (code, verdict["verdict"], verdict["outcome"]) == (0, "valid", "scored")
+    assert (code, verdict["verdict"], verdict["outcome"]) == (5, "inconclusive", "scored")
+    assert (verdict["shown"], verdict["not_shown"]["C2"]) == ([], "no witness")
     assert verdict["scored_tokens"] == 20 * 297 - 1
     assert verdict["nats_per_token"] == pytest.approx(
         math.log(VOCAB_SIZE), abs=0.2
@@ -63,8 +63,9 @@ def test_a_witness_certifies_the_example_and_fails_one_whose_scorer_peeks(tmp_pa
     conditions = [
         (each["outcome"], each.get("cooperative", False)) for each in verdict["certificate"]["conditions"]
     ]
+    assert (code, verdict["shown"]) == (5, ["C2"])
     assert (code, conditions) == (
-        0,
+        5,
         [("unknown", True), ("pass", False), ("unknown", True), ("unknown", True)],
     )
     found = {f["rule"]: (f["outcome"], f["evidence"]) for f in verdict["findings"]}
@@ -212,20 +213,28 @@ def test_with_a_certificate_no_finding_says_that_no_witness_was_asked(tmp_path: 
     assert not [f for f in verdict["findings"] if "no witness was asked" in f["evidence"]]
 
 
-def test_a_condition_that_stays_open_is_inconclusive_and_a_violation_comes_first() -> None:
-    def certified(*outcomes: str) -> dict[str, Any]:
-        return {
-            "certificate": {"conditions": [{"outcome": outcome} for outcome in outcomes]},
-            "unasked": None,
-        }
+def test_seed_and_track_are_told_and_another_track_forbids_learning(tmp_path: Path) -> None:
+    small = Path(EXAMPLE).read_text().replace("65_536", "256")
+    (tmp_path / "learns.py").write_text(small)
+    command = f"python {tmp_path / 'learns.py'}"
+    assumed = run_score(tmp_path, command)[1]
+    assert (assumed["seed"], assumed["track"]) == (1337, "B")
+    code, forbidden = run_score(tmp_path, command, seed=7, track="A")
+    assert (forbidden["seed"], forbidden["track"], code) == (7, "A", 1)
+    assert forbidden["decided_by"] == ["score-first"]
 
-    cooperative, broken = [{"outcome": "unknown"}], [{"outcome": "unknown"}, {"outcome": "fail"}]
-    assert _decide("done", cooperative, {"certificate": None, "unasked": None}) == ("valid", 0)
-    assert _decide("done", cooperative, certified("pass", "pass")) == ("valid", 0)
-    assert _decide("done", cooperative, certified("pass", "unknown")) == ("inconclusive", 5)
-    assert _decide("done", cooperative, {"certificate": None, "unasked": "it left"}) == ("inconclusive", 5)
-    assert _decide("done", broken, certified("unknown")) == ("invalid", 1)
-    assert _decide("over_limit", broken, certified("unknown")) == ("invalid", 4)
+
+def test_the_printed_verdict_leads_with_the_number_and_what_is_shown(tmp_path: Path) -> None:
+    words = ["--contestant", f"python {EXAMPLE}", "--tokens", tmp_path / "val.bin", "--runner", "local"]
+    run_score(tmp_path, f"python {EXAMPLE}")
+    words += ["--tokenizer", tiny_tokenizer(tmp_path), "--runs", tmp_path / "runs"]
+    done = pgolf("score", *words)
+    first, second = done.stdout.splitlines()[:2]
+    assert "bits per byte" in first and "shown: nothing; not shown: C1" in first
+    assert second.startswith(
+        "INCONCLUSIVE by causal, normalised, score-first, single-pass: seed 1337, track B"
+    )
+    assert (done.exit_code, pgolf("score", *words, "--allow-open").exit_code) == (5, 0)
 
 
 def test_a_program_that_breaks_the_protocol_is_invalid(tmp_path: Path) -> None:
@@ -234,6 +243,7 @@ def test_a_program_that_breaks_the_protocol_is_invalid(tmp_path: Path) -> None:
     )
     code, verdict = run_score(tmp_path, f"python {tmp_path / 'broken.py'}")
     assert (code, verdict["verdict"], verdict["rule"], verdict["bpb"]) == (1, "invalid", "protocol", None)
+    assert verdict["decided_by"] == ["conduct"]
 
 
 def test_files_named_in_the_command_are_sent_along_and_their_names_may_not_clash(tmp_path: Path) -> None:

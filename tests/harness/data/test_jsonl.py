@@ -4,7 +4,9 @@ line.
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +145,7 @@ def test_strange_but_lawful_text_is_kept(tmp_path: Path) -> None:
         (b'{"text": "\\ud800"}', "line 2: not valid Unicode: surrogates not allowed"),
         (b'{"text": "a", "n": NaN}', "line 2: NaN"),
         (b"[" * 100_000, "line 2: nested too deeply|line 2: Expecting"),
-        (b"\xef\xbb\xbf{}", "line 2: "),
+        (b"\xef\xbb\xbf{}", "line 2: starts with a byte order mark: save it as UTF-8 without one"),
     ],
 )
 @pytest.mark.parametrize("side", ["train", "val"])
@@ -157,6 +159,24 @@ def test_a_bad_line_is_named(tmp_path: Path, line: bytes, says: str, side: str) 
     assert caught.value.hint
     assert not (tmp_path / "set").exists()
     assert not list(tmp_path.glob(".set*"))
+
+
+@pytest.mark.parametrize(
+    ("convert", "says"),
+    [
+        (lambda text: b"\xef\xbb\xbf" + text, "starts with a byte order mark: save it as UTF-8 without one"),
+        (gzip.compress, "is gzip: unpack it first"),
+        (lambda text: b"\x28\xb5\x2f\xfd" + text, "is zstd: unpack it first"),
+        (lambda text: text.decode().encode("utf-16"), "is UTF-16: save it as UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_plain_text_is_called_what_it_is(
+    tmp_path: Path, convert: Callable[[bytes], bytes], says: str
+) -> None:
+    file = jsonl(tmp_path / "v", VALIDATION)
+    file.write_bytes(convert(file.read_bytes()))
+    with pytest.raises(UsageError, match=f"/v: {says}"):
+        prepare(tmp_path / "set", jsonl(tmp_path / "t", TRAIN), file, tiny_tokenizer(tmp_path))
 
 
 def test_an_endless_line_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +214,7 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     ("content", "says"),
     [
         (b"no model", "not a SentencePiece model"),
+        (gzip.compress(b"a model"), "it is gzip: unpack it first"),
         (hand_model([*SPECIALS, ("\u2581", Kind.NORMAL)], byte_fallback=False), "no byte fallback"),
         (hand_model([*SPECIALS, ("\u2581", Kind.NORMAL)]), "not 256 byte pieces"),
     ],

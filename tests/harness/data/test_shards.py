@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,7 @@ def test_an_official_shard_reads_whole(shared: Path) -> None:
             r"at byte 1,000: .*expected a header of 1,024 bytes",
         ),
         (lambda path: path.write_bytes(b""), r"found 0 bytes"),
+        (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), r"is gzip: unpack it first"),
         (lambda path: patch(path, 0, b"\0"), r"at byte 0: shard magic: expected 20240520, found"),
         (lambda path: patch(path, 4, b"\2"), r"at byte 4: shard version: expected 1, found 2"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -103,6 +104,19 @@ def record(seed: int, *, bpb: float = 2.1, artifact_bytes: int = 5_000_000, **sc
     return SeedRecord(seed=seed, attempts=done)
 
 
+@functools.cache
+def _honest_certificate() -> str:
+    """The facts of a witness that found nothing, as JSON."""
+    return json.dumps(certified(0).attempts[-1].facts)
+
+
+def witnessed(seed: int, **changes: Any) -> SeedRecord:
+    """A seed that was scored, with a certificate that found nothing; `changes` as for `record`."""
+    done = record(seed, **changes)
+    done.attempts.append(attempt("witness", facts=json.loads(_honest_certificate())))
+    return done
+
+
 def certified(
     seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: bool = False, **score: Any
 ) -> SeedRecord:
@@ -144,12 +158,12 @@ def broken(
 
 
 def evidence(*seeds: SeedRecord, **changes: Any) -> Evidence:
-    """Clean evidence of an isolated pocket run."""
+    """Clean evidence of an isolated pocket run; its seeds are witnessed."""
     whole: dict[str, Any] = {
         "track": changes.get("manifest", manifest()).track,
         "profile": "pocket",
         "limits": PROFILES[changes.get("profile", "pocket")],
-        "seeds": list(seeds) or [record(seed, bpb=2.1 + index / 100) for index, seed in enumerate(SEEDS)],
+        "seeds": list(seeds) or [witnessed(seed, bpb=2.1 + index / 100) for index, seed in enumerate(SEEDS)],
         "submission": Submitted(manifest(), 60_000, 1_000),
         "dataset": "pocket",
         "dataset_sha256": "cd" * 32,
@@ -167,7 +181,8 @@ def evidence(*seeds: SeedRecord, **changes: Any) -> Evidence:
 def assembled(facts: Evidence) -> dict[str, Any]:
     """verdict.json's content."""
     rows = [decide.seed_row(facts, each, f"runs/my-idea/x/seed-{each.seed}") for each in facts.seeds]
-    return decide.assemble(facts, rows, HOST, {"compressors": {"xz -9e": 2.557}, "run_dir": "runs/my-idea/x"})
+    extra = {"compressors": {"xz -9e": 2.557}, "run_dir": "runs/my-idea/x", "remarks": [], "harness": None}
+    return decide.assemble(facts, rows, HOST, extra)
 
 
 def found(rule: str, facts: Evidence) -> dict[str, Any]:
@@ -179,6 +194,11 @@ def outcome(rule: str, facts: Evidence) -> str:
     """The outcome of one rule."""
     text: str = found(rule, facts)["outcome"]
     return text
+
+
+def stopped(verdict: dict[str, Any], by: str | None) -> dict[str, Any]:
+    """A verdict of a command that a machine fault or an interrupt ended."""
+    return {**verdict, "harness": {"stopped": by}}
 
 
 def judged(*seeds: SeedRecord, **changes: Any) -> tuple[str, int]:

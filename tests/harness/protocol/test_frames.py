@@ -318,6 +318,15 @@ def test_names_in_a_description_are_printable_ascii_because_terminals_show_them(
     refused(json.dumps({**described, "variants": [{"name": name, "config": ""}]}).encode(), Description)
 
 
+@pytest.mark.parametrize("remarks", [["x" * 201], [""], ["two\nlines"], ["\x1b[2J"], ["x"] * 21, "x", [1]])
+def test_remarks_of_a_description_are_few_short_and_printable(remarks: object) -> None:
+    described = {"op": "description", "parameters": 1, "estimated_bytes": 1, "techniques": []}
+    good = parse(json.dumps({**described, "remarks": ["x" * 200] * 20}).encode(), (Description,))
+    assert isinstance(good, Description)
+    assert len(good.remarks) == 20
+    refused(json.dumps({**described, "remarks": remarks}).encode(), Description)
+
+
 @settings(max_examples=50, deadline=None)
 @given(json_values)
 def test_what_the_strict_parser_accepts_it_reads_as_the_json_module_does(value: object) -> None:

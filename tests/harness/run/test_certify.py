@@ -199,7 +199,7 @@ def test_a_violation_by_the_witness_is_reported_and_does_not_invalidate_the_scor
 
     monkeypatch.setattr(WitnessSession, "query_witness", out_of_memory)
     verdict = certified_run(Sandbox(tmp_path, tiny))
-    assert (verdict["verdict"], outcomes(verdict)["resources"]) == ("valid", "pass")
+    assert (verdict["verdict"], outcomes(verdict)["resources"]) == ("inconclusive", "pass")
     assert "killed for taking too much" in verdict["seeds"][0]["unasked"]
 
 
@@ -269,7 +269,7 @@ def test_interrupting_a_witness_gives_the_exit_code_of_an_interrupt(
     with monkeypatch.context() as stopping:
         stopping.setattr(WitnessSession, "query_witness", stop)
         assert decide.exit_code(certified_run(sandbox)) == 130
-    assert decide.exit_code(certified_run(sandbox)) == 0
+    assert decide.exit_code(certified_run(sandbox)) == 5
 
 
 def test_a_witness_that_was_begun_keeps_its_number_of_probes_and_rescoring_is_suggested(

@@ -13,9 +13,18 @@ from harness.base.errors import UsageError
 from harness.base.progress import ProgressDisplay
 from harness.commands import run
 from harness.data.dataset import Dataset
+from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.sandbox import Sandbox, finding
 
 pytestmark = pytest.mark.slow
+
+FAT = """
+def pack(wire, setup):
+    wire.send(op="ready")
+    with open(setup["out"] + "/artifact.bin", "wb") as file:
+        file.truncate(setup["limits"]["counted_bytes"])
+    wire.send(op="packed")
+"""
 
 
 @pytest.fixture
@@ -42,7 +51,7 @@ def test_a_run_stopped_in_any_stage_resumes_there(
         assert json.loads(out)["seeds"][0]["outcome"] == "interrupted"
     gate.unlink()
     code, verdict, _ = sandbox.finish()
-    assert (code, verdict["verdict"]) == (0, "valid")
+    assert (code, verdict["verdict"]) == (5, "inconclusive"), "nothing isolates this runner"
     done = ["train", "pack", "score"]
     before = done[: done.index(stage)]
     assert attempts(sandbox.seed_folder()) == [
@@ -79,7 +88,7 @@ def test_a_second_run_does_nothing_and_says_so(sandbox: Sandbox) -> None:
     _, first, _ = sandbox.finish()
     record = (sandbox.seed_folder() / "run.json").read_bytes()
     code, second, err = sandbox.finish()
-    assert code == 0
+    assert code == 5
     assert "nothing to do" in err
     assert (sandbox.seed_folder() / "run.json").read_bytes() == record
     assert second["seeds"] == first["seeds"]
@@ -132,15 +141,74 @@ def test_a_failed_seed_does_not_stop_the_others_and_is_not_retried(tmp_path: Pat
 
 
 def test_an_artifact_over_the_cap_is_invalid_with_exit_code_4(tmp_path: Path, tiny: Dataset) -> None:
-    fat = (
-        "\ndef pack(wire, setup):\n    wire.send(op='ready')\n    with open(setup['out'] + '/artifact.bin', "
-        "'wb') as file:\n"
-        "        file.truncate(setup['limits']['counted_bytes'])\n    wire.send(op='packed')\n"
-    )
-    code, verdict, _ = Sandbox(tmp_path, tiny, "[1]", fat).finish()
+    code, verdict, _ = Sandbox(tmp_path, tiny, "[1]", FAT).finish()
     assert (code, verdict["verdict"]) == (4, "invalid")
     size = finding(verdict, "size")
     assert (size["outcome"], size["limit"]) == ("fail", True)
+
+
+def test_an_artifact_over_the_cap_ends_its_seed_after_pack_and_the_size_is_the_only_rule_broken(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    sandbox = Sandbox(tmp_path, tiny, "[1]", FAT)
+    _, verdict, talk = sandbox.finish()
+    assert attempts(sandbox.seed_folder()) == [("train", "done"), ("pack", "over_limit")]
+    assert verdict["decided_by"] == ["size"]
+    (row,) = verdict["seeds"]
+    over = row["code_bytes"] + row["config_bytes"]
+    assert row["counted_bytes"] == verdict["limits"]["counted_bytes"] + over
+    assert f"{over:,} bytes over" in row["reason"]
+    assert f"seed 1 pack: {over:,} bytes over: code" in talk
+
+
+def test_a_part_of_the_seeds_gives_the_verdict_on_all_and_the_declared_ones_that_are_missing_are_rows(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    sandbox = Sandbox(tmp_path, tiny, "[1, 2, 3]")
+    with ProgressDisplay() as display:
+        first = run.run_submission(replace(sandbox.options(), seeds=[2]), display)
+    assert [(row["seed"], row["outcome"]) for row in first["seeds"]] == [
+        (1, "missing"),
+        (2, "scored"),
+        (3, "missing"),
+    ]
+    assert "seeds" in first["decided_by"]
+    whole = sandbox.run()
+    with ProgressDisplay() as display:
+        part = run.run_submission(replace(sandbox.options(), seeds=[2]), display)
+    assert {**part, "harness": None} == {**whole, "harness": None}
+    assert [row["attempts"] for row in whole["seeds"]] == 3 * [{"train": 1, "pack": 1, "score": 1}]
+
+
+def test_a_seed_that_was_run_again_stays_in_the_verdict_whatever_is_asked_afterwards(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    sandbox = Sandbox(tmp_path, tiny, "[1, 2]")
+    first = sandbox.run()
+    with ProgressDisplay() as display:
+        run.run_submission(replace(sandbox.options(), seeds=[1], again=True), display)
+        later = run.run_submission(replace(sandbox.options(), seeds=[2]), display)
+    assert f"1 ({first['seeds'][0]['bpb']:.4f})" in finding(later, "seeds")["evidence"]
+
+
+def test_a_seed_that_the_manifest_drops_after_its_run_is_still_judged(tmp_path: Path, tiny: Dataset) -> None:
+    sandbox = Sandbox(tmp_path, tiny, "[1, 2]")
+    sandbox.run()
+    manifest = sandbox.submission / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace("[1, 2]", "[1]"))
+    later = sandbox.run()
+    assert [row["seed"] for row in later["seeds"]] == [1, 2]
+    assert "no longer declares: 2" in finding(later, "seeds")["evidence"]
+
+
+def test_report_reads_the_records_and_not_what_verdict_json_says(tmp_path: Path, tiny: Dataset) -> None:
+    sandbox = Sandbox(tmp_path, tiny)
+    whole = sandbox.run()
+    written = Path(whole["run_dir"]) / "verdict.json"
+    written.write_text(json.dumps({**whole, "verdict": "valid", "decided_by": [], "mean_bpb": 0.1}))
+    shown = pgolf("report", whole["run_dir"], "--json")
+    assert shown.exit_code == 5
+    assert json.loads(shown.stdout) == whole == json.loads(written.read_text())
 
 
 def test_killing_the_judge_with_sigkill_ends_its_contestant(sandbox: Sandbox) -> None:
@@ -163,3 +231,19 @@ def test_a_seed_copied_under_another_name_is_refused(tmp_path: Path, tiny: Datas
     (sandbox.seed_folder(2) / "run.json").write_bytes((sandbox.seed_folder(1) / "run.json").read_bytes())
     with pytest.raises(UsageError, match="is the record of seed 1, not of seed 2"):
         sandbox.run()
+
+
+def test_a_command_that_had_nothing_to_do_was_not_interrupted_by_an_earlier_ones_interrupt(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    sandbox = Sandbox(tmp_path, tiny, "[1, 2]")
+    with ProgressDisplay() as display:
+        done = run.run_submission(replace(sandbox.options(), seeds=[1]), display)
+    written = Path(done["run_dir"]) / "verdict.json"
+    stopped = {**done, "harness": {**done["harness"], "stopped": "interrupted"}}
+    written.write_text(json.dumps(stopped))
+    assert pgolf("report", done["run_dir"]).exit_code == 130
+    with ProgressDisplay() as display:
+        again = run.run_submission(replace(sandbox.options(), seeds=[1]), display)
+    assert again["harness"] == done["harness"]
+    assert pgolf("report", done["run_dir"]).exit_code == 5

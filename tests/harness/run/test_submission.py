@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from harness.base.errors import UsageError
-from harness.run import submission as submissions
+from harness.run import manifest_mistakes, submission as submissions
 
 DIGEST = "sha256:" + "0" * 64
 GOOD: dict[str, Any] = {
@@ -64,7 +65,7 @@ def refused(place: Path, match: str, hint: str = "") -> UsageError:
         submissions.load(place)
     assert hint in caught.value.hint
     assert caught.value.hint
-    assert caught.value.message.isprintable()
+    assert all(line.isprintable() for line in caught.value.message.splitlines())
     return caught.value
 
 
@@ -79,20 +80,20 @@ def test_a_good_manifest_is_read_with_its_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "where", "hint"),
+    ("changes", "says"),
     [
-        ({"seedz": [1]}, "seedz: unknown key", "did you mean 'seeds'?"),
-        ({"claim__bbp": {}}, "claim.bbp: unknown key", "did you mean 'bpb'?"),
-        ({"image__gpu": DIGEST}, "image.gpu: unknown key", "did you mean 'cpu'?"),
-        ({"baseline__dataste": "x"}, "baseline.dataste: unknown key", "did you mean 'dataset'?"),
-        ({"schema_version": 1}, "schema_version: unknown key", "did you mean 'schema'?"),
-        ({"wholly different": 1}, "wholly different: unknown key", "known here: schema, name, title"),
+        ({"seedz": [1]}, "seedz: unknown key; did you mean 'seeds'?"),
+        ({"claim__bbp": {}}, "claim.bbp: unknown key; did you mean 'bpb'?"),
+        ({"image__gpu": DIGEST}, "image.gpu: unknown key; did you mean 'cpu'?"),
+        ({"baseline__dataste": "x"}, "baseline.dataste: unknown key; did you mean 'dataset'?"),
+        ({"schema_version": 1}, "schema_version: unknown key; did you mean 'schema'?"),
+        ({"wholly different": 1}, "wholly different: unknown key; known here: schema, name, title"),
     ],
 )
 def test_an_unknown_key_is_an_error_that_suggests_a_known_one(
-    tmp_path: Path, changes: dict[str, Any], where: str, hint: str
+    tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
-    refused(write_submission(tmp_path, changed(**changes)), where, hint)
+    refused(write_submission(tmp_path, changed(**changes)), re.escape(says))
 
 
 @pytest.mark.parametrize(
@@ -114,8 +115,7 @@ def test_an_unknown_key_is_an_error_that_suggests_a_known_one(
 )
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     refused(
-        write_submission(tmp_path, changed(**{key: ...})),
-        f"{key.replace('__', '.')}: required key is missing",
+        write_submission(tmp_path, changed(**{key: ...})), f"{key.replace('__', '.')}: missing; expected "
     )
 
 
@@ -150,6 +150,8 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         ("image", None),
         ("claim__bpb", {}),
         ("claim__bpb", {"1337": 1.1}),
+        ("claim__bpb", {"bpb": 1.1}),
+        ("claim__bpb", {"[key]": "x"}),
         ("claim__bpb", {1337: "1.1"}),
         ("claim__bpb", {1337: True}),
         ("claim__bpb", {1337: float("nan")}),
@@ -165,17 +167,76 @@ def test_a_mistyped_value_is_an_error_that_names_its_key(tmp_path: Path, key: st
     refused(write_submission(tmp_path, changed(**{key: value})), key.split("__")[0])
 
 
-def test_several_mistakes_are_counted(tmp_path: Path) -> None:
-    assert (
-        "(and 2 more)"
-        in refused(write_submission(tmp_path, changed(track="C", seeds=[], title="")), "my-idea").message
+def test_every_mistake_is_shown_at_its_place_on_a_line_of_its_own(tmp_path: Path) -> None:
+    text = """\
+schema: 1
+name: my-idea
+title: ""
+authors: A. Person
+source: [x]
+track: C
+dataset: sp1024
+seeds: [42, 042, 1337, 42]
+image: {cpu: latest, cuda: sha256:00}
+claim:
+  dataset: fineweb-sp1024
+  bpbb: {}
+  bpb: {"1337": 1.1, 42: high}
+baseline:
+seedz: 7
+"""
+    message = refused(write_submission(tmp_path, text), "manifest.yaml").message
+    path = tmp_path / "submissions" / "my-idea" / "manifest.yaml"
+    digest = "sha256: and 64 hexadecimal digits, as `pgolf image lock {}` prints it"
+    assert message.splitlines() == [
+        f"{path}:{line}"
+        for line in (
+            "3:8: title: expected text of 1 to 400 characters; found an empty text",
+            "4:10: authors: expected a list of 1 to 20 names; found the text 'A. Person'",
+            "5:9: source: expected text of 1 to 400 characters; found a list of 1 item",
+            "6:8: track: expected A or B; found the text 'C'",
+            '8:13: seeds[1]: YAML readers disagree about 042: write 42, or "042" for text',
+            f"9:14: image.cpu: expected {digest.format('cpu')}; found the text 'latest'",
+            f"9:28: image.cuda: expected {digest.format('cuda')}; found the text 'sha256:00'",
+            "12:3: claim.bpbb: unknown key; did you mean 'bpb'?",
+            "13:9: claim.bpb.1337: expected a seed: a whole number from 0 to 4,294,967,295; "
+            "found the text '1337'",
+            "13:26: claim.bpb.42: expected a number of bits per byte, above 0 and at most 32; "
+            "found the text 'high'",
+            '14:10: baseline: an empty value: write null, or "" for an empty text',
+            "15:1: seedz: unknown key; did you mean 'seeds'?",
+        )
+    ]
+
+
+def test_a_seed_that_is_written_twice_is_named(tmp_path: Path) -> None:
+    refused(
+        write_submission(tmp_path, changed(seeds=[42, 7, 42])), "seeds: each seed once; 42 is written twice"
     )
+
+
+def test_every_key_of_the_schema_has_an_expectation_in_words() -> None:
+    schema = submissions.schema()
+
+    def paths(node: dict[str, Any], at: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for option in (node, *node.get("anyOf", [])):
+            option = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]] if "$ref" in option else option
+            for key, below in option.get("properties", {}).items():
+                yield (*at, key)
+                yield from paths(below, (*at, key))
+            if "items" in option:
+                yield (*at, "*")
+            if option.get("type") == "object" and "properties" not in option:
+                yield from ((*at, "*"), (*at, "*", "[key]"))
+
+    assert set(paths(schema, ())) == set(manifest_mistakes.EXPECTED)
 
 
 def test_values_and_keys_are_quoted_without_control_characters(tmp_path: Path) -> None:
     text = yaml.safe_dump(GOOD) + '"\\e[31mred\\u202e": 1\n'
     assert "\\x1b[31mred\\u202e" in refused(write_submission(tmp_path, text), "unknown key").message
-    refused(write_submission(tmp_path, changed(track="\x1b[2J")), "track")
+    refused(write_submission(tmp_path, changed(track="\x1b[2J")), r"track: .* found the text '\\x1b\[2J'")
+    refused(write_submission(tmp_path, changed(track="é")), "found the text 'é'")
 
 
 @pytest.mark.parametrize(
@@ -241,8 +302,7 @@ def test_a_missing_and_an_oversized_recipe_are_refused(tmp_path: Path) -> None:
 def test_a_name_that_differs_from_the_folders_is_refused(tmp_path: Path) -> None:
     refused(
         write_submission(tmp_path, name="another"),
-        "name is 'my-idea', the folder is called 'another'",
-        "equal",
+        "manifest.yaml:20:7: name: expected 'another', as the folder is called; found 'my-idea'",
     )
 
 

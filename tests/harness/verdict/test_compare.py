@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.base import arrays
+from harness.base import arrays, files
 from harness.base.errors import UsageError
+from harness.edition import PROFILES
+from harness.run.folder import RunFolder
 from harness.scoring import low_bpb_documents, paired
 from harness.verdict import compare
+from tests.harness.fakes.verdicts import manifest
 
 
 def documents(rng: np.random.Generator, n_documents: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -92,3 +95,81 @@ def test_a_damaged_documents_file_is_refused_with_its_path(
         path.write_bytes(b"junk" if kind == "junk" else path.read_bytes()[:200])
     with pytest.raises(UsageError, match=r"docs\.npz: cannot be read"):
         compare.compare(tmp_path, tmp_path)
+
+
+def write_run(folder: Path, bits_SD: np.ndarray, bytes_D: np.ndarray, **plan: object) -> Path:
+    """A run folder with the documents of each seed (1, 2, ...), and plan.json if there are any facts."""
+    for seed, bits_D in enumerate(bits_SD, 1):
+        place = RunFolder(folder).seed(seed)
+        place.path.mkdir(parents=True)
+        columns = {"starts": np.arange(len(bits_D)), "bits": bits_D, "bytes": bytes_D}
+        arrays.write_arrays(place.documents, columns)
+    if plan:
+        limits = PROFILES["pocket"].with_train_clock(float(str(plan["train_seconds"])))
+        stored = {
+            "schema": 1,
+            "submission": "my-idea",
+            "track": "A",
+            "manifest": manifest().model_dump(mode="json", by_alias=True),
+            "isolated": False,
+            "isolation": "none",
+            "image": None,
+            "code_bytes": 1,
+            "config_bytes": 1,
+            "dataset": {"name": "pocket", "folder": "/x"},
+            "identity": {
+                "code": str(plan["code"]),
+                "config": "",
+                "runner": plan["runner"],
+                "dataset": "cd" * 32,
+                "profile": "pocket",
+                "limits": limits.public(),
+            },
+        }
+        files.write_json(RunFolder(folder).plan, stored)
+    return folder
+
+
+def test_a_run_compared_with_itself_is_a_tie(tmp_path: Path) -> None:
+    bits_D, bytes_D, _ = documents(np.random.default_rng(1))
+    run = write_run(tmp_path / "a", np.array([bits_D, bits_D * 1.01]), bytes_D)
+    text = compare.describe(compare.compare(run, run))
+    assert "2 pairs of seeds: a tie" in text
+    assert "better here" not in text
+
+
+def test_a_difference_that_chance_explains_is_said_to_be_one(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    bits_D, bytes_D, _ = documents(rng)
+    noise_SD, other_SD = (rng.normal(0, 0.01, (3, len(bits_D))) * bytes_D for _ in range(2))
+    first = write_run(tmp_path / "a", bits_D + noise_SD, bytes_D)
+    second = write_run(tmp_path / "b", bits_D + other_SD, bytes_D)
+    compared = compare.compare(first, second)
+    low, high = compared["ci95_such_text_bpb"]
+    assert low < 0 < high
+    assert "by less than chance explains" in compare.describe(compared)
+    better = write_run(tmp_path / "c", bits_D * 0.9 + noise_SD, bytes_D)
+    assert "second is better here\n" in compare.describe(compare.compare(first, better))
+
+
+def test_what_differs_besides_the_recipe_is_named_and_seeds_without_a_partner_too(tmp_path: Path) -> None:
+    bits_D, bytes_D, _ = documents(np.random.default_rng(1))
+    facts = {"code": "aa" * 32, "runner": "local", "train_seconds": 45}
+    first = write_run(tmp_path / "a", np.array([bits_D] * 3), bytes_D, **facts)
+    same = write_run(tmp_path / "b", np.array([bits_D] * 3), bytes_D, **facts)
+    changed = {**facts, "code": "bb" * 32, "runner": "docker", "train_seconds": 5}
+    other = write_run(tmp_path / "c", np.array([bits_D] * 2), bytes_D, **changed)
+    assert compare.compare(first, same)["differs"] == []
+    compared = compare.compare(first, other)
+    assert [each["what"] for each in compared["differs"]] == [
+        "train clock, seconds",
+        "runner",
+        "code of golf",
+    ]
+    text = compare.describe(compared)
+    assert "differs: train clock, seconds: 45.0 in the first, 5.0 in the second" in text
+    assert "left out of the first: seeds 3, without a partner" in text
+    assert "first   no score (0 of 6 seeds)" in text
+    assert [each["what"] for each in compare.compare(RunFolder(first).seed(1).path, other)["differs"]] == [
+        each["what"] for each in compared["differs"]
+    ]

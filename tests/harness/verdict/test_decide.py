@@ -18,27 +18,43 @@ from tests.harness.fakes.verdicts import (
     assembled,
     attempt,
     baseline,
+    boundary,
     broken,
+    certified,
     evidence,
     judged,
     manifest,
     record,
+    stopped,
+    witnessed,
 )
 
+LOCAL: dict[str, Any] = {
+    "runner": "local",
+    "isolated": False,
+    "isolation": "none: a child process",
+    "image": None,
+    "image_lock": None,
+}
 
-def test_three_clean_seeds_are_valid() -> None:
-    assert judged() == ("valid", 0)
+
+def test_three_witnessed_seeds_in_a_container_are_valid() -> None:
+    whole = assembled(evidence())
+    assert (whole["verdict"], whole["decided_by"], decide.exit_code(whole)) == ("valid", [], 0)
+    assert (whole["shown"], whole["not_shown"]) == (["C1", "C2", "C3", "C4"], {})
 
 
 def test_an_artifact_one_byte_over_the_cap_is_invalid_and_exits_4() -> None:
-    assert judged(record(1337), record(42, artifact_bytes=CAP - OWN + 1), record(2024)) == ("invalid", 4)
-    assert judged(record(1337), record(42, artifact_bytes=CAP - OWN), record(2024)) == ("valid", 0)
+    fits = CAP - OWN
+    assert judged(witnessed(1337), witnessed(42, artifact_bytes=fits + 1), witnessed(2024)) == ("invalid", 4)
+    assert judged(witnessed(1337), witnessed(42, artifact_bytes=fits), witnessed(2024)) == ("valid", 0)
 
 
 FAILED = broken(42, "score", "failed", "protocol")
 OVER = broken(42, "train", "over_limit", "train-clock")
 MACHINE = broken(42, "train", "machine")
 STOPPED = broken(42, "train", "interrupted")
+MISSING = SeedRecord(seed=42)
 
 
 @pytest.mark.parametrize(
@@ -46,31 +62,37 @@ STOPPED = broken(42, "train", "interrupted")
     [
         (FAILED, ("invalid", 1)),
         (OVER, ("invalid", 4)),
-        (MACHINE, ("inconclusive", 3)),
-        (STOPPED, ("inconclusive", 130)),
+        (MACHINE, ("inconclusive", 5)),
+        (STOPPED, ("inconclusive", 5)),
+        (MISSING, ("inconclusive", 5)),
     ],
 )
 def test_one_bad_seed_decides(bad: SeedRecord, wanted: tuple[str, int]) -> None:
-    assert judged(record(1337), bad, record(2024)) == wanted
+    assert judged(witnessed(1337), bad, witnessed(2024)) == wanted
 
 
-@pytest.mark.parametrize(
-    ("bad", "wanted"),
-    [
-        ((FAILED, OVER), ("invalid", 4)),
-        ((FAILED, STOPPED), ("invalid", 130)),
-        ((OVER, STOPPED), ("invalid", 130)),
-        ((FAILED, MACHINE), ("invalid", 3)),
-        ((OVER, MACHINE), ("invalid", 3)),
-        (
-            (MACHINE, SeedRecord(seed=2024)),
-            ("inconclusive", 3),
-        ),  # the fault stopped the run before the third seed began
-    ],
-)
-def test_what_outweighs_what(bad: tuple[SeedRecord, SeedRecord], wanted: tuple[str, int]) -> None:
-    for pair in (bad, bad[::-1]):
-        assert judged(record(1337), *pair) == wanted
+@pytest.mark.parametrize(("by", "code"), [("machine", 3), ("interrupted", 130)])
+@pytest.mark.parametrize("bad", [FAILED, OVER, MACHINE, STOPPED, MISSING])
+def test_what_stopped_the_command_comes_before_what_its_records_say(
+    bad: SeedRecord, by: str, code: int
+) -> None:
+    whole = assembled(evidence(witnessed(1337), bad, witnessed(2024)))
+    assert decide.exit_code(stopped(whole, by)) == code
+    assert decide.exit_code(stopped(whole, by), allow_open=True) == code
+
+
+def test_a_limit_outweighs_another_violation() -> None:
+    for pair in ((FAILED, OVER), (OVER, FAILED)):
+        assert judged(witnessed(1337), *pair) == ("invalid", 4)
+
+
+def test_an_open_verdict_can_be_accepted_and_no_other_one() -> None:
+    def accepted(*seeds: SeedRecord) -> int:
+        return decide.exit_code(assembled(evidence(*seeds)), allow_open=True)
+
+    assert accepted(witnessed(1337), MISSING) == 0
+    assert accepted(witnessed(1337), FAILED) == 1
+    assert accepted(witnessed(1337), OVER) == 4
 
 
 def test_a_fault_of_the_machine_never_removes_a_seed_from_the_count() -> None:
@@ -78,6 +100,12 @@ def test_a_fault_of_the_machine_never_removes_a_seed_from_the_count() -> None:
     assert [row["outcome"] for row in whole["seeds"]] == ["scored", "machine", "scored"]
     assert whole["seeds"][1]["bpb"] is None
     assert whole["seeds"][1]["reason"] == "it broke"
+
+
+def test_a_declared_seed_that_was_never_begun_is_a_row_of_its_own() -> None:
+    whole = assembled(evidence(witnessed(1337), MISSING, witnessed(2024)))
+    assert [row["outcome"] for row in whole["seeds"]] == ["scored", "missing", "scored"]
+    assert (whole["decided_by"], whole["shown"]) == (["seeds"], ["C1", "C2", "C3", "C4"])
 
 
 def test_a_seed_that_failed_stays_failed_whatever_came_before_or_after() -> None:
@@ -89,35 +117,64 @@ def test_a_seed_that_failed_stays_failed_whatever_came_before_or_after() -> None
     assert MACHINE.left(STAGES) == ["train", "pack", "score"]
 
 
-def record_run(**changes: Any) -> tuple[str, int]:
-    return judged(profile="record", **changes)
+@pytest.mark.parametrize("profile", ["pocket", "solo", "record"])
+@pytest.mark.parametrize("where", [{}, LOCAL])
+def test_what_was_not_asked_is_never_better_than_what_was_asked_and_found_too_wide(
+    profile: str, where: dict[str, Any]
+) -> None:
+    def standing(*seeds: SeedRecord) -> tuple[str, set[str]]:
+        whole = assembled(evidence(*seeds, profile=profile, **where))
+        return whole["verdict"], set(whole["shown"])
+
+    seeds = (1337, 42, 2024)
+    unasked = standing(*(record(seed) for seed in seeds))
+    too_wide = standing(*(certified(seed, probes=20) for seed in seeds))
+    silent = standing(*(certified(seed, silent=True) for seed in seeds))
+    assert unasked == silent == ("inconclusive", set())
+    assert too_wide[0] == "inconclusive"
+    assert unasked[1] <= too_wide[1]
 
 
-def test_a_record_run_is_inconclusive_while_causality_is_unknown() -> None:
-    assert record_run() == ("inconclusive", 5)
+def test_the_reason_why_a_condition_is_not_shown_is_told_in_a_few_words() -> None:
+    def reasons(*seeds: SeedRecord, **changes: Any) -> dict[str, str]:
+        whole: dict[str, str] = assembled(evidence(*seeds, **changes))["not_shown"]
+        return whole
+
+    seeds = (1337, 42, 2024)
+    every = ("C1", "C2", "C3", "C4")
+    unasked = [record(seed) for seed in seeds]
+    assert reasons(*unasked) == dict.fromkeys(every, "no witness")
+    cooperative = dict.fromkeys(("C1", "C3", "C4"), "no isolation")
+    assert reasons(**LOCAL) == cooperative
+    neither = {"C1": "no witness, no isolation", "C2": "no witness"}
+    assert reasons(*unasked, **LOCAL).items() >= neither.items()
+    wide = [certified(seed, probes=20) for seed in seeds]
+    assert reasons(*wide) == dict.fromkeys(every, "bound too wide")
+    assert reasons(witnessed(1337), record(42), witnessed(2024)) == dict.fromkeys(every, "no witness")
+    torn = witnessed(42, borders=[boundary(777, before=3.01)])
+    assert reasons(witnessed(1337), torn, witnessed(2024)) == {"C1": "border rows differ"}
 
 
-def test_a_record_needs_the_conditions_the_image_the_isolation_and_all_seeds_to_be_known() -> None:
-    assert {rule.id for rule in RULES if rule.decides_records} == {
-        "train-clock",
-        "causal",
-        "normalised",
-        "border-rows",
-        "hardware",
-        "environment",
-        "isolation",
-        "data-separation",
-        "seeds",
-    }
+def test_a_local_run_is_inconclusive_in_every_profile_and_names_the_rules_that_leave_it_so() -> None:
+    whole = assembled(evidence(**LOCAL))
+    assert (whole["verdict"], decide.exit_code(whole)) == ("inconclusive", 5)
+    assert whole["decided_by"] == ["causal", "score-first", "single-pass"]
+    assert whole["shown"] == ["C2"]
 
 
-def test_a_local_pocket_run_is_valid_but_says_that_nothing_was_isolated() -> None:
-    whole = assembled(
-        evidence(
-            runner="local", isolated=False, isolation="none: a child process", image=None, image_lock=None
-        )
-    )
-    assert (whole["verdict"], whole["isolation"][:4]) == ("valid", "none")
+def test_every_condition_and_the_seeds_decide_everywhere_and_a_record_needs_more() -> None:
+    def rules(decides: str) -> set[str]:
+        return {rule.id for rule in RULES if rule.decides == decides}
+
+    assert rules("always") == {"causal", "normalised", "border-rows", "score-first", "single-pass", "seeds"}
+    assert rules("record") == {"train-clock", "hardware", "environment", "isolation", "data-separation"}
+    assert {rule.id for rule in RULES if rule.info.condition} <= rules("always")
+
+
+def test_a_record_on_other_hardware_is_inconclusive_by_that() -> None:
+    whole = assembled(evidence(profile="record"))
+    assert whole["verdict"] == "inconclusive"
+    assert "hardware" in whole["decided_by"]
 
 
 TOP = {

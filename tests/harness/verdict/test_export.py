@@ -7,7 +7,6 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,10 +17,10 @@ from harness.base.paths import ROOT
 from harness.edition import PROFILES
 from harness.run import bundle
 from harness.run.folder import RunFolder
-from harness.run.records import save
+from harness.run.records import load, save
 from harness.verdict.export import export
 from tests.harness.fakes.command_line import pgolf
-from tests.harness.fakes.verdicts import SEEDS, assembled, broken, evidence, record
+from tests.harness.fakes.verdicts import SEEDS, broken, manifest, record
 
 CONFIG = b"model: {}\n"
 FORGED = "seed:1\nquantized val_loss:0.1 val_bpb:0.1\n\x1b[2Jfinal val_loss:0.2 val_bpb:0.2"
@@ -49,7 +48,6 @@ def run(tmp_path: Path) -> RunFolder:
         assert packed is not None
         packed.facts["artifact_sha256"] = hashlib.sha256(artifact).hexdigest()
         save(place.record, each)
-    facts = evidence(*seeds, code_bytes=len(code.pyz), config_bytes=len(CONFIG))
     files.write_json(
         folder.plan,
         {
@@ -57,7 +55,12 @@ def run(tmp_path: Path) -> RunFolder:
             "submission": "my-idea",
             "track": "A",
             "image": None,
-            "dataset": {"name": "pocket", "folder": "/x"},
+            "manifest": manifest().model_dump(mode="json", by_alias=True),
+            "isolated": True,
+            "isolation": "container: no network",
+            "code_bytes": len(code.pyz),
+            "config_bytes": len(CONFIG),
+            "dataset": {"name": "pocket", "folder": "/x", "compressors": {"xz -9e": 2.557}},
             "identity": {
                 "code": code.sha256,
                 "config": hashlib.sha256(CONFIG).hexdigest(),
@@ -68,12 +71,7 @@ def run(tmp_path: Path) -> RunFolder:
             },
         },
     )
-    files.write_json(folder.verdict, assembled(facts))
     return folder
-
-
-def changed(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def test_the_record_folder_holds_the_challenges_files_and_the_code_that_was_counted(
@@ -145,19 +143,19 @@ def test_an_unfinished_or_invalid_run_is_refused_with_the_reason(run: RunFolder,
     out = tmp_path / "out"
     with pytest.raises(UsageError, match="is this a run folder"):
         export(tmp_path, out, None, None)
-    facts = evidence(record(1337), broken(42, "train", "interrupted"))
-    files.write_json(run.verdict, assembled(facts))
-    with pytest.raises(UsageError, match="not scored: 42"):
+    save(run.seed(42).record, broken(42, "train", "interrupted"))
+    with pytest.raises(UsageError, match=r"not scored: 42 \(interrupted\)"):
         export(run.path, out, None, None)
-    files.write_json(run.verdict, assembled(evidence(record(1337, artifact_bytes=20_000_000))))
+    run.seed(42).record.unlink()
+    with pytest.raises(UsageError, match=r"not scored: 42 \(missing\)"):
+        export(run.path, out, None, None)
+    save(run.seed(42).record, record(42, artifact_bytes=20_000_000))
     with pytest.raises(UsageError, match="invalid by size"):
         export(run.path, out, None, None)
-    for damaged in ([], {"schema": 1}, {"schema": 1, "verdict": "valid", "seeds": [], "findings": []}):
-        files.write_json(run.verdict, damaged)
-        with pytest.raises(UsageError):
-            export(run.path, out, None, None)
-    run.verdict.unlink()
-    with pytest.raises(UsageError, match=r"holds no verdict\.json"):
+    stored = json.loads(run.plan.read_text())
+    del stored["manifest"]
+    run.plan.write_text(json.dumps(stored))
+    with pytest.raises(UsageError, match=r"manifest: Field required"):
         export(run.path, out, None, None)
     assert not out.exists()
 
@@ -174,12 +172,10 @@ def test_files_that_were_changed_since_the_run_are_refused(run: RunFolder, tmp_p
         export(run.path, tmp_path / "out", None, None)
 
 
-def test_a_score_that_was_changed_in_the_verdict_is_refused(run: RunFolder, tmp_path: Path) -> None:
-    rows = json.loads(run.verdict.read_text())["seeds"]
-    rows[0]["bpb"] = 1.0
-    changed(run.verdict, seeds=rows)
-    with pytest.raises(UsageError, match="states a score of seed 1337"):
-        export(run.path, tmp_path / "out", None, None)
+def test_a_score_that_was_written_into_the_verdict_is_not_exported(run: RunFolder, tmp_path: Path) -> None:
+    files.write_json(run.verdict, {"mean_bpb": 1.0, "seeds": [{"seed": 1337, "bpb": 1.0}]})
+    out = export(run.path, tmp_path / "out", None, None)
+    assert json.loads((out / "submission.json").read_text())["val_bpb"] == pytest.approx(2.11)
 
 
 def test_the_command_prints_the_folder_and_says_what_is_missing(run: RunFolder, tmp_path: Path) -> None:
@@ -207,7 +203,10 @@ def test_the_audit_reads_code_in_an_archive_from_its_entry_point(tmp_path: Path)
 
 
 def test_the_gpus_of_a_run_are_named(run: RunFolder, tmp_path: Path) -> None:
-    judged = json.loads(run.verdict.read_text())
-    changed(run.verdict, host={**judged["host"], "gpus": [{"name": "NVIDIA H100 80GB HBM3"}] * 2})
+    for seed in SEEDS:
+        done = load(run.seed(seed).record, seed)
+        for each in done.attempts:
+            each.host["gpus"] = [{"name": "NVIDIA H100 80GB HBM3"}] * 2
+        save(run.seed(seed).record, done)
     stated = json.loads((export(run.path, tmp_path / "out", None, None) / "submission.json").read_text())
     assert stated["hardware"] == "NVIDIA H100 80GB HBM3, NVIDIA H100 80GB HBM3"

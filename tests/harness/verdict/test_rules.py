@@ -118,7 +118,9 @@ def test_resources_fail_by_whichever_ran_out(rule: str) -> None:
 
 
 def test_causality_stays_unknown_without_a_witness_whatever_the_rest_says() -> None:
-    assert outcome("causal", evidence()) == "unknown"
+    unasked = evidence(record(1337), record(42), record(2024))
+    assert outcome("causal", unasked) == "unknown"
+    assert {outcome(rule, unasked) for rule in ("score-first", "single-pass")} == {"unknown"}
 
 
 @pytest.mark.parametrize(
@@ -144,8 +146,10 @@ def test_border_rows_pass_within_noise_and_fail_beyond_any(difference: float, wa
     assert ("at token 777" in boundaries["evidence"]) is (difference != 0)
 
 
-def test_border_rows_are_unknown_where_there_is_no_border() -> None:
-    assert outcome("border-rows", evidence(record(1337, borders=[]))) == "unknown"
+def test_border_rows_pass_where_one_chunk_is_the_whole_text_and_are_unknown_without_a_score() -> None:
+    one_chunk = found("border-rows", evidence(record(1337, borders=[])))
+    assert (one_chunk["outcome"], "no border to compare" in one_chunk["evidence"]) == ("pass", True)
+    assert outcome("border-rows", evidence(broken(1337, "pack", "machine"))) == "unknown"
 
 
 def test_score_first_passes_fails_and_is_unknown() -> None:
@@ -194,21 +198,31 @@ def test_attempts_that_ended_early_are_told_beside_the_one_that_counts(outcome: 
     again = [record(1337), record(42), record(2024)]
     again[0].attempts.insert(2, attempt("score", outcome))
     again[1].attempts.insert(0, attempt("train", outcome))
-    assert "1 scoring attempts that were interrupted" in found("single-pass", evidence(*again))["evidence"]
-    assert "1 training attempts that were interrupted" in found("seeds", evidence(*again))["evidence"]
+    ended = "interrupted or ended by a machine fault"
+    assert f"; 1 scoring attempt {ended}" in found("single-pass", evidence(*again))["evidence"]
+    assert f"; 1 training attempt {ended}" in found("seeds", evidence(*again))["evidence"]
 
 
 def test_seeds_that_were_run_again_are_no_longer_known_to_be_the_first() -> None:
-    assert "none replaced" in found("seeds", evidence())["evidence"]
-    replaced = found("seeds", evidence(archived=(42,)))
-    assert (replaced["outcome"], "seeds 42 were run before" in replaced["evidence"]) == ("unknown", True)
+    assert "all 3 seeds of the manifest scored, none run again" in found("seeds", evidence())["evidence"]
+    replaced = found("seeds", evidence(archived=(record(42, bpb=1.9), broken(42, "train", "machine"))))
+    assert replaced["outcome"] == "unknown"
+    assert "seeds that were run before: 42 (1.9000), 42 (machine)" in replaced["evidence"]
+
+
+def test_a_seed_that_the_manifest_no_longer_declares_stays_in_the_folders_verdict() -> None:
+    fewer = manifest(seeds=[1337, 42])
+    seeds = found("seeds", evidence(manifest=fewer))
+    assert seeds["outcome"] == "unknown"
+    assert "the manifest no longer declares: 2024" in seeds["evidence"]
+    assert judged(manifest=fewer) == ("inconclusive", 5)
 
 
 def test_seeds_of_the_manifest_that_were_not_scored_are_named() -> None:
     assert outcome("seeds", evidence()) == "pass"
     some = found("seeds", evidence(record(1337), broken(42, "train", "machine")))
     assert some["outcome"] == "unknown"
-    assert "seeds 42, 2024" in some["evidence"]
+    assert "not scored: 42, 2024" in some["evidence"]
 
 
 def test_environment_isolation_and_data_separation_are_unknown_outside_a_container() -> None:

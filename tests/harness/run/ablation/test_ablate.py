@@ -241,7 +241,6 @@ def test_an_unreadable_recipe_is_refused_before_training_with_the_contestants_la
         ({"steps": 0}, "--steps 0"),
         ({"val_tokens": 1}, "--val-tokens 1: from 2"),
         ({"val_tokens": 10**9}, "that dataset tiny has"),
-        ({"seeds": (-1,)}, "--seeds -1"),
         ({"only": ("gird",)}, "no variant 'gird'"),
     ],
 )

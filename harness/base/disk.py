@@ -1,0 +1,108 @@
+"""Disks: how much room there is, and what an error of the operating system means for the user.
+
+`require_room` compares estimates with the room at one moment; another process can fill the disk afterwards,
+and then the write fails and `machine_fault` names the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from harness.base.errors import MachineFault
+from harness.base.paths import home
+from harness.base.text import plain
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+HINTS = {
+    errno.ENOENT: "check how the path is written: no such file or folder exists, or it was removed meanwhile",
+    errno.EACCES: "this user may not use the path: change its permissions or its owner, or name another path",
+    errno.EPERM: "this user may not use the path: change its permissions or its owner, or name another path",
+    errno.EROFS: "its disk is mounted read-only: name a path on another disk, or mount this one for writing",
+    errno.EMFILE: "raise the number of files that a process may open, e.g. `ulimit -n 4096`, and try again",
+    errno.ENFILE: "the system has no room for another open file: end other programs, and try again",
+    errno.EIO: "the disk or the connection to it may be failing: look at the system's log",
+}
+OTHER_HINT = "the operating system refused this: see what it says, and repeat the command"
+
+
+class Disk(NamedTuple):
+    """The disk on which a path lies, or will lie when it is made."""
+
+    path: Path
+    device: str
+    mount: str
+    free_bytes: int
+    """What this user may still write."""
+    total_bytes: int
+
+    def __str__(self) -> str:
+        return f"the disk of {plain(str(self.path))} ({plain(self.device)} at {plain(self.mount)})"
+
+
+def disk_of(path: Path) -> Disk:
+    """The disk of `path`, which need not exist: then the disk of the nearest folder above it that does."""
+    real = path.resolve()
+    existing = next(
+        folder for folder in (real, *real.parents) if os.path.exists(folder)
+    )  # False where it may not be looked at
+    usage = shutil.disk_usage(existing)
+    mounts = [each for each in psutil.disk_partitions(all=True) if existing.is_relative_to(each.mountpoint)]
+    mounted = max(mounts, key=lambda each: len(each.mountpoint), default=None)
+    device, mount = (mounted.device, mounted.mountpoint) if mounted else ("an unknown device", "/")
+    return Disk(path, device, mount, usage.free, usage.total)
+
+
+def require_room(places: Mapping[Path, int]) -> None:
+    """Raises MachineFault if a disk has fewer free bytes than its places need together.
+
+    `places`: the bytes that will be written under each path, which need not exist yet.
+    """
+    by_mount: dict[str, list[Path]] = defaultdict(list)
+    disks = {path: disk_of(path) for path in places}
+    for path, disk in disks.items():
+        by_mount[disk.mount].append(path)
+    for paths in by_mount.values():
+        disk, needed = disks[paths[0]], sum(places[path] for path in paths)
+        if disk.free_bytes < needed:
+            others = "".join(f" and {plain(str(path))}" for path in paths[1:])
+            raise MachineFault(
+                f"{disk} has {disk.free_bytes:,} bytes free, {needed:,} are needed for "
+                f"{plain(str(paths[0]))}{others}",
+                hint="free some room, or use another disk: --runs for the run folders, TMPDIR for temporary "
+                "files, PGOLF_HOME for datasets",
+            )
+
+
+def machine_fault(error: OSError, place: Path | None = None, during: str = "") -> MachineFault:
+    """What an error of the operating system means, in words, with what to do about it.
+
+    `place`: what was read or written, for an error that names no path; `during`: what was being done.
+    """
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else place
+    if error.errno in FULL:
+        message, hint = _full(named, error.errno)
+    else:
+        message = error.strerror or str(error) or type(error).__name__
+        message = plain(f"{named}: {message}" if named else message)
+        hint = HINTS.get(error.errno or 0, OTHER_HINT)
+    return MachineFault(f"{during}: {message}" if during else message, hint=hint)
+
+
+def _full(named: Path | None, number: int | None) -> tuple[str, str]:
+    """Message and hint for a full disk. Without a path: the fullest disk of those that are written to."""
+    written = (Path.cwd(), Path(tempfile.gettempdir()), home()) if named is None else (named,)
+    disk = min(map(disk_of, written), key=lambda each: each.free_bytes)
+    if number == errno.EDQUOT:
+        return f"this user's quota is used up on {disk}", "delete files there, or ask for a larger quota"
+    # What could not be written has been removed by now, so there may be room again
+    message = f"{disk} ran full: {disk.free_bytes:,} bytes are free now"
+    return message, "free some room, and repeat the command"

@@ -1,0 +1,100 @@
+"""The verdict on everything that a run folder holds.
+
+A verdict covers its folder: every seed that the manifest declares or the folder holds, every attempt, every
+run that `--again` archived. It does not depend on what was asked of the last command. `pgolf run`, `report`,
+`export`, `compare` and `rescore` all read this one function. Only plan.json, the records of the seeds and the
+certificates are read: the scores themselves are not computed again (`pgolf rescore` does that).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.base import files, host
+from harness.base.errors import UsageError
+from harness.run import records, stored_plan
+from harness.run.folder import RunFolder
+from harness.run.records import SeedRecord
+from harness.run.seeds import load_archived, load_records
+from harness.verdict import decide, later_certificates
+from harness.verdict.rules import Evidence, Submitted
+
+
+def assess(folder: RunFolder, harness: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The content of verdict.json for a run folder.
+
+    `harness`: what the last command measured of itself (seconds, what stopped it); None for a command that
+    only reads: then verdict.json's stays. Raises UsageError for a folder that is not a run's.
+    """
+    evidence = evidence_of(folder)
+    rows = [
+        {
+            **decide.seed_row(evidence, record, str(folder.seed(record.seed).path)),
+            "later_certificates": later_certificates.read(folder.seed(record.seed)),
+        }
+        for record in evidence.seeds
+    ]
+    extra = {
+        "compressors": stored_plan.read(folder).dataset.compressors,
+        "run_dir": str(folder.path),
+        "harness": harness if harness is not None else earlier_harness(folder),
+    }
+    verdict = decide.assemble(evidence, rows, _host(evidence.seeds), extra)
+    return {**verdict, "remarks": _remarks(verdict)}
+
+
+def evidence_of(folder: RunFolder) -> Evidence:
+    """All that the rules may look at, from the files of a run folder."""
+    plan, judged = stored_plan.read(folder), stored_plan.read_judged(folder)
+    identity, manifest = plan.identity, judged.manifest
+    seeds = list(dict.fromkeys([*manifest.seeds, *folder.seeds()]))
+    return Evidence(
+        track=manifest.track,
+        profile=identity.profile,
+        limits=identity.limits,
+        seeds=load_records(folder, seeds),
+        runner=identity.runner,
+        isolated=judged.isolated,
+        isolation=judged.isolation,
+        image=plan.image,
+        image_lock=identity.image_lock,
+        dataset=plan.dataset.name,
+        dataset_sha256=identity.dataset,
+        archived=load_archived(folder, seeds),
+        submission=Submitted(manifest, judged.code_bytes, judged.config_bytes),
+    )
+
+
+def _remarks(verdict: dict[str, Any]) -> list[str]:
+    """What a reader should know beside the findings; decides nothing."""
+    found = []
+    mean = verdict["mean_bpb"]
+    better = {} if mean is None else {n: v for n, v in verdict["compressors"].items() if v <= mean}
+    if better:
+        names = ", ".join(f"{name} ({value:.3f})" for name, value in better.items())
+        found.append(f"{mean:.4f} bits per byte is no better than {names} on the same text")
+    for row in verdict["seeds"]:
+        found += [
+            f"seed {row['seed']}: the later certificate in {later['folder']} fails "
+            f"{', '.join(later['failed'])}"
+            for later in row["later_certificates"]
+            if later["failed"]
+        ]
+    return found
+
+
+def earlier_harness(folder: RunFolder) -> dict[str, Any] | None:
+    """What verdict.json says of the command that wrote it; None where there is no such file."""
+    try:
+        stored = files.read_json(folder.verdict)
+    except (OSError, UsageError):
+        return None
+    found = stored.get("harness") if isinstance(stored, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _host(seeds: list[SeedRecord]) -> dict[str, Any]:
+    """The machine of the last attempt on record; this one where there is none."""
+    attempts = [attempt for record in seeds for attempt in record.attempts if attempt.host]
+    last = max(attempts, key=records.began, default=None)
+    return last.host if last else host.facts()

@@ -1,0 +1,45 @@
+"""Certificates that `pgolf rescore --witness` added to a seed after its run.
+
+They are listed with their numbers and decide nothing: the best of several draws would no longer hold with
+99 % confidence, so a run's own certificate decides.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.base import files
+from harness.base.errors import UsageError
+from harness.run.folder import SeedFolder
+
+
+def read(folder: SeedFolder) -> list[dict[str, Any]]:
+    """One entry for each, oldest first: its folder, probes, bound, and the conditions that it shows or fails.
+
+    Raises UsageError for a damaged file.
+    """
+    found = sorted(folder.path.glob("rescored-*/rescored.json"))
+    return [{"folder": path.parent.name, **_summary(path, files.read_json(path))} for path in found]
+
+
+def _summary(path: Path, stored: Any) -> dict[str, Any]:
+    try:
+        certificate = stored["certificate"]
+        conditions = certificate["conditions"] if certificate else []
+        by_outcome = {
+            outcome: [each["condition"] for each in conditions if each["outcome"] == outcome]
+            for outcome in ("pass", "fail")
+        }
+        return {
+            "n_probes": certificate and certificate["n_probes"],
+            "G_bpb": certificate and certificate["G_bpb"],
+            "shown": by_outcome["pass"],
+            "failed": by_outcome["fail"],
+            "unasked": stored["unasked"],
+        }
+    except (LookupError, TypeError) as error:
+        raise UsageError(
+            f"{path}: is no certificate ({type(error).__name__}: {error})",
+            hint="the file was changed after `pgolf rescore`; remove its folder",
+        ) from error

@@ -1,0 +1,105 @@
+"""How much room a disk has, and what an error of the operating system is in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.base import disk, files
+from harness.base.errors import MachineFault
+
+Free = Callable[[int], None]
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Free:
+    """Sets how many bytes every disk has free."""
+
+    def set_free(n_bytes: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=n_bytes, total=1 << 40))
+
+    return set_free
+
+
+def fault(number: int, path: Path | None = None) -> MachineFault:
+    """What is said of an error with this number."""
+    name = None if path is None else str(path)
+    return disk.machine_fault(OSError(number, os.strerror(number), name))
+
+
+def test_the_disk_of_a_path_that_does_not_exist_is_that_of_the_folder_above_it(tmp_path: Path) -> None:
+    found = disk.disk_of(tmp_path / "no" / "such" / "folder")
+    assert (found.device, found.mount) == disk.disk_of(tmp_path)[1:3]
+    assert tmp_path.resolve().is_relative_to(found.mount)
+    assert 0 < found.free_bytes <= found.total_bytes
+
+
+def test_room_that_is_there_is_no_error(tmp_path: Path, free: Free) -> None:
+    free(1000)
+    disk.require_room({tmp_path: 1000})
+    disk.require_room({})
+
+
+def test_too_little_room_names_place_mount_and_both_numbers(tmp_path: Path, free: Free) -> None:
+    free(1234)
+    with pytest.raises(MachineFault) as refused:
+        disk.require_room({tmp_path / "runs": 5_000_000})
+    assert str(refused.value).startswith(f"the disk of {tmp_path}/runs (")
+    assert f" at {disk.disk_of(tmp_path).mount}) has 1,234 bytes free" in refused.value.message
+    assert f"5,000,000 are needed for {tmp_path}/runs" in refused.value.message
+    assert "--runs" in refused.value.hint
+
+
+def test_places_on_one_disk_need_their_room_together(tmp_path: Path, free: Free) -> None:
+    free(1000)
+    with pytest.raises(MachineFault, match=r"1,200 are needed for .*/runs and .*/temporary"):
+        disk.require_room({tmp_path / "runs": 600, tmp_path / "temporary": 600})
+
+
+def test_a_full_disk_is_named_with_its_mount_and_what_is_free(tmp_path: Path, free: Free) -> None:
+    free(0)
+    said = fault(errno.ENOSPC, tmp_path / "nats.f32")
+    assert said.message.startswith(f"the disk of {tmp_path}/nats.f32 (")
+    assert said.message.endswith(f" at {disk.disk_of(tmp_path).mount}) ran full: 0 bytes are free now")
+    assert "quota" in fault(errno.EDQUOT, tmp_path).message
+
+
+def test_an_error_without_a_path_names_the_place_that_the_caller_knows(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device")
+    said = disk.machine_fault(error, tmp_path / "seed-1", "seed 1 train")
+    assert said.message.startswith(f"seed 1 train: the disk of {tmp_path}/seed-1 (")
+
+
+def test_a_full_disk_that_nobody_named_is_one_of_those_that_are_written_to(home: Path, free: Free) -> None:
+    free(0)
+    assert "ran full: 0 bytes are free now" in fault(errno.ENOSPC).message
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOENT, "no such file or folder exists"),
+        (errno.EACCES, "permissions"),
+        (errno.EROFS, "read-only"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EIO, "may be failing"),
+        (errno.EBUSY, "the operating system refused this"),
+    ],
+)
+def test_every_kind_of_error_names_the_file_and_has_its_own_hint(number: int, hint: str) -> None:
+    said = fault(number, Path("/data/a\x1b[31mfile"))
+    assert said.message == f"/data/a\\x1b[31mfile: {os.strerror(number)}"
+    assert hint in said.hint
+    assert said.exit_code == 3
+
+
+def test_a_file_that_cannot_be_written_is_told_with_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineFault, match=r"file/a\.json: cannot be written: .*/file: File exists"):
+        files.write_bytes(tmp_path / "file" / "a.json", b"")

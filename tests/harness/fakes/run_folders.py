@@ -1,0 +1,37 @@
+"""Run folders written by hand: a plan, an attempt at a given time, and perhaps a verdict."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.edition import PROFILES
+from harness.run import records
+from harness.run.folder import RunFolder
+from harness.run.records import SeedRecord
+from tests.harness.fakes.verdicts import assembled, attempt, evidence
+
+DIGIT = iter(range(16**12))
+
+
+def write_run(
+    runs: Path, submission: str, started_at: str | None = None, train_seconds: float = 45.0, **verdict: Any
+) -> RunFolder:
+    """A run folder of profile pocket with one seed, whose only attempt began at `started_at`.
+
+    Has a verdict.json if `verdict` changes anything of a clean one.
+    """
+    folder = RunFolder(runs / submission / f"pocket-{next(DIGIT):012x}")
+    folder.path.mkdir(parents=True)
+    limits = PROFILES["pocket"].public() | {"train_seconds": train_seconds}
+    identity = {"code": "c", "config": "c", "runner": "local", "dataset": "d", "profile": "pocket"}
+    plan = {"submission": submission, "track": "A", "identity": identity | {"limits": limits}}
+    located = {"name": "pocket", "folder": "/data"}
+    folder.plan.write_text(json.dumps({"schema": 1, **plan, "image": None, "dataset": located}))
+    if started_at is not None:
+        record = SeedRecord(seed=1, attempts=[attempt("train", started_at=started_at)])
+        records.save(folder.seed(1).record, record)
+    if verdict:
+        folder.verdict.write_text(json.dumps(assembled(evidence()) | verdict))
+    return folder

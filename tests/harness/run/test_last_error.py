@@ -1,0 +1,109 @@
+"""The contestant's own last error, found in logs of one process and of several ranks under a launcher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.base.errors import Violation
+from harness.run.last_error import explain, last_error
+
+ONE = """step 1 loss 3.2
+Traceback (most recent call last):
+  File "/in/code.pyz/golf/__main__.py", line 3, in <module>
+    main()
+RuntimeError: step 12: the loss is nan
+"""
+CHAINED = """Traceback (most recent call last):
+  File "x.py", line 1, in <module>
+KeyError: 'a'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "x.py", line 3, in <module>
+ValueError: model.layers must be positive
+"""
+LAUNCHED = """[rank0]: Traceback (most recent call last):
+[rank0]:   File "/in/code.pyz/golf/stages/train.py", line 9, in run
+[rank0]:     loop()
+[rank0]: torch.OutOfMemoryError: CUDA out of memory
+E1127 10:00:00.000000 1 torch/distributed/elastic/multiprocessing/api.py:874] failed (exitcode: 1)
+[rank1]: Traceback (most recent call last):
+[rank1]:   File "/in/code.pyz/golf/runtime/dist.py", line 90, in average
+[rank1]: RuntimeError: Connection closed by peer
+Traceback (most recent call last):
+  File "/usr/lib/python3/torch/distributed/run.py", line 900, in main
+    raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+golf FAILED
+"""
+SILENT_RANKS = """config.yaml:3:5: model.layerz: unknown key
+E1127 10:00:00.000000 1 torch/distributed/elastic/multiprocessing/api.py:874] failed (exitcode: 2)
+Traceback (most recent call last):
+  File "/usr/lib/python3/torch/distributed/run.py", line 900, in main
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+"""
+CAUGHT = """Traceback (most recent call last):
+  File "x.py", line 1, in <module>
+OSError: no fast kernel, going on without
+trained 10 steps
+Traceback (most recent call last):
+  File "x.py", line 9, in <module>
+MemoryError: out of memory
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        (ONE, "RuntimeError: step 12: the loss is nan"),
+        (CHAINED, "ValueError: model.layers must be positive"),
+        (LAUNCHED, "torch.OutOfMemoryError: CUDA out of memory"),
+        (SILENT_RANKS, "config.yaml:3:5: model.layerz: unknown key"),
+        (CAUGHT, "MemoryError: out of memory"),
+        ("just a line\n\n", "just a line"),
+        ("", None),
+        ("\n \n", None),
+    ],
+)
+def test_the_line_that_says_why_is_found(tmp_path: Path, log: str, error: str | None) -> None:
+    (tmp_path / "train.log").write_text(log)
+    assert last_error(tmp_path / "train.log") == error
+
+
+def test_a_missing_log_has_no_error_and_bytes_of_any_kind_are_escaped(tmp_path: Path) -> None:
+    assert last_error(tmp_path / "train.log") is None
+    (tmp_path / "train.log").write_bytes(b"\x1b[31mred \xff" + b"x" * 1000)
+    shown = last_error(tmp_path / "train.log")
+    assert shown is not None
+    assert shown.isascii() and "\x1b" not in shown and len(shown) < 200
+
+
+def test_a_contestant_that_ended_is_explained_with_the_path_of_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "pack.log"
+    log.write_text(ONE)
+    violation = Violation("contestant", "the contestant ended in stage pack with exit code 1")
+    explain(violation, log)
+    assert str(violation) == (
+        "the contestant ended in stage pack with exit code 1; its last error: RuntimeError: step 12: the "
+        f"loss is nan\nhint: the whole log: {log}"
+    )
+    log.write_text("")
+    silent = Violation("contestant", "it ended")
+    explain(silent, log)
+    assert silent.message == "it ended; its log is empty"
+
+
+def test_another_violation_is_explained_by_a_traceback_and_never_by_an_ordinary_line(tmp_path: Path) -> None:
+    log = tmp_path / "score.log"
+    for text, wanted in (
+        (ONE, "too late; its last error: RuntimeError: step 12: the loss is nan"),
+        ("step 1", "too late"),
+    ):
+        log.write_text(text)
+        violation = Violation("score-clock", "too late", limit=True)
+        explain(violation, log)
+        assert violation.message == wanted
