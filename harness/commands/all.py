@@ -215,7 +215,7 @@ def show(matrix: dict[str, Any], console: Console) -> None:
         text_cells((cell(row[key], form) for key, form in COLUMNS), STYLE.get(row["outcome"], ""))
         for row in matrix["rows"]
     ]
-    print_table(console, [key for key, _ in COLUMNS], rows)
+    print_table(console, [key for key, _ in COLUMNS], rows, prose=("shown",))
     for row in matrix["rows"]:
         if row["reason"]:
             line = f"{row['submission']}, {row['runner']}: {row['reason']}".replace("\n", "; ")

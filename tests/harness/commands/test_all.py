@@ -188,14 +188,11 @@ def test_the_command_prints_the_table_as_json_and_exits_with_its_code(matrix: Ma
 
 
 def test_the_table_is_complete_in_a_narrow_terminal() -> None:
-    row = {
+    row = dict.fromkeys((key for key, _ in all.COLUMNS), 1234.5) | {
         "submission": "a" * 40,
-        "runner": "docker",
-        "outcome": "inconclusive",
-        "bpb": 1.2345,
-        "seeds": "3/3",
+        "reason": "why " * 30,
     }
     stream = io.StringIO()
-    all.show({"rows": [row | {"seconds": 419.0, "reason": "why " * 30}]}, Console(file=stream, width=60))
+    all.show({"rows": [row | {"outcome": "inconclusive"}]}, Console(file=stream, width=60))
     assert max(map(len, stream.getvalue().splitlines())) <= 60
-    assert {"a" * 40, "docker", "inconclusive", "1.2345", "3/3", "419"} <= set(stream.getvalue().split())
+    assert {"a" * 40, "inconclusive", "1234.5000"} <= set(stream.getvalue().split())
