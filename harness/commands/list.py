@@ -21,7 +21,7 @@ from harness.base.errors import UsageError
 from harness.base.text import cell, plain, quote
 from harness.commands import options
 from harness.edition import PROFILES
-from harness.run import plan as plans
+from harness.run import stored_plan
 from harness.run.find_runs import NEVER, last_attempt, run_folders
 from harness.run.folder import RunFolder
 from harness.verdict.report import STYLE
@@ -90,7 +90,7 @@ def _row(folder: RunFolder) -> tuple[datetime.datetime, dict[str, Any]]:
     try:
         date = last_attempt(folder)
         row["date"] = None if date == NEVER else date.isoformat(timespec="seconds")
-        plan = plans.read(folder)
+        plan = stored_plan.read(folder)
         seconds = plan.identity.limits.train_seconds
         shortened = seconds != PROFILES[profile].train_seconds
         row |= {"dataset": plan.dataset.name, "train_seconds": seconds if shortened else None}

@@ -18,9 +18,11 @@ from harness.base.text import count
 from harness.commands import options, report as reports
 from harness.run import bundle, plan as plans, submission as submissions
 from harness.run.describe import describe_submission
+from harness.run.find_runs import point_latest
 from harness.run.folder import RunFolder
 from harness.run.plan import Plan
-from harness.run.preflight import choose_dataset, choose_runner
+from harness.run.preflight import choose_dataset, choose_runner, require_disk_room
+from harness.run.remarks import remarks
 from harness.run.seeds import RunOutcome, run_seeds
 from harness.run.submission import Submission
 from harness.run.witness_state import WitnessRequest, load_state, witness_request
@@ -101,6 +103,8 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
     submission = submissions.load(run_options.submission)
     limits = plans.profile_limits(run_options.profile, run_options.train_seconds)
     seeds = _declared(submission, run_options.seeds)
+    for remark in remarks(submission):
+        display.say(f"{run_options.submission}: {remark}")
     dataset = choose_dataset(run_options.data, run_options.profile, submission.manifest.dataset, display)
     runner, image_lock = choose_runner(run_options.runner, submission.manifest, limits, display)
     try:
@@ -121,6 +125,7 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
                 plans.update(plan, folder)
             else:
                 _describe(plan, folder, runner, display)
+            require_disk_room(plan, folder, seeds)
             outcome = run_seeds(plan, folder, seeds, runner, display, run_options.request)
             _report_outcome(folder, outcome, display)
             _report_other_request(folder, seeds, run_options.request, display)
@@ -134,6 +139,7 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
                 spent = {**(earlier_harness(folder) or spent), "stopped": spent["stopped"]}
             verdict = assess(folder, spent)
             report.write(verdict, folder)
+            point_latest(folder.path)
             return verdict
     finally:
         runner.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.base.errors import UsageError, Violation
 from harness.base.progress import ProgressCallback
-from harness.base.text import plain, quote
+from harness.base.text import plain
 from harness.protocol.frames import Description
 from harness.run import stages
 from harness.run.folder import SeedFolder
@@ -33,7 +33,7 @@ def describe_submission(
     """What the program `code` says of the submission's recipe.
 
     Raises UsageError where it gives no description: with the mistakes that it found in the recipe, or with
-    the last line of its log as the hint.
+    its own last error.
     """
     with tempfile.TemporaryDirectory(prefix="pgolf-describe-") as scratch:
         folder = SeedFolder(Path(scratch))
@@ -42,15 +42,14 @@ def describe_submission(
         # describing reads no tokenizer, but every stage is given a file
         terms = replace(terms, run_id=f"describe-{submission.manifest.name}", tokenizer=folder.config)
         try:
-            return stages.describe(stages.StageJob(runner, terms, 0, folder), on_progress)
+            job = stages.StageJob(runner, terms, 0, folder, keeps_logs=False)
+            return stages.describe(job, on_progress)
         except Violation as violation:
             log = folder.log("describe")
             recipe = submission.folder / submission.manifest.config
             if violation.rule == "contestant" and (mistakes := recipe_mistakes(_lines(log), recipe)):
                 raise UsageError("\n".join(mistakes), hint="correct the recipe") from violation
-            raise UsageError(
-                f"{submission.folder}: {violation.message}", hint=_last_line(log) or violation.hint
-            ) from violation
+            raise UsageError(f"{submission.folder}: {violation.message}", hint=violation.hint) from violation
 
 
 def recipe_mistakes(log: list[str], recipe: Path) -> list[str]:
@@ -71,9 +70,3 @@ def _cut(text: str) -> str:
 def _lines(log: Path) -> list[str]:
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     return [line.strip() for line in text.split("\n")]
-
-
-def _last_line(log: Path) -> str:
-    """The last line of the contestant's log, quoted for a hint; empty where it printed nothing."""
-    printed = [line for line in _lines(log) if line]
-    return f"its last words: {quote(printed[-1])}" if printed else ""

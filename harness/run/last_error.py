@@ -40,8 +40,8 @@ def last_error(log: Path) -> str | None:
     return quote(printed[-1].strip()) if printed else None
 
 
-def explain(violation: Violation, log: Path) -> None:
-    """Add the contestant's last error and the log's path to a violation.
+def explain(violation: Violation, log: Path, name_log: bool = True) -> None:
+    """Add the contestant's last error to a violation, and the log's path unless the log will be removed.
 
     A contestant that ended early is always explained; another violation only by a traceback, because an
     ordinary line of its log would mislead.
@@ -51,8 +51,9 @@ def explain(violation: Violation, log: Path) -> None:
         return
     error = last_error(log)
     violation.message += f"; its last error: {error}" if error else "; its log is empty"
-    place = f"the whole log: {log}"
-    violation.hint = f"{violation.hint}; {place}" if violation.hint else place
+    if name_log:
+        place = f"the whole log: {log}"
+        violation.hint = f"{violation.hint}; {place}" if violation.hint else place
 
 
 def _lines(log: Path) -> list[str]:

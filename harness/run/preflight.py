@@ -1,4 +1,4 @@
-"""Select dataset, runner and image before a run, and report each choice.
+"""Select dataset, runner and image before a run, report each choice, and look at the room on the disks.
 
 The dataset is `--data`, or the profile's own. If a container engine answers and the image is missing, the
 image is built: the local runner replaces it only with `--runner local`.
@@ -6,11 +6,15 @@ image is built: the local runner replaces it only with `--runner local`.
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import docker
 
+from harness.base import files
+from harness.base.disk import require_room
 from harness.base.errors import UsageError
 from harness.base.host import gpus
 from harness.base.paths import home
@@ -18,10 +22,16 @@ from harness.base.progress import ProgressDisplay
 from harness.data import pocket
 from harness.data.dataset import Dataset
 from harness.edition import Limits
+from harness.run.folder import RunFolder
+from harness.run.plan import Plan
+from harness.run.seeds import load_records
 from harness.run.submission import Manifest
 from harness.runners.base import Runner
 from harness.runners.images import build
 from harness.runners.select import RunnerName, select_runner
+
+NUMBER_BYTES = 8
+"""Bytes of one parameter in a checkpoint: a float32, and about as much again for statistics."""
 
 
 class Preflight(NamedTuple):
@@ -86,6 +96,21 @@ def choose_runner(
         return build.build(name, log=display.say)
 
     return Preflight(select_runner(wanted, limits.gpus, display.say, find_or_build), lock)
+
+
+def require_disk_room(plan: Plan, folder: RunFolder, seeds: Sequence[int]) -> None:
+    """Raises MachineFault where a disk has less room than the seeds that are not trained yet may need.
+
+    An estimate from the contestant's number of parameters: NUMBER_BYTES each in a checkpoint, 4 bytes a
+    scored token, and what log and artifact may take.
+    """
+    untrained = [record for record in load_records(folder, seeds) if record.done("train") is None]
+    if not untrained:
+        return
+    parameters = int(files.read_json(folder.plan)["claims"]["parameters"])
+    stage = NUMBER_BYTES * parameters + plan.limits.counted_bytes + plan.limits.log_bytes
+    seed = stage + 4 * plan.dataset.validation_tokens_total
+    require_room({folder.path: len(untrained) * seed, Path(tempfile.gettempdir()): stage})
 
 
 def require_lock(manifest: Manifest, name: str) -> str:

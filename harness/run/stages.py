@@ -54,6 +54,8 @@ class StageJob:
     folder: SeedFolder
     contestant: Contestant | None = None
     """A program from elsewhere (`pgolf score`); None for the code bundle in the folder."""
+    keeps_logs: bool = True
+    """Whether the folder outlives the command, so that an error may name a log in it."""
 
     @property
     def limits(self) -> Limits:
@@ -103,7 +105,7 @@ def running(
                 raise_exit_reason(process)
                 raise
     except Violation as violation:  # the log is complete here
-        last_error.explain(violation, spec.log)
+        last_error.explain(violation, spec.log, job.keeps_logs)
         raise
 
 

@@ -37,6 +37,7 @@ VIOLATIONS = (
         ViolationInfo(f"{stage}-clock", f"The {stage} clock ran out", f"{stage}-clock", _LIMIT)
         for stage in ("setup", "train", "pack", "score")
     ),
+    ViolationInfo("size", "Code, recipe and the artifact that was packed are over the cap", "size", _LIMIT),
     ViolationInfo("memory", "A stage used more memory than its limit", "resources", _LIMIT),
     ViolationInfo("log", "A stage printed more than its log may hold", "resources", _LIMIT),
     ViolationInfo(

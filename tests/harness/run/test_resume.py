@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.base.errors import UsageError
+from harness.base.errors import MachineFault, UsageError
 from harness.base.progress import ProgressDisplay
 from harness.commands import run
 from harness.data.dataset import Dataset
@@ -69,7 +70,7 @@ def test_an_unreadable_recipe_is_refused_before_the_first_seed_with_the_contesta
     process = sandbox.start()
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
-    assert "its last words: model.layer: unknown key" in err
+    assert "with exit code 1; its last error: model.layer: unknown key" in err
     assert not list((sandbox.folder / "runs").glob("uniform/*/seed-*"))
 
 
@@ -247,3 +248,31 @@ def test_a_command_that_had_nothing_to_do_was_not_interrupted_by_an_earlier_ones
         again = run.run_submission(replace(sandbox.options(), seeds=[1]), display)
     assert again["harness"] == done["harness"]
     assert pgolf("report", done["run_dir"]).exit_code == 5
+
+
+def test_a_disk_without_room_is_named_before_the_first_stage(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nearly_full(_: object) -> tuple[int, int, int]:
+        return usage(10**12, 10**12 - 1000, 1000)
+
+    usage = type(shutil.disk_usage("/"))
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", nearly_full)
+        with pytest.raises(MachineFault, match="has 1,000 bytes free, .* are needed for"):
+            sandbox.run()
+    assert not list((sandbox.folder / "runs").glob("uniform/*/seed-*"))
+    assert sandbox.run()["seeds"][0]["outcome"] == "scored"
+
+
+def test_a_run_says_what_its_submission_copied_and_the_link_latest_leads_to_it(sandbox: Sandbox) -> None:
+    neighbour = sandbox.submission.with_name("original")
+    shutil.copytree(sandbox.submission, neighbour)
+    manifest = neighbour / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace("name: uniform", "name: original"))
+    (sandbox.submission / "train.py").write_text("")
+    _, verdict, talk = sandbox.finish()
+    assert f"{sandbox.submission}: claim equals that of" in talk
+    assert f"{sandbox.submission}: train.py is ignored" in talk
+    latest = sandbox.folder / "runs" / "uniform" / "latest"
+    assert latest.resolve() == Path(verdict["run_dir"]).resolve()
