@@ -20,7 +20,7 @@ PIPED_COLUMNS = 100
 """Width where the output is no terminal and COLUMNS is not set."""
 LEAST_COLUMNS = 20
 """A narrower COLUMNS counts as this one: no table can be read below it."""
-PROSE_COLUMNS = 24
+PROSE_COLUMNS = 16
 """The least width of a column of prose in a table."""
 GAPS = (2, 1)
 """Spaces between two columns of a table, the wider first."""
