@@ -49,6 +49,7 @@ def run(
     witness: options.Witness = None,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
+    details: reports.Details = False,
     allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
@@ -70,7 +71,7 @@ def run(
     )
     with ProgressDisplay() as display:
         verdict = run_submission(run_options, display)
-    reports.show_verdict(verdict, as_json)
+    reports.show_verdict(verdict, as_json, details)
     raise typer.Exit(decide.exit_code(verdict, allow_open))
 
 

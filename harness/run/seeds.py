@@ -46,6 +46,13 @@ def run_seeds(
 
     The caller holds the folder's lock.
     """
+    display.plan(
+        [
+            _title(record.seed, stage)
+            for record in load_records(folder, seeds)
+            for stage in _left(record, request)
+        ]
+    )
     begun: list[Attempt] = []
     fault, interrupted, seconds = None, False, 0.0
     try:
@@ -59,6 +66,15 @@ def run_seeds(
     except KeyboardInterrupt:
         interrupted = True
     return RunOutcome(len(begun), seconds, fault, interrupted)
+
+
+def _left(record: SeedRecord, request: WitnessRequest | None) -> list[StageName]:
+    """The stages still to do of one seed."""
+    return record.left(STAGES if request is None else (*STAGES, "witness"))
+
+
+def _title(seed: int, stage: StageName) -> str:
+    return f"seed {seed} {stage}"
 
 
 def load_records(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:
@@ -87,7 +103,7 @@ class _SeedRun:
 
     def attempts(self) -> Iterator[Attempt]:
         """Each attempt made, in order, until the seed is settled."""
-        left = self.record.left(STAGES if self.request is None else (*STAGES, "witness"))
+        left = _left(self.record, self.request)
         if not left:
             return
         files.write_bytes(self.job.folder.code, self.plan.bundle.pyz)
@@ -108,7 +124,7 @@ class _SeedRun:
         records.save(self.job.folder.record, self.record)
         events, began = Events(self.job.folder.events), time.monotonic()
         events.add("begin", stage=stage)
-        title = f"seed {self.record.seed} {stage}"
+        title = _title(self.record.seed, stage)
         try:
             with self.display.stage(title) as on_progress:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -83,6 +84,23 @@ def test_the_recipe_is_described_once_per_run_folder_and_the_plan_keeps_the_clai
     assert plan["claims"] == {"parameters": 0, "techniques": [], "estimated_bytes": 2048}
     _, _, second = sandbox.finish()
     assert ("describe ..." in first, "describe ..." in second) == (True, False)
+
+
+def test_a_run_says_which_of_its_stages_it_is_in_and_about_what_is_left(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    _, _, said = Sandbox(tmp_path, tiny, "[1, 2]").finish()
+    places = re.findall(
+        r"^seed (\d \w+) \.\.\. \(stage (\d) of 6, 0:\d\d elapsed(, about)?", said, re.MULTILINE
+    )
+    stages = ("train", "pack", "score")
+    assert [(title, int(number)) for title, number, _ in places] == [
+        (f"{seed} {stage}", 3 * (seed - 1) + number)
+        for seed in (1, 2)
+        for number, stage in enumerate(stages, 1)
+    ]
+    assert [bool(left) for _, _, left in places] == [False] * 3 + [True] * 3
+    assert len(re.findall(r"^seed \d \w+: \d+\.\d s$", said, re.MULTILINE)) == 6
 
 
 def test_a_second_run_does_nothing_and_says_so(sandbox: Sandbox) -> None:
