@@ -89,7 +89,7 @@ def raising(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
         def failing() -> None:
             raise error
 
-        monkeypatch.setattr(rulebook, "rules", failing)
+        monkeypatch.setattr(rulebook, "entries", failing)
 
     return raise_in_explain
 

@@ -79,14 +79,3 @@ def largest_sum(thetas: list[tuple[float, float]], ratio_R: Floats, alpha: float
         total = float(np.logaddexp.reduce([log + theta * middle for log, theta in logs]))
         low, high = (middle, high) if total < target else (low, middle)
     return high
-
-
-def expected(mean_reference_gap: float, n_probes: float, alpha: float, eps: float) -> float:
-    """G, in nats a token, to be expected of a program that repeats itself exactly.
-
-    mean_reference_gap: by how many nats a token the reference model's loss exceeds the reported one.
-    """
-    weight, factor = THETAS[0]
-    return -math.log1p(-eps) + (-math.log(alpha * weight)) * (mean_reference_gap - math.log(eps)) / (
-        factor * n_probes
-    )

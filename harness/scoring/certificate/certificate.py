@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from harness.scoring.certificate import bound as bounds, detection
 from harness.scoring.certificate.detection import Gains, Outcome, Test
-from harness.scoring.certificate.forecast import DECISIVE_NATS, expected, probes_for, reference_gap
+from harness.scoring.certificate.forecast import DECISIVE_NATS, expected, probes_for, sample
 from harness.scoring.certificate.responses import BoundaryPair, Responses
 from harness.scoring.certificate.sampling import ALPHAS, Floats, ReportedScore, SamplingPlan
 from harness.scoring.robust import robust_sd
@@ -169,7 +169,7 @@ def certify(
     unanswered, n_selected = int((~first.answered_P).sum()), int(plan.selected_P.sum())
     largest = int(np.argmax(selected.d1_P)) if len(selected.d1_P) else None
     excess = max(0.0, found.total - bounds.bound(plan, bounds.gains(plan, reported_P)).total)
-    gap = reference_gap(reported)
+    losses = sample(reported)
     n_second_round = min(SECOND_ROUND_FACTOR * math.ceil(plan.n_expected), plan.n_scored)
     return Certificate(
         G_nats=found.total,
@@ -186,8 +186,8 @@ def certify(
         largest_gain_nats=float(min(selected.d1_P[largest], MAX_NATS)) if largest is not None else 0.0,
         largest_gain_position=int(selected.positions_P[largest]) if largest is not None else None,
         detection={f"{share:g}": _detection_odds(share, n_selected) for share in (0.01, 0.001)},
-        probes_for_target=probes_for(TARGET_BPB / nats_per_bit - excess, gap, plan.n_scored),
-        G_bpb_with_8_times=(expected(gap, n_second_round) + excess) * nats_per_bit,
+        probes_for_target=probes_for(TARGET_BPB / nats_per_bit - excess, losses, plan.n_scored),
+        G_bpb_with_8_times=(expected(losses, n_second_round) + excess) * nats_per_bit,
         noise_nats=None if second is None else robust_sd(selected.repeat_P),
         tests=tests,
         conditions=_conditions(tests, plan, found.total, covered_nats, unanswered, reported.chunk_tokens),

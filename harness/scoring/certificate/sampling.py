@@ -128,7 +128,7 @@ def draw_prefix(seed: bytes, reported: ReportedScore, chunks: int) -> int:
 def mixture_share(n_probes: int, round_number: int = 1) -> float:
     """eps, the reference model's share of the mixture.
 
-    ln(1/alpha) / N minimises G of a program that repeats itself exactly (`expected` in bound.py).
+    ln(1/alpha) / N minimises G of a program that repeats itself exactly (`expected` in forecast.py).
     """
     return min(0.5, -math.log(ALPHAS[round_number - 1]) / n_probes)
 
@@ -144,6 +144,11 @@ def mixed(nats_T: npt.NDArray[np.floating], reference_T: Floats, eps: float) -> 
     return mixed_T
 
 
+def largest_gains(nats_T: npt.NDArray[np.floating], reference_T: Floats, eps: float) -> Floats:
+    """U, nats: the most that each token's row can have gained; 0 where the reported loss is too high."""
+    return np.maximum(-math.log(eps) - np.log(reference_T) - mixed(nats_T, reference_T, eps), 0.0)
+
+
 def design(
     reported: ReportedScore, n_probes: int, *, round_number: int = 1, covered: int | None = None
 ) -> SamplingDesign:
@@ -157,7 +162,7 @@ def design(
     assert covered > 1 and n_probes > 0, f"{n_probes} probes among {covered} tokens"
     eps = mixture_share(n_probes, round_number)
     mixed_T = mixed(reported.nats_T, reported.reference_T, eps)
-    largest_T = np.maximum(-math.log(eps) - np.log(reported.reference_T) - mixed_T, 0.0)
+    largest_T = largest_gains(reported.nats_T, reported.reference_T, eps)
     inside = slice(1, covered)
     pi_T = np.zeros(n_tokens)
     pi_T[inside], theta_max = inclusion(

@@ -59,7 +59,7 @@ def certified(evidence: Evidence, name: str) -> CheckResult | None:
             reasons.append(f"no witness was asked about seeds {', '.join(without)}")
             whys.append(NO_WITNESS)
         if reasons:
-            return CheckResult(outcome, "; ".join(reasons), why=", ".join(dict.fromkeys(whys)))
+            return CheckResult(outcome, "; ".join(reasons), why=", ".join(dict.fromkeys(filter(None, whys))))
     if name == "C2":
         return CheckResult(
             "pass", "; ".join(f"seed {seed}: {condition['evidence']}" for seed, condition in found.items())

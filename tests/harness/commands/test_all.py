@@ -141,7 +141,10 @@ def test_a_bug_ends_its_own_row_with_a_traceback_and_the_others_still_run(
 
     monkeypatch.setattr(run, "run_submission", failing)
     table = matrix.run_all("fails", "uniform")
-    assert [(row["outcome"], row["exit_code"]) for row in table["rows"]] == [("not run", 70), ("valid", 0)]
+    assert [(row["outcome"], row["exit_code"]) for row in table["rows"]] == [
+        ("not run", 70),
+        ("inconclusive", 5),
+    ]
     assert table["rows"][0]["reason"] == "a bug of pgolf: ZeroDivisionError: division by zero"
     assert table["exit_code"] == 70
     printed = capsys.readouterr().err

@@ -35,7 +35,7 @@ def test_without_runs_the_list_says_what_makes_one(runs: Path) -> None:
 
 
 def test_the_newest_run_comes_first_with_all_that_is_known(runs: Path) -> None:
-    old = write_run(runs, "uniform", MAY, verdict="invalid", mean_bpb=None)
+    old = write_run(runs, "uniform", MAY, verdict="invalid", mean_bpb=None, shown=None)
     new = write_run(
         runs, "my-idea", JUNE, train_seconds=4.5, verdict="valid", mean_bpb=2.1, shown=["C2", "C4"]
     )
@@ -114,8 +114,8 @@ def test_a_record_that_cannot_be_read_comes_last_with_the_reason(runs: Path) -> 
 
 def test_report_takes_a_name_for_the_newest_run(runs: Path) -> None:
     write_run(runs, "my-idea", MAY, verdict="invalid")
-    folder = write_run(runs, "my-idea", JULY, run_dir="runs/my-idea/newest")
-    assert "report: runs/my-idea/newest/report.md" in pgolf("report", "my-idea").stdout
+    folder = write_run(runs, "my-idea", JULY)
+    assert f"report: {folder.path}/report.md" in pgolf("report", "my-idea").stdout
     assert folder.page.exists()
 
 

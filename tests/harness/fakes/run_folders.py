@@ -10,7 +10,7 @@ from harness.edition import PROFILES
 from harness.run import records
 from harness.run.folder import RunFolder
 from harness.run.records import SeedRecord
-from tests.harness.fakes.verdicts import assembled, attempt, evidence
+from tests.harness.fakes.verdicts import assembled, attempt, evidence, manifest
 
 DIGIT = iter(range(16**12))
 
@@ -28,7 +28,14 @@ def write_run(
     identity = {"code": "c", "config": "c", "runner": "local", "dataset": "d", "profile": "pocket"}
     plan = {"submission": submission, "track": "A", "identity": identity | {"limits": limits}}
     located = {"name": "pocket", "folder": "/data"}
-    folder.plan.write_text(json.dumps({"schema": 1, **plan, "image": None, "dataset": located}))
+    judged = {
+        "manifest": manifest(seeds=[1]).model_dump(mode="json", by_alias=True),
+        "isolated": False,
+        "isolation": "none",
+        "code_bytes": 1,
+        "config_bytes": 1,
+    }
+    folder.plan.write_text(json.dumps({"schema": 1, **plan, **judged, "image": None, "dataset": located}))
     if started_at is not None:
         record = SeedRecord(seed=1, attempts=[attempt("train", started_at=started_at)])
         records.save(folder.seed(1).record, record)

@@ -98,7 +98,7 @@ def test_the_random_seed_is_drawn_once_whatever_interrupts_the_witness(
     certificate = verdict["seeds"][0]["certificate"]
     assert (certificate["seed"], certificate["times_begun"]) == (begun["seed"], 2)
     evidence = finding(verdict, "single-pass")["evidence"]
-    assert "1 witnesses that were interrupted or met a machine fault" in evidence
+    assert "1 witness attempt interrupted or ended by a machine fault" in evidence
     assert certified_run(sandbox)["seeds"][0]["certificate"] == certificate, (
         "a finished witness is not asked again"
     )

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from harness.scoring.certificate.bound import THETAS, bound, expected, gains, largest_sum
+from harness.scoring.certificate.bound import THETAS, bound, gains, largest_sum
+from harness.scoring.certificate.forecast import Losses, expected, sample
 from harness.scoring.certificate.sampling import Floats, ReportedScore, design, draw, mixture_share, select
 from tests.harness.fakes.certificates import SEED, scored_text
 
@@ -148,16 +149,16 @@ def test_the_bound_on_the_sum_solves_its_equation(ratios: Floats) -> None:
 
 def test_the_formula_for_an_exact_program_is_what_the_bound_gives_it() -> None:
     reported = scored_text(40_000)
-    gap = float((-np.log(reported.reference_T) - reported.nats_T)[1:].mean())
     for n_probes in (512, 4_096):
         plan = draw(SEED, reported, n_probes)
         found = bound(plan, np.zeros(len(plan.asked_P))).total
-        assert found == pytest.approx(expected(gap, n_probes, plan.alpha, mixture_share(n_probes)), rel=0.1)
+        assert found == pytest.approx(expected(sample(reported), n_probes), rel=0.1)
 
 
 def test_the_reference_models_share_makes_the_bound_smallest() -> None:
     shares = [mixture_share(4_096) * factor for factor in (0.25, 0.5, 1, 2, 4)]
-    charged = [expected(1.5, 4_096, 0.008, eps) for eps in shares]
+    losses = Losses(np.full(1, 2.0), np.exp(np.full(1, -3.5)))
+    charged = [expected(losses, 4_096, eps) for eps in shares]
     assert charged.index(min(charged)) == 2
 
 
