@@ -17,7 +17,8 @@ import yaml
 
 from golf.quant.grid import largest_code
 from golf.quant.recipe import Recipe
-from golf.recipe.config import MAX_CHARACTERS, Config, as_tree, load, parse
+from golf.recipe.config import Config, as_tree, load, parse
+from golf.recipe.strict_yaml import read_text
 from golf.runtime.dist import Ranks
 from golf.runtime.program import code_bytes
 from golf.runtime.wire import Setup, Wire
@@ -150,8 +151,7 @@ def estimated_artifact_bytes(config: Config, shapes: Shapes, max_bytes: int) -> 
 
 def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     """Run the stage: send `ready`, then `description` and its variants."""
-    with open(setup.config, encoding="utf-8") as recipe:
-        text = recipe.read(MAX_CHARACTERS + 1)
+    text = read_text(setup.config)
     shapes = shapes_of(config, setup.vocab_size)
     code_and_recipe = code_bytes() + len(text.encode())
     on = [technique for technique in TECHNIQUES if is_on(technique, config)]
