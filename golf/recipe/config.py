@@ -61,7 +61,7 @@ def load(text: str, profile: str = "record", file: str = "config.yaml") -> Confi
 
 
 def _mapping(value: Any, keys: tuple[str, ...], content: str, found: list[Mistake]) -> dict[str, Any]:
-    """A copy of a mapping; an empty one, and a mistake, if the value is none."""
+    """A copy of a mapping; an empty one, and a new mistake, if the value is not a mapping."""
     if isinstance(value, dict):
         return dict(value)
     if value is not UNREADABLE:
