@@ -10,9 +10,12 @@ import os
 import sys
 from collections.abc import Callable
 
-from golf.recipe.config import MAX_CHARACTERS, Config, load
+from golf.recipe.config import Config, load
+from golf.recipe.mistakes import ConfigError
+from golf.recipe.strict_yaml import read_text
 from golf.runtime import dist
 from golf.runtime.dist import Ranks
+from golf.runtime.errors import StageError
 from golf.runtime.wire import Closed, Setup, Wire, open_stage
 from golf.stages import describe, pack, score, train
 
@@ -26,14 +29,21 @@ ON_ALL_RANKS = ("train", "score")
 
 
 def main() -> int:
-    """Run one stage. Returns the exit status: 0 after the last frame, 1 if the judge disconnected earlier."""
+    """Run one stage. Returns the exit status.
+
+    0: after the last frame. 1: the judge disconnected earlier, or the stage cannot go on. 2: the recipe has
+    mistakes. What is wrong is printed to stderr, one line for each thing.
+    """
     dist.keep_freed_memory()
     stage = os.environ["PGOLF_STAGE"]
     rank_of_many = dist.RANKS_SOCKET in os.environ
     wire, frame = dist.take_over() if rank_of_many else open_stage(os.environ)
     setup = Setup.from_frame(frame, stage)
-    with open(setup.config, encoding="utf-8") as recipe:
-        config = load(recipe.read(MAX_CHARACTERS + 1), setup.profile)
+    try:
+        config = load(read_text(setup.config), setup.profile, setup.config.name)
+    except ConfigError as mistakes:
+        print(mistakes, file=sys.stderr)
+        return 2
     world = dist.wanted_world(config) if stage in ON_ALL_RANKS else 1
     if world > 1 and not rank_of_many:
         return dist.launch(wire, frame, world)
@@ -42,6 +52,11 @@ def main() -> int:
         STAGES[stage](wire, setup, config, ranks)
     except Closed as closed:
         print(f"{stage}: {closed}", file=sys.stderr)
+        return 1
+    except StageError as error:
+        if rank_of_many:  # among the messages of torchrun, the judge looks for a traceback
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     finally:
         ranks.close()

@@ -2,7 +2,7 @@
 
 The generator depends only on the seed and the parameter's name. Switching a technique on or off therefore
 does not change the other parameters' initial values, which keeps ablations comparable. A name without a
-rule is an error.
+rule is an error, which describe finds without making a tensor.
 
 Source: #586: orthogonal matrices (gain 1), output projections of both sub-layers zero, tables N(0, 0.005).
 Its code also scales non-zero output projections by 1 / sqrt(2 layers); there are none, so this is left out.
@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from golf.recipe.schema import ModelConfig
+from golf.runtime.errors import StageError
 
 CONSTANTS = {
     "attn_scale": 1.0,
@@ -45,6 +47,10 @@ def _matrix(shape: tuple[int, int], scheme: str, random: torch.Generator) -> Ten
     return torch.empty(shape).uniform_(-1, 1, generator=random) / math.sqrt(shape[1])
 
 
+def _table(shape: torch.Size, std: float, random: torch.Generator) -> Tensor:
+    return torch.empty(shape).normal_(0, std, generator=random)
+
+
 def overtone(table_VD: Tensor) -> Tensor:
     """Overtone init: the table with its k-th singular value replaced by the largest one / sqrt(k), k from 1.
 
@@ -65,24 +71,34 @@ def phase_mix(layer: int, layers: int) -> Tensor:
     return torch.stack([p, 1 - p])[:, None]
 
 
-def initial(name: str, shape: torch.Size, cfg: ModelConfig, seed: int) -> Tensor:
-    """Initial value of one parameter, float32 on the CPU. Raises ValueError for a name without a rule."""
+def _residual_mix(layer: int, cfg: ModelConfig) -> Tensor:
+    return phase_mix(layer, cfg.layers) if cfg.phase_mix else torch.tensor([[1.0], [0.0]])
+
+
+def rule_for(name: str, shape: torch.Size, cfg: ModelConfig) -> Callable[[torch.Generator], Tensor]:
+    """Generator -> a parameter's initial value, without making it. Raises StageError if no rule fits."""
     for suffix, constant in CONSTANTS.items():
         if name.endswith(suffix):
-            return torch.full(shape, constant)
+            return lambda random: torch.full(shape, constant)
     if name.endswith("q_gain"):
-        return torch.full(shape, cfg.q_gain)
+        return lambda random: torch.full(shape, cfg.q_gain)
     if name.endswith("resid_mix"):
-        mix_21 = (
-            phase_mix(int(name.split(".")[1]), cfg.layers) if cfg.phase_mix else torch.tensor([[1.0], [0.0]])
-        )
-        return mix_21.expand(shape).clone()
+        return lambda random: _residual_mix(int(name.split(".")[1]), cfg).expand(shape).clone()
+    if name == "tok_emb.weight" and cfg.overtone:
+        return lambda random: overtone(_table(shape, cfg.embed_std, random))
     if name.endswith(TABLES):
-        table = torch.empty(shape).normal_(0, cfg.embed_std, generator=_generator(seed, name))
-        return overtone(table) if cfg.overtone and name == "tok_emb.weight" else table
+        return lambda random: _table(shape, cfg.embed_std, random)
     if name.endswith(".weight") and len(shape) == 2:
-        return _matrix((shape[0], shape[1]), cfg.init, _generator(seed, name))
-    raise ValueError(f"no rule initialises the parameter {name} of shape {list(shape)}")
+        return lambda random: _matrix((shape[0], shape[1]), cfg.init, random)
+    raise StageError(
+        f"no rule initialises the parameter {name} of shape {list(shape)}; add one to CONSTANTS or rule_for "
+        "in golf/model/init.py"
+    )
+
+
+def initial(name: str, shape: torch.Size, cfg: ModelConfig, seed: int) -> Tensor:
+    """Initial value of one parameter, float32 on the CPU. Raises StageError for a name without a rule."""
+    return rule_for(name, shape, cfg)(_generator(seed, name))
 
 
 @torch.no_grad()

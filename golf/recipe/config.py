@@ -1,4 +1,4 @@
-"""Read recipes from strict YAML, and write the resolved text whose hash identifies a run.
+"""Build recipes from strict YAML, and write the resolved text whose hash identifies a run.
 
 A recipe file holds the fields that differ from the defaults (golf/recipe/schema.py), and optionally a mapping
 `profiles: {solo: {...}, pocket: {...}}` of overrides. The judge names the profile. Overrides merge into
@@ -16,56 +16,67 @@ from typing import Any, Literal
 
 import yaml
 
+from golf.recipe import strict_yaml
+from golf.recipe.mistakes import ConfigError, Mistake, shown
 from golf.recipe.schema import Config
-from golf.recipe.section import ConfigError, require
+from golf.recipe.section import Section
+from golf.recipe.strict_yaml import UNREADABLE, Document
 
-MAX_CHARACTERS = 65_536
-PROFILES = ("record", "solo", "pocket")
+OVERRIDING = ("solo", "pocket")
+PROFILES = ("record", *OVERRIDING)
 TRAINING_SECTIONS = ("model", "optim", "train", "stats")
 """The sections that decide the checkpoint; the others say what is done with it."""
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that rejects duplicate keys and merge keys; `parse` rejects anchors and tags before."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            place = f"line {key_node.start_mark.line + 1}"
-            require(key_node.tag == "tag:yaml.org,2002:str", f"{place}: keys must be plain strings")
-            require(key_node.value not in seen, f"{place}: duplicate key {key_node.value!r}")
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep=deep)
+def parse(text: str, file: str = "config.yaml") -> dict[str, Any]:
+    """The nested dict of a recipe's text, unchecked but for its syntax. Raises ConfigError."""
+    document = strict_yaml.read(text, file)
+    if document.mistakes:
+        raise ConfigError(*document.mistakes)
+    return document.tree
 
 
-def parse(text: str) -> dict[str, Any]:
-    """YAML text -> nested dict.
+def load(text: str, profile: str = "record", file: str = "config.yaml") -> Config:
+    """The recipe in the text of a file, with a profile merged in; `record` overrides nothing.
 
-    Raises ConfigError for anchors, aliases, tags, duplicate keys, a second document, or too
-    much text or depth.
+    Raises ConfigError with every mistake in the file, whatever the profile, in the order of their places.
     """
-    require(
-        len(text) <= MAX_CHARACTERS, f"recipe of {len(text)} characters: at most {MAX_CHARACTERS} are read"
-    )
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            assert event.start_mark is not None
-            place = f"line {event.start_mark.line + 1}"
-            require(
-                not isinstance(event, yaml.AliasEvent) and not getattr(event, "anchor", None),
-                f"{place}: anchors and aliases are not accepted",
-            )
-            require(not getattr(event, "tag", None), f"{place}: explicit tags are not accepted")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            require(depth <= 8, f"{place}: nested deeper than 8")
-        tree = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"not readable as YAML: {error}") from None
-    if tree is None:
-        return {}
-    require(isinstance(tree, dict), "the recipe must be a mapping of sections")
-    return tree
+    document = strict_yaml.read(text, file)
+    found = list(document.mistakes)
+    tree = _mapping(document.tree, (), "sections", found)
+    profiles = _mapping(tree.pop("profiles", {}), ("profiles",), "profiles", found)
+    found += _unknown_keys(profiles, "profiles.", list(OVERRIDING))[0]
+    configs = {}
+    for name in PROFILES:
+        override = _mapping(profiles.get(name, {}), (f"profiles.{name}",), "sections", found)
+        configs[name], mistakes = _build(_merge(tree, override))
+        found += [_placed(mistake, document, name) for mistake in mistakes]
+    found = [mistake if mistake.place else _placed(mistake, document, "record") for mistake in found]
+    if profile not in PROFILES:
+        text = f"the judge asks for the profile {shown(profile)}; known: {', '.join(PROFILES)}"
+        found.append(Mistake((), text, document.places[""]))
+    if found:
+        raise ConfigError(*sorted(dict.fromkeys(found), key=lambda mistake: mistake.place or ()))
+    return configs[profile]
+
+
+def _mapping(value: Any, keys: tuple[str, ...], content: str, found: list[Mistake]) -> dict[str, Any]:
+    """A copy of a mapping; an empty one, and a new mistake, if the value is not a mapping."""
+    if isinstance(value, dict):
+        return dict(value)
+    if value is not UNREADABLE:
+        found.append(Mistake(keys, f"got {shown(value)}; expected a mapping of {content}"))
+    return {}
+
+
+def _placed(mistake: Mistake, document: Document, profile: str) -> Mistake:
+    """A mistake of a merged recipe with its place: of a key it involves, in the profile if it is there."""
+    prefix = f"profiles.{profile}."
+    for key in mistake.keys:
+        if place := document.places.get(prefix + key):
+            return mistake._replace(text=f"{mistake.text} (profile {profile})", place=place)
+    places = [document.places[key] for key in mistake.keys if key in document.places]
+    return mistake._replace(place=[*places, document.places[""]][0])
 
 
 def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
@@ -76,57 +87,91 @@ def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _checked(value: Any, hint: Any, place: str) -> Any:
-    """Check a scalar or list strictly against its annotation: no bool as a number, no string as a float."""
+def _build(tree: dict[str, Any]) -> tuple[Config, list[Mistake]]:
+    """The recipe of a merged tree, and its mistakes; a mistaken field has its default."""
+    kinds = typing.get_type_hints(Config)
+    found, wrong = _unknown_keys(tree, "", list(kinds))
+    wrong |= {name for name, value in tree.items() if value is UNREADABLE}
+    sections: dict[str, Any] = {
+        name: _section(kind, _mapping(tree.get(name, {}), (name,), "fields", found), wrong, found)
+        for name, kind in kinds.items()
+    }
+    try:
+        return Config(**sections), found
+    except ConfigError as error:
+        return Config(), found + _certain(error, wrong)
+
+
+def _section(kind: type[Any], tree: dict[str, Any], wrong: set[str], found: list[Mistake]) -> Section:
+    """A section without its mistakes. These are added to `found`, the fields they involve to `wrong`."""
+    hints = typing.get_type_hints(kind)  # without the ranges, which the section checks
+    known = [field.name for field in dataclasses.fields(kind)]
+    prefix = f"{kind.SECTION}."
+    unknown, meant = _unknown_keys(tree, prefix, known)
+    found += unknown
+    wrong |= meant | {prefix + name for name, value in tree.items() if value is UNREADABLE}
+    values = {}
+    for name, value in tree.items():
+        if name not in known or value is UNREADABLE:
+            continue
+        try:
+            values[name] = _checked(value, hints[name])
+        except ValueError as error:
+            found.append(Mistake((prefix + name,), str(error)))
+            wrong.add(prefix + name)
+    while True:
+        try:
+            return kind(**values)
+        except ConfigError as error:
+            found += _certain(error, wrong)
+            wrong |= {key for mistake in error.mistakes for key in mistake.keys}
+            values = {name: value for name, value in values.items() if prefix + name not in wrong}
+
+
+def _unknown_keys(tree: dict[str, Any], prefix: str, known: list[str]) -> tuple[list[Mistake], set[str]]:
+    """The mistakes of the unknown keys, and the known keys that they probably stand for."""
+    found, meant = [], set()
+    for name in tree.keys() - {*known}:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        found.append(Mistake((prefix + name,), f"unknown key; {hint}"))
+        meant |= {prefix + each for each in near}
+    return found, meant
+
+
+def _certain(error: ConfigError, wrong: set[str]) -> list[Mistake]:
+    """The mistakes that do not follow from others: no constraint with a field whose value is not known."""
+    return [
+        mistake
+        for mistake in error.mistakes
+        if len(mistake.keys) == 1
+        or wrong.isdisjoint({*mistake.keys, *(key.split(".")[0] for key in mistake.keys)})
+    ]
+
+
+TYPES = {int: "an integer", float: "a number", bool: "true or false", types.NoneType: "null"}
+
+
+def _checked(value: Any, hint: Any) -> Any:
+    """A value of exactly the type that its annotation names: a bool is no number, and text is no number.
+
+    Raises ValueError that says what was expected.
+    """
     if typing.get_origin(hint) is Literal:
         options = typing.get_args(hint)
-        require(
-            value in options and type(value) is str,
-            f"{place}: expected one of {', '.join(options)}; got {value!r}",
-        )
+        if type(value) is not str or value not in options:
+            raise ValueError(f"got {shown(value)}; expected one of {', '.join(options)}")
         return value
     if typing.get_origin(hint) is tuple:
-        require(isinstance(value, list), f"{place}: expected a list, got {value!r}")
-        item = typing.get_args(hint)[0]
-        return tuple(_checked(each, item, f"{place}[{i}]") for i, each in enumerate(value))
+        if not isinstance(value, list):
+            raise ValueError(f"got {shown(value)}; expected a list")
+        return tuple(_checked(each, typing.get_args(hint)[0]) for each in value)
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if type(value) is int and float in allowed and int not in allowed:
-        value = float(value)
-    expected = " or ".join(t.__name__ for t in allowed)
-    advice = " (write 1.0e-8, not 1e-8)" if isinstance(value, str) and float in allowed else ""
-    require(type(value) in allowed, f"{place}: expected {expected}, got {value!r}{advice}")
-    require(type(value) is not float or abs(value) < float("inf"), f"{place}: {value} is not a finite number")
+        return float(value)
+    if type(value) not in allowed:
+        raise ValueError(f"got {shown(value)}; expected {' or '.join(TYPES[each] for each in allowed)}")
     return value
-
-
-def _build(kind: type, tree: Any, place: str) -> Any:
-    """A dataclass from a mapping. An unknown key raises ConfigError with the closest known key."""
-    require(isinstance(tree, dict), f"{place or 'the recipe'}: expected a mapping, got {tree!r}")
-    hints = typing.get_type_hints(kind)  # without the ranges, which the dataclass checks
-    known = [f.name for f in dataclasses.fields(kind)]
-    values = {}
-    for key, value in tree.items():
-        dotted = f"{place}.{key}" if place else key
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            guess = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise ConfigError(f"{dotted}: unknown key; {guess}")
-        nested = dataclasses.is_dataclass(hints[key])
-        values[key] = _build(hints[key], value, dotted) if nested else _checked(value, hints[key], dotted)
-    return kind(**values)
-
-
-def load(text: str, profile: str = "record") -> Config:
-    """Recipe text and profile name -> Config. Profile `record` is the recipe without overrides."""
-    tree = parse(text)
-    profiles = tree.pop("profiles", {})
-    require(profile in PROFILES, f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
-    require(isinstance(profiles, dict), "profiles: expected a mapping of profile names")
-    for name, override in profiles.items():
-        require(name in PROFILES[1:], f"profiles.{name}: unknown profile; known: {', '.join(PROFILES[1:])}")
-        require(isinstance(override, dict), f"profiles.{name}: expected a mapping of sections")
-        _build(Config, _merge(tree, override), "")  # so that every run finds a mistake in any profile
-    return _build(Config, _merge(tree, profiles.get(profile, {})), "")
 
 
 def as_tree(config: Config) -> dict[str, Any]:

@@ -7,10 +7,12 @@ value as its default; each section's `check` holds the constraints between its f
 from __future__ import annotations
 
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from golf.recipe.section import Count, NonNegative, Positive, Range, Section, Size, require
+from golf.recipe.mistakes import ConfigError, Mistake
+from golf.recipe.section import Count, NonNegative, Positive, Range, Section, Size
 from golf.recipe.training import ModelConfig, OptimConfig, StatsConfig, TrainConfig
 
 
@@ -69,15 +71,16 @@ class QuantConfig(Section):
     level: Annotated[int, Range(1, 22)] = 22
     """The compressor's level: zstd 1..22, brotli 1..11, lzma and zlib 1..9."""
 
-    def check(self) -> None:
-        require(
-            self.embed_bits in (0, *range(2, 9), 16),
-            f"quant.embed_bits {self.embed_bits} must be 0, 2..8 or 16",
-        )
+    def check(self) -> Iterator[Mistake]:
+        if self.embed_bits not in (0, *range(2, 9), 16):
+            yield Mistake(("quant.embed_bits",), f"got {self.embed_bits}; expected 0, 2..8 or 16")
         for name in ("attn_bits", "up_bits", "down_bits"):
-            require(getattr(self, name) != 1, f"quant.{name} must be 0 or 2..8")
+            if getattr(self, name) == 1:
+                yield Mistake((f"quant.{name}",), "got 1; expected 0 or 2..8")
         highest = {"zstd": 22, "brotli": 11, "lzma": 9, "zlib": 9}[self.codec]
-        require(self.level <= highest, f"quant.level {self.level} must be 1..{highest} for {self.codec}")
+        if self.level > highest:
+            text = f"got {self.level}; expected 1..{highest} for {self.codec}"
+            yield Mistake(("quant.level", "quant.codec"), text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +98,13 @@ class ScoreConfig(Section):
     batch_windows: Size = 32
     """Windows per forward pass."""
 
-    def check(self) -> None:
-        require(self.stride <= self.window, f"score.stride {self.stride} must be 1..window ({self.window})")
-        require(
-            self.chunk_tokens % self.stride == 0,
-            f"score.chunk_tokens {self.chunk_tokens} must be a positive multiple of score.stride "
-            f"{self.stride}",
-        )
+    def check(self) -> Iterator[Mistake]:
+        if self.stride > self.window:
+            text = f"got {self.stride}; expected at most score.window, {self.window}"
+            yield Mistake(("score.stride", "score.window"), text)
+        if self.chunk_tokens % self.stride:
+            text = f"got {self.chunk_tokens}; expected a multiple of score.stride, {self.stride}"
+            yield Mistake(("score.chunk_tokens", "score.stride"), text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +147,9 @@ class HardwareConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward pass. `auto`: bfloat16 where the device supports it natively."""
 
-    def check(self) -> None:
-        require(self.ranks in (1, 2, 4, 8), f"hardware.ranks {self.ranks} must be 1, 2, 4 or 8")
+    def check(self) -> Iterator[Mistake]:
+        if self.ranks not in (1, 2, 4, 8):
+            yield Mistake(("hardware.ranks",), f"got {self.ranks}; expected 1, 2, 4 or 8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,22 +166,24 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
 
     def __post_init__(self) -> None:
-        quant, stats = self.quant, self.stats
-        require(
-            stats.batch_tokens % (8 * self.train.seq_len) == 0,
-            f"stats.batch_tokens {stats.batch_tokens} must be a multiple of 8 * train.seq_len = "
-            f"{8 * self.train.seq_len}",
-        )
-        for name, source, on in (
-            ("gptq", "hessian_batches", quant.gptq),
-            ("awq", "hessian_batches", quant.awq),
-            ("fisher", "fisher_batches", quant.fisher),
-            ("row_bits", "row_score_every", quant.row_bits),
+        if mistakes := list(self.check()):
+            raise ConfigError(*mistakes)
+
+    def check(self) -> Iterator[Mistake]:
+        """Broken constraints between fields of different sections."""
+        quant, stats, row = self.quant, self.stats, 8 * self.train.seq_len
+        if stats.batch_tokens % row:
+            text = f"got {stats.batch_tokens}; expected a multiple of 8 * train.seq_len, {row}"
+            yield Mistake(("stats.batch_tokens", "train.seq_len"), text)
+        for name, source in (
+            ("gptq", "hessian_batches"),
+            ("awq", "hessian_batches"),
+            ("fisher", "fisher_batches"),
+            ("row_bits", "row_score_every"),
         ):
-            require(
-                not on or getattr(stats, source) > 0,
-                f"quant.{name} needs stats.{source}: pack has no access to data",
-            )
+            if getattr(quant, name) and not getattr(stats, source):
+                text = f"got true; it needs stats.{source} above 0, because pack has no access to data"
+                yield Mistake((f"quant.{name}", f"stats.{source}"), text)
 
     @property
     def calibration_tokens(self) -> int:

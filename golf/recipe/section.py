@@ -1,24 +1,16 @@
 """Base class and field types of the recipe's sections: annotated ranges, checked on construction.
 
-See golf/recipe/training.py and golf/recipe/schema.py for the sections themselves.
+The sections themselves are in golf/recipe/training.py and golf/recipe/schema.py.
 """
 
 from __future__ import annotations
 
 import math
-import types
 import typing
+from collections.abc import Iterator
 from typing import Annotated, NamedTuple
 
-
-class ConfigError(ValueError):
-    """The recipe is invalid; the message names the key and what was expected."""
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise ConfigError with the message unless the condition is true."""
-    if not condition:
-        raise ConfigError(message)
+from golf.recipe.mistakes import ConfigError, Mistake
 
 
 class Range(NamedTuple):
@@ -34,7 +26,7 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return "positive" if self.open else f"at least {self.low:g}"
+            return f"above {self.low:g}" if self.open else f"of at least {self.low:g}"
         return f"in {self.low:g}..{self.high:g}" + (" (ends excluded)" if self.open else "")
 
 
@@ -55,18 +47,21 @@ class Section:
     SECTION: typing.ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        if mistakes := list(self._out_of_range()) or list(self.check()):
+            raise ConfigError(*mistakes)
+
+    def _out_of_range(self) -> Iterator[Mistake]:
         for name, hint in typing.get_type_hints(type(self), include_extras=True).items():
             if name == "SECTION":
                 continue
             value, key = getattr(self, name), f"{self.SECTION}.{name}"
             for allowed in getattr(hint, "__metadata__", ()):
-                require(value is None or allowed.contains(value), f"{key} must be {allowed}, not {value}")
-            if isinstance(hint, types.UnionType) and hint == Horizon:
-                require(
-                    value >= 0 and (isinstance(value, int) or value <= 1.0),
-                    f"{key} {value}: an integer counts steps, a float is a fraction of the run in 0..1",
-                )
-        self.check()
+                if value is not None and not allowed.contains(value):
+                    yield Mistake((key,), f"got {value}; expected a number {allowed}")
+            if hint == Horizon and not 0 <= value <= (1.0 if isinstance(value, float) else math.inf):
+                expected = "an integer that counts steps, or a fraction of the run in 0..1"
+                yield Mistake((key,), f"got {value}; expected {expected}")
 
-    def check(self) -> None:
-        """Check constraints between fields; raises ConfigError."""
+    def check(self) -> Iterator[Mistake]:
+        """Broken constraints between fields, each with the fields involved. All fields are in range."""
+        yield from ()

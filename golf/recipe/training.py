@@ -7,10 +7,12 @@ default, called neutral below, switches it off.
 from __future__ import annotations
 
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from golf.recipe.section import Count, Fraction, Horizon, NonNegative, Positive, Range, Section, Size, require
+from golf.recipe.mistakes import Mistake, shown
+from golf.recipe.section import Count, Fraction, Horizon, NonNegative, Positive, Range, Section, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,43 +84,38 @@ class ModelConfig(Section):
     """Phase-mixed residual init: early layers start with more weight on the embedding, late layers with more
     on the residual stream. Neutral: false."""
 
-    def check(self) -> None:
-        require(
-            self.width % self.heads == 0,
-            f"model.width {self.width} must be a multiple of model.heads {self.heads}",
-        )
-        require(
-            self.heads % self.kv_heads == 0,
-            f"model.heads {self.heads} must be a multiple of model.kv_heads {self.kv_heads}",
-        )
-        require(
-            self.head_dim % 2 == 0,
-            f"model.width / model.heads is {self.head_dim}: rotation needs an even number",
-        )
-        require(
-            self.rope_dims <= self.head_dim and self.rope_dims % 2 == 0,
-            f"model.rope_dims {self.rope_dims} must be even and at most the head width {self.head_dim}",
-        )
-        require(
-            self.q_rank < self.width, f"model.q_rank {self.q_rank} must be below model.width {self.width}"
-        )
+    def check(self) -> Iterator[Mistake]:
+        if self.width % self.heads:
+            text = f"got {self.width}; expected a multiple of model.heads, {self.heads}"
+            yield Mistake(("model.width", "model.heads"), text)
+        elif self.head_dim % 2:
+            text = f"got {self.width}, so that heads are {self.head_dim} wide; rotation needs an even width"
+            yield Mistake(("model.width", "model.heads"), text)
+        if self.heads % self.kv_heads:
+            text = f"got {self.heads}; expected a multiple of model.kv_heads, {self.kv_heads}"
+            yield Mistake(("model.heads", "model.kv_heads"), text)
+        if self.rope_dims > self.head_dim or self.rope_dims % 2:
+            text = f"got {self.rope_dims}; expected an even number up to the width of a head, {self.head_dim}"
+            yield Mistake(("model.rope_dims", "model.width", "model.heads"), text)
+        if self.q_rank >= self.width:
+            text = f"got {self.q_rank}; expected a number below model.width, {self.width}"
+            yield Mistake(("model.q_rank", "model.width"), text)
         for name in ("xsa_last", "parallel_last"):
-            require(
-                getattr(self, name) <= self.layers,
-                f"model.{name} {getattr(self, name)} must be 0..{self.layers}",
-            )
-        require(self.ve_dim == 0 or len(self.ve_layers) > 0, "model.ve_dim needs model.ve_layers")
-        require(
-            len(set(self.ve_layers)) == len(self.ve_layers)
-            and all(0 <= i < self.layers for i in self.ve_layers),
-            f"model.ve_layers {list(self.ve_layers)} must be distinct layers 0..{self.layers - 1}",
-        )
-        consecutive = tuple(range(min(self.loop_layers, default=0), max(self.loop_layers, default=-1) + 1))
-        require(
-            self.loop_layers == consecutive and all(0 <= i < self.layers for i in self.loop_layers),
-            f"model.loop_layers {list(self.loop_layers)} must be consecutive layers in 0..{self.layers - 1}, "
-            "ascending",
-        )
+            if getattr(self, name) > self.layers:
+                text = f"got {getattr(self, name)}; expected at most model.layers, {self.layers}"
+                yield Mistake((f"model.{name}", "model.layers"), text)
+        if self.ve_dim and not self.ve_layers:
+            text = f"got {self.ve_dim} without layers to use it; name them in model.ve_layers"
+            yield Mistake(("model.ve_dim", "model.ve_layers"), text)
+        last = self.layers - 1
+        if len(set(self.ve_layers)) < len(self.ve_layers) or not all(0 <= i <= last for i in self.ve_layers):
+            text = f"got {shown(self.ve_layers)}; expected distinct layers in 0..{last}"
+            yield Mistake(("model.ve_layers", "model.layers"), text)
+        first = min(self.loop_layers, default=0)
+        end = first + len(self.loop_layers)
+        if self.loop_layers != tuple(range(first, end)) or first < 0 or end > self.layers:
+            text = f"got {shown(self.loop_layers)}; expected consecutive layers in 0..{last}, ascending"
+            yield Mistake(("model.loop_layers", "model.layers"), text)
 
     @property
     def head_dim(self) -> int:
@@ -204,12 +201,14 @@ class TrainConfig(Section):
     log_every: Size = 50
     """Steps between lines of the training log."""
 
-    def check(self) -> None:
-        require(
-            self.batch_tokens % (8 * self.seq_len) == 0,
-            f"train.batch_tokens {self.batch_tokens} must be a multiple of 8 * seq_len = {8 * self.seq_len}",
-        )
-        require(self.qat_bits != 1, "train.qat_bits must be 0 or 2..8")
+    def check(self) -> Iterator[Mistake]:
+        if self.batch_tokens % (8 * self.seq_len):
+            expected = f"a multiple of 8 * train.seq_len, {8 * self.seq_len}"
+            yield Mistake(
+                ("train.batch_tokens", "train.seq_len"), f"got {self.batch_tokens}; expected {expected}"
+            )
+        if self.qat_bits == 1:
+            yield Mistake(("train.qat_bits",), "got 1; expected 0 or 2..8")
 
 
 @dataclass(frozen=True, kw_only=True)

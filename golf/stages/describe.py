@@ -2,9 +2,11 @@
 
 `parameters` counts the numbers of the model, built without memory. `techniques` names what is switched on.
 `variants` holds, for each of them, the recipe with that technique alone switched off. `estimated_bytes`
-estimates the counted size (code, recipe, artifact); see `estimated_artifact_bytes`.
+estimates the counted size (code, recipe, artifact); see `estimated_artifact_bytes`. `remarks` names the
+fields that the profile overrides. A parameter that nothing initialises ends the stage.
 
-TECHNIQUES lists everything that can be switched; the tests of neutrality and causality walk it too.
+TECHNIQUES lists everything that can be switched; the tests of neutrality and causality walk it too. Every
+other field of the recipe is in PLAIN_SETTINGS.
 """
 
 from __future__ import annotations
@@ -15,14 +17,17 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from golf.model.init import rule_for
 from golf.quant.grid import largest_code
 from golf.quant.recipe import Recipe
-from golf.recipe.config import MAX_CHARACTERS, Config, as_tree, load, parse
+from golf.recipe.config import Config, as_tree, load, parse
+from golf.recipe.mistakes import shown
+from golf.recipe.strict_yaml import read_text
 from golf.runtime.dist import Ranks
 from golf.runtime.program import code_bytes
 from golf.runtime.wire import Setup, Wire
 from golf.stages.pack import recipes_of
-from golf.training.checkpoint import Shapes, shapes_of
+from golf.training.checkpoint import Shapes, meta_model, shapes_of
 
 
 class Technique(NamedTuple):
@@ -76,6 +81,22 @@ TECHNIQUES = (
     Technique("test-time-training", {"adapt.epochs": 0}),
     Technique("bias-descent", {"adapt.bias_lr": 0.0}),
 )
+PLAIN_SETTINGS = frozenset(
+    f"{section}.{field}"
+    for section, fields in {
+        "model": "layers width heads kv_heads mlp_hidden rope_base q_gain loop_passes bigram_dim embed_std",
+        "optim": "muon_lr muon_variant muon_momentum muon_momentum_start muon_steps embed_lr scalar_lr beta1 "
+        "beta2 adam_eps warmdown_shape",
+        "train": "batch_tokens seq_len loop_start qat_start steps warmup_steps log_every",
+        "stats": "hessian_batches fisher_batches batch_tokens row_score_every",
+        "quant": "target_bytes quantile sigmas embed_sigmas fp16_limit codec level",
+        "score": "window stride chunk_tokens batch_windows",
+        "adapt": "lr momentum clip seq_len batch_rows",
+        "hardware": "ranks micro_tokens precision",
+    }.items()
+    for field in fields.split()
+)
+"""The fields (section.field) of no technique: sizes, rates, and settings of what a technique switches on."""
 GRID = next(technique for technique in TECHNIQUES if technique.name == "int-grid")
 FIRST_CHANGED = {"quant": "pack", "score": "score", "adapt": "score"}
 """Section -> the first stage that it affects; train for all others."""
@@ -148,11 +169,40 @@ def estimated_artifact_bytes(config: Config, shapes: Shapes, max_bytes: int) -> 
     return round(min(total, config.quant.target_bytes or max_bytes) if config.quant.allocate else total)
 
 
+MAX_REMARK = 200
+"""Characters of a remark (docs/protocol.md)."""
+
+
+def override_remarks(text: str, profile: str) -> list[str]:
+    """A remark that names the fields which a profile changes, first those that the top level sets.
+
+    Empty if the profile changes nothing. What does not fit into MAX_REMARK characters is only counted.
+    """
+    top, base, merged = parse(text), as_tree(load(text)), as_tree(load(text, profile))
+    changed = [
+        (
+            field not in top.get(section, {}),
+            f"{section}.{field} ({shown(old)} -> {shown(merged[section][field])})",
+        )
+        for section, fields in base.items()
+        for field, old in fields.items()
+        if old != merged[section][field]
+    ]
+    names = [name for _, name in sorted(changed, key=lambda each: each[0])]
+    for n in range(len(names), 0, -1):
+        rest = f" and {len(names) - n} more" if n < len(names) else ""
+        remark = f"profile {profile} overrides {', '.join(names[:n])}{rest}"
+        if len(remark) <= MAX_REMARK or n == 1:
+            return [remark[:MAX_REMARK]]
+    return []
+
+
 def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     """Run the stage: send `ready`, then `description` and its variants."""
-    with open(setup.config, encoding="utf-8") as recipe:
-        text = recipe.read(MAX_CHARACTERS + 1)
+    text = read_text(setup.config)
     shapes = shapes_of(config, setup.vocab_size)
+    for name, parameter in meta_model(config, setup.vocab_size).named_parameters():
+        rule_for(name, parameter.shape, config.model)
     code_and_recipe = code_bytes() + len(text.encode())
     on = [technique for technique in TECHNIQUES if is_on(technique, config)]
     variants = [
@@ -170,6 +220,7 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
         techniques=[each.name for each in on],
         estimated_bytes=code_and_recipe + artifact,
         unquantised=without(GRID, text),
+        remarks=override_remarks(text, setup.profile),
         more=bool(variants),
     )
     for variant in variants:  # one per frame, since together they exceed the length of a frame

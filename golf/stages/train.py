@@ -12,6 +12,7 @@ to validation text.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from torch import Tensor
 from golf.optim.schedule import TrainingProgress, warmdown
 from golf.recipe.config import Config, resolved, training_digest
 from golf.runtime.dist import Ranks
+from golf.runtime.errors import StageError
 from golf.runtime.wire import Setup, Wire, WireError
 from golf.training import calibrate, checkpoint, loader as data, phases
 from golf.training.calibrate import Statistics
@@ -107,7 +109,10 @@ def receive_request(wire: Wire) -> TrainRequest:
 
 
 def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int:
-    """Train until the clock ends; returns the number of steps. Logs phases, and every `log_every` steps."""
+    """Train until the clock ends; returns the number of steps. Logs phases, and every `log_every` steps.
+
+    Raises StageError one step after the loss stops being finite, or after the last step.
+    """
     cfg, ranks = trainer.config, trainer.ranks
     began, step = time.monotonic(), 0
     loss: Tensor | None = None
@@ -122,6 +127,7 @@ def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int
         if previous is not None:
             # Waits for the previous step, so that a GPU's queue never runs more than a step behind the clock.
             nats = previous.item()
+            check_loss(step - 1, nats)
             wire.progress(progress.fraction, f"step {step}, loss {nats:.4f}")
         if step % cfg.train.log_every == 0 or step == 1:
             ranks.average([loss])
@@ -131,7 +137,19 @@ def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int
                 f"step {step:6d}  loss {loss.item():.4f} nats  {seconds:7.2f} s  "
                 f"{step * cfg.train.batch_tokens / seconds:9.0f} tokens/s  lr x{rate:.3f}"
             )
+    if loss is not None:
+        ranks.average([loss])  # so that no rank goes on if the loss of another one is not finite
+        check_loss(step, loss.item())
     return step
+
+
+def check_loss(step: int, nats: float) -> None:
+    """Raise StageError if the loss of a step is infinite or no number: nothing is learned from then on."""
+    if not math.isfinite(nats):
+        raise StageError(
+            f"step {step}: the loss is {nats}; lower the learning rates optim.muon_lr, optim.embed_lr and "
+            "optim.scalar_lr, or limit the gradient by optim.clip"
+        )
 
 
 def calibration_batches(loader: data.Loader, config: Config) -> Iterator[data.Batch]:

@@ -64,21 +64,20 @@ class Training:
         }
 
 
-def _meta_model(config: Config, vocab_size: int) -> GPT:
+def meta_model(config: Config, vocab_size: int) -> GPT:
+    """The recipe's model with names and shapes but no numbers, hence without memory."""
     with torch.device("meta"):
         return GPT(config.model, vocab_size)
 
 
 def shapes_of(config: Config, vocab_size: int) -> Shapes:
     """Name -> shape of every tensor of the recipe's model, without allocating one."""
-    return {
-        name: tuple(tensor.shape) for name, tensor in _meta_model(config, vocab_size).state_dict().items()
-    }
+    return {name: tuple(tensor.shape) for name, tensor in meta_model(config, vocab_size).state_dict().items()}
 
 
 def statistics_of(config: Config, vocab_size: int) -> dict[str, Shapes]:
     """Name -> {ending -> shape} of everything that the recipe measures, in the model's order."""
-    stats, multiplied = config.stats, _meta_model(config, vocab_size).inputs()
+    stats, multiplied = config.stats, meta_model(config, vocab_size).inputs()
     found: dict[str, Shapes] = {}
     for name, shape in shapes_of(config, vocab_size).items():
         if len(shape) != 2:

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 LIMITS = {
@@ -76,6 +78,28 @@ class Judge:
 
 def run_stage(stage: str, setup: dict[str, Any], script: Callable[[Judge], Any], threads: int = 1) -> Any:
     """Run `python -m golf` for a stage against `script`; it must exit with 0. Returns script's result."""
+    with program(stage, threads) as (connection, contestant, log):
+        judge = Judge(connection, stage, setup)
+        result = script(judge)
+        judge.file.close()
+        status = contestant.wait(300)
+        assert status == 0, log.read_text(errors="replace")[-3000:]
+    return result
+
+
+def fail_stage(stage: str, setup: dict[str, Any], shards: Sequence[Path] = ()) -> tuple[int, str]:
+    """Run a stage that fails, after `train` if there are shards: (exit status, all that it printed)."""
+    with program(stage, 1) as (connection, contestant, log):
+        judge = Judge(connection, stage, setup)
+        with pytest.raises(AssertionError, match="the contestant closed the socket"):
+            judge.train(shards, 300.0) if shards else judge.receive()
+        judge.file.close()
+        return contestant.wait(300), log.read_text()
+
+
+@contextmanager
+def program(stage: str, threads: int) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes], Path]]:
+    """`python -m golf` in a stage: (its connection, its process, the file with all that it prints)."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         path = f"{folder}/judge"
         listener.bind(path)
@@ -105,16 +129,11 @@ def run_stage(stage: str, setup: dict[str, Any], script: Callable[[Judge], Any],
                 connection, _ = listener.accept()
                 connection.settimeout(300)
                 with connection:
-                    judge = Judge(connection, stage, setup)
-                    result = script(judge)
-                    judge.file.close()
-                    status = contestant.wait(300)
+                    yield connection, contestant, log
             except BaseException as error:
                 contestant.kill()
                 error.add_note(log.read_text(errors="replace")[-3000:])
                 raise
-        assert status == 0, log.read_text(errors="replace")[-3000:]
-        return result
 
 
 def setup_frame(folder: Path, config: str, **extra: Any) -> dict[str, Any]:

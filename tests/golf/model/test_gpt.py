@@ -14,6 +14,7 @@ from golf.model.gpt import GPT
 from golf.model.init import initial, initialise
 from golf.recipe.config import load
 from golf.recipe.schema import ModelConfig
+from golf.runtime.errors import StageError
 from tests.golf.fakes.recipes import FULL, MODEL_TECHNIQUES, ROOT, V, config_without, lively, some_ids
 
 CONFIGS = {"all": load(FULL)} | {f"without {t.name}": config_without(t.name) for t in MODEL_TECHNIQUES}
@@ -250,7 +251,9 @@ def test_matrices_start_orthogonal_and_output_projections_at_zero():
 
 
 def test_a_parameter_without_a_rule_is_an_error():
-    with pytest.raises(ValueError, match="no rule initialises"):
+    with pytest.raises(
+        StageError, match=r"no rule initialises the parameter blocks\.0\.mystery of shape \[3\]"
+    ):
         initial("blocks.0.mystery", torch.Size([3]), load("{}").model, 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ import torch
 from golf.optim.schedule import TrainingProgress
 from golf.recipe.config import load, resolved, training_digest
 from golf.runtime.dist import Ranks
+from golf.runtime.errors import StageError
 from golf.runtime.wire import Setup, Wire, WireError
 from golf.stages import train
 from golf.storage import arrays
@@ -22,7 +24,7 @@ from golf.training import calibrate, checkpoint, loader as data, phases
 from golf.training.clocks import StepClock, WallClock
 from golf.training.phases import Phase
 from golf.training.trainer import Trainer
-from tests.golf.fakes.judge import Judge, setup_frame, write_shard
+from tests.golf.fakes.judge import Judge, fail_stage, setup_frame, write_shard
 from tests.golf.fakes.recipes import FULL, V
 
 pytestmark = pytest.mark.slow
@@ -299,6 +301,40 @@ def test_row_scores_are_measured_every_few_steps():
     for step in range(5):
         trainer.step(data.synthetic(step, range(8), 256, 16, V), TrainingProgress(step, step / 5))
     assert trainer.row_scores.count == 3  # steps 0, 2 and 4
+
+
+def diverged(trainer: Trainer) -> Trainer:
+    """A trainer whose every loss is no number."""
+    with torch.no_grad():
+        trainer.parameters["tok_emb.weight"].fill_(torch.nan)
+    return trainer
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3], ids=["in the last step", "before the last step", "earlier"])
+def test_training_ends_with_the_first_step_whose_loss_is_no_number(steps):
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(StageError, match=r"^step 1: the loss is nan; lower .*optim\.muon_lr"):
+        train.loop(diverged(Trainer(CONFIG, V, 0, ALONE)), loader_of(CONFIG), StepClock(steps), Wire(ours))
+
+
+@pytest.mark.parametrize("nats", [np.nan, np.inf, -np.inf])
+def test_an_infinite_loss_ends_training_like_one_that_is_no_number(nats):
+    with pytest.raises(StageError, match=f"^step 12: the loss is {nats}; "):
+        train.check_loss(12, float(nats))
+    train.check_loss(12, 4.5)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_that_diverges_names_the_step_and_writes_no_trained_weights(tmp_path, ranks):
+    text = FULL.replace("optim: {", "optim: {embed_lr: 1e30, ").replace("steps: 4", "steps: 50")
+    frame = setup_frame(tmp_path, text + f"hardware: {{ranks: {ranks}, precision: float32}}\n")
+    status, printed = fail_stage("train", frame, periodic_shards(tmp_path / "shards"))
+    lines = [line for line in printed.splitlines() if "StageError: step" in line]
+    assert status == 1
+    assert re.search(r"StageError: step [2-9]: the loss is (nan|inf); lower the learning rates", lines[0])
+    assert (printed.splitlines()[-1] == lines[0] and "Traceback" not in printed) or ranks > 1
+    header, _ = arrays.read(tmp_path / "out" / "checkpoint" / checkpoint.WEIGHTS_FILE)
+    assert header["steps"] == 0, "of the warm-up, which measures how long saving takes"
 
 
 def test_a_judged_run_sends_trained_before_its_limit(tmp_path, monkeypatch):
