@@ -14,7 +14,7 @@ import re
 import yaml
 
 MAX_DIGITS = 20
-"""Of an integer, its sign included; 2^64 has 20."""
+"""Of an integer; 2^64 has 20."""
 MAX_FLOAT_CHARACTERS = 64
 
 STR = "tag:yaml.org,2002:str"
@@ -37,7 +37,7 @@ def tag_of(text: str) -> str:
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
-        if len(text) > MAX_DIGITS:
+        if len(text.removeprefix("-")) > MAX_DIGITS:
             raise ValueError(f"a number of {len(text):,} digits: at most {MAX_DIGITS} are allowed")
         return INT
     if _NUMBER.fullmatch(text):

@@ -164,7 +164,7 @@ def _run_one(
         folder,
         runner,
         verdict["verdict"],
-        decide.exit_code(verdict, allow_open),
+        decide.exit_code(verdict, allow_open, verdict["harness"]["stopped"]),
         "; ".join(_reasons(verdict)),
         verdict["harness"]["wall_seconds"],
     ) | {

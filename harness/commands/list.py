@@ -1,7 +1,7 @@
 """`pgolf list`: every run in the folder of runs, the newest first.
 
-What was run comes from plan.json, its outcome from verdict.json. A folder that cannot be read is a row with
-the reason. Not covered: ablations, and programs judged by `pgolf score`.
+Each row is the verdict on what the run's folder holds now (harness/verdict/assess.py). A folder that cannot
+be read is a row with the reason. Not covered: ablations, and programs judged by `pgolf score`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,18 @@ from __future__ import annotations
 import datetime
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.base import files
 from harness.base.errors import UsageError
-from harness.base.text import cell, plain, quote
+from harness.base.text import cell, plain
 from harness.commands import options
-from harness.edition import PROFILES
-from harness.run import stored_plan
 from harness.run.find_runs import NEVER, last_attempt, run_folders
 from harness.run.folder import RunFolder
+from harness.verdict.assess import assess
 from harness.verdict.report import STYLE
 
 app = options.new_app()
@@ -41,23 +38,6 @@ COLUMNS = (
 """Key of a row, heading, format."""
 UNBROKEN = 10_000
 """Columns: more than any line of the table has."""
-
-
-class _Dataset(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-    name: str
-
-
-class _Verdict(BaseModel):
-    """The part of verdict.json that a row shows."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
-    schema_version: Literal[1] = Field(alias="schema")
-    verdict: Literal["valid", "invalid", "inconclusive"]
-    dataset: _Dataset
-    mean_bpb: float | None
-    shown: list[str] | None = None
-    """The conditions that the run shows; absent in verdicts of earlier versions."""
 
 
 @app.command("list")
@@ -89,35 +69,16 @@ def _row(folder: RunFolder) -> tuple[datetime.datetime, dict[str, Any]]:
     row |= {"submission": folder.path.parent.name, "profile": profile, "run_dir": str(folder.path)}
     try:
         date = last_attempt(folder)
-        row["date"] = None if date == NEVER else date.isoformat(timespec="seconds")
-        plan = stored_plan.read(folder)
-        seconds = plan.identity.limits.train_seconds
-        shortened = seconds != PROFILES[profile].train_seconds
-        row |= {"dataset": plan.dataset.name, "train_seconds": seconds if shortened else None}
-        row |= _outcome(folder)
+        verdict = assess(folder)
     except UsageError as error:
-        row |= {"verdict": "unreadable", "reason": error.message}
-    return date, row
-
-
-def _outcome(folder: RunFolder) -> dict[str, Any]:
-    """Verdict, score and shown conditions. Raises UsageError for a file that is no verdict."""
-    if not folder.verdict.exists():
-        return {"verdict": "unfinished", "reason": "no verdict yet: the same `pgolf run` resumes it"}
-    try:
-        found = _Verdict.model_validate(files.read_json(folder.verdict))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise UsageError(
-            f"{folder.verdict}: {quote(place)}: {first['msg']}",
-            hint="`pgolf run` writes it again from the run's own records",
-        ) from error
-    return {
-        "verdict": found.verdict,
-        "dataset": found.dataset.name,
-        "bpb": found.mean_bpb,
-        "shown": found.shown,
+        return date, row | {"verdict": "unreadable", "reason": error.message}
+    return date, row | {
+        "date": None if date == NEVER else date.isoformat(timespec="seconds"),
+        "dataset": verdict["dataset"]["name"],
+        "train_seconds": verdict["shortened_train_seconds"],
+        "bpb": verdict["mean_bpb"],
+        "shown": verdict["shown"],
+        "verdict": verdict["verdict"],
     }
 
 
@@ -126,7 +87,7 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
     table = Table(*(heading for _, heading, _ in COLUMNS), box=None, pad_edge=False)
     for row in rows:
         shown = row | {
-            "shown": None if row["shown"] is None else " ".join(row["shown"]) or "none",
+            "shown": None if row["shown"] is None else " ".join(row["shown"]) or "nothing",
             "date": row["date"] and row["date"][:16].replace("T", " "),
         }
         cells = {key: Text(plain(cell(shown[key], form))) for key, _, form in COLUMNS}

@@ -46,7 +46,8 @@ Witness = Annotated[
     typer.Option(
         "--witness",
         min=0,
-        help="Probes of the witness, 0 for none. Default: 4096 in pocket, 8192 in solo, 32768 in record.",
+        help="Probes of the witness; 0 for none, which leaves C1 to C4 open. Default: 4096 in pocket, 8192 "
+        "in solo, 32768 in record.",
     ),
 ]
 WitnessChunks = Annotated[
@@ -71,6 +72,9 @@ AllowOpen = Annotated[
         "--allow-open",
         help="Exit 0 instead of 5 where the verdict is inconclusive; every other exit code stays.",
     ),
+]
+Details = Annotated[
+    bool, typer.Option("--details", help="Show every finding, and every number of the certificates.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

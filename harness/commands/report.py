@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from harness.base.console import new_console
+from harness.base.exit_codes import ExitCode
 from harness.commands import options
 from harness.run.find_runs import find_run
 from harness.run.folder import RunFolder
 from harness.verdict import decide, report as reports
 from harness.verdict.assess import assess
 
-Details = Annotated[
-    bool, typer.Option("--details", help="Show every finding, and every number of the certificates.")
-]
-
 app = options.new_app()
+UNCHECKED = "this verdict.json lies without its run: it is shown as it stands, and nothing of it was checked"
 
 
 @app.command()
@@ -28,29 +25,25 @@ def report(
     run_dir: Annotated[
         Path, typer.Argument(help="A run folder, a verdict.json, or a submission's name for its newest run.")
     ],
-    details: Details = False,
+    details: options.Details = False,
     allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
     """Show the verdict of a run again, and write its report.md and report.html anew."""
     run_dir = find_run(run_dir, options.RUNS)
     folder = RunFolder(run_dir.parent if run_dir.name == "verdict.json" else run_dir)
-    verdict = assess_again(folder)
+    alone = is_alone(folder)
+    verdict = reports.rewrite(folder, UNCHECKED) if alone else assess(folder)
+    if not alone:
+        reports.write(verdict, folder)
     show_verdict(verdict, as_json, details)
-    raise typer.Exit(decide.exit_code(verdict, allow_open))
+    code = decide.exit_code(verdict, allow_open)
+    raise typer.Exit(ExitCode.INCONCLUSIVE if alone and not code and not allow_open else code)
 
 
-def assess_again(folder: RunFolder) -> dict[str, Any]:
-    """The verdict on what the folder holds now; writes its reports. A lone verdict.json is shown as it is."""
-    if not folder.plan.exists() and folder.verdict.exists():
-        print(
-            f"{folder.path}: holds a verdict.json and no run: shown as it is, checked by nothing",
-            file=sys.stderr,
-        )
-        return reports.rewrite(folder)
-    verdict = assess(folder)
-    reports.write(verdict, folder)
-    return verdict
+def is_alone(folder: RunFolder) -> bool:
+    """Whether the folder holds a verdict.json and nothing of a run: then it can be shown, not checked."""
+    return folder.verdict.exists() and not folder.plan.exists() and not folder.seeds()
 
 
 def show_verdict(verdict: dict[str, Any], as_json: bool, details: bool = False) -> None:

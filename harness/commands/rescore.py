@@ -19,8 +19,9 @@ import typer
 
 from harness.base import files
 from harness.base.errors import UsageError, Violation
-from harness.base.exit_codes import ExitCode
+from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.progress import ProgressCallback, ProgressDisplay
+from harness.base.text import count
 from harness.commands import options
 from harness.data.dataset import Dataset
 from harness.edition import TOLERANCES
@@ -92,33 +93,25 @@ def rescore_run(
     runner = _select_runner(plan, display)
     try:
         with folder.locked():
-            for job, record in _scored_seeds(plan, folder, seeds, runner, dataset):
+            scored_seeds = _scored_seeds(plan, folder, seeds, runner, dataset)
+            display.plan([title for job, _ in scored_seeds for title in _titles(job.seed, request)])
+            for job, record in scored_seeds:
                 rows.append(_Rescoring(plan, job, record, dataset).run(display, request))
-            if not rows:
-                raise UsageError(f"{run_dir}: no scored seed to score again", hint="finish the run first")
             verdict = assess(folder)
             if request is not None:
                 report.write(verdict, folder)
     finally:
         runner.close()
-    same = all(row["same_ledger"] for row in rows)
-    agree = all(
-        row["same_ledger"]
-        or (
-            plan.identity.limits.gpus > 0
-            and row["difference_bpb"] is not None
-            and row["difference_bpb"] <= TOLERANCES.rescore_bpb
-        )
-        for row in rows
-    )
+    agree = all(row["agrees"] for row in rows)
     return {
         "schema": 1,
         "run_dir": str(run_dir),
         "runner": runner.name,
         "image": runner.image,
         "seeds": rows,
-        "same_ledgers": same,
+        "same_ledgers": all(row["same_ledger"] for row in rows),
         "agree": agree,
+        "scored_seeds": sum(row["bpb"] is not None for row in verdict["seeds"]),
         "run": {key: verdict[key] for key in ("verdict", "decided_by", "shown", "not_shown")},
         "headline": headline(verdict),
         "exit_code": _exit_code(agree, rows, decide.exit_code(verdict, allow_open)),
@@ -155,13 +148,29 @@ def _select_runner(plan: StoredPlan, display: ProgressDisplay) -> Runner:
 def _scored_seeds(
     plan: StoredPlan, folder: RunFolder, seeds: Sequence[int], runner: Runner, dataset: Dataset
 ) -> list[tuple[StageJob, SeedRecord]]:
-    """The wanted seeds that were scored, all of the folder's where none are named; every record is read
-    first.
+    """The wanted seeds, all scored ones of the folder where none are named; every record is read first.
+
+    Raises UsageError for a named seed without a score, and where no seed has one.
     """
     wanted = seeds or folder.seeds()
     jobs = [StageJob(runner, plan.terms(dataset), seed, folder.seed(seed)) for seed in wanted]
     pairs = [(job, records.load(job.folder.record, job.seed)) for job in jobs]
-    return [(job, record) for job, record in pairs if record.done("score") is not None]
+    scored = [(job, record) for job, record in pairs if record.done("score") is not None]
+    missing = [str(seed) for seed in seeds if seed not in {job.seed for job, _ in scored}]
+    if missing:
+        raise UsageError(
+            f"{folder.path}: seed {', '.join(missing)} has no score here",
+            hint=f"scored: {', '.join(str(job.seed) for job, _ in scored) or 'no seed'}",
+        )
+    if not scored:
+        raise UsageError(f"{folder.path}: no scored seed to score again", hint="finish the run first")
+    return scored
+
+
+def _titles(seed: int, request: WitnessRequest | None) -> list[str]:
+    """The titles of the stages of one seed: its score, and its witness if one is asked."""
+    score = f"rescore seed {seed}"
+    return [score] if request is None else [score, f"{score} witness"]
 
 
 @dataclass(frozen=True)
@@ -174,12 +183,17 @@ class _Rescoring:
     dataset: Dataset
 
     def run(self, display: ProgressDisplay, request: WitnessRequest | None) -> dict[str, Any]:
-        with display.stage(f"rescore seed {self.record.seed}") as on_progress:
+        title, *title_of_witness = _titles(self.record.seed, request)
+        with display.stage(title) as on_progress:
             row, scored = self._score(on_progress)
         if request is None or scored is None:
             return row
-        with display.stage(f"rescore seed {self.record.seed} witness") as on_progress:
-            return row | self._certify(scored, row["scored_bytes"], request, on_progress, display.say)
+        with display.stage(*title_of_witness) as on_progress:
+
+            def say(text: str) -> None:
+                display.say(f"{text}; a later certificate is listed, and the run's own decides")
+
+            return row | self._certify(scored, row["scored_bytes"], request, on_progress, say)
 
     def _score(self, on_progress: ProgressCallback) -> tuple[dict[str, Any], ScoringPass | None]:
         """The row, and the pass; a pass that breaks is an outcome of its own (`broken`)."""
@@ -194,6 +208,8 @@ class _Rescoring:
         except Violation as violation:
             return self._broken(violation, earlier), None
         again = bpb.measure(tokens_T, scored.nats_T, self.dataset.byte_table())
+        same, difference = scored.ledger_sha256 == expected, abs(again.bpb - earlier.facts["bpb"])
+        on_gpu = self.job.limits.gpus > 0
         row = {
             "seed": self.record.seed,
             "outcome": "scored",
@@ -202,10 +218,12 @@ class _Rescoring:
             "limit": False,
             "bpb": earlier.facts["bpb"],
             "rescored_bpb": again.bpb,
-            "difference_bpb": abs(again.bpb - earlier.facts["bpb"]),
+            "difference_bpb": difference,
             "ledger_sha256": expected,
             "rescored_ledger_sha256": scored.ledger_sha256,
-            "same_ledger": scored.ledger_sha256 == expected,
+            "same_ledger": same,
+            "agrees": (same and difference <= stored_score.SAME_BPB * again.bpb)
+            or (on_gpu and difference <= TOLERANCES.rescore_bpb),
             "largest_difference_nats": float(np.abs(scored.nats_T.astype(np.float64) - stored_T).max()),
             "scored_bytes": again.scored_bytes,
             "score_seconds": result.seconds,
@@ -231,6 +249,7 @@ class _Rescoring:
             "bpb": earlier.facts["bpb"],
             "ledger_sha256": earlier.facts["ledger_sha256"],
             "same_ledger": False,
+            "agrees": False,
             **dict.fromkeys(numbers),
         }
 
@@ -244,8 +263,7 @@ class _Rescoring:
     ) -> dict[str, Any]:
         """A certificate with a random seed of its own, kept beside earlier ones; says how many there were."""
         folder = self.job.folder
-        taken = (path.name.removeprefix("rescored-") for path in folder.path.glob("rescored-*"))
-        number = 1 + max((int(name) for name in taken if name.isdigit()), default=0)
+        number = 1 + max((int(path.name.rpartition("-")[2]) for path in folder.rescorings()), default=0)
         job = StageJob(self.job.runner, self.job.terms, self.job.seed, folder.rescored(number))
         tokens_T = self.dataset.validation_tokens()
         found = certify_score(job, tokens_T, scored, n_bytes, request, on_progress, say)
@@ -254,8 +272,8 @@ class _Rescoring:
 
 
 def _exit_code(agree: bool, rows: list[dict[str, Any]], of_run: ExitCode) -> ExitCode:
-    """LIMIT or VIOLATION where a score does not stand or a new certificate fails a condition; otherwise the
-    exit code of the run's verdict. What a new certificate leaves open changes nothing: the run's own decides.
+    """The exit code of the run's verdict, or what comes before it: LIMIT or VIOLATION where a score does not
+    stand or a new certificate fails a condition. What a new certificate leaves open changes nothing.
     """
     failed = [
         condition
@@ -263,9 +281,10 @@ def _exit_code(agree: bool, rows: list[dict[str, Any]], of_run: ExitCode) -> Exi
         for condition in (row.get("certificate") or {"conditions": []})["conditions"]
         if condition["outcome"] == "fail"
     ]
+    own = ExitCode.VALID if agree and not failed else ExitCode.VIOLATION
     if any(row["limit"] for row in rows):
-        return ExitCode.LIMIT
-    return of_run if agree and not failed else ExitCode.VIOLATION
+        own = ExitCode.LIMIT
+    return first_that_applies((own, of_run))
 
 
 def _show(compared: dict[str, Any], as_json: bool) -> None:
@@ -281,7 +300,8 @@ def _show(compared: dict[str, Any], as_json: bool) -> None:
                 print(f"  {condition['condition']} {condition['outcome']:8} {condition['evidence']}")
         elif row.get("unasked"):
             print(f"  {row['unasked']}")
-    print("the score stands" if compared["agree"] else "the score does not stand")
+    of = f"{len(compared['seeds'])} of {count(compared['scored_seeds'], 'scored seed')}"
+    print(f"{of}: the score {'stands' if compared['agree'] else 'does not stand'}")
     print(f"the run: {compared['headline']}")
 
 
@@ -290,6 +310,7 @@ def _line(row: dict[str, Any]) -> str:
     recorded = f"seed {row['seed']}: {row['bpb']:.6f} recorded"
     if row["outcome"] == "broken":
         return f"{recorded}, scoring it again broke ({row['rule']}): {row['reason']}"
-    same = row["same_ledger"]
-    ledger = "same ledger" if same else f"another ledger, {row['difference_bpb']:.2e} bpb apart"
+    ledger = "same ledger" if row["same_ledger"] else "another ledger"
+    if not row["same_ledger"] or not row["agrees"]:
+        ledger += f", {row['difference_bpb']:.2e} bits per byte apart"
     return f"{recorded}, {row['rescored_bpb']:.6f} now: {ledger}"

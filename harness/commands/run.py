@@ -15,7 +15,8 @@ from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
 from harness.base.text import count
-from harness.commands import options, report as reports
+from harness.commands import options
+from harness.commands.report import show_verdict
 from harness.run import bundle, plan as plans, submission as submissions
 from harness.run.describe import describe_submission
 from harness.run.find_runs import point_latest
@@ -23,7 +24,7 @@ from harness.run.folder import RunFolder
 from harness.run.plan import Plan
 from harness.run.preflight import choose_dataset, choose_runner, require_disk_room
 from harness.run.remarks import remarks
-from harness.run.seeds import RunOutcome, run_seeds
+from harness.run.seeds import RunOutcome, load_records, run_seeds
 from harness.run.submission import Submission
 from harness.run.witness_state import WitnessRequest, load_state, witness_request
 from harness.runners.base import Runner
@@ -49,7 +50,7 @@ def run(
     witness: options.Witness = None,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
-    details: reports.Details = False,
+    details: options.Details = False,
     allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
@@ -71,8 +72,8 @@ def run(
     )
     with ProgressDisplay() as display:
         verdict = run_submission(run_options, display)
-    reports.show_verdict(verdict, as_json, details)
-    raise typer.Exit(decide.exit_code(verdict, allow_open))
+    show_verdict(verdict, as_json, details)
+    raise typer.Exit(decide.exit_code(verdict, allow_open, verdict["harness"]["stopped"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +121,15 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
         )
         folder = plan.folder(run_options.runs)
         with folder.locked():
-            if run_options.again:
-                _archive(folder, seeds, display)
             if plans.is_begun(plan, folder):
                 plans.update(plan, folder)
             else:
                 _describe(plan, folder, runner, display)
-            require_disk_room(plan, folder, seeds)
+            untrained = [r for r in load_records(folder, seeds) if run_options.again or not r.done("train")]
+            require_disk_room(plan, folder, len(untrained))
+            if run_options.again:
+                _archive(folder, seeds, display)
+            assess(folder)  # what cannot be judged now could not be after hours of training either
             outcome = run_seeds(plan, folder, seeds, runner, display, run_options.request)
             _report_outcome(folder, outcome, display)
             _report_other_request(folder, seeds, run_options.request, display)

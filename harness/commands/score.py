@@ -96,8 +96,9 @@ def score(
     )
     with ProgressDisplay() as display:
         verdict = score_program(request, runner, runs, display)
+    verdict["exit_code"] = decide.exit_code(verdict, allow_open)
     print(json.dumps(verdict, indent=1) if as_json else _describe(verdict))
-    raise typer.Exit(decide.exit_code(verdict, allow_open))
+    raise typer.Exit(verdict["exit_code"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +288,10 @@ def _describe(verdict: dict[str, Any]) -> str:
     """The verdict in lines for people."""
     rules = f" by {', '.join(verdict['decided_by'])}" if verdict["decided_by"] else ""
     asked = f"seed {verdict['seed']}, track {verdict['track']}, profile {verdict['profile']}"
-    decision = f"{verdict['verdict'].upper()}{rules}: {asked}, {verdict['runner']} runner"
+    seconds = verdict["limits"]["score_seconds"]
+    usual = seconds == plans.profile_limits(verdict["profile"]).score_seconds
+    clock = "" if usual else f", score clock of {seconds:g} s instead of the profile's"
+    decision = f"{verdict['verdict'].upper()}{rules}: {asked}, {verdict['runner']} runner{clock}"
     last = [f"not judged: {verdict['not_judged']}", f"kept in {verdict['run_dir']}"]
     if verdict["bpb"] is None:
         return "\n".join([f"no score; {standing(verdict)}", decision, str(verdict["reason"]), *last])

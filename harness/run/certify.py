@@ -26,10 +26,14 @@ from harness.run.witnesses import WitnessSession, query, query_batched
 from harness.runners.base import COOPERATIVE
 from harness.scoring.certificate import reference_model, sampling
 from harness.scoring.certificate.certificate import SECOND_ROUND_FACTOR, Certificate, certify
-from harness.scoring.certificate.forecast import forecast
+from harness.scoring.certificate.forecast import DECISIVE_NATS, decisive_nats, forecast
 from harness.scoring.certificate.responses import Responses
 from harness.scoring.certificate.sampling import ReportedScore, SamplingPlan
 
+NO_BATCHES = (
+    "batches need a contestant that declares a context and does not adapt; without --witness-lanes any "
+    "contestant can be queried, by strict prefixes"
+)
 STRICT_PROBES = 512
 """Asked by strict prefixes too where contexts are batched."""
 BOUND_KEYS = ("G_nats", "G_bpb", "G_covered_nats", "alpha", "parts_nats", "guarantee")
@@ -48,15 +52,13 @@ def certify_score(
     """{"certificate": verdict.json's, or null; "unasked": why there is none, or null}, JSON-ready.
 
     `n_bytes` of text were scored. `say` is told what the probes can decide, before the first question.
+
     Witnesses that cannot be queried, or that end early, cost the contestant
     its certificate or make G large; they never fail a score. Raises MachineFault, after which the same call
     resumes with the same random seed, whatever its request is.
     """
-    if request.batched and (scored.adapts or scored.context is None):
-        return _without(
-            "batches need a contestant that declares a context and does not adapt; without --witness-lanes "
-            "any contestant can be queried, by strict prefixes"
-        )
+    if request.batched and not takes_batches(scored.adapts, scored.context):
+        return _without(NO_BATCHES)
     state = begin_or_resume(job.folder, scored.ledger_sha256, request)
     session = WitnessSession(job, tokens_T, scored, on_progress)
     reference_T = reference_model.probabilities(tokens_T, job.terms.vocab_size)
@@ -66,6 +68,11 @@ def certify_score(
     if not rounds.certificates:
         return _without(f"the witness could not be asked: {session.ends[-1].reason}")
     return {"certificate": _public(rounds, state, session), "unasked": None}
+
+
+def takes_batches(adapts: bool, context: int | None) -> bool:
+    """Whether a contestant that declares this can be queried in batches."""
+    return not adapts and context is not None
 
 
 def _without(reason: str) -> dict[str, Any]:
@@ -93,6 +100,7 @@ def _hold_rounds(
     `state`.
     """
     folder, rounds = session.job.folder, _Rounds()
+    decisive = decisive_nats(session.job.terms.profile)
     strict_plan = None
     if state.batched:
         strict_plan = _draw_plan(state, reported, 1, min(state.probes, STRICT_PROBES))
@@ -112,12 +120,15 @@ def _hold_rounds(
                     boundaries=found.boundaries,
                     adapts=session.scored.adapts,
                     batched=state.batched,
+                    decisive=decisive,
                 )
             )
             _save_responses(folder, str(session.round_number), plan, reported, found.responses)
         if strict_plan is not None and found.strict is not None:
             strict = found.strict
-            rounds.strict = certify(reported, strict_plan, strict.responses, boundaries=strict.boundaries)
+            rounds.strict = certify(
+                reported, strict_plan, strict.responses, boundaries=strict.boundaries, decisive=DECISIVE_NATS
+            )
             rounds.comparison = found.comparison
             _save_responses(folder, f"{session.round_number}-strict", strict_plan, reported, strict.responses)
         last = rounds.certificates[-1] if found.responses else None
@@ -136,7 +147,7 @@ def _announce(job: StageJob, reported: ReportedScore, plan: SamplingPlan) -> str
     elif needed is None:
         reach = "so they cannot decide C1, and no number of probes of this part of the text can"
     else:
-        reach = f"so they cannot decide C1: {count(needed, 'probe')} can (--witness {needed})"
+        reach = f"so they cannot decide C1; {count(needed, 'probe')} could, asked from the start of a run"
     text = (
         f"seed {job.seed} witness: {count(round(plan.n_expected), 'probe')} bound what is unearned at about "
         f"{expected.G_bpb:.4f} bits per byte, a pass needs {expected.decisive_bpb:.4f} or less, {reach}"

@@ -56,7 +56,7 @@ def _time(path: Path, text: str) -> datetime.datetime:
     except (ValueError, OverflowError):
         raise UsageError(
             f"{path}: started_at is no time: '{plain(text[:40])}'",
-            hint="remove the seed's folder to run it again",
+            hint="the file was changed after the run: restore it",
         ) from None
 
 

@@ -16,12 +16,19 @@ See run/records.py for run.json and verdict/decide.py for verdict.json.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
 
 from harness.base.errors import UsageError
+
+SEED_NAME = re.compile(r"seed-(?P<seed>0|[1-9][0-9]{0,9})(\.earlier-(?P<earlier>[1-9][0-9]{0,5}))?")
+"""The name of a seed's folder, or of an earlier run of the seed."""
+
+
+RESCORED_NAME = re.compile(r"rescored-(?P<number>[0-9]{2,6})")
 
 
 class SeedFolder:
@@ -49,6 +56,11 @@ class SeedFolder:
         folder.code, folder.config, folder.artifact = self.code, self.config, self.artifact
         return folder
 
+    def rescorings(self) -> list[Path]:
+        """The folders of earlier rescorings with a witness, oldest first."""
+        found = ((RESCORED_NAME.fullmatch(path.name), path) for path in self.path.glob("rescored-*"))
+        return [path for _, path in sorted((int(match["number"]), path) for match, path in found if match)]
+
     def responses(self, round_name: int | str) -> Path:
         """What the witnesses of a round answered; `<round>-strict` for strict prefixes beside batches."""
         return self.path / f"witness-{round_name}.npz"
@@ -72,17 +84,14 @@ class RunFolder:
         return SeedFolder(self.path / f"seed-{seed}")
 
     def seeds(self) -> list[int]:
-        """The seeds that have a folder here, in ascending order."""
-        found = (path.name.removeprefix("seed-") for path in self.path.glob("seed-*"))
-        return sorted(int(number) for number in found if number.isdecimal() and number.isascii())
+        """The seeds that have a folder here, or that `--again` archived, in ascending order."""
+        found = (SEED_NAME.fullmatch(path.name) for path in self.path.glob("seed-*"))
+        return sorted({int(match["seed"]) for match in found if match})
 
     def archived(self, seed: int) -> list[Path]:
         """Archived earlier runs of a seed, oldest first."""
-        found = self.path.glob(f"seed-{seed}.earlier-*")
-        numbered = [(path.name.rpartition("-")[2], path) for path in found]
-        return [
-            path for _, path in sorted((int(number), path) for number, path in numbered if number.isdigit())
-        ]
+        found = ((SEED_NAME.fullmatch(path.name), path) for path in self.path.glob(f"seed-{seed}.earlier-*"))
+        return [path for _, path in sorted((int(match["earlier"]), path) for match, path in found if match)]
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

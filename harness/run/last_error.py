@@ -1,8 +1,8 @@
 """Find a contestant's own last error in its log, so that a failure names its cause.
 
-With several ranks the launcher (torchrun) prints its own report after the error of the rank that failed: then
-the first traceback that is not the launcher's counts. Otherwise the last one does. What a contestant prints
-is quoted and never evidence.
+The last traceback counts. With several ranks the launcher (torchrun) reports after the rank that failed, and
+marks what a rank did not catch: then the first marked traceback counts. What a contestant prints is quoted
+and never evidence.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.base.errors import Violation
 from harness.base.text import quote
@@ -22,59 +23,72 @@ CHAINED = (
 )
 RANK = re.compile(r"^\[rank\d+\]:\s?")
 LAUNCHER = re.compile(r"torch[./]distributed[./](elastic|run|launcher)|torchelastic|ChildFailedError")
+ERROR = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b.*:")
+"""An exception on a line of its own."""
 MAX_BYTES = 16 << 20
 
 
 def last_error(log: Path) -> str | None:
-    """The line of the log that says why the contestant failed, quoted; None for an empty or missing log.
+    """What the log says about why the contestant failed, quoted; None for an empty or missing log.
 
-    The exception of a traceback if there is one, else the last line printed.
+    `its last error: ...` where an exception says it, else `its last line: ...`.
     """
     lines = _lines(log)
-    errors = list(_exceptions(lines))
-    own = [error for error in errors if not LAUNCHER.search(error)]
+    launcher = next((at for at, line in enumerate(lines) if LAUNCHER.search(line.text)), None)
+    own = [line for line in _exceptions(lines) if not LAUNCHER.search(line.text)]
+    if launcher is not None:  # the other ranks complain of the one that failed first
+        own = [line for line in own if line.of_rank][:1] or [line for line in own if line.number < launcher]
     if own:
-        return quote(own[0] if len(own) < len(errors) else own[-1])
-    first_noise = next((at for at, line in enumerate(lines) if LAUNCHER.search(line)), len(lines))
-    printed = [line for line in lines[:first_noise] if line.strip()]
-    return quote(printed[-1].strip()) if printed else None
+        return f"its last error: {quote(own[-1].text)}"
+    printed = [line.text.strip() for line in lines[:launcher] if line.text.strip()]
+    if not printed:
+        return None
+    kind = "error" if ERROR.match(printed[-1]) else "line"
+    return f"its last {kind}: {quote(printed[-1])}"
 
 
 def explain(violation: Violation, log: Path, name_log: bool = True) -> None:
     """Add the contestant's last error to a violation, and the log's path unless the log will be removed.
 
-    A contestant that ended early is always explained; another violation only by a traceback, because an
-    ordinary line of its log would mislead.
+    Only where the contestant ended early: elsewhere its log does not say what went wrong.
     """
-    ended = violation.rule == "contestant" or isinstance(violation, ContestantLeft)
-    if not ended and not any(not LAUNCHER.search(error) for error in _exceptions(_lines(log))):
+    if violation.rule != "contestant" and not isinstance(violation, ContestantLeft):
         return
-    error = last_error(log)
-    violation.message += f"; its last error: {error}" if error else "; its log is empty"
+    violation.message += f"; {last_error(log) or 'its log is empty'}"
     if name_log:
         place = f"the whole log: {log}"
         violation.hint = f"{violation.hint}; {place}" if violation.hint else place
 
 
-def _lines(log: Path) -> list[str]:
+class _Line(NamedTuple):
+    number: int
+    text: str
+    of_rank: bool
+    """Whether the launcher marked it as a rank's own."""
+
+
+def _lines(log: Path) -> list[_Line]:
     if not log.is_file():
         return []
     with log.open("rb") as file:
-        text = file.read(MAX_BYTES).decode("utf-8", "replace")
-    return [RANK.sub("", line) for line in text.split("\n")]
+        texts = file.read(MAX_BYTES).decode("utf-8", "replace").split("\n")
+    return [
+        _Line(number, RANK.sub("", text), RANK.match(text) is not None) for number, text in enumerate(texts)
+    ]
 
 
-def _exceptions(lines: Sequence[str]) -> Iterator[str]:
+def _exceptions(lines: Sequence[_Line]) -> Iterator[_Line]:
     """The exception line of each traceback; of chained ones the last alone."""
     found, inside, chained = None, False, False
     for line in lines:
-        if line.strip() == TRACEBACK:
+        text = line.text.strip()
+        if text == TRACEBACK:
             if found is not None and not chained:
                 yield found
             inside, chained = True, False
-        elif line.strip() in CHAINED:
+        elif text in CHAINED:
             chained = True
-        elif inside and line.strip() and not line.startswith((" ", "\t")):
-            found, inside = line.strip(), False
+        elif inside and text and not line.text.startswith((" ", "\t")):
+            found, inside = line._replace(text=text), False
     if found is not None:
         yield found

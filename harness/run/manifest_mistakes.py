@@ -7,6 +7,7 @@ written for programmers, so what each key expects is stated here once. What the 
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -83,7 +84,7 @@ def _is_index(keys: Keys, at: int) -> bool:
 
 
 def _problem(found: Any, document: Document, model: type[BaseModel]) -> Problem:
-    location: Keys = found["loc"]
+    location: Keys = tuple(map(_as_written, found["loc"]))
     if found["type"] in ("extra_forbidden", "invalid_key"):
         return Problem(
             document.keys[location], f"{key_text(location)}: unknown key; {_nearest(location, model)}"
@@ -99,6 +100,11 @@ def _problem(found: Any, document: Document, model: type[BaseModel]) -> Problem:
         else f"expected {_expected(location)}; found {shown(found['input'])}"
     )
     return Problem(place, f"{key_text(location[:-1] if is_key else location)}: {what}")
+
+
+def _as_written(key: int | str) -> int | str:
+    """A key as the file has it: pydantic turns numbers of more than 64 bits into text."""
+    return int(key) if isinstance(key, str) and re.fullmatch("-?[0-9]{19,20}", key) else key
 
 
 def _expected(location: Keys) -> str:

@@ -99,6 +99,7 @@ class Plan:
             "track": manifest.track,
             "identity": identity,
             "manifest": manifest.model_dump(mode="json", by_alias=True),
+            "declared_seeds": list(manifest.seeds),
             "isolated": self.isolated,
             "isolation": self.isolation,
             "image": self.image,
@@ -174,9 +175,16 @@ def is_begun(plan: Plan, folder: RunFolder) -> bool:
 
 
 def update(plan: Plan, folder: RunFolder) -> None:
-    """Write the parts of plan.json that the hash does not cover, such as the manifest's seeds and claim."""
+    """Write the parts of plan.json that the hash does not cover, such as the manifest's claim.
+
+    A seed that was declared once stays declared: it is not dropped with its line in the manifest (R10).
+    """
     stored = files.read_json(folder.plan)
-    if stored != (current := {**stored, **plan.facts()}):
+    current = {**stored, **plan.facts()}
+    current["declared_seeds"] = list(
+        dict.fromkeys([*stored.get("declared_seeds", []), *plan.submission.manifest.seeds])
+    )
+    if stored != current:
         files.write_json(folder.plan, current)
 
 

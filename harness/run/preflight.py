@@ -7,13 +7,11 @@ image is built: the local runner replaces it only with `--runner local`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import docker
 
-from harness.base import files
 from harness.base.disk import require_room
 from harness.base.errors import UsageError
 from harness.base.host import gpus
@@ -22,9 +20,9 @@ from harness.base.progress import ProgressDisplay
 from harness.data import pocket
 from harness.data.dataset import Dataset
 from harness.edition import Limits
+from harness.run import stored_plan
 from harness.run.folder import RunFolder
 from harness.run.plan import Plan
-from harness.run.seeds import load_records
 from harness.run.submission import Manifest
 from harness.runners.base import Runner
 from harness.runners.images import build
@@ -98,19 +96,18 @@ def choose_runner(
     return Preflight(select_runner(wanted, limits.gpus, display.say, find_or_build), lock)
 
 
-def require_disk_room(plan: Plan, folder: RunFolder, seeds: Sequence[int]) -> None:
-    """Raises MachineFault where a disk has less room than the seeds that are not trained yet may need.
+def require_disk_room(plan: Plan, folder: RunFolder, n_seeds: int) -> None:
+    """Raises MachineFault where a disk has less room than the training of so many seeds may need.
 
     An estimate from the contestant's number of parameters: NUMBER_BYTES each in a checkpoint, 4 bytes a
     scored token, and what log and artifact may take.
     """
-    untrained = [record for record in load_records(folder, seeds) if record.done("train") is None]
-    if not untrained:
+    if n_seeds == 0:
         return
-    parameters = int(files.read_json(folder.plan)["claims"]["parameters"])
+    parameters = stored_plan.read(folder).claims.parameters
     stage = NUMBER_BYTES * parameters + plan.limits.counted_bytes + plan.limits.log_bytes
     seed = stage + 4 * plan.dataset.validation_tokens_total
-    require_room({folder.path: len(untrained) * seed, Path(tempfile.gettempdir()): stage})
+    require_room({folder.path: n_seeds * seed, Path(tempfile.gettempdir()): stage})
 
 
 def require_lock(manifest: Manifest, name: str) -> str:

@@ -90,11 +90,6 @@ class SeedRecord(_Record):
         return "interrupted" if last.outcome == "done" else last.outcome
 
 
-def began(attempt: Attempt) -> str:
-    """When an attempt was begun: ISO 8601 in UTC, so that text order is time order."""
-    return attempt.started_at
-
-
 def now() -> str:
     """The time in UTC, for people; durations come from the monotonic clock."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -109,12 +104,12 @@ def load(path: Path, seed: int) -> SeedRecord:
     except ValidationError as error:
         raise UsageError(
             f"{path}: {error.errors(include_url=False)[0]['msg']}",
-            hint="remove the seed's folder to run it again",
+            hint="restore the file; without it the seed is not judged",
         ) from error
     if record.seed != seed:  # a folder copied under another name would count one seed twice
         raise UsageError(
             f"{path}: is the record of seed {record.seed}, not of seed {seed}",
-            hint="remove the seed's folder to run it again",
+            hint="restore the file; without it the seed is not judged",
         )
     return record
 

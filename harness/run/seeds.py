@@ -15,7 +15,7 @@ from harness.base import disk, files, host
 from harness.base.errors import MachineFault, Violation
 from harness.base.progress import ProgressCallback, ProgressDisplay
 from harness.run import records, stages, stored_score
-from harness.run.certify import certify_score
+from harness.run.certify import NO_BATCHES, certify_score, takes_batches
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import Plan
 from harness.run.records import STAGES, Attempt, Events, SeedRecord, StageName
@@ -109,10 +109,19 @@ class _SeedRun:
         files.write_bytes(self.job.folder.code, self.plan.bundle.pyz)
         files.write_bytes(self.job.folder.config, self.plan.submission.config)
         for stage in left:
+            if stage == "witness" and self._cannot_batch():
+                self.display.say(f"{_title(self.record.seed, stage)}: not asked: {NO_BATCHES}")
+                return
             attempt = self._attempt(stage)
             yield attempt
             if attempt.outcome != "done":
                 return
+
+    def _cannot_batch(self) -> bool:
+        """Whether batches are asked for and the contestant cannot be queried so: then no witness is begun."""
+        done = self.record.done("score")
+        assert done is not None and self.request is not None
+        return self.request.batched and not takes_batches(done.claims["adapts"], done.claims["context"])
 
     def _attempt(self, stage: StageName) -> Attempt:
         """One attempt, on record from before its start until its end. Raises machine faults and

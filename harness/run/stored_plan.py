@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.base import files
 from harness.base.errors import UsageError
@@ -59,10 +59,18 @@ class Judged(_Stored):
     """What a verdict needs to know of the submission and the runner."""
 
     manifest: Annotated[Manifest, BeforeValidator(_manifest)]
+    declared_seeds: list[int] = []
+    """Every seed that the manifest declared when this folder was run."""
     isolated: bool
     isolation: str
     code_bytes: int
     config_bytes: int
+
+
+class Claimed(_Stored):
+    """What the contestant says of its recipe."""
+
+    parameters: int = Field(0, ge=0)
 
 
 class StoredPlan(_Stored):
@@ -73,6 +81,7 @@ class StoredPlan(_Stored):
     identity: Identity
     image: str | None
     dataset: Located
+    claims: Claimed = Claimed(parameters=0)
 
     def terms(self, dataset: Dataset) -> StageTerms:
         """The terms of a rescoring on the run's dataset."""

@@ -4,13 +4,14 @@ again.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.base import files
-from harness.base.arrays import write_arrays
+from harness.base.arrays import read_arrays, write_arrays
 from harness.base.errors import UsageError
 from harness.base.files import sha256_of
 from harness.data.dataset import Dataset
@@ -19,6 +20,9 @@ from harness.protocol.conversation import ChunkBoundary, ScoringPass
 from harness.run.folder import SeedFolder
 from harness.run.records import Attempt, SeedRecord
 from harness.scoring import bpb, low_bpb_documents
+
+SAME_BPB = 1e-9
+"""Relative difference up to which two sums of the same bits are the same bits per byte."""
 
 
 def store(folder: SeedFolder, measured: bpb.Metric, scored: ScoringPass) -> dict[str, Any]:
@@ -75,4 +79,15 @@ def require_packed_artifact(folder: SeedFolder, record: SeedRecord) -> None:
         raise UsageError(
             f"{folder.artifact}: is not the artifact that was packed",
             hint="the file was changed after the stage; --again runs the seed anew",
+        )
+
+
+def require_recorded_bpb(folder: SeedFolder, done: Attempt) -> None:
+    """Raises UsageError where the recorded bits per byte are not those of the stored documents."""
+    bits_D, bytes_D = read_arrays(folder.documents, "bits", "bytes")
+    stored = float(bits_D.sum() / bytes_D.sum())
+    if not math.isclose(stored, done.facts["bpb"], rel_tol=SAME_BPB):
+        raise UsageError(
+            f"{folder.record}: states {done.facts['bpb']:.6f} bits per byte, its documents have {stored:.6f}",
+            hint="the file was changed after the run; --again runs the seed anew",
         )

@@ -2,8 +2,8 @@
 
 A verdict covers its folder: every seed that the manifest declares or the folder holds, every attempt, every
 run that `--again` archived. It does not depend on what was asked of the last command. `pgolf run`, `report`,
-`export`, `compare` and `rescore` all read this one function. Only plan.json, the records of the seeds and the
-certificates are read: the scores themselves are not computed again (`pgolf rescore` does that).
+`list`, `export`, `compare` and `rescore` all read this one function. Only plan.json, the records of the seeds
+and the certificates are read: the scores are not computed again (`pgolf rescore` does that).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.base import files, host
 from harness.base.errors import UsageError
-from harness.run import records, stored_plan
+from harness.run import stored_plan
 from harness.run.folder import RunFolder
 from harness.run.records import SeedRecord
 from harness.run.seeds import load_archived, load_records
@@ -24,13 +24,24 @@ def assess(folder: RunFolder, harness: dict[str, Any] | None = None) -> dict[str
     """The content of verdict.json for a run folder.
 
     `harness`: what the last command measured of itself (seconds, what stopped it); None for a command that
-    only reads: then verdict.json's stays. Raises UsageError for a folder that is not a run's.
+    only reads: then verdict.json's stays. Raises UsageError for a folder that is not a run's, and for records
+    that no run writes.
     """
+    try:
+        return _assess(folder, harness)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{folder.path}: its records cannot be judged ({type(error).__name__}: {str(error)[:200]})",
+            hint="a run.json there was damaged or changed by hand: restore it",
+        ) from error
+
+
+def _assess(folder: RunFolder, harness: dict[str, Any] | None) -> dict[str, Any]:
     evidence = evidence_of(folder)
     rows = [
         {
             **decide.seed_row(evidence, record, str(folder.seed(record.seed).path)),
-            "later_certificates": later_certificates.read(folder.seed(record.seed)),
+            "later_certificates": evidence.later[record.seed],
         }
         for record in evidence.seeds
     ]
@@ -47,7 +58,7 @@ def evidence_of(folder: RunFolder) -> Evidence:
     """All that the rules may look at, from the files of a run folder."""
     plan, judged = stored_plan.read(folder), stored_plan.read_judged(folder)
     identity, manifest = plan.identity, judged.manifest
-    seeds = list(dict.fromkeys([*manifest.seeds, *folder.seeds()]))
+    seeds = list(dict.fromkeys([*manifest.seeds, *judged.declared_seeds, *folder.seeds()]))
     return Evidence(
         track=manifest.track,
         profile=identity.profile,
@@ -61,6 +72,7 @@ def evidence_of(folder: RunFolder) -> Evidence:
         dataset=plan.dataset.name,
         dataset_sha256=identity.dataset,
         archived=load_archived(folder, seeds),
+        later={seed: later_certificates.read(folder.seed(seed)) for seed in seeds},
         submission=Submitted(manifest, judged.code_bytes, judged.config_bytes),
     )
 
@@ -96,5 +108,5 @@ def earlier_harness(folder: RunFolder) -> dict[str, Any] | None:
 def _host(seeds: list[SeedRecord]) -> dict[str, Any]:
     """The machine of the last attempt on record; this one where there is none."""
     attempts = [attempt for record in seeds for attempt in record.attempts if attempt.host]
-    last = max(attempts, key=records.began, default=None)
+    last = max(attempts, key=lambda attempt: attempt.started_at, default=None)
     return last.host if last else host.facts()

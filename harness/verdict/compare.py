@@ -16,6 +16,7 @@ import numpy.typing as npt
 from harness.base import arrays
 from harness.base.errors import UsageError
 from harness.base.text import count
+from harness.run.folder import SEED_NAME, RunFolder
 from harness.scoring import paired
 from harness.verdict.run_differences import run_differences
 
@@ -79,7 +80,7 @@ def describe(compared: dict[str, Any]) -> str:
             _interval_line(
                 "95 %, other documents, this seed",
                 compared["ci95_one_seed_bpb"],
-                "several seeds; see the first interval",
+                "several seeds; see the first interval" if several else "no document differs",
             ),
             _interval_line("95 %, from the means alone", compared["ci95_seed_means_bpb"], "one seed"),
             f"  second is better on {compared['second_better_share']:.1%} of the documents",
@@ -105,6 +106,8 @@ def _caveats(compared: dict[str, Any]) -> list[str]:
         f"differs: {each['what']}: {each['first']} in the first, {each['second']} in the second"
         for each in compared["differs"]
     ]
+    if None in compared["verdicts"].values():
+        lines.append("one side has no plan.json: nothing is known of its clocks, runner, dataset and code")
     if any(first != second for first, second in compared["seeds"]):
         lines.append("the runs have no seed in common: seeds are paired in their order")
     for which, seeds in compared["left_out"].items():
@@ -122,14 +125,12 @@ def _interval_line(name: str, interval: list[float] | None, why_none: str) -> st
 
 
 def _documents_by_seed(folder: Path) -> dict[int, Path]:
-    """The docs.npz of each seed of a run folder, or the one of a single seed's folder as that of seed 0."""
+    """The docs.npz of each scored seed of a run folder, or that of one seed's or `pgolf score`'s folder."""
+    own = SEED_NAME.fullmatch(folder.resolve().name)
     if (folder / "docs.npz").is_file():
-        return {0: folder / "docs.npz"}
-    found = {
-        int(path.parent.name.removeprefix("seed-")): path
-        for path in folder.glob("seed-*/docs.npz")
-        if path.parent.name.removeprefix("seed-").isdigit()
-    }
+        return {int(own["seed"]) if own else 0: folder / "docs.npz"}
+    run = RunFolder(folder)
+    found = {seed: path for seed in run.seeds() if (path := run.seed(seed).documents).is_file()}
     if not found:
         raise UsageError(
             f"{folder}: no scored seed", hint="give a run folder, such as runs/<submission>/pocket-<hash>"

@@ -82,9 +82,9 @@ BOUND = ConditionInfo(
     source="docs/certificate.md",
     says="with 99 % confidence over the random draw of tokens, a causal, normalised, single-pass predictor "
     "built from the same code and artifact (mixed with a small share of the judge's own n-gram) scores at "
-    "most G bits per byte more than was reported. G is a bound and fails nobody; in profile record, C1, C3 "
-    "and C4 pass only where it is at most 0.005 nats a token",
-    messages="nothing: without a witness there is no G, and C1 and C2 stay unknown",
+    "most G bits per byte more than was reported. G is a bound and fails nobody; C1 to C4 pass only "
+    "where it is at most 0.1 nats a token, in profile record 0.005",
+    messages="nothing: without a witness there is no G, and C1 to C4 stay unknown",
     witness=f"{', '.join(f'{n:,} probes in {profile}' for profile, n in reversed(PROBES.items()))} by "
     "default; `--witness N` asks for another number, and more probes make G smaller",
     example="0.0304 bits per byte with 512 probes, 0.0053 with 4,096 and 0.0008 with 32,768: a program that "

@@ -66,15 +66,18 @@ def _why_not_shown(condition: str, findings: list[dict[str, Any]]) -> str | None
     return ", ".join(dict.fromkeys(whys)) or "not checked"
 
 
-def exit_code(verdict: dict[str, Any], allow_open: bool = False) -> ExitCode:
+def exit_code(verdict: dict[str, Any], allow_open: bool = False, stopped: str | None = None) -> ExitCode:
     """The first that applies: machine fault, interrupted, over a limit, rule broken, inconclusive, valid.
 
-    `allow_open` accepts an inconclusive verdict as if it were valid, and changes nothing else.
+    `allow_open` accepts an inconclusive verdict as if it were valid, and changes nothing else. `stopped`:
+    whether a `machine` fault ended this very command, or it was `interrupted`; None for neither.
     """
     failed = [found for found in verdict["findings"] if found["outcome"] == "fail"]
-    stopped = (verdict.get("harness") or {}).get("stopped")
-    if stopped is not None:  # it ended the run, so later stages never started
-        return ExitCode.MACHINE if stopped == "machine" else ExitCode.INTERRUPTED
+    ended = {stopped, *(row["outcome"] for row in verdict.get("seeds", []))}
+    if "machine" in ended:
+        return ExitCode.MACHINE
+    if "interrupted" in ended:
+        return ExitCode.INTERRUPTED
     if any(found["limit"] for found in failed):
         return ExitCode.LIMIT
     if failed:

@@ -124,6 +124,8 @@ def _seeds(folder: RunFolder, plan: StoredPlan, verdict: dict[str, Any]) -> list
             record = records.load(seed_folder.record, row["seed"])
             stored_plan.require_unchanged(plan, seed_folder)
             stored_score.require_packed_artifact(seed_folder, record)
+            if (scored := record.done("score")) is not None:
+                stored_score.require_recorded_bpb(seed_folder, scored)
         except (OSError, ValidationError) as error:
             raise UsageError(
                 f"{seed_folder.path}: cannot be read ({error})", hint="is the run folder complete?"

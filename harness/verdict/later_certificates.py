@@ -1,7 +1,7 @@
 """Certificates that `pgolf rescore --witness` added to a seed after its run.
 
-They are listed with their numbers and decide nothing: the best of several draws would no longer hold with
-99 % confidence, so a run's own certificate decides.
+They are listed with their numbers and show nothing that the run's own certificate leaves open: the best of
+several draws would no longer hold with 99 % confidence. One that fails a condition leaves it open.
 """
 
 from __future__ import annotations
@@ -19,8 +19,18 @@ def read(folder: SeedFolder) -> list[dict[str, Any]]:
 
     Raises UsageError for a damaged file.
     """
-    found = sorted(folder.path.glob("rescored-*/rescored.json"))
-    return [{"folder": path.parent.name, **_summary(path, files.read_json(path))} for path in found]
+    found = [
+        path for path in folder.path.glob("rescored-*") if path.name.removeprefix("rescored-").isdecimal()
+    ]
+    return [_entry(path) for path in sorted(found, key=lambda path: int(path.name.removeprefix("rescored-")))]
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    result = path / "rescored.json"
+    if result.is_file():
+        return {"folder": path.name, **_summary(result, files.read_json(result))}
+    unfinished: dict[str, Any] = {"n_probes": None, "G_bpb": None, "shown": [], "failed": []}
+    return {"folder": path.name, **unfinished, "unasked": "it was begun and did not finish"}
 
 
 def _summary(path: Path, stored: Any) -> dict[str, Any]:
@@ -41,5 +51,5 @@ def _summary(path: Path, stored: Any) -> dict[str, Any]:
     except (LookupError, TypeError) as error:
         raise UsageError(
             f"{path}: is no certificate ({type(error).__name__}: {error})",
-            hint="the file was changed after `pgolf rescore`; remove its folder",
+            hint="the file was changed after `pgolf rescore`: restore it, or move its folder away",
         ) from error

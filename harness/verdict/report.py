@@ -154,8 +154,8 @@ def write(verdict: dict[str, Any], folder: RunFolder) -> None:
     files.write_bytes(folder.page, page(verdict, folder).encode())
 
 
-def rewrite(folder: RunFolder) -> dict[str, Any]:
-    """Write the reports of a finished run again from its verdict.json, and return that verdict.
+def rewrite(folder: RunFolder, remark: str) -> dict[str, Any]:
+    """Write the reports of a verdict.json that lies alone, with a remark, and return that verdict.
 
     The file may come from somebody else. Raises UsageError if it is no verdict of this schema.
     """
@@ -163,6 +163,7 @@ def rewrite(folder: RunFolder) -> dict[str, Any]:
         verdict = files.read_json(folder.verdict)
         if verdict["verdict"] not in STYLE or verdict["schema"] != 1:
             raise ValueError("not a verdict of schema 1")
+        verdict["remarks"] = list(dict.fromkeys([*verdict.get("remarks", []), remark]))
         write(verdict, folder)
         for details in (False, True):  # so that `show` cannot fail later, after half its output
             show(verdict, Console(file=io.StringIO()), details)

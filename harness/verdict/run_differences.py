@@ -7,13 +7,16 @@ edition differ as well, a difference in score need not come from the recipes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from harness.base import host
 from harness.run import stored_plan
 from harness.run.folder import RunFolder
-from harness.run.stored_plan import StoredPlan
 from harness.verdict.assess import assess
 from harness.verdict.headline import headline
+
+SHOWN = 40
+"""Characters of a fact that a comparison repeats; the whole facts are compared."""
 
 
 def run_differences(first: Path, second: Path) -> dict[str, Any]:
@@ -21,20 +24,42 @@ def run_differences(first: Path, second: Path) -> dict[str, Any]:
 
     Both paths are folders of runs or of seeds. Where one has no plan (`pgolf score`), nothing is compared.
     """
-    folders = _run_folder(first), _run_folder(second)
-    verdicts = {
-        which: None if folder is None else headline(assess(folder))
-        for which, folder in zip(("first", "second"), folders, strict=True)
-    }
-    if folders[0] is None or folders[1] is None:
+    sides = {"first": _run_folder(first), "second": _run_folder(second)}
+    known = {which: _Run.read(folder) for which, folder in sides.items() if folder is not None}
+    verdicts = {which: known[which].headline if which in known else None for which in sides}
+    if len(known) < 2:
         return {"differs": [], "verdicts": verdicts}
-    ours, theirs = (_facts(stored_plan.read(folder)) for folder in folders if folder is not None)
+    ours, theirs = known["first"].facts, known["second"].facts
     differs = [
-        {"what": what, "first": ours[what], "second": theirs[what]}
+        {"what": what, "first": ours[what][:SHOWN], "second": theirs[what][:SHOWN]}
         for what in ours
         if ours[what] != theirs[what]
     ]
     return {"differs": differs, "verdicts": verdicts}
+
+
+class _Run(NamedTuple):
+    """One side of the comparison: its headline, and what it should share with the other, by name."""
+
+    headline: str
+    facts: dict[str, str]
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> _Run:
+        verdict, plan = assess(folder), stored_plan.read(folder)
+        identity, machine = plan.identity, verdict["host"]
+        facts = {
+            "edition": identity.edition,
+            "profile": identity.profile,
+            "train clock": f"{identity.limits.train_seconds:g} s",
+            "score clock": f"{identity.limits.score_seconds:g} s",
+            "dataset": f"{plan.dataset.name}, {identity.dataset}",
+            "runner": identity.runner,
+            "image lock": identity.image_lock or "none",
+            "code of golf": identity.code,
+            "machine": f"{host.processor(machine)}, {host.gpu_names(machine)}",
+        }
+        return cls(headline(verdict), facts)
 
 
 def _run_folder(path: Path) -> RunFolder | None:
@@ -42,19 +67,3 @@ def _run_folder(path: Path) -> RunFolder | None:
     return next(
         (RunFolder(folder) for folder in (path, path.parent) if (folder / "plan.json").is_file()), None
     )
-
-
-def _facts(plan: StoredPlan) -> dict[str, Any]:
-    """What two comparable runs share, by name."""
-    identity = plan.identity
-    limits = identity.limits
-    return {
-        "edition": identity.edition,
-        "profile": identity.profile,
-        "train clock, seconds": limits.train_seconds,
-        "score clock, seconds": limits.score_seconds,
-        "dataset": f"{plan.dataset.name} ({identity.dataset[:12]})",
-        "runner": identity.runner,
-        "image lock": (identity.image_lock or "none")[:19],
-        "code of golf": identity.code[:12],
-    }

@@ -141,6 +141,7 @@ def certify(
     boundaries: Sequence[BoundaryPair] = (),
     adapts: bool = False,
     batched: bool = False,
+    decisive: float = DECISIVE_NATS,
 ) -> Certificate:
     """The certificate of one seed.
 
@@ -148,6 +149,7 @@ def certify(
     alone; the second measures noise. `boundaries`: the chunk boundaries that the first witness passed.
     `adapts`: whether the program declares that it learns between chunks. `batched`: whether many contexts
     were queried at once, which shows a witness more than the strict prefix; the guarantee then says so.
+    `decisive`: the largest bound, in nats a token, with which C1 passes (forecast.decisive_nats).
     """
     for each in responses:
         assert len(each.nats_P) == len(plan.asked_P), (
@@ -190,7 +192,9 @@ def certify(
         G_bpb_with_8_times=(expected(losses, n_second_round) + excess) * nats_per_bit,
         noise_nats=None if second is None else robust_sd(selected.repeat_P),
         tests=tests,
-        conditions=_conditions(tests, plan, found.total, covered_nats, unanswered, reported.chunk_tokens),
+        conditions=_conditions(
+            tests, plan, found.total, covered_nats, unanswered, reported.chunk_tokens, decisive
+        ),
         guarantee=_guarantee(plan, found.total * nats_per_bit, covered_share, batched),
     )
 
@@ -252,6 +256,7 @@ def _conditions(
     covered_nats: float,
     unanswered: int,
     chunk_tokens: int,
+    decisive: float,
 ) -> tuple[Condition, ...]:
     """The outcomes of C1 to C4 of #1017.
 
@@ -271,10 +276,10 @@ def _conditions(
     elif unclear:
         evidence = "; ".join(test.text for test in unclear) + _remedy({test.name for test in unclear}, plan)
         why = UNEXPLAINED
-    elif not unanswered and total_nats > DECISIVE_NATS:
+    elif not unanswered and total_nats > decisive:
         evidence = (
             f"at most {total_nats:.3f} nats a token are unearned, {covered_nats:.5f} over the text that the "
-            f"witness covered: too wide to decide, {DECISIVE_NATS:g} would be enough"
+            f"witness covered: too wide to decide, {decisive:g} would be enough"
         )
         why = TOO_WIDE
     elif not unanswered:

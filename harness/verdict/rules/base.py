@@ -7,7 +7,7 @@ that decide it, and what it does not cover. See `harness/verdict/decide.py` for 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from harness.base.text import count
@@ -47,6 +47,8 @@ class Evidence:
     dataset_sha256: str = ""
     archived: tuple[SeedRecord, ...] = ()
     """Earlier runs of seeds, which `--again` archived."""
+    later: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    """By seed: the certificates that rescorings added (later_certificates.py)."""
     submission: Submitted | None = None
     """None where a program is judged without one (`pgolf score`): then only the rules about scoring apply."""
 
@@ -67,6 +69,15 @@ class Evidence:
     @property
     def config_bytes(self) -> int:
         return self.submitted.config_bytes
+
+    def later_failures(self, condition: str) -> list[dict[str, Any]]:
+        """The later certificates that fail a condition, each with its seed."""
+        return [
+            {**certificate, "seed": seed}
+            for seed, certificates in self.later.items()
+            for certificate in certificates
+            if condition in certificate["failed"]
+        ]
 
     @property
     def shortened(self) -> float | None:
@@ -128,9 +139,10 @@ def violated(evidence: Evidence, rule_ids: tuple[str, ...]) -> CheckResult | Non
     ]
     if not found:
         return None
-    lines = [
-        f"seed {seed}, {attempt.stage}: {(attempt.message or '').splitlines()[0]}" for seed, attempt in found
-    ]
+    lines = []
+    for seed, attempt in found:
+        first_line = (attempt.message or "").partition("\n")[0]
+        lines.append(f"seed {seed}, {attempt.stage}: {first_line}")
     return CheckResult("fail", "; ".join(lines), any(attempt.outcome == "over_limit" for _, attempt in found))
 
 

@@ -13,8 +13,6 @@ from harness.base.text import count
 from harness.edition import TOLERANCES
 from harness.run.records import Attempt
 from harness.runners.base import COOPERATIVE
-from harness.scoring.certificate.certificate import TOO_WIDE
-from harness.scoring.certificate.forecast import decisive_nats
 from harness.scoring.robust import robust_sd
 from harness.scoring.rows import sums_to_one
 from harness.verdict.rule_info import RuleInfo
@@ -60,6 +58,12 @@ def certified(evidence: Evidence, name: str) -> CheckResult | None:
             whys.append(NO_WITNESS)
         if reasons:
             return CheckResult(outcome, "; ".join(reasons), why=", ".join(dict.fromkeys(filter(None, whys))))
+    if contested := [f"{later['folder']} of seed {later['seed']}" for later in evidence.later_failures(name)]:
+        return CheckResult(
+            "unknown",
+            f"a later certificate fails {name}: {', '.join(contested)}",
+            why="a later certificate fails",
+        )
     if name == "C2":
         return CheckResult(
             "pass", "; ".join(f"seed {seed}: {condition['evidence']}" for seed, condition in found.items())
@@ -83,14 +87,6 @@ def _bounded(evidence: Evidence, certificates: dict[int, dict[str, Any]]) -> Che
         )
     if not evidence.isolated:
         return CheckResult("unknown", f"{COOPERATIVE}; but for that, {text}", why=NO_ISOLATION)
-    decisive = decisive_nats(evidence.profile)
-    if max(each["G_nats"] for each in certificates.values()) > decisive:
-        return CheckResult(
-            "unknown",
-            f"{text}: more than the {decisive:g} nats a token that profile {evidence.profile} may leave "
-            "open; more probes would decide it",
-            why=TOO_WIDE,
-        )
     return CheckResult("pass", text)
 
 
@@ -254,7 +250,9 @@ def _score_first(evidence: Evidence) -> CheckResult:
         return CheckResult("unknown", "no seed was scored", why=NO_SCORE)
     learned = [len(attempt.facts["borders"]) for attempt in done if attempt.claims["adapts"]]
     how = f"`adapt` was never sent (track {evidence.track})"
-    if learned:
+    if learned and not sum(learned):
+        how = "`adapt` was never sent: the whole text is one chunk"
+    elif learned:
         how = (
             f"{sum(learned):,} times `adapt` was sent, each time after all scores so far were committed to "
             "the ledger and before the next chunk was shown; the answer predicts that chunk's first token"

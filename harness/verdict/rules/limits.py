@@ -36,10 +36,6 @@ def _size(evidence: Evidence) -> CheckResult:
         record.seed: n for record in evidence.seeds if (n := counted_bytes(evidence, record)) is not None
     }
     cap = evidence.limits.counted_bytes
-    if not sizes and (failed := violated(evidence, ("size",))) is not None:
-        return failed
-    if not sizes:
-        return CheckResult("unknown", "no seed was packed")
     over = {seed: n for seed, n in sizes.items() if n > cap}
     if over:
         return CheckResult(
@@ -47,6 +43,10 @@ def _size(evidence: Evidence) -> CheckResult:
             "; ".join(f"seed {s}: {n:,} bytes counted, {n - cap:,} over {cap:,}" for s, n in over.items()),
             limit=True,
         )
+    if (failed := violated(evidence, ("size",))) is not None:
+        return failed
+    if not sizes:
+        return CheckResult("unknown", "no seed was packed")
     return CheckResult(
         "pass",
         f"at most {max(sizes.values()):,} of {cap:,} bytes: code {evidence.code_bytes:,} + config "

@@ -13,8 +13,9 @@ SEEDS = RuleInfo(
     title="A seed of the manifest was not scored, or was run more than once",
     condition=None,
     source="R10, #1017",
-    checks="whether the folder holds a score of every seed that the manifest declares, no seed that it does "
-    "not declare, and none that `--again` ran again; trainings that ended early are counted",
+    checks="whether the folder holds a score of every seed that the manifest declared, no seed that it does "
+    "not declare, and none that `--again` ran again; an archived run that broke a rule other than a clock "
+    "fails; trainings that ended early are counted",
     example="#2124: the third seed is of another configuration",
     not_covered="seeds that were tried and not reported",
 )
@@ -22,15 +23,15 @@ SEEDS = RuleInfo(
 
 def _seeds(evidence: Evidence) -> CheckResult:
     scored = [record.seed for record in evidence.seeds if record.outcome() == "scored"]
-    missing = [str(seed) for seed in evidence.manifest.seeds if seed not in scored]
+    missing = [str(record.seed) for record in evidence.seeds if record.seed not in scored]
     undeclared = [str(record.seed) for record in evidence.seeds if record.seed not in evidence.manifest.seeds]
     problems, why = [], []
     if missing:
-        problems.append(f"seeds of the manifest that were not scored: {', '.join(missing)}")
+        problems.append(f"seeds that were declared and not scored: {', '.join(missing)}")
         why.append("seeds missing")
     if undeclared:
         problems.append(
-            f"seeds that this folder holds and the manifest no longer declares: {', '.join(undeclared)}"
+            f"seeds that were declared before and are in the manifest no longer: {', '.join(undeclared)}"
         )
         why.append("seeds no longer declared")
     if evidence.archived:
@@ -40,6 +41,8 @@ def _seeds(evidence: Evidence) -> CheckResult:
         )
         why.append("seeds run again")
     ended = ended_early(evidence, "train", "training attempt")
+    if any(breach(record) not in (None, *CLOCKS) for record in evidence.archived):
+        return CheckResult("fail", "; ".join(problems) + ended)
     if problems:
         return CheckResult("unknown", "; ".join(problems) + ended, why=", ".join(why))
     n_seeds = len(evidence.manifest.seeds)
@@ -47,13 +50,27 @@ def _seeds(evidence: Evidence) -> CheckResult:
     return CheckResult("pass", f"{count} of the manifest scored, none run again{ended}")
 
 
+CLOCKS = ("setup-clock", "train-clock", "pack-clock", "score-clock")
+"""Broken by a busy machine too: an archived run that broke one leaves the seeds open and fails nothing."""
+
+
+def breach(record: SeedRecord) -> str | None:
+    """The rule that one seed's run broke, or the condition that its certificate fails; None for neither."""
+    if (violation := record.violation()) is not None:
+        return violation.rule or "conduct"
+    witness = record.done("witness")
+    certificate = (witness.facts.get("certificate") if witness else None) or {"conditions": []}
+    return next((each["condition"] for each in certificate["conditions"] if each["outcome"] == "fail"), None)
+
+
 def _earlier_scores(archived: tuple[SeedRecord, ...]) -> str:
-    """Each archived run with its score, in bits per byte, or its outcome."""
-    return ", ".join(
-        f"{record.seed} ({record.outcome() if done is None else format(done.facts['bpb'], '.4f')})"
-        for record in archived
-        for done in (record.done("score"),)
-    )
+    """Each archived run with its score, in bits per byte, or its outcome, and with what it broke."""
+    texts = []
+    for record in archived:
+        done, broken = record.done("score"), breach(record)
+        outcome = record.outcome() if done is None else f"{done.facts['bpb']:.4f}"
+        texts.append(f"{record.seed} ({outcome}{f', broke {broken}' if broken else ''})")
+    return ", ".join(texts)
 
 
 CONDUCT = RuleInfo(

@@ -40,7 +40,7 @@ def test_both_scores_are_printed_and_whether_the_score_stands(run_dir: Path) -> 
     assert pgolf("rescore", run_dir, "--allow-open").exit_code == ExitCode.VALID
     assert f"seed 1: {bpb:.6f} recorded, {bpb:.6f} now: same ledger" in done.stdout
     stands, standing = done.stdout.splitlines()[-2:]
-    assert stands == "the score stands"
+    assert stands == "1 of 1 scored seed: the score stands"
     assert "not shown: C1" in standing and "INCONCLUSIVE by causal" in standing
 
 
@@ -62,7 +62,7 @@ def test_before_a_witness_is_asked_its_number_of_probes_is_said_to_be_enough_or_
     run_dir: Path,
 ) -> None:
     few, many = (pgolf("rescore", run_dir, "--witness", number).stderr for number in (2, 2000))
-    assert "so they cannot decide C1:" in few and "probes can (--witness" in few
+    assert "so they cannot decide C1; " in few and "probes could, asked from the start" in few
     assert "so they can decide C1" in many
     assert "bits per byte, a pass needs" in few
 
@@ -80,6 +80,21 @@ def test_a_rescoring_that_breaks_is_an_outcome_of_its_own(
     (row,) = compared["seeds"]
     assert (row["outcome"], row["rule"], row["rescored_bpb"]) == ("broken", "contestant", None)
     assert "scoring it again broke (contestant): the contestant ended" in pgolf("rescore", run_dir).stdout
+
+
+def test_a_score_that_was_changed_in_its_record_does_not_stand(run_dir: Path) -> None:
+    path = run_dir / "seed-1" / "run.json"
+    record = json.loads(path.read_text())
+    record["attempts"][-1]["facts"]["bpb"] = 1.05
+    path.write_text(json.dumps(record))
+    done = pgolf("rescore", run_dir)
+    assert done.exit_code == ExitCode.VIOLATION
+    assert "the score does not stand" in done.stdout
+    assert "now: same ledger, " in done.stdout and "bits per byte apart" in done.stdout
+
+
+def test_a_named_seed_without_a_score_is_refused(run_dir: Path) -> None:
+    assert "seed 99 has no score here" in refusal(run_dir, "--seeds", "1,99").message
 
 
 def test_a_run_without_a_scored_seed_is_refused(run_dir: Path) -> None:

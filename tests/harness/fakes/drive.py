@@ -39,7 +39,11 @@ def drive() -> None:
             )
             result = run.run_submission(options, display)
     print(json.dumps(result))
-    raise SystemExit(result["exit_code"] if what == "ablate" else decide.exit_code(result))
+    raise SystemExit(
+        result["exit_code"]
+        if what == "ablate"
+        else decide.exit_code(result, stopped=result["harness"]["stopped"])
+    )
 
 
 if __name__ == "__main__":

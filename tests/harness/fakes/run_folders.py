@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from harness.edition import PROFILES
 from harness.run import records
 from harness.run.folder import RunFolder
 from harness.run.records import SeedRecord
-from tests.harness.fakes.verdicts import assembled, attempt, evidence, manifest
+from tests.harness.fakes.verdicts import attempt, manifest
 
 DIGIT = iter(range(16**12))
 
 
 def write_run(
-    runs: Path, submission: str, started_at: str | None = None, train_seconds: float = 45.0, **verdict: Any
+    runs: Path,
+    submission: str,
+    started_at: str | None = None,
+    train_seconds: float = 45.0,
+    *,
+    isolated: bool = False,
+    seed: SeedRecord | None = None,
 ) -> RunFolder:
-    """A run folder of profile pocket with one seed, whose only attempt began at `started_at`.
+    """A run folder of profile pocket with one seed, whose attempts began at `started_at`.
 
-    Has a verdict.json if `verdict` changes anything of a clean one.
+    `seed`: its record; a training alone if there is none.
     """
     folder = RunFolder(runs / submission / f"pocket-{next(DIGIT):012x}")
     folder.path.mkdir(parents=True)
@@ -30,15 +35,15 @@ def write_run(
     located = {"name": "pocket", "folder": "/data"}
     judged = {
         "manifest": manifest(seeds=[1]).model_dump(mode="json", by_alias=True),
-        "isolated": False,
-        "isolation": "none",
+        "isolated": isolated,
+        "isolation": "container: no network" if isolated else "none",
         "code_bytes": 1,
         "config_bytes": 1,
     }
     folder.plan.write_text(json.dumps({"schema": 1, **plan, **judged, "image": None, "dataset": located}))
     if started_at is not None:
-        record = SeedRecord(seed=1, attempts=[attempt("train", started_at=started_at)])
+        record = seed or SeedRecord(seed=1, attempts=[attempt("train")])
+        for each in record.attempts:
+            each.started_at = started_at
         records.save(folder.seed(1).record, record)
-    if verdict:
-        folder.verdict.write_text(json.dumps(assembled(evidence()) | verdict))
     return folder

@@ -13,6 +13,7 @@ from harness.run.records import Attempt, Outcome, SeedRecord, StageName
 from harness.run.submission import Manifest
 from harness.scoring.certificate import sampling
 from harness.scoring.certificate.certificate import certify
+from harness.scoring.certificate.forecast import decisive_nats
 from harness.verdict import decide
 from harness.verdict.rules import RULES, Evidence, Submitted, finding
 from tests.harness.fakes.certificates import SEED, responses, scored_text
@@ -118,7 +119,12 @@ def witnessed(seed: int, **changes: Any) -> SeedRecord:
 
 
 def certified(
-    seed: int, gain_nats: float = 0.0, probes: int = 2000, silent: bool = False, **score: Any
+    seed: int,
+    gain_nats: float = 0.0,
+    probes: int = 2000,
+    silent: bool = False,
+    profile: str = "pocket",
+    **score: Any,
 ) -> SeedRecord:
     """The same seed with a real certificate of synthetic responses.
 
@@ -129,7 +135,7 @@ def certified(
     heard = responses(
         plan, np.where(np.arange(len(text.nats_T)) > 0, text.nats_T.astype(float) + gain_nats, 0.0)
     )
-    made = certify(text, plan, [heard, heard]).public()
+    made = certify(text, plan, [heard, heard], decisive=decisive_nats(profile)).public()
     facts = {
         "certificate": {
             **made,
@@ -194,11 +200,6 @@ def outcome(rule: str, facts: Evidence) -> str:
     """The outcome of one rule."""
     text: str = found(rule, facts)["outcome"]
     return text
-
-
-def stopped(verdict: dict[str, Any], by: str | None) -> dict[str, Any]:
-    """A verdict of a command that a machine fault or an interrupt ended."""
-    return {**verdict, "harness": {"stopped": by}}
 
 
 def judged(*seeds: SeedRecord, **changes: Any) -> tuple[str, int]:

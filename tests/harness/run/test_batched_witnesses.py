@@ -80,12 +80,15 @@ def test_batched_rows_that_differ_from_those_after_strict_prefixes_certify_nothi
     assert "differ from those after strict prefixes" in finding(verdict, "causal")["evidence"]
 
 
-def test_a_contestant_that_adapts_is_not_asked_in_batches_and_its_score_stays(
-    tmp_path: Path, tiny: Dataset
+def test_a_contestant_that_adapts_is_not_asked_in_batches_and_can_be_asked_by_strict_prefixes_later(
+    tmp_path: Path, tiny: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    verdict = certified_run(LearnerSandbox(tmp_path, tiny), batched=True)
-    assert "without --witness-lanes" in verdict["seeds"][0]["unasked"]
-    assert (verdict["verdict"], verdict["seeds"][0]["outcome"]) == ("inconclusive", "scored")
+    sandbox = LearnerSandbox(tmp_path, tiny)
+    verdict = certified_run(sandbox, batched=True)
+    (row,) = verdict["seeds"]
+    assert (verdict["verdict"], row["outcome"], row["certificate"]) == ("inconclusive", "scored", None)
+    assert "seed 1 witness: not asked: batches need a contestant" in capsys.readouterr().err
+    assert certified_run(sandbox, batched=False)["seeds"][0]["certificate"] is not None
 
 
 def test_batched_contexts_cannot_certify_what_strict_prefixes_fail(tmp_path: Path, tiny: Dataset) -> None:

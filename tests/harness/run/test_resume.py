@@ -217,7 +217,7 @@ def test_a_seed_that_the_manifest_drops_after_its_run_is_still_judged(tmp_path: 
     manifest.write_text(manifest.read_text().replace("[1, 2]", "[1]"))
     later = sandbox.run()
     assert [row["seed"] for row in later["seeds"]] == [1, 2]
-    assert "no longer declares: 2" in finding(later, "seeds")["evidence"]
+    assert "in the manifest no longer: 2" in finding(later, "seeds")["evidence"]
 
 
 def test_report_reads_the_records_and_not_what_verdict_json_says(tmp_path: Path, tiny: Dataset) -> None:
@@ -261,11 +261,36 @@ def test_a_command_that_had_nothing_to_do_was_not_interrupted_by_an_earlier_ones
     written = Path(done["run_dir"]) / "verdict.json"
     stopped = {**done, "harness": {**done["harness"], "stopped": "interrupted"}}
     written.write_text(json.dumps(stopped))
-    assert pgolf("report", done["run_dir"]).exit_code == 130
     with ProgressDisplay() as display:
         again = run.run_submission(replace(sandbox.options(), seeds=[1]), display)
     assert again["harness"] == done["harness"]
     assert pgolf("report", done["run_dir"]).exit_code == 5
+
+
+def test_a_seed_that_was_declared_and_dropped_unrun_is_missing(tmp_path: Path, tiny: Dataset) -> None:
+    sandbox = Sandbox(tmp_path, tiny, "[1, 2]")
+    with ProgressDisplay() as display:
+        run.run_submission(replace(sandbox.options(), seeds=[1]), display)
+    manifest = sandbox.submission / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace("[1, 2]", "[1]"))
+    later = sandbox.run()
+    assert [(row["seed"], row["outcome"]) for row in later["seeds"]] == [(1, "scored"), (2, "missing")]
+    seeds = finding(later, "seeds")
+    assert (seeds["outcome"], "declared and not scored: 2" in seeds["evidence"]) == ("unknown", True)
+
+
+def test_an_archived_run_whose_seed_was_not_run_again_stays_in_the_verdict(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    sandbox = Sandbox(tmp_path, tiny, "[1, 2]")
+    sandbox.run()
+    place = sandbox.seed_folder(2)
+    place.rename(place.with_name("seed-2.earlier-1"))
+    manifest = sandbox.submission / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace("[1, 2]", "[1]"))
+    with ProgressDisplay() as display:
+        later = run.run_submission(replace(sandbox.options(), seeds=[1]), display)
+    assert "seeds that were run before: 2 (" in finding(later, "seeds")["evidence"]
 
 
 def test_a_disk_without_room_is_named_before_the_first_stage(

@@ -369,3 +369,11 @@ def test_the_schema_is_a_json_schema_ready_for_the_docs() -> None:
     assert undescribed <= {"title", "authors", "edition", "seeds", "baseline"}, (
         "keys that need an explanation have one"
     )
+
+
+def test_a_seed_beyond_64_bits_is_a_mistake_at_its_place(tmp_path: Path) -> None:
+    """pydantic turns such a key into text."""
+    claim = {"dataset": "x", "bpb": {2**64: 1.0}}
+    refused(
+        write_submission(tmp_path, changed(claim=claim)), r"claim\.bpb\.18446744073709551616: expected a seed"
+    )

@@ -57,9 +57,18 @@ def test_a_record_needs_certificates_of_all_its_seeds() -> None:
 
 
 def test_a_record_may_not_leave_more_uncertified_than_it_must_be_better_by() -> None:
-    whole = evidence(*CERTIFIED[:2], certified(2024, probes=500), profile="record")
+    whole = evidence(*CERTIFIED[:2], certified(2024, probes=500, profile="record"), profile="record")
     assert {outcome(rule, whole) for rule in CONDITIONS} == {"unknown"}
-    assert "more than the 0.005 nats a token that profile record may" in found("causal", whole)["evidence"]
+    assert "too wide to decide, 0.005 would be enough" in found("causal", whole)["evidence"]
+
+
+def test_a_later_certificate_that_fails_leaves_its_condition_open_and_one_that_passes_shows_nothing() -> None:
+    later = {"folder": "rescored-01", "n_probes": 64, "G_bpb": 0.2, "shown": ["C2"], "failed": ["C1"]}
+    whole = evidence(later={1337: [later]})
+    assert judged(later={1337: [later]}) == ("inconclusive", 5)
+    assert found("causal", whole)["evidence"] == "a later certificate fails C1: rescored-01 of seed 1337"
+    better = {**later, "shown": ["C1", "C2", "C3", "C4"], "failed": []}
+    assert judged(record(1337), record(42), record(2024), later={1337: [better]}) == ("inconclusive", 5)
 
 
 def test_a_witness_that_was_cut_off_is_said_to_be_so_and_the_exit_code_is_the_stops() -> None:
@@ -67,8 +76,8 @@ def test_a_witness_that_was_cut_off_is_said_to_be_so_and_the_exit_code_is_the_st
     cut.attempts.append(attempt("witness", "machine"))
     whole = assembled(evidence(cut))
     assert "was cut off: the same command goes on with it" in found("causal", evidence(cut))["evidence"]
-    for stopped, code in (("machine", 3), ("interrupted", 130), (None, 0)):
-        assert decide.exit_code({**whole, "verdict": "valid", "harness": {"stopped": stopped}}) == code
+    for stopped, code in (("machine", 3), ("interrupted", 130), (None, 5)):
+        assert decide.exit_code(whole, stopped=stopped) == code
 
 
 def test_the_significance_test_is_made_again_with_all_that_is_not_certified_counted_against_the_score() -> (

@@ -161,15 +161,24 @@ def test_what_differs_besides_the_recipe_is_named_and_seeds_without_a_partner_to
     other = write_run(tmp_path / "c", np.array([bits_D] * 2), bytes_D, **changed)
     assert compare.compare(first, same)["differs"] == []
     compared = compare.compare(first, other)
-    assert [each["what"] for each in compared["differs"]] == [
-        "train clock, seconds",
-        "runner",
-        "code of golf",
-    ]
+    assert [each["what"] for each in compared["differs"]] == ["train clock", "runner", "code of golf"]
     text = compare.describe(compared)
-    assert "differs: train clock, seconds: 45.0 in the first, 5.0 in the second" in text
+    assert "differs: train clock: 45 s in the first, 5 s in the second" in text
     assert "left out of the first: seeds 3, without a partner" in text
     assert "first   no score (0 of 6 seeds)" in text
     assert [each["what"] for each in compare.compare(RunFolder(first).seed(1).path, other)["differs"]] == [
         each["what"] for each in compared["differs"]
     ]
+
+
+def test_the_folders_of_seeds_keep_their_numbers_and_without_a_plan_nothing_else_is_known(
+    tmp_path: Path,
+) -> None:
+    bits_D, bytes_D, _ = documents(np.random.default_rng(1))
+    run = write_run(tmp_path / "a", np.array([bits_D, bits_D * 1.01]), bytes_D)
+    one, two = (RunFolder(run).seed(seed).path for seed in (1, 2))
+    assert compare.compare(one, two)["seeds"] == [[1, 2]]
+    assert compare.compare(two, run)["seeds"] == [[2, 2]]
+    text = compare.describe(compare.compare(one, two))
+    assert "one side has no plan.json: nothing is known of its clocks" in text
+    assert "no seed in common" in text

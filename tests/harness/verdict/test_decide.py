@@ -25,7 +25,6 @@ from tests.harness.fakes.verdicts import (
     judged,
     manifest,
     record,
-    stopped,
     witnessed,
 )
 
@@ -62,8 +61,8 @@ MISSING = SeedRecord(seed=42)
     [
         (FAILED, ("invalid", 1)),
         (OVER, ("invalid", 4)),
-        (MACHINE, ("inconclusive", 5)),
-        (STOPPED, ("inconclusive", 5)),
+        (MACHINE, ("inconclusive", 3)),
+        (STOPPED, ("inconclusive", 130)),
         (MISSING, ("inconclusive", 5)),
     ],
 )
@@ -77,8 +76,9 @@ def test_what_stopped_the_command_comes_before_what_its_records_say(
     bad: SeedRecord, by: str, code: int
 ) -> None:
     whole = assembled(evidence(witnessed(1337), bad, witnessed(2024)))
-    assert decide.exit_code(stopped(whole, by)) == code
-    assert decide.exit_code(stopped(whole, by), allow_open=True) == code
+    wanted = 3 if bad is MACHINE else code
+    assert decide.exit_code(whole, stopped=by) == wanted
+    assert decide.exit_code(whole, allow_open=True, stopped=by) == wanted
 
 
 def test_a_limit_outweighs_another_violation() -> None:
@@ -93,6 +93,8 @@ def test_an_open_verdict_can_be_accepted_and_no_other_one() -> None:
     assert accepted(witnessed(1337), MISSING) == 0
     assert accepted(witnessed(1337), FAILED) == 1
     assert accepted(witnessed(1337), OVER) == 4
+    assert accepted(witnessed(1337), MACHINE) == 3
+    assert accepted(witnessed(1337), STOPPED) == 130
 
 
 def test_a_fault_of_the_machine_never_removes_a_seed_from_the_count() -> None:

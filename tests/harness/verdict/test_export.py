@@ -8,10 +8,11 @@ import json
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.audit.audit import audit_folder
-from harness.base import files
+from harness.base import arrays, files
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.edition import PROFILES
@@ -43,6 +44,9 @@ def run(tmp_path: Path) -> RunFolder:
         place.code.write_bytes(code.pyz)
         place.config.write_bytes(CONFIG)
         place.artifact.write_bytes(artifact)
+        bits = np.array([done.facts["bpb"] * 1000 for done in each.attempts if done.stage == "score"])
+        columns = {"starts": np.zeros(1, np.int64), "bits": bits, "bytes": np.array([1000])}
+        arrays.write_arrays(place.documents, columns)
         place.log("train").write_text(FORGED)
         packed = each.done("pack")
         assert packed is not None
@@ -176,6 +180,16 @@ def test_a_score_that_was_written_into_the_verdict_is_not_exported(run: RunFolde
     files.write_json(run.verdict, {"mean_bpb": 1.0, "seeds": [{"seed": 1337, "bpb": 1.0}]})
     out = export(run.path, tmp_path / "out", None, None)
     assert json.loads((out / "submission.json").read_text())["val_bpb"] == pytest.approx(2.11)
+
+
+def test_a_score_that_was_changed_in_its_record_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    forged = load(run.seed(42).record, 42)
+    scored = forged.done("score")
+    assert scored is not None
+    scored.facts["bpb"] = 1.0
+    save(run.seed(42).record, forged)
+    with pytest.raises(UsageError, match=r"states 1\.000000 bits per byte, its documents have 2\.110000"):
+        export(run.path, tmp_path / "out", None, None)
 
 
 def test_the_command_prints_the_folder_and_says_what_is_missing(run: RunFolder, tmp_path: Path) -> None:
