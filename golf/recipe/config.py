@@ -53,8 +53,8 @@ def load(text: str, profile: str = "record", file: str = "config.yaml") -> Confi
         found += [_placed(mistake, document, name) for mistake in mistakes]
     found = [mistake if mistake.place else _placed(mistake, document, "record") for mistake in found]
     if profile not in PROFILES:
-        text = f"the judge asks for the profile {shown(profile)}; known: {', '.join(PROFILES)}"
-        found.append(Mistake((), text, document.places[""]))
+        problem = f"the judge asks for the profile {shown(profile)}; known: {', '.join(PROFILES)}"
+        found.append(Mistake((), problem, document.places[""]))
     if found:
         raise ConfigError(*sorted(dict.fromkeys(found), key=lambda mistake: mistake.place or ()))
     return configs[profile]

@@ -41,10 +41,9 @@ def last_attempt(folder: RunFolder) -> datetime.datetime:
     """
     return max(
         (
-            _time(path, attempt.started_at)
-            for path in folder.path.glob("seed-*/run.json")
-            if (number := path.parent.name.removeprefix("seed-")).isdecimal()
-            for attempt in records.load(path, int(number)).attempts
+            _time(folder.seed(seed).record, attempt.started_at)
+            for seed in folder.seeds()
+            for attempt in records.load(folder.seed(seed).record, seed).attempts
         ),
         default=NEVER,
     )

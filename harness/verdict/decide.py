@@ -15,11 +15,11 @@ from harness.edition import EDITION, SIGNIFICANCE
 from harness.run.records import SeedRecord
 from harness.run.submission import Baseline
 from harness.scoring import significance
+from harness.verdict.condition_info import CONDITIONS
 from harness.verdict.rules import RULES, Evidence, Rule, finding
 from harness.verdict.rules.limits import counted_bytes
 
 SCHEMA = 1
-CONDITIONS = ("C1", "C2", "C3", "C4")
 Decision = Literal["valid", "invalid", "inconclusive"]
 
 
@@ -39,10 +39,11 @@ class Judgement(NamedTuple):
 def judge(evidence: Evidence, rules: Sequence[Rule] = RULES) -> Judgement:
     """Check every rule, and decide."""
     findings = [finding(rule, evidence) for rule in rules]
+    ids = [info.id for info in CONDITIONS]
     not_shown = {
         condition: why for condition in CONDITIONS if (why := _why_not_shown(condition, findings)) is not None
     }
-    shown = [condition for condition in CONDITIONS if condition not in not_shown]
+    shown = [condition for condition in ids if condition not in not_shown]
     failed = [found["rule"] for found in findings if found["outcome"] == "fail"]
     if failed:
         return Judgement("invalid", failed, shown, not_shown, findings)

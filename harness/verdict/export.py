@@ -32,6 +32,7 @@ from harness.run.folder import RunFolder, SeedFolder
 from harness.run.records import SeedRecord
 from harness.run.stored_plan import StoredPlan
 from harness.scoring import significance
+from harness.verdict import headline as headlines
 from harness.verdict.assess import assess
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -216,7 +217,9 @@ def _environment(run: FinishedRun) -> dict[str, Any]:
 
 def readme(metadata: dict[str, Any], verdict: dict[str, Any]) -> str:
     """README.md: what was run on which text, the table of seeds, the findings, how to score it again."""
-    return templates.load(TEMPLATES / "record.md.j2").render(m=metadata, v=verdict)
+    return templates.load(TEMPLATES / "record.md.j2").render(
+        m=metadata, v=verdict, result=headlines.result(verdict), decision=headlines.decision(verdict)
+    )
 
 
 def log(run: FinishedRun, seed: Seed) -> str:
