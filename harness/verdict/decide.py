@@ -41,7 +41,7 @@ def judge(evidence: Evidence, rules: Sequence[Rule] = RULES) -> Judgement:
     findings = [finding(rule, evidence) for rule in rules]
     ids = [info.id for info in CONDITIONS]
     not_shown = {
-        condition: why for condition in CONDITIONS if (why := _why_not_shown(condition, findings)) is not None
+        condition: why for condition in ids if (why := _why_not_shown(condition, findings)) is not None
     }
     shown = [condition for condition in ids if condition not in not_shown]
     failed = [found["rule"] for found in findings if found["outcome"] == "fail"]
