@@ -207,7 +207,7 @@ def test_a_document_knows_where_every_key_and_value_stands(tmp_path: Path) -> No
     ("raw", "says"),
     [
         (b"\xef\xbb\xbfa: 1\n", "starts with a byte order mark: save it as UTF-8 without one"),
-        (gzip.compress(b"a: 1\n"), "is gzip: unpack it first"),
+        (gzip.compress(b"a: 1\n", mtime=0), "is gzip: unpack it first"),
         ("a: 1\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
     ],
 )
