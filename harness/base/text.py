@@ -65,8 +65,8 @@ def markdown(text: str) -> str:
     return MARKUP.sub(r"\\\g<0>", text)
 
 
-def quote(raw: bytes | str) -> str:
-    """A contestant's text made safe to print: ASCII, escaped, cut to MAX_QUOTED characters."""
+def quote(raw: bytes | str, limit: int = MAX_QUOTED) -> str:
+    """A contestant's text made safe to print: ASCII, escaped, cut to `limit` characters."""
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
     escaped = text.encode("unicode_escape").decode("ascii")
-    return escaped if len(escaped) <= MAX_QUOTED else escaped[:MAX_QUOTED] + "..."
+    return escaped if len(escaped) <= limit else escaped[:limit] + "..."

@@ -8,6 +8,7 @@ and never evidence.
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,11 @@ CHAINED = (
     "During handling of the above exception, another exception occurred:",
     "The above exception was the direct cause of the following exception:",
 )
-RANK = re.compile(r"^\[rank\d+\]:\s?")
+RANK = re.compile(r"\[rank(?P<rank>\d+)\]:\s?")
+FAILED = re.compile(r"failed \(exitcode: (?P<code>-?\d{1,3})\) local_rank: (?P<rank>\d+)")
+RECIPE = re.compile(r"config\.yaml:\d+:\d+: ")
+MAX_SHOWN = 400
+"""Characters shown of an error: it may end with what to do."""
 LAUNCHER = re.compile(r"torch[./]distributed[./](elastic|run|launcher)|torchelastic|ChildFailedError")
 ERROR = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b.*:")
 """An exception on a line of its own."""
@@ -36,15 +41,36 @@ def last_error(log: Path) -> str | None:
     lines = _lines(log)
     launcher = next((at for at, line in enumerate(lines) if LAUNCHER.search(line.text)), None)
     own = [line for line in _exceptions(lines) if not LAUNCHER.search(line.text)]
-    if launcher is not None:  # the other ranks complain of the one that failed first
-        own = [line for line in own if line.of_rank][:1] or [line for line in own if line.number < launcher]
+    if (failed := _failed_rank(lines)) is not None:  # the other ranks complain of the one that failed first
+        rank, how = failed
+        own = [line for line in own if line.rank == rank] or [
+            line for line in own if line.rank is None and line.number < (launcher or 0)
+        ]
+        if not own and not _mistakes(lines[:launcher]):
+            return f"rank {rank} ended with {how}, without a traceback"
     if own:
-        return f"its last error: {quote(own[-1].text)}"
+        return f"its last error: {quote(own[-1].text, MAX_SHOWN)}"
     printed = [line.text.strip() for line in lines[:launcher] if line.text.strip()]
     if not printed:
         return None
     kind = "error" if ERROR.match(printed[-1]) else "line"
-    return f"its last {kind}: {quote(printed[-1])}"
+    return f"its last {kind}: {quote(printed[-1], MAX_SHOWN)}"
+
+
+def _failed_rank(lines: Sequence[_Line]) -> tuple[str, str] | None:
+    """The rank that failed first, by the launcher's report, and how it ended; None without a report."""
+    for line in lines:
+        if match := FAILED.search(line.text):
+            code = int(match["code"])
+            how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+            return match["rank"], how
+    return None
+
+
+def _mistakes(lines: Sequence[_Line]) -> bool:
+    """Whether the last line printed is about the recipe (docs/protocol.md, describe)."""
+    printed = [line.text for line in lines if line.text.strip()]
+    return bool(printed) and RECIPE.match(printed[-1]) is not None
 
 
 def explain(violation: Violation, log: Path, name_log: bool = True) -> None:
@@ -63,8 +89,8 @@ def explain(violation: Violation, log: Path, name_log: bool = True) -> None:
 class _Line(NamedTuple):
     number: int
     text: str
-    of_rank: bool
-    """Whether the launcher marked it as a rank's own."""
+    rank: str | None
+    """The rank whose own the launcher marked it as."""
 
 
 def _lines(log: Path) -> list[_Line]:
@@ -72,8 +98,10 @@ def _lines(log: Path) -> list[_Line]:
         return []
     with log.open("rb") as file:
         texts = file.read(MAX_BYTES).decode("utf-8", "replace").split("\n")
+    marks = [RANK.match(text) for text in texts]
     return [
-        _Line(number, RANK.sub("", text), RANK.match(text) is not None) for number, text in enumerate(texts)
+        _Line(number, text[mark.end() :] if mark else text, mark and mark["rank"])
+        for number, (text, mark) in enumerate(zip(texts, marks, strict=True))
     ]
 
 

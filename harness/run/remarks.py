@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.base.errors import UsageError
+from harness.base.paths import ROOT
 from harness.base.text import quote
 from harness.run import submission as submissions
 from harness.run.submission import Manifest, Submission
@@ -56,11 +57,15 @@ def _copied_fields(submission: Submission) -> list[str]:
 
 
 def _neighbours(folder: Path) -> Iterator[tuple[str, Manifest]]:
-    """The readable manifests of the other submissions in the parent folder, by their paths from above it."""
-    others = sorted(path for path in folder.parent.glob("*/manifest.yaml") if path.parent != folder)
-    for path in others[:MAX_NEIGHBOURS]:
+    """The readable manifests of the other submissions, by their paths: of the project's own, and of those in
+    the parent folder.
+    """
+    shipped, beside = ROOT / "submissions", folder.parent
+    parents = [shipped] if beside == shipped else [shipped, beside]
+    others = [path.parent for parent in parents for path in sorted(parent.glob("*/manifest.yaml"))]
+    for other in [path for path in others if path != folder][:MAX_NEIGHBOURS]:
         try:
-            yield f"{folder.parent.name}/{path.parent.name}", submissions.read_manifest(path.parent)
+            yield f"{other.parent.name}/{other.name}", submissions.read_manifest(other)
         except UsageError:
             continue
 

@@ -49,7 +49,9 @@ class StageSpec:
 
 
 class Stage(Protocol):
-    """A running contestant. Leaving its context kills whatever is left of it."""
+    """A running contestant. Leaving its context kills whatever is left of it, and raises Violation where its
+    whole log turns out to be over the limit.
+    """
 
     listener: Listener
     started: float

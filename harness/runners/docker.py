@@ -297,6 +297,8 @@ class DockerStage:
     def __exit__(self, *error: object) -> None:
         self._remove()
         self.pump.join(STOP_SECONDS)
+        if error[0] is None:
+            self.pump.check()
 
     def _remove(self) -> None:
         """Removes everything. What a dead engine keeps, the next run removes (docker_engine.reap)."""

@@ -138,6 +138,8 @@ class LocalStage:
         self.pump.join(KILL_SECONDS)
         self.pump.stream.close()
         self.staging.remove()
+        if error[0] is None:
+            self.pump.check()
 
     def _check_limits(self) -> None:
         limits = self.spec.limits

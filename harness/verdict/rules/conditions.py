@@ -18,7 +18,7 @@ from harness.scoring.rows import sums_to_one
 from harness.verdict.rule_info import RuleInfo
 from harness.verdict.rules.base import CheckResult, Evidence, Rule, ended_early, violated
 
-NO_SCORE, NO_WITNESS, NO_ISOLATION = "no score", "no witness", "no isolation"
+NO_SCORE, NO_WITNESS, CUT_OFF, NO_ISOLATION = "no score", "no witness", "witness cut off", "no isolation"
 MANY_BOUNDARIES = 24
 """With this many boundaries, their own spread tells what is noise: noise of 0.0125 nats sometimes reaches
 0.05."""
@@ -56,6 +56,8 @@ def certified(evidence: Evidence, name: str) -> CheckResult | None:
         if outcome == "unknown" and without:
             reasons.append(f"no witness was asked about seeds {', '.join(without)}")
             whys.append(NO_WITNESS)
+        if outcome == "unknown" and name != "C2" and not evidence.isolated:
+            whys.append(NO_ISOLATION)
         if reasons:
             return CheckResult(outcome, "; ".join(reasons), why=", ".join(dict.fromkeys(filter(None, whys))))
     if contested := [f"{later['folder']} of seed {later['seed']}" for later in evidence.later_failures(name)]:
@@ -148,7 +150,8 @@ def _causal(evidence: Evidence) -> CheckResult:
 
 def _unasked(evidence: Evidence) -> str:
     """Why C1, C3 and C4 are unknown without a witness; on a runner without isolation one would not help."""
-    return NO_WITNESS if evidence.isolated else f"{NO_WITNESS}, {NO_ISOLATION}"
+    missing = CUT_OFF if witness_cut_off(evidence) else NO_WITNESS
+    return missing if evidence.isolated else f"{missing}, {NO_ISOLATION}"
 
 
 NORMALISED = RuleInfo(
@@ -179,6 +182,8 @@ def _normalised(evidence: Evidence) -> CheckResult:
         if rows
         else "no border row was given"
     )
+    if (cut_off := witness_cut_off(evidence)) is not None:
+        return CheckResult("unknown", f"{given}; {cut_off}", why=CUT_OFF)
     return CheckResult(
         "unknown", f"{given}; no witness was asked for the tokens between them", why=NO_WITNESS
     )

@@ -91,7 +91,8 @@ def _clock(info: RuleInfo, stage: StageName, limit_of: str) -> Rule:
         limit = float(getattr(evidence.limits, limit_of))
         if (failed := violated(evidence, (info.id,))) is not None:
             return failed
-        done = [attempt for record in evidence.seeds if (attempt := record.done(stage)) is not None]
+        ended = (record.packed() if stage == "pack" else record.done(stage) for record in evidence.seeds)
+        done = [attempt for attempt in ended if attempt is not None]
         if not done:
             return CheckResult("unknown", f"no seed finished {stage}")
         kept = f"{_range(done)} of {limit:g} s, over {count(len(done), 'seed')}"
@@ -127,7 +128,7 @@ def _setup(evidence: Evidence) -> CheckResult:
         return failed
     seconds = [a.setup_seconds for r in evidence.seeds for a in r.attempts if a.setup_seconds is not None]
     if not seconds:
-        return CheckResult("unknown", "no stage became ready")
+        return CheckResult("unknown", "no stage that became ready came to its end")
     return CheckResult("pass", f"at most {max(seconds):.1f} of {evidence.limits.setup_seconds:g} s")
 
 

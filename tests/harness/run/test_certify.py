@@ -254,7 +254,8 @@ def test_an_engine_that_dies_while_a_witness_answers_is_a_machine_fault(
     with monkeypatch.context() as dying:
         dying.setattr(stages, "raise_exit_reason", engine_gone)
         verdict = certified_run(sandbox)
-    assert (decide.exit_code(verdict), verdict["seeds"][0]["certificate"]) == (3, None)
+    code = decide.exit_code(verdict, stopped=verdict["harness"]["stopped"])
+    assert (code, verdict["seeds"][0]["certificate"]) == (3, None)
     assert "was cut off" in finding(verdict, "causal")["evidence"]
     assert certified_run(sandbox)["seeds"][0]["certificate"]["times_begun"] == 2
 
@@ -268,7 +269,9 @@ def test_interrupting_a_witness_gives_the_exit_code_of_an_interrupt(
     sandbox = Sandbox(tmp_path, tiny)
     with monkeypatch.context() as stopping:
         stopping.setattr(WitnessSession, "query_witness", stop)
-        assert decide.exit_code(certified_run(sandbox)) == 130
+        verdict = certified_run(sandbox)
+    assert decide.exit_code(verdict, stopped=verdict["harness"]["stopped"]) == 130
+    assert verdict["not_shown"]["C2"] == "witness cut off"
     assert decide.exit_code(certified_run(sandbox)) == 5
 
 

@@ -71,7 +71,7 @@ def test_an_unreadable_recipe_is_refused_before_the_first_seed_with_the_contesta
     process = sandbox.start()
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, "")
-    assert "with exit code 1; its last error: model.layer: unknown key" in err
+    assert "with exit code 1; its last line: model.layer: unknown key" in err
     assert not list((sandbox.folder / "runs").glob("uniform/*/seed-*"))
 
 

@@ -231,7 +231,7 @@ def test_an_unreadable_recipe_is_refused_before_training_with_the_contestants_la
     (sandbox.submission / "config.yaml").write_text(json.dumps(RECIPE | {"typo": 1}))
     with pytest.raises(UsageError) as caught:
         sandbox.ablate()
-    assert "its last error: typo: unknown key" in caught.value.message
+    assert "its last line: typo: unknown key" in caught.value.message
     assert sandbox.count("train") == 0
 
 
