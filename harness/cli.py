@@ -59,6 +59,9 @@ class _LazyGroup(TyperGroup):
         """
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
         except OSError as error:
             raise machine_fault(error) from error
         except KeyboardInterrupt:

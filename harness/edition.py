@@ -153,6 +153,8 @@ class Tolerances:
     """Two scorings of one artifact on a GPU."""
     size_share: float = 0.03
     """A contestant's size estimate closer to the cap than this share of it decides nothing."""
+    size_error_share: float = 0.2
+    """How far off such an estimate may be: trained a little, tables compress far better than it assumes."""
 
 
 TOLERANCES = Tolerances()

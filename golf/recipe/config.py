@@ -90,7 +90,7 @@ def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
 def _build(tree: dict[str, Any]) -> tuple[Config, list[Mistake]]:
     """The recipe of a merged tree, and its mistakes; a mistaken field has its default."""
     kinds = typing.get_type_hints(Config)
-    found, wrong = _unknown_keys(tree, "", list(kinds))
+    found, wrong = _unknown_keys(tree, "", [*kinds, "profiles"])
     wrong |= {name for name, value in tree.items() if value is UNREADABLE}
     sections: dict[str, Any] = {
         name: _section(kind, _mapping(tree.get(name, {}), (name,), "fields", found), wrong, found)

@@ -45,11 +45,19 @@ def ablate(
         str | None, typer.Option(help="Any seeds, e.g. 1337,42. Default: the manifest's.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of each training. Default: what the clock allows.")
+        int | None,
+        typer.Option(
+            parser=options.whole(1),
+            metavar="N",
+            help="Steps of each training. Default: what the clock allows.",
+        ),
     ] = None,
-    only: Annotated[str, typer.Option(help="Some of its techniques, e.g. hadamard,ema.")] = "",
+    only: Annotated[str | None, typer.Option(help="Some of its techniques, e.g. hadamard,ema.")] = None,
     val_tokens: Annotated[
-        int | None, typer.Option(help="Score only so many validation tokens, from the first.")
+        int | None,
+        typer.Option(
+            parser=options.whole(2), metavar="N", help="Score only so many validation tokens, from the first."
+        ),
     ] = None,
     data: options.Data = None,
     runner: options.RunnerChoice = None,
@@ -66,7 +74,7 @@ def ablate(
         profile=profile,
         seeds=options.seed_numbers(seeds),
         steps=steps,
-        only=[name.strip() for name in only.split(",") if name.strip()],
+        only=_names(only),
         val_tokens=val_tokens,
         data=data,
         runner=runner,
@@ -81,6 +89,14 @@ def ablate(
         report.show(table, new_console())
         print(f"report: {table['run_dir']}/ablation.md and ablation.html")
     raise typer.Exit(table["exit_code"])
+
+
+def _names(text: str | None) -> list[str]:
+    """Names separated by commas; none means all. Raises UsageError for a text without a name."""
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not names:
+        raise UsageError("--only names no technique", hint="leave it out for all, or --only hadamard,ema")
+    return names
 
 
 @dataclass(frozen=True, kw_only=True)

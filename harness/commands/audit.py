@@ -40,7 +40,9 @@ def audit_records(
         ),
     ] = "text",
     page: Annotated[Path | None, typer.Option(help="Write one HTML page here, e.g. audit.html.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(parser=options.whole(1), metavar="N", help="Processes. Default: one a core.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="The clock of one folder.")] = SECONDS,
     cache: Annotated[
         Path | None, typer.Option(help="Where reports are kept. Default: the user's cache.")

@@ -50,7 +50,7 @@ def check_submission(
 ) -> dict[str, Any]:
     """Manifest, locks, recipe, parameter count, size estimate and remarks, JSON-ready.
 
-    `size` is the outcome of the contestant's own estimate: `unknown` within 3 % of the cap.
+    `size` is the outcome of the contestant's own estimate: `unknown` from 3 % below the cap to 20 % above it.
     """
     submission = submissions.load(folder)
     manifest = submission.manifest
@@ -90,11 +90,18 @@ def check_submission(
 
 def estimated_size(counted: int, cap: int) -> tuple[Outcome, str]:
     """Whether `counted` bytes, which a contestant estimates, fit the cap, and a sentence that says so."""
-    share = f"{100 * TOLERANCES.size_share:g} %"
-    if abs(counted - cap) <= TOLERANCES.size_share * cap:
-        return "unknown", f"{_megabytes(counted)}, within {share} of the cap: only a run decides"
-    if counted > cap:
-        return "fail", f"{_megabytes(counted)}, more than {share} over the cap of {_megabytes(cap)}"
+    near, error = (f"{100 * share:g} %" for share in (TOLERANCES.size_share, TOLERANCES.size_error_share))
+    over = (counted - cap) / cap
+    if abs(over) <= TOLERANCES.size_share:
+        return "unknown", f"{_megabytes(counted)}, within {near} of the cap: only a run decides"
+    if over > TOLERANCES.size_error_share:
+        return "fail", f"{_megabytes(counted)}, {over:.0%} over the cap of {_megabytes(cap)}"
+    if over > 0:
+        return (
+            "unknown",
+            f"{_megabytes(counted)}, {over:.0%} over the cap, and an estimate may be {error} off: only a run "
+            "decides",
+        )
     return "pass", f"{_megabytes(counted)}, below the cap of {_megabytes(cap)}"
 
 

@@ -84,7 +84,10 @@ def prepare_docs(
     val: Annotated[Path, typer.Option(help="Validation documents, the same.")],
     tokenizer: Annotated[Path, typer.Option(help="A SentencePiece .model file.")],
     out: Annotated[Path, typer.Option("--out", help="The dataset's folder.")],
-    val_tokens: Annotated[int | None, typer.Option(help="Cut validation after so many tokens.")] = None,
+    val_tokens: Annotated[
+        int | None,
+        typer.Option(parser=options.whole(2), metavar="N", help="Cut validation after so many tokens."),
+    ] = None,
     name: Annotated[str, typer.Option(help="The dataset's name in reports.")] = "docs",
     as_json: options.Json = False,
 ) -> None:
@@ -98,7 +101,12 @@ def prepare_docs(
 @prepare_app.command("fineweb")
 def prepare_fineweb(
     variant: Annotated[VariantName, typer.Option(help="Which tokenisation.")] = VariantName.sp1024,
-    shards: Annotated[int | None, typer.Option(help="How many train shards of 200 MB. Default: all.")] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            parser=options.whole(1), metavar="N", help="How many train shards of 200 MB. Default: all."
+        ),
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Another revision of the repository.")] = None,
     out: Out = None,
     as_json: options.Json = False,

@@ -30,6 +30,7 @@ COLUMNS = (
     ("dataset", "dataset", "{}"),
     ("train_seconds", "clock", "{:g} s"),
     ("bpb", "bits/byte", "{:.4f}"),
+    ("seeds", "seeds", "{}"),
     ("shown", "shown", "{}"),
     ("verdict", "verdict", "{}"),
     ("date", "date (UTC)", "{}"),
@@ -77,6 +78,7 @@ def _row(folder: RunFolder) -> tuple[datetime.datetime, dict[str, Any]]:
         "dataset": verdict["dataset"]["name"],
         "train_seconds": verdict["shortened_train_seconds"],
         "bpb": verdict["mean_bpb"],
+        "seeds": f"{sum(row['bpb'] is not None for row in verdict['seeds'])}/{len(verdict['seeds'])}",
         "shown": verdict["shown"],
         "verdict": verdict["verdict"],
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,29 @@ def runs_folder(current: Path) -> Path:
     return Path(os.path.relpath(ROOT / "runs", current)) if inside else Path("runs")
 
 
+_WHOLE = re.compile("0|[1-9][0-9]{0,18}")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?")
+
+
+def whole(least: int) -> Callable[[str | int], int]:
+    """The parser of an option that takes a whole number, read as strictly as in a manifest."""
+
+    def parse(given: str | int) -> int:
+        text = str(given)  # typer parses the option's default too
+        if not _WHOLE.fullmatch(text) or int(text) < least:
+            raise typer.BadParameter(f"{quote(text)}: expected a whole number, at least {least}, such as 42")
+        return int(text)
+
+    return parse
+
+
+def number(text: str) -> float:
+    """The parser of an option that takes a number, in JSON's form."""
+    if not _NUMBER.fullmatch(text):
+        raise typer.BadParameter(f"{quote(text)}: expected a number such as 45 or 4.5")
+    return float(text)
+
+
 Submission = Annotated[Path, typer.Argument(help="e.g. submissions/hadamard-ve128")]
 Profile = Annotated[str, typer.Option(help="pocket, solo or record.")]
 Seeds = Annotated[str | None, typer.Option(help="Some of the manifest's seeds, e.g. 1337,42.")]
@@ -39,13 +63,18 @@ Runs = Annotated[Path, typer.Option(help="The folder of the run folders; in the 
 RUNS = runs_folder(Path.cwd())
 TrainSeconds = Annotated[
     float | None,
-    typer.Option(help="A train clock shorter than the profile's, for CI and trials: never a record."),
+    typer.Option(
+        parser=number,
+        metavar="SECONDS",
+        help="A train clock shorter than the profile's, for CI and trials: never a record.",
+    ),
 ]
 Witness = Annotated[
     int | None,
     typer.Option(
         "--witness",
-        min=0,
+        parser=whole(0),
+        metavar="N",
         help="Probes of the witness; 0 for none, which leaves C1 to C4 open. Default: 4096 in pocket, 8192 "
         "in solo, 32768 in record.",
     ),
@@ -54,7 +83,8 @@ WitnessChunks = Annotated[
     int | None,
     typer.Option(
         "--witness-chunks",
-        min=1,
+        parser=whole(1),
+        metavar="N",
         help="The witness covers a random prefix of at most this many chunks; the bound G counts the rest "
         "at its largest possible gain.",
     ),

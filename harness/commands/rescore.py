@@ -54,7 +54,12 @@ def rescore(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = None,
     witness: Annotated[
-        int, typer.Option(min=0, help="Ask a witness about the new score too: probes, 0 for none.")
+        int,
+        typer.Option(
+            parser=options.whole(0),
+            metavar="N",
+            help="Ask a witness about the new score too: probes, 0 for none.",
+        ),
     ] = 0,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,

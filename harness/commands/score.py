@@ -11,6 +11,7 @@ import hashlib
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from harness.base import files, host
+from harness.base.console import new_console, print_lines
 from harness.base.errors import UsageError, Violation
 from harness.base.files import sha256_of
 from harness.base.progress import ProgressDisplay
@@ -36,7 +38,7 @@ from harness.run.stages import Contestant, StageJob
 from harness.run.witness_state import WitnessRequest
 from harness.runners.select import RunnerName, select_runner
 from harness.scoring import bpb
-from harness.verdict import decide
+from harness.verdict import decide, report
 from harness.verdict.headline import standing
 from harness.verdict.rules import SCORING_RULES, Evidence
 
@@ -61,19 +63,34 @@ def score(
     config: Annotated[Path | None, typer.Option(help="Handed to it as `config` in setup.")] = None,
     profile: Annotated[str, typer.Option(help="Whose limits apply: pocket, solo or record.")] = "pocket",
     score_seconds: Annotated[
-        float | None, typer.Option(help="Seconds of the score clock. Default: the profile's.")
+        float | None,
+        typer.Option(
+            parser=options.number,
+            metavar="SECONDS",
+            help="Seconds of the score clock. Default: the profile's.",
+        ),
     ] = None,
     witness: Annotated[
-        int, typer.Option(min=0, help="Probes of the witness. 0: none, and C1 to C4 stay open.")
+        int,
+        typer.Option(
+            parser=options.whole(0),
+            metavar="N",
+            help="Probes of the witness. 0: none, and C1 to C4 stay open.",
+        ),
     ] = 0,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
-    seed: Annotated[int, typer.Option(min=0, help="Told to the contestant in setup.")] = SEED,
+    seed: Annotated[
+        int | None,
+        typer.Option(parser=options.whole(0), metavar="N", help="Told to the contestant. Default: 1337."),
+    ] = None,
     track: Annotated[
-        Literal["A", "B"], typer.Option(help="A: it may not learn from scored text; B: it may.")
-    ] = "B",
+        Literal["A", "B"] | None,
+        typer.Option(help="A: it may not learn from scored text; B, the default: it may."),
+    ] = None,
     runner: options.RunnerChoice = None,
     runs: options.Runs = options.RUNS,
+    details: options.Details = False,
     allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
@@ -90,14 +107,18 @@ def score(
         config=config,
         profile=profile,
         score_seconds=score_seconds,
-        seed=seed,
-        track=track,
+        seed=SEED if seed is None else seed,
+        track=track or "B",
+        assumed=[name for name, given in (("seed", seed), ("track", track)) if given is None],
         witness=WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None,
     )
     with ProgressDisplay() as display:
         verdict = score_program(request, runner, runs, display)
     verdict["exit_code"] = decide.exit_code(verdict, allow_open)
-    print(json.dumps(verdict, indent=1) if as_json else _describe(verdict))
+    if as_json:
+        print(json.dumps(verdict, indent=1))
+    else:
+        _show(verdict, details)
     raise typer.Exit(verdict["exit_code"])
 
 
@@ -114,6 +135,8 @@ class ScoreRequest:
     score_seconds: float | None = None
     seed: int = SEED
     track: Literal["A", "B"] = "B"
+    assumed: Sequence[str] = ()
+    """Which of seed and track nobody gave."""
     witness: WitnessRequest | None = None
 
     def limits(self) -> Limits:
@@ -166,6 +189,7 @@ def score_program(
                 "profile": request.profile,
                 "seed": request.seed,
                 "track": request.track,
+                "assumed": list(request.assumed),
                 "limits": limits.public(),
                 "isolation": runner.isolation,
                 "host": host.facts(),
@@ -284,27 +308,52 @@ def _evidence(job: StageJob, record: SeedRecord) -> Evidence:
     )
 
 
-def _describe(verdict: dict[str, Any]) -> str:
-    """The verdict in lines for people."""
+def _show(verdict: dict[str, Any], details: bool) -> None:
+    """The verdict on stdout for people: the number and what is shown first, then what does not pass."""
+    console = new_console()
+    print_lines(console, f"{_result(verdict)}\n{_decision(verdict)}", report.STYLE[verdict["verdict"]])
+    report.print_section(console, _notes(verdict))
+    report.print_findings(console, report.findings(verdict), details)
+    guarantee = [verdict["certificate"]["guarantee"]] if details and verdict["certificate"] else []
+    last = [f"not judged: {verdict['not_judged']}", f"kept in {verdict['run_dir']}"]
+    report.print_section(console, [*guarantee, *last])
+
+
+def _result(verdict: dict[str, Any]) -> str:
+    if verdict["bpb"] is None:
+        return f"no score; {standing(verdict)}"
+    return (
+        f"{verdict['bpb']:.5f} bits per byte ({verdict['nats_per_token']:.5f} nats a token, "
+        f"{verdict['scored_tokens']:,} tokens, {verdict['scored_bytes']:,} bytes); {standing(verdict)}"
+    )
+
+
+def _decision(verdict: dict[str, Any]) -> str:
+    """The verdict with its rules, then what was asked and what was assumed."""
     rules = f" by {', '.join(verdict['decided_by'])}" if verdict["decided_by"] else ""
-    asked = f"seed {verdict['seed']}, track {verdict['track']}, profile {verdict['profile']}"
+    told = [
+        f"{name} {verdict[name]}{' (assumed)' if name in verdict['assumed'] else ''}"
+        for name in ("seed", "track")
+    ]
     seconds = verdict["limits"]["score_seconds"]
     usual = seconds == plans.profile_limits(verdict["profile"]).score_seconds
     clock = "" if usual else f", score clock of {seconds:g} s instead of the profile's"
-    decision = f"{verdict['verdict'].upper()}{rules}: {asked}, {verdict['runner']} runner{clock}"
-    last = [f"not judged: {verdict['not_judged']}", f"kept in {verdict['run_dir']}"]
+    return (
+        f"{verdict['verdict'].upper()}{rules}: {', '.join(told)}, profile {verdict['profile']}, "
+        f"{verdict['runner']} runner{clock}"
+    )
+
+
+def _notes(verdict: dict[str, Any]) -> list[str]:
+    """Why there is no score, or what it took, its certificate, and the attempts before it."""
     if verdict["bpb"] is None:
-        return "\n".join([f"no score; {standing(verdict)}", decision, str(verdict["reason"]), *last])
-    lines = [
-        f"{verdict['bpb']:.5f} bits per byte ({verdict['nats_per_token']:.5f} nats a token, "
-        f"{verdict['scored_tokens']:,} tokens, {verdict['scored_bytes']:,} bytes); {standing(verdict)}",
-        decision,
-        f"contestant {verdict['score_seconds']:.2f} s; judge {verdict['judge_cpu_seconds']:.2f} s of CPU, "
-        f"{verdict['judge_cpu_seconds_per_million_tokens']:.3f} s a million tokens",
-    ]
-    lines += [
-        f"{found['condition'] or '  '} {found['rule']:12} {found['outcome']:8} {found['evidence']}"
-        for found in verdict["findings"]
-    ]
-    lines += [verdict["certificate"]["guarantee"]] if verdict["certificate"] else []
-    return "\n".join([*lines, *last])
+        lines = str(verdict["reason"]).split("\n")
+    else:
+        lines = [
+            f"contestant {verdict['score_seconds']:.2f} s; judge {verdict['judge_cpu_seconds']:.2f} s of "
+            f"CPU, {verdict['judge_cpu_seconds_per_million_tokens']:.3f} s a million tokens",
+            *report.certificate_lines(verdict),
+        ]
+    if verdict["earlier"]:
+        lines.append(f"{count(len(verdict['earlier']), 'earlier attempt')} kept beside this one")
+    return lines

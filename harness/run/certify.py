@@ -206,6 +206,8 @@ def _public(rounds: _Rounds, state: WitnessState, session: WitnessSession) -> di
     conditions = list(shown["conditions"])
     if state.batched:
         conditions = _merge_strict(conditions, rounds.strict, rounds.comparison)
+    if shown["unanswered"] and (reasons := [end.reason for end in session.ends if end.reason]):
+        conditions = [_with_reason(condition, reasons[0]) for condition in conditions]
     if not session.job.runner.isolated:
         conditions = [_cooperative(condition) for condition in conditions]
     batched = None
@@ -262,6 +264,13 @@ def _merge_strict(
                 condition = {**condition, "outcome": "unknown", "evidence": evidence, "why": why}
         merged.append(condition)
     return merged
+
+
+def _with_reason(condition: dict[str, Any], reason: str) -> dict[str, Any]:
+    """The condition with the reason why the witness answered no more, where it is open."""
+    if condition["outcome"] != "unknown":
+        return condition
+    return {**condition, "evidence": f"{condition['evidence']}; the witness ended early: {reason}"}
 
 
 def _cooperative(condition: dict[str, Any]) -> dict[str, Any]:

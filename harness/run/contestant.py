@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from harness.base.errors import UsageError
+from harness.base.text import quote
 from harness.run.stages import Contestant
 
 PYTHONS = ("python", "python3")
@@ -30,6 +31,8 @@ def parse(text: str, contained: bool) -> Contestant:
         raise UsageError(f"--contestant {text!r:.80}: {error}", hint="quotes come in pairs") from error
     if not words:
         raise UsageError("--contestant is empty", hint='--contestant "python docs/examples/order2.py"')
+    if scripts := [word for word in words if word.endswith(".py") and not Path(word).is_file()]:
+        raise UsageError(f"--contestant: {quote(scripts[0])}: no such file", hint="give its path")
     inputs: dict[str, Path] = {}
     for path in map(Path, words):
         if (

@@ -239,8 +239,8 @@ def score(
         if ready.adapts and job.terms.track == "A":
             raise Violation(
                 "track",
-                "the contestant wants to learn from scored text, the manifest declares track A",
-                hint="declare track B, or switch the adaptation off",
+                "the contestant wants to learn from scored text, which track A forbids",
+                hint="declare track B (manifest, or `pgolf score --track B`), or switch the adaptation off",
             )
         connection.on_progress = lambda progress: None  # the judge counts what was committed
         scored = conversation.score(

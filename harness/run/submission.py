@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from harness.base import strict_yaml
 from harness.base.errors import UsageError
+from harness.base.paths import ROOT
 from harness.base.text import quote
 from harness.edition import EDITION, ProfileName
 from harness.run import manifest_mistakes
@@ -28,6 +29,9 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Bpb = Annotated[float, Field(gt=0, le=32)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", max_length=200)]
+
+
+SHIPPED = ROOT / "submissions"
 
 
 class _Strict(BaseModel):
@@ -131,7 +135,9 @@ def load(folder: Path) -> Submission:
     """
     if not folder.is_dir():
         near = difflib.get_close_matches(folder.name, _siblings(folder), n=1)
-        hint = f"did you mean {folder.parent / near[0]}?" if near else "submissions live under submissions/"
+        if (SHIPPED / folder.name).is_dir():
+            near = [str(SHIPPED / folder.name)]
+        hint = f"did you mean {folder.parent / near[0]}?" if near else f"submissions live under {SHIPPED}"
         raise UsageError(f"{folder}: no such submission", hint=hint)
     manifest = read_manifest(folder)
     return Submission(folder, manifest, _read_config(folder, manifest.config))

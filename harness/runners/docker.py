@@ -224,7 +224,7 @@ class DockerStage:
         if state.get("OOMKilled"):
             return Violation(
                 "memory",
-                f"killed in stage {stage} for taking more than {self.spec.limits.memory_bytes} "
+                f"killed in stage {stage} for taking more than {self.spec.limits.memory_bytes:,} "
                 "bytes of memory (tmpfs included)",
                 limit=True,
                 hint="smaller micro-batches, or less scratch",

@@ -147,7 +147,7 @@ class LocalStage:
         if memory > limits.memory_bytes:
             raise Violation(
                 "memory",
-                f"{memory} bytes resident in stage {self.spec.stage}, at most {limits.memory_bytes}",
+                f"{memory:,} bytes resident in stage {self.spec.stage}, at most {limits.memory_bytes:,}",
                 limit=True,
                 hint="smaller micro-batches, or a profile with more memory",
             )

@@ -17,6 +17,7 @@ from harness.base import arrays
 from harness.base.errors import UsageError
 from harness.base.text import count
 from harness.run.folder import SEED_NAME, RunFolder
+from harness.run.seeds import load_records
 from harness.scoring import paired
 from harness.verdict.run_differences import run_differences
 
@@ -63,6 +64,7 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
 def describe(compared: dict[str, Any]) -> str:
     """The comparison as lines of text."""
     several = len(compared["seeds"]) > 1
+    no_spread = "no difference varies" if several else "one seed"
     return "\n".join(
         [
             *_caveats(compared),
@@ -74,9 +76,9 @@ def describe(compared: dict[str, Any]) -> str:
             _interval_line(
                 "95 %, other documents and seeds",
                 compared["ci95_such_text_bpb"] if several else None,
-                "one seed",
+                no_spread,
             ),
-            _interval_line("95 %, this text, other seeds", compared["ci95_this_text_bpb"], "one seed"),
+            _interval_line("95 %, this text, other seeds", compared["ci95_this_text_bpb"], no_spread),
             _interval_line(
                 "95 %, other documents, this seed",
                 compared["ci95_one_seed_bpb"],
@@ -108,6 +110,8 @@ def _caveats(compared: dict[str, Any]) -> list[str]:
     ]
     if None in compared["verdicts"].values():
         lines.append("one side has no plan.json: nothing is known of its clocks, runner, dataset and code")
+    if Path(compared["first"]).resolve() == Path(compared["second"]).resolve():
+        lines.append("both are one and the same run")
     if any(first != second for first, second in compared["seeds"]):
         lines.append("the runs have no seed in common: seeds are paired in their order")
     for which, seeds in compared["left_out"].items():
@@ -131,6 +135,9 @@ def _documents_by_seed(folder: Path) -> dict[int, Path]:
         return {int(own["seed"]) if own else 0: folder / "docs.npz"}
     run = RunFolder(folder)
     found = {seed: path for seed in run.seeds() if (path := run.seed(seed).documents).is_file()}
+    if run.plan.is_file():  # documents without a record of their score belong to no verdict
+        scored = {record.seed for record in load_records(run, list(found)) if record.done("score")}
+        found = {seed: path for seed, path in found.items() if seed in scored}
     if not found:
         raise UsageError(
             f"{folder}: no scored seed", hint="give a run folder, such as runs/<submission>/pocket-<hash>"

@@ -190,21 +190,21 @@ def show(verdict: dict[str, Any], console: Console, details: bool = False) -> No
     print_table(
         console, [heading for _, heading, _ in SEED_COLUMNS], [text_cells(row) for row in seed_table(verdict)]
     )
-    _print_section(console, notes(verdict))
+    print_section(console, notes(verdict))
     if details and (certificates := certificate_table(verdict)):
-        _print_section(console, [CERTIFICATES])
+        print_section(console, [CERTIFICATES])
         print_table(console, CERTIFICATE_HEADINGS, [text_cells(row) for row in certificates])
-    _print_findings(console, findings(verdict), details)
-    _print_section(console, _comparison(verdict))
+    print_findings(console, findings(verdict), details)
+    print_section(console, _comparison(verdict))
 
 
-def _print_section(console: Console, lines: Sequence[str]) -> None:
+def print_section(console: Console, lines: Sequence[str]) -> None:
     """Lines after an empty one."""
     if lines:
         print_lines(console, "\n".join(("", *lines)))
 
 
-def _print_findings(console: Console, found: Sequence[dict[str, Any]], details: bool) -> None:
+def print_findings(console: Console, found: Sequence[dict[str, Any]], details: bool) -> None:
     """The findings that do not pass, and how many do; all of them with `details`."""
     shown = [each for each in found if details or each["outcome"] != "pass"]
     if shown:
@@ -212,7 +212,7 @@ def _print_findings(console: Console, found: Sequence[dict[str, Any]], details: 
         print_table(console, FINDING_HEADINGS, [_finding_cells(each) for each in shown], prose=("evidence",))
     if n_passed := len(found) - len(shown):
         rules = count(n_passed, "other rule" if shown else "rule")
-        _print_section(console, [f"{rules} passed: --details shows the evidence"])
+        print_section(console, [f"{rules} passed: --details shows the evidence"])
 
 
 def _finding_cells(found: dict[str, Any]) -> list[Text]:

@@ -286,7 +286,7 @@ def _conditions(
         causal = "pass"
     if unanswered:
         evidence += (
-            f"; {unanswered:,} of {len(plan.asked_P):,} probes got no answer and count as their largest gain"
+            f"; {unanswered:,} of {len(plan.asked_P):,} questions got no answer and count as the largest gain"
         )
     inside: Outcome = "pass" if causal == "pass" else "unknown"
     normalised: Outcome = inside if rows.outcome == "pass" else rows.outcome

@@ -45,6 +45,7 @@ def test_the_newest_run_comes_first_with_all_that_is_known(runs: Path) -> None:
         "dataset": "pocket",
         "train_seconds": 4.5,
         "bpb": 2.1,
+        "seeds": "1/1",
         "shown": ["C1", "C2", "C3", "C4"],
         "verdict": "valid",
         "date": JUNE,
@@ -55,10 +56,10 @@ def test_the_newest_run_comes_first_with_all_that_is_known(runs: Path) -> None:
     lines = pgolf("list").stdout.splitlines()
     assert lines[0].split()[:3] == ["submission", "profile", "dataset"]
     assert lines[1].split() == [
-        *("my-idea", "pocket", "pocket", "4.5", "s", "2.1000", "C1", "C2", "C3", "C4", "valid"),
+        *("my-idea", "pocket", "pocket", "4.5", "s", "2.1000", "1/1", "C1", "C2", "C3", "C4", "valid"),
         *("2026-06-01", "10:20", str(new.path)),
     ]
-    assert lines[2].split()[3:6] == ["–", "–", "nothing"]
+    assert lines[2].split()[3:7] == ["–", "–", "0/1", "nothing"]
     assert lines[2].rstrip().endswith(str(old.path))
 
 

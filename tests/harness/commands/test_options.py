@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
-from harness.commands.options import MAX_SEED, runs_folder, seed_numbers
+from harness.commands.options import MAX_SEED, number, runs_folder, seed_numbers, whole
+from tests.harness.fakes.command_line import pgolf
 
 
 def refusal(text: str) -> UsageError:
@@ -77,3 +79,40 @@ def test_runs_lie_at_the_root_of_the_checkout_wherever_in_it_a_command_is_called
     assert runs_folder(ROOT) == Path("runs")
     assert runs_folder(ROOT / "submissions") == Path("../runs")
     assert runs_folder(tmp_path) == Path("runs")
+
+
+@pytest.mark.parametrize("text", ["042", "1_0", "+64", " 64", "-1", "", "1e3", "६४", "9" * 30])
+def test_a_whole_number_on_the_command_line_is_read_as_strictly_as_in_a_manifest(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="expected a whole number, at least 0, such as 42"):
+        whole(0)(text)
+
+
+def test_a_whole_number_has_a_least_value() -> None:
+    assert (whole(0)("0"), whole(1)("64")) == (0, 64)
+    with pytest.raises(typer.BadParameter, match="at least 1"):
+        whole(1)("0")
+
+
+@pytest.mark.parametrize("text", ["1_0", "045", ".5", "5.", "nan", "inf", "0x10", "", " 4"])
+def test_a_number_on_the_command_line_has_the_form_of_json(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="expected a number such as 45"):
+        number(text)
+
+
+def test_numbers_of_the_form_of_json_are_read() -> None:
+    assert [number(text) for text in ("45", "4.5", "1e-3", "-2")] == [45, 4.5, 0.001, -2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "x", "--witness", "042"),
+        ("run", "x", "--train-seconds", "1_0"),
+        ("run", "x", "--runner", "podman"),
+        ("schema", "foo"),
+    ],
+)
+def test_a_refused_option_is_told_in_words_that_no_library_wrote_for_programmers(words: tuple[str]) -> None:
+    refused = pgolf(*words)
+    assert refused.exit_code == 2
+    assert "Value error" not in refused.stderr and "Input should be" not in refused.stderr

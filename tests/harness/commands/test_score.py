@@ -229,11 +229,14 @@ def test_the_printed_verdict_leads_with_the_number_and_what_is_shown(tmp_path: P
     run_score(tmp_path, f"python {EXAMPLE}")
     words += ["--tokenizer", tiny_tokenizer(tmp_path), "--runs", tmp_path / "runs"]
     done = pgolf("score", *words)
-    first, second = done.stdout.splitlines()[:2]
-    assert "bits per byte" in first and "shown: nothing; not shown: C1" in first
-    assert second.startswith(
-        "INCONCLUSIVE by causal, normalised, score-first, single-pass: seed 1337, track B"
-    )
+    words_of = " ".join(done.stdout.split())
+    by = "causal, normalised, score-first, single-pass"
+    assert words_of.index("bits per byte") < words_of.index("shown: nothing; not shown: C1")
+    assert f"INCONCLUSIVE by {by}: seed 1337 (assumed), track B (assumed), profile pocket" in words_of
+    told = pgolf("score", *words, "--seed", 7, "--track", "B", "--details").stdout
+    assert "seed 7, track B, profile pocket" in " ".join(told.split())
+    assert "setup-clock" in told and "setup-clock" not in done.stdout
+    assert "earlier attempt" in told
     assert (done.exit_code, pgolf("score", *words, "--allow-open").exit_code) == (5, 0)
 
 

@@ -54,6 +54,18 @@ def test_ignoring_sigterm_does_not_help(bench: Bench, runner: Runner) -> None:
     assert caught.value.rule == "pack-clock"
 
 
+def test_a_log_over_its_limit_counts_however_late_it_is_written(bench: Bench, runner: Runner) -> None:
+    """The judge may read the last frame before it looks at the log again."""
+    late = (
+        "import sys\nbefore = pack\ndef pack(wire, setup):\n"
+        f"    sys.stderr.write('x' * {2 * SMALL.log_bytes})\n    sys.stderr.flush()\n    before(wire, setup)\n"
+    )
+    bench.train(bench.job(runner))
+    with pytest.raises(Violation, match="to its log") as caught:
+        bench.pack(bench.job(runner, late))
+    assert caught.value.rule == "log"
+
+
 def test_a_forked_survivor_dies_with_its_stage(bench: Bench, runner: Runner) -> None:
     mark = f"survivor-{time.time_ns()}"
     forker = (

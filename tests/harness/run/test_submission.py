@@ -314,7 +314,8 @@ def test_the_folder_may_be_the_current_one(tmp_path: Path, monkeypatch: pytest.M
 def test_a_missing_submission_is_an_error_that_suggests_another(tmp_path: Path) -> None:
     place = write_submission(tmp_path)
     refused(place.parent / "my-idae", "no such submission", "my-idea")
-    refused(tmp_path / "nowhere" / "x", "no such submission", "submissions/")
+    refused(tmp_path / "nowhere" / "x", "no such submission", "submissions")
+    refused(tmp_path / "hadamard-ve128", "no such submission", "submissions/hadamard-ve128")
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "", "3\n"])

@@ -11,9 +11,10 @@ from harness.base import arrays, files
 from harness.base.errors import UsageError
 from harness.edition import PROFILES
 from harness.run.folder import RunFolder
+from harness.run.records import save
 from harness.scoring import low_bpb_documents, paired
 from harness.verdict import compare
-from tests.harness.fakes.verdicts import manifest
+from tests.harness.fakes.verdicts import manifest, record
 
 
 def documents(rng: np.random.Generator, n_documents: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,6 +103,7 @@ def write_run(folder: Path, bits_SD: np.ndarray, bytes_D: np.ndarray, **plan: ob
     for seed, bits_D in enumerate(bits_SD, 1):
         place = RunFolder(folder).seed(seed)
         place.path.mkdir(parents=True)
+        save(place.record, record(seed))
         columns = {"starts": np.arange(len(bits_D)), "bits": bits_D, "bytes": bytes_D}
         arrays.write_arrays(place.documents, columns)
     if plan:
@@ -165,7 +167,7 @@ def test_what_differs_besides_the_recipe_is_named_and_seeds_without_a_partner_to
     text = compare.describe(compared)
     assert "differs: train clock: 45 s in the first, 5 s in the second" in text
     assert "left out of the first: seeds 3, without a partner" in text
-    assert "first   no score (0 of 6 seeds)" in text
+    assert "first   2.1000 bits per byte (sd 0.0000, 3 of 6 seeds)" in text
     assert [each["what"] for each in compare.compare(RunFolder(first).seed(1).path, other)["differs"]] == [
         each["what"] for each in compared["differs"]
     ]

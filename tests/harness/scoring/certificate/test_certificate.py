@@ -94,7 +94,7 @@ def test_what_is_not_answered_counts_as_a_gain_and_never_passes() -> None:
     made, whole = certificate(BASE_T, silent_T), certificate(BASE_T)
     assert made.unanswered > 0 and made.G_nats > whole.G_nats
     assert made.conditions[0].outcome == "unknown"
-    assert f"{made.unanswered:,} of {made.asked:,} probes got no answer" in made.conditions[0].evidence
+    assert f"{made.unanswered:,} of {made.asked:,} questions got no answer" in made.conditions[0].evidence
 
 
 def test_a_witness_that_never_answers_leaves_everything_open() -> None:
