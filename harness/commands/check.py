@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 
@@ -18,9 +18,10 @@ from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
 from harness.commands import options
 from harness.data import fineweb, pocket
-from harness.edition import PROFILES, TOLERANCES
+from harness.edition import PROFILES
 from harness.run import bundle, plan as plans, submission as submissions
 from harness.run.describe import describe_submission
+from harness.run.estimated_size import estimated_size
 from harness.run.plan import StageTerms
 from harness.run.preflight import choose_runner, require_lock
 from harness.run.remarks import remarks
@@ -28,7 +29,6 @@ from harness.runners.select import RunnerName
 
 app = options.new_app()
 IMAGES = ("cpu", "cuda")
-Outcome = Literal["pass", "fail", "unknown"]
 
 
 @app.command()
@@ -86,27 +86,6 @@ def check_submission(
             *(f"the contestant says: {remark}" for remark in described.remarks),
         ],
     }
-
-
-def estimated_size(counted: int, cap: int) -> tuple[Outcome, str]:
-    """Whether `counted` bytes, which a contestant estimates, fit the cap, and a sentence that says so."""
-    near, error = (f"{100 * share:g} %" for share in (TOLERANCES.size_share, TOLERANCES.size_error_share))
-    over = (counted - cap) / cap
-    if abs(over) <= TOLERANCES.size_share:
-        return "unknown", f"{_megabytes(counted)}, within {near} of the cap: only a run decides"
-    if over > TOLERANCES.size_error_share:
-        return "fail", f"{_megabytes(counted)}, {over:.0%} over the cap of {_megabytes(cap)}"
-    if over > 0:
-        return (
-            "unknown",
-            f"{_megabytes(counted)}, {over:.0%} over the cap, and an estimate may be {error} off: only a run "
-            "decides",
-        )
-    return "pass", f"{_megabytes(counted)}, below the cap of {_megabytes(cap)}"
-
-
-def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:.2f} MB"
 
 
 def _printed(checked: dict[str, Any]) -> str:

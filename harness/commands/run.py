@@ -19,6 +19,7 @@ from harness.commands import options
 from harness.commands.report import show_verdict
 from harness.run import bundle, plan as plans, submission as submissions
 from harness.run.describe import describe_submission
+from harness.run.estimated_size import estimated_size
 from harness.run.find_runs import point_latest
 from harness.run.folder import RunFolder
 from harness.run.plan import Plan
@@ -180,6 +181,9 @@ def _describe(plan: Plan, folder: RunFolder, runner: Runner, display: ProgressDi
     """
     with display.stage("describe") as on_progress:
         described = describe_submission(plan.submission, plan.bundle.pyz, plan.terms, runner, on_progress)
+    outcome, text = estimated_size(described.estimated_bytes, plan.limits.counted_bytes)
+    if outcome != "pass":
+        display.say(f"the contestant estimates its size: {text}")
     plans.write(plan, folder, described)
 
 

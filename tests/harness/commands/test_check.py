@@ -14,7 +14,6 @@ from harness.runners.images import build
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.sandbox import ZERO, Sandbox
 
-CAP = 16_000_000
 DESCRIBE = """
 def describe(wire, setup):
     wire.send(op="ready")
@@ -33,24 +32,6 @@ def submission(folder: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, est
         text = text.replace(f"{image}: '{ZERO}'", f"{image}: sha256:{build.lock_sha256(image)}")
     manifest.write_text(text)
     return sandbox.submission
-
-
-@pytest.mark.parametrize(
-    ("counted", "size", "says"),
-    [
-        (12_100_000, "pass", "12.10 MB, below the cap of 16.00 MB"),
-        (15_760_000, "unknown", "15.76 MB, within 3 % of the cap: only a run decides"),
-        (16_480_000, "unknown", "16.48 MB, within 3 % of the cap: only a run decides"),
-        (
-            16_480_001,
-            "unknown",
-            "16.48 MB, 3% over the cap, and an estimate may be 20 % off: only a run decides",
-        ),
-        (19_200_001, "fail", "19.20 MB, 20% over the cap of 16.00 MB"),
-    ],
-)
-def test_an_estimate_is_a_sentence_with_its_error(counted: int, size: str, says: str) -> None:
-    assert check.estimated_size(counted, CAP) == (size, says)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ def test_a_log_over_its_limit_counts_however_late_it_is_written(bench: Bench, ru
     """The judge may read the last frame before it looks at the log again."""
     late = (
         "import sys\nbefore = pack\ndef pack(wire, setup):\n"
-        f"    sys.stderr.write('x' * {2 * SMALL.log_bytes})\n    sys.stderr.flush()\n    before(wire, setup)\n"
+        f"    sys.stderr.write('x' * {2 * SMALL.log_bytes})\n"
+        "    sys.stderr.flush()\n    before(wire, setup)\n"
     )
     bench.train(bench.job(runner))
     with pytest.raises(Violation, match="to its log") as caught:

@@ -180,6 +180,17 @@ def test_an_artifact_over_the_cap_ends_its_seed_after_pack_and_the_size_is_the_o
     assert f"seed 1 pack: {over:,} bytes over: code" in talk
 
 
+def test_a_run_tells_an_estimate_that_is_over_the_cap_before_it_trains(tmp_path: Path, tiny: Dataset) -> None:
+    large = """
+def describe(wire, setup):
+    wire.send(op="ready")
+    wire.send(op="description", parameters=0, techniques=[], estimated_bytes=25_000_000)
+"""
+    _, _, talk = Sandbox(tmp_path, tiny, "[1]", large).finish()
+    told = talk.index("the contestant estimates its size: 25.00 MB, 56% over the cap")
+    assert told < talk.index("seed 1 train")
+
+
 def test_a_part_of_the_seeds_gives_the_verdict_on_all_and_the_declared_ones_that_are_missing_are_rows(
     tmp_path: Path, tiny: Dataset
 ) -> None:
