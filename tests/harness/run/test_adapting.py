@@ -69,7 +69,7 @@ def test_in_track_a_a_contestant_that_adapts_is_invalid_before_any_text_is_shown
     assert (verdict["verdict"], decide.exit_code(verdict)) == ("invalid", 1)
     shown = finding(verdict, "score-first")
     assert shown["outcome"] == "fail"
-    assert "the manifest declares track A" in shown["evidence"]
+    assert "which track A forbids" in shown["evidence"]
     assert verdict["seeds"][0]["bpb"] is None
 
 
