@@ -248,6 +248,7 @@ def test_no_module_of_the_judge_loads_torch_or_the_contestant_by_any_way(tmp_pat
     assert not loaded(f"import {', '.join(modules)}", tmp_path) & {"torch", "golf"}
 
 
+@pytest.mark.slow
 def test_importing_writes_nothing_and_says_nothing(tmp_path: Path) -> None:
     code = "import harness.cli, harness.run.seeds, harness.run.preflight, harness.runners.docker"
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
@@ -280,6 +281,7 @@ def test_every_module_says_what_it_is(package: str) -> None:
     assert silent == []
 
 
+@pytest.mark.slow
 def test_nothing_in_either_package_unpickles() -> None:
     """Whatever a contestant wrote is read by our own parsers: no pickle, no marshal, no shelve, no eval."""
     for package in ("harness", "golf"):

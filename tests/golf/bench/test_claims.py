@@ -111,6 +111,7 @@ def test_ways_to_pack_are_compared_on_the_same_weights_and_rows(bench):
     )
 
 
+@pytest.mark.slow
 def test_the_payload_is_what_the_compressor_gets(bench):
     """Noise does not compress, so that int8 codes of 8 bits take about the bytes of the payload."""
     model, random = bench.trained(SPEC), torch.Generator().manual_seed(1)
@@ -138,6 +139,7 @@ def test_a_claim_of_less_holds_or_fails_only_with_its_whole_interval(interval, e
     assert claims.outcome(interval.low, interval.high) == expected
 
 
+@pytest.mark.slow
 def test_a_description_shows_heavy_tails_and_rows_under_the_floor(bench):
     model = bench.trained(SPEC)
     random = torch.Generator().manual_seed(0)

@@ -46,6 +46,7 @@ def test_a_wrong_kernel_fails_and_a_missing_one_does_not(monkeypatch):
         assert "not there" in checks.attention("flash3", SETTINGS)[0].seen
 
 
+@pytest.mark.slow
 def test_a_compiled_forward_that_differs_fails(monkeypatch):
     config = load(TINY)
     assert checks.compiled_forward(config, V, SETTINGS)[0].numbers["cosine"] == pytest.approx(1, abs=1e-5)

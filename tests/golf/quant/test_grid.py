@@ -18,6 +18,7 @@ def quantise(weight_RC: torch.Tensor, bits: grid.Bits, least: float = 0.0) -> gr
     return grid.quantise(weight_RC, grid.row_steps(clip_R, bits), bits)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(weight_RC=WEIGHTS, bits=BITS, least=st.sampled_from([0.0, 1.0]))
 def test_every_number_is_restored_within_half_a_step(weight_RC, bits, least):

@@ -135,6 +135,7 @@ def _refused(coded: entropy.Coded, shapes: list[tuple[int, int]] | None = None) 
         entropy.decode(coded, shapes or _shapes(SAMPLES))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(words=hnp.arrays(np.uint32, st.integers(0, 60)))
 def test_foreign_words_are_an_error(words):

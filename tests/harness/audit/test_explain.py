@@ -122,6 +122,7 @@ def ids_of_violations() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_id_that_run_json_can_carry_is_explained_and_no_other() -> None:
     assert ids_of_violations() == {info.id for info in VIOLATIONS}
 

@@ -272,6 +272,7 @@ pieces = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces.map("".join).map(str.encode) | st.binary(max_size=60))
 def test_arbitrary_text_is_data_or_an_error_for_people_and_nothing_else(tmp_path: Path, raw: bytes) -> None:

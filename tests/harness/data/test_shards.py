@@ -30,6 +30,7 @@ def patch(path: Path, offset: int, content: bytes) -> None:
     path.write_bytes(bytes(raw))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 65_535), max_size=200))
 def test_tokens_survive_the_file(tmp_path_factory: pytest.TempPathFactory, tokens: list[int]) -> None:

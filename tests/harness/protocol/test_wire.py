@@ -54,6 +54,7 @@ def test_a_frame_and_its_payload_arrive_whole_however_they_are_cut() -> None:
         assert isinstance(judge.receive(soon(), Packed), Packed)
 
 
+@pytest.mark.slow
 def test_one_byte_at_a_time_does_not_move_the_deadline() -> None:
     def script(peer: Peer) -> None:
         for byte in b'{"op":"packed", "remark":"' + b"x" * 1000:
@@ -67,6 +68,7 @@ def test_one_byte_at_a_time_does_not_move_the_deadline() -> None:
         assert 0.5 <= elapsed(begun) < PROMPT
 
 
+@pytest.mark.slow
 def test_a_payload_at_one_byte_at_a_time_does_not_move_the_deadline() -> None:
     def script(peer: Peer) -> None:
         peer.raw(b'{"op":"nats","chunk":0,"bytes":4000}\n')
@@ -146,6 +148,7 @@ def test_a_peer_that_closes_in_the_middle_raises_contestant_left_whatever_it_sen
 # --- writing
 
 
+@pytest.mark.slow
 def test_writing_to_a_peer_that_never_reads_ends_at_the_deadline() -> None:
     with conversation(Peer.stall) as judge:
         begun = time.monotonic()
@@ -296,6 +299,7 @@ def test_a_machine_fault_raised_by_the_watch_is_not_a_violation() -> None:
         judge.receive(soon(), Packed)
 
 
+@pytest.mark.slow
 def test_frames_of_a_contestant_that_has_exited_are_read_before_its_exit_is_raised() -> None:
     ended = threading.Event()
 

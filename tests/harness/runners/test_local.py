@@ -58,6 +58,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new_session", [False, True])
 def test_a_process_that_forks_and_exits_over_and_over_does_not_outlive_its_stage(
     bench: Bench, tmp_path: Path, new_session: bool
@@ -84,6 +85,7 @@ def test_folders_deeper_than_the_judge_can_recurse_are_a_violation_not_a_crash(
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.slow
 def test_a_scratch_of_any_depth_is_removed(bench: Bench, temporary: Path) -> None:
     job = bench.job(LocalRunner(), DEEP_FOLDERS.replace("FOLDER", "os.environ['HOME']").replace("PAUSE", "0"))
     with contextlib.suppress(Violation):  # a slow machine may notice the depth first

@@ -264,6 +264,7 @@ def test_a_claim_holds_unless_the_run_is_worse_than_machines_differ(measured: fl
     assert outcome("claim", replace(facts, submission=unclaimed)) == "unknown"
 
 
+@pytest.mark.slow
 def test_every_rule_that_the_judge_can_record_is_looked_at_by_a_finding() -> None:
     """A violation whose id no finding looks at would end a seed and leave the verdict open."""
     raised = {"setup-clock", "train-clock", "pack-clock", "score-clock"}
