@@ -23,6 +23,8 @@ from harness.base.errors import UsageError
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}")
 BLOCK_BYTES = 1 << 20
 MAX_JSON_BYTES = 64 << 20
+TAIL_BYTES = 256 << 10
+MAX_LINE = 2000
 
 
 def file_size(path: Path) -> int:
@@ -95,6 +97,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as JSON, atomically. Raises ValueError for NaN and infinity."""
     write_bytes(path, json.dumps(data, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def last_lines(path: Path) -> list[str]:
+    """The lines of the last TAIL_BYTES of a text file, each cut to MAX_LINE characters; none without a file.
+
+    For logs of strangers: neither many lines nor long ones cost the reader much.
+    """
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - TAIL_BYTES, 0))
+        text = file.read(TAIL_BYTES).decode("utf-8", "replace")
+    return [line[:MAX_LINE] for line in text.split("\n")]
 
 
 def read_json(path: Path) -> Any:

@@ -26,7 +26,7 @@ def runs_folder(current: Path) -> Path:
 
 
 _WHOLE = re.compile("0|[1-9][0-9]{0,18}")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 
 
 def whole(least: int) -> Callable[[str | int], int]:
@@ -77,6 +77,12 @@ Witness = Annotated[
         metavar="N",
         help="Probes of the witness; 0 for none, which leaves C1 to C4 open. Default: 4096 in pocket, 8192 "
         "in solo, 32768 in record.",
+    ),
+]
+Probes = Annotated[
+    int,
+    typer.Option(
+        "--witness", parser=whole(0), metavar="N", help="Probes of a witness about the new score; 0 for none."
     ),
 ]
 WitnessChunks = Annotated[

@@ -53,14 +53,7 @@ def rescore(
         Path | None, typer.Option(help="The dataset, if it is no longer where the run found it.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Some of the run's seeds, e.g. 1337,42.")] = None,
-    witness: Annotated[
-        int,
-        typer.Option(
-            parser=options.whole(0),
-            metavar="N",
-            help="Ask a witness about the new score too: probes, 0 for none.",
-        ),
-    ] = 0,
+    witness: options.Probes = 0,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
     allow_open: options.AllowOpen = False,

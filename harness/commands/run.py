@@ -122,15 +122,7 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
         )
         folder = plan.folder(run_options.runs)
         with folder.locked():
-            if plans.is_begun(plan, folder):
-                plans.update(plan, folder)
-            else:
-                _describe(plan, folder, runner, display)
-            untrained = [r for r in load_records(folder, seeds) if run_options.again or not r.done("train")]
-            require_disk_room(plan, folder, len(untrained))
-            if run_options.again:
-                _archive(folder, seeds, display)
-            assess(folder)  # what cannot be judged now could not be after hours of training either
+            _prepare(plan, folder, seeds, runner, run_options.again, display)
             outcome = run_seeds(plan, folder, seeds, runner, display, run_options.request)
             _report_outcome(folder, outcome, display)
             _report_other_request(folder, seeds, run_options.request, display)
@@ -148,6 +140,21 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
             return verdict
     finally:
         runner.close()
+
+
+def _prepare(
+    plan: Plan, folder: RunFolder, seeds: Sequence[int], runner: Runner, again: bool, display: ProgressDisplay
+) -> None:
+    """Everything that can refuse a run, before its first seed: recipe, disks, and records of earlier runs."""
+    if plans.is_begun(plan, folder):
+        plans.update(plan, folder)
+    else:
+        _describe(plan, folder, runner, display)
+    untrained = [each for each in load_records(folder, seeds) if again or not each.done("train")]
+    require_disk_room(plan, folder, len(untrained))
+    if again:
+        _archive(folder, seeds, display)
+    assess(folder)  # what cannot be judged now could not be after hours of training either
 
 
 def _declared(submission: Submission, seeds: Sequence[int]) -> list[int]:

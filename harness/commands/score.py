@@ -70,14 +70,7 @@ def score(
             help="Seconds of the score clock. Default: the profile's.",
         ),
     ] = None,
-    witness: Annotated[
-        int,
-        typer.Option(
-            parser=options.whole(0),
-            metavar="N",
-            help="Probes of the witness. 0: none, and C1 to C4 stay open.",
-        ),
-    ] = 0,
+    witness: options.Probes = 0,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
     seed: Annotated[

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.base.errors import UsageError, Violation
+from harness.base.files import last_lines
 from harness.base.progress import ProgressCallback
 from harness.base.text import plain
 from harness.protocol.frames import Description
@@ -47,7 +48,7 @@ def describe_submission(
         except Violation as violation:
             log = folder.log("describe")
             recipe = submission.folder / submission.manifest.config
-            if violation.rule == "contestant" and (mistakes := recipe_mistakes(_lines(log), recipe)):
+            if violation.rule == "contestant" and (mistakes := recipe_mistakes(last_lines(log), recipe)):
                 raise UsageError("\n".join(mistakes), hint="correct the recipe") from violation
             raise UsageError(f"{submission.folder}: {violation.message}", hint=violation.hint) from violation
 
@@ -57,7 +58,7 @@ def recipe_mistakes(log: list[str], recipe: Path) -> list[str]:
 
     At most MAX_MISTAKES lines of MAX_MISTAKE_CHARACTERS characters, safe to print.
     """
-    found = [f"{recipe}{_cut(plain(match[1]))}" for line in log if (match := MISTAKE.fullmatch(line))]
+    found = [f"{recipe}{_cut(plain(match[1]))}" for line in log if (match := MISTAKE.fullmatch(line.strip()))]
     if len(found) > MAX_MISTAKES:
         return [*found[:MAX_MISTAKES], f"{recipe}: {len(found) - MAX_MISTAKES} more mistakes are not shown"]
     return found
@@ -65,8 +66,3 @@ def recipe_mistakes(log: list[str], recipe: Path) -> list[str]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_MISTAKE_CHARACTERS else text[:MAX_MISTAKE_CHARACTERS] + "..."
-
-
-def _lines(log: Path) -> list[str]:
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    return [line.strip() for line in text.split("\n")]

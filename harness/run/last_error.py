@@ -1,21 +1,22 @@
 """Find a contestant's own last error in its log, so that a failure names its cause.
 
-The last traceback counts. With several ranks the launcher (torchrun) reports after the rank that failed, and
-marks what a rank did not catch: then the first marked traceback counts. What a contestant prints is quoted
-and never evidence.
+The last traceback counts. With several ranks the launcher (torchrun) names the rank that failed and marks the
+tracebacks of each rank: then the last one of that rank counts. Only the end of a log is read. What a
+contestant prints is quoted and never evidence.
 """
 
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.errors import Violation
+from harness.base.files import last_lines
 from harness.base.text import quote
 from harness.protocol.wire import ContestantLeft
+from harness.runners.base import exit_text
 
 TRACEBACK = "Traceback (most recent call last):"
 CHAINED = (
@@ -30,7 +31,6 @@ MAX_SHOWN = 400
 LAUNCHER = re.compile(r"torch[./]distributed[./](elastic|run|launcher)|torchelastic|ChildFailedError")
 ERROR = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b.*:")
 """An exception on a line of its own."""
-MAX_BYTES = 16 << 20
 
 
 def last_error(log: Path) -> str | None:
@@ -46,7 +46,7 @@ def last_error(log: Path) -> str | None:
         own = [line for line in own if line.rank == rank] or [
             line for line in own if line.rank is None and line.number < (launcher or 0)
         ]
-        if not own and not _mistakes(lines[:launcher]):
+        if not own and not _is_about_recipe(lines[:launcher]):
             return f"rank {rank} ended with {how}, without a traceback"
     if own:
         return f"its last error: {quote(own[-1].text, MAX_SHOWN)}"
@@ -61,13 +61,11 @@ def _failed_rank(lines: Sequence[_Line]) -> tuple[str, str] | None:
     """The rank that failed first, by the launcher's report, and how it ended; None without a report."""
     for line in lines:
         if match := FAILED.search(line.text):
-            code = int(match["code"])
-            how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-            return match["rank"], how
+            return match["rank"], exit_text(int(match["code"]))
     return None
 
 
-def _mistakes(lines: Sequence[_Line]) -> bool:
+def _is_about_recipe(lines: Sequence[_Line]) -> bool:
     """Whether the last line printed is about the recipe (docs/protocol.md, describe)."""
     printed = [line.text for line in lines if line.text.strip()]
     return bool(printed) and RECIPE.match(printed[-1]) is not None
@@ -94,10 +92,7 @@ class _Line(NamedTuple):
 
 
 def _lines(log: Path) -> list[_Line]:
-    if not log.is_file():
-        return []
-    with log.open("rb") as file:
-        texts = file.read(MAX_BYTES).decode("utf-8", "replace").split("\n")
+    texts = last_lines(log)
     marks = [RANK.match(text) for text in texts]
     return [
         _Line(number, text[mark.end() :] if mark else text, mark and mark["rank"])

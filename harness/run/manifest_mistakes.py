@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from harness.base.strict_yaml import Document, Keys, Problem
-from harness.base.text import plain
+from harness.base.text import count, plain
 
 _SEED = "a whole number from 0 to 4,294,967,295"
 _SCORES = "a mapping from seeds to bits per byte"
@@ -124,8 +124,7 @@ def shown(value: Any) -> str:
         return f"the text '{plain(value[:80])}'{length}" if value else "an empty text"
     if isinstance(value, list | dict):
         kind, part = ("list", "item") if isinstance(value, list) else ("mapping", "key")
-        many = "" if len(value) == 1 else "s"
-        return f"a {kind} of {len(value)} {part}{many}" if value else f"an empty {kind}"
+        return f"a {kind} of {count(len(value), part)}" if value else f"an empty {kind}"
     return str(value)
 
 

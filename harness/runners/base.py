@@ -7,6 +7,7 @@ harness/protocol/conversation.py for what is said over the socket.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,14 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def exit_text(code: int) -> str:
+    """How a process ended. Python gives a signal as a negative code; some signals have no name."""
+    if code >= 0:
+        return f"exit code {code}"
+    names = {each.value: each.name for each in signal.Signals}
+    return f"signal {names.get(-code, -code)}"
 
 
 SPIN_COUNT = 1000

@@ -22,7 +22,7 @@ import psutil
 
 from harness.base.errors import Violation
 from harness.edition import Limits
-from harness.runners.base import StageSpec, contestant_environment
+from harness.runners.base import StageSpec, contestant_environment, exit_text
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
 from harness.runners.log_pump import LogPump
 from harness.runners.process_tree import ProcessTree
@@ -105,7 +105,7 @@ class LocalStage:
         code = self.process.poll()
         if code is not None:
             raise Violation(
-                "contestant", f"the contestant ended in stage {self.spec.stage} with {_exit_text(code)}"
+                "contestant", f"the contestant ended in stage {self.spec.stage} with {exit_text(code)}"
             )
         if time.monotonic() - self.checked_at >= LIMIT_CHECK_SECONDS:
             self._check_limits()
@@ -173,10 +173,6 @@ def _limit_child(out_bytes: int) -> Callable[[], None]:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     return apply
-
-
-def _exit_text(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
 def _check_folder(folder: Path, name: str, max_bytes: int, max_files: int, max_depth: int) -> None:

@@ -29,7 +29,7 @@ def assess(folder: RunFolder, harness: dict[str, Any] | None = None) -> dict[str
     """
     try:
         return _assess(folder, harness)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise UsageError(
             f"{folder.path}: its records cannot be judged ({type(error).__name__}: {str(error)[:200]})",
             hint="a run.json there was damaged or changed by hand: restore it",

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.base.text import count
+
 
 def headline(verdict: dict[str, Any]) -> str:
     """Both lines of the headline as one text."""
@@ -45,7 +47,7 @@ def standing(verdict: dict[str, Any]) -> str:
 def _score(verdict: dict[str, Any]) -> str:
     rows = verdict["seeds"]
     scored = [row for row in rows if row["bpb"] is not None]
-    of = f"{len(scored)} of {len(rows)} seed{'' if len(rows) == 1 else 's'}"
+    of = f"{len(scored)} of {count(len(rows), 'seed')}"
     if not scored:
         return f"no score ({of})"
     spread = "" if verdict["sd_bpb"] is None else f"sd {verdict['sd_bpb']:.4f}, "

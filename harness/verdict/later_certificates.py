@@ -7,11 +7,35 @@ several draws would no longer hold with 99 % confidence. One that fails a condit
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.base import files
 from harness.base.errors import UsageError
 from harness.run.folder import SeedFolder
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class _Condition(_Stored):
+    condition: Literal["C1", "C2", "C3", "C4"]
+    outcome: Literal["pass", "fail", "unknown"]
+
+
+class _Certificate(_Stored):
+    n_probes: int
+    G_bpb: float
+    conditions: list[_Condition]
+
+
+class _Rescored(_Stored):
+    """The parts of rescored.json that a verdict shows."""
+
+    certificate: _Certificate | None = None
+    unasked: str | None = None
 
 
 def read(folder: SeedFolder) -> list[dict[str, Any]]:
@@ -19,37 +43,31 @@ def read(folder: SeedFolder) -> list[dict[str, Any]]:
 
     Raises UsageError for a damaged file.
     """
-    found = [
-        path for path in folder.path.glob("rescored-*") if path.name.removeprefix("rescored-").isdecimal()
-    ]
-    return [_entry(path) for path in sorted(found, key=lambda path: int(path.name.removeprefix("rescored-")))]
+    return [_entry(path) for path in folder.rescorings()]
 
 
 def _entry(path: Path) -> dict[str, Any]:
-    result = path / "rescored.json"
-    if result.is_file():
-        return {"folder": path.name, **_summary(result, files.read_json(result))}
-    unfinished: dict[str, Any] = {"n_probes": None, "G_bpb": None, "shown": [], "failed": []}
-    return {"folder": path.name, **unfinished, "unasked": "it was begun and did not finish"}
+    stored = _read(path / "rescored.json")
+    certificate = stored.certificate
+    conditions = certificate.conditions if certificate else []
+    return {
+        "folder": path.name,
+        "n_probes": certificate and certificate.n_probes,
+        "G_bpb": certificate and certificate.G_bpb,
+        "shown": [each.condition for each in conditions if each.outcome == "pass"],
+        "failed": [each.condition for each in conditions if each.outcome == "fail"],
+        "unasked": stored.unasked,
+    }
 
 
-def _summary(path: Path, stored: Any) -> dict[str, Any]:
+def _read(path: Path) -> _Rescored:
+    if not path.is_file():
+        return _Rescored(unasked="it was begun and did not finish")
     try:
-        certificate = stored["certificate"]
-        conditions = certificate["conditions"] if certificate else []
-        by_outcome = {
-            outcome: [each["condition"] for each in conditions if each["outcome"] == outcome]
-            for outcome in ("pass", "fail")
-        }
-        return {
-            "n_probes": certificate and certificate["n_probes"],
-            "G_bpb": certificate and certificate["G_bpb"],
-            "shown": by_outcome["pass"],
-            "failed": by_outcome["fail"],
-            "unasked": stored["unasked"],
-        }
-    except (LookupError, TypeError) as error:
+        return _Rescored.model_validate(files.read_json(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
         raise UsageError(
-            f"{path}: is no certificate ({type(error).__name__}: {error})",
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
             hint="the file was changed after `pgolf rescore`: restore it, or move its folder away",
         ) from error

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,10 +149,17 @@ def page(verdict: dict[str, Any], folder: RunFolder) -> str:
 
 
 def write(verdict: dict[str, Any], folder: RunFolder) -> None:
-    """Write verdict.json, report.md and report.html."""
+    """Write verdict.json, report.md and report.html, so that `show` cannot fail afterwards.
+
+    Raises UsageError for a verdict from damaged records, and then writes nothing.
+    """
+    with _refusing_damage(folder):
+        text, html = markdown(verdict), page(verdict, folder)
+        for details in (False, True):
+            show(verdict, Console(file=io.StringIO()), details)
     files.write_json(folder.verdict, verdict)
-    files.write_bytes(folder.report, markdown(verdict).encode())
-    files.write_bytes(folder.page, page(verdict, folder).encode())
+    files.write_bytes(folder.report, text.encode())
+    files.write_bytes(folder.page, html.encode())
 
 
 def rewrite(folder: RunFolder, remark: str) -> dict[str, Any]:
@@ -159,18 +167,25 @@ def rewrite(folder: RunFolder, remark: str) -> dict[str, Any]:
 
     The file may come from somebody else. Raises UsageError if it is no verdict of this schema.
     """
-    try:
-        verdict = files.read_json(folder.verdict)
+    verdict = files.read_json(folder.verdict)
+    with _refusing_damage(folder):
         if verdict["verdict"] not in STYLE or verdict["schema"] != 1:
             raise ValueError("not a verdict of schema 1")
         verdict["remarks"] = list(dict.fromkeys([*verdict.get("remarks", []), remark]))
-        write(verdict, folder)
-        for details in (False, True):  # so that `show` cannot fail later, after half its output
-            show(verdict, Console(file=io.StringIO()), details)
+    write(verdict, folder)
+    return dict(verdict)
+
+
+@contextmanager
+def _refusing_damage(folder: RunFolder) -> Iterator[None]:
+    """Turn what damaged or foreign content raises while it is rendered into a UsageError."""
+    try:
+        yield
     except (
         LookupError,
         TypeError,
         ValueError,
+        ArithmeticError,
         AttributeError,
         RecursionError,
         zipfile.BadZipFile,
@@ -178,9 +193,8 @@ def rewrite(folder: RunFolder, remark: str) -> dict[str, Any]:
     ) as error:
         raise UsageError(
             f"{folder.verdict}: cannot be shown ({type(error).__name__}: {str(error)[:200]})",
-            hint="`pgolf run` writes it again from the run's own records",
+            hint="it or a record beside it was changed by hand: restore the file",
         ) from error
-    return dict(verdict)
 
 
 def show(verdict: dict[str, Any], console: Console, details: bool = False) -> None:

@@ -100,9 +100,7 @@ def _condition(facts: dict[str, Any], name: str) -> dict[str, Any]:
     """
     if facts["certificate"] is None:
         return {"outcome": "unknown", "evidence": facts["unasked"], "why": "no certificate"}
-    found: dict[str, Any] = next(
-        each for each in facts["certificate"]["conditions"] if each["condition"] == name
-    )
+    found: dict[str, Any] = {each["condition"]: each for each in facts["certificate"]["conditions"]}[name]
     return {**found, "outcome": "pass"} if found.get("cooperative") else found
 
 

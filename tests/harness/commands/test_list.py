@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from harness.base.errors import UsageError
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.run_folders import write_run
-from tests.harness.fakes.verdicts import broken, record, witnessed
+from tests.harness.fakes.verdicts import broken, certified, record, witnessed
 
 MAY, JUNE, JULY = (f"2026-0{month}-01T10:20:30+00:00" for month in (5, 6, 7))
 
@@ -118,3 +119,35 @@ def test_every_command_that_takes_a_run_suggests_near_names(runs: Path, words: t
     refused = pgolf(*words, "unifrom").exception
     assert isinstance(refused, UsageError)
     assert (refused.message.split(":")[0], refused.hint) == ("unifrom", "did you mean uniform?")
+
+
+@pytest.mark.parametrize(
+    ("where", "change"),
+    [
+        ("run.json", lambda facts: facts["certificate"].pop("largest_gain_nats")),
+        ("run.json", lambda facts: facts["certificate"].update(detection=-1)),
+        ("run.json", lambda facts: facts["certificate"]["conditions"][2].update(condition=0)),
+        ("run.json", lambda facts: facts["certificate"].update(G_bpb={"a": 1})),
+        ("rescored.json", lambda facts: facts["certificate"].update(G_bpb={"a": 1})),
+        ("rescored.json", lambda facts: facts["certificate"]["conditions"][0].update(condition=1e308)),
+        ("rescored.json", lambda facts: facts["certificate"].update(n_probes={})),
+    ],
+)
+def test_a_damaged_certificate_is_refused_and_the_reports_stay_as_they_were(
+    runs: Path, where: str, change: Callable[[Any], object]
+) -> None:
+    folder = write_run(runs, "uniform", MAY, seed=certified(1))
+    stored = json.loads(folder.seed(1).record.read_text())
+    facts = stored["attempts"][-1]["facts"]
+    later = folder.seed(1).path / "rescored-01" / "rescored.json"
+    later.parent.mkdir()
+    later.write_text(json.dumps(facts))
+    assert pgolf("report", folder.path).exit_code == 5
+    before = folder.report.read_bytes(), folder.verdict.read_bytes()
+    change(facts)
+    if where == "run.json":
+        folder.seed(1).record.write_text(json.dumps(stored))
+    else:
+        later.write_text(json.dumps(facts))
+    assert isinstance(pgolf("report", folder.path).exception, UsageError)
+    assert (folder.report.read_bytes(), folder.verdict.read_bytes()) == before

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,11 @@ class Sandbox:
         (package / "__main__.py").write_text(
             contestant_source(f"GATE = {str(self.gate)!r}\n{SLOW}{override}")
         )
+
+    def declare(self, seeds: str) -> None:
+        """Let the manifest declare other seeds, such as `[1]`."""
+        path = self.submission / "manifest.yaml"
+        path.write_text(re.sub(r"seeds: .*", f"seeds: {seeds}", path.read_text()))
 
     def options(self, request: WitnessRequest | None = None) -> RunOptions:
         """Options of a run in this process, on the local runner."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.base.errors import Violation
+from harness.base.files import MAX_LINE, TAIL_BYTES, last_lines
 from harness.run.last_error import explain, last_error
 
 ONE = """step 1 loss 3.2
@@ -128,3 +129,21 @@ def test_a_violation_of_a_contestant_that_did_not_end_is_not_explained_by_its_lo
     violation = Violation("score-clock", "too late", limit=True)
     explain(violation, log)
     assert (violation.message, violation.hint) == ("too late", "")
+
+
+@pytest.mark.parametrize("code", [-999, -35, -9, 999])
+def test_an_exit_code_that_a_contestant_invents_in_its_log_is_only_quoted(tmp_path: Path, code: int) -> None:
+    (tmp_path / "train.log").write_text(VICTIM.replace("exitcode: 7", f"exitcode: {code}"))
+    assert (last_error(tmp_path / "train.log") or "").startswith("rank 1 ended with ")
+
+
+@pytest.mark.parametrize(
+    "content", [b"Error." * 200_000, b"\n" * (2 << 20), b"[rank0]: " * 100_000, b"Error" * 300_000 + b":"]
+)
+def test_a_log_made_to_be_slow_to_read_costs_little(tmp_path: Path, content: bytes) -> None:
+    """Read whole, with lines of any length, the first took over a minute and the second half a gigabyte."""
+    log = tmp_path / "train.log"
+    log.write_bytes(content)
+    assert sum(map(len, last_lines(log))) <= TAIL_BYTES
+    assert max(map(len, last_lines(log))) <= MAX_LINE
+    last_error(log)

@@ -224,8 +224,7 @@ def test_a_seed_that_was_run_again_stays_in_the_verdict_whatever_is_asked_afterw
 def test_a_seed_that_the_manifest_drops_after_its_run_is_still_judged(tmp_path: Path, tiny: Dataset) -> None:
     sandbox = Sandbox(tmp_path, tiny, "[1, 2]")
     sandbox.run()
-    manifest = sandbox.submission / "manifest.yaml"
-    manifest.write_text(manifest.read_text().replace("[1, 2]", "[1]"))
+    sandbox.declare("[1]")
     later = sandbox.run()
     assert [row["seed"] for row in later["seeds"]] == [1, 2]
     assert "in the manifest no longer: 2" in finding(later, "seeds")["evidence"]
@@ -282,8 +281,7 @@ def test_a_seed_that_was_declared_and_dropped_unrun_is_missing(tmp_path: Path, t
     sandbox = Sandbox(tmp_path, tiny, "[1, 2]")
     with ProgressDisplay() as display:
         run.run_submission(replace(sandbox.options(), seeds=[1]), display)
-    manifest = sandbox.submission / "manifest.yaml"
-    manifest.write_text(manifest.read_text().replace("[1, 2]", "[1]"))
+    sandbox.declare("[1]")
     later = sandbox.run()
     assert [(row["seed"], row["outcome"]) for row in later["seeds"]] == [(1, "scored"), (2, "missing")]
     seeds = finding(later, "seeds")
@@ -297,8 +295,7 @@ def test_an_archived_run_whose_seed_was_not_run_again_stays_in_the_verdict(
     sandbox.run()
     place = sandbox.seed_folder(2)
     place.rename(place.with_name("seed-2.earlier-1"))
-    manifest = sandbox.submission / "manifest.yaml"
-    manifest.write_text(manifest.read_text().replace("[1, 2]", "[1]"))
+    sandbox.declare("[1]")
     with ProgressDisplay() as display:
         later = run.run_submission(replace(sandbox.options(), seeds=[1]), display)
     assert "seeds that were run before: 2 (" in finding(later, "seeds")["evidence"]
