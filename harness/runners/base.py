@@ -128,7 +128,10 @@ the cores (docs/measured.md)."""
 
 
 def contestant_environment(spec: StageSpec, socket: str, scratch: str, cores: int) -> dict[str, str]:
-    """All environment variables that a contestant gets, except PATH."""
+    """The environment variables that a contestant gets, in every runner: these, PATH, and no other.
+
+    With GPUs a container has two or three more (docs/protocol.md, Transport).
+    """
     return {
         "PGOLF_SOCKET": socket,
         "PGOLF_STAGE": spec.stage,

@@ -23,7 +23,7 @@ import docker.errors
 import psutil
 import requests
 from docker.models.containers import Container
-from docker.types import DeviceRequest, Mount
+from docker.types import DeviceRequest, Mount, Ulimit
 
 from harness.base.errors import HarnessError, MachineFault, Violation
 from harness.edition import Limits
@@ -48,8 +48,17 @@ ISOLATION_OPTIONS: dict[str, Any] = {
     "read_only": True,
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
+    "ipc_mode": "private",
+    "ulimits": [Ulimit(name="core", soft=0, hard=0)],
+    "healthcheck": {"test": ["NONE"]},
+    "use_config_proxy": False,
 }
-"""How every container of a run is isolated."""
+"""How every container of a run is isolated. The last four replace defaults that come from elsewhere: the
+engine's configuration, the image, and the proxies, with their passwords, in the user's ~/.docker/config.json.
+"""
+KEPT_OF_IMAGE = ("PATH",)
+KEPT_OF_IMAGE_FOR_GPUS = (*KEPT_OF_IMAGE, "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES")
+"""Variables of the image that a contestant keeps, without and with GPUs; all others are removed."""
 STOP_SECONDS = 10
 POLL_SECONDS = 0.1
 CLEAR_SECONDS = 300
@@ -120,6 +129,15 @@ def _gpu_requests(n_gpus: int) -> list[DeviceRequest] | None:
     return [DeviceRequest(count=n_gpus, capabilities=[["gpu"]])] if n_gpus else None
 
 
+def container_environment(client: docker.DockerClient, image: str, spec: StageSpec) -> dict[str, str | None]:
+    """The variables of a contestant's container. None removes one that the image or the engine would set."""
+    kept = KEPT_OF_IMAGE_FOR_GPUS if spec.gpus else KEPT_OF_IMAGE
+    of_image = client.images.get(image).attrs["Config"].get("Env") or []
+    names = {"HOSTNAME", *(variable.split("=", 1)[0] for variable in of_image)}
+    chosen = contestant_environment(spec, "/run/pgolf/s", "/tmp", psutil.cpu_count() or 1)
+    return {**dict.fromkeys(sorted(names.difference(kept))), **chosen}
+
+
 class DockerStage:
     """One contestant in its container, a volume for its /out, and an idle container that holds the volume."""
 
@@ -167,7 +185,7 @@ class DockerStage:
         memory = min(limits.memory_bytes, psutil.virtual_memory().total)
         self.container = self.client.containers.create(
             command=self.spec.argv("python3", self.inside),
-            environment=contestant_environment(self.spec, "/run/pgolf/s", "/tmp", psutil.cpu_count() or 1),
+            environment=container_environment(self.client, self.image, self.spec),
             mounts=[
                 out,
                 Mount("/in", str(self.staging.inputs), type="bind", read_only=True),

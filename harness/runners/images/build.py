@@ -247,6 +247,7 @@ def _run_builder(daemon: docker.DockerClient, inputs: _BuildInputs, log: Callabl
                 custom_context=True,
                 target=inputs.name,
                 network_mode="none",
+                use_config_proxy=False,
                 rm=True,
                 forcerm=True,
                 decode=True,

@@ -46,7 +46,7 @@ def run_command(client: Any, image: str, command: list[str], **options: Any) -> 
     Returns exit status, stdout and stderr.
     """
     container = client.containers.create(
-        image, command, entrypoint=[], network_mode="none", labels=LABELS, **options
+        image, command, entrypoint=[], network_mode="none", use_config_proxy=False, labels=LABELS, **options
     )
     try:
         container.start()
@@ -138,15 +138,17 @@ def _imported_id(answer: str, source: Path) -> str:
 
 
 def _install_python(client: Any, image: str, source: Path, log: Callable[[str], None]) -> str:
-    """Install Debian's python3 in a container with network; returns the id of the resulting image."""
+    """Install Debian's python3 in a container with network; returns the id of the resulting image.
+
+    The container gets no variables and no proxies of the user: the image would keep them, with passwords.
+    """
     log("the base has no python3: apt-get install python3 in a container")
     script = (
-        "apt-get update && apt-get install -y --no-install-recommends python3 && apt-get clean "
+        "export DEBIAN_FRONTEND=noninteractive; apt-get update "
+        "&& apt-get install -y --no-install-recommends python3 && apt-get clean "
         "&& rm -rf /var/lib/apt/lists/*"
     )
-    container = client.containers.create(
-        image, ["sh", "-c", script], labels=LABELS, environment={"DEBIAN_FRONTEND": "noninteractive"}
-    )
+    container = client.containers.create(image, ["sh", "-c", script], labels=LABELS, use_config_proxy=False)
     try:
         container.start()
         last = ""

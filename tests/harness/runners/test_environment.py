@@ -1,0 +1,123 @@
+"""The environment of a contestant: an exact set, the same names in every runner, and nothing of the user's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from harness.runners.base import Runner, StageSpec
+from harness.runners.docker import DockerRunner, container_environment
+from harness.runners.images import rootfs
+from harness.runners.local import LocalRunner
+from tests.harness.fakes.stage_bench import SMALL, Bench
+
+NAMES = {
+    "CUDA_VISIBLE_DEVICES",
+    "GOMP_SPINCOUNT",
+    "HOME",
+    "LANG",
+    "OMP_NUM_THREADS",
+    "PATH",
+    "PGOLF_SOCKET",
+    "PGOLF_STAGE",
+    "TMPDIR",
+}
+TELL = """
+def before_trained(wire, setup):
+    variables = open("/proc/self/environ", "rb").read().decode().split("\\0")
+    with open(setup["out"] + "/checkpoint/environment.json", "w") as file:
+        json.dump(dict(variable.split("=", 1) for variable in variables if variable), file)
+"""
+SECRET = "http://user:password@proxy.example:3128"
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user with tokens, proxies, and a ~/.docker/config.json that names the proxies."""
+    for name in ("HF_TOKEN", "http_proxy", "HTTPS_PROXY", "PYTHONPATH", "LD_PRELOAD_OF_MINE", "LC_ALL"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("NO_PROXY", "*")  # for a client of an engine at a TCP address
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    proxies = {"httpProxy": SECRET, "httpsProxy": SECRET, "ftpProxy": SECRET, "noProxy": "localhost"}
+    (folder / "config.json").write_text(json.dumps({"proxies": {"default": proxies}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+
+
+@pytest.fixture
+def proxied(secrets: None, engine: docker.DockerClient) -> Iterator[docker.DockerClient]:
+    """A client that has read that user's configuration."""
+    client = docker.from_env(timeout=120)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def image_with_variables(engine: docker.DockerClient, cpu_image: str) -> Iterator[str]:
+    """The CPU image with variables of its own, as large public images have."""
+    container = engine.containers.create(cpu_image, network_mode="none")
+    more = (
+        "PATH=/opt/bin:/usr/bin:/bin",
+        "NVIDIA_VISIBLE_DEVICES=all",
+        "LD_LIBRARY_PATH=/x",
+        "JUPYTER=1",
+        "E=",
+    )
+    image = container.commit(changes="".join(f"ENV {variable}\n" for variable in more))
+    container.remove()
+    yield str(image.id)
+    engine.images.remove(image.id)
+
+
+def environment(bench: Bench, runner: Runner) -> dict[str, str]:
+    """The environment that a contestant gets in train."""
+    try:
+        bench.train(bench.job(runner, TELL))
+    finally:
+        runner.close()
+    found: dict[str, str] = json.loads((bench.folder.checkpoint / "environment.json").read_text())
+    return found
+
+
+def test_a_local_contestant_has_exactly_the_variables_of_the_protocol(bench: Bench, secrets: None) -> None:
+    found = environment(bench, LocalRunner())
+    assert set(found) == NAMES
+    assert SECRET not in found.values()
+
+
+def test_a_contestant_in_a_container_has_exactly_the_same_and_no_proxy_of_the_user(
+    bench: Bench, proxied: docker.DockerClient, cpu_image: str
+) -> None:
+    found = environment(bench, DockerRunner(proxied, cpu_image))
+    assert set(found) == NAMES
+    assert SECRET not in found.values()
+
+
+def test_of_the_images_own_variables_only_its_path_reaches_a_contestant(
+    bench: Bench, engine: docker.DockerClient, image_with_variables: str
+) -> None:
+    found = environment(bench, DockerRunner(engine, image_with_variables))
+    assert set(found) == NAMES
+    assert found["PATH"] == "/opt/bin:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize(("stage", "kept"), [("train", {"LD_LIBRARY_PATH"}), ("pack", set())])
+def test_a_stage_with_gpus_keeps_the_library_path_of_the_image(
+    stage: str, kept: set[str], engine: docker.DockerClient, image_with_variables: str, tmp_path: Path
+) -> None:
+    spec = StageSpec("a", stage, {}, dataclasses.replace(SMALL, gpus=1), tmp_path / "log", 1)
+    variables = container_environment(engine, image_with_variables, spec)
+    removed = {name for name, value in variables.items() if value is None}
+    assert removed == {"HOSTNAME", "NVIDIA_VISIBLE_DEVICES", "JUPYTER", "E", "LD_LIBRARY_PATH"} - kept
+
+
+def test_containers_that_help_to_build_an_image_get_no_proxy_of_the_user(
+    proxied: docker.DockerClient, cpu_image: str
+) -> None:
+    _, variables, _ = rootfs.run_command(proxied, cpu_image, ["env"])
+    assert {line.split("=", 1)[0] for line in variables.splitlines()} == {"PATH", "HOSTNAME", "HOME"}
