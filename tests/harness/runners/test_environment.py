@@ -1,4 +1,4 @@
-"""The environment of a contestant: an exact set, the same names in every runner, and nothing of the user's."""
+"""The environment of a contestant: an exact set, the same names in every runner, nothing of the user's."""
 
 from __future__ import annotations
 
