@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
+from harness.base.errors import Violation
 from harness.edition import Limits
 from harness.protocol.wire import Listener
 
@@ -50,8 +51,8 @@ class StageSpec:
 
 
 class Stage(Protocol):
-    """A running contestant. Leaving its context kills whatever is left of it, and raises Violation where its
-    whole log turns out to be over the limit.
+    """A running contestant. Leaving its context kills whatever is left of it, and raises Violation where it
+    took more than it may (RESOURCE_RULES), also in place of a violation of another kind.
     """
 
     listener: Listener
@@ -111,6 +112,27 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+SCRATCH_FILES = 100_000
+"""Files and folders in a contestant's scratch (/tmp and HOME) at once."""
+RESOURCE_RULES = ("memory", "processes", "output", "log")
+"""Rules about what a stage took, in run.json."""
+
+
+def too_many_processes(found: str, limit: int) -> Violation:
+    """The violation of a stage that had, or wanted, more processes and threads than `limit`."""
+    return Violation(
+        "processes",
+        f"{found}: at most {limit} processes and threads at once",
+        limit=True,
+        hint="fewer workers, or fewer threads in each",
+    )
+
+
+def ended_by_contestant(error: object) -> bool:
+    """Whether a stage must still be checked for limits: it succeeded, or broke a rule of another kind."""
+    return error is None or (isinstance(error, Violation) and error.rule not in RESOURCE_RULES)
 
 
 def exit_text(code: int) -> str:

@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 def collect(entries: Iterable[Entry], destination: Path, max_bytes: int, max_files: int) -> None:
     """Copies `entries` to the folder `destination`, replacing it.
 
-    Raises Violation `output` for a link, a special file, an invalid name, or too many bytes or files.
+    Raises Violation `output` for a link, a special file, an invalid name, or too many bytes, files or levels.
     """
     partial = destination.with_name(destination.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -74,9 +74,11 @@ def _violation(what: str, limit: bool = False) -> Violation:
 
 
 def _safe_path(entry: Entry) -> Path:
-    """The entry's relative path. Raises Violation if its name, depth or kind is not allowed."""
+    """The entry's relative path. Raises Violation if its depth, name or kind is not allowed."""
     parts = entry.path.split("/")
-    if len(parts) > MAX_DEPTH or not all(NAME_PATTERN.fullmatch(part) for part in parts):
+    if len(parts) > MAX_DEPTH:
+        raise _violation(f"more than {MAX_DEPTH} levels of folders: {quote(entry.path)}", limit=True)
+    if not all(NAME_PATTERN.fullmatch(part) for part in parts):
         raise _violation(f"an invalid name: {quote(entry.path)}")
     if entry.kind not in ("file", "folder"):
         raise _violation(f"a {entry.kind}: {quote(entry.path)}")

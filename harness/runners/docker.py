@@ -1,11 +1,16 @@
 """The `docker` runner: each stage runs in its own container and can reach only its socket, /in and /out.
 
 No network, read-only root, no capabilities, no new privileges, the engine's default seccomp profile, an
-unprivileged user, limits on memory, processes, /dev/shm, scratch and output. /out is a tmpfs volume of
-bounded size. An idle second container keeps that volume mounted, because a tmpfs disappears with the
-last container that mounts it. This run removes its containers and the volume; after `kill -9` the next
-run does (owner_lock.py).
-Not covered: side channels between two containers of one machine, and a kernel that fails to isolate.
+unprivileged user, limits on memory, processes, /dev/shm, scratch and output. /out and /tmp are tmpfs volumes
+of bounded size. An idle second container keeps them mounted, because a tmpfs disappears with the last
+container that mounts it. This run removes its containers and volumes; after `kill -9` the next run does
+(owner_lock.py). The contestant is a child of the engine's init process: as process 1 of its container it
+would be immune to its own signals, unlike in the local runner.
+
+A stage in which the kernel killed a process for memory, or refused to start one, is a violation, also where
+the contestant went on and the conversation succeeded.
+Not covered: side channels between two containers of one machine, and a kernel that fails to isolate. A full
+folder that was emptied again before the stage ended, and a full /dev/shm: the contestant alone saw the error.
 """
 
 from __future__ import annotations
@@ -27,10 +32,13 @@ from docker.types import DeviceRequest, Mount, Ulimit
 
 from harness.base.errors import HarnessError, MachineFault, Violation
 from harness.edition import Limits
-from harness.runners.base import StageSpec, contestant_environment
+from harness.runners import control_group
+from harness.runners.base import SCRATCH_FILES, StageSpec, ended_by_contestant
 from harness.runners.clear_caches import SCRIPT
 from harness.runners.collect import collect, walk_tar
+from harness.runners.control_group import ControlGroup, Counts
 from harness.runners.docker_engine import (
+    CONFLICT_STATUS,
     LABEL,
     StreamReader,
     engine_faults,
@@ -38,6 +46,8 @@ from harness.runners.docker_engine import (
     reap,
     remove_owned,
 )
+from harness.runners.docker_environment import container_environment
+from harness.runners.docker_limits import HELD_SCRATCH, OUT, SCRATCH, full_folder, has_oom_event, over_limit
 from harness.runners.log_pump import LogPump
 from harness.runners.owner_lock import OwnerLock
 from harness.runners.staging import Staging
@@ -56,9 +66,6 @@ ISOLATION_OPTIONS: dict[str, Any] = {
 """How every container of a run is isolated. The last four replace defaults that come from elsewhere: the
 engine's configuration, the image, and the proxies, with their passwords, in the user's ~/.docker/config.json.
 """
-KEPT_OF_IMAGE = ("PATH",)
-KEPT_OF_IMAGE_FOR_GPUS = (*KEPT_OF_IMAGE, "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES")
-"""Variables of the image that a contestant keeps, without and with GPUs; all others are removed."""
 STOP_SECONDS = 10
 POLL_SECONDS = 0.1
 CLEAR_SECONDS = 300
@@ -129,17 +136,8 @@ def _gpu_requests(n_gpus: int) -> list[DeviceRequest] | None:
     return [DeviceRequest(count=n_gpus, capabilities=[["gpu"]])] if n_gpus else None
 
 
-def container_environment(client: docker.DockerClient, image: str, spec: StageSpec) -> dict[str, str | None]:
-    """The variables of a contestant's container. None removes one that the image or the engine would set."""
-    kept = KEPT_OF_IMAGE_FOR_GPUS if spec.gpus else KEPT_OF_IMAGE
-    of_image = client.images.get(image).attrs["Config"].get("Env") or []
-    names = {"HOSTNAME", *(variable.split("=", 1)[0] for variable in of_image)}
-    chosen = contestant_environment(spec, "/run/pgolf/s", "/tmp", psutil.cpu_count() or 1)
-    return {**dict.fromkeys(sorted(names.difference(kept))), **chosen}
-
-
 class DockerStage:
-    """One contestant in its container, a volume for its /out, and an idle container that holds the volume."""
+    """One contestant in its container, the volumes of its /out and /tmp, and an idle container with both."""
 
     def __init__(
         self, client: docker.DockerClient, image: str, owner_lock: OwnerLock, spec: StageSpec
@@ -147,10 +145,13 @@ class DockerStage:
         self.client, self.spec, self.image = client, spec, image
         self.staging = Staging(spec)
         self.listener = self.staging.listener
-        self.out = "/out"
+        self.out = OUT
         self.labels = {LABEL: str(owner_lock.path), "pgolf.run": spec.run_id, "pgolf.stage": spec.stage}
         self.containers: list[Container] = []
-        self.volume: Any = None
+        self.volumes: list[Any] = []
+        self.group: ControlGroup | None = None
+        self.counts: Counts | None = None
+        """What the kernel counted when it was last read."""
         self.exit_state: dict[str, Any] | None = None
         self.engine_error: Exception | None = None
         try:
@@ -161,18 +162,16 @@ class DockerStage:
 
     def _create(self) -> None:
         limits, name = self.spec.limits, f"pgolf-{uuid.uuid4().hex[:16]}"
-        size = f"size={self.spec.out_bytes},nr_inodes={4 * limits.out_files},uid=10001,gid=10001,mode=0700"
-        self.volume = self.client.volumes.create(
-            name,
-            driver="local",
-            labels=self.labels,
-            driver_opts={"type": "tmpfs", "device": "tmpfs", "o": size},
+        owned_by_contestant = f"nr_inodes={4 * limits.out_files},uid=10001,gid=10001,mode=0700"
+        out = self._volume(f"{name}-out", f"size={self.spec.out_bytes},{owned_by_contestant}")
+        # executable, because GPU kernels compiled at run time are loaded from there
+        scratch = self._volume(
+            f"{name}-tmp", f"size={limits.scratch_bytes},nr_inodes={SCRATCH_FILES},mode=1777,nosuid,nodev"
         )
-        out = Mount("/out", name, type="volume")
         common = {"image": self.image, "labels": self.labels, "detach": True, **ISOLATION_OPTIONS}
         self.volume_holder = self.client.containers.create(
             command=["sleep", "infinity"],
-            mounts=[out],
+            mounts=[Mount(OUT, out, type="volume"), Mount(HELD_SCRATCH, scratch, type="volume")],
             pids_limit=16,
             mem_limit="64m",
             name=f"{name}-out",
@@ -180,22 +179,21 @@ class DockerStage:
         )
         self.containers.append(self.volume_holder)
         self.volume_holder.start()
-        # exec, because GPU kernels compiled at run time are loaded from there
-        scratch = f"size={limits.scratch_bytes},mode=1777,exec"
         memory = min(limits.memory_bytes, psutil.virtual_memory().total)
         self.container = self.client.containers.create(
             command=self.spec.argv("python3", self.inside),
             environment=container_environment(self.client, self.image, self.spec),
             mounts=[
-                out,
+                Mount(OUT, out, type="volume"),
+                Mount(SCRATCH, scratch, type="volume"),
                 Mount("/in", str(self.staging.inputs), type="bind", read_only=True),
                 Mount("/run/pgolf", str(self.staging.run), type="bind", read_only=True),
             ],
-            tmpfs={"/tmp": scratch},
-            working_dir="/tmp",
+            working_dir=SCRATCH,
+            init=True,
             mem_limit=memory,
             memswap_limit=memory,
-            pids_limit=limits.pids,
+            pids_limit=limits.pids + 1,  # the init process
             shm_size=limits.shm_bytes,
             log_config={"type": "none"},
             name=name,
@@ -209,6 +207,21 @@ class DockerStage:
         self.started = time.monotonic()
         self.container.start()
         threading.Thread(target=self._wait_for_exit, daemon=True, name="container end").start()
+        self.container.reload()
+        self.group = control_group.of_container(self.container.attrs["State"]["Pid"], str(self.container.id))
+        if self.group is not None:
+            threading.Thread(target=self._read_last_counts, daemon=True, name="last counts").start()
+
+    def _volume(self, name: str, options: str) -> str:
+        """Makes a tmpfs volume; returns its name."""
+        volume = self.client.volumes.create(
+            name,
+            driver="local",
+            labels=self.labels,
+            driver_opts={"type": "tmpfs", "device": "tmpfs", "o": options},
+        )
+        self.volumes.append(volume)
+        return name
 
     def _wait_for_exit(self) -> None:
         """Blocks until the container exits. If the call to the engine breaks off, the engine
@@ -233,27 +246,23 @@ class DockerStage:
                 hint="start the engine again and repeat the command: finished stages are kept",
             )
         self.pump.check()
+        self._read_counts()
+        if (error := self._over_limit()) is not None:
+            raise error
         if self.exit_state is not None:
             raise self._exit_error(self.exit_state)
+
+    def _read_counts(self) -> bool:
+        """Reads the kernel's counters; returns whether they can be read, which ends with the container."""
+        counts = self.group.counts() if self.group is not None else None
+        self.counts = counts or self.counts
+        return counts is not None
 
     def _exit_error(self, state: dict[str, Any]) -> HarnessError:
         """The error that explains why the container exited."""
         stage = self.spec.stage
-        if state.get("OOMKilled"):
-            return Violation(
-                "memory",
-                f"killed in stage {stage} for taking more than {self.spec.limits.memory_bytes:,} "
-                "bytes of memory (tmpfs included)",
-                limit=True,
-                hint="smaller micro-batches, or less scratch",
-            )
-        if self._out_is_full():
-            return Violation(
-                "output",
-                f"/out of stage {stage} is full: at most {self.spec.out_bytes} bytes",
-                limit=True,
-                hint="only the checkpoint or the artifact belongs there",
-            )
+        if (full := full_folder(self.spec, self.volume_holder)) is not None:
+            return full
         if state.get("Error"):
             return MachineFault(
                 f"the engine could not run stage {stage}: {state['Error']}", hint="pgolf doctor"
@@ -262,14 +271,34 @@ class DockerStage:
             "contestant", f"the contestant ended in stage {stage} with exit code {state.get('ExitCode')}"
         )
 
-    def _out_is_full(self) -> bool:
-        """Whether /out has no free blocks or inodes. Asks the idle container, which still has
-        the volume mounted.
-        """
-        with engine_faults("measuring /out"):
-            code, output = self.volume_holder.exec_run(["stat", "-f", "-c", "%f %d", "/out"])
-        free = output.decode("ascii", "replace").split()
-        return code == 0 and "0" in free
+    def _check_at_end(self) -> None:
+        """Raises the error for a limit that was exceeded without ending the stage."""
+        with engine_faults("asking whether memory ran out"):
+            if not self._read_counts():  # the engine tells, once the container has ended
+                self._end_container()
+                state = self.exit_state
+                if state is not None and not state.get("OOMKilled"):
+                    state["OOMKilled"] = has_oom_event(self.client, str(self.container.id), state)
+        if (error := self._over_limit() or full_folder(self.spec, self.volume_holder)) is not None:
+            raise error
+
+    def _read_last_counts(self) -> None:
+        assert self.group is not None
+        self.group.wait_for_end()
+        self._read_counts()
+
+    def _over_limit(self) -> HarnessError | None:
+        state = self.exit_state or {}
+        return over_limit(self.spec, self.counts, bool(state.get("OOMKilled")))
+
+    def _end_container(self) -> None:
+        """Kills the container if it has not ended, and waits for its last state."""
+        try:
+            self.container.kill()
+        except docker.errors.APIError as error:
+            if error.status_code != CONFLICT_STATUS:  # it has ended
+                raise
+        self.wait(STOP_SECONDS)
 
     def freeze(self) -> None:
         """Pauses the container. Retries for a while, because a container that is just exiting refuses to be
@@ -307,14 +336,19 @@ class DockerStage:
     def wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while self.exit_state is None and self.engine_error is None and time.monotonic() < deadline:
+            self._read_counts()
             time.sleep(0.05)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._remove()
-        self.pump.join(STOP_SECONDS)
+        try:
+            if ended_by_contestant(error[1]):
+                self._check_at_end()
+        finally:
+            self._remove()
+            self.pump.join(STOP_SECONDS)
         if error[0] is None:
             self.pump.check()
 
@@ -323,8 +357,8 @@ class DockerStage:
         try:
             for container in reversed(self.containers):
                 ignore_missing(container.remove, force=True, v=True)
-            if self.volume is not None:
-                ignore_missing(self.volume.remove, force=True)
+            for volume in self.volumes:
+                ignore_missing(volume.remove, force=True)
         except (docker.errors.DockerException, requests.RequestException) as error:
             self.engine_error = self.engine_error or error
         finally:

@@ -1,8 +1,13 @@
 """The `local` runner: the contestant is a child process. It is limited, not isolated.
 
-For newcomers without a container engine, and for tests. Clocks, byte caps and socket are the same as in a
+For newcomers without a container engine, and for tests. Clocks, limits and socket are the same as in a
 container, but the child can read every file that its user can read, and can use the network. A verdict from
 this runner says "isolation: none" and can never be a record.
+
+Memory, processes and folders are measured twice a second and at the end. The peak of a single process is
+known however short it was, because the kernel keeps it until the process's parent has waited for it.
+Not covered: a shorter peak of several processes together, or of their number; /dev/shm, which the contestant
+shares with this machine; memory that is no process's, such as files in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +27,14 @@ import psutil
 
 from harness.base.errors import Violation
 from harness.edition import Limits
-from harness.runners.base import StageSpec, contestant_environment, exit_text
+from harness.runners.base import (
+    SCRATCH_FILES,
+    StageSpec,
+    contestant_environment,
+    ended_by_contestant,
+    exit_text,
+    too_many_processes,
+)
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
 from harness.runners.log_pump import LogPump
 from harness.runners.process_tree import ProcessTree
@@ -31,8 +43,10 @@ from harness.runners.staging import Staging
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LIMIT_CHECK_SECONDS = 0.5
 KILL_SECONDS = 5.0
-HOME_DEPTH, HOME_FILES = 32, 100_000
-"""Limits on a contestant's HOME, besides its bytes, that keep measuring it cheap."""
+MAXRSS_BYTES = 1024 if sys.platform == "linux" else 1
+"""The unit of `ru_maxrss`."""
+HOME_DEPTH = 32
+"""Levels of folders in a contestant's HOME: a limit of this runner alone, which keeps measuring it cheap."""
 
 
 class LocalRunner:
@@ -67,6 +81,7 @@ class LocalStage:
         self.out_folder, self.home = self.staging.root / "out", self.staging.root / "home"
         self.out = str(self.out_folder)
         self.checked_at = 0.0
+        self.peak_bytes = self.peak_processes = 0
         self.processes = ProcessTree()
         try:
             self._start()
@@ -82,6 +97,7 @@ class LocalStage:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         variables = contestant_environment(spec, str(self.listener.path), str(self.home), cores)
         arguments = spec.argv(sys.executable, self.inside)
+        self.judge_bytes = psutil.Process().memory_info().rss
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             arguments,
@@ -91,28 +107,35 @@ class LocalStage:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_limit_child(spec.out_bytes),
+            preexec_fn=_limit_child(self._largest_file()),
         )
         assert self.process.stdout is not None
         self.pump = LogPump(self.process.stdout, spec.log, spec.limits.log_bytes)
         self.pump.start()
+
+    def _largest_file(self) -> int:
+        """Bytes of a file that is over the limit wherever it lies, so that measuring its folder shows it."""
+        limits = self.spec.limits
+        return 1 + max(self.spec.out_bytes, limits.scratch_bytes, limits.shm_bytes)
 
     def inside(self, name: str) -> str:
         return str(self.staging.inputs / name)
 
     def watch(self) -> None:
         self.pump.check()
-        code = self.process.poll()
+        code = self._reap(os.WNOHANG)
+        if code is not None or time.monotonic() - self.checked_at >= LIMIT_CHECK_SECONDS:
+            self._measure_processes()
+            self._check_limits()
+            self.checked_at = time.monotonic()
         if code is not None:
             raise Violation(
                 "contestant", f"the contestant ended in stage {self.spec.stage} with {exit_text(code)}"
             )
-        if time.monotonic() - self.checked_at >= LIMIT_CHECK_SECONDS:
-            self._check_limits()
-            self.checked_at = time.monotonic()
 
     def freeze(self) -> None:
         """Kills the contestant. /out is an ordinary folder here, so it stays."""
+        self._measure_processes()
         if not self.processes.kill(self.process.pid, KILL_SECONDS):
             raise Violation(
                 "contestant",
@@ -124,51 +147,75 @@ class LocalStage:
         collect(walk_folder(self.out_folder), destination, self.spec.out_bytes, self.spec.limits.out_files)
 
     def wait(self, seconds: float) -> None:
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pass  # leaving the context kills the contestant
+        deadline = time.monotonic() + seconds
+        while self._reap(os.WNOHANG) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._measure_processes()
         self.processes.kill(self.process.pid, KILL_SECONDS)
-        self.process.wait()
-        self.pump.join(KILL_SECONDS)
-        self.pump.stream.close()
-        self.staging.remove()
+        self._reap(0)
+        try:
+            if ended_by_contestant(error[1]):
+                self._check_limits()
+        finally:
+            self.pump.join(KILL_SECONDS)
+            self.pump.stream.close()
+            self.staging.remove()
         if error[0] is None:
             self.pump.check()
 
+    def _reap(self, flags: int) -> int | None:
+        """The contestant's exit code; None while it runs. With its end the kernel tells its peak, and that of
+        the children that it waited for.
+        """
+        if self.process.returncode is None:
+            pid, status, usage = os.wait4(self.process.pid, flags)
+            if pid:
+                self.process.returncode = os.waitstatus_to_exitcode(status)
+                peak = usage.ru_maxrss * MAXRSS_BYTES
+                if peak > self.judge_bytes:  # it began as a copy of the judge, which the kernel counts too
+                    self.peak_bytes = max(self.peak_bytes, peak)
+        return self.process.returncode
+
+    def _measure_processes(self) -> None:
+        """Updates the peaks by the processes that are alive now."""
+        living = list(self.processes.living())
+        peaks = [_status(process.pid) for process in living]
+        resident = sum(status.get("VmRSS", 0) for status in peaks) * 1024
+        if resident > self.spec.limits.memory_bytes:  # it counts shared pages once for each process
+            resident = sum(map(_share_bytes, living))
+        alone = max((status.get("VmHWM", 0) for status in peaks), default=0) * 1024
+        self.peak_bytes = max(self.peak_bytes, resident, alone)
+        self.peak_processes = max(self.peak_processes, sum(status.get("Threads", 0) for status in peaks))
+
     def _check_limits(self) -> None:
-        limits = self.spec.limits
-        memory = sum(_resident_bytes(process) for process in self.processes.living())
+        """Raises Violation for memory, processes or a folder over the limit."""
+        limits, stage, memory = self.spec.limits, self.spec.stage, self.peak_bytes
         if memory > limits.memory_bytes:
             raise Violation(
                 "memory",
-                f"{memory:,} bytes resident in stage {self.spec.stage}, at most {limits.memory_bytes:,}",
+                f"{memory:,} bytes resident at the peak of stage {stage}, at most {limits.memory_bytes:,}",
                 limit=True,
                 hint="smaller micro-batches, or a profile with more memory",
             )
+        if self.peak_processes > limits.pids:
+            raise too_many_processes(f"{self.peak_processes:,} in stage {stage}", limits.pids)
         _check_folder(
-            self.out_folder,
-            f"/out of stage {self.spec.stage}",
-            self.spec.out_bytes,
-            4 * limits.out_files,
-            MAX_DEPTH,
+            self.out_folder, f"/out of stage {stage}", self.spec.out_bytes, 4 * limits.out_files, MAX_DEPTH
         )
-        _check_folder(
-            self.home, f"HOME of stage {self.spec.stage}", limits.scratch_bytes, HOME_FILES, HOME_DEPTH
-        )
+        _check_folder(self.home, f"HOME of stage {stage}", limits.scratch_bytes, SCRATCH_FILES, HOME_DEPTH)
 
 
-def _limit_child(out_bytes: int) -> Callable[[], None]:
+def _limit_child(file_bytes: int) -> Callable[[], None]:
     """A function that the child calls before it starts the contestant's program."""
 
     def apply() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (out_bytes, out_bytes))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
         if sys.platform == "linux":  # the child dies with the judge, even by kill -9
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -200,8 +247,19 @@ def _check_folder(folder: Path, name: str, max_bytes: int, max_files: int, max_d
         )
 
 
-def _resident_bytes(process: psutil.Process) -> int:
+def _status(pid: int) -> dict[str, int]:
+    """The numbers of a process by name, such as VmHWM, the most kB that it had resident; none at its end."""
     try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return {}
+    words = (line.split() for line in lines)
+    return {each[0].rstrip(":"): int(each[1]) for each in words if len(each) > 1 and each[1].isdecimal()}
+
+
+def _share_bytes(process: psutil.Process) -> int:
+    """A process's share of resident memory: a page that several have counts in equal parts; 0 at its end."""
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:
         return 0

@@ -39,6 +39,9 @@ VIOLATIONS = (
     ),
     ViolationInfo("size", "Code, recipe and the artifact that was packed are over the cap", "size", _LIMIT),
     ViolationInfo("memory", "A stage used more memory than its limit", "resources", _LIMIT),
+    ViolationInfo(
+        "processes", "A stage had, or wanted, more processes and threads than its limit", "resources", _LIMIT
+    ),
     ViolationInfo("log", "A stage printed more than its log may hold", "resources", _LIMIT),
     ViolationInfo(
         "output",

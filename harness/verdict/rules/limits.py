@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.base.text import count
 from harness.edition import PROFILES
 from harness.run.records import Attempt, SeedRecord, StageName
+from harness.runners.base import RESOURCE_RULES
 from harness.verdict.rule_info import RuleInfo
 from harness.verdict.rules.base import CheckResult, Evidence, Rule, any_stage_done, violated
 
@@ -132,19 +133,25 @@ def _setup(evidence: Evidence) -> CheckResult:
     return CheckResult("pass", f"at most {max(seconds):.1f} of {evidence.limits.setup_seconds:g} s")
 
 
+SAMPLED = (
+    "; measured twice a second, so a shorter peak of several processes together was not seen, nor /dev/shm"
+)
+"""What the runner without isolation does not see (harness/runners/local.py)."""
+
 RESOURCES = RuleInfo(
     id="resources",
     title="A stage used more memory or wrote more than it may",
     condition=None,
     source="design of this harness",
-    checks="resident memory, bytes and files of what a stage leaves, and bytes of its log, for every stage",
+    checks="memory, processes and threads, bytes and files of what a stage writes, and bytes of its log, for "
+    "every stage",
     example="a training that leaves a checkpoint of more than 16 GiB, or more than 1,024 files",
     not_covered="GPU memory",
 )
 
 
 def _resources(evidence: Evidence) -> CheckResult:
-    if (failed := violated(evidence, ("memory", "output", "log"))) is not None:
+    if (failed := violated(evidence, RESOURCE_RULES)) is not None:
         return failed
     if not any_stage_done(evidence):
         return CheckResult("unknown", "no stage finished")
@@ -152,7 +159,8 @@ def _resources(evidence: Evidence) -> CheckResult:
     return CheckResult(
         "pass",
         f"memory {limits.memory_bytes:,}, checkpoint {limits.checkpoint_bytes:,}, log "
-        f"{limits.log_bytes:,} bytes: none exceeded",
+        f"{limits.log_bytes:,} bytes, {limits.pids:,} processes and threads: none exceeded"
+        + ("" if evidence.isolated else SAMPLED),
     )
 
 

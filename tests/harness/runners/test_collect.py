@@ -156,8 +156,9 @@ def test_folders_nested_too_deep_are_refused(out: Path) -> None:
     (out / "/".join("abcdefgh"[:MAX_DEPTH])).mkdir(parents=True)
     collected(out)
     (out / "/".join("abcdefgh"[: MAX_DEPTH + 1])).mkdir()
-    with pytest.raises(Violation, match="invalid name"):
+    with pytest.raises(Violation, match="more than 4 levels of folders") as caught:
         collected(out)
+    assert caught.value.limit, "as in a runner that measures /out while the stage runs"
 
 
 def test_an_earlier_destination_is_replaced_as_a_whole_and_only_by_a_complete_collection(out: Path) -> None:
@@ -288,7 +289,7 @@ def test_a_tar_stream_arrives_like_a_folder(tmp_path: Path) -> None:
         (member("/etc/cron.d/x", b"x"), "invalid name"),
         (member("out//x", b"x"), "invalid name"),
         (member("out/./x", b"x"), "invalid name"),
-        (member("out/a/b/c/d/e", b"x"), "invalid name"),
+        (member("out/a/b/c/d/e", b"x"), "more than 4 levels"),
         (member("out/big", b"x" * (MAX_BYTES + 1)), "more than 1000 bytes"),
     ],
 )

@@ -88,11 +88,11 @@ def test_what_kill_9_leaves_is_reaped_and_a_living_runs_containers_are_not(
     owners = [process.stdout.readline().strip() for process in processes if process.stdout]
     assert all(owners), "a run did not start"
     try:
-        assert [owned(engine, owner) for owner in owners] == [(2, 1), (2, 1)]
+        assert [owned(engine, owner) for owner in owners] == [(2, 2), (2, 2)]
         processes[0].send_signal(signal.SIGKILL)
         processes[0].wait()
         reap_owner(engine, owners[0])
-        assert owned(engine, owners[1]) == (2, 1)
+        assert owned(engine, owners[1]) == (2, 2)
     finally:
         for process in processes:
             process.kill()
@@ -229,7 +229,7 @@ def test_what_a_stage_could_not_remove_is_removed_when_the_runner_closes(
     monkeypatch.setattr("harness.runners.docker.STOP_SECONDS", 0.1)
     bench.train(bench.job(runner))
     owner = str(runner.owner_lock.path)
-    assert owned(engine, owner) == (2, 1)
+    assert owned(engine, owner) == (2, 2)
     runner.close()
     assert owned(engine, owner) == (0, 0)
 

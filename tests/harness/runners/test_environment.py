@@ -11,7 +11,8 @@ import docker
 import pytest
 
 from harness.runners.base import Runner, StageSpec
-from harness.runners.docker import DockerRunner, container_environment
+from harness.runners.docker import DockerRunner
+from harness.runners.docker_environment import container_environment
 from harness.runners.images import rootfs
 from harness.runners.local import LocalRunner
 from tests.harness.fakes.stage_bench import SMALL, Bench

@@ -1,0 +1,108 @@
+"""Read what the kernel counted for a container: processes killed for memory, and processes that it refused.
+
+The kernel counts in the container's control group (cgroup), version 1 or 2. The engine removes the group soon
+after the container's first process has ended. `wait_for_end` returns before that, in time for a last look.
+Not covered: engines on another machine or in a virtual machine. Their groups are not in this machine's
+/sys/fs/cgroup, and then only the engine says whether memory ran out (docker.py).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+from typing import NamedTuple
+
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+NEAR_LIMIT = 0.9
+"""The kernel takes memory in steps, so a group is refused some before it has all of its limit."""
+
+
+class Counts(NamedTuple):
+    """What a control group has counted since the container's start."""
+
+    memory_kills: int
+    """Processes that the kernel killed because memory ran out: the group's own, or the machine's."""
+    reached_limit: bool
+    """Whether the group came to its own limit; if not, kills mean that the machine's memory ran out."""
+    peak_bytes: int | None
+    """The most memory at once; None where this kernel does not keep it."""
+    refused_processes: int
+    """Processes and threads that were not started because the group had too many."""
+
+
+class ControlGroup:
+    """The counters of one running container, and the pid of its first process."""
+
+    def __init__(self, memory: Path, pids: Path, version: int, pid: int) -> None:
+        self.memory, self.pids, self.version, self.pid = memory, pids, version, pid
+
+    def wait_for_end(self) -> None:
+        """Blocks until the container's first process has ended, and with it all others."""
+        try:
+            process = os.pidfd_open(self.pid)
+        except OSError:  # it has ended, or the kernel is older than 5.3
+            return
+        try:
+            select.select([process], [], [])
+        finally:
+            os.close(process)
+
+    def counts(self) -> Counts | None:
+        """The counts of now; None once the group is gone."""
+        try:
+            return self._counts_1() if self.version == 1 else self._counts_2()
+        except (OSError, ValueError):
+            return None
+
+    def _counts_1(self) -> Counts:
+        peak, limit = (
+            int((self.memory / f"memory.{name}_in_bytes").read_text()) for name in ("max_usage", "limit")
+        )
+        return Counts(
+            _table(self.memory / "memory.oom_control").get("oom_kill", 0),
+            peak >= NEAR_LIMIT * limit,  # memory.failcnt is not counted by every kernel
+            peak,
+            _table(self.pids / "pids.events").get("max", 0),
+        )
+
+    def _counts_2(self) -> Counts:
+        events = _table(self.memory / "memory.events")
+        peak = self.memory / "memory.peak"
+        return Counts(
+            events.get("oom_kill", 0),
+            events.get("oom", 0) > 0,
+            int(peak.read_text()) if peak.exists() else None,
+            _table(self.pids / "pids.events").get("max", 0),
+        )
+
+
+def _table(path: Path) -> dict[str, int]:
+    """A file of lines `NAME NUMBER`."""
+    return {name: int(number) for name, number in (line.split() for line in path.read_text().splitlines())}
+
+
+def of_container(
+    pid: int, container_id: str, proc: Path = PROC, cgroups: Path = CGROUPS
+) -> ControlGroup | None:
+    """The control group of a container whose first process has this pid; None where it cannot be read here.
+
+    A pid of another machine's engine may belong to any process of this one, so the group must name the
+    container.
+    """
+    try:
+        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    paths = {
+        controller: path.lstrip("/")
+        for _, controllers, path in (line.split(":", 2) for line in lines)
+        for controller in controllers.split(",")  # version 2 names none
+    }
+    if "memory" in paths and "pids" in paths:
+        group = ControlGroup(cgroups / "memory" / paths["memory"], cgroups / "pids" / paths["pids"], 1, pid)
+    elif "" in paths:
+        group = ControlGroup(cgroups / paths[""], cgroups / paths[""], 2, pid)
+    else:
+        return None
+    return group if container_id in str(group.memory) and group.counts() is not None else None
