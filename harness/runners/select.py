@@ -8,6 +8,8 @@ from typing import Literal
 import docker as engine
 
 from harness.base.errors import MachineFault, UsageError
+from harness.base.temporary import remove_abandoned
+from harness.base.text import count
 from harness.runners import docker_engine
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
@@ -34,6 +36,8 @@ def select_runner(
 
     `gpus` above 0 takes the cuda image. Raises MachineFault where docker is wanted and no engine answers.
     """
+    if (folders := remove_abandoned().folders) > 0:
+        say(f"removed {count(folders, 'temporary folder')} that a killed command had left")
     client = None if wanted == "local" else docker_engine.connect()
     if client is None:
         if wanted == "docker":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
+from harness.base.temporary import TemporaryFolder
 from harness.protocol.wire import Listener
 from harness.runners.base import StageSpec
 
@@ -16,7 +15,8 @@ class Staging:
     """A temporary folder with `in/` for copies of the inputs and `run/` for the socket."""
 
     def __init__(self, spec: StageSpec) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="pgolf-"))
+        self.folder = TemporaryFolder()
+        self.root = self.folder.path
         self.inputs, self.run = self.root / "in", self.root / "run"
         try:
             self.inputs.mkdir(mode=0o755)
@@ -25,39 +25,12 @@ class Staging:
                 _copy_readable(source, self.inputs / name)
             self.listener = Listener(self.run / "s")
         except BaseException:  # for example a full disk: give the space back
-            remove_tree(self.root)
+            self.folder.remove()
             raise
 
     def remove(self) -> None:
         self.listener.close()
-        remove_tree(self.root)
-
-
-def remove_tree(root: Path) -> None:
-    """Removes a folder that a contestant wrote to, whatever its depth and permissions.
-
-    Moves each subfolder directly under `root` before emptying it, so that paths do not grow with
-    the depth.
-    """
-    pending = [root]
-    for number, folder in enumerate(pending):
-        try:
-            folder.chmod(0o700)
-            for entry in os.scandir(folder):
-                if entry.is_dir(follow_symlinks=False):
-                    os.chmod(entry.path, 0o700)
-                    moved = root / f".{number}.{len(pending)}"
-                    if folder == root:  # it is in place already
-                        moved = Path(os.path.abspath(entry.path))
-                    pending.append(moved)
-                    os.rename(entry.path, moved)
-                else:
-                    os.unlink(entry.path)
-        except OSError:
-            continue  # leave what cannot be removed: it does not affect the stage's result
-    for folder in reversed(pending):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        self.folder.remove()
 
 
 def _copy_readable(source: Path, target: Path) -> None:

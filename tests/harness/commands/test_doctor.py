@@ -93,7 +93,8 @@ def test_clean_removes_wheels_and_keeps_datasets(no_engine: None, home: Path, ti
     (home / "wheels" / "some-lock").mkdir(parents=True)
     (home / "wheels" / "some-lock" / "a.whl").write_bytes(bytes(3_000_000))
     printed = pgolf("clean").stdout
-    assert "no container engine answers, its leftovers stay; freed 3 MB of cached wheels" in printed
+    assert "no container engine answers, its leftovers stay; " in printed
+    assert "of killed commands, and 3 MB of cached wheels" in printed
     assert not (home / "wheels").exists()
     Dataset.open(home / "datasets" / "pocket").verify()
     assert "freed 0 MB" in pgolf("clean").stdout
