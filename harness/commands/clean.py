@@ -7,6 +7,7 @@ import shutil
 from harness.base.paths import home
 from harness.commands import options
 from harness.runners import docker_engine
+from harness.runners.docker_engine import NoEngine
 
 app = options.new_app()
 
@@ -16,12 +17,11 @@ def clean() -> None:
     """Remove what dead runs left in the container engine, and cached wheels; datasets, images and runs
     stay.
     """
-    client = docker_engine.connect()
-    reaped = (
-        "no container engine answers, its leftovers stay"
-        if client is None
-        else f"removed {docker_engine.reap(client)} containers and volumes of dead runs"
-    )
+    try:
+        count = docker_engine.reap(docker_engine.connect())
+        reaped = f"removed {count} containers and volumes of dead runs"
+    except NoEngine as error:
+        reaped = f"{error.message}: its leftovers stay"
     wheels = home() / "wheels"
     n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())
     shutil.rmtree(wheels, ignore_errors=True)

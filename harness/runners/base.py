@@ -46,7 +46,7 @@ class StageSpec:
     @property
     def gpus(self) -> int:
         """Number of GPUs that the stage may use: none in describe and pack, whatever the profile has."""
-        return self.limits.gpus if self.stage in ("train", "score") else 0
+        return self.limits.gpus if self.stage in ("train", "score", "probe") else 0
 
 
 class Stage(Protocol):

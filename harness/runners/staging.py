@@ -19,8 +19,8 @@ class Staging:
         self.root = Path(tempfile.mkdtemp(prefix="pgolf-"))
         self.inputs, self.run = self.root / "in", self.root / "run"
         try:
-            self.inputs.mkdir(mode=0o755)
-            self.run.mkdir(mode=0o711)
+            make_folder(self.inputs, 0o755)
+            make_folder(self.run, 0o711)
             for name, source in spec.inputs.items():
                 _copy_readable(source, self.inputs / name)
             self.listener = Listener(self.run / "s")
@@ -31,6 +31,12 @@ class Staging:
     def remove(self) -> None:
         self.listener.close()
         remove_tree(self.root)
+
+
+def make_folder(path: Path, mode: int) -> None:
+    """Makes a folder of exactly this mode, whatever the umask of the judge takes away."""
+    path.mkdir()
+    path.chmod(mode)
 
 
 def remove_tree(root: Path) -> None:
@@ -63,7 +69,7 @@ def remove_tree(root: Path) -> None:
 def _copy_readable(source: Path, target: Path) -> None:
     """Copies a file or folder so that any user may read it; the copy shares no storage with the original."""
     if source.is_dir():
-        target.mkdir(mode=0o755)
+        make_folder(target, 0o755)
         for entry in source.iterdir():
             _copy_readable(entry, target / entry.name)
     else:
