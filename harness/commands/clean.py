@@ -9,6 +9,7 @@ from harness.base.temporary import remove_abandoned
 from harness.base.text import count
 from harness.commands import options
 from harness.runners import docker_engine
+from harness.runners.docker_engine import NoEngine
 
 app = options.new_app()
 
@@ -18,12 +19,11 @@ def clean() -> None:
     """Remove what killed commands left in the container engine and among the temporary files, and cached
     wheels; datasets, images and runs stay.
     """
-    client = docker_engine.connect()
-    reaped = (
-        "no container engine answers, its leftovers stay"
-        if client is None
-        else f"removed {docker_engine.reap(client)} containers and volumes of dead runs"
-    )
+    try:
+        number = docker_engine.reap(docker_engine.connect())
+        reaped = f"removed {number} containers and volumes of dead runs"
+    except NoEngine as error:
+        reaped = f"{error.message}: its leftovers stay"
     temporary = remove_abandoned()
     wheels = home() / "wheels"
     n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())

@@ -38,6 +38,7 @@ from harness.runners.docker_engine import (
     reap,
     remove_owned,
 )
+from harness.runners.engine_errors import explain
 from harness.runners.log_pump import LogPump
 from harness.runners.owner_lock import OwnerLock
 from harness.runners.staging import Staging
@@ -210,10 +211,8 @@ class DockerStage:
 
     def watch(self) -> None:
         if self.engine_error is not None:
-            raise MachineFault(
-                f"the container engine went away in stage {self.spec.stage}: {self.engine_error}",
-                hint="start the engine again and repeat the command: finished stages are kept",
-            )
+            message, hint = explain(self.engine_error)
+            raise MachineFault(f"stage {self.spec.stage}: {message}", hint=hint)
         self.pump.check()
         if self.exit_state is not None:
             raise self._exit_error(self.exit_state)

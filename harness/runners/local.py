@@ -25,7 +25,7 @@ from harness.runners.base import StageSpec, contestant_environment, exit_text
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
 from harness.runners.log_pump import LogPump
 from harness.runners.process_tree import ProcessTree
-from harness.runners.staging import Staging
+from harness.runners.staging import Staging, make_folder
 
 LIMIT_CHECK_SECONDS = 0.5
 KILL_SECONDS = 5.0
@@ -35,11 +35,15 @@ HOME_DEPTH, HOME_FILES = 32, 100_000
 
 class LocalRunner:
     name = "local"
-    isolation = "none: a child process of this user, with the user's files and network in reach"
     isolated = False
     image = None
 
-    def __init__(self) -> None:
+    def __init__(self, why: str = "") -> None:
+        """`why`: the reason that nothing isolates this run, for its verdict."""
+        reason = f"; {why}" if why else ""
+        self.isolation = (
+            f"none: a child process of this user, with the user's files and network in reach{reason}"
+        )
         guardian.adopt_orphans()  # those of a contestant that killed its guardian
 
     def start(self, spec: StageSpec) -> LocalStage:
@@ -73,8 +77,8 @@ class LocalStage:
 
     def _start(self) -> None:
         spec = self.spec
-        self.out_folder.mkdir()
-        self.home.mkdir()
+        make_folder(self.out_folder, 0o700)
+        make_folder(self.home, 0o700)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         variables = contestant_environment(spec, str(self.listener.path), str(self.home), cores)
         read_end, write_end = os.pipe()

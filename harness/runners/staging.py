@@ -19,8 +19,8 @@ class Staging:
         self.root = self.folder.path
         self.inputs, self.run = self.root / "in", self.root / "run"
         try:
-            self.inputs.mkdir(mode=0o755)
-            self.run.mkdir(mode=0o711)
+            make_folder(self.inputs, 0o755)
+            make_folder(self.run, 0o711)
             for name, source in spec.inputs.items():
                 _copy_readable(source, self.inputs / name)
             self.listener = Listener(self.run / "s")
@@ -33,10 +33,16 @@ class Staging:
         self.folder.remove()
 
 
+def make_folder(path: Path, mode: int) -> None:
+    """Makes a folder of exactly this mode, whatever the umask of the judge takes away."""
+    path.mkdir()
+    path.chmod(mode)
+
+
 def _copy_readable(source: Path, target: Path) -> None:
     """Copies a file or folder so that any user may read it; the copy shares no storage with the original."""
     if source.is_dir():
-        target.mkdir(mode=0o755)
+        make_folder(target, 0o755)
         for entry in source.iterdir():
             _copy_readable(entry, target / entry.name)
     else:
