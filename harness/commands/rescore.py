@@ -36,7 +36,6 @@ from harness.run.stored_plan import StoredPlan
 from harness.run.witness_state import WitnessRequest
 from harness.runners.base import Runner
 from harness.runners.images import build
-from harness.runners.local import LocalRunner
 from harness.runners.select import select_runner
 from harness.scoring import bpb
 from harness.verdict import decide, report
@@ -138,9 +137,7 @@ def _select_runner(plan: StoredPlan, display: ProgressDisplay) -> Runner:
             )
         return found
 
-    if plan.identity.runner == "local":
-        return LocalRunner()
-    return select_runner("docker", plan.identity.limits.gpus, display.say, image_of_the_run)
+    return select_runner(plan.identity.runner, plan.identity.limits, display.say, image_of_the_run)
 
 
 def _scored_seeds(

@@ -73,8 +73,8 @@ def choose_runner(
 ) -> Preflight:
     """The wanted runner, or docker where an engine answers, or local; builds the image if it is missing.
 
-    Raises MachineFault where docker is wanted and no engine answers, UsageError for a lock that is not the
-    manifest's and for a profile that needs more GPUs than there are.
+    Raises MachineFault where select_runner does, UsageError for a lock that is not the manifest's and for a
+    profile that needs more GPUs than there are.
     """
     present, lock = len(gpus()), None
     if present < limits.gpus:
@@ -93,7 +93,7 @@ def choose_runner(
         )
         return build.build(name, log=display.say)
 
-    return Preflight(select_runner(wanted, limits.gpus, display.say, find_or_build), lock)
+    return Preflight(select_runner(wanted, limits, display.say, find_or_build), lock)
 
 
 def require_disk_room(plan: Plan, folder: RunFolder, n_seeds: int) -> None:

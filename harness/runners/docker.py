@@ -48,6 +48,7 @@ from harness.runners.docker_engine import (
 )
 from harness.runners.docker_environment import container_environment
 from harness.runners.docker_limits import HELD_SCRATCH, OUT, SCRATCH, full_folder, has_oom_event, over_limit
+from harness.runners.engine_errors import explain
 from harness.runners.log_pump import LogPump
 from harness.runners.owner_lock import OwnerLock
 from harness.runners.staging import Staging
@@ -241,10 +242,8 @@ class DockerStage:
 
     def watch(self) -> None:
         if self.engine_error is not None:
-            raise MachineFault(
-                f"the container engine went away in stage {self.spec.stage}: {self.engine_error}",
-                hint="start the engine again and repeat the command: finished stages are kept",
-            )
+            message, hint = explain(self.engine_error)
+            raise MachineFault(f"stage {self.spec.stage}: {message}", hint=hint)
         self.pump.check()
         self._read_counts()
         if (error := self._over_limit()) is not None:

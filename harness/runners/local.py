@@ -12,10 +12,8 @@ shares with this machine; memory that is no process's, such as files in memory.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -27,6 +25,7 @@ import psutil
 
 from harness.base.errors import Violation
 from harness.edition import Limits
+from harness.runners import guardian
 from harness.runners.base import (
     SCRATCH_FILES,
     StageSpec,
@@ -38,9 +37,8 @@ from harness.runners.base import (
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
 from harness.runners.log_pump import LogPump
 from harness.runners.process_tree import ProcessTree
-from harness.runners.staging import Staging
+from harness.runners.staging import Staging, make_folder
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LIMIT_CHECK_SECONDS = 0.5
 KILL_SECONDS = 5.0
 MAXRSS_BYTES = 1024 if sys.platform == "linux" else 1
@@ -51,14 +49,16 @@ HOME_DEPTH = 32
 
 class LocalRunner:
     name = "local"
-    isolation = "none: a child process of this user, with the user's files and network in reach"
     isolated = False
     image = None
 
-    def __init__(self) -> None:
-        if sys.platform == "linux":
-            # A contestant's orphans become our children, so we can kill them when the stage ends
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    def __init__(self, why: str = "") -> None:
+        """`why`: the reason that nothing isolates this run, for its verdict."""
+        reason = f"; {why}" if why else ""
+        self.isolation = (
+            f"none: a child process of this user, with the user's files and network in reach{reason}"
+        )
+        guardian.adopt_orphans()  # those of a contestant that killed its guardian
 
     def start(self, spec: StageSpec) -> LocalStage:
         return LocalStage(spec)
@@ -72,7 +72,7 @@ class LocalRunner:
 
 
 class LocalStage:
-    """One contestant in a process group of its own, with a minimal environment and resource limits."""
+    """One contestant with a minimal environment and resource limits; its guardian is `process`."""
 
     def __init__(self, spec: StageSpec) -> None:
         self.spec = spec
@@ -92,23 +92,27 @@ class LocalStage:
 
     def _start(self) -> None:
         spec = self.spec
-        self.out_folder.mkdir()
-        self.home.mkdir()
+        make_folder(self.out_folder, 0o700)
+        make_folder(self.home, 0o700)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         variables = contestant_environment(spec, str(self.listener.path), str(self.home), cores)
+        read_end, write_end = os.pipe()
+        self.judge_alive = os.fdopen(write_end, "wb", buffering=0)
         arguments = spec.argv(sys.executable, self.inside)
         self.judge_bytes = psutil.Process().memory_info().rss
         self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            arguments,
-            env={**variables, "PATH": os.defpath},
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_limit_child(self._largest_file()),
-        )
+        with open(read_end, "rb"):
+            self.process = subprocess.Popen(
+                guardian.command(arguments, read_end, self.staging.root),
+                pass_fds=[read_end],
+                env={**variables, "PATH": os.defpath},
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_limit_child(self._largest_file()),
+            )
         assert self.process.stdout is not None
         self.pump = LogPump(self.process.stdout, spec.log, spec.limits.log_bytes)
         self.pump.start()
@@ -158,32 +162,39 @@ class LocalStage:
         self._measure_processes()
         self.processes.kill(self.process.pid, KILL_SECONDS)
         self._reap(0)
+        self._count_ended(self.processes.peak_maxrss)
         try:
             if ended_by_contestant(error[1]):
                 self._check_limits()
         finally:
             self.pump.join(KILL_SECONDS)
             self.pump.stream.close()
+            self.judge_alive.close()
             self.staging.remove()
         if error[0] is None:
             self.pump.check()
 
     def _reap(self, flags: int) -> int | None:
-        """The contestant's exit code; None while it runs. With its end the kernel tells its peak, and that of
-        the children that it waited for.
-        """
+        """The guardian's exit code, which is the contestant's; None while it runs."""
         if self.process.returncode is None:
             pid, status, usage = os.wait4(self.process.pid, flags)
             if pid:
                 self.process.returncode = os.waitstatus_to_exitcode(status)
-                peak = usage.ru_maxrss * MAXRSS_BYTES
-                if peak > self.judge_bytes:  # it began as a copy of the judge, which the kernel counts too
-                    self.peak_bytes = max(self.peak_bytes, peak)
+                self._count_ended(usage.ru_maxrss)
         return self.process.returncode
+
+    def _count_ended(self, maxrss: int) -> None:
+        """Updates the peak by what the kernel says of an ended process and of those that it waited for.
+
+        The guardian began as a copy of the judge, which the kernel counts too.
+        """
+        peak = maxrss * MAXRSS_BYTES
+        if peak > self.judge_bytes:
+            self.peak_bytes = max(self.peak_bytes, peak)
 
     def _measure_processes(self) -> None:
         """Updates the peaks by the processes that are alive now."""
-        living = list(self.processes.living())
+        living = [each for each in self.processes.living() if each.pid != self.process.pid]
         peaks = [_status(process.pid) for process in living]
         resident = sum(status.get("VmRSS", 0) for status in peaks) * 1024
         if resident > self.spec.limits.memory_bytes:  # it counts shared pages once for each process
@@ -216,8 +227,6 @@ def _limit_child(file_bytes: int) -> Callable[[], None]:
     def apply() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-        if sys.platform == "linux":  # the child dies with the judge, even by kill -9
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     return apply
 

@@ -29,6 +29,8 @@ class ProcessTree:
         self.older_children = set(_children(os.getpid()))
         self.dead = False
         """Whether `kill` has left none; a tree without a living process cannot grow again."""
+        self.peak_maxrss = 0
+        """The largest `ru_maxrss` of the processes that were reaped here, and of those that they waited for."""
 
     def living(self) -> Iterator[psutil.Process]:
         """The processes that are alive now, parents first."""
@@ -68,8 +70,17 @@ class ProcessTree:
             except (ProcessLookupError, PermissionError):
                 pass
             pending += [(child, False) for child in _children(pid)]
-            living |= not _ended(pid, reap=is_our_child and pid != popen_pid)
+            living |= not (self._reaped(pid) if is_our_child and pid != popen_pid else _ended(pid))
         return living
+
+    def _reaped(self, pid: int) -> bool:
+        """Whether a child has ended. Removes its zombie, for orphans that this process adopted."""
+        try:
+            ended, _, usage = os.wait4(pid, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        self.peak_maxrss = max(self.peak_maxrss, usage.ru_maxrss if ended else 0)
+        return ended == pid
 
     def _new_children(self) -> list[int]:
         return [pid for pid in _children(os.getpid()) if pid not in self.older_children]
@@ -94,13 +105,8 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _ended(pid: int, reap: bool) -> bool:
-    """Whether a process has ended. `reap` also removes its zombie, for orphans that this process adopted."""
-    if reap:
-        try:
-            return os.waitpid(pid, os.WNOHANG)[0] == pid
-        except ChildProcessError:
-            return True
+def _ended(pid: int) -> bool:
+    """Whether a process has ended."""
     try:
         return psutil.Process(pid).status() in ENDED_STATUSES
     except psutil.NoSuchProcess:

@@ -143,15 +143,15 @@ def test_another_image_than_the_manifests_is_refused(
 
 
 def test_a_missing_image_is_built_before_the_run(
-    engine: docker.DockerClient, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cpu_image: str, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock, built = "1" * 64, list[str]()
     monkeypatch.setattr(build, "lock_sha256", lambda name, root=None: lock)
-    monkeypatch.setattr(build, "build", lambda name, log: built.append(name) or "sha256:new")
+    monkeypatch.setattr(build, "build", lambda name, log: built.append(name) or cpu_image)
     found = chosen_runner(None, manifest_with(f"sha256:{lock}", tmp_path, tiny))
     try:
         assert isinstance(found.runner, DockerRunner)
-        assert (built, found.runner.image) == (["cpu"], "sha256:new")
+        assert (built, found.runner.image) == (["cpu"], cpu_image)
     finally:
         found.runner.close()
 

@@ -69,7 +69,11 @@ def image_with_variables(engine: docker.DockerClient, cpu_image: str) -> Iterato
         "JUPYTER=1",
         "E=",
     )
-    image = container.commit(changes="".join(f"ENV {variable}\n" for variable in more))
+    changes = [
+        "LABEL pgolf.lock=none",
+        *(f"ENV {variable}" for variable in more),
+    ]  # not found as the real one
+    image = container.commit(changes="\n".join(changes))
     container.remove()
     yield str(image.id)
     engine.images.remove(image.id)

@@ -18,7 +18,6 @@ from harness.base.errors import MachineFault, UsageError, Violation
 from harness.runners import local, staging
 from harness.runners.local import LocalRunner
 from harness.runners.log_pump import LogPump
-from harness.runners.staging import remove_tree
 from tests.harness.fakes.stage_bench import SMALL, Bench
 
 FORK_CHAIN = """
@@ -91,18 +90,6 @@ def test_a_scratch_of_any_depth_is_removed(bench: Bench, temporary: Path) -> Non
     with contextlib.suppress(Violation):  # a slow machine may notice the depth first
         bench.train(job)
     assert not list(temporary.iterdir())
-
-
-def test_removing_a_tree_unlocks_its_folders_and_follows_no_link(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    (tmp_path / "tree" / "shut" / "inner").mkdir(parents=True)
-    kept.mkdir(mode=0o755)
-    (kept / "file").write_text("x")
-    (tmp_path / "tree" / "link").symlink_to(kept)
-    (tmp_path / "tree" / "shut").chmod(0)
-    remove_tree(tmp_path / "tree")
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    assert (kept / "file").read_text() == "x"
 
 
 def test_filling_the_scratch_is_over_the_limit(bench: Bench) -> None:
