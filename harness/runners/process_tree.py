@@ -30,7 +30,7 @@ class ProcessTree:
         self.dead = False
         """Whether `kill` has left none; a tree without a living process cannot grow again."""
         self.peak_maxrss = 0
-        """The largest `ru_maxrss` of the processes that were reaped here, and of those that they waited for."""
+        """The largest `ru_maxrss` of the processes reaped here, each with those that it waited for."""
 
     def living(self) -> Iterator[psutil.Process]:
         """The processes that are alive now, parents first."""
