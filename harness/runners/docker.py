@@ -37,6 +37,7 @@ from harness.runners.docker_engine import (
     ignore_missing,
     reap,
     remove_owned,
+    require_limits,
 )
 from harness.runners.engine_errors import explain
 from harness.runners.log_pump import LogPump
@@ -66,6 +67,7 @@ class DockerRunner:
 
     def __init__(self, client: docker.DockerClient, image: str) -> None:
         self.client, self.image = client, image
+        require_limits(client)
         self.owner_lock = OwnerLock()
         self.reaped = reap(client)
 
