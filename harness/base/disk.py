@@ -25,8 +25,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_PERMISSION = "this user may not use the path: change its permissions or its owner, or name another path"
 NO_MEMORY = "the system has no memory or no process left for this user: end other programs, and try again"
 NO_SUPPORT = (
-    "the file system there does not support this, as some network folders support no locks and sockets: use a "
-    "folder on a local disk (TMPDIR for temporary files, PGOLF_HOME for caches, --runs for run folders)"
+    "the file system there does not support this, as some network folders support no locks and sockets: use "
+    "a folder on a local disk (TMPDIR for temporary files, PGOLF_HOME for caches, --runs for run folders)"
 )
 HINTS = {
     errno.ENOENT: "check how the path is written: no such file or folder exists, or it was removed meanwhile",

@@ -39,7 +39,7 @@ from harness.runners.docker_engine import (
     remove_owned,
     require_limits,
 )
-from harness.runners.engine_errors import explain
+from harness.runners.engine_errors import explain, hint_of
 from harness.runners.log_pump import LogPump
 from harness.runners.owner_lock import OwnerLock
 from harness.runners.staging import Staging
@@ -239,7 +239,7 @@ class DockerStage:
             )
         if state.get("Error"):
             return MachineFault(
-                f"the engine could not run stage {stage}: {state['Error']}", hint="pgolf doctor"
+                f"the engine could not run stage {stage}: {state['Error']}", hint=hint_of(state["Error"])
             )
         return Violation(
             "contestant", f"the contestant ended in stage {stage} with exit code {state.get('ExitCode')}"
