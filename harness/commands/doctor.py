@@ -18,7 +18,7 @@ from harness.edition import PROFILES, Limits
 from harness.runners import docker_engine
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
-from harness.runners.docker_engine import NoEngine
+from harness.runners.docker_engine import NoEngine, engine_faults
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
 from harness.runners.probe_stage import probe_stage
@@ -48,7 +48,8 @@ def examine() -> dict[str, Any]:
     except NoEngine as error:
         no_engine = {"reason": error.message, "hint": error.hint, "required": error.required}
     else:
-        version = client.version()
+        with engine_faults("asking the engine for its version"):
+            version = client.version()
         images = {name: _image(client, name) for name in PROFILE_OF}
         engine = {"version": version.get("Version"), "api": version.get("ApiVersion"), "images": images}
         for name, image in images.items():
@@ -74,7 +75,8 @@ def examine() -> dict[str, Any]:
 
 def _image(client: Any, name: str) -> str | None:
     try:
-        return build.find(client, name)
+        with engine_faults("looking for the image"):
+            return build.find(client, name)
     except HarnessError as error:
         return f"error: {error.message}"
 

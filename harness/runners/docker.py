@@ -45,10 +45,11 @@ from harness.runners.docker_engine import (
     ignore_missing,
     reap,
     remove_owned,
+    require_limits,
 )
 from harness.runners.docker_environment import container_environment
 from harness.runners.docker_limits import HELD_SCRATCH, OUT, SCRATCH, full_folder, has_oom_event, over_limit
-from harness.runners.engine_errors import explain
+from harness.runners.engine_errors import explain, hint_of
 from harness.runners.log_pump import LogPump
 from harness.runners.owner_lock import OwnerLock
 from harness.runners.staging import Staging
@@ -82,6 +83,7 @@ class DockerRunner:
 
     def __init__(self, client: docker.DockerClient, image: str) -> None:
         self.client, self.image = client, image
+        require_limits(client)
         self.owner_lock = OwnerLock()
         self.reaped = reap(client)
 
@@ -264,7 +266,7 @@ class DockerStage:
             return full
         if state.get("Error"):
             return MachineFault(
-                f"the engine could not run stage {stage}: {state['Error']}", hint="pgolf doctor"
+                f"the engine could not run stage {stage}: {state['Error']}", hint=hint_of(state["Error"])
             )
         return Violation(
             "contestant", f"the contestant ended in stage {stage} with exit code {state.get('ExitCode')}"

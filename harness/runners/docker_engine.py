@@ -26,6 +26,8 @@ LABEL = "pgolf.owner"
 API_SECONDS = 60
 CONFLICT_STATUS = 409
 """The engine's HTTP status for something that is in use, or that somebody else is removing already."""
+ENFORCED = {"MemoryLimit": "memory", "PidsLimit": "number of processes"}
+"""What the engine says of itself -> the limit that it enforces if so."""
 TAR_END_BYTES = 1024
 """A complete tar archive ends in two 512-byte blocks of zeros."""
 
@@ -106,6 +108,18 @@ def _named_context(name: str, required: bool) -> Address:
         message = f"{named_by} does not exist, or names no engine"
         raise NoEngine(message, hint=hint, required=required, absent=False)
     return Address(arguments["base_url"], named_by, required, arguments)
+
+
+def require_limits(client: docker.DockerClient) -> None:
+    """Raises MachineFault for an engine that would drop a limit of the stages with no more than a warning."""
+    with engine_faults("asking the engine which limits it enforces"):
+        facts = client.info()
+    if missing := [words for key, words in ENFORCED.items() if facts.get(key) is False]:
+        raise MachineFault(
+            f"the container engine does not limit the {' and the '.join(missing)} of a container",
+            hint="its kernel or its rootless set-up hands it no control group for that: use cgroup v2 with "
+            "delegation, or an engine that root runs; or --runner local",
+        )
 
 
 @contextmanager

@@ -97,8 +97,7 @@ def explain(error: Exception) -> Explanation:
     """An error from a call to the engine, or of this machine's files during one."""
     if isinstance(error, docker.errors.APIError):
         text = str(error.explanation or error)
-        hint = next((hint for parts, hint in API_HINTS if any(part in text.lower() for part in parts)), "")
-        return Explanation(f"the container engine says: {_shown(text)}", hint or LOG_HINT)
+        return Explanation(f"the container engine says: {_shown(text)}", hint_of(text))
     system = system_error(error)
     if isinstance(error, docker.errors.DockerException | requests.RequestException | ConnectionError):
         text = (system.strerror or str(system)) if system else str(error)
@@ -107,6 +106,12 @@ def explain(error: Exception) -> Explanation:
         fault = disk.machine_fault(system)
         return Explanation(fault.message, fault.hint)
     return Explanation(_shown(str(error) or type(error).__name__), LOG_HINT)
+
+
+def hint_of(text: str) -> str:
+    """What to do about a failure that the engine tells in this text."""
+    lower = text.lower()
+    return next((hint for parts, hint in API_HINTS if any(part in lower for part in parts)), LOG_HINT)
 
 
 def explain_connection(error: Exception, url: str, named_by: str) -> Explanation:

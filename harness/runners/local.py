@@ -111,6 +111,7 @@ class LocalStage:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=0o022,  # as in a container, whatever the judge's is
                 preexec_fn=_limit_child(self._largest_file()),
             )
         assert self.process.stdout is not None

@@ -29,6 +29,7 @@ from harness.runners.engine_errors import OTHER_FILES
 PROBE_SECONDS = 30.0
 """For the whole script. It takes a second, and more on a machine that does other work too."""
 CONTENT_BYTES = 64
+NO_ANSWER = f"no answer within {PROBE_SECONDS:g} s"
 STEPS = {
     "input": "read an input",
     "scratch": "create, read and delete a file in the scratch",
@@ -153,9 +154,9 @@ def _exchange(stage: Stage, deadline: float) -> tuple[bytes, str]:
         received = connection.payload(CONTENT_BYTES, CONTENT_BYTES, "probe", deadline)
         connection.send({"op": "probe", "out": stage.out}, deadline)
         stage.wait(deadline - time.monotonic())
-        return received, ""
+        return received, "" if time.monotonic() < deadline else NO_ANSWER
     except DeadlineExpired:
-        return b"", f"no answer within {PROBE_SECONDS:g} s"
+        return b"", NO_ANSWER
     except Violation as violation:
         return b"", violation.message
 

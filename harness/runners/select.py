@@ -14,7 +14,7 @@ from harness.edition import Limits
 from harness.runners import docker_engine
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
-from harness.runners.docker_engine import NoEngine
+from harness.runners.docker_engine import NoEngine, engine_faults
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
 from harness.runners.probe_stage import probe_stage
@@ -69,7 +69,9 @@ def _choose(
         reason = "no container engine" if error.absent else f"{error.message} ({error.hint})"
         say(f"{reason}: the local runner limits the contestant but does not isolate it")
         return LocalRunner("there is no container engine here" if error.absent else error.message)
-    runner = DockerRunner(client, find_image(client, "cuda" if limits.gpus else "cpu"))
+    with engine_faults("looking for the image"):
+        image = find_image(client, "cuda" if limits.gpus else "cpu")
+    runner = DockerRunner(client, image)
     if runner.reaped:
         say(f"removed {runner.reaped} containers and volumes that a dead run had left")
     return runner

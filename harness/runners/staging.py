@@ -23,7 +23,7 @@ class Staging:
             make_folder(self.run, 0o711)
             for name, source in spec.inputs.items():
                 _copy_readable(source, self.inputs / name)
-            self.listener = Listener(self.run / "s")
+            self.listener = _listen(self.run / "s")
         except BaseException:  # for example a full disk: give the space back
             self.folder.remove()
             raise
@@ -31,6 +31,14 @@ class Staging:
     def remove(self) -> None:
         self.listener.close()
         self.folder.remove()
+
+
+def _listen(path: Path) -> Listener:
+    """The stage's socket. An error of the system names its path, which Python leaves out for sockets."""
+    try:
+        return Listener(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def make_folder(path: Path, mode: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.base.errors import MachineFault
 from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.progress import ProgressDisplay
 from harness.commands import all, run
@@ -114,6 +115,15 @@ def test_without_an_engine_docker_is_skipped_with_the_reason_unless_it_was_asked
     assert table["exit_code"] == 5
     asked = matrix.run_all("uniform", runner="docker")
     assert (asked["rows"][0]["outcome"], asked["exit_code"]) == ("not run", 3)
+
+
+def test_docker_host_that_does_not_answer_stops_the_matrix_before_its_first_row(
+    matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/s")
+    with pytest.raises(MachineFault, match="DOCKER_HOST"):
+        matrix.run_all("uniform", runner=None)
+    assert matrix.run_all("uniform", runner="local")["rows"][0]["outcome"] == "inconclusive"
 
 
 def test_an_interrupt_ends_the_matrix_and_lists_what_was_not_begun(

@@ -10,14 +10,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import types
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 
+from harness.base.errors import MachineFault
 from harness.base.paths import ROOT
 from harness.runners import docker_engine
-from harness.runners.docker_engine import NoEngine, connect
+from harness.runners.docker_engine import NoEngine, connect, require_limits
 
 AS_ANOTHER_USER = """
 import os, sys
@@ -126,6 +129,25 @@ def test_docker_host_that_does_not_answer_is_required_and_named(
     error = refusal()
     assert error.message.startswith(message)
     assert (error.required, error.absent, error.exit_code) == (True, False, 3)
+
+
+@pytest.mark.parametrize(
+    ("facts", "missing"),
+    [
+        ({"MemoryLimit": False, "PidsLimit": True}, "the memory of a container"),
+        ({"MemoryLimit": False, "PidsLimit": False}, "the memory and the number of processes of a container"),
+    ],
+)
+def test_an_engine_that_drops_a_limit_with_a_warning_is_refused(facts: dict[str, bool], missing: str) -> None:
+    client: Any = types.SimpleNamespace(info=lambda: facts)
+    with pytest.raises(MachineFault, match=f"does not limit {missing}"):
+        require_limits(client)
+
+
+def test_an_engine_that_enforces_the_limits_or_does_not_say_is_taken(engine: docker.DockerClient) -> None:
+    require_limits(engine)
+    silent: Any = types.SimpleNamespace(info=dict)
+    require_limits(silent)
 
 
 def test_an_empty_docker_host_names_nothing(no_engine: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import errno
 import io
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -90,6 +91,20 @@ def test_a_scratch_of_any_depth_is_removed(bench: Bench, temporary: Path) -> Non
     with contextlib.suppress(Violation):  # a slow machine may notice the depth first
         bench.train(job)
     assert not list(temporary.iterdir())
+
+
+def test_the_umask_of_the_judge_is_not_the_contestants(bench: Bench, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    job = bench.job(
+        LocalRunner(),
+        f"def before_trained(wire, setup):\n    open({str(mark)!r}, 'w').write(oct(os.umask(0)))\n",
+    )
+    before = os.umask(0o077)
+    try:
+        bench.train(job)
+    finally:
+        os.umask(before)
+    assert mark.read_text() == oct(0o022)
 
 
 def test_filling_the_scratch_is_over_the_limit(bench: Bench) -> None:
