@@ -227,6 +227,8 @@ def _limit_child(file_bytes: int) -> Callable[[], None]:
 
     def apply() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # as an engine gives; a shell gives 1,024
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
     return apply
