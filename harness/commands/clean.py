@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from harness.base.paths import home
 from harness.commands import options
 from harness.runners import docker_engine
+from harness.runners.images import wheels
 
 app = options.new_app()
 
@@ -22,7 +22,7 @@ def clean() -> None:
         if client is None
         else f"removed {docker_engine.reap(client)} containers and volumes of dead runs"
     )
-    wheels = home() / "wheels"
-    n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())
-    shutil.rmtree(wheels, ignore_errors=True)
+    with wheels.cache_locked():
+        n_bytes = sum(path.stat().st_size for path in wheels.cache().rglob("*") if path.is_file())
+        shutil.rmtree(wheels.cache(), ignore_errors=True)
     print(f"{reaped}; freed {n_bytes / 1e6:.0f} MB of cached wheels; datasets, images and runs are kept")

