@@ -43,8 +43,27 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "validation_tokens": dataset.validation_tokens_total,
         "validation_documents": sum(shard.documents for shard in dataset.validation),
         "validation_bytes": dataset.validation_bytes,
+        "validation_raw_bytes": _raw_bytes(dataset),
         "compressors": dataset.compressors,
     }
+
+
+def _raw_bytes(dataset: Dataset) -> int | None:
+    is_pocket = dataset.sha256 == pocket.DATASET_SHA256
+    return pocket.VALIDATION_RAW_BYTES if is_pocket else dataset.validation_raw_bytes
+
+
+def _normalisation(raw: int | None, counted: int) -> str:
+    """A line about the bytes that the tokenizer's normalisation took or added; empty where none is known."""
+    if raw is None:
+        return ""
+    if raw == counted:
+        return f"  raw bytes   {raw:,}: every byte of the validation documents is counted\n"
+    changed = f"takes {raw - counted:,} of them" if raw > counted else f"adds {counted - raw:,} to them"
+    return (
+        f"  raw bytes   {raw:,} in the validation documents: the tokenizer's normalisation {changed}, and "
+        f"bits per byte divide by {counted:,}\n"
+    )
 
 
 def _show(dataset: Dataset, outcome: str, as_json: bool) -> None:
@@ -61,6 +80,7 @@ def _show(dataset: Dataset, outcome: str, as_json: bool) -> None:
         f"  train       {found['train_tokens']:,} tokens, {found['train_documents']:,} documents\n"
         f"  validation  {found['validation_tokens']:,} tokens, {found['validation_documents']:,} documents, "
         f"{found['validation_bytes']:,} bytes\n"
+        f"{_normalisation(found['validation_raw_bytes'], found['validation_bytes'])}"
         f"  compressors {compressed or 'none'} bits per byte"
     )
 

@@ -256,6 +256,13 @@ def test_another_validation_split_is_refused(hub: Hub, tmp_path: Path) -> None:
     assert not any("train" in path for path in hub.sent)
 
 
+def test_a_validation_split_without_text_is_refused(hub: Hub, tmp_path: Path) -> None:
+    write_tokens(tmp_path / "shard", np.ones(3_000, dtype=np.uint16))
+    hub.files[f"{SHARDS}/fineweb_val_000000.bin"] = (tmp_path / "shard").read_bytes()
+    with pytest.raises(UsageError, match="the validation text has no bytes"):
+        fetch(hub, tmp_path, shards=1)
+
+
 def test_a_branch_is_resolved_and_the_commit_recorded(hub: Hub, tmp_path: Path) -> None:
     unknown = dataclasses.replace(TINY, revision=None)
     with pytest.raises(UsageError, match="no revision of someone/parameter-golf is known") as caught:

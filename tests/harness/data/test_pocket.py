@@ -102,6 +102,7 @@ def test_each_document_is_on_one_side_by_its_hash(pocket_set: Dataset, wheel: Pa
         text.decode()
         for text in document_texts(read_model(pocket_set.tokenizer), pocket_set.validation_tokens())
     ] == [encoder.normalise(text) for text in validation]
+    assert sum(len(text.encode()) for text in validation) == pocket.VALIDATION_RAW_BYTES
 
 
 def test_the_tokenizer_has_the_settings_of_the_official_one(pocket_set: Dataset) -> None:
