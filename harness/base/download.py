@@ -122,7 +122,8 @@ class _Download:
     ) -> None:
         self.url, self.part, self.n_bytes, self.max_bytes = url, part, n_bytes, max_bytes
         self.progress = progress
-        self.name = urlsplit(url)._replace(query="", fragment="").geturl()
+        parts = urlsplit(url)
+        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
         self.etag = ""
 
     def attempt(self) -> None:

@@ -148,6 +148,13 @@ def test_a_missing_file_is_refused_at_once(hub: Hub, tmp_path: Path, waits: list
     assert waits == []
 
 
+def test_no_message_names_the_secrets_of_an_address(hub: Hub, tmp_path: Path) -> None:
+    secret = hub.url("absent").replace("127.0.0.1", "me:secret@127.0.0.1") + "?token=secret"
+    with pytest.raises(MachineFault) as caught:
+        download.fetch(secret, tmp_path / "part", max_bytes=99)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_redirect_is_followed_without_passwords(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
