@@ -58,7 +58,7 @@ def examine() -> dict[str, Any]:
                 found = _probe(partial(DockerRunner, client, image), limits)
                 stages.append({"runner": "docker", "image": name, **found})
     home().mkdir(parents=True, exist_ok=True)
-    datasets = sorted(path.parent.name for path in home().glob("datasets/*/dataset.json"))
+    datasets = sorted(path.parent.name for path in home().glob("datasets/[!.]*/dataset.json"))
     places = {"runs": options.RUNS, "temporary": Path(tempfile.gettempdir()), "datasets": home()}
     return {
         "schema": 1,
