@@ -1,8 +1,8 @@
 """`pgolf rescore`: score the artifacts of a run again and compare the ledgers.
 
 On the CPU the ledger must be the same bit for bit; on a GPU the bits per byte must agree within the noise of
-kernels, which is reported. Code, recipe and artifact come from the run folder. Another image is refused,
-because scores from different environments are not comparable.
+kernels, which is reported. Code, recipe and artifact come from the run folder. The image is the very one of
+the run, by its id, because scores from different environments are not comparable.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def rescore_run(
     plan = stored_plan.read(folder)
     dataset = _dataset(plan, data)
     rows = []
-    runner = _select_runner(plan, display)
+    runner = _select_runner(plan, folder.plan, display)
     try:
         with folder.locked():
             scored_seeds = _scored_seeds(plan, folder, seeds, runner, dataset)
@@ -126,17 +126,11 @@ def _dataset(plan: StoredPlan, data: Path | None) -> Dataset:
     return dataset
 
 
-def _select_runner(plan: StoredPlan, display: ProgressDisplay) -> Runner:
+def _select_runner(plan: StoredPlan, recorded_in: Path, display: ProgressDisplay) -> Runner:
     """The runner and the very image of the run."""
 
     def image_of_the_run(client: docker.DockerClient, name: str) -> str:
-        found = build.find(client, name)
-        if found is None or found != plan.image:
-            raise UsageError(
-                f"the run was made with image {plan.image}, this engine has {found or 'none'}",
-                hint="scores from different images are not comparable: load the run's image",
-            )
-        return found
+        return build.require_image(client, plan.image or "", plan.identity.image_lock, recorded_in)
 
     if plan.identity.runner == "local":
         return LocalRunner()

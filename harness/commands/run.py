@@ -109,17 +109,15 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
     for remark in remarks(submission):
         display.say(f"{run_options.submission}: {remark}")
     dataset = choose_dataset(run_options.data, run_options.profile, submission.manifest.dataset, display)
-    runner, image_lock = choose_runner(run_options.runner, submission.manifest, limits, display)
+    code = bundle.build(run_options.package)
+    draft = Plan(submission, run_options.profile, limits, dataset, code)
+
+    def begun_in(image_lock: str) -> Path:
+        return draft.in_containers(image_lock).folder(run_options.runs).plan
+
+    runner, image_lock = choose_runner(run_options.runner, submission.manifest, limits, display, begun_in)
     try:
-        plan = Plan.on(
-            runner,
-            image_lock,
-            submission=submission,
-            profile=run_options.profile,
-            limits=limits,
-            dataset=dataset,
-            code=bundle.build(run_options.package),
-        )
+        plan = draft.on(runner, image_lock)
         folder = plan.folder(run_options.runs)
         with folder.locked():
             _prepare(plan, folder, seeds, runner, run_options.again, display)
