@@ -36,7 +36,6 @@ def examine() -> dict[str, Any]:
             "api": version.get("ApiVersion"),
             "images": {name: _image(client, name) for name in ("cpu", "cuda")},
         }
-    home().mkdir(parents=True, exist_ok=True)
     datasets = sorted(path.parent.name for path in home().glob("datasets/*/dataset.json"))
     places = {"runs": options.RUNS, "temporary": Path(tempfile.gettempdir()), "datasets": home()}
     return {
