@@ -11,6 +11,7 @@ Not covered: side channels between two containers of one machine, and a kernel t
 from __future__ import annotations
 
 import contextlib
+import functools
 import tarfile
 import threading
 import time
@@ -33,8 +34,10 @@ from harness.runners.collect import collect, walk_tar
 from harness.runners.docker_engine import (
     LABEL,
     StreamReader,
+    container_cpu_seconds,
     engine_faults,
     ignore_missing,
+    is_this_machine,
     reap,
     remove_owned,
 )
@@ -252,6 +255,14 @@ class DockerStage:
             code, output = self.volume_holder.exec_run(["stat", "-f", "-c", "%f %d", "/out"])
         free = output.decode("ascii", "replace").split()
         return code == 0 and "0" in free
+
+    def cpu_seconds(self) -> float | None:
+        return container_cpu_seconds(self.container) if self.on_this_machine else None
+
+    @functools.cached_property
+    def on_this_machine(self) -> bool:
+        """Whether the engine shares this machine's cores, which are what CPU seconds are compared with."""
+        return is_this_machine(self.client)
 
     def freeze(self) -> None:
         """Pauses the container. Retries for a while, because a container that is just exiting refuses to be

@@ -111,6 +111,9 @@ class LocalStage:
             self._check_limits()
             self.checked_at = time.monotonic()
 
+    def cpu_seconds(self) -> float | None:
+        return self.processes.cpu_seconds() if self.process.returncode is None else None
+
     def freeze(self) -> None:
         """Kills the contestant. /out is an ordinary folder here, so it stays."""
         if not self.processes.kill(self.process.pid, KILL_SECONDS):
