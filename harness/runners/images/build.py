@@ -68,13 +68,12 @@ def find(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | Non
     """The id of the newest built image for the lock in the checkout `root`, or None.
 
     An image without a tag does not count: a build adds the tag last, so an untagged one is left from
-    a killed build.
+    a killed build. Uses the engine's list alone and looks up no single image, which somebody may just remove.
     """
-    built = client.images.list(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
-    newest = max(
-        (image for image in built if image.tags), key=lambda image: str(image.attrs["Created"]), default=None
-    )
-    return str(newest.id) if newest else None
+    built = client.api.images(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
+    tagged = [image for image in built if set(image["RepoTags"] or ()) - {"<none>:<none>"}]
+    newest = max(tagged, key=lambda image: int(image["Created"]), default=None)
+    return str(newest["Id"]) if newest else None
 
 
 def require_image(client: docker.DockerClient, image: str, lock: str | None, recorded_in: Path) -> str:

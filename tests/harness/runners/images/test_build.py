@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import docker
+import docker.errors
 import pytest
 
 from harness.base.errors import UsageError
@@ -79,6 +80,16 @@ def test_an_image_is_found_only_by_its_lock(
     with (tmp_path / "images/cpu/requirements.lock").open("a", encoding="utf-8") as file:
         file.write("# another lock\n")
     assert build.find(engine, "cpu", tmp_path) is None
+
+
+def test_an_image_is_found_while_somebody_removes_another_one_of_the_same_lock(
+    engine: docker.DockerClient, cpu_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removed(image: str) -> None:
+        raise docker.errors.ImageNotFound(f"No such image: {image}")
+
+    monkeypatch.setattr(engine.api, "inspect_image", removed)
+    assert build.find(engine, "cpu") == cpu_image
 
 
 def tiny_image(engine: docker.DockerClient, content: bytes, lock: str | None = None) -> str:
