@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import docker
@@ -18,6 +16,7 @@ from harness.run import stages
 from harness.runners.images import build
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.datasets import tiny_dataset
+from tests.harness.fakes.images import untagged_image
 from tests.harness.fakes.sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -110,20 +109,6 @@ def test_another_dataset_is_refused(run_dir: Path, tmp_path: Path) -> None:
     refused = refusal(run_dir, "--data", other.folder)
     assert "is not the dataset of this run" in refused.message
     assert "--data" in refused.hint
-
-
-@contextmanager
-def untagged_image(engine: docker.DockerClient, image: str) -> Iterator[str]:
-    """The id of another image with the content and labels of `image`, and without a tag."""
-    container = engine.containers.create(image, ["true"])
-    try:
-        other = str(container.commit(message="a test's copy").id)
-    finally:
-        container.remove(force=True)
-    try:
-        yield other
-    finally:
-        engine.images.remove(other, force=True)
 
 
 def record_image(run_dir: Path, image: str) -> None:
