@@ -90,8 +90,12 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def require_writable(folder: Path) -> None:
-    """Raises MachineFault where PROBE_BYTES cannot be written in `folder`: no permission, or a full disk."""
+    """Raises MachineFault where PROBE_BYTES cannot be written in `folder`: no permission, or a full disk.
+
+    Creates missing folders.
+    """
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(bytes(PROBE_BYTES))
             os.fsync(file.fileno())

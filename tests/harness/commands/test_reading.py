@@ -48,6 +48,20 @@ def test_a_report_on_a_read_only_disk_is_shown_and_one_line_says_that_its_files_
     assert content(run_dir) == before
 
 
+def test_records_are_audited_and_the_machine_is_examined_though_the_home_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_engine: None
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "record").mkdir()
+    (tmp_path / "record" / "train_gpt.py").write_text("")
+    monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home" / "pgolf"))
+    audited = on_a_read_only_disk(tmp_path / "home", "audit", tmp_path / "record", "--json")
+    assert audited.returncode != 3 and json.loads(audited.stdout)["folder"] == str(tmp_path / "record")
+    assert "reports are neither taken from the cache nor kept: " in audited.stderr
+    examined = on_a_read_only_disk(tmp_path / "home", "doctor")
+    assert (examined.returncode, "none yet: the first pocket run" in examined.stdout) == (0, True)
+
+
 def test_a_verdict_that_lies_alone_on_a_read_only_disk_is_shown(run_dir: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     alone.mkdir()
