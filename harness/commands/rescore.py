@@ -118,7 +118,7 @@ def rescore_run(
                 )
                 rows.append(_Rescoring(plan, job, record, stored, dataset).run(display, request))
             verdict = assess(folder)
-            if request is not None and place.kept == folder.path:
+            if request is not None and place.folder.path.resolve() == folder.path.resolve():
                 report.render(verdict, folder).write(folder)
     finally:
         runner.close()
