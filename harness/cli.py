@@ -9,11 +9,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -24,6 +23,7 @@ from harness.base.errors import HarnessError
 from harness.base.exit_codes import ExitCode
 from harness.base.output import protect_streams
 from harness.base.paths import ROOT
+from harness.base.signals import interrupt_on_ending_signals
 from harness.edition import EDITION
 from harness.protocol import PROTOCOL_VERSION
 
@@ -123,13 +123,9 @@ def pgolf(
     """Train, pack, score and judge Parameter Golf submissions, under limits enforced from outside."""
 
 
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run the command line."""
-    signal.signal(signal.SIGTERM, _terminate)  # containers are removed on the way out, as after Ctrl-C
+    interrupt_on_ending_signals()
     protect_streams()
     sys.exit(exit_code_of(app))
 

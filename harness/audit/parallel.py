@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from harness.audit import audit, cache
 from harness.audit.folder import read_raw, unpack
+from harness.base.signals import restore_defaults
 
 SECONDS = 60.0
 """Time limit of one folder. Public ones take a fifth of a second; the slowest take 2 s."""
@@ -150,7 +151,7 @@ def _serve(work: Audit, cache_dir: Path | None, connection: Connection, parent: 
     Ctrl-C is for the parent, so the worker ignores it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    restore_defaults()
     _limit_memory()
     gc.freeze()
     gc.disable()  # searching for cycles would take a fifth of the time; once after each folder is enough

@@ -22,14 +22,28 @@ from harness.base.paths import home
 from harness.base.text import plain
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_PERMISSION = "this user may not use the path: change its permissions or its owner, or name another path"
+NO_MEMORY = "the system has no memory or no process left for this user: end other programs, and try again"
+NO_SUPPORT = (
+    "the file system there does not support this, as some network folders support no locks and sockets: use "
+    "a folder on a local disk (TMPDIR for temporary files, PGOLF_HOME for caches, --runs for run folders)"
+)
 HINTS = {
     errno.ENOENT: "check how the path is written: no such file or folder exists, or it was removed meanwhile",
-    errno.EACCES: "this user may not use the path: change its permissions or its owner, or name another path",
-    errno.EPERM: "this user may not use the path: change its permissions or its owner, or name another path",
+    errno.ENOTDIR: "check how the path is written: what it takes for a folder is a file",
+    errno.EACCES: NO_PERMISSION,
+    errno.EPERM: NO_PERMISSION,
     errno.EROFS: "its disk is mounted read-only: name a path on another disk, or mount this one for writing",
     errno.EMFILE: "raise the number of files that a process may open, e.g. `ulimit -n 4096`, and try again",
     errno.ENFILE: "the system has no room for another open file: end other programs, and try again",
     errno.EIO: "the disk or the connection to it may be failing: look at the system's log",
+    errno.ESTALE: "the network folder was mounted anew or is gone: mount it again, and try again",
+    errno.EAGAIN: NO_MEMORY,
+    errno.ENOMEM: NO_MEMORY,
+    errno.EOPNOTSUPP: NO_SUPPORT,
+    errno.ENOLCK: NO_SUPPORT,
+    errno.ENOSYS: NO_SUPPORT,
+    errno.EFBIG: "the file system or `ulimit -f` allows no file of this size: use another disk or limit",
 }
 OTHER_HINT = "the operating system refused this: see what it says, and repeat the command"
 

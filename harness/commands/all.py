@@ -27,6 +27,7 @@ from harness.commands.run import RunOptions
 from harness.run.submission import load
 from harness.run.witness_state import witness_request
 from harness.runners import docker_engine
+from harness.runners.docker_engine import NoEngine
 from harness.runners.select import RunnerName
 from harness.verdict import decide
 from harness.verdict.headline import standing
@@ -97,13 +98,13 @@ def run_all(
     accepts. Finished runs are not run again.
     """
     runners: list[RunnerName] = ["docker", "local"] if run_options.runner is None else [run_options.runner]
-    skipped = {"docker"} if run_options.runner is None and not _engine_answers() else set()
+    why_skipped = _why_no_engine() if run_options.runner is None else None
     chosen = folders or [path.parent for path in sorted((ROOT / "submissions").glob("*/manifest.yaml"))]
     cells = [(folder, runner) for folder in chosen for runner in runners]
     rows: list[dict[str, Any]] = []
     for number, (folder, runner) in enumerate(cells, 1):
-        if runner in skipped:
-            rows.append(_row(folder, runner, "skipped", reason="no container engine answers"))
+        if runner == "docker" and why_skipped is not None:
+            rows.append(_row(folder, runner, "skipped", reason=why_skipped))
             continue
         display.say(f"[{number}/{len(cells)}] {folder.name}, {runner}")
         rows.append(
@@ -121,11 +122,15 @@ def run_all(
     }
 
 
-def _engine_answers() -> bool:
-    client = docker_engine.connect()
-    if client is not None:
-        client.close()
-    return client is not None
+def _why_no_engine() -> str | None:
+    """Why no container engine answers; None where one does. Raises NoEngine where DOCKER_HOST names it."""
+    try:
+        docker_engine.connect().close()
+    except NoEngine as error:
+        if error.required:
+            raise
+        return error.message
+    return None
 
 
 def _run_one(

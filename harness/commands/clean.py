@@ -5,24 +5,30 @@ from __future__ import annotations
 import shutil
 
 from harness.base.paths import home
+from harness.base.temporary import remove_abandoned
+from harness.base.text import count
 from harness.commands import options
 from harness.runners import docker_engine
+from harness.runners.docker_engine import NoEngine
 
 app = options.new_app()
 
 
 @app.command()
 def clean() -> None:
-    """Remove what dead runs left in the container engine, and cached wheels; datasets, images and runs
-    stay.
+    """Remove what killed commands left in the container engine and among the temporary files, and cached
+    wheels; datasets, images and runs stay.
     """
-    client = docker_engine.connect()
-    reaped = (
-        "no container engine answers, its leftovers stay"
-        if client is None
-        else f"removed {docker_engine.reap(client)} containers and volumes of dead runs"
-    )
+    try:
+        number = docker_engine.reap(docker_engine.connect())
+        reaped = f"removed {number} containers and volumes of dead runs"
+    except NoEngine as error:
+        reaped = f"{error.message}: its leftovers stay"
+    temporary = remove_abandoned()
     wheels = home() / "wheels"
     n_bytes = sum(path.stat().st_size for path in wheels.rglob("*") if path.is_file())
     shutil.rmtree(wheels, ignore_errors=True)
-    print(f"{reaped}; freed {n_bytes / 1e6:.0f} MB of cached wheels; datasets, images and runs are kept")
+    print(
+        f"{reaped}; freed {temporary.n_bytes / 1e6:.0f} MB in {count(temporary.folders, 'temporary folder')} "
+        f"of killed commands, and {n_bytes / 1e6:.0f} MB of cached wheels; datasets, images and runs are kept"
+    )

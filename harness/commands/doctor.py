@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.base import host
-from harness.base.disk import disk_of
+from harness.base.disk import disk_of, machine_fault
 from harness.base.errors import HarnessError
 from harness.base.paths import home
 from harness.commands import options
+from harness.edition import PROFILES, Limits
 from harness.runners import docker_engine
+from harness.runners.base import Runner
+from harness.runners.docker import DockerRunner
+from harness.runners.docker_engine import NoEngine, engine_faults
 from harness.runners.images import build
+from harness.runners.local import LocalRunner
+from harness.runners.probe_stage import probe_stage
 
 app = options.new_app()
+PROFILE_OF = {"cpu": "pocket", "cuda": "solo"}
+"""Image -> the profile by whose limits its stage is looked at."""
 
 
 @app.command()
@@ -26,22 +36,35 @@ def doctor(as_json: options.Json = False) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """JSON-ready facts: host, engine, images, datasets, and the disks that runs write to."""
-    client = docker_engine.connect()
+    """JSON-ready facts: host, engine or why there is none, images, a look at a stage of each runner from
+    inside, datasets, and the disks that runs write to.
+    """
+    machine = host.facts()
+    stages = [{"runner": "local", "image": None, **_probe(LocalRunner, PROFILES["pocket"])}]
     engine: dict[str, Any] | None = None
-    if client is not None:
-        version = client.version()
-        engine = {
-            "version": version.get("Version"),
-            "api": version.get("ApiVersion"),
-            "images": {name: _image(client, name) for name in ("cpu", "cuda")},
-        }
+    no_engine: dict[str, Any] | None = None
+    try:
+        client = docker_engine.connect()
+    except NoEngine as error:
+        no_engine = {"reason": error.message, "hint": error.hint, "required": error.required}
+    else:
+        with engine_faults("asking the engine for its version"):
+            version = client.version()
+        images = {name: _image(client, name) for name in PROFILE_OF}
+        engine = {"version": version.get("Version"), "api": version.get("ApiVersion"), "images": images}
+        for name, image in images.items():
+            limits = PROFILES[PROFILE_OF[name]]
+            if image is not None and not image.startswith("error") and limits.gpus <= len(machine["gpus"]):
+                found = _probe(partial(DockerRunner, client, image), limits)
+                stages.append({"runner": "docker", "image": name, **found})
     datasets = sorted(path.parent.name for path in home().glob("datasets/*/dataset.json"))
     places = {"runs": options.RUNS, "temporary": Path(tempfile.gettempdir()), "datasets": home()}
     return {
         "schema": 1,
-        "host": host.facts(),
+        "host": machine,
         "engine": engine,
+        "no_engine": no_engine,
+        "stages": stages,
         "home": str(home()),
         "datasets": datasets,
         "free_disk_bytes": disk_of(home()).free_bytes,
@@ -51,9 +74,26 @@ def examine() -> dict[str, Any]:
 
 def _image(client: Any, name: str) -> str | None:
     try:
-        return build.find(client, name)
+        with engine_faults("looking for the image"):
+            return build.find(client, name)
     except HarnessError as error:
         return f"error: {error.message}"
+
+
+def _probe(make_runner: Callable[[], Runner], limits: Limits) -> dict[str, Any]:
+    """What a look at one stage of a runner found: seconds, or the error with its hint."""
+    try:
+        try:
+            runner = make_runner()
+        except OSError as error:  # for example a home folder that cannot be written
+            raise machine_fault(error, during="starting the runner") from error
+        try:
+            seconds = probe_stage(runner, limits)
+        finally:
+            runner.close()
+    except HarnessError as error:
+        return {"works": False, "seconds": None, "error": error.message, "hint": error.hint}
+    return {"works": True, "seconds": round(seconds, 3), "error": None, "hint": None}
 
 
 def describe(facts: dict[str, Any]) -> str:
@@ -64,16 +104,20 @@ def describe(facts: dict[str, Any]) -> str:
         f"GPUs        {', '.join(gpu['name'] for gpu in machine['gpus']) or 'none: profile pocket only'}",
     ]
     if engine is None:
-        lines.append(
-            "engine      none answers: runs use the local runner (isolation none); start dockerd for "
-            "containers"
+        missing = facts["no_engine"]
+        then = (
+            "runs stop here, except with --runner local"
+            if missing["required"]
+            else "runs use the local runner (isolation none)"
         )
+        lines += [f"engine      {missing['reason']}; {then}", f"            {missing['hint']}"]
     else:
         lines.append(f"engine      {engine['version']} (API {engine['api']})")
         lines += [
             f"image       {name}: {digest or f'not built: pgolf image build {name}'}"
             for name, digest in engine["images"].items()
         ]
+    lines += map(_stage_line, facts["stages"])
     datasets = ", ".join(facts["datasets"]) or "none yet: the first pocket run prepares one"
     lines.append(f"datasets    {datasets} in {facts['home']}")
     lines += [
@@ -82,3 +126,10 @@ def describe(facts: dict[str, Any]) -> str:
         for name, disk in facts["disks"].items()
     ]
     return "\n".join(lines)
+
+
+def _stage_line(found: dict[str, Any]) -> str:
+    name = f"{found['runner']}, {found['image']}" if found["image"] else found["runner"]
+    if found["works"]:
+        return f"stage       {name}: inputs, socket, scratch and output work ({found['seconds']:.2f} s)"
+    return f"stage       {name}: {found['error']}\n            {found['hint']}"

@@ -12,7 +12,6 @@ in it), the scores are compared all the same, nothing is kept, and one line on s
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from harness.base import files
 from harness.base.errors import MachineFault, UsageError, Violation
 from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.progress import ProgressCallback, ProgressDisplay
+from harness.base.temporary import temporary_folder
 from harness.base.text import count
 from harness.commands import options
 from harness.data.dataset import Dataset
@@ -43,7 +43,6 @@ from harness.run.stored_plan import StoredPlan
 from harness.run.witness_state import WitnessRequest
 from harness.runners.base import Runner
 from harness.runners.images import build
-from harness.runners.local import LocalRunner
 from harness.runners.select import select_runner
 from harness.scoring import bpb
 from harness.verdict import decide, report
@@ -163,8 +162,7 @@ def _place(run: RunFolder, out: Path | None, say: Callable[[str], None]) -> Iter
             if out is not None:
                 raise
             say(f"this rescoring's logs and certificates are not kept, --out DIR keeps them: {error.message}")
-            temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="pgolf-"))
-            place = _Place(RunFolder(Path(temporary)), None)
+            place = _Place(RunFolder(stack.enter_context(temporary_folder())), None)
         yield place
 
 
@@ -184,9 +182,7 @@ def _select_runner(plan: StoredPlan, recorded_in: Path, display: ProgressDisplay
     def image_of_the_run(client: docker.DockerClient, name: str) -> str:
         return build.require_image(client, plan.image or "", plan.identity.image_lock, recorded_in)
 
-    if plan.identity.runner == "local":
-        return LocalRunner()
-    return select_runner("docker", plan.identity.limits.gpus, display.say, image_of_the_run)
+    return select_runner(plan.identity.runner, plan.identity.limits, display.say, image_of_the_run)
 
 
 def _scored_seeds(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:

@@ -158,7 +158,7 @@ def score_program(
             f"{request.tokens}: {count(len(tokens_T), 'token')}, expected at least 2",
             hint="the first token is not scored",
         )
-    runner = select_runner(wanted, limits.gpus, display.say)
+    runner = select_runner(wanted, limits, display.say)
     try:
         contestant = contestants.parse(request.contestant, runner.isolated)
         identity = _identity(request, contestant)

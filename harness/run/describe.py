@@ -7,13 +7,13 @@ it (docs/protocol.md, describe), and no seed is tried. The description is the co
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from harness.base.errors import UsageError, Violation
 from harness.base.files import last_lines
 from harness.base.progress import ProgressCallback
+from harness.base.temporary import temporary_folder
 from harness.base.text import plain
 from harness.protocol.frames import Description
 from harness.run import stages
@@ -36,8 +36,8 @@ def describe_submission(
     Raises UsageError where it gives no description: with the mistakes that it found in the recipe, or with
     its own last error.
     """
-    with tempfile.TemporaryDirectory(prefix="pgolf-describe-") as scratch:
-        folder = SeedFolder(Path(scratch))
+    with temporary_folder() as scratch:
+        folder = SeedFolder(scratch)
         folder.code.write_bytes(code)
         folder.config.write_bytes(submission.config)
         # describing reads no tokenizer, but every stage is given a file

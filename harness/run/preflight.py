@@ -79,9 +79,9 @@ def choose_runner(
     """The wanted runner, or docker where an engine answers, or local; builds the image if it is missing.
 
     `begun_in` gives the file in which a run with an image of that lock records its image's id: a run that
-    was begun goes on in the very same image. Raises MachineFault where docker is wanted and no engine
-    answers, UsageError for a lock that is not the manifest's, for a profile that needs more GPUs than there
-    are, and where the image of a run that was begun is missing.
+    was begun goes on in the very same image. Raises MachineFault where select_runner does, UsageError for a
+    lock that is not the manifest's, for a profile that needs more GPUs than there are, and where the image of
+    a run that was begun is missing.
     """
     present, lock = len(gpus()), None
     if present < limits.gpus:
@@ -102,7 +102,7 @@ def choose_runner(
         )
         return build.build(name, log=display.say)
 
-    return Preflight(select_runner(wanted, limits.gpus, display.say, find_or_build), lock)
+    return Preflight(select_runner(wanted, limits, display.say, find_or_build), lock)
 
 
 def require_disk_room(plan: Plan, folder: RunFolder, n_seeds: int) -> None:

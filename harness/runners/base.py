@@ -45,8 +45,11 @@ class StageSpec:
 
     @property
     def gpus(self) -> int:
-        """Number of GPUs that the stage may use: none in describe and pack, whatever the profile has."""
-        return self.limits.gpus if self.stage in ("train", "score") else 0
+        """Number of GPUs that the stage may use: none in describe and pack, whatever the profile has.
+
+        A probe gets them, so that an engine which cannot hand out GPUs is noticed before the training.
+        """
+        return self.limits.gpus if self.stage in ("train", "score", "probe") else 0
 
 
 class Stage(Protocol):

@@ -40,7 +40,9 @@ from harness.runners.docker_engine import (
     is_this_machine,
     reap,
     remove_owned,
+    require_limits,
 )
+from harness.runners.engine_errors import explain, hint_of
 from harness.runners.log_pump import LogPump
 from harness.runners.owner_lock import OwnerLock
 from harness.runners.staging import Staging
@@ -68,6 +70,7 @@ class DockerRunner:
 
     def __init__(self, client: docker.DockerClient, image: str) -> None:
         self.client, self.image = client, image
+        require_limits(client)
         self.owner_lock = OwnerLock()
         self.reaped = reap(client)
 
@@ -213,10 +216,8 @@ class DockerStage:
 
     def watch(self) -> None:
         if self.engine_error is not None:
-            raise MachineFault(
-                f"the container engine went away in stage {self.spec.stage}: {self.engine_error}",
-                hint="start the engine again and repeat the command: finished stages are kept",
-            )
+            message, hint = explain(self.engine_error)
+            raise MachineFault(f"stage {self.spec.stage}: {message}", hint=hint)
         self.pump.check()
         if self.exit_state is not None:
             raise self._exit_error(self.exit_state)
@@ -241,7 +242,7 @@ class DockerStage:
             )
         if state.get("Error"):
             return MachineFault(
-                f"the engine could not run stage {stage}: {state['Error']}", hint="pgolf doctor"
+                f"the engine could not run stage {stage}: {state['Error']}", hint=hint_of(state["Error"])
             )
         return Violation(
             "contestant", f"the contestant ended in stage {stage} with exit code {state.get('ExitCode')}"

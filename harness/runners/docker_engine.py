@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 import docker.errors
+import docker.utils
 import psutil
 import requests
+from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
 from docker.models.containers import Container
 
 from harness.base.errors import MachineFault
+from harness.base.text import quote
+from harness.runners.engine_errors import explain, explain_connection
 from harness.runners.owner_lock import is_dead
 
 LABEL = "pgolf.owner"
@@ -23,30 +29,112 @@ LABEL = "pgolf.owner"
 API_SECONDS = 60
 CONFLICT_STATUS = 409
 """The engine's HTTP status for something that is in use, or that somebody else is removing already."""
+ENFORCED = {"MemoryLimit": "memory", "PidsLimit": "number of processes"}
+"""What the engine says of itself -> the limit that it enforces if so."""
 TAR_END_BYTES = 1024
 """A complete tar archive ends in two 512-byte blocks of zeros."""
 
 
-def connect() -> docker.DockerClient | None:
-    """A client of this machine's container engine, or None if no engine answers."""
+DEFAULT_SOCKET = "/var/run/docker.sock"
+
+
+class NoEngine(MachineFault):
+    """No container engine answers; the message says why.
+
+    `required`: an environment variable names the engine, so that nothing may replace it. `absent`: there is
+    no engine on this machine, as far as anybody said.
+    """
+
+    def __init__(self, message: str, *, hint: str, required: bool, absent: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.required, self.absent = required, absent
+
+
+class Address(NamedTuple):
+    """Where the engine listens, and what says so."""
+
+    url: str
+    named_by: str
+    """DOCKER_HOST, or a context of docker; empty for the default socket."""
+    required: bool
+    """Whether an environment variable names it."""
+    arguments: dict[str, Any]
+    """What docker-py is given: `base_url`, and `tls` where it is used."""
+
+
+def connect(timeout: float = API_SECONDS) -> docker.DockerClient:
+    """A client of the container engine. Raises NoEngine, which says why none answers."""
+    address = engine_address()
     try:
-        client = docker.from_env(timeout=API_SECONDS)
+        client = docker.DockerClient(**address.arguments, timeout=timeout)
         client.ping()
-    except (docker.errors.DockerException, requests.RequestException):
-        return None
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+        message, hint = explain_connection(error, address.url, address.named_by)
+        absent = not address.named_by and not os.path.lexists(DEFAULT_SOCKET)
+        raise NoEngine(message, hint=hint, required=address.required, absent=absent) from error
     return client
+
+
+def engine_address() -> Address:
+    """DOCKER_HOST (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else the context that DOCKER_CONTEXT or
+    docker's own configuration names, else the default socket.
+
+    Raises NoEngine for certificates and contexts that cannot be read.
+    """
+    if host := os.environ.get("DOCKER_HOST"):
+        return _named_host(host)
+    variable = os.environ.get("DOCKER_CONTEXT")
+    name = variable or get_current_context_name()
+    if name != "default":
+        return _named_context(name, required=bool(variable))
+    url = f"unix://{DEFAULT_SOCKET}"
+    return Address(url, "", False, {"base_url": url})
+
+
+def _named_host(host: str) -> Address:
+    named_by = "DOCKER_HOST"
+    try:
+        return Address(host, named_by, True, docker.utils.kwargs_from_env())
+    except (docker.errors.DockerException, OSError) as error:
+        message, hint = explain_connection(error, host, named_by)
+        raise NoEngine(message, hint=hint, required=True, absent=False) from error
+
+
+def _named_context(name: str, required: bool) -> Address:
+    named_by, hint = f"docker context {quote(name)}", "`docker context ls` lists the contexts that there are"
+    try:
+        arguments = ContextAPI.kwargs_from_context(name)
+    except Exception as error:  # docker-py raises a bare Exception for a context that it cannot read
+        message = f"{named_by} cannot be read: {quote(str(error))}"
+        raise NoEngine(message, hint=hint, required=required, absent=False) from error
+    if not arguments:
+        message = f"{named_by} does not exist, or names no engine"
+        raise NoEngine(message, hint=hint, required=required, absent=False)
+    return Address(arguments["base_url"], named_by, required, arguments)
+
+
+def require_limits(client: docker.DockerClient) -> None:
+    """Raises MachineFault for an engine that would drop a limit of the stages with no more than a warning."""
+    with engine_faults("asking the engine which limits it enforces"):
+        facts = client.info()
+    if missing := [words for key, words in ENFORCED.items() if facts.get(key) is False]:
+        raise MachineFault(
+            f"the container engine does not limit the {' and the '.join(missing)} of a container",
+            hint="its kernel or its rootless set-up hands it no control group for that: use cgroup v2 with "
+            "delegation, or an engine that root runs; or --runner local",
+        )
 
 
 @contextmanager
 def engine_faults(doing: str) -> Iterator[None]:
-    """Turns a failure of the engine into a MachineFault: it is never the contestant's fault."""
+    """Turns a failure of the engine, or of this machine's files, into a MachineFault with the hint that fits:
+    it is never the contestant's fault.
+    """
     try:
         yield
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        raise MachineFault(
-            f"the container engine failed while {doing}: {error}",
-            hint="start the engine again and repeat the command: finished stages are kept",
-        ) from error
+        message, hint = explain(error)
+        raise MachineFault(f"{doing}: {message}", hint=hint) from error
 
 
 def reap(client: docker.DockerClient) -> int:

@@ -7,10 +7,8 @@ this runner says "isolation: none" and can never be a record.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -22,13 +20,13 @@ import psutil
 
 from harness.base.errors import Violation
 from harness.edition import Limits
+from harness.runners import guardian
 from harness.runners.base import StageSpec, contestant_environment, exit_text
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
 from harness.runners.log_pump import LogPump
 from harness.runners.process_tree import ProcessTree
-from harness.runners.staging import Staging
+from harness.runners.staging import Staging, make_folder
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LIMIT_CHECK_SECONDS = 0.5
 KILL_SECONDS = 5.0
 HOME_DEPTH, HOME_FILES = 32, 100_000
@@ -37,14 +35,16 @@ HOME_DEPTH, HOME_FILES = 32, 100_000
 
 class LocalRunner:
     name = "local"
-    isolation = "none: a child process of this user, with the user's files and network in reach"
     isolated = False
     image = None
 
-    def __init__(self) -> None:
-        if sys.platform == "linux":
-            # A contestant's orphans become our children, so we can kill them when the stage ends
-            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    def __init__(self, why: str = "") -> None:
+        """`why`: the reason that nothing isolates this run, for its verdict."""
+        reason = f"; {why}" if why else ""
+        self.isolation = (
+            f"none: a child process of this user, with the user's files and network in reach{reason}"
+        )
+        guardian.adopt_orphans()  # those of a contestant that killed its guardian
 
     def start(self, spec: StageSpec) -> LocalStage:
         return LocalStage(spec)
@@ -58,7 +58,7 @@ class LocalRunner:
 
 
 class LocalStage:
-    """One contestant in a process group of its own, with a minimal environment and resource limits."""
+    """One contestant with a minimal environment and resource limits; its guardian is `process`."""
 
     def __init__(self, spec: StageSpec) -> None:
         self.spec = spec
@@ -77,22 +77,27 @@ class LocalStage:
 
     def _start(self) -> None:
         spec = self.spec
-        self.out_folder.mkdir()
-        self.home.mkdir()
+        make_folder(self.out_folder, 0o700)
+        make_folder(self.home, 0o700)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         variables = contestant_environment(spec, str(self.listener.path), str(self.home), cores)
+        read_end, write_end = os.pipe()
+        self.judge_alive = os.fdopen(write_end, "wb", buffering=0)
         arguments = spec.argv(sys.executable, self.inside)
         self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            arguments,
-            env={**variables, "PATH": os.defpath},
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_limit_child(spec.out_bytes),
-        )
+        with open(read_end, "rb"):
+            self.process = subprocess.Popen(
+                guardian.command(arguments, read_end, self.staging.root),
+                pass_fds=[read_end],
+                env={**variables, "PATH": os.defpath},
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                umask=0o022,  # as in a container, whatever the judge's is
+                preexec_fn=_limit_child(spec.out_bytes),
+            )
         assert self.process.stdout is not None
         self.pump = LogPump(self.process.stdout, spec.log, spec.limits.log_bytes)
         self.pump.start()
@@ -140,13 +145,15 @@ class LocalStage:
         self.process.wait()
         self.pump.join(KILL_SECONDS)
         self.pump.stream.close()
+        self.judge_alive.close()
         self.staging.remove()
         if error[0] is None:
             self.pump.check()
 
     def _check_limits(self) -> None:
         limits = self.spec.limits
-        memory = sum(_resident_bytes(process) for process in self.processes.living())
+        contestant = (each for each in self.processes.living() if each.pid != self.process.pid)
+        memory = sum(map(_resident_bytes, contestant))
         if memory > limits.memory_bytes:
             raise Violation(
                 "memory",
@@ -172,8 +179,6 @@ def _limit_child(out_bytes: int) -> Callable[[], None]:
     def apply() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (out_bytes, out_bytes))
-        if sys.platform == "linux":  # the child dies with the judge, even by kill -9
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     return apply
 

@@ -8,11 +8,16 @@ from typing import Literal
 import docker as engine
 
 from harness.base.errors import MachineFault, UsageError
+from harness.base.temporary import remove_abandoned
+from harness.base.text import count
+from harness.edition import Limits
 from harness.runners import docker_engine
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
+from harness.runners.docker_engine import NoEngine, engine_faults
 from harness.runners.images import build
 from harness.runners.local import LocalRunner
+from harness.runners.probe_stage import probe_stage
 
 RunnerName = Literal["docker", "local"]
 FindImage = Callable[[engine.DockerClient, str], str]
@@ -28,27 +33,45 @@ def built_image(client: engine.DockerClient, name: str) -> str:
 
 
 def select_runner(
-    wanted: RunnerName | None, gpus: int, say: Callable[[str], None], find_image: FindImage = built_image
+    wanted: RunnerName | None, limits: Limits, say: Callable[[str], None], find_image: FindImage = built_image
 ) -> Runner:
-    """The runner, ready to start stages. `say` is told when nothing isolates the contestant.
+    """The runner, ready to start stages, of which one was looked at from inside. `say` is told when nothing
+    isolates the contestant, and why.
 
-    `gpus` above 0 takes the cuda image. Raises MachineFault where docker is wanted and no engine answers.
+    GPUs in `limits` take the cuda image. Raises MachineFault where docker is wanted, or an engine is named by
+    DOCKER_HOST, and no engine answers; and where a stage cannot do what every stage must.
     """
-    client = None if wanted == "local" else docker_engine.connect()
-    if client is None:
-        if wanted == "docker":
+    if (folders := remove_abandoned().folders) > 0:
+        say(f"removed {count(folders, 'temporary folder')} that a killed command had left")
+    runner = _choose(wanted, limits, say, find_image)
+    try:
+        probe_stage(runner, limits)
+    except BaseException:
+        runner.close()
+        raise
+    return runner
+
+
+def _choose(
+    wanted: RunnerName | None, limits: Limits, say: Callable[[str], None], find_image: FindImage
+) -> Runner:
+    """The wanted runner, or docker where an engine answers, else local with the reason."""
+    if wanted == "local":
+        say("local runner: isolation none, as asked")
+        return LocalRunner("--runner local was asked for")
+    try:
+        client = docker_engine.connect()
+    except NoEngine as error:
+        if wanted == "docker" or error.required:
             raise MachineFault(
-                "no container engine answers",
-                hint="start it (dockerd); `pgolf run --runner local` and "
-                "`pgolf score --runner local` need none",
-            )
-        say(
-            "no container engine: the local runner limits the contestant but does not isolate it"
-            if wanted is None
-            else "local runner: isolation none, as asked"
-        )
-        return LocalRunner()
-    runner = DockerRunner(client, find_image(client, "cuda" if gpus else "cpu"))
+                error.message, hint=f"{error.hint}; or --runner local, which needs none and isolates nothing"
+            ) from error
+        reason = "no container engine" if error.absent else f"{error.message} ({error.hint})"
+        say(f"{reason}: the local runner limits the contestant but does not isolate it")
+        return LocalRunner("there is no container engine here" if error.absent else error.message)
+    with engine_faults("looking for the image"):
+        image = find_image(client, "cuda" if limits.gpus else "cpu")
+    runner = DockerRunner(client, image)
     if runner.reaped:
         say(f"removed {runner.reaped} containers and volumes that a dead run had left")
     return runner

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.data.dataset import Dataset
+from harness.runners import docker_engine
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
 from harness.runners.local import LocalRunner
@@ -49,5 +50,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No container engine answers."""
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
+    """There is no container engine, and nothing names one."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "no-docker-config"))
+    monkeypatch.setattr(docker_engine, "DEFAULT_SOCKET", f"{tmp_path}/nothing.sock")

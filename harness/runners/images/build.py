@@ -31,6 +31,7 @@ from packaging.version import Version
 from harness.base.errors import MachineFault, UsageError
 from harness.base.paths import ROOT
 from harness.base.text import quote
+from harness.runners.docker_engine import connect, engine_faults
 from harness.runners.images import pins, rootfs, wheels
 from harness.runners.images.pins import lock_sha256
 from harness.runners.images.wheels import Interpreter
@@ -217,18 +218,12 @@ def _is_only_version(found: list[str], version: str) -> bool:
 @contextlib.contextmanager
 def engine(client: docker.DockerClient | None = None) -> Iterator[docker.DockerClient]:
     """A client with a time-out long enough for a build. Failures of the engine become MachineFault."""
-    try:
+    with engine_faults("building or verifying an image"):
         if client is not None:
             yield client
             return
-        with contextlib.closing(docker.from_env(timeout=ENGINE_SECONDS)) as own:
-            own.ping()
+        with contextlib.closing(connect(ENGINE_SECONDS)) as own:
             yield own
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise MachineFault(
-            f"the container engine failed: {error}",
-            hint="is it running, and may you use it? `pgolf doctor` checks",
-        ) from error
 
 
 def _pull(daemon: docker.DockerClient, base: pins.Base, log: Callable[[str], None]) -> str:

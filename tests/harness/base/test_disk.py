@@ -89,6 +89,11 @@ def test_a_full_disk_that_nobody_named_is_one_of_those_that_are_written_to(home:
         (errno.EROFS, "read-only"),
         (errno.EMFILE, "ulimit -n"),
         (errno.EIO, "may be failing"),
+        (errno.ENOTDIR, "takes for a folder is a file"),
+        (errno.EOPNOTSUPP, "does not support this"),
+        (errno.ENOLCK, "PGOLF_HOME"),
+        (errno.EAGAIN, "no process left"),
+        (errno.EFBIG, "ulimit -f"),
         (errno.EBUSY, "the operating system refused this"),
     ],
 )

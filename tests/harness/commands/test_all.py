@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.base.errors import MachineFault
 from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.progress import ProgressDisplay
 from harness.commands import all, run
 from harness.data.dataset import Dataset
-from harness.runners import docker_engine
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.sandbox import Sandbox
 
@@ -104,17 +104,26 @@ def test_a_row_summarises_the_verdict(matrix: Matrix) -> None:
 
 
 def test_without_an_engine_docker_is_skipped_with_the_reason_unless_it_was_asked_for(
-    matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+    matrix: Matrix, no_engine: None
 ) -> None:
-    monkeypatch.setattr(docker_engine, "connect", lambda: None)
     table = matrix.run_all("uniform", runner=None)
     assert [(row["runner"], row["outcome"]) for row in table["rows"]] == [
         ("docker", "skipped"),
         ("local", "inconclusive"),
     ]
-    assert (table["rows"][0]["reason"], table["exit_code"]) == ("no container engine answers", 5)
+    assert "no container engine answers: there is no socket" in table["rows"][0]["reason"]
+    assert table["exit_code"] == 5
     asked = matrix.run_all("uniform", runner="docker")
     assert (asked["rows"][0]["outcome"], asked["exit_code"]) == ("not run", 3)
+
+
+def test_docker_host_that_does_not_answer_stops_the_matrix_before_its_first_row(
+    matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/s")
+    with pytest.raises(MachineFault, match="DOCKER_HOST"):
+        matrix.run_all("uniform", runner=None)
+    assert matrix.run_all("uniform", runner="local")["rows"][0]["outcome"] == "inconclusive"
 
 
 def test_an_interrupt_ends_the_matrix_and_lists_what_was_not_begun(

@@ -15,6 +15,7 @@ import pytest
 from harness.base.errors import UsageError
 from harness.commands import options
 from harness.data.dataset import Dataset
+from harness.runners import local
 from harness.runners.images import build
 from tests.harness.fakes.command_line import pgolf
 
@@ -27,11 +28,38 @@ def facts() -> dict[str, Any]:
 def test_without_an_engine_the_doctor_names_the_local_runner_and_what_to_start(
     no_engine: None, home: Path
 ) -> None:
-    assert facts()["engine"] is None
+    found = facts()
+    assert (found["engine"], found["no_engine"]["required"]) == (None, False)
     printed = pgolf("doctor").stdout
-    assert "engine      none answers: runs use the local runner (isolation none); start dockerd" in printed
+    assert "engine      no container engine answers: there is no socket" in printed
+    assert "runs use the local runner (isolation none)\n            start the engine (dockerd" in printed
     assert "datasets    none yet: the first pocket run prepares one" in printed
     assert str(home) in printed
+
+
+def test_the_doctor_looks_at_a_stage_of_the_local_runner_from_inside(no_engine: None, home: Path) -> None:
+    (stage,) = facts()["stages"]
+    assert (stage["runner"], stage["image"], stage["works"]) == ("local", None, True)
+    printed = pgolf("doctor").stdout
+    assert re.search(r"stage +local: inputs, socket, scratch and output work \([0-9.]+ s\)", printed)
+
+
+def test_a_stage_that_fails_is_shown_with_what_to_do(
+    no_engine: None, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local.sys, "executable", "/nowhere/python")
+    (stage,) = facts()["stages"]
+    assert (stage["works"], stage["seconds"]) == (False, None)
+    printed = pgolf("doctor").stdout
+    assert f"stage       local: {stage['error']}\n            {stage['hint']}" in printed
+
+
+def test_an_engine_named_by_docker_host_that_does_not_answer_stops_runs_and_the_doctor_says_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/s")
+    assert facts()["no_engine"]["required"]
+    assert "(DOCKER_HOST); runs stop here, except with --runner local" in pgolf("doctor").stdout
 
 
 def test_the_doctor_lists_the_datasets_that_runs_will_find(
@@ -68,6 +96,7 @@ def test_the_doctor_shows_the_engine_and_the_image_of_todays_lock(cpu_image: str
     assert engine["images"]["cpu"] == cpu_image
     printed = pgolf("doctor").stdout
     assert f"image       cpu: {cpu_image}" in printed
+    assert "stage       docker, cpu: inputs, socket, scratch and output work" in printed
     assert f"engine      {engine['version']} (API {engine['api']})" in printed
 
 
@@ -93,7 +122,9 @@ def test_clean_removes_wheels_and_keeps_datasets(no_engine: None, home: Path, ti
     (home / "wheels" / "some-lock").mkdir(parents=True)
     (home / "wheels" / "some-lock" / "a.whl").write_bytes(bytes(3_000_000))
     printed = pgolf("clean").stdout
-    assert "no container engine answers, its leftovers stay; freed 3 MB of cached wheels" in printed
+    assert "no container engine answers: there is no socket" in printed
+    assert ": its leftovers stay; " in printed
+    assert "of killed commands, and 3 MB of cached wheels" in printed
     assert not (home / "wheels").exists()
     Dataset.open(home / "datasets" / "pocket").verify()
     assert "freed 0 MB" in pgolf("clean").stdout

@@ -49,7 +49,7 @@ def test_a_report_on_a_read_only_disk_is_shown_and_one_line_says_that_its_files_
 
 
 def test_records_are_audited_and_the_machine_is_examined_though_the_home_is_read_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_engine: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "record").mkdir()

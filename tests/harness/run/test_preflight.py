@@ -135,19 +135,19 @@ def test_an_engine_and_the_locked_image_give_the_docker_runner(
 
 
 def test_a_run_that_was_begun_goes_on_in_its_own_image_or_not_at_all(
-    engine: docker.DockerClient, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cpu_image: str, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, begun, newest = "1" * 64, "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    lock, begun = "1" * 64, "sha256:" + "a" * 64
     (tmp_path / "plan.json").write_text(json.dumps({"image": begun}))
     monkeypatch.setattr(build, "lock_sha256", lambda name, root=None: lock)
-    monkeypatch.setattr(build, "find", lambda client, name: newest)
+    monkeypatch.setattr(build, "find", lambda client, name: cpu_image)
     manifest = manifest_with(f"sha256:{lock}", tmp_path, tiny)
     with ProgressDisplay() as display:
         with pytest.raises(UsageError, match=f"image {begun}, which this engine does not have"):
             preflight.choose_runner("docker", manifest, POCKET, display, lambda _: tmp_path / "plan.json")
         found = preflight.choose_runner("docker", manifest, POCKET, display, lambda _: tmp_path / "none.json")
     found.runner.close()
-    assert found.runner.image == newest, "a run that was not begun takes the newest"
+    assert found.runner.image == cpu_image, "a run that was not begun takes the newest"
 
 
 def test_another_image_than_the_manifests_is_refused(
@@ -159,15 +159,15 @@ def test_another_image_than_the_manifests_is_refused(
 
 
 def test_a_missing_image_is_built_before_the_run(
-    engine: docker.DockerClient, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cpu_image: str, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock, built = "1" * 64, list[str]()
     monkeypatch.setattr(build, "lock_sha256", lambda name, root=None: lock)
-    monkeypatch.setattr(build, "build", lambda name, log: built.append(name) or "sha256:new")
+    monkeypatch.setattr(build, "build", lambda name, log: built.append(name) or cpu_image)
     found = chosen_runner(None, manifest_with(f"sha256:{lock}", tmp_path, tiny))
     try:
         assert isinstance(found.runner, DockerRunner)
-        assert (built, found.runner.image) == (["cpu"], "sha256:new")
+        assert (built, found.runner.image) == (["cpu"], cpu_image)
     finally:
         found.runner.close()
 

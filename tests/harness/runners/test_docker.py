@@ -60,13 +60,13 @@ def owned(engine: docker.DockerClient, owner: str) -> tuple[int, int]:
 
 
 def reap_owner(engine: docker.DockerClient, owner: str) -> None:
-    """Reap until nothing of a dead owner is left. Another run on this machine may be reaping too, and what
-    one of the two is removing, the other one leaves alone.
+    """Reap until nothing of a dead owner is left. Another run on this machine may be reaping too: what one of
+    the two is removing, the other one leaves alone, and the lock file may then stay.
     """
 
     def gone() -> bool:
         reap(engine)
-        return owned(engine, owner) == (0, 0) and not Path(owner).exists()
+        return owned(engine, owner) == (0, 0)
 
     wait_until(gone)
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import errno
 import io
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +19,6 @@ from harness.base.errors import MachineFault, UsageError, Violation
 from harness.runners import local, staging
 from harness.runners.local import LocalRunner
 from harness.runners.log_pump import LogPump
-from harness.runners.staging import remove_tree
 from tests.harness.fakes.stage_bench import SMALL, Bench
 
 FORK_CHAIN = """
@@ -93,16 +93,18 @@ def test_a_scratch_of_any_depth_is_removed(bench: Bench, temporary: Path) -> Non
     assert not list(temporary.iterdir())
 
 
-def test_removing_a_tree_unlocks_its_folders_and_follows_no_link(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    (tmp_path / "tree" / "shut" / "inner").mkdir(parents=True)
-    kept.mkdir(mode=0o755)
-    (kept / "file").write_text("x")
-    (tmp_path / "tree" / "link").symlink_to(kept)
-    (tmp_path / "tree" / "shut").chmod(0)
-    remove_tree(tmp_path / "tree")
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    assert (kept / "file").read_text() == "x"
+def test_the_umask_of_the_judge_is_not_the_contestants(bench: Bench, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    job = bench.job(
+        LocalRunner(),
+        f"def before_trained(wire, setup):\n    open({str(mark)!r}, 'w').write(oct(os.umask(0)))\n",
+    )
+    before = os.umask(0o077)
+    try:
+        bench.train(job)
+    finally:
+        os.umask(before)
+    assert mark.read_text() == oct(0o022)
 
 
 def test_filling_the_scratch_is_over_the_limit(bench: Bench) -> None:

@@ -1,0 +1,35 @@
+"""Signals that end a command: it cleans up as after Ctrl-C, and the same command resumes.
+
+By default they end a process at once: containers, processes and temporary folders would stay. A closed
+terminal sends SIGHUP, Ctrl-\\ SIGQUIT, a limit on CPU time SIGXCPU, and batch systems send SIGUSR1, SIGUSR2
+or SIGTERM before they kill a job. Not covered: SIGKILL; what it leaves, a later command removes.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import NoReturn
+
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def interrupt_on_ending_signals() -> None:
+    """From now on the first such signal raises KeyboardInterrupt, and those after it are ignored, because the
+    command is cleaning up already. A signal that is ignored now (`nohup`) stays ignored.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def restore_defaults() -> None:
+    """What a worker process does, whose parent cleans up."""
+    for number in ENDING:
+        if signal.getsignal(number) == _interrupt:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt

@@ -1,0 +1,137 @@
+"""Temporary folders that other processes can tell from those of a command that was killed.
+
+The name of each starts with `pgolf-`, and its owner holds a lock on the file `.owner` in it. The operating
+system releases the lock when the owner dies, however it dies. A later command takes the lock of each such
+folder; where it gets it, no process uses the folder, and it is removed.
+
+Not covered: folders of other users, and those in another TMPDIR than that of the command that looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+PREFIX, UNLOCKED_PREFIX = "pgolf-", ".pgolf-"
+"""Names of locked folders, and of folders that are empty because their owner has not locked them yet."""
+LOCK_NAME = ".owner"
+
+
+class TemporaryFolder:
+    """A new folder that only this user can enter. Leaving its context removes it with its content."""
+
+    def __init__(self) -> None:
+        unlocked = Path(tempfile.mkdtemp(prefix=UNLOCKED_PREFIX))
+        try:
+            self._descriptor = _locked_file(unlocked / LOCK_NAME)
+            # Renamed with the lock held, so that nobody ever meets it under its final name without an owner
+            self.path = unlocked.rename(unlocked.with_name(unlocked.name.removeprefix(".")))
+        except OSError:  # for example a full disk
+            remove_tree(unlocked)
+            raise
+
+    def remove(self) -> None:
+        remove_tree(self.path)
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """The path of a TemporaryFolder, for the length of a `with` block."""
+    with TemporaryFolder() as folder:
+        yield folder.path
+
+
+class Removed(NamedTuple):
+    """What `remove_abandoned` removed."""
+
+    folders: int
+    n_bytes: int
+
+
+def remove_abandoned() -> Removed:
+    """Remove this user's temporary folders whose owner has died. Those in use are not touched."""
+    n_folders = n_bytes = 0
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if not _is_own_folder(folder) or (descriptor := _lock_of_dead_owner(folder / LOCK_NAME)) is None:
+            continue
+        n_bytes += remove_tree(folder)
+        n_folders += not folder.exists()
+        os.close(descriptor)
+    return Removed(n_folders, n_bytes)
+
+
+def _locked_file(path: Path) -> int:
+    """A new file, opened and locked. On a file system without locks the file is removed: nobody can take the
+    folder for abandoned then.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        path.unlink()
+    return descriptor
+
+
+def _is_own_folder(folder: Path) -> bool:
+    """Whether it is a real folder of this user: anybody may create names in the temporary folder."""
+    try:
+        status = folder.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    return status.st_uid == os.geteuid() and not folder.is_symlink() and folder.is_dir()
+
+
+def _lock_of_dead_owner(path: Path) -> int | None:
+    """The lock file, opened and locked; None where its owner lives, and where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def remove_tree(root: Path) -> int:
+    """Remove a folder that a stranger wrote to, whatever its depth and permissions; return its bytes.
+
+    Moves each subfolder directly under `root` before emptying it, so that paths do not grow with
+    the depth. What cannot be removed stays, without an error.
+    """
+    pending, n_bytes = [root], 0
+    for number, folder in enumerate(pending):
+        try:
+            folder.chmod(0o700)
+            for entry in os.scandir(folder):
+                if entry.is_dir(follow_symlinks=False):
+                    os.chmod(entry.path, 0o700)
+                    moved = root / f".{number}.{len(pending)}"
+                    if folder == root:  # it is in place already
+                        moved = Path(os.path.abspath(entry.path))
+                    pending.append(moved)
+                    os.rename(entry.path, moved)
+                else:
+                    size = entry.stat(follow_symlinks=False).st_size
+                    os.unlink(entry.path)
+                    n_bytes += size
+        except OSError:
+            continue
+    for folder in reversed(pending):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return n_bytes
