@@ -149,9 +149,10 @@ _setup:
     stamp=.venv/pgolf-stamp
     [ "$(cat $stamp 2>/dev/null)" = {{ lock_key }} ] && exit 0
     exec >&2  # stdout belongs to the command that the user asked for
-    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_REQUIRE_HASHES=1 PIP_NO_DEPS=1 PIP_USER=0
+    unset ${!PYTHON@}  # PYTHONHOME and PYTHONPATH name another Python's packages
     supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))'
-    pip() { .venv/bin/python -m pip "$@"; }
+    # Of pip's settings on this machine only those of the index count: PIP_TARGET and the like would move packages
+    pip() { .venv/bin/python -P harness/base/pip_settings.py "$@"; }
     say() { echo "setup: $*"; }
 
     for python in python3 python python3.14 python3.13 python3.12 python3.11 ''; do
@@ -192,20 +193,20 @@ _setup:
     fi
     rm -f $stamp
     say "[1/3] $(grep -c '^[a-z]' requirements.lock) packages by hash, about half a minute"
-    pip install -qq --only-binary :all: -r requirements.lock
+    pip install -qq --require-hashes --no-deps --only-binary :all: -r requirements.lock
     torch=$(grep -o '^torch==[0-9.]*' torch.lock)
     say "[2/3] $torch, 190 MB as a CPU build, some 3 GB as a CUDA build: whichever this machine's index settings prefer"
     quiet=-qq; [ -t 2 ] && quiet=
     # In two steps: given the hashes of both builds at once, pip would prefer an index to a folder of wheels.
     rm -rf .venv/wheels
-    PIP_REQUIRE_HASHES=0 pip download $quiet --only-binary :all: --dest .venv/wheels "$torch"
-    pip install -qq --no-index --find-links .venv/wheels -r torch.lock
+    pip download $quiet --no-deps --only-binary :all: --dest .venv/wheels "$torch"
+    pip install -qq --require-hashes --no-deps --no-index --find-links .venv/wheels -r torch.lock
     rm -rf .venv/wheels
     if .venv/bin/python -c 'import sys, importlib.metadata as m; sys.exit(not any(r.startswith(("nvidia-", "cuda-")) for r in m.requires("torch")))'; then
         say "this torch is a CUDA build: its own $(grep -c '^[a-z]' torch-cuda.lock) packages come too"
-        pip install $quiet --only-binary :all: -r torch-cuda.lock
+        pip install $quiet --require-hashes --no-deps --only-binary :all: -r torch-cuda.lock
     fi
     say "[3/3] pgolf itself"
-    PIP_REQUIRE_HASHES=0 pip install -qq --no-build-isolation -e .
+    pip install -qq --no-deps --no-build-isolation -e .
     echo {{ lock_key }} > $stamp
     say "ready"

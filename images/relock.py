@@ -32,6 +32,9 @@ from packaging.markers import Marker
 
 ROOT = Path(__file__).resolve().parents[1]
 CUDA_ONLY = re.compile(r"(nvidia|cuda|triton)(-|$)")
+INDEX_VARIABLE = re.compile(
+    "UV_(INDEX|DEFAULT_INDEX|EXTRA_INDEX|INSECURE_HOST|NATIVE_TLS|SYSTEM_CERTS|KEYRING|HTTP|CACHE_DIR)"
+)
 HEADER = "# Made by images/relock.py: edit {source} and run that instead. {what}\n"
 
 
@@ -80,8 +83,21 @@ def parse(text: str) -> list[Pin]:
     return pins
 
 
+def environment() -> dict[str, str]:
+    """The environment without those of uv's variables that change which versions or files are chosen.
+
+    What names an index (UV_INDEX, UV_DEFAULT_INDEX, ...) and says how it is reached stays. uv takes no
+    setting of pip's.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("UV_") or INDEX_VARIABLE.match(name)
+    }
+
+
 def compile_pins(*arguments: str) -> list[Pin]:
-    """Run `uv pip compile` with hashes and without UV_FIND_LINKS; uv ignores pip's index settings."""
+    """Run `uv pip compile` with hashes."""
     command = [
         "uv",
         "pip",
@@ -92,14 +108,7 @@ def compile_pins(*arguments: str) -> list[Pin]:
         "--no-header",
         *arguments,
     ]
-    found = subprocess.run(
-        command,
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-        env={key: value for key, value in os.environ.items() if not key.startswith("UV_FIND")},
-    )
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=environment())
     return parse(found.stdout)
 
 

@@ -236,6 +236,45 @@ def test_two_setups_of_one_checkout_do_not_run_into_each_other(checkout: Path) -
     assert "making .venv" not in heard[1].read_text()
 
 
+LOGGING_PYTHON = """#!/bin/sh
+if [ "$1" = -m ] && [ "$2" = venv ]; then
+    mkdir -p .venv/bin; cp "$0" .venv/bin/python; exit 0
+fi
+case "$0" in
+    *.venv/bin/python) echo "$@" >> calls; env | grep ^PYTHON >> variables; exit 0;;
+esac
+exec {real} "$@"
+"""
+
+
+def test_pip_is_run_without_the_settings_that_move_packages_and_python_without_its_own(
+    checkout: Path,
+) -> None:
+    """What harness/base/pip_settings.py leaves of the settings, its own tests say."""
+    folder = checkout / "tools"
+    folder.mkdir()
+    (folder / "python3").write_text(LOGGING_PYTHON.replace("{real}", sys.executable), encoding="utf-8")
+    (folder / "python3").chmod(0o755)
+    moved = {"PYTHONHOME": "/nonexistent", "PYTHONPATH": "/nonexistent", "PYTHONUSERBASE": "/nonexistent"}
+    done = subprocess.run(
+        [program(), "_setup"],
+        cwd=checkout,
+        env={**os.environ, **moved, "PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (checkout / "variables").read_text() == ""
+    calls = [line for line in (checkout / "calls").read_text().splitlines() if not line.startswith("-c ")]
+    assert len(calls) == 5
+    for call in calls:
+        assert call.startswith("-P harness/base/pip_settings.py "), "pip is called in no other way"
+        locked = "--require-hashes" in call or " download " in call or call.endswith(" -e .")
+        assert locked and "--no-deps" in call, call
+
+
 def test_a_checkout_that_cannot_be_written_gets_a_hint(checkout: Path) -> None:
     (checkout / ".venv.lock").mkdir()
     done = just(checkout, "_setup")

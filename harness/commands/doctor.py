@@ -57,7 +57,7 @@ def examine() -> dict[str, Any]:
             if image is not None and not image.startswith("error") and limits.gpus <= len(machine["gpus"]):
                 found = _probe(partial(DockerRunner, client, image), limits)
                 stages.append({"runner": "docker", "image": name, **found})
-    datasets = sorted(path.parent.name for path in home().glob("datasets/*/dataset.json"))
+    datasets = sorted(path.parent.name for path in home().glob("datasets/[!.]*/dataset.json"))
     places = {"runs": options.RUNS, "temporary": Path(tempfile.gettempdir()), "datasets": home()}
     return {
         "schema": 1,

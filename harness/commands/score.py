@@ -158,6 +158,8 @@ def score_program(
             f"{request.tokens}: {count(len(tokens_T), 'token')}, expected at least 2",
             hint="the first token is not scored",
         )
+    if table.total(tokens_T[1:], int(tokens_T[0])) == 0:
+        raise UsageError(f"{request.tokens}: no bytes to score", hint="it holds nothing but document starts")
     runner = select_runner(wanted, limits, display.say)
     try:
         contestant = contestants.parse(request.contestant, runner.isolated)

@@ -27,8 +27,8 @@ The judge counts, from the .model file and with refusals, because public records
                 table does not see.
 
 Not covered: what the tokenizer's normaliser changed before (nmt_nfkc turns newlines into spaces: 0.99993 of
-the raw bytes on 200 documents); a space that begins a document, which counts 0; byte tokens that are no valid
-UTF-8, which count 1 each though a decoder shows U+FFFD.
+the raw bytes on 200 documents; `pgolf data prepare docs` tells both totals); a space that begins a document,
+which counts 0; byte tokens that are no valid UTF-8, which count 1 each though a decoder shows U+FFFD.
 """
 
 from __future__ import annotations

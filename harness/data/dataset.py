@@ -86,7 +86,12 @@ class ShardEntry(FileEntry):
 
 
 class Manifest(_Strict):
-    """dataset.json, schema 1."""
+    """dataset.json, schema 1.
+
+    validation_bytes: the bytes that the score divides by, as the byte table counts them.
+    validation_raw_bytes: UTF-8 bytes of the same text before the tokenizer normalised it; only where the
+    maker saw that text.
+    """
 
     schema_version: Annotated[int, Field(ge=1, le=1)] = Field(alias="schema")
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -95,6 +100,7 @@ class Manifest(_Strict):
     train: Annotated[list[ShardEntry], Field(max_length=MAX_SHARDS)]
     validation: Annotated[list[ShardEntry], Field(min_length=1, max_length=MAX_SHARDS)]
     validation_bytes: Count
+    validation_raw_bytes: Count | None = None
     source: dict[str, str | int | float | bool | None]
     compressors: dict[str, Annotated[float, AfterValidator(_positive)]]
 
@@ -120,6 +126,15 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
         ) from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}", hint=hint) from None
+
+
+def require_bytes(validation_bytes: int, place: str) -> None:
+    """Raises UsageError for a validation text without bytes, which has no score."""
+    if validation_bytes == 0:
+        raise UsageError(
+            f"{place}: the validation text has no bytes: its documents are empty",
+            hint="bits per byte divide by its bytes: make the dataset from validation documents with text",
+        )
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> str:
@@ -161,6 +176,7 @@ class Dataset:
     train: tuple[Shard, ...]
     validation: tuple[Shard, ...]
     validation_bytes: int
+    validation_raw_bytes: int | None
     compressors: dict[str, float]
     source: dict[str, str | int | float | bool | None]
 
@@ -179,6 +195,7 @@ class Dataset:
             )
         content = read_bounded(path, MAX_MANIFEST_BYTES)
         manifest = parse_manifest(content, path)
+        require_bytes(manifest.validation_bytes, str(folder))
         for entry in (manifest.tokenizer, *manifest.train, *manifest.validation):
             n_bytes = file_size(folder / entry.file)
             if n_bytes != entry.n_bytes:
@@ -196,6 +213,7 @@ class Dataset:
             train=_shards(folder, manifest.train),
             validation=_shards(folder, manifest.validation),
             validation_bytes=manifest.validation_bytes,
+            validation_raw_bytes=manifest.validation_raw_bytes,
             compressors=dict(manifest.compressors),
             source=dict(manifest.source),
         )

@@ -9,29 +9,33 @@ whole. Its number of tokens is compared with that of the official logs (62,021,8
 because runs on other sets (launch day, 10,000 documents, chunks built in parallel; #2109) reported scores
 that were not comparable.
 
-An interrupted call can be resumed: shards collect in `.<name>.<commit>.download` beside the target, and that
-folder becomes the dataset when all is verified. Not covered: whether the hub's files are the ones that the
+An interrupted or killed call is continued by the same command, inside a shard too: shards collect in
+`.<name>.<commit>.download` beside the target, and that folder becomes the dataset when all is verified. Two
+calls for one folder wait for each other. Not covered: whether the hub's files are the ones that the
 record holders trained on.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.base.errors import MachineFault, UsageError
+from harness.base import disk
+from harness.base.errors import UsageError
 from harness.base.files import SAFE_NAME, read_bounded
+from harness.base.lock import locked
 from harness.base.paths import home
 from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
-from harness.data.dataset import Dataset
-from harness.data.hub import COMMIT, Repository
+from harness.data.dataset import MANIFEST, Dataset
+from harness.data.hub import COMMIT, Repository, remove_strays
 from harness.data.sentencepiece_file import MAX_MODEL_BYTES
 from harness.data.shards import HEADER_BYTES, MAX_TOKENS, read_header, read_tokens
-from harness.data.writer import TOKENIZER_NAME, Split, finish, shard_path, shard_paths
+from harness.data.writer import TOKENIZER_NAME, Prepared, Split, finish, shard_path, shard_paths
 
 ROOT = "datasets"  # the folder of the repository that holds manifest.json, datasets/ and tokenizers/
 MAX_MANIFEST_BYTES = 1 << 20
@@ -144,7 +148,7 @@ class _Download:
 
     @property
     def folder(self) -> Path:
-        """Where the hub's library keeps its files, complete and partial ones."""
+        """Where files lie while they arrive."""
         return self.staging / "download"
 
 
@@ -162,13 +166,9 @@ def _fetch_shard(download: _Download, split: Split, index: int, place: tuple[int
     text = f"{name} ({done + 1} of {total})"
     low, high = 0.9 * done / total, 0.9 * (done + 1) / total
     path = f"{ROOT}/datasets/{download.variant.dataset}/{name}"
-    n_bytes = download.repository.metadata(path).n_bytes
-    received = 0
 
-    def more(block: int) -> None:
-        nonlocal received
-        received += block
-        download.progress(low + (high - low) * min(received / max(n_bytes, 1), 1.0), text)
+    def more(received: int, n_bytes: int) -> None:
+        download.progress(low + (high - low) * received / max(n_bytes, 1), text)
 
     download.progress(low, text)
     local = download.repository.fetch(path, download.folder, max_bytes=MAX_SHARD_BYTES, progress=more)
@@ -194,6 +194,9 @@ def _check_validation(variant: Variant, validation: list[Path]) -> None:
 def _fill(download: _Download, shards: int | None) -> None:
     """Fetch everything into the staging folder and write dataset.json."""
     variant, repository, staging = download.variant, download.repository, download.staging
+    remove_strays(download.folder)
+    for partial in staging.glob(".*"):
+        partial.unlink()  # a file that a killed call was writing
     stats = _stats(repository, variant, download.folder)
     wanted = stats.files_train if shards is None else shards
     if not 0 < wanted <= stats.files_train:
@@ -232,6 +235,30 @@ def _fill(download: _Download, shards: int | None) -> None:
     )
 
 
+def _there_already(folder: Path, repository: Repository, shards: int | None) -> Dataset | None:
+    """The dataset in `folder`, if it is the one asked for; None if nothing is there. Raises UsageError."""
+    if not (folder.exists() or folder.is_symlink()):
+        return None
+    if (folder / MANIFEST).exists():
+        dataset = Dataset.open(folder)
+        source = dataset.source
+        asked = (repository.name, repository.revision, shards or source.get("train_shards_published"))
+        if asked == (source.get("repository"), source.get("revision"), len(dataset.train)):
+            return dataset
+    raise UsageError(
+        f"{folder}: exists already, and is not the dataset asked for",
+        hint="`pgolf data verify` says what it is; remove it, or choose another folder with --out",
+    )
+
+
+def _remove_other_downloads(folder: Path) -> None:
+    """Remove what interrupted calls with other revisions left beside the finished dataset."""
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{12}}\.download")
+    for path in folder.parent.iterdir():
+        if pattern.fullmatch(path.name):
+            shutil.rmtree(path)
+
+
 def prepare(
     variant: Variant,
     folder: Path | None = None,
@@ -240,26 +267,28 @@ def prepare(
     revision: str | None = None,
     endpoint: str | None = None,
     progress: ProgressCallback = no_progress,
-) -> Dataset:
-    """Fetch `shards` train shards (default: all) and the whole validation split into `folder`.
+) -> Prepared:
+    """Fetch `shards` train shards (default: all) and the whole validation split into `folder`, unless it has
+    them already.
 
     Raises UsageError for options or files that cannot be used, MachineFault for a failed download or
     write.
     """
     folder = (folder or default_folder(variant)).absolute()
-    if folder.exists() or folder.is_symlink():
-        raise UsageError(
-            f"{folder}: exists already",
-            hint="`pgolf data verify` checks it; remove it, or choose another folder with --out",
-        )
     repository = Repository(variant.repository, _revision(variant, revision), endpoint)
     if not COMMIT.fullmatch(repository.revision):
         repository.revision = repository.metadata(f"{ROOT}/manifest.json").commit
-    staging = folder.with_name(f".{folder.name}.{repository.revision[:12]}.download")
-    try:
-        staging.mkdir(parents=True, exist_ok=True)
-        _fill(_Download(variant, repository, staging, progress), shards)
-        staging.rename(folder)
-    except OSError as error:
-        raise MachineFault(f"{staging}: {error.strerror or error}", hint="is the disk full?") from error
-    return Dataset.open(folder)
+    if (dataset := _there_already(folder, repository, shards)) is not None:
+        return Prepared(dataset, made=False)
+    with locked(folder):
+        if (dataset := _there_already(folder, repository, shards)) is not None:
+            return Prepared(dataset, made=False)  # by the process that was waited for
+        staging = folder.with_name(f".{folder.name}.{repository.revision[:12]}.download")
+        try:
+            staging.mkdir(parents=True, exist_ok=True)
+            _fill(_Download(variant, repository, staging, progress), shards)
+            staging.rename(folder)
+            _remove_other_downloads(folder)
+        except OSError as error:
+            raise disk.machine_fault(error, staging, f"{folder}: cannot be written") from error
+    return Prepared(Dataset.open(folder), made=True)

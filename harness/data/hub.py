@@ -1,8 +1,8 @@
 """Fetch files of a Hugging Face dataset repository at a fixed revision, checked and resumable.
 
 For every file the hub announces an ETag: the SHA-256 of a large file, git's SHA-1 of a small one. The
-received file is hashed here and compared, whatever the library did. Interrupted downloads resume, since the
-library keeps the part that it received.
+library knows the hub's addresses and announcements; base/download.py brings the file to a part named by its
+hash, which a later call continues; the whole is hashed here and compared.
 
 Where no hash is pinned in the code, the hub is trusted, and what it announced is recorded.
 """
@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from harness.base.errors import HarnessError, MachineFault, UsageError
+from harness.base import download
+from harness.base.errors import MachineFault, UsageError
 from harness.base.files import BLOCK_BYTES, file_size, sha256_of
-from harness.base.text import literal
+from harness.base.text import literal, plain
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+PART = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})\.part")
 
 
 class FileMetadata(NamedTuple):
@@ -40,21 +43,13 @@ def git_sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _bar(progress: Callable[[int], None]) -> type[Any]:
-    """A progress bar class for the library that draws nothing and reports received bytes."""
-    from huggingface_hub import utils
-
-    base: Any = utils.tqdm  # type: ignore[attr-defined]
-
-    class Quiet(base):  # type: ignore[misc]
-        def __init__(self, *args: Any, **settings: Any) -> None:
-            super().__init__(*args, **{**settings, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            progress(int(n or 0))
-            return None
-
-    return Quiet
+def remove_strays(folder: Path) -> None:
+    """Remove everything in a folder of parts that is no part, such as another program's partial files."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif not (PART.fullmatch(path.name) and path.is_file() and not path.is_symlink()):
+            path.unlink()
 
 
 class Repository:
@@ -63,10 +58,16 @@ class Repository:
     def __init__(self, name: str, revision: str, endpoint: str | None = None) -> None:
         self.name, self.revision, self.endpoint = name, revision, endpoint
 
-    def _failed(self, path: str, error: Exception) -> HarnessError:
-        kind = type(error).__name__
-        first = (str(error).strip().splitlines() or [kind])[0][:300]
-        if kind in (
+    def _failed(self, path: str, error: Exception) -> Exception:
+        """What a failure of the library means: MayPass, UsageError or MachineFault."""
+        kinds = [kind.__name__ for kind in type(error).__mro__]
+        answer = getattr(error, "response", None)
+        if answer is not None and (passing := download.status_may_pass(answer.status_code, answer.headers)):
+            return passing
+        if "TransportError" in kinds:
+            return download.MayPass(f"the connection failed ({kinds[0]})")
+        first = plain((str(error).strip().splitlines() or [kinds[0]])[0][:300])
+        if kinds[0] in (
             "EntryNotFoundError",
             "RemoteEntryNotFoundError",
             "RevisionNotFoundError",
@@ -74,23 +75,32 @@ class Repository:
             "GatedRepoError",
         ):
             return UsageError(
-                f"{self.name}@{self.revision}: {path}: the hub does not have it ({kind}): {first}",
+                f"{self.name}@{self.revision}: {path}: the hub does not have it ({kinds[0]}): {first}",
                 hint="check --revision; the repository may have moved or become private",
             )
         return MachineFault(
-            f"{self.name}@{self.revision}: {path}: download failed ({kind}): {first}",
-            hint="is there a network? Run the same command again: it goes on where it stopped",
+            f"{self.name}@{self.revision}: {path}: download failed ({kinds[0]}): {first}",
+            hint=download.AGAIN_HINT,
         )
+
+    def _url(self, path: str, revision: str) -> str:
+        from huggingface_hub import hf_hub_url
+
+        return hf_hub_url(self.name, path, repo_type="dataset", revision=revision, endpoint=self.endpoint)
 
     def metadata(self, path: str) -> FileMetadata:
         """Ask the hub for a file's hash and size, and for the commit that the revision resolves to."""
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub import HfFileMetadata, get_hf_file_metadata
 
-        url = hf_hub_url(self.name, path, repo_type="dataset", revision=self.revision, endpoint=self.endpoint)
-        try:
-            found = get_hf_file_metadata(url, endpoint=self.endpoint, token=False)
-        except Exception as error:  # the library raises a dozen kinds, and those of its HTTP client
-            raise self._failed(path, error) from error
+        def ask() -> HfFileMetadata:
+            try:
+                return get_hf_file_metadata(
+                    self._url(path, self.revision), endpoint=self.endpoint, token=False
+                )
+            except Exception as error:  # the library raises a dozen kinds, and those of its HTTP client
+                raise self._failed(path, error) from error
+
+        found = download.retrying(ask, f"{self.name}@{self.revision}: {path}")
         commit, etag = found.commit_hash or "", found.etag or ""
         if (
             not COMMIT.fullmatch(commit)
@@ -111,45 +121,37 @@ class Repository:
         *,
         max_bytes: int,
         sha256: str | None = None,
-        progress: Callable[[int], None] = lambda n_bytes: None,
+        progress: Callable[[int, int], None] = lambda n_bytes, total: None,
     ) -> Path:
-        """Bring `path` to `folder/path`, verified against the hub's hash and, where given, a pinned SHA-256.
+        """Bring `path` to a file in `folder`, checked against the hub's hash and, if given, a pinned SHA-256.
 
-        Raises UsageError for a file that is missing, too large or has another hash, MachineFault
-        for a failed download.
+        The file is named by its hash, so what an earlier call left of it is continued. `progress` gets the
+        bytes that are there and the file's size. Raises UsageError for a file that is missing, too large or
+        has another hash, MachineFault for a failed download.
         """
-        from huggingface_hub import hf_hub_download
-
         metadata = self.metadata(path)
         if metadata.n_bytes > max_bytes:
             raise UsageError(
                 f"{self.name}: {path}: {metadata.n_bytes:,} bytes, expected at most {max_bytes:,}",
                 hint="this is not the file that was meant: check --revision",
             )
-        try:
-            local = Path(
-                hf_hub_download(
-                    self.name,
-                    path,
-                    repo_type="dataset",
-                    revision=metadata.commit,
-                    local_dir=folder,
-                    endpoint=self.endpoint,
-                    token=False,
-                    tqdm_class=_bar(progress),
-                )
-            )
-        except Exception as error:  # as above
-            raise self._failed(path, error) from error
+        part = folder / f"{metadata.etag}.part"
+        download.fetch(
+            self._url(path, metadata.commit),
+            part,
+            max_bytes=max_bytes,
+            n_bytes=metadata.n_bytes,
+            progress=lambda n_bytes: progress(n_bytes, metadata.n_bytes),
+        )
         expected = [(metadata.etag, sha256_of if SHA256.fullmatch(metadata.etag) else git_sha1)]
         if sha256 is not None:
             expected.append((sha256, sha256_of))
         for digest, algorithm in expected:
-            found = algorithm(local)
+            found = algorithm(part)
             if found != digest:
-                local.unlink()
+                part.unlink()
                 raise UsageError(
                     f"{self.name}@{metadata.commit}: {path}: hash: expected {digest}, found {found}",
                     hint="the file was damaged or replaced; it was removed: run the command again",
                 )
-        return local
+        return part

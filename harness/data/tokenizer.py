@@ -23,8 +23,8 @@ import numpy as np
 
 from harness.base.errors import UsageError
 from harness.base.files import read_bounded
-from harness.data.byte_table import check_countable
-from harness.data.sentencepiece_file import MAX_MODEL_BYTES, SPACE, ModelFile, parse_model
+from harness.data.byte_table import absorbs_space, check_countable
+from harness.data.sentencepiece_file import MAX_MODEL_BYTES, SPACE, Kind, ModelFile, parse_model
 from harness.data.shards import BOS_ID, Tokens
 
 MAX_LINE_BYTES = 1 << 20  # by default the library silently drops lines above 4,192 bytes
@@ -108,6 +108,21 @@ class Encoder:
     def normalise(self, text: str) -> str:
         """The text after the tokenizer's normalisation, by which documents are compared."""
         return str(self._processor.normalize(text)).replace(SPACE, " ")
+
+    def raw_bytes(self, text: str, tokens_T: Tokens) -> int:
+        """UTF-8 bytes of the beginning of `text` that its first ids stand for, in whole characters.
+
+        tokens_T: uint16.
+        """
+        normal, offsets = self._processor.normalize(text, with_offsets=True)
+        pieces = (self.model.pieces[token] for token in tokens_T.tolist())
+        n_bytes = sum(
+            1 if piece.kind is Kind.BYTE else len(piece.text.encode())
+            for piece in pieces
+            if not absorbs_space(piece)
+        )
+        n_characters = len(normal.encode()[:n_bytes].decode(errors="ignore"))
+        return len(text[: offsets[n_characters]].encode())
 
     def encode(self, texts: Iterable[str]) -> Iterator[Tokens]:
         """One uint16 array a document, in order; reads ahead by about a million characters."""

@@ -6,12 +6,11 @@ Where the documents come from: pocket.py, jsonl.py, fineweb.py.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from harness.base.files import file_size, sha256_of
 from harness.base.progress import ProgressCallback, no_progress
 from harness.data import compressors
 from harness.data.byte_table import ByteTable
-from harness.data.dataset import write_manifest
+from harness.data.dataset import Dataset, require_bytes, write_manifest
 from harness.data.detokenise import document_texts
 from harness.data.sentencepiece_file import read_model
 from harness.data.shards import Tokens, count_documents, header, read_tokens
@@ -30,6 +29,13 @@ SHARD_TOKENS = 100_000_000  # the official export's
 TOKENIZER_NAME = "tokenizer.model"
 
 Split = Literal["train", "val"]
+
+
+class Prepared(NamedTuple):
+    """A dataset that was asked for, and whether it was made just now."""
+
+    dataset: Dataset
+    made: bool
 
 
 def shard_path(folder: Path, split: Split, index: int) -> Path:
@@ -84,11 +90,12 @@ class ShardWriter:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill. It is renamed to `folder` if the block succeeds, and removed otherwise.
 
-    Raises UsageError where `folder` exists, MachineFault where the system refuses a write.
+    The caller holds the lock of `folder` (base/lock.py), so what lies at the temporary place was left by a
+    killed process. Raises UsageError where `folder` exists, MachineFault where the system refuses a write.
     """
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder}: exists already", hint="remove it, or choose another folder with --out")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    partial = folder.with_name(f".{folder.name}.part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
@@ -117,11 +124,14 @@ def finish(
     name: str,
     source: dict[str, Any],
     compressed: dict[str, float] | None = None,
+    raw_bytes: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> str:
     """Check, hash and count what lies in `folder`, and write dataset.json; returns its SHA-256.
 
     `compressed`: the compressors' bits per byte where they are known; otherwise they are measured here.
+    `raw_bytes`: UTF-8 bytes of the validation documents before normalisation, where they are known. Raises
+    UsageError for a validation text without bytes.
     """
     train, validation = shard_paths(folder, "train"), shard_paths(folder, "val")
     tokenizer = folder / TOKENIZER_NAME
@@ -134,6 +144,8 @@ def finish(
         entries[path] = shard_entry(path, vocab_size)
     parts = [read_tokens(path, vocab_size) for path in validation]
     tokens_T = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    n_bytes = table.total(tokens_T)
+    require_bytes(n_bytes, name)
     progress(1.0, "xz and bzip2 on the validation text")
     if compressed is None:
         compressed = compressors.bits_per_byte(document_texts(model, tokens_T))
@@ -146,7 +158,8 @@ def finish(
             "tokenizer": file_entry(tokenizer),
             "train": [entries[path] for path in train],
             "validation": [entries[path] for path in validation],
-            "validation_bytes": table.total(tokens_T),
+            "validation_bytes": n_bytes,
+            **({} if raw_bytes is None else {"validation_raw_bytes": raw_bytes}),
             "source": source,
             "compressors": compressed,
         },

@@ -14,15 +14,14 @@ import argparse
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from harness.base.paths import ROOT
+from harness.base.temporary import temporary_folder
 from harness.data.byte_table import ByteTable
 from harness.data.shards import BOS_ID, Tokens
 from harness.edition import PROFILES
@@ -49,8 +48,8 @@ def synthetic_tokens(n_tokens: int, vocab_size: int, seed: int = 0) -> Tokens:
 def score(tokens_T: Tokens, vocab_size: int) -> tuple[conversation.ScoringPass, float, float]:
     """One scoring pass: its outcome, and the CPU seconds of the judge and of the contestant."""
     limits = replace(PROFILES["pocket"], score_seconds=3600)
-    with tempfile.TemporaryDirectory() as folder:
-        listener = Listener(Path(folder) / "s")
+    with temporary_folder() as folder:
+        listener = Listener(folder / "s")
         environment = {
             **os.environ,
             "PGOLF_SOCKET": str(listener.path),

@@ -125,7 +125,7 @@ def build(
     """
     pins.requirements(name)  # refuse a pin without hash before anything is downloaded
     lock = lock_sha256(name)
-    with engine(client) as daemon:
+    with engine(client) as daemon, wheels.cache_locked():
         existing = None if force else find(daemon, name)
         if existing:
             log(f"{name}: built already, {existing}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +19,7 @@ from docker.errors import APIError
 
 from harness.base.errors import MachineFault, UsageError
 from harness.base.files import sha256_of
+from harness.base.temporary import temporary_folder
 from harness.runners.images.wheels import Interpreter
 
 EMPTIED_FOLDERS = ("proc", "sys", "dev", "run", "tmp", "var/cache/apt", "var/lib/apt/lists")
@@ -85,10 +85,10 @@ def interpreter_of(client: Any, image: str) -> Interpreter | None:
 def import_base(client: Any, source: Path, log: Callable[[str], None]) -> str:
     """Import a folder or tar as an image that has python3; returns its id."""
     log(f"importing {source}")
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_folder() as scratch:
         tar = source
         if source.is_dir():
-            tar = Path(scratch) / "base.tar"
+            tar = scratch / "base.tar"
             with tar.open("wb") as file:
                 pack(source, file)
         elif not source.is_file():

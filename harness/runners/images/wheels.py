@@ -2,19 +2,17 @@
 
 A wheel is used only if its hash is in the lock, so neither the folder nor the index is trusted. Each wheel is
 downloaded into `partial/` and moved into the cache once its hash is right, so an interrupted download
-continues with the first missing wheel. Source distributions are never used.
+continues with the first missing wheel, and with its missing bytes where the wheel is not from an index.
+Source distributions are never used. Two builds, and `clean`, wait for each other.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +20,16 @@ from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from harness.base import paths
+from harness.base import download, paths, pip_settings
 from harness.base.errors import MachineFault, UsageError
-from harness.base.files import sha256_of
+from harness.base.files import sha256_of, write_bytes
+from harness.base.lock import locked
+from harness.base.temporary import temporary_folder
 from harness.runners.images.pins import Requirement, Wheel
 
 OLDEST_GLIBC_MINOR = 17
 """glibc 2.17 (manylinux2014): no wheel in our locks is built for an older one."""
+MAX_WHEEL_BYTES = 4 << 30
 
 
 class Interpreter(NamedTuple):
@@ -135,6 +136,16 @@ def from_folder(folder: Path, needed: list[Requirement], interpreter: Interprete
     return chosen
 
 
+def cache() -> Path:
+    """The folder of downloaded wheels under PGOLF_HOME."""
+    return paths.home() / "wheels"
+
+
+def cache_locked() -> AbstractContextManager[None]:
+    """For one process at a time: filling the cache, building an image of it, and removing it."""
+    return locked(cache())
+
+
 def downloaded(
     name: str,
     lock: str,
@@ -143,9 +154,12 @@ def downloaded(
     extra: list[Wheel],
     log: Callable[[str], None],
 ) -> list[Path]:
-    """The wheels of all requirements from the cache under PGOLF_HOME; downloads those that are missing."""
+    """The wheels of all requirements from the cache under PGOLF_HOME; downloads those that are missing.
+
+    The caller holds `cache_locked`.
+    """
     python = ".".join(map(str, interpreter.version))
-    folder = paths.home() / "wheels" / f"{name}-{lock[:12]}-cp{python}-{interpreter.machine}"
+    folder = cache() / f"{name}-{lock[:12]}-cp{python}-{interpreter.machine}"
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     links = {wheel.name: wheel for wheel in extra}
     chosen = []
@@ -174,6 +188,7 @@ def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Pa
     listing.write_text(requirement.text(), encoding="utf-8")
     command = [
         sys.executable,
+        "-P",
         "-m",
         "pip",
         "download",
@@ -181,7 +196,6 @@ def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Pa
         "--no-deps",
         "--only-binary=:all:",
         "--require-hashes",
-        "--disable-pip-version-check",
         "--dest",
         str(folder),
         "--implementation",
@@ -198,7 +212,7 @@ def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Pa
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PIP_NO_INPUT": "1"},
+        env=pip_settings.environment("download"),
     )
     if done.returncode:
         output = (done.stderr or done.stdout).strip()[-600:]
@@ -214,14 +228,9 @@ def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Pa
 
 
 def fetch(url: str, path: Path) -> None:
-    """Download one file atomically; the caller checks its hash."""
-    partial = path.with_suffix(".part")
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer, partial.open("wb") as file:
-            while block := answer.read(1 << 20):
-                file.write(block)
-    except (urllib.error.URLError, OSError) as error:
-        raise MachineFault(f"{url}: {error}", hint="this needs a machine with internet access") from error
+    """Download one file, after the part that an earlier call left; the caller checks its hash."""
+    partial = path.with_name(f"{path.name}.part")
+    download.fetch(url, partial, max_bytes=MAX_WHEEL_BYTES)
     partial.replace(path)
 
 
@@ -232,8 +241,8 @@ def fill_in(pins_file: Path, wheel: Wheel) -> str:
     stays. Raises MachineFault if the download fails, UsageError if pins.yaml has no `sha256: null`
     for this wheel.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / wheel.file
+    with temporary_folder() as scratch:
+        path = scratch / wheel.file
         fetch(wheel.url, path)
         digest = sha256_of(path)
     text = pins_file.read_text(encoding="utf-8")
@@ -243,7 +252,5 @@ def fill_in(pins_file: Path, wheel: Wheel) -> str:
         raise UsageError(
             f"{pins_file}: no `sha256: null` under {wheel.name}", hint=f"write sha256: {digest} there"
         )
-    partial = pins_file.with_suffix(".part")
-    partial.write_text(filled, encoding="utf-8")
-    partial.replace(pins_file)
+    write_bytes(pins_file, filled.encode("utf-8"))
     return digest

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.base.errors import UsageError
+from harness.base.lock import locked
+from harness.base.paths import ROOT
 from harness.data import fineweb, pocket
 from harness.data.dataset import Dataset
+from harness.data.writer import Prepared
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.datasets import TRAIN, VALIDATION, VOCAB_SIZE, jsonl, tiny_tokenizer
 
 
-def prepare(folder: Path, *more: object) -> Any:
+def prepare(folder: Path, *more: object, validation: Sequence[str] = VALIDATION) -> Any:
     return pgolf(
         "data",
         "prepare",
@@ -23,7 +29,7 @@ def prepare(folder: Path, *more: object) -> Any:
         "--train",
         jsonl(folder / "train.jsonl", TRAIN),
         "--val",
-        jsonl(folder / "val.jsonl", VALIDATION),
+        jsonl(folder / "val.jsonl", validation),
         "--tokenizer",
         tiny_tokenizer(folder),
         "--out",
@@ -62,6 +68,92 @@ def test_a_document_that_is_in_both_files_is_refused(tmp_path: Path) -> None:
     assert "is the document of line 1 in" in str(refused)
 
 
+def test_bytes_that_normalisation_takes_or_adds_are_told_and_kept(tmp_path: Path) -> None:
+    """Full-width digits become plain ones, and one ligature becomes a phrase."""
+    for name, text, raw, counted, words in (
+        ("taken", "０１２３４５６７８９ boats", 36, 16, "takes 20 of them"),
+        ("added", "\ufdfa", 3, 33, "adds 30 to them"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        printed = prepare(folder, validation=[text]).stdout
+        assert (
+            f"raw bytes   {raw} in the validation documents: the tokenizer's normalisation {words}" in printed
+        )
+        assert f"bits per byte divide by {counted}\n" in printed
+        made = json.loads(pgolf("data", "verify", folder / "set", "--json").stdout)
+        assert (made["validation_raw_bytes"], made["validation_bytes"]) == (raw, counted)
+        assert json.loads((folder / "set" / "dataset.json").read_bytes())["validation_raw_bytes"] == raw
+
+
+def test_where_every_byte_is_counted_the_output_says_so(tmp_path: Path) -> None:
+    assert "every byte of the validation documents is counted" in prepare(tmp_path).stdout
+
+
+@pytest.mark.slow
+def test_a_cut_inside_a_document_counts_the_raw_bytes_before_it(tmp_path: Path) -> None:
+    """Whatever the cut, what is left of this text is plain letters, so a byte was taken for each wide one."""
+    text = "ａｎｏｔｈｅｒ ｔｅｘｔ"
+    for cut in range(2, 9):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        made = json.loads(prepare(folder, "--val-tokens", cut, "--json", validation=[text]).stdout)
+        counted = made["validation_bytes"]
+        assert made["validation_raw_bytes"] == len(text[:counted].encode())
+        assert 0 < counted < len(text)
+
+
+@pytest.mark.parametrize("validation", [[""], ["", "  "], ["\u200b"]])
+def test_a_validation_text_of_empty_documents_is_refused_when_it_is_made(
+    tmp_path: Path, validation: list[str]
+) -> None:
+    refused = prepare(tmp_path, validation=validation).exception
+    assert isinstance(refused, UsageError)
+    assert f"{tmp_path}/val.jsonl: the validation text has no bytes" in str(refused)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_cut_that_leaves_only_empty_documents_is_refused(tmp_path: Path) -> None:
+    refused = prepare(tmp_path, "--val-tokens", 2, validation=["", "", "text"]).exception
+    assert "the validation text has no bytes" in str(refused)
+
+
+@pytest.mark.slow
+def test_a_second_call_into_the_same_folder_waits_and_does_not_replace_what_the_first_made(
+    tmp_path: Path,
+) -> None:
+    words = [
+        *(
+            "--train",
+            jsonl(tmp_path / "train.jsonl", TRAIN),
+            "--val",
+            jsonl(tmp_path / "val.jsonl", VALIDATION),
+        ),
+        *("--tokenizer", tiny_tokenizer(tmp_path), "--out", tmp_path / "set"),
+    ]
+    with locked(tmp_path / "set"):
+        second = subprocess.Popen(
+            [sys.executable, "-m", "harness.cli", "data", "prepare", "docs", *words],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert second.stderr is not None
+        heard = [second.stderr.readline(), second.stderr.readline()]
+        assert any("another process is at work there: waiting for it" in line for line in heard)
+        (tmp_path / "set").mkdir()
+    assert f"{tmp_path}/set: exists already" in second.communicate(timeout=120)[1]
+    assert second.returncode == 2
+    assert list((tmp_path / "set").iterdir()) == []
+
+
+def test_what_a_killed_call_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / ".set.part").mkdir()
+    (tmp_path / ".set.part" / "val_000000.bin").write_bytes(b"half a shard")
+    assert prepare(tmp_path).exit_code == 0
+    assert not list(tmp_path.glob(".set*"))
+
+
 def test_verify_names_the_damaged_file(tmp_path: Path) -> None:
     prepare(tmp_path)
     shard = next((tmp_path / "set").glob("val_*.bin"))
@@ -84,9 +176,9 @@ def test_every_option_of_fineweb_reaches_the_download(
 ) -> None:
     asked: list[Any] = []
 
-    def fetched(variant: fineweb.Variant, out: Path | None, **options: Any) -> Dataset:
+    def fetched(variant: fineweb.Variant, out: Path | None, **options: Any) -> Prepared:
         asked.append((variant, out, options["shards"], options["revision"]))
-        return tiny
+        return Prepared(tiny, made=True)
 
     monkeypatch.setattr(fineweb, "prepare", fetched)
     words = ("--variant", "sp8192", "--shards", 2, "--revision", "abc", "--out", tmp_path)
@@ -102,6 +194,6 @@ def test_a_pocket_dataset_that_is_there_is_not_made_again(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for made, outcome in ((True, "made"), (False, "was there already, nothing to do")):
-        prepared = pocket.Prepared(tiny, made)
+        prepared = Prepared(tiny, made)
         monkeypatch.setattr(pocket, "prepare", lambda *_, prepared=prepared, **__: prepared)
         assert json.loads(pgolf("data", "prepare", "pocket", "--json").stdout)["outcome"] == outcome

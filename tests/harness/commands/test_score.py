@@ -145,6 +145,22 @@ def test_a_missing_artifact_is_a_usage_error_and_no_machine_fault(tmp_path: Path
         CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
 
 
+def test_tokens_without_text_are_refused_before_the_contestant_starts(tmp_path: Path) -> None:
+    write_tokens(tmp_path / "empty.bin", np.ones(5, np.uint16))
+    words = (
+        "--tokens",
+        tmp_path / "empty.bin",
+        "--tokenizer",
+        tiny_tokenizer(tmp_path),
+        "--runs",
+        tmp_path / "runs",
+    )
+    refused = pgolf("score", "--contestant", f"python {EXAMPLE}", "--runner", "local", *words).exception
+    assert isinstance(refused, UsageError)
+    assert "empty.bin: no bytes to score" in refused.message
+    assert not (tmp_path / "runs").exists()
+
+
 def test_another_artifact_is_another_contestant(tmp_path: Path) -> None:
     for number, content in enumerate((b"one", b"two")):
         (tmp_path / "model.bin").write_bytes(content)

@@ -55,6 +55,13 @@ def test_the_validation_stream_is_its_shards_in_order_and_read_only(folder: Path
         tokens_T[0] = 2
 
 
+def test_a_dataset_made_before_raw_bytes_were_counted_opens(folder: Path) -> None:
+    edit(folder, lambda manifest: manifest.pop("validation_raw_bytes"))
+    dataset = Dataset.open(folder)
+    dataset.verify()
+    assert dataset.validation_raw_bytes is None
+
+
 def test_its_hash_is_that_of_the_manifest(folder: Path) -> None:
     before = Dataset.open(folder).sha256
     edit(folder, lambda manifest: manifest.update(name="other"))
@@ -66,6 +73,8 @@ def test_its_hash_is_that_of_the_manifest(folder: Path) -> None:
     [
         (lambda m: m.update(schema=2), "schema"),
         (lambda m: m.update(extra=1), "extra: Extra inputs"),
+        (lambda m: m.update(validation_bytes=0), "the validation text has no bytes: its documents are empty"),
+        (lambda m: m.update(validation_raw_bytes=-1), "validation_raw_bytes"),
         (lambda m: m.pop("compressors"), "compressors: Field required"),
         (lambda m: m.update(vocab_size="320"), "vocab_size"),
         (lambda m: m.update(vocab_size=True), "vocab_size.*found true"),

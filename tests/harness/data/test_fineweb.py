@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import http.server
 import json
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness.base.download import BLOCK_BYTES
 from harness.base.errors import HarnessError, MachineFault, UsageError
+from harness.base.paths import ROOT
 from harness.data import fineweb
 from harness.data.dataset import Dataset
 from harness.data.fineweb import VARIANTS, Variant
 from harness.data.shards import HEADER_BYTES, write_tokens
 from tests.harness.fakes.datasets import VOCAB_SIZE, tiny_model
+from tests.harness.fakes.hub import COMMIT, REPOSITORY, Hub
+from tests.harness.fakes.processes import kill, wait_until
 
-COMMIT = "c" * 40
-REPOSITORY = "someone/parameter-golf"
 SHARDS = "datasets/datasets/fineweb10B_tiny"
 TINY = Variant(
     "tiny",
@@ -35,64 +37,6 @@ TINY = Variant(
 )
 
 
-class Hub:
-    """Files of one repository over HTTP, as the hub serves them, with faults on request."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-        self.cut: dict[str, int] = {}  # path -> bytes after which the connection breaks, once
-        self.lies: dict[str, bytes] = {}  # path -> content sent under the true file's hash
-        self.ranges: list[str] = []
-        self.sent: list[str] = []
-        hub = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args: object) -> None:
-                """Keep the test's output clean."""
-
-            def do_HEAD(self) -> None:
-                hub.answer(self, body=False)
-
-            def do_GET(self) -> None:
-                hub.answer(self, body=True)
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def answer(self, request: http.server.BaseHTTPRequestHandler, body: bool) -> None:
-        for revision in (COMMIT, "main"):
-            prefix = f"/datasets/{REPOSITORY}/resolve/{revision}/"
-            if request.path.startswith(prefix) and request.path.removeprefix(prefix) in self.files:
-                return self.send(request, request.path.removeprefix(prefix), body)
-        request.send_response(404)
-        request.send_header("X-Error-Code", "EntryNotFound")
-        request.send_header("Content-Length", "0")
-        request.end_headers()
-        return None
-
-    def send(self, request: http.server.BaseHTTPRequestHandler, path: str, body: bool) -> None:
-        content = self.lies.get(path, self.files[path])
-        start = 0
-        if body and (wanted := request.headers.get("Range")):
-            self.ranges.append(wanted)
-            start = int(wanted.removeprefix("bytes=").split("-")[0])
-        request.send_response(206 if start else 200)
-        request.send_header("X-Repo-Commit", COMMIT)
-        request.send_header("ETag", f'"{hashlib.sha256(self.files[path]).hexdigest()}"')
-        request.send_header("Content-Length", str(len(content) - start))
-        if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        request.end_headers()
-        if body:
-            self.sent.append(path)
-            end = self.cut.pop(path, len(content))
-            request.wfile.write(content[start:end])
-            request.close_connection = end < len(content)
-
-
 def shard(folder: Path, n_tokens: int, seed: int) -> bytes:
     tokens_T = np.random.default_rng(seed).integers(4, VOCAB_SIZE, n_tokens, dtype=np.uint16)
     tokens_T[::100] = 1
@@ -102,7 +46,7 @@ def shard(folder: Path, n_tokens: int, seed: int) -> bytes:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("harness.base.download.sleep", lambda seconds: None)
     manifest = {
         "datasets": [{"name": "fineweb10B_tiny", "stats": {"files_train": 3, "files_val": 1, "more": 1}}],
         "tokenizers": [],
@@ -116,12 +60,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         files[f"{SHARDS}/fineweb_train_{index:06d}.bin"] = shard(tmp_path, 200_000, index + 1)
     stand_in = Hub(files)
     yield stand_in
-    stand_in.server.shutdown()
-    stand_in.server.server_close()
+    stand_in.close()
 
 
 def fetch(hub: Hub, folder: Path, variant: Variant = TINY, **options: object) -> Dataset:
-    return fineweb.prepare(variant, folder / "set", endpoint=hub.endpoint, **options)
+    return fineweb.prepare(variant, folder / "set", endpoint=hub.endpoint, **options).dataset
 
 
 def test_the_shards_arrive_as_a_verified_dataset(hub: Hub, tmp_path: Path) -> None:
@@ -143,15 +86,14 @@ def test_the_shards_arrive_as_a_verified_dataset(hub: Hub, tmp_path: Path) -> No
 
 
 def test_a_cut_connection_is_taken_up_where_it_broke(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000
-    )  # what reaches the disk at a time
-    hub.cut[f"{SHARDS}/fineweb_train_000000.bin"] = 100_000
-    dataset = fetch(hub, tmp_path, shards=1)
-    dataset.verify()
-    assert hub.ranges == ["bytes=100000-"]
+    path = f"{SHARDS}/fineweb_train_000000.bin"
+    hub.cut[path] = 100_000
+    fetch(hub, tmp_path, shards=1).verify()
+    assert hub.ranges == ["bytes=65536-"], "all but the block that was broken off"
+    assert hub.n_sent[path] == len(hub.files[path]) + 100_000 - 65_536
+    assert "fineweb_train_000000.bin: the connection failed" in capsys.readouterr().err
 
 
 def test_an_interrupted_call_goes_on_at_the_next(hub: Hub, tmp_path: Path) -> None:
@@ -171,6 +113,102 @@ def test_an_interrupted_call_goes_on_at_the_next(hub: Hub, tmp_path: Path) -> No
     assert f"{SHARDS}/fineweb_val_000000.bin" not in hub.sent
     assert f"{SHARDS}/fineweb_train_000000.bin" not in hub.sent
     assert len(dataset.train) == 2
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from harness.data import fineweb
+from tests.harness.data.test_fineweb import TINY
+made = fineweb.prepare(TINY, Path(sys.argv[1]), shards=1, endpoint=sys.argv[2]).made
+print("made" if made else "was there")
+"""
+
+
+def started(hub: Hub, folder: Path) -> subprocess.Popen[str]:
+    """A process that fetches one train shard."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, folder, hub.endpoint],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_three_kills_inside_a_shard_cost_no_more_than_a_block_each_and_leave_nothing(
+    hub: Hub, tmp_path: Path
+) -> None:
+    path = f"{SHARDS}/fineweb_train_000000.bin"
+    hub.files[path] = shard(tmp_path, 3_000_000, 9)
+    size = len(hub.files[path])
+    part = (
+        tmp_path
+        / f".set.{COMMIT[:12]}.download/download"
+        / f"{hashlib.sha256(hub.files[path]).hexdigest()}.part"
+    )
+    for share in (0.75, 0.85, 0.95):
+        hub.stall[path] = int(share * size)
+        process = started(hub, tmp_path / "set")
+        reached = hub.stall[path] - BLOCK_BYTES
+        wait_until(lambda reached=reached: part.exists() and part.stat().st_size > reached, process)  # type: ignore[misc]
+        kill(process)
+    hub.stall.clear()
+    (part.parent / "another.incomplete").write_bytes(b"of another program")
+    (tmp_path / f".set.{'d' * 12}.download").mkdir()
+    fetch(hub, tmp_path, shards=1).verify()
+    assert size <= hub.n_sent[path] <= size + 3 * BLOCK_BYTES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "shard"]
+
+
+@pytest.mark.slow
+def test_two_calls_for_one_folder_wait_for_each_other(hub: Hub, tmp_path: Path) -> None:
+    path = f"{SHARDS}/fineweb_train_000000.bin"
+    hub.stall[path] = 100_000
+    first = started(hub, tmp_path / "set")
+    wait_until(lambda: path in hub.sent, first)
+    second = started(hub, tmp_path / "set")
+    assert second.stderr is not None
+    assert "another process is at work there: waiting for it" in second.stderr.readline()
+    hub.stall.clear()
+    kill(first)  # with its lock
+    assert second.communicate(timeout=120)[0] == "made\n"
+    third = started(hub, tmp_path / "set")
+    assert third.communicate(timeout=120) == ("was there\n", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "shard"]
+
+
+def test_a_dataset_that_is_there_is_not_fetched_again_and_another_one_is_not_replaced(
+    hub: Hub, tmp_path: Path
+) -> None:
+    made = fetch(hub, tmp_path, shards=2)
+    hub.sent.clear()
+    assert fineweb.prepare(TINY, made.folder, shards=2, endpoint=hub.endpoint) == (made, False)
+    for shards, variant in ((1, TINY), (2, dataclasses.replace(TINY, repository="someone/else"))):
+        with pytest.raises(UsageError, match="exists already, and is not the dataset asked for"):
+            fineweb.prepare(variant, made.folder, shards=shards, endpoint=hub.endpoint)
+    assert hub.sent == []
+
+
+def test_a_hub_that_is_busy_is_asked_again_for_hashes_and_for_files(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("harness.base.download.sleep", waits.append)
+    hub.refusals = [
+        ("HEAD", 429, {"Retry-After": "11"}),
+        ("GET", 503, {"Retry-After": "3"}),
+        ("HEAD", 503, {}),
+    ]
+    fetch(hub, tmp_path, shards=1).verify()
+    assert waits == [11, 2, 3]
+    assert "manifest.json: the server answers 429: waiting 11 s" in capsys.readouterr().err
+
+
+def test_large_files_come_from_where_the_hub_redirects(hub: Hub, tmp_path: Path) -> None:
+    hub.elsewhere = True
+    fetch(hub, tmp_path, shards=1).verify()
 
 
 def test_a_wrong_hash_is_refused_and_fetched_anew(hub: Hub, tmp_path: Path) -> None:
@@ -218,6 +256,13 @@ def test_another_validation_split_is_refused(hub: Hub, tmp_path: Path) -> None:
     assert not any("train" in path for path in hub.sent)
 
 
+def test_a_validation_split_without_text_is_refused(hub: Hub, tmp_path: Path) -> None:
+    write_tokens(tmp_path / "shard", np.ones(3_000, dtype=np.uint16))
+    hub.files[f"{SHARDS}/fineweb_val_000000.bin"] = (tmp_path / "shard").read_bytes()
+    with pytest.raises(UsageError, match="the validation text has no bytes"):
+        fetch(hub, tmp_path, shards=1)
+
+
 def test_a_branch_is_resolved_and_the_commit_recorded(hub: Hub, tmp_path: Path) -> None:
     unknown = dataclasses.replace(TINY, revision=None)
     with pytest.raises(UsageError, match="no revision of someone/parameter-golf is known") as caught:
@@ -258,7 +303,7 @@ def test_a_file_that_is_gone_is_a_usage_error_and_no_network_a_machine_fault(
     del hub.files[f"{SHARDS}/fineweb_val_000000.bin"]
     with pytest.raises(UsageError, match="the hub does not have it"):
         fetch(hub, tmp_path)
-    with pytest.raises(MachineFault, match="download failed") as caught:
+    with pytest.raises(MachineFault, match=r"the connection failed .*, 6 times in a row") as caught:
         fineweb.prepare(TINY, tmp_path / "b", endpoint="http://127.0.0.1:9")
     assert "goes on where it stopped" in caught.value.hint
 

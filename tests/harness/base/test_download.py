@@ -1,0 +1,192 @@
+"""Downloads over a real connection: what is there is not sent again, and a server says when to come back."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.base import download
+from harness.base.errors import MachineFault, UsageError
+from tests.harness.fakes.hub import Hub
+
+CONTENT = random.Random(0).randbytes(300_000)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    stand_in = Hub({"file": CONTENT})
+    yield stand_in
+    stand_in.close()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each wait, which does not take place."""
+    waited: list[float] = []
+    monkeypatch.setattr("harness.base.download.sleep", waited.append)
+    return waited
+
+
+def fetch(hub: Hub, part: Path, n_bytes: int | None = len(CONTENT), path: str = "file") -> bytes:
+    download.fetch(hub.url(path), part, max_bytes=1 << 20, n_bytes=n_bytes)
+    return part.read_bytes()
+
+
+@pytest.mark.parametrize("n_bytes", [None, len(CONTENT)])
+def test_a_file_arrives_whole(hub: Hub, tmp_path: Path, n_bytes: int | None) -> None:
+    assert fetch(hub, tmp_path / "folder" / "part", n_bytes) == CONTENT
+
+
+def test_what_is_there_is_not_sent_again(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(CONTENT[:200_000])
+    assert fetch(hub, tmp_path / "part") == CONTENT
+    assert (hub.ranges, hub.n_sent["file"]) == (["bytes=200000-"], 100_000)
+    assert fetch(hub, tmp_path / "part") == CONTENT
+    assert hub.n_sent["file"] == 100_000, "a whole part costs no request"
+
+
+def test_a_part_longer_than_the_file_begins_anew(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(bytes(400_000))
+    assert fetch(hub, tmp_path / "part") == CONTENT
+
+
+def test_a_server_without_ranges_sends_the_whole_file(hub: Hub, tmp_path: Path) -> None:
+    hub.no_ranges = True
+    (tmp_path / "part").write_bytes(b"x" * 1000)
+    assert fetch(hub, tmp_path / "part") == CONTENT
+
+
+def test_a_file_that_became_shorter_begins_anew(hub: Hub, tmp_path: Path, waits: list[float]) -> None:
+    (tmp_path / "part").write_bytes(bytes(400_000))
+    assert fetch(hub, tmp_path / "part", None) == CONTENT
+    assert hub.ranges == ["bytes=400000-"]
+
+
+def test_a_range_of_a_file_of_another_size_is_not_appended(
+    hub: Hub, tmp_path: Path, waits: list[float]
+) -> None:
+    hub.files["file"] = CONTENT + b"longer"
+    (tmp_path / "part").write_bytes(CONTENT[:1000])
+    with pytest.raises(UsageError, match="more than the expected 300,000 bytes"):
+        fetch(hub, tmp_path / "part")
+
+
+def test_more_bytes_than_announced_are_refused(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="more than the expected 1,000 bytes"):
+        fetch(hub, tmp_path / "part", 1000)
+    with pytest.raises(UsageError, match="more than the expected 99 bytes"):
+        download.fetch(hub.url("file"), tmp_path / "other", max_bytes=99)
+
+
+def test_broken_connections_are_taken_up_and_told(
+    hub: Hub, tmp_path: Path, waits: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.cut["file"] = 150_000
+    assert fetch(hub, tmp_path / "part") == CONTENT
+    assert waits == [1.0]
+    assert "the connection failed (ChunkedEncodingError): waiting 1 s (1 of 5)" in capsys.readouterr().err
+
+
+def test_an_answer_that_ends_early_without_an_error_is_taken_up(
+    hub: Hub, tmp_path: Path, waits: list[float]
+) -> None:
+    """The server believes that the file ends there; the caller's size is another."""
+    hub.lies["file"] = CONTENT[:100_000]
+    with pytest.raises(MachineFault, match="6 times in a row"):
+        fetch(hub, tmp_path / "part")
+    hub.lies.clear()
+    assert fetch(hub, tmp_path / "part") == CONTENT
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again_after_the_time_that_it_names(
+    hub: Hub, tmp_path: Path, waits: list[float], capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    in_a_minute = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
+    hub.refusals = [
+        ("GET", status, {"Retry-After": "7"}),
+        ("GET", status, {"Retry-After": email.utils.format_datetime(in_a_minute, usegmt=True)}),
+        ("GET", status, {"RateLimit": '"resolvers";r=0;t=41'}),
+        ("GET", status, {}),
+    ]
+    assert fetch(hub, tmp_path / "part") == CONTENT
+    assert waits[0] == 7 and 50 < waits[1] <= 60 and waits[2:] == [41, 8]
+    assert f"file: the server answers {status}: waiting 7 s (1 of 5)" in capsys.readouterr().err
+
+
+def test_a_server_that_asks_for_hours_ends_the_download_with_that_time(hub: Hub, tmp_path: Path) -> None:
+    hub.refusals = [("GET", 429, {"Retry-After": "86400"})]
+    with pytest.raises(MachineFault, match="asks to wait 86,400 s"):
+        fetch(hub, tmp_path / "part")
+
+
+def test_a_server_that_stays_busy_is_asked_six_times(hub: Hub, tmp_path: Path, waits: list[float]) -> None:
+    hub.refusals = [("GET", 503, {})] * 10
+    with pytest.raises(MachineFault, match="the server answers 503, 6 times in a row"):
+        fetch(hub, tmp_path / "part")
+    assert (waits, len(hub.refusals)) == ([1, 2, 4, 8, 16], 4)
+
+
+@pytest.mark.parametrize("asked", ["soon", "-5", "1e9", "", "Wed, 99 Foo 2026"])
+def test_a_time_that_cannot_be_read_counts_as_none(asked: str) -> None:
+    assert download.seconds_asked_for({"Retry-After": asked}) is None
+
+
+def test_a_date_that_has_passed_is_no_wait() -> None:
+    assert download.seconds_asked_for({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+
+
+def test_a_missing_file_is_refused_at_once(hub: Hub, tmp_path: Path, waits: list[float]) -> None:
+    with pytest.raises(MachineFault, match="the server answers 404"):
+        fetch(hub, tmp_path / "part", path="absent")
+    assert waits == []
+
+
+def test_no_message_names_the_secrets_of_an_address(hub: Hub, tmp_path: Path) -> None:
+    secret = hub.url("absent").replace("127.0.0.1", "me:secret@127.0.0.1") + "?token=secret"
+    with pytest.raises(MachineFault) as caught:
+        download.fetch(secret, tmp_path / "part", max_bytes=99)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_redirect_is_followed_without_passwords(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text(
+        "machine 127.0.0.1 login me password secret\nmachine localhost login me password secret\n"
+    )
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    hub.elsewhere = True
+    (tmp_path / "part").write_bytes(CONTENT[:200_000])
+    assert fetch(hub, tmp_path / "part") == CONTENT
+    assert hub.n_sent["file"] == 100_000
+    assert hub.authorizations == []
+
+
+def test_a_redirect_to_what_is_no_web_address_ends_the_download(hub: Hub, tmp_path: Path) -> None:
+    hub.refusals = [("GET", 302, {"Location": "file:///etc/passwd"})]
+    with pytest.raises(MachineFault, match="the download failed"):
+        fetch(hub, tmp_path / "part")
+
+
+def test_a_folder_that_cannot_be_written_is_a_machine_fault(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineFault, match="cannot be written"):
+        fetch(hub, tmp_path / "file" / "part")
+
+
+def test_a_file_that_changes_between_two_requests_is_not_mixed(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is told which file the rest is of (If-Range)."""
+    other = bytes(reversed(CONTENT))
+    hub.cut["file"] = 150_000
+    monkeypatch.setattr("harness.base.download.sleep", lambda seconds: hub.files.update(file=other))
+    found = fetch(hub, tmp_path / "part", None)
+    assert hashlib.sha256(found).digest() == hashlib.sha256(other).digest()
