@@ -158,3 +158,7 @@ class Tolerances:
 
 
 TOLERANCES = Tolerances()
+
+BUSY_SHARE = 0.05
+"""Share of the cores that other processes took during a stage, beyond which reports say so; it decides
+nothing. An idle machine with its container engine shows less than 0.02 (docs/measured.md)."""

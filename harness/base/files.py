@@ -25,6 +25,7 @@ BLOCK_BYTES = 1 << 20
 MAX_JSON_BYTES = 64 << 20
 TAIL_BYTES = 256 << 10
 MAX_LINE = 2000
+PROBE_BYTES = 64 << 10
 
 
 def file_size(path: Path) -> int:
@@ -86,6 +87,20 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     finally:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Raises MachineFault where PROBE_BYTES cannot be written in `folder`: no permission, or a full disk.
+
+    Creates missing folders.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(PROBE_BYTES))
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise disk.machine_fault(error, folder) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

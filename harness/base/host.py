@@ -1,4 +1,4 @@
-"""Facts of the machine that measurements depend on: processor, memory, GPUs, load, versions.
+"""Facts of the machine that measurements depend on: processor, memory, GPUs, load, versions, CPU time.
 
 A fact that the system does not report is null.
 """
@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -51,6 +51,27 @@ def description(facts: dict[str, Any]) -> str:
     """Processor, cores, GPUs and load average as one line."""
     load = " ".join(map(str, facts["load"]))
     return f"{processor(facts)}, {gpu_names(facts)}, load {load}"
+
+
+class CpuTimes(NamedTuple):
+    """Seconds since the machine started, of all cores together."""
+
+    busy: float
+    """Of all processes and the kernel."""
+    stolen: float
+    """What a hypervisor gave to other machines while processes here waited; 0 where it does not say."""
+
+
+def cpu_times() -> CpuTimes:
+    """What the cores of this machine have done so far. Time spent for guests is in `busy` once."""
+    times = psutil.cpu_times()._asdict()
+    busy = sum(times.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    return CpuTimes(busy, times.get("steal", 0.0))
+
+
+def cores() -> int:
+    """The cores of the machine, whatever part of them this process may use."""
+    return psutil.cpu_count() or 1
 
 
 def gpus() -> list[dict[str, str]]:

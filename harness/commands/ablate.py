@@ -130,18 +130,18 @@ def ablate_submission(ablation_options: AblationOptions, display: ProgressDispla
         ablation_options.data, ablation_options.profile, submission.manifest.dataset, display
     )
     _check_lengths(dataset, ablation_options.steps, ablation_options.val_tokens)
-    runner, image_lock = choose_runner(ablation_options.runner, submission.manifest, clock, display)
+    code = bundle.build(ablation_options.package)
+    draft = Plan(submission, ablation_options.profile, with_generous_clocks(clock), dataset, code)
+
+    def study_of(plan: Plan) -> Study:
+        return Study(plan, clock, ablation_options.steps, ablation_options.val_tokens)
+
+    def begun_in(image_lock: str) -> Path:
+        return study_of(draft.in_containers(image_lock)).folder(ablation_options.runs).study
+
+    runner, image_lock = choose_runner(ablation_options.runner, submission.manifest, clock, display, begun_in)
     try:
-        plan = Plan.on(
-            runner,
-            image_lock,
-            submission=submission,
-            profile=ablation_options.profile,
-            limits=with_generous_clocks(clock),
-            dataset=dataset,
-            code=bundle.build(ablation_options.package),
-        )
-        study = Study(plan, clock, ablation_options.steps, ablation_options.val_tokens)
+        study = study_of(draft.on(runner, image_lock))
         folder = study.folder(ablation_options.runs)
         with folder.locked():
             results = loop.run(study, folder, seeds, ablation_options.only, runner, display)

@@ -18,6 +18,7 @@ from harness.audit import audit, cache as caches, formats, page as pages
 from harness.audit.folder import folders
 from harness.audit.parallel import SECONDS, Audited, audit_all
 from harness.base import files
+from harness.base.errors import MachineFault
 from harness.base.text import plain
 from harness.commands import options
 
@@ -58,7 +59,7 @@ def audit_records(
 
     pgolf audit records/ --page audit.html
     """
-    cache_dir = None if fresh else cache or caches.folder()
+    cache_dir = None if fresh else cache or _default_cache()
     found = list(dict.fromkeys(folder for path in paths for folder in folders(path)))
     audited = audit_all(found, workers=workers or os.cpu_count() or 1, cache_dir=cache_dir, seconds=seconds)
     reports = []
@@ -74,6 +75,17 @@ def audit_records(
     if page is not None:
         files.write_bytes(page, pages.page(reports).encode())
     raise typer.Exit(audit.exit_code(reports))
+
+
+def _default_cache() -> Path | None:
+    """The user's cache; None, and a line on stderr, where it cannot be written: an audit only reads."""
+    folder = caches.folder()
+    try:
+        files.require_writable(folder)
+    except MachineFault as fault:
+        print(f"reports are neither taken from the cache nor kept: {fault.message}", file=sys.stderr)
+        return None
+    return folder
 
 
 def _render(reports: list[dict[str, Any]], form: Literal["github", "markdown", "sarif"]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.base import host
-from harness.base.disk import disk_of
+from harness.base.disk import disk_of, machine_fault
 from harness.base.errors import HarnessError
 from harness.base.paths import home
 from harness.commands import options
@@ -57,7 +57,6 @@ def examine() -> dict[str, Any]:
             if image is not None and not image.startswith("error") and limits.gpus <= len(machine["gpus"]):
                 found = _probe(partial(DockerRunner, client, image), limits)
                 stages.append({"runner": "docker", "image": name, **found})
-    home().mkdir(parents=True, exist_ok=True)
     datasets = sorted(path.parent.name for path in home().glob("datasets/[!.]*/dataset.json"))
     places = {"runs": options.RUNS, "temporary": Path(tempfile.gettempdir()), "datasets": home()}
     return {
@@ -84,7 +83,10 @@ def _image(client: Any, name: str) -> str | None:
 def _probe(make_runner: Callable[[], Runner], limits: Limits) -> dict[str, Any]:
     """What a look at one stage of a runner found: seconds, or the error with its hint."""
     try:
-        runner = make_runner()
+        try:
+            runner = make_runner()
+        except OSError as error:  # for example a home folder that cannot be written
+            raise machine_fault(error, during="starting the runner") from error
         try:
             seconds = probe_stage(runner, limits)
         finally:

@@ -1,18 +1,24 @@
-"""`pgolf report`: the verdict of a run again, and its report.md and report.html written anew."""
+"""`pgolf report`: the verdict of a run again, and its report.md and report.html written anew.
+
+The verdict is shown first. Where the folder cannot be written (a read-only disk, another user's folder, a
+full disk, a run at work in it) its files stay as they are, and one line on stderr says so.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from harness.base.console import new_console
+from harness.base.errors import MachineFault
 from harness.base.exit_codes import ExitCode
 from harness.commands import options
 from harness.run.find_runs import find_run
-from harness.run.folder import RunFolder
+from harness.run.folder import FolderInUse, RunFolder
 from harness.verdict import decide, report as reports
 from harness.verdict.assess import assess
 
@@ -29,16 +35,32 @@ def report(
     allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show the verdict of a run again, and write its report.md and report.html anew."""
+    """Show the verdict of a run again, and write its report.md and report.html anew if possible."""
     run_dir = find_run(run_dir, options.RUNS)
     folder = RunFolder(run_dir.parent if run_dir.name == "verdict.json" else run_dir)
-    alone = is_alone(folder)
-    verdict = reports.rewrite(folder, UNCHECKED) if alone else assess(folder)
-    if not alone:
-        reports.write(verdict, folder)
-    show_verdict(verdict, as_json, details)
-    code = decide.exit_code(verdict, allow_open)
-    raise typer.Exit(ExitCode.INCONCLUSIVE if alone and not code and not allow_open else code)
+    rendered = _render(folder)
+    show_verdict(rendered.verdict, as_json, details)
+    if _write_anew(folder) and not as_json:
+        say_place(rendered.verdict)
+    code = decide.exit_code(rendered.verdict, allow_open)
+    raise typer.Exit(ExitCode.INCONCLUSIVE if is_alone(folder) and not code and not allow_open else code)
+
+
+def _render(folder: RunFolder) -> reports.Rendered:
+    """The report on what the folder holds now."""
+    verdict = reports.read_alone(folder, UNCHECKED) if is_alone(folder) else assess(folder)
+    return reports.render(verdict, folder)
+
+
+def _write_anew(folder: RunFolder) -> bool:
+    """Write the report, once the lock is held, on what the folder holds then; whether that was possible."""
+    try:
+        with folder.locked():
+            _render(folder).write(folder)
+    except (FolderInUse, MachineFault) as error:
+        print(f"report.md and report.html are not written anew: {error.message}", file=sys.stderr)
+        return False
+    return True
 
 
 def is_alone(folder: RunFolder) -> bool:
@@ -47,9 +69,13 @@ def is_alone(folder: RunFolder) -> bool:
 
 
 def show_verdict(verdict: dict[str, Any], as_json: bool, details: bool = False) -> None:
-    """A verdict on stdout: as JSON, or as a summary with the place of the full report."""
+    """A verdict on stdout: as JSON, or as a summary."""
     if as_json:
         print(json.dumps(verdict, indent=1))
-        return
-    reports.show(verdict, new_console(), details)
+    else:
+        reports.show(verdict, new_console(), details)
+
+
+def say_place(verdict: dict[str, Any]) -> None:
+    """Where the full report is."""
     print(f"report: {verdict['run_dir']}/report.md and report.html")

@@ -1,36 +1,43 @@
 """`pgolf rescore`: score the artifacts of a run again and compare the ledgers.
 
 On the CPU the ledger must be the same bit for bit; on a GPU the bits per byte must agree within the noise of
-kernels, which is reported. Code, recipe and artifact come from the run folder. Another image is refused,
-because scores from different environments are not comparable.
+kernels, which is reported. Code, recipe and artifact come from the run folder. The image is the very one of
+the run, by its id, because scores from different environments are not comparable.
+
+Logs and later certificates go into the run folder, or into `--out DIR`, and then the run folder is only read.
+Where the run folder cannot be written (a read-only disk, another user's folder, a full disk, a run at work
+in it), the scores are compared all the same, nothing is kept, and one line on stderr says so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import docker
 import numpy as np
 import typer
 
 from harness.base import files
-from harness.base.errors import UsageError, Violation
+from harness.base.errors import MachineFault, UsageError, Violation
 from harness.base.exit_codes import ExitCode, first_that_applies
 from harness.base.progress import ProgressCallback, ProgressDisplay
+from harness.base.temporary import temporary_folder
 from harness.base.text import count
 from harness.commands import options
 from harness.data.dataset import Dataset
 from harness.edition import TOLERANCES
 from harness.protocol.conversation import ScoringPass
-from harness.run import records, stages, stored_plan, stored_score
+from harness.run import stages, stored_plan, stored_score
 from harness.run.certify import certify_score
 from harness.run.find_runs import find_run
-from harness.run.folder import RunFolder
+from harness.run.folder import FolderInUse, RunFolder, SeedFolder
 from harness.run.records import Attempt, SeedRecord
+from harness.run.seeds import load_records
 from harness.run.stages import StageJob
 from harness.run.stored_plan import StoredPlan
 from harness.run.witness_state import WitnessRequest
@@ -55,6 +62,12 @@ def rescore(
     witness: options.Probes = 0,
     witness_chunks: options.WitnessChunks = None,
     witness_lanes: options.WitnessLanes = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where logs and certificates go, instead of the run folder, which is then only read."
+        ),
+    ] = None,
     allow_open: options.AllowOpen = False,
     as_json: options.Json = False,
 ) -> None:
@@ -64,7 +77,9 @@ def rescore(
     run_dir = find_run(run_dir, options.RUNS)
     request = WitnessRequest(witness, witness_chunks, witness_lanes) if witness else None
     with ProgressDisplay() as display:
-        compared = rescore_run(run_dir, data, options.seed_numbers(seeds), display, request, allow_open)
+        compared = rescore_run(
+            run_dir, data, options.seed_numbers(seeds), display, request, allow_open=allow_open, out=out
+        )
     _show(compared, as_json)
     raise typer.Exit(compared["exit_code"])
 
@@ -75,34 +90,42 @@ def rescore_run(
     seeds: Sequence[int],
     display: ProgressDisplay,
     request: WitnessRequest | None = None,
+    *,
     allow_open: bool = False,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Score every scored seed of a run again, and ask a witness about the new scores if there is a `request`.
 
     Returns rows with both ledgers, and what the run's own verdict shows: a score that stands is worth no more
-    than that. Writes rescore.log; a witness writes into a numbered folder of its own, and the run's report
-    lists it.
+    than that. Writes rescore.log into the run folder, or into `out`; a witness writes into a numbered folder
+    of its own, and the run's report lists it if that is in the run folder.
     """
     folder = RunFolder(run_dir)
     plan = stored_plan.read(folder)
     dataset = _dataset(plan, data)
     rows = []
-    runner = _select_runner(plan, display)
+    runner = _select_runner(plan, folder.plan, display)
     try:
-        with folder.locked():
-            scored_seeds = _scored_seeds(plan, folder, seeds, runner, dataset)
-            display.plan([title for job, _ in scored_seeds for title in _titles(job.seed, request)])
-            for job, record in scored_seeds:
-                rows.append(_Rescoring(plan, job, record, dataset).run(display, request))
+        with _place(folder, out, display.say) as place:
+            scored_seeds = _scored_seeds(folder, seeds)
+            display.plan([title for record in scored_seeds for title in _titles(record.seed, request)])
+            for record in scored_seeds:
+                stored = folder.seed(record.seed)
+                written = stored.writing_to(place.folder.seed(record.seed).path)
+                job = StageJob(
+                    runner, plan.terms(dataset), record.seed, written, keeps_logs=place.kept is not None
+                )
+                rows.append(_Rescoring(plan, job, record, stored, dataset).run(display, request))
             verdict = assess(folder)
-            if request is not None:
-                report.write(verdict, folder)
+            if request is not None and place.folder.path.resolve() == folder.path.resolve():
+                report.render(verdict, folder).write(folder)
     finally:
         runner.close()
     agree = all(row["agrees"] for row in rows)
     return {
         "schema": 1,
         "run_dir": str(run_dir),
+        "kept_in": place.kept and str(place.kept),
         "runner": runner.name,
         "image": runner.image,
         "seeds": rows,
@@ -115,6 +138,34 @@ def rescore_run(
     }
 
 
+class _Place(NamedTuple):
+    """Where a rescoring writes."""
+
+    folder: RunFolder
+    kept: Path | None
+    """The path of `folder`; None where it is removed in the end."""
+
+
+@contextmanager
+def _place(run: RunFolder, out: Path | None, say: Callable[[str], None]) -> Iterator[_Place]:
+    """The run folder or `out`, locked; a temporary folder where the run folder cannot be written.
+
+    Raises what refuses `out`.
+    """
+    with ExitStack() as stack:
+        wanted = run if out is None else RunFolder(out)
+        place = _Place(wanted, wanted.path)
+        try:
+            stack.enter_context(wanted.locked())
+            files.require_writable(wanted.path)
+        except (FolderInUse, MachineFault) as error:
+            if out is not None:
+                raise
+            say(f"this rescoring's logs and certificates are not kept, --out DIR keeps them: {error.message}")
+            place = _Place(RunFolder(stack.enter_context(temporary_folder())), None)
+        yield place
+
+
 def _dataset(plan: StoredPlan, data: Path | None) -> Dataset:
     dataset = Dataset.open(data or plan.dataset.folder)
     if dataset.sha256 != plan.identity.dataset:
@@ -125,37 +176,27 @@ def _dataset(plan: StoredPlan, data: Path | None) -> Dataset:
     return dataset
 
 
-def _select_runner(plan: StoredPlan, display: ProgressDisplay) -> Runner:
+def _select_runner(plan: StoredPlan, recorded_in: Path, display: ProgressDisplay) -> Runner:
     """The runner and the very image of the run."""
 
     def image_of_the_run(client: docker.DockerClient, name: str) -> str:
-        found = build.find(client, name)
-        if found is None or found != plan.image:
-            raise UsageError(
-                f"the run was made with image {plan.image}, this engine has {found or 'none'}",
-                hint="scores from different images are not comparable: load the run's image",
-            )
-        return found
+        return build.require_image(client, plan.image or "", plan.identity.image_lock, recorded_in)
 
     return select_runner(plan.identity.runner, plan.identity.limits, display.say, image_of_the_run)
 
 
-def _scored_seeds(
-    plan: StoredPlan, folder: RunFolder, seeds: Sequence[int], runner: Runner, dataset: Dataset
-) -> list[tuple[StageJob, SeedRecord]]:
+def _scored_seeds(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:
     """The wanted seeds, all scored ones of the folder where none are named; every record is read first.
 
     Raises UsageError for a named seed without a score, and where no seed has one.
     """
-    wanted = seeds or folder.seeds()
-    jobs = [StageJob(runner, plan.terms(dataset), seed, folder.seed(seed)) for seed in wanted]
-    pairs = [(job, records.load(job.folder.record, job.seed)) for job in jobs]
-    scored = [(job, record) for job, record in pairs if record.done("score") is not None]
-    missing = [str(seed) for seed in seeds if seed not in {job.seed for job, _ in scored}]
+    found = load_records(folder, seeds or folder.seeds())
+    scored = [record for record in found if record.done("score") is not None]
+    missing = [str(seed) for seed in seeds if seed not in {record.seed for record in scored}]
     if missing:
         raise UsageError(
             f"{folder.path}: seed {', '.join(missing)} has no score here",
-            hint=f"scored: {', '.join(str(job.seed) for job, _ in scored) or 'no seed'}",
+            hint=f"scored: {', '.join(str(record.seed) for record in scored) or 'no seed'}",
         )
     if not scored:
         raise UsageError(f"{folder.path}: no scored seed to score again", hint="finish the run first")
@@ -174,7 +215,10 @@ class _Rescoring:
 
     plan: StoredPlan
     job: StageJob
+    """Its folder holds the run's code, recipe and artifact, and is where logs and certificates go."""
     record: SeedRecord
+    stored: SeedFolder
+    """What the run left."""
     dataset: Dataset
 
     def run(self, display: ProgressDisplay, request: WitnessRequest | None) -> dict[str, Any]:
@@ -192,12 +236,12 @@ class _Rescoring:
 
     def _score(self, on_progress: ProgressCallback) -> tuple[dict[str, Any], ScoringPass | None]:
         """The row, and the pass; a pass that breaks is an outcome of its own (`broken`)."""
-        stored_plan.require_unchanged(self.plan, self.job.folder)
-        stored_score.require_packed_artifact(self.job.folder, self.record)
+        stored_plan.require_unchanged(self.plan, self.stored)
+        stored_score.require_packed_artifact(self.stored, self.record)
         earlier = self.record.done("score")
         assert earlier is not None
         expected, tokens_T = earlier.facts["ledger_sha256"], self.dataset.validation_tokens()
-        stored_T = stored_score.load_nats(self.job.folder, self.dataset, earlier)
+        stored_T = stored_score.load_nats(self.stored, self.dataset, earlier)
         try:
             result, scored = stages.score(self.job, tokens_T, on_progress, log="rescore")
         except Violation as violation:
@@ -259,7 +303,7 @@ class _Rescoring:
         """A certificate with a random seed of its own, kept beside earlier ones; says how many there were."""
         folder = self.job.folder
         number = 1 + max((int(path.name.rpartition("-")[2]) for path in folder.rescorings()), default=0)
-        job = StageJob(self.job.runner, self.job.terms, self.job.seed, folder.rescored(number))
+        job = replace(self.job, folder=folder.rescored(number))
         tokens_T = self.dataset.validation_tokens()
         found = certify_score(job, tokens_T, scored, n_bytes, request, on_progress, say)
         files.write_json(job.folder.path / "rescored.json", found)

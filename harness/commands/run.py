@@ -16,7 +16,7 @@ from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
 from harness.base.text import count
 from harness.commands import options
-from harness.commands.report import show_verdict
+from harness.commands.report import say_place, show_verdict
 from harness.run import bundle, plan as plans, submission as submissions
 from harness.run.describe import describe_submission
 from harness.run.estimated_size import estimated_size
@@ -74,6 +74,8 @@ def run(
     with ProgressDisplay() as display:
         verdict = run_submission(run_options, display)
     show_verdict(verdict, as_json, details)
+    if not as_json:
+        say_place(verdict)
     raise typer.Exit(decide.exit_code(verdict, allow_open, verdict["harness"]["stopped"]))
 
 
@@ -109,17 +111,15 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
     for remark in remarks(submission):
         display.say(f"{run_options.submission}: {remark}")
     dataset = choose_dataset(run_options.data, run_options.profile, submission.manifest.dataset, display)
-    runner, image_lock = choose_runner(run_options.runner, submission.manifest, limits, display)
+    code = bundle.build(run_options.package)
+    draft = Plan(submission, run_options.profile, limits, dataset, code)
+
+    def begun_in(image_lock: str) -> Path:
+        return draft.in_containers(image_lock).folder(run_options.runs).plan
+
+    runner, image_lock = choose_runner(run_options.runner, submission.manifest, limits, display, begun_in)
     try:
-        plan = Plan.on(
-            runner,
-            image_lock,
-            submission=submission,
-            profile=run_options.profile,
-            limits=limits,
-            dataset=dataset,
-            code=bundle.build(run_options.package),
-        )
+        plan = draft.on(runner, image_lock)
         folder = plan.folder(run_options.runs)
         with folder.locked():
             _prepare(plan, folder, seeds, runner, run_options.again, display)
@@ -135,7 +135,7 @@ def run_submission(run_options: RunOptions, display: ProgressDisplay) -> dict[st
             if outcome.attempts == 0:  # nothing ran, so nothing was measured
                 spent = {**(earlier_harness(folder) or spent), "stopped": spent["stopped"]}
             verdict = assess(folder, spent)
-            report.write(verdict, folder)
+            report.render(verdict, folder).write(folder)
             point_latest(folder.path)
             return verdict
     finally:

@@ -31,6 +31,7 @@ from harness.data.shards import Tokens, read_tokens
 from harness.edition import EDITION, Limits
 from harness.run import contestant as contestants, plan as plans, records, stages, stored_score
 from harness.run.certify import certify_score
+from harness.run.cpu_use import busy_sentence
 from harness.run.folder import RunFolder, SeedFolder
 from harness.run.plan import StageTerms
 from harness.run.records import Attempt, SeedRecord
@@ -254,7 +255,8 @@ def _judge(
     began = time.process_time()
     try:
         with display.stage("score") as on_progress:
-            result, scored = stages.score(job, tokens_T, on_progress)
+            watched = replace(job, on_cpu_use=attempt.add_cpu_use)
+            result, scored = stages.score(watched, tokens_T, on_progress)
         measured = bpb.measure(tokens_T, scored.nats_T, table)
         attempt.outcome, attempt.setup_seconds, attempt.seconds = "done", result.setup_seconds, result.seconds
         attempt.claims = result.claims
@@ -264,11 +266,14 @@ def _judge(
     cpu_seconds = time.process_time() - began
     witnessed: dict[str, Any] = {"certificate": None, "unasked": None}
     if request and attempt.outcome == "done":
+        asked = Attempt(stage="witness", outcome="done", started_at=records.now())
         with display.stage("witness") as on_progress:
+            watched = replace(job, on_cpu_use=asked.add_cpu_use)
             witnessed = certify_score(
-                job, tokens_T, scored, measured.scored_bytes, request, on_progress, display.say
+                watched, tokens_T, scored, measured.scored_bytes, request, on_progress, display.say
             )
-        attempts.append(Attempt(stage="witness", outcome="done", started_at=records.now(), facts=witnessed))
+        asked.facts = witnessed
+        attempts.append(asked)
     record = SeedRecord(seed=job.seed, attempts=attempts)
     judgement = decide.judge(_evidence(job, record), SCORING_RULES)._asdict()
     keys = ("bpb", "nats_per_token", "scored_tokens", "scored_bytes", "ledger_sha256", "documents")
@@ -280,6 +285,7 @@ def _judge(
         "rule": attempt.rule,
         "setup_seconds": attempt.setup_seconds,
         "score_seconds": attempt.seconds,
+        **decide.cpu_shares(record),
         "judge_cpu_seconds": cpu_seconds,
         "judge_cpu_seconds_per_million_tokens": cpu_seconds * MILLION / (len(tokens_T) - 1),
         **judgement,
@@ -349,6 +355,8 @@ def _notes(verdict: dict[str, Any]) -> list[str]:
             f"CPU, {verdict['judge_cpu_seconds_per_million_tokens']:.3f} s a million tokens",
             *report.certificate_lines(verdict),
         ]
+    if busy := busy_sentence(verdict["others_cpu_share"], verdict["stolen_cpu_share"]):
+        lines.append(busy)
     if verdict["earlier"]:
         lines.append(f"{count(len(verdict['earlier']), 'earlier attempt')} kept beside this one")
     return lines

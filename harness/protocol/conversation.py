@@ -204,10 +204,12 @@ def score(
     vocab_size: int,
     limits: Limits,
     on_scored: Callable[[int], None],
+    on_stopped: Callable[[], None] = lambda: None,
 ) -> ScoringPass:
     """Reveal the text chunk by chunk and commit the nats of each chunk before the next one is shown.
 
-    `on_scored` is called with the number of tokens committed so far. Raises Violation: `protocol` for a wrong
+    `on_scored` is called with the number of tokens committed so far, and `on_stopped` once the clock has
+    stopped and before the contestant is told to leave. Raises Violation: `protocol` for a wrong
     answer, `score-clock` past the limit.
     """
     if ready.chunk_tokens > limits.chunk_tokens:
@@ -222,6 +224,7 @@ def score(
         for chunk in range(dialogue.last_chunk + 1):
             on_scored(dialogue.score_chunk(chunk))
     seconds = time.monotonic() - started
+    on_stopped()
     with suppress(DeadlineExpired, Violation):  # all numbers are committed, so a missed `bye` changes nothing
         connection.send({"op": "bye"}, time.monotonic() + BYE_SECONDS)
     return ScoringPass(

@@ -10,6 +10,9 @@
         rescored-<k>/ witness.json witness-<round>.npz rescored.json    written by `pgolf rescore --witness`
       seed-<n>.earlier-<k>/    what `--again` archived
 
+Who writes there holds the lock of the folder (`locked`). Who only reads needs none and leaves nothing behind:
+every file but logs and events.jsonl appears complete.
+
 See run/records.py for run.json and verdict/decide.py for verdict.json.
 """
 
@@ -22,6 +25,7 @@ from pathlib import Path
 
 import filelock
 
+from harness.base import disk
 from harness.base.errors import UsageError
 
 SEED_NAME = re.compile(r"seed-(?P<seed>0|[1-9][0-9]{0,9})(\.earlier-(?P<earlier>[1-9][0-9]{0,5}))?")
@@ -52,7 +56,11 @@ class SeedFolder:
 
     def rescored(self, number: int) -> SeedFolder:
         """Where a rescoring of the same code, recipe and artifact keeps its witnesses' responses."""
-        folder = SeedFolder(self.path / f"rescored-{number:02}")
+        return self.writing_to(self.path / f"rescored-{number:02}")
+
+    def writing_to(self, path: Path) -> SeedFolder:
+        """The same code, recipe and artifact; everything else in `path`."""
+        folder = SeedFolder(path)
         folder.code, folder.config, folder.artifact = self.code, self.config, self.artifact
         return folder
 
@@ -68,6 +76,10 @@ class SeedFolder:
     def incoming(self, stage: str) -> Path:
         """Where a stage's /out is copied before its parts are moved to their places."""
         return self.path / f".{stage}.out"
+
+
+class FolderInUse(UsageError):
+    """Another process holds the lock of a run folder."""
 
 
 class RunFolder:
@@ -95,18 +107,22 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out of the folder. The lock ends with this process. Raises UsageError if it is
-        taken.
+        """Keep other processes that write out of the folder. The lock ends with this process.
+
+        Raises FolderInUse if it is taken, and MachineFault where this user may not write here or the disk is
+        mounted read-only.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / ".lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise UsageError(
+            raise FolderInUse(
                 f"{self.path}: another process is working in this run folder",
                 hint="wait for it, or run another profile or submission",
             ) from None
+        except OSError as error:
+            raise disk.machine_fault(error, self.path, "the run folder cannot be written") from error
         try:
             yield
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,45 +39,34 @@ class StageTerms:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: a submission, a profile, a dataset, a runner."""
+    """One run: a submission, a profile, a dataset; and a runner, once `on` has added it."""
 
     submission: Submission
     profile: str
     limits: Limits
     dataset: Dataset
     bundle: Bundle
-    runner: str
-    isolated: bool
-    isolation: str
+    runner: str = ""
+    isolated: bool = False
+    isolation: str = ""
     """What separates the contestant from the machine, in a sentence."""
-    image: str | None
-    image_lock: str | None
+    image: str | None = None
+    image_lock: str | None = None
 
-    @classmethod
-    def on(
-        cls,
-        runner: Runner,
-        image_lock: str | None,
-        *,
-        submission: Submission,
-        profile: str,
-        limits: Limits,
-        dataset: Dataset,
-        code: Bundle,
-    ) -> Plan:
-        """The plan of a run on a runner, which has the image of that lock."""
-        return cls(
-            submission,
-            profile,
-            limits,
-            dataset,
-            code,
-            runner.name,
-            runner.isolated,
-            runner.isolation,
-            runner.image,
-            image_lock,
+    def on(self, runner: Runner, image_lock: str | None) -> Plan:
+        """The same plan on a runner, which has the image of that lock."""
+        return replace(
+            self,
+            runner=runner.name,
+            isolated=runner.isolated,
+            isolation=runner.isolation,
+            image=runner.image,
+            image_lock=image_lock,
         )
+
+    def in_containers(self, image_lock: str) -> Plan:
+        """The same plan on the docker runner, before its image is known: it has the run folder already."""
+        return replace(self, runner="docker", image_lock=image_lock)
 
     def facts(self) -> dict[str, Any]:
         """JSON-ready: what plan.json records. `identity` is what the hash covers."""
@@ -154,6 +143,19 @@ def profile_limits(profile: str, train_seconds: float | None = None) -> Limits:
     return limits.with_train_clock(train_seconds)
 
 
+def begun_image(path: Path) -> str | None:
+    """The image id that a run or an ablation recorded in `path` (plan.json, study.json).
+
+    None where it was not begun. Raises UsageError for a damaged file.
+    """
+    if not path.exists():
+        return None
+    stored = files.read_json(path)
+    if not isinstance(stored, dict) or not isinstance(stored.get("image"), str):
+        raise UsageError(f"{path}: names no image", hint="the file was changed: restore it")
+    return str(stored["image"])
+
+
 def is_begun(plan: Plan, folder: RunFolder) -> bool:
     """Whether the folder holds this run's plan already.
 
@@ -165,7 +167,7 @@ def is_begun(plan: Plan, folder: RunFolder) -> bool:
     if earlier.get("image") != facts["image"]:
         raise UsageError(
             f"{folder.path}: was begun with image {earlier.get('image')}, now it is {facts['image']}",
-            hint="remove the run folder, or build the image that it was begun with",
+            hint="its own image must be found: repeat the command, or remove the run folder to begin anew",
         )
     if earlier.get("identity") != facts["identity"]:
         raise UsageError(

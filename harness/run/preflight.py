@@ -7,6 +7,7 @@ image is built: the local runner replaces it only with `--runner local`.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from harness.data.dataset import Dataset
 from harness.edition import Limits
 from harness.run import stored_plan
 from harness.run.folder import RunFolder
-from harness.run.plan import Plan
+from harness.run.plan import Plan, begun_image
 from harness.run.submission import Manifest
 from harness.runners.base import Runner
 from harness.runners.images import build
@@ -69,12 +70,18 @@ def choose_dataset(data: Path | None, profile: str, variant: str, display: Progr
 
 
 def choose_runner(
-    wanted: RunnerName | None, manifest: Manifest, limits: Limits, display: ProgressDisplay
+    wanted: RunnerName | None,
+    manifest: Manifest,
+    limits: Limits,
+    display: ProgressDisplay,
+    begun_in: Callable[[str], Path] | None = None,
 ) -> Preflight:
     """The wanted runner, or docker where an engine answers, or local; builds the image if it is missing.
 
-    Raises MachineFault where select_runner does, UsageError for a lock that is not the manifest's and for a
-    profile that needs more GPUs than there are.
+    `begun_in` gives the file in which a run with an image of that lock records its image's id: a run that
+    was begun goes on in the very same image. Raises MachineFault where select_runner does, UsageError for a
+    lock that is not the manifest's, for a profile that needs more GPUs than there are, and where the image of
+    a run that was begun is missing.
     """
     present, lock = len(gpus()), None
     if present < limits.gpus:
@@ -86,6 +93,8 @@ def choose_runner(
     def find_or_build(client: docker.DockerClient, name: str) -> str:
         nonlocal lock
         lock = require_lock(manifest, name)
+        if begun_in is not None and (begun := begun_image(begun_in(lock))) is not None:
+            return build.require_image(client, begun, lock, begun_in(lock))
         if (found := build.find(client, name)) is not None:
             return found
         display.say(

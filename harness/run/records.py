@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.base import files
 from harness.base.errors import UsageError, Violation
+from harness.run.cpu_use import CpuUse
 
 StageName = Literal["train", "pack", "score", "witness"]
 STAGES: tuple[StageName, ...] = ("train", "pack", "score")
@@ -47,6 +48,12 @@ class Attempt(_Record):
     facts: dict[str, Any] = {}
     """Results of the stage as the judge measured them."""
     host: dict[str, Any] = {}
+    cpu: CpuUse | None = None
+    """Of the stage's clock, of all witnesses together; null in records made before it was measured."""
+
+    def add_cpu_use(self, use: CpuUse) -> None:
+        """Add what a clock of this attempt cost."""
+        self.cpu = use if self.cpu is None else self.cpu + use
 
     def fail(self, violation: Violation) -> None:
         """Record what the contestant did wrong."""
@@ -64,6 +71,11 @@ class SeedRecord(_Record):
     def done(self, stage: StageName) -> Attempt | None:
         """The attempt that finished a stage, if one did."""
         return next((a for a in reversed(self.attempts) if a.stage == stage and a.outcome == "done"), None)
+
+    def cpu_use(self) -> dict[str, CpuUse | None]:
+        """Of each stage that was begun: of the attempt that finished it, or else of the last one."""
+        last = {attempt.stage: attempt.cpu for attempt in self.attempts}
+        return {stage: done.cpu if (done := self.done(stage)) else use for stage, use in last.items()}
 
     def packed(self) -> Attempt | None:
         """The attempt that left the artifact, also one that is too large."""

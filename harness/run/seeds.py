@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from harness.base import disk, files, host
@@ -141,7 +141,7 @@ class _SeedRun:
                     events.add("progress", stage=stage, fraction=round(fraction, 4), claim=text[:200])
                     on_progress(fraction, text)
 
-                result = self._perform(stage, report)
+                result = self._perform(stage, replace(self.job, on_cpu_use=attempt.add_cpu_use), report)
             attempt.outcome = "done"
             attempt.setup_seconds, attempt.seconds = result.setup_seconds, result.seconds
             attempt.claims, attempt.facts = result.claims, result.facts
@@ -180,28 +180,28 @@ class _SeedRun:
                 limit=True,
             )
 
-    def _perform(self, stage: StageName, on_progress: ProgressCallback) -> StageResult:
+    def _perform(self, stage: StageName, job: StageJob, on_progress: ProgressCallback) -> StageResult:
         if stage == "train":
-            return stages.train(self.job, self.plan.dataset, on_progress)
+            return stages.train(job, self.plan.dataset, on_progress)
         if stage == "pack":
-            return stages.pack(self.job, on_progress)
-        stored_score.require_packed_artifact(self.job.folder, self.record)
-        return self._score(on_progress) if stage == "score" else self._certify(on_progress)
+            return stages.pack(job, on_progress)
+        stored_score.require_packed_artifact(job.folder, self.record)
+        return self._score(job, on_progress) if stage == "score" else self._certify(job, on_progress)
 
-    def _score(self, on_progress: ProgressCallback) -> StageResult:
+    def _score(self, job: StageJob, on_progress: ProgressCallback) -> StageResult:
         dataset = self.plan.dataset
         tokens_T = dataset.validation_tokens()
-        result, scored = stages.score(self.job, tokens_T, on_progress)
+        result, scored = stages.score(job, tokens_T, on_progress)
         measured = bpb.measure(tokens_T, scored.nats_T, dataset.byte_table())
-        facts = stored_score.store(self.job.folder, measured, scored)
+        facts = stored_score.store(job.folder, measured, scored)
         return result._replace(facts={**result.facts, **facts})
 
-    def _certify(self, on_progress: ProgressCallback) -> StageResult:
+    def _certify(self, job: StageJob, on_progress: ProgressCallback) -> StageResult:
         began, done, dataset = time.monotonic(), self.record.done("score"), self.plan.dataset
         assert done is not None and self.request is not None
-        scored = stored_score.load(self.job.folder, dataset, done)
+        scored = stored_score.load(job.folder, dataset, done)
         facts = certify_score(
-            self.job,
+            job,
             dataset.validation_tokens(),
             scored,
             done.facts["scored_bytes"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from harness.protocol.conversation import ScoringPass
 from harness.protocol.frames import Description, Progress, Ready, ScoreReady
 from harness.protocol.wire import Connection, ContestantLeft
 from harness.run import last_error
+from harness.run.cpu_use import CpuUse, measured, unreported
 from harness.run.folder import SeedFolder
 from harness.run.plan import StageTerms
 from harness.runners.base import Runner, Stage, StageSpec
@@ -56,6 +57,8 @@ class StageJob:
     """A program from elsewhere (`pgolf score`); None for the code bundle in the folder."""
     keeps_logs: bool = True
     """Whether the folder outlives the command, so that an error may name a log in it."""
+    on_cpu_use: Callable[[CpuUse], None] = unreported
+    """Told what each stage's clock cost, also where the stage fails."""
 
     @property
     def limits(self) -> Limits:
@@ -167,7 +170,8 @@ def train(
         shards = [
             conversation.ShardToSend(shard.path.stem, shard.path, shard.tokens) for shard in dataset.train
         ]
-        trained, seconds = conversation.train(connection, shards, job.limits, steps)
+        with measured(process.cpu_seconds, job.on_cpu_use):
+            trained, seconds = conversation.train(connection, shards, job.limits, steps)
         process.freeze()
         on_progress(1.0, "copying the checkpoint")
         incoming = folder.incoming("train")
@@ -208,7 +212,8 @@ def pack(job: StageJob, on_progress: ProgressCallback) -> StageResult:
         connection, _, setup_seconds = open_conversation(
             job, process, "pack", on_progress, checkpoint=process.inside("checkpoint")
         )
-        seconds = conversation.pack(connection, job.limits)
+        with measured(process.cpu_seconds, job.on_cpu_use):
+            seconds = conversation.pack(connection, job.limits)
         process.freeze()
         incoming = folder.incoming("pack")
         process.collect(incoming)
@@ -243,14 +248,16 @@ def score(
                 hint="declare track B (manifest, or `pgolf score --track B`), or switch the adaptation off",
             )
         connection.on_progress = lambda progress: None  # the judge counts what was committed
-        scored = conversation.score(
-            connection,
-            ready,
-            tokens_T,
-            job.terms.vocab_size,
-            job.limits,
-            lambda done: on_progress(done / len(tokens_T), f"{done:,} tokens"),
-        )
+        with measured(process.cpu_seconds, job.on_cpu_use) as meter:
+            scored = conversation.score(
+                connection,
+                ready,
+                tokens_T,
+                job.terms.vocab_size,
+                job.limits,
+                lambda done: on_progress(done / len(tokens_T), f"{done:,} tokens"),
+                meter.stop,
+            )
         process.wait(EXIT_SECONDS)
     claims = {
         "chunk_tokens": ready.chunk_tokens,

@@ -27,6 +27,7 @@ from harness.protocol.conversation import ScoringPass
 from harness.protocol.frames import ScoreReady
 from harness.protocol.probe import Positions, ProbeContext, ProbeResult, Timing, probe
 from harness.run import stages
+from harness.run.cpu_use import measured
 from harness.run.stages import StageJob
 from harness.scoring.certificate.responses import BoundaryPair, Responses
 from harness.scoring.certificate.sampling import SamplingPlan
@@ -122,7 +123,8 @@ class WitnessSession:
                 deadline=time.monotonic() + total_seconds(scored.seconds, chunks, len(positions_P)),
                 on_progress=self._report(len(positions_P)),
             )
-            result = ask(context, positions_P)
+            with measured(process.cpu_seconds, job.on_cpu_use):
+                result = ask(context, positions_P)
             if result.ended is not None:
                 try:
                     stages.raise_exit_reason(process)

@@ -74,6 +74,13 @@ class Stage(Protocol):
         """
         ...
 
+    def cpu_seconds(self) -> float | None:
+        """CPU seconds that all processes of the contestant took so far, those that have ended included.
+
+        None where that cannot be known: it has exited, or runs on another machine. Raises nothing.
+        """
+        ...
+
     def freeze(self) -> None:
         """Stops all processes of the contestant, so that /out no longer changes."""
         ...

@@ -16,6 +16,7 @@ folder that was emptied again before the stage ended, and a full /dev/shm: the c
 from __future__ import annotations
 
 import contextlib
+import functools
 import tarfile
 import threading
 import time
@@ -41,8 +42,10 @@ from harness.runners.docker_engine import (
     CONFLICT_STATUS,
     LABEL,
     StreamReader,
+    container_cpu_seconds,
     engine_faults,
     ignore_missing,
+    is_this_machine,
     reap,
     remove_owned,
     require_limits,
@@ -300,6 +303,14 @@ class DockerStage:
             if error.status_code != CONFLICT_STATUS:  # it has ended
                 raise
         self.wait(STOP_SECONDS)
+
+    def cpu_seconds(self) -> float | None:
+        return container_cpu_seconds(self.container) if self.on_this_machine else None
+
+    @functools.cached_property
+    def on_this_machine(self) -> bool:
+        """Whether the engine shares this machine's cores, which are what CPU seconds are compared with."""
+        return is_this_machine(self.client)
 
     def freeze(self) -> None:
         """Pauses the container. Retries for a while, because a container that is just exiting refuses to be

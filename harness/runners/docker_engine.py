@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any, NamedTuple
 import docker
 import docker.errors
 import docker.utils
+import psutil
 import requests
 from docker.context import ContextAPI
 from docker.context.config import get_current_context_name
+from docker.models.containers import Container
 
 from harness.base.errors import MachineFault
 from harness.base.text import quote
@@ -174,6 +177,29 @@ def remove_owned(client: docker.DockerClient, selected: Callable[[Path], bool]) 
                 raise
             kept.add(owner)  # another run is removing it right now
     return count, cleared - kept
+
+
+def container_cpu_seconds(container: Container) -> float | None:
+    """CPU seconds of all processes of a container, as the engine reads them from its cgroup (v1 and v2).
+
+    None once it has exited, for then the engine reports 0, and where the engine does not answer.
+    """
+    try:
+        answer = container.client.api.stats(container.id, stream=False, one_shot=True)
+        nanoseconds = answer["cpu_stats"]["cpu_usage"]["total_usage"]
+    except (docker.errors.DockerException, requests.RequestException, LookupError, TypeError):
+        return None
+    return nanoseconds / 1e9 if nanoseconds else None
+
+
+def is_this_machine(client: docker.DockerClient) -> bool:
+    """Whether the engine runs on this machine and kernel, judged by the exact size of the memory."""
+    try:
+        facts = client.info()
+    except (docker.errors.DockerException, requests.RequestException):
+        return False
+    ours = (platform.release(), psutil.virtual_memory().total)
+    return (facts.get("KernelVersion"), facts.get("MemTotal")) == ours
 
 
 def ignore_missing(remove: Callable[..., Any], *arguments: str, **options: bool) -> None:

@@ -138,6 +138,9 @@ class LocalStage:
                 "contestant", f"the contestant ended in stage {self.spec.stage} with {exit_text(code)}"
             )
 
+    def cpu_seconds(self) -> float | None:
+        return self.processes.cpu_seconds() if self.process.returncode is None else None
+
     def freeze(self) -> None:
         """Kills the contestant. /out is an ordinary folder here, so it stays."""
         self._measure_processes()

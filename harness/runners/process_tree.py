@@ -9,6 +9,7 @@ Not covered: a process that the judge may not signal (a set-user-id program).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -43,6 +44,19 @@ class ProcessTree:
             except psutil.NoSuchProcess:
                 pass
             pending += _children(pid)
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds that all processes took so far, and those that ended and were waited for by a parent.
+
+        Not covered: processes whose parent ignores their end (SIGCHLD), for the kernel forgets their time.
+        """
+        total, pending = 0.0, self._new_children()
+        for pid in pending:
+            with contextlib.suppress(psutil.Error):
+                times = psutil.Process(pid).cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
+            pending += _children(pid)
+        return total
 
     def kill(self, popen_pid: int, seconds: float) -> bool:
         """Kills all processes, trying for at most `seconds`; returns whether none is left.

@@ -13,6 +13,7 @@ from typing import Any
 from harness.base import files, host
 from harness.base.errors import UsageError
 from harness.run import stored_plan
+from harness.run.cpu_use import busy_sentence
 from harness.run.folder import RunFolder
 from harness.run.records import SeedRecord
 from harness.run.seeds import load_archived, load_records
@@ -85,6 +86,7 @@ def _remarks(verdict: dict[str, Any]) -> list[str]:
     if better:
         names = ", ".join(f"{name} ({value:.3f})" for name, value in better.items())
         found.append(f"{mean:.4f} bits per byte is no better than {names} on the same text")
+    found += busy_seeds(verdict["seeds"])
     for row in verdict["seeds"]:
         found += [
             f"seed {row['seed']}: the later certificate in {later['folder']} fails "
@@ -93,6 +95,14 @@ def _remarks(verdict: dict[str, Any]) -> list[str]:
             if later["failed"]
         ]
     return found
+
+
+def busy_seeds(rows: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each seed beside which other processes took much of the machine."""
+    sentences = (
+        (row["seed"], busy_sentence(row["others_cpu_share"], row["stolen_cpu_share"])) for row in rows
+    )
+    return [f"seed {seed}: {sentence}" for seed, sentence in sentences if sentence]
 
 
 def earlier_harness(folder: RunFolder) -> dict[str, Any] | None:

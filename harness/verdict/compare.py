@@ -108,6 +108,7 @@ def _caveats(compared: dict[str, Any]) -> list[str]:
         f"differs: {each['what']}: {each['first']} in the first, {each['second']} in the second"
         for each in compared["differs"]
     ]
+    lines += [f"{which}, {line}" for which, busy in compared["busy"].items() for line in busy]
     if None in compared["verdicts"].values():
         lines.append("one side has no plan.json: nothing is known of its clocks, runner, dataset and code")
     if Path(compared["first"]).resolve() == Path(compared["second"]).resolve():

@@ -117,7 +117,20 @@ def seed_row(evidence: Evidence, record: SeedRecord, run_dir: str) -> dict[str, 
         "certificate": witnessed and witnessed.facts["certificate"],
         "unasked": witnessed and witnessed.facts["unasked"],
         "attempts": record.attempts_by_stage(),
+        **cpu_shares(record),
         "reason": None if scored or ended is None else ended.message,
+    }
+
+
+def cpu_shares(record: SeedRecord) -> dict[str, dict[str, float | None]]:
+    """What other processes and a hypervisor took of the cores in each stage that was begun, 0 to 1.
+
+    null for what is not known. It decides nothing.
+    """
+    used = record.cpu_use()
+    return {
+        "others_cpu_share": {stage: None if use is None else use.others_share for stage, use in used.items()},
+        "stolen_cpu_share": {stage: None if use is None else use.stolen_share for stage, use in used.items()},
     }
 
 

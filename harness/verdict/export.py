@@ -79,22 +79,21 @@ def export(run_dir: Path, out: Path | None, author: str | None, github_id: str |
     folder = RunFolder(run_dir)
     plan = stored_plan.read(folder)
     verdict = _finished_verdict(folder)
-    with folder.locked():
-        run = FinishedRun(plan, verdict, _seeds(folder, plan, verdict))
-        try:
-            metadata = submission_json(run, author, github_id)
-            content = {
-                "README.md": readme(metadata, verdict).encode(),
-                "code.pyz": run.seeds[0].folder.code.read_bytes(),
-                "submission.json": json.dumps(metadata, indent=2, allow_nan=False).encode() + b"\n",
-                "config.yaml": run.seeds[0].folder.config.read_bytes(),
-                **{f"train_seed{seed.record.seed}.log": log(run, seed).encode() for seed in run.seeds},
-            }
-        except (LookupError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
-            raise UsageError(
-                f"{folder.verdict}: cannot be exported ({type(error).__name__}: {str(error)[:200]})",
-                hint="`pgolf run` writes it again from the run's own records",
-            ) from error
+    run = FinishedRun(plan, verdict, _seeds(folder, plan, verdict))
+    try:
+        metadata = submission_json(run, author, github_id)
+        content = {
+            "README.md": readme(metadata, verdict).encode(),
+            "code.pyz": run.seeds[0].folder.code.read_bytes(),
+            "submission.json": json.dumps(metadata, indent=2, allow_nan=False).encode() + b"\n",
+            "config.yaml": run.seeds[0].folder.config.read_bytes(),
+            **{f"train_seed{seed.record.seed}.log": log(run, seed).encode() for seed in run.seeds},
+        }
+    except (LookupError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
+        raise UsageError(
+            f"{folder.verdict}: cannot be exported ({type(error).__name__}: {str(error)[:200]})",
+            hint="`pgolf run` writes it again from the run's own records",
+        ) from error
     out = out or Path(re.sub(r"[^\w.-]", "-", f"{run.date}_{plan.submission}"))
     _write(out, content)
     return out

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from rich.console import Console
@@ -148,22 +148,33 @@ def page(verdict: dict[str, Any], folder: RunFolder) -> str:
     return templates.load(TEMPLATES / "report.html.j2").render(context)
 
 
-def write(verdict: dict[str, Any], folder: RunFolder) -> None:
-    """Write verdict.json, report.md and report.html, so that `show` cannot fail afterwards.
+class Rendered(NamedTuple):
+    """A verdict and both files of its report; made whole before anything of it is shown or written."""
 
-    Raises UsageError for a verdict from damaged records, and then writes nothing.
+    verdict: dict[str, Any]
+    markdown: str
+    page: str
+
+    def write(self, folder: RunFolder) -> None:
+        """Write verdict.json, report.md and report.html. Raises MachineFault where that is refused."""
+        files.write_json(folder.verdict, self.verdict)
+        files.write_bytes(folder.report, self.markdown.encode())
+        files.write_bytes(folder.page, self.page.encode())
+
+
+def render(verdict: dict[str, Any], folder: RunFolder) -> Rendered:
+    """The verdict with its report, so that neither `show` nor `write` can fail by its content afterwards.
+
+    Raises UsageError for a verdict from damaged records.
     """
     with _refusing_damage(folder):
-        text, html = markdown(verdict), page(verdict, folder)
         for details in (False, True):
             show(verdict, Console(file=io.StringIO()), details)
-    files.write_json(folder.verdict, verdict)
-    files.write_bytes(folder.report, text.encode())
-    files.write_bytes(folder.page, html.encode())
+        return Rendered(verdict, markdown(verdict), page(verdict, folder))
 
 
-def rewrite(folder: RunFolder, remark: str) -> dict[str, Any]:
-    """Write the reports of a verdict.json that lies alone, with a remark, and return that verdict.
+def read_alone(folder: RunFolder, remark: str) -> dict[str, Any]:
+    """A verdict.json that lies without its run, with a remark.
 
     The file may come from somebody else. Raises UsageError if it is no verdict of this schema.
     """
@@ -172,8 +183,7 @@ def rewrite(folder: RunFolder, remark: str) -> dict[str, Any]:
         if verdict["verdict"] not in STYLE or verdict["schema"] != 1:
             raise ValueError("not a verdict of schema 1")
         verdict["remarks"] = list(dict.fromkeys([*verdict.get("remarks", []), remark]))
-    write(verdict, folder)
-    return dict(verdict)
+        return dict(verdict)
 
 
 @contextmanager

@@ -4,6 +4,9 @@
 classic builder run the Dockerfile without network. The build context holds the wheels and the lock, and none
 of this project's code. The image gets its name only after it has been verified, so `find` never returns the
 result of a failed build. See images/*/pins.yaml for the source of each pin and how far it is trusted.
+
+A run records the id of its image, and `require_image` finds that very image, with or without a tag. Not
+covered: engines that identify one image differently (docker's classic store and containerd's).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,14 +30,16 @@ from packaging.version import Version
 
 from harness.base.errors import MachineFault, UsageError
 from harness.base.paths import ROOT
+from harness.base.text import quote
 from harness.runners.docker_engine import connect, engine_faults
 from harness.runners.images import pins, rootfs, wheels
 from harness.runners.images.pins import lock_sha256
 from harness.runners.images.wheels import Interpreter
 
-__all__ = ["Verified", "build", "engine", "find", "lock_sha256", "verify"]
+__all__ = ["Verified", "build", "engine", "find", "lock_sha256", "require_image", "verify"]
 
 LABEL = "pgolf.lock"
+IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 ENGINE_SECONDS = 1800
 """Time-out of one read from the engine, which sends nothing while it unpacks a large wheel."""
 
@@ -63,13 +69,42 @@ def find(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | Non
     """The id of the newest built image for the lock in the checkout `root`, or None.
 
     An image without a tag does not count: a build adds the tag last, so an untagged one is left from
-    a killed build.
+    a killed build. Uses the engine's list alone and looks up no single image, which somebody may just remove.
     """
-    built = client.images.list(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
-    newest = max(
-        (image for image in built if image.tags), key=lambda image: str(image.attrs["Created"]), default=None
-    )
-    return str(newest.id) if newest else None
+    built = client.api.images(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
+    tagged = [image for image in built if set(image["RepoTags"] or ()) - {"<none>:<none>"}]
+    newest = max(tagged, key=lambda image: int(image["Created"]), default=None)
+    return str(newest["Id"]) if newest else None
+
+
+def require_image(client: docker.DockerClient, image: str, lock: str | None, recorded_in: Path) -> str:
+    """Return `image`, the id that a run recorded in the file `recorded_in`, if the engine has that image.
+
+    A tag is not needed: `docker save ID | docker load` brings none. `lock`: the recorded lock, `sha256:...`.
+    Raises UsageError where the engine does not have the image, where it is labelled with another lock, and
+    for anything but an id, because a name may mean another image tomorrow.
+    """
+    if not IMAGE_ID.fullmatch(image):
+        raise UsageError(
+            f"{recorded_in}: '{quote(image)}' is no image id, expected sha256: and 64 hexadecimal digits",
+            hint="the file was changed by hand: restore it",
+        )
+    try:
+        found = client.images.get(image)
+    except docker.errors.ImageNotFound:
+        raise UsageError(
+            f"{recorded_in}: was begun with image {image}, which this engine does not have",
+            hint=f"another image gives other scores, even one built from the same lock. On the engine that "
+            f"has it: `docker save {image} > image.tar`; here: `docker load < image.tar`",
+        ) from None
+    labelled = (found.labels or {}).get(LABEL)
+    if labelled is not None and lock is not None and f"sha256:{labelled}" != lock:
+        raise UsageError(
+            f"{recorded_in}: names image {image} and lock {lock}, but that image was built from lock "
+            f"sha256:{quote(labelled)}",
+            hint="the file was changed by hand: restore it",
+        )
+    return image
 
 
 def build(

@@ -16,6 +16,7 @@ from harness.run import stages
 from harness.runners.images import build
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.datasets import tiny_dataset
+from tests.harness.fakes.images import untagged_image
 from tests.harness.fakes.sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -110,13 +111,29 @@ def test_another_dataset_is_refused(run_dir: Path, tmp_path: Path) -> None:
     assert "--data" in refused.hint
 
 
-def test_a_run_in_containers_is_scored_again_in_its_own_image_only(
-    run_dir: Path, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def record_image(run_dir: Path, image: str) -> None:
+    """Let the run be one that was made in containers of an image of today's lock."""
     plan = run_dir / "plan.json"
     stored = json.loads(plan.read_text())
-    stored["identity"]["runner"], stored["image"] = "docker", "sha256:theirs"
-    plan.write_text(json.dumps(stored))
-    monkeypatch.setattr(build, "find", lambda client, name, root=None: "sha256:ours")
+    stored["identity"] |= {"runner": "docker", "image_lock": f"sha256:{build.lock_sha256('cpu')}"}
+    plan.write_text(json.dumps(stored | {"image": image}))
+
+
+def test_a_run_is_scored_again_in_its_own_image_even_if_that_has_no_tag_and_another_one_does(
+    run_dir: Path, engine: docker.DockerClient, cpu_image: str
+) -> None:
+    with untagged_image(engine, cpu_image) as image:
+        record_image(run_dir, image)
+        compared = json.loads(pgolf("rescore", run_dir, "--json").stdout)
+    assert (compared["image"], compared["same_ledgers"]) == (image, True)
+    assert image != cpu_image
+
+
+def test_a_run_whose_image_is_missing_is_not_scored_again_and_the_way_to_bring_it_is_told(
+    run_dir: Path, engine: docker.DockerClient
+) -> None:
+    theirs = "sha256:" + "12" * 32
+    record_image(run_dir, theirs)
     refused = refusal(run_dir)
-    assert "the run was made with image sha256:theirs, this engine has sha256:ours" in refused.message
+    assert f"was begun with image {theirs}, which this engine does not have" in refused.message
+    assert f"docker save {theirs}" in refused.hint

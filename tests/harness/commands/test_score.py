@@ -53,6 +53,7 @@ def test_the_example_is_scored_and_the_judges_cost_is_measured(tmp_path: Path) -
         math.log(VOCAB_SIZE), abs=0.2
     )  # a single chunk, so nothing was learned before it
     assert isinstance(verdict["judge_cpu_seconds_per_million_tokens"], float)
+    assert (list(verdict["others_cpu_share"]), list(verdict["stolen_cpu_share"])) == (["score"], ["score"])
     assert json.loads((Path(str(verdict["run_dir"])) / "score.json").read_text()) == verdict
 
 

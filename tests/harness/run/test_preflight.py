@@ -134,6 +134,22 @@ def test_an_engine_and_the_locked_image_give_the_docker_runner(
         found.runner.close()
 
 
+def test_a_run_that_was_begun_goes_on_in_its_own_image_or_not_at_all(
+    cpu_image: str, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, begun = "1" * 64, "sha256:" + "a" * 64
+    (tmp_path / "plan.json").write_text(json.dumps({"image": begun}))
+    monkeypatch.setattr(build, "lock_sha256", lambda name, root=None: lock)
+    monkeypatch.setattr(build, "find", lambda client, name: cpu_image)
+    manifest = manifest_with(f"sha256:{lock}", tmp_path, tiny)
+    with ProgressDisplay() as display:
+        with pytest.raises(UsageError, match=f"image {begun}, which this engine does not have"):
+            preflight.choose_runner("docker", manifest, POCKET, display, lambda _: tmp_path / "plan.json")
+        found = preflight.choose_runner("docker", manifest, POCKET, display, lambda _: tmp_path / "none.json")
+    found.runner.close()
+    assert found.runner.image == cpu_image, "a run that was not begun takes the newest"
+
+
 def test_another_image_than_the_manifests_is_refused(
     engine: docker.DockerClient, tiny: Dataset, tmp_path: Path
 ) -> None:

@@ -8,15 +8,19 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
 
 from harness.base.errors import MachineFault, UsageError
 from harness.base.progress import ProgressDisplay
 from harness.commands import run
 from harness.data.dataset import Dataset
+from harness.runners.images import build
 from tests.harness.fakes.command_line import pgolf
-from tests.harness.fakes.sandbox import Sandbox, finding
+from tests.harness.fakes.images import untagged_image
+from tests.harness.fakes.sandbox import ZERO, Sandbox, finding
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +77,28 @@ def test_an_unreadable_recipe_is_refused_before_the_first_seed_with_the_contesta
     assert (process.returncode, out) == (2, "")
     assert "with exit code 1; its last line: model.layer: unknown key" in err
     assert not list((sandbox.folder / "runs").glob("uniform/*/seed-*"))
+
+
+def test_a_run_resumes_in_its_own_image_though_that_has_no_tag_and_is_not_the_newest(
+    sandbox: Sandbox, engine: docker.DockerClient, cpu_image: str
+) -> None:
+    manifest = sandbox.submission / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace(ZERO, f"sha256:{build.lock_sha256('cpu')}", 1))
+
+    def in_containers() -> dict[str, Any]:
+        with ProgressDisplay() as display:
+            return run.run_submission(replace(sandbox.options(), runner="docker"), display)
+
+    folder = Path(in_containers()["run_dir"])
+    with untagged_image(engine, cpu_image) as image:
+        plan, record = folder / "plan.json", folder / "seed-1" / "run.json"
+        plan.write_text(json.dumps(json.loads(plan.read_text()) | {"image": image}))
+        stored = json.loads(record.read_text())
+        record.write_text(json.dumps(stored | {"attempts": stored["attempts"][:-1]}))
+        resumed = in_containers()
+    assert (resumed["image"], resumed["seeds"][0]["outcome"]) == (image, "scored")
+    with pytest.raises(UsageError, match=f"was begun with image {image}, which this engine does not have"):
+        in_containers()
 
 
 def test_the_recipe_is_described_once_per_run_folder_and_the_plan_keeps_the_claims(

@@ -193,11 +193,11 @@ def test_the_host_is_told_in_words(folder: RunFolder) -> None:
 
 def test_a_verdict_survives_being_written_read_and_rendered_again(folder: RunFolder) -> None:
     verdict = full_verdict()
-    report.write(verdict, folder)
+    report.render(verdict, folder).write(folder)
     first = (folder.report.read_bytes(), folder.page.read_bytes())
     again = json.loads(folder.verdict.read_bytes())
     assert again == json.loads(json.dumps(verdict))
-    report.write(again, folder)
+    report.render(again, folder).write(folder)
     assert (folder.report.read_bytes(), folder.page.read_bytes()) == first
 
 

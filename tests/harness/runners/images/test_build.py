@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
 import docker
+import docker.errors
 import pytest
 
 from harness.base.errors import UsageError
@@ -78,6 +80,68 @@ def test_an_image_is_found_only_by_its_lock(
     with (tmp_path / "images/cpu/requirements.lock").open("a", encoding="utf-8") as file:
         file.write("# another lock\n")
     assert build.find(engine, "cpu", tmp_path) is None
+
+
+def test_an_image_is_found_while_somebody_removes_another_one_of_the_same_lock(
+    engine: docker.DockerClient, cpu_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removed(image: str) -> None:
+        raise docker.errors.ImageNotFound(f"No such image: {image}")
+
+    monkeypatch.setattr(engine.api, "inspect_image", removed)
+    assert build.find(engine, "cpu") == cpu_image
+
+
+def tiny_image(engine: docker.DockerClient, content: bytes, lock: str | None = None) -> str:
+    """The id of a new image of one file, without a tag; its label names `lock`, if there is one."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        member = tarfile.TarInfo("content")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    changes = [] if lock is None else [f"LABEL {build.LABEL}={lock}"]
+    answer = engine.api.import_image_from_data(packed.getvalue(), changes=changes)
+    return str(json.loads(answer.splitlines()[-1])["status"])
+
+
+def test_an_image_that_was_saved_by_its_id_and_loaded_has_no_tag_and_is_found(
+    engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    image, lock, plan = (
+        tiny_image(engine, os.urandom(16), "ab" * 32),
+        "sha256:" + "ab" * 32,
+        tmp_path / "plan.json",
+    )
+    try:
+        saved = b"".join(engine.images.get(image).save())
+        engine.images.remove(image)
+        with pytest.raises(UsageError, match=f"image {image}, which this engine does not have") as caught:
+            build.require_image(engine, image, lock, plan)
+        assert f"`docker save {image} > image.tar`; here: `docker load < image.tar`" in caught.value.hint
+        engine.images.load(saved)
+        assert engine.images.get(image).tags == []
+        assert build.require_image(engine, image, lock, plan) == image
+        with pytest.raises(UsageError, match="but that image was built from lock sha256:abab"):
+            build.require_image(engine, image, "sha256:" + "cd" * 32, plan)
+    finally:
+        engine.images.remove(image, force=True)
+
+
+def test_an_image_without_the_label_of_a_lock_is_known_by_its_id_alone(
+    engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    image = tiny_image(engine, os.urandom(16))
+    try:
+        assert build.require_image(engine, image, "sha256:" + "ab" * 32, tmp_path) == image
+    finally:
+        engine.images.remove(image, force=True)
+
+
+@pytest.mark.parametrize("named", ["", "pgolf-cpu:latest", "sha256:12", "SHA256:" + "0" * 64, "\x1b[2J"])
+def test_a_record_that_names_an_image_by_anything_but_its_id_is_refused(named: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no image id") as caught:
+        build.require_image(docker.DockerClient(), named, None, tmp_path)
+    assert "\x1b" not in caught.value.message
 
 
 def test_an_image_that_lacks_a_locked_package_does_not_verify(
