@@ -161,4 +161,5 @@ TOLERANCES = Tolerances()
 
 BUSY_SHARE = 0.05
 """Share of the cores that other processes took during a stage, beyond which reports say so; it decides
-nothing. An idle machine with its container engine shows less than 0.02 (docs/measured.md)."""
+nothing. A twentieth of the cores costs up to a twentieth of the steps, about what seeds differ by; below it
+come the container engine's own work and the ticks of the counters (cpu_use.LEAST_SECONDS)."""
