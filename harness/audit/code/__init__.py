@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.audit.code import access, counting, distribution, learning, promises, traces
+from harness.audit.code import access, counting, distribution, epochs, learning, promises, ratio, traces
 from harness.audit.code.program import Program, read_program
 from harness.audit.finding import Evidence, Finding
 
-FILES = (learning, distribution, counting, access)
+FILES = (learning, epochs, distribution, counting, ratio, access)
 """In the order of the report."""
 CHECKS = tuple(check for file in FILES for check in file.CHECKS)
 RULES = (*(info for file in FILES for info in file.RULES), *promises.RULES)

@@ -1,0 +1,467 @@
+"""Find code that passes over the same validation text several times, learns, and counts a later pass only.
+
+#568: the score of the last of several epochs is that of text which the model has already learnt. The loop is
+found by what it does, not by its names: its counter takes no part in choosing the text, an optimizer steps
+inside it, and conditions on the counter, sums set back in each pass or values overwritten in each pass leave
+the first pass out of the score. Counters that functions share, and passes in different functions, are not
+followed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+from harness.audit.code.flow import (
+    Binding,
+    Loop,
+    Numbers,
+    bindings,
+    calls_one_of,
+    end,
+    is_cost,
+    learners,
+    learnt,
+    made_into,
+    made_of,
+    made_scores,
+    models,
+    reads,
+    start,
+)
+from harness.audit.code.learning import SCORES, TRAINS, VALIDATION, argument
+from harness.audit.code.program import Program
+from harness.audit.code.reach import Live
+from harness.audit.code.settings import UNKNOWN
+from harness.audit.code.shape import called, calls, names, own, quote, root, steps
+from harness.audit.code.tree import walk
+from harness.audit.finding import Finding
+from harness.verdict.rule_info import RuleInfo
+
+ASSUMED_PASSES = 4
+"""Passes that conditions are evaluated with where the real number cannot be read."""
+MAX_PASSES = 10_000
+NEXT = {"next", "next_batch", "get_batch", "randint", "rand", "choice", "sample", "randperm", "pop"}
+"""Calls that choose other text in each turn of a loop."""
+ZERO = {"zeros", "zeros_like", "tensor", "list", "dict"}
+TRAINED = re.compile(r"^train(ing)?(_|$|\d)(?!mode|args)")
+"""Names of training text."""
+RESETS = {"zero_", "clear", "fill_"}
+
+
+LAST_EPOCH_SCORED = RuleInfo(
+    id="last-epoch-scored",
+    title="Of several epochs over the validation text only a later one is the score",
+    condition="C3",
+    source="#568, #677, #1017 C3",
+    checks="a loop over the same text with optimizer steps, whose costs are counted in its last turn only: "
+    "under a condition on its counter, in sums that each turn sets back, or in a value that each turn "
+    "overwrites",
+    example="#568: for epoch in range(ttt_epochs): ...; if epoch == ttt_epochs - 1: loss_sum += nll; "
+    "loss.backward(); opt.step()",
+    not_covered="passes in different functions; a question where the number of passes cannot be read, or a "
+    "value is overwritten and not summed",
+)
+
+
+class Passes(NamedTuple):
+    """A loop that repeats the same text."""
+
+    counter: str
+    """Empty where the loop has none."""
+    first: Any
+    last: Any
+    turns: int
+    known: bool
+    """Whether `turns` was read, not assumed."""
+    numbers: Numbers
+
+
+class Counted(NamedTuple):
+    """What leaves the first pass out of the score."""
+
+    lines: tuple[ast.AST, ...]
+    certain: bool
+
+
+def last_epoch(program: Program) -> Iterator[Finding]:
+    """Find a loop that learns from the same text in each turn and counts the cost of the last turn only."""
+    learning = learners(program)
+    for live in program.live:
+        loops = [
+            part
+            for part in live.nodes
+            if isinstance(part, ast.For | ast.While)
+            and (steps(part) or any(calls_one_of(inner, learning) for inner in own(part)))
+        ]
+        if not loops:
+            continue
+        bound = bindings(live.nodes)
+        for loop in loops:
+            if any(TRAINS.search(name) for name in names(loop)):
+                continue
+            passes = _passes(program, live, loop, bound)
+            if passes is None or passes.turns < 2:
+                continue
+            counted = _counted(program, live, loop, bound, passes, learning)
+            if counted is None or not _is_scored(program, live, bound):
+                continue
+            learns = [*steps(loop), *(part for part in own(loop) if calls_one_of(part, learning))]
+            certain = passes.known and counted.certain
+            yield Finding.of(
+                LAST_EPOCH_SCORED,
+                "fail" if certain else "question",
+                f"{live.name}() learns over "
+                f"{f'{passes.turns} epochs' if passes.known else 'epochs whose number is not read'} "
+                "and adds up the score of the last one only",
+                quote(program, live, loop, *counted.lines, learns[0]),
+                "the score taken in the first epoch, before any step on these tokens, or a run with one "
+                "epoch",
+            )
+
+
+def _passes(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]) -> Passes | None:
+    """The turns of a loop over a counter that takes no part in choosing the text; None for other loops."""
+    inside = bindings(own(loop))
+    numbers = Numbers(program, bound, {})
+    if isinstance(loop, ast.While):
+        turns = _while_turns(program, live, loop, numbers, bound)
+    else:
+        turns = _for_turns(program, live, loop, numbers)
+    if turns is None:
+        return None
+    fed = made_of(learnt(loop), inside)
+    if turns.counter in fed:
+        return None
+    chooses = [
+        part
+        for binding in inside
+        if binding.name in fed
+        for part in walk(binding.value)
+        if called(part) in NEXT
+    ]
+    return None if chooses else turns
+
+
+def _for_turns(program: Program, live: Live, loop: ast.For, numbers: Numbers) -> Passes | None:
+    target, over = loop.target, loop.iter
+    backwards = False
+    while (
+        isinstance(over, ast.Call) and called(over) in ("tqdm", "reversed", "enumerate", "list") and over.args
+    ):
+        backwards ^= called(over) == "reversed"
+        if called(over) == "enumerate":
+            if not (isinstance(target, ast.Tuple) and target.elts):
+                return None
+            target = target.elts[0]
+        over = over.args[0]
+    if not (isinstance(over, ast.Call) and called(over) in ("range", "trange") and over.args):
+        return None
+    if not isinstance(target, ast.Name):
+        return None
+    limit = over.args[1] if len(over.args) > 1 else over.args[0]
+    total, known = _number(program, live, limit, numbers)
+    numbers = numbers.with_value(ast.unparse(limit), total)
+    parts = [total if part is limit else numbers.of(part) for part in over.args[:3]]
+    if not all(isinstance(part, int | float) and part == int(part) for part in parts):
+        return None
+    turns = range(*(int(part) for part in parts))
+    if not 0 < len(turns) <= MAX_PASSES:
+        return None
+    first, last = (turns[-1], turns[0]) if backwards else (turns[0], turns[-1])
+    return Passes(target.id, first, last, len(turns), known, numbers)
+
+
+def _while_turns(
+    program: Program, live: Live, loop: ast.While, numbers: Numbers, bound: Sequence[Binding]
+) -> Passes | None:
+    """The turns of `while turn < passes` with one `turn += 1`, and of `while left > 0` with `left -= 1`."""
+    counters = [
+        part
+        for part in own(loop)
+        if isinstance(part, ast.AugAssign)
+        and isinstance(part.op, ast.Add | ast.Sub)
+        and isinstance(part.target, ast.Name)
+        and part.target.id in reads(loop.test)
+        and isinstance(part.value, ast.Constant)
+        and part.value.value == 1
+    ]
+    if len(counters) != 1 or not isinstance(loop.test, ast.Compare | ast.Name):
+        return None
+    (count,) = counters
+    assert isinstance(count.target, ast.Name)
+    name = count.target.id
+    before = [
+        binding.value
+        for binding in bound
+        if binding.name == name and binding.node is not count and start(binding.node) < start(loop)
+    ]
+    if not before:
+        return None
+    limits = [
+        part
+        for part in walk(loop.test)
+        if isinstance(part, ast.expr) and not isinstance(part, ast.Compare) and name not in reads(part)
+    ]
+    known = True
+    for limit in limits[:1]:
+        total, known = _number(program, live, limit, numbers)
+        numbers = numbers.with_value(ast.unparse(limit), total)
+    at, sure = _number(program, live, before[-1], numbers)
+    if not isinstance(at, int | float):
+        return None
+    known &= sure
+    step = 1 if isinstance(count.op, ast.Add) else -1
+    early = loop.body[0] is count
+    turns: list[float] = []
+    while len(turns) < MAX_PASSES and numbers.with_value(name, at).of(loop.test) not in (False, UNKNOWN, 0):
+        turns.append(at + step if early else at)
+        at += step
+    if not 0 < len(turns) < MAX_PASSES:
+        return None
+    return Passes(name, turns[0], turns[-1], len(turns), known, numbers)
+
+
+def _number(program: Program, live: Live, node: ast.expr, numbers: Numbers) -> tuple[Any, bool]:
+    """The value of a count and whether it was read: otherwise it is assumed."""
+    value = numbers.of(node)
+    if value is UNKNOWN:
+        value = argument(program, live, node)
+    return (value, True) if isinstance(value, int | float) else (ASSUMED_PASSES, False)
+
+
+def _counted(
+    program: Program,
+    live: Live,
+    loop: Loop,
+    bound: Sequence[Binding],
+    passes: Passes,
+    learning: dict[str, Live],
+) -> Counted | None:
+    """What counts the last pass only; None where the first pass counts too, or nothing is counted."""
+    inside = bindings(own(loop))
+    known = models(program, loop, inside)
+    costs = made_into(
+        {binding.name for binding in inside if is_cost(binding.value, known)} | (learnt(loop) - known), inside
+    ) - {passes.counter}
+    results = _results(live, bound)
+    adds = [
+        (statement, conditions)
+        for statement, conditions in _statements(loop.body, ())
+        if (target := _added(statement)) in results
+        and ((reads(statement) - {target}) & costs or is_cost(statement, known))
+    ]
+    first, last = (passes.numbers.with_value(passes.counter, at) for at in (passes.first, passes.last))
+    late = [
+        (statement, conditions)
+        for statement, conditions in adds
+        if _runs(statement, conditions, first) is False and _runs(statement, conditions, last) is not False
+    ]
+    resets = _resets(loop, last)
+    early = [
+        statement
+        for statement, conditions in adds
+        if _runs(statement, conditions, first) is not False and _added(statement) not in resets
+    ]
+    if late and not early:
+        statement, conditions = late[0]
+        return Counted(
+            (*(test for test, _ in conditions if passes.counter in made_of(reads(test), bound)), statement),
+            True,
+        )
+    again = [statement for statement, _ in adds if _added(statement) in resets]
+    if again and not early and not _kept(loop, resets) and _read_after(live, loop, set(resets)):
+        return Counted((resets[_added(again[0])], again[0]), True)
+    stored = [
+        statement
+        for statement, _ in _statements(loop.body, ())
+        if _is_stored(statement, passes.counter)
+        and root(statement.targets[0]) in results - made_of(learnt(loop), inside)
+        and is_cost(statement, known) | bool(reads(statement.value) & costs)
+    ]
+    if stored and not adds and _read_after(live, loop, {root(stored[0].targets[0])}):
+        return Counted((stored[0],), False)
+    return _overwritten(program, live, loop, passes, learning)
+
+
+def _is_stored(statement: ast.stmt, counter: str) -> TypeGuard[ast.Assign]:
+    """Whether a statement puts a value at a place that each pass overwrites."""
+    match statement:
+        case ast.Assign(targets=[ast.Subscript(slice=place)]):
+            return counter not in reads(place)
+    return False
+
+
+def _results(live: Live, bound: Sequence[Binding]) -> set[str]:
+    """The names that a function's results and scores are made of."""
+    returned = {
+        name
+        for part in live.nodes
+        if isinstance(part, ast.Return) and part.value is not None
+        for name in reads(part.value)
+    }
+    stored = {
+        name for part in live.nodes if isinstance(part, ast.Nonlocal | ast.Global) for name in part.names
+    }
+    return made_of(returned | stored, bound) | made_scores(live.nodes, bound)
+
+
+def _statements(
+    block: Sequence[ast.stmt], conditions: tuple[tuple[ast.expr, bool], ...]
+) -> Iterator[tuple[ast.stmt, tuple[tuple[ast.expr, bool], ...]]]:
+    """The simple statements of a block, each with the conditions under which it runs."""
+    for statement in block:
+        if isinstance(statement, ast.If):
+            yield from _statements(statement.body, (*conditions, (statement.test, True)))
+            yield from _statements(statement.orelse, (*conditions, (statement.test, False)))
+            if statement.body and isinstance(statement.body[-1], ast.Continue) and not statement.orelse:
+                conditions = (*conditions, (statement.test, False))
+        elif isinstance(statement, ast.For | ast.While | ast.With | ast.AsyncWith | ast.Try):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _statements(getattr(statement, part, []), conditions)
+        elif not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield statement, conditions
+
+
+def _added(statement: ast.AST) -> str:
+    """The name that a statement adds something to; empty for other statements."""
+    match statement:
+        case ast.AugAssign(target=target, op=ast.Add()):
+            return root(target)
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.BinOp(op=ast.Add()) as value):
+            return name if name in reads(value) else ""
+        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="append" | "extend" | "add_", value=holder))):
+            return root(holder)
+    return ""
+
+
+def _runs(statement: ast.stmt, conditions: Sequence[tuple[ast.expr, bool]], numbers: Numbers) -> bool | None:
+    """Whether a statement adds anything in a pass; None where it cannot be told."""
+    for test, wanted in conditions:
+        value = numbers.of(test)
+        if value is not UNKNOWN and bool(value) != wanted:
+            return False
+    value = getattr(statement, "value", None)
+    if isinstance(statement, ast.Assign) and isinstance(value, ast.BinOp) and (target := _added(statement)):
+        value = value.right if ast.unparse(value.left) == target else value.left
+    if isinstance(value, ast.expr) and _is_zero(value, numbers):
+        return False
+    return None
+
+
+def _is_zero(value: ast.expr, numbers: Numbers) -> bool:
+    """Whether an expression is zero because a factor is, or because the branch taken is."""
+    match value:
+        case ast.BinOp(op=ast.Mult(), left=left, right=right):
+            return _is_zero(left, numbers) or _is_zero(right, numbers)
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            found = numbers.of(test)
+            return found is not UNKNOWN and _is_zero(body if found else orelse, numbers)
+    found = numbers.of(value)
+    return found is not UNKNOWN and found == 0 and not isinstance(found, str)
+
+
+def _resets(loop: Loop, last: Numbers) -> dict[str, ast.AST]:
+    """The names that each turn of a loop, or its last one, sets back to nothing."""
+    found: dict[str, ast.AST] = {}
+    for statement, conditions in _statements(
+        [part for part in loop.body if not isinstance(part, ast.For | ast.While)], ()
+    ):
+        if _runs(statement, conditions, last) is False:
+            continue
+        match statement:
+            case ast.Assign(targets=targets, value=value) if _is_nothing(value):
+                found |= {
+                    name.id: statement
+                    for target in targets
+                    for name in walk(target)
+                    if isinstance(name, ast.Name)
+                }
+            case ast.Expr(value=ast.Call(func=ast.Attribute(attr=method, value=holder))) if method in RESETS:
+                found[root(holder)] = statement
+    return found
+
+
+def _is_nothing(value: ast.expr) -> bool:
+    match value:
+        case ast.Constant(value=int() | float() as number):
+            return number == 0
+        case ast.Tuple(elts=parts) if parts:
+            return all(_is_nothing(part) for part in parts)
+        case ast.List(elts=[]) | ast.Dict(keys=[]):
+            return True
+        case ast.Call():
+            return called(value) in ZERO and all(
+                isinstance(part, ast.Constant | ast.Tuple) or called(value) != "tensor" for part in value.args
+            )
+    return False
+
+
+def _kept(loop: Loop, resets: dict[str, ast.AST]) -> bool:
+    """Whether a turn hands what it summed on to a sum that is not set back: then every pass counts."""
+    return any(
+        (target := _added(statement)) and target not in resets and reads(statement) & set(resets)
+        for statement, _ in _statements(loop.body, ())
+    )
+
+
+def _read_after(live: Live, loop: Loop, wanted: set[str]) -> bool:
+    """Whether one of these names is read after a loop, before it gets another value."""
+    for part in sorted((part for part in live.nodes if isinstance(part, ast.Name)), key=start):
+        if part.id in wanted and start(part) > end(loop):
+            return isinstance(part.ctx, ast.Load)
+    return False
+
+
+def _overwritten(
+    program: Program, live: Live, loop: Loop, passes: Passes, learning: dict[str, Live]
+) -> Counted | None:
+    """A score that a learning function returns in each turn, of which the last is used after the loop."""
+    for statement, _conditions in _statements(loop.body, ()):
+        if not isinstance(statement, ast.Assign) or _added(statement):
+            continue
+        made = [part for part in walk(statement.value) if calls_one_of(part, learning)]
+        taken = {name for target in statement.targets for name in reads(target)}
+        if not made or passes.counter in reads(statement.value) or not taken:
+            continue
+        if any(_added(other) and reads(other) & taken for other, _ in _statements(loop.body, ())):
+            continue
+        if _read_after(live, loop, taken) and _scores(program, learning[called(made[0])]):
+            return Counted((statement,), taken <= made_scores(live.nodes, bindings(live.nodes)))
+    return None
+
+
+def _scores(program: Program, live: Live) -> bool:
+    """Whether a function returns a sum of costs."""
+    bound = bindings(live.nodes)
+    results = _results(live, bound)
+    known = models(program, live.node, bound)
+    costs = made_into(learnt(live.node) - known, bound)
+    return any(
+        _added(part) in results and (reads(part) & costs or is_cost(part, known)) for part in live.nodes
+    )
+
+
+def _is_scored(program: Program, live: Live, bound: Sequence[Binding]) -> bool:
+    """Whether what a function sums is the score of validation text: by its own names or by its callers'."""
+    name = live.name.rsplit(".", 1)[-1]
+    callers = [(other, made) for other in program.live if (made := calls(other.node, name))]
+    for other, made in callers:
+        outer = bindings(other.nodes)
+        scored = made_scores(other.nodes, outer)
+        if any(
+            binding.name in scored and any(part in made for part in walk(binding.value)) for binding in outer
+        ):
+            return True
+    given = {name for _, made in callers for call in made for part in call.args for name in reads(part)}
+    known = names(live.node)
+    return not any(TRAINED.search(name) for name in given | known) and (
+        bool(made_scores(live.nodes, bound))
+        or any(VALIDATION.search(name) or SCORES.search(name) for name in known)
+    )
+
+
+RULES = (LAST_EPOCH_SCORED,)
+CHECKS = (last_epoch,)
