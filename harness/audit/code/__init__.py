@@ -12,11 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.audit.code import access, counting, distribution, epochs, learning, promises, ratio, traces
+from harness.audit.code import (
+    access,
+    counting,
+    distribution,
+    epochs,
+    learning,
+    order,
+    promises,
+    ratio,
+    traces,
+)
 from harness.audit.code.program import Program, read_program
 from harness.audit.finding import Evidence, Finding
 
-FILES = (learning, epochs, distribution, counting, ratio, access)
+FILES = (order, epochs, learning, distribution, counting, ratio, access)
 """In the order of the report."""
 CHECKS = tuple(check for file in FILES for check in file.CHECKS)
 RULES = (*(info for file in FILES for info in file.RULES), *promises.RULES)

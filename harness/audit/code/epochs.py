@@ -12,12 +12,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from harness.audit.code.flow import (
     Binding,
     Loop,
-    Numbers,
     bindings,
     calls_one_of,
     end,
@@ -31,20 +30,16 @@ from harness.audit.code.flow import (
     reads,
     start,
 )
-from harness.audit.code.learning import SCORES, TRAINS, VALIDATION, argument
+from harness.audit.code.learning import SCORES, TRAINS, VALIDATION
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.settings import UNKNOWN
 from harness.audit.code.shape import called, calls, names, own, quote, root, steps
 from harness.audit.code.tree import walk
+from harness.audit.code.turns import Numbers, Passes, passes_of
 from harness.audit.finding import Finding
 from harness.verdict.rule_info import RuleInfo
 
-ASSUMED_PASSES = 4
-"""Passes that conditions are evaluated with where the real number cannot be read."""
-MAX_PASSES = 10_000
-NEXT = {"next", "next_batch", "get_batch", "randint", "rand", "choice", "sample", "randperm", "pop"}
-"""Calls that choose other text in each turn of a loop."""
 ZERO = {"zeros", "zeros_like", "tensor", "list", "dict"}
 TRAINED = re.compile(r"^train(ing)?(_|$|\d)(?!mode|args)")
 """Names of training text."""
@@ -64,19 +59,6 @@ LAST_EPOCH_SCORED = RuleInfo(
     not_covered="passes in different functions; a question where the number of passes cannot be read, or a "
     "value is overwritten and not summed",
 )
-
-
-class Passes(NamedTuple):
-    """A loop that repeats the same text."""
-
-    counter: str
-    """Empty where the loop has none."""
-    first: Any
-    last: Any
-    turns: int
-    known: bool
-    """Whether `turns` was read, not assumed."""
-    numbers: Numbers
 
 
 class Counted(NamedTuple):
@@ -102,7 +84,7 @@ def last_epoch(program: Program) -> Iterator[Finding]:
         for loop in loops:
             if any(TRAINS.search(name) for name in names(loop)):
                 continue
-            passes = _passes(program, live, loop, bound)
+            passes = passes_of(program, live, loop, bound)
             if passes is None or passes.turns < 2:
                 continue
             counted = _counted(program, live, loop, bound, passes, learning)
@@ -120,116 +102,6 @@ def last_epoch(program: Program) -> Iterator[Finding]:
                 "the score taken in the first epoch, before any step on these tokens, or a run with one "
                 "epoch",
             )
-
-
-def _passes(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]) -> Passes | None:
-    """The turns of a loop over a counter that takes no part in choosing the text; None for other loops."""
-    inside = bindings(own(loop))
-    numbers = Numbers(program, bound, {})
-    if isinstance(loop, ast.While):
-        turns = _while_turns(program, live, loop, numbers, bound)
-    else:
-        turns = _for_turns(program, live, loop, numbers)
-    if turns is None:
-        return None
-    fed = made_of(learnt(loop), inside)
-    if turns.counter in fed:
-        return None
-    chooses = [
-        part
-        for binding in inside
-        if binding.name in fed
-        for part in walk(binding.value)
-        if called(part) in NEXT
-    ]
-    return None if chooses else turns
-
-
-def _for_turns(program: Program, live: Live, loop: ast.For, numbers: Numbers) -> Passes | None:
-    target, over = loop.target, loop.iter
-    backwards = False
-    while (
-        isinstance(over, ast.Call) and called(over) in ("tqdm", "reversed", "enumerate", "list") and over.args
-    ):
-        backwards ^= called(over) == "reversed"
-        if called(over) == "enumerate":
-            if not (isinstance(target, ast.Tuple) and target.elts):
-                return None
-            target = target.elts[0]
-        over = over.args[0]
-    if not (isinstance(over, ast.Call) and called(over) in ("range", "trange") and over.args):
-        return None
-    if not isinstance(target, ast.Name):
-        return None
-    limit = over.args[1] if len(over.args) > 1 else over.args[0]
-    total, known = _number(program, live, limit, numbers)
-    numbers = numbers.with_value(ast.unparse(limit), total)
-    parts = [total if part is limit else numbers.of(part) for part in over.args[:3]]
-    if not all(isinstance(part, int | float) and part == int(part) for part in parts):
-        return None
-    turns = range(*(int(part) for part in parts))
-    if not 0 < len(turns) <= MAX_PASSES:
-        return None
-    first, last = (turns[-1], turns[0]) if backwards else (turns[0], turns[-1])
-    return Passes(target.id, first, last, len(turns), known, numbers)
-
-
-def _while_turns(
-    program: Program, live: Live, loop: ast.While, numbers: Numbers, bound: Sequence[Binding]
-) -> Passes | None:
-    """The turns of `while turn < passes` with one `turn += 1`, and of `while left > 0` with `left -= 1`."""
-    counters = [
-        part
-        for part in own(loop)
-        if isinstance(part, ast.AugAssign)
-        and isinstance(part.op, ast.Add | ast.Sub)
-        and isinstance(part.target, ast.Name)
-        and part.target.id in reads(loop.test)
-        and isinstance(part.value, ast.Constant)
-        and part.value.value == 1
-    ]
-    if len(counters) != 1 or not isinstance(loop.test, ast.Compare | ast.Name):
-        return None
-    (count,) = counters
-    assert isinstance(count.target, ast.Name)
-    name = count.target.id
-    before = [
-        binding.value
-        for binding in bound
-        if binding.name == name and binding.node is not count and start(binding.node) < start(loop)
-    ]
-    if not before:
-        return None
-    limits = [
-        part
-        for part in walk(loop.test)
-        if isinstance(part, ast.expr) and not isinstance(part, ast.Compare) and name not in reads(part)
-    ]
-    known = True
-    for limit in limits[:1]:
-        total, known = _number(program, live, limit, numbers)
-        numbers = numbers.with_value(ast.unparse(limit), total)
-    at, sure = _number(program, live, before[-1], numbers)
-    if not isinstance(at, int | float):
-        return None
-    known &= sure
-    step = 1 if isinstance(count.op, ast.Add) else -1
-    early = loop.body[0] is count
-    turns: list[float] = []
-    while len(turns) < MAX_PASSES and numbers.with_value(name, at).of(loop.test) not in (False, UNKNOWN, 0):
-        turns.append(at + step if early else at)
-        at += step
-    if not 0 < len(turns) < MAX_PASSES:
-        return None
-    return Passes(name, turns[0], turns[-1], len(turns), known, numbers)
-
-
-def _number(program: Program, live: Live, node: ast.expr, numbers: Numbers) -> tuple[Any, bool]:
-    """The value of a count and whether it was read: otherwise it is assumed."""
-    value = numbers.of(node)
-    if value is UNKNOWN:
-        value = argument(program, live, node)
-    return (value, True) if isinstance(value, int | float) else (ASSUMED_PASSES, False)
 
 
 def _counted(

@@ -1,21 +1,19 @@
 """Follow values through names inside one function: what a name is made of, and what it is made into.
 
 Names are followed and not values: a name that is bound anywhere among the given nodes is made of all that any
-of these bindings reads. `Numbers` evaluates conditions on loop counters. Attributes count as the name of
-their object; what passes between functions is followed by the rules that need it.
+of these bindings reads. Attributes count as the name of their object; what passes between functions is
+followed by the rules that need it.
 """
 
 from __future__ import annotations
 
 import ast
-import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.settings import UNKNOWN, fold
 from harness.audit.code.shape import called, own, root, steps
 from harness.audit.code.tree import walk
 
@@ -30,25 +28,6 @@ GENERIC = {"train", "eval", "step", "backward", "forward", "update", "zero_grad"
 LIBRARY = {"torch", "F", "nn", "np", "numpy", "math", "os", "dist", "time", "sys", "random"}
 BUILTIN = {"len", "range", "int", "float", "min", "max", "list", "zip", "enumerate", "sum", "sorted", "print"}
 GROWS = {"append", "extend", "add", "add_", "copy_"}
-ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
-COMPARISON: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-}
-MAX_DEPTH = 12
-"""Names that one condition is followed through."""
 Position = tuple[int, int]
 Loop = ast.For | ast.While
 
@@ -274,63 +253,3 @@ def made_scores(nodes: Iterable[ast.AST], bound: Iterable[Binding]) -> set[str]:
     return made_of({name for value in stated_scores(nodes) for name in reads(value)}, bound) | {
         binding.name for binding in bound if is_score_name(binding.name)
     }
-
-
-class Numbers:
-    """Evaluates expressions on loop counters: by given values, by the function's own names, by settings."""
-
-    def __init__(self, program: Program, bound: Iterable[Binding], given: Mapping[str, Any]) -> None:
-        self.settings = program.settings
-        self.given = given
-        self.bound: dict[str, list[Binding]] = {}
-        for binding in bound:
-            self.bound.setdefault(binding.name, []).append(binding)
-
-    def with_value(self, name: str, value: Any) -> Numbers:
-        """The same with one more known value."""
-        other = Numbers.__new__(Numbers)
-        other.settings, other.bound = self.settings, self.bound
-        other.given = {**self.given, name: value}
-        return other
-
-    def of(self, node: ast.expr, depth: int = 0) -> Any:
-        """The value of an expression, or UNKNOWN."""
-        try:
-            return self._of(node, depth)
-        except (TypeError, ValueError, ZeroDivisionError, OverflowError, KeyError):
-            return UNKNOWN
-
-    def _of(self, node: ast.expr, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            return UNKNOWN
-        if (text := ast.unparse(node)) in self.given:
-            return self.given[text]
-        match node:
-            case ast.Name(id=name) if len(self.bound.get(name, ())) == 1:
-                (binding,) = self.bound[name]
-                alone = isinstance(binding.node, ast.Assign | ast.AnnAssign | ast.NamedExpr)
-                return self.of(binding.value, depth + 1) if alone else UNKNOWN
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
-                values = self.of(left, depth + 1), self.of(right, depth + 1)
-                return UNKNOWN if UNKNOWN in values else ARITHMETIC[type(op)](*values)
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                value = self.of(operand, depth + 1)
-                return UNKNOWN if value is UNKNOWN else not value
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                value = self.of(operand, depth + 1)
-                return UNKNOWN if value is UNKNOWN else -value
-            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in COMPARISON:
-                values = self.of(left, depth + 1), self.of(right, depth + 1)
-                return UNKNOWN if UNKNOWN in values else COMPARISON[type(op)](*values)
-            case ast.BoolOp(op=op, values=operands):
-                stop = isinstance(op, ast.Or)
-                found = [self.of(operand, depth + 1) for operand in operands]
-                if any(value is not UNKNOWN and bool(value) == stop for value in found):
-                    return stop
-                return UNKNOWN if UNKNOWN in found else not stop
-            case ast.Call(func=ast.Name(id="int" | "bool" | "float" as kind), args=[inner]):
-                value = self.of(inner, depth + 1)
-                return (
-                    UNKNOWN if value is UNKNOWN else {"int": int, "bool": bool, "float": float}[kind](value)
-                )
-        return fold(node, self.settings)

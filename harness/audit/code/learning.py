@@ -286,5 +286,5 @@ def _targets(node: ast.AST) -> set[str]:
     return {name for loss in _losses(node) if (name := root(loss.args[1]))}
 
 
-RULES = (VAL_BEFORE_SCORE, SLOT)
-CHECKS = (before_scoring, pass_then_score, fitted_positions)
+RULES = (SLOT,)
+CHECKS = (fitted_positions,)

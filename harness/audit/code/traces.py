@@ -95,8 +95,9 @@ def _prints_are_logged(program: Program, logged: list[list[str]]) -> bool:
 def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
     """Texts that begin the lines which the code of a finding prints.
 
-    That is the functions in which the evidence stands, those that call them, and the main program under the
-    condition that calls them. `prints` says whether the logs hold what bare print() writes.
+    That is the functions in which the evidence stands, those that call them, and of the main program what
+    stands under the condition that calls them, or in a loop with two lines of the evidence. `prints` says
+    whether the logs hold what bare print() writes.
     """
     functions = [
         live
@@ -131,10 +132,19 @@ def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
         for part in live.nodes
         if isinstance(part, ast.Name) and part.id in wanted
     ]
-    guards = [
+    guards: list[tuple[str, ast.stmt]] = [
         (file, guard)
         for file in {file for file, _ in calls}
         for guard in _guards(program.sources[file], [line for other, line in calls if other == file])
+    ]
+    guards += [
+        (live.file, loop)
+        for live in program.live
+        if MAIN.match(live.name)
+        for loop in live.nodes
+        if isinstance(loop, ast.For | ast.While)
+        and sum(_quotes(found, live.file, line) for line in range(loop.lineno, (loop.end_lineno or 0) + 1))
+        > 1
     ]
     writes = WRITERS if prints else LOGGERS
     spans: list[tuple[str, ast.stmt]] = [
@@ -154,6 +164,10 @@ def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
     ]
     # texts that other code prints too identify nothing: #181
     return {text for text in texts if not any(text in line for line in other_lines)} or texts
+
+
+def _quotes(found: Finding, file: str, line: int) -> bool:
+    return any(quoted.file == file and quoted.line == line for quoted in found.evidence)
 
 
 def _guards(lines: Sequence[str], numbers: Sequence[int]) -> list[ast.If]:
