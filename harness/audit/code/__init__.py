@@ -19,8 +19,10 @@ from harness.audit.code import (
     epochs,
     learning,
     order,
+    prefix,
     promises,
     ratio,
+    shards,
     traces,
 )
 from harness.audit.code.program import Program, read_program
@@ -29,7 +31,7 @@ from harness.audit.finding import Evidence, Finding
 FILES = (order, epochs, learning, distribution, counting, ratio, access)
 """In the order of the report."""
 CHECKS = tuple(check for file in FILES for check in file.CHECKS)
-RULES = (*(info for file in FILES for info in file.RULES), *promises.RULES)
+RULES = (*(info for file in FILES for info in file.RULES), *prefix.RULES, *promises.RULES)
 MAX_SAME = 3
 """Findings of one check that a folder gets; the first ones show a reviewer where to look."""
 
@@ -85,9 +87,11 @@ def code_findings(
                     "code of a usual depth",
                 )
             )
+    found += prefix.paid_prefix(program, texts)
     found = traces.compare_with_logs(
         found, program, logs, [text for file, text in texts.items() if file.endswith(".json")]
     )
+    found += shards.renamed_shards(texts)
     if scored:
         first = next(iter(sorted(readmes, key=len)), "")
         other = [file for file in texts if file.endswith((".sh", ".cu", ".cpp", ".c", ".rs", ".ipynb"))]

@@ -300,12 +300,12 @@ def _overwritten(
             continue
         if any(_added(other) and reads(other) & taken for other, _ in _statements(loop.body, ())):
             continue
-        if _read_after(live, loop, taken) and _scores(program, learning[called(made[0])]):
+        if _read_after(live, loop, taken) and returns_costs(program, learning[called(made[0])]):
             return Counted((statement,), taken <= made_scores(live.nodes, bindings(live.nodes)))
     return None
 
 
-def _scores(program: Program, live: Live) -> bool:
+def returns_costs(program: Program, live: Live) -> bool:
     """Whether a function returns a sum of costs."""
     bound = bindings(live.nodes)
     results = _results(live, bound)

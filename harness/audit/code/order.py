@@ -14,9 +14,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from harness.audit.code.epochs import returns_costs
 from harness.audit.code.flow import (
-    BUILTIN,
-    LIBRARY,
     Binding,
     Position,
     bindings,
@@ -33,10 +32,11 @@ from harness.audit.code.flow import (
     start,
     stated_scores,
 )
-from harness.audit.code.learning import VAL_BEFORE_SCORE, before_scoring, parameters, pass_then_score
+from harness.audit.code.learning import VAL_BEFORE_SCORE, before_scoring, pass_then_score
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.shape import called, own, quote, root, steps
+from harness.audit.code.texts import root_of, texts_of_call, things, touched, views
 from harness.audit.code.tree import walk
 from harness.audit.finding import Finding
 
@@ -45,12 +45,7 @@ VALIDATION = re.compile(r"(^|[_/\-.*])(val(id|idation)?|held(_?out)?)([_/\-.*\d]
 TRAINING = re.compile(r"(^|[_/\-.*])train(ing)?([_/\-.*\d]|$)", re.I)
 PUTS_BACK = re.compile(r"restore|reset|roll_?back|revert", re.I)
 SAVED = re.compile(r"state_dict|deepcopy|clone|copy")
-OF_MODELS = {"parameters", "named_parameters", "state_dict", "zero_grad", "train", "eval", "step", "backward"}
-"""Methods of models and optimizers, which are no texts."""
 COPIES = ("deepcopy", "copy", "clone")
-NO_VIEW = {"range", "len", "int", "min", "max", "print", "float", "reversed", "zip", "enumerate"}
-MAX_DEPTH = 3
-"""Calls that a text is followed through."""
 
 
 class Learns(NamedTuple):
@@ -94,7 +89,14 @@ def learns_then_scores(program: Program) -> Iterator[Finding]:
         if not values:
             continue
         scored = made_of({name for value in values for name in reads(value)}, bound)
-        scores = list(_scores(program, live, bound, values, scored, learning))
+        made = [*values, *(binding.value for binding in bound if binding.name in scored)]
+        stated = {id(part) for value in made for part in walk(value)}
+        moves = [
+            move
+            for move in moves
+            if id(move) not in stated or not returns_costs(program, learning[called(move)])
+        ]
+        scores = list(_scores(program, live, made, scored, learning))
         found = next(
             (
                 (learns, score, shared)
@@ -172,20 +174,14 @@ def _values_of_scores(live: Live) -> list[ast.expr]:
 
 
 def _scores(
-    program: Program,
-    live: Live,
-    bound: Sequence[Binding],
-    values: Sequence[ast.expr],
-    scored: set[str],
-    learning: Mapping[str, Live],
+    program: Program, live: Live, made: Sequence[ast.expr], scored: set[str], learning: Mapping[str, Live]
 ) -> Iterator[Scores]:
     """The calls and loops that make a score, without those that learn."""
     functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
-    made = [*values, *(binding.value for binding in bound if binding.name in scored)]
     for value in made:
         for part in walk(value):
             if isinstance(part, ast.Call) and called(part) in functions and not calls_one_of(part, learning):
-                texts, others = _of_call(program, part, functions[called(part)], functions, learn=False)
+                texts, others = texts_of_call(program, part, functions[called(part)], functions, learn=False)
                 if texts:
                     yield Scores(part, texts, others)
     for loop in (part for part in live.nodes if isinstance(part, ast.For | ast.While)):
@@ -197,7 +193,9 @@ def _scores(
             for binding in inside
         ):
             local = {binding.name for binding in inside}
-            texts = {text for text in _touched([loop, *own(loop)]) if _root(text) not in local}
+            texts = {
+                text for text in touched([loop, *own(loop)], loosely=False) if root_of(text) not in local
+            }
             yield Scores(loop, texts, _others(loop, texts, local))
 
 
@@ -213,14 +211,14 @@ def _learns(
     region = min(loops, key=start, default=None)
     if isinstance(move, ast.Call) and called(move) in learning and called(move) != "step":
         functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
-        texts, others = _of_call(program, move, learning[called(move)], functions, learn=True)
+        texts, others = texts_of_call(program, move, learning[called(move)], functions, learn=True)
         return Learns(region or move, move, texts, others) if texts else None
     if region is None or not steps(region):
         return None
     inside = bindings([region, *own(region)])
     local = {binding.name for binding in inside}
     fed = made_of(learnt(region), inside)
-    texts = {text for text in _touched([region, *own(region)]) if _root(text) in fed - local}
+    texts = {text for text in touched([region, *own(region)], loosely=True) if root_of(text) in fed - local}
     return Learns(region, move, texts, _others(region, texts, local))
 
 
@@ -237,146 +235,16 @@ def _others(node: ast.AST, texts: Iterable[str], local: set[str]) -> set[str]:
         for argument in part.args
         for name in reads(argument)
     }
-    return _things(reads(node) - local - {_root(text) for text in texts} - copied)
-
-
-def _things(names: set[str]) -> set[str]:
-    """The names that may be models and their states: no constants, modules or functions of the language."""
-    return {name for name in names if not name.isupper()} - LIBRARY - BUILTIN
-
-
-def _root(text: str) -> str:
-    return re.split(r"[.\[]", text, maxsplit=1)[0]
-
-
-def _touched(nodes: Iterable[ast.AST]) -> set[str]:
-    """What is sliced, iterated over, or handed to a function whose result is: texts, mostly."""
-    found: set[str] = set()
-    nodes = list(nodes)
-    for node in nodes:
-        match node:
-            case ast.Subscript(value=value, slice=place) if not isinstance(place, ast.Constant):
-                found |= _path(value)
-            case ast.For(iter=over) | ast.comprehension(iter=over):
-                found |= _path(over) | _paths_of_call(over)
-            case ast.Assign(value=value):
-                found |= _paths_of_call(value)
-            case ast.Call(func=ast.Name(id="len"), args=[value]):
-                found |= _path(value)
-            case ast.Call(func=ast.Attribute(attr="numel" | "size", value=value)):
-                found |= _path(value)
-    acts = {
-        root(part.func)
-        for part in nodes
-        if isinstance(part, ast.Call) and (isinstance(part.func, ast.Name) or called(part) in OF_MODELS)
-    }
-    return {text for text in found if _root(text) not in acts | LIBRARY}
-
-
-def _path(node: ast.AST) -> set[str]:
-    """A variable, or a named part of one (`data["val"]`, `self.held`), as text; empty for anything else."""
-    inner = node
-    while isinstance(inner, ast.Attribute) or (
-        isinstance(inner, ast.Subscript) and isinstance(inner.slice, ast.Constant)
-    ):
-        inner = inner.value
-    return {ast.unparse(node)} if isinstance(inner, ast.Name) else set()
-
-
-def _paths_of_call(node: ast.expr) -> set[str]:
-    """The arguments and the object of a call that makes windows; none where a string names the split."""
-    if not isinstance(node, ast.Call):
-        return set()
-    if any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in node.args):
-        return set()
-    inner = [path for part in node.args for path in _path(part) | _paths_of_call(part)]
-    if isinstance(node.func, ast.Attribute):
-        return {*inner, *_path(node.func.value)} - LIBRARY
-    return set(inner) if called(node) not in NO_VIEW - {"zip", "enumerate", "reversed"} else set()
-
-
-def _of_call(
-    program: Program,
-    call: ast.Call,
-    function: Live,
-    functions: Mapping[str, Live],
-    *,
-    learn: bool,
-    depth: int = 0,
-) -> tuple[set[str], set[str]]:
-    """The texts that a called function learns from, or reads, and the other names of the call, as the caller
-    names them.
-    """
-    texts = _texts_of(program, function, functions, learn=learn, depth=depth)
-    given = dict(zip(_order(function), call.args, strict=False))
-    given |= {word.arg: word.value for word in call.keywords if word.arg}
-    own_names = parameters(function.node) | {binding.name for binding in bindings(function.nodes)}
-    found: set[str] = set()
-    for text in texts:
-        if text in given:
-            found |= _path(given[text])
-        elif _root(text) not in own_names or _root(text) == "self":
-            found.add(text)
-    others = {name for part in (*call.args, *(word.value for word in call.keywords)) for name in reads(part)}
-    others |= {
-        name for part in function.nodes if isinstance(part, ast.Name) for name in [part.id]
-    } - own_names
-    if isinstance(call.func, ast.Attribute):
-        others |= reads(call.func)
-    return found, _things(others - {_root(text) for text in found}) - functions.keys()
-
-
-def _order(function: Live) -> list[str]:
-    """The names of a function's parameters in their order, without `self`."""
-    if isinstance(function.node, ast.Module):
-        return []
-    arguments = function.node.args
-    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
-    return names[1:] if "." in function.name or names[:1] == ["self"] else names
-
-
-def _texts_of(
-    program: Program, function: Live, functions: Mapping[str, Live], *, learn: bool, depth: int
-) -> set[str]:
-    """The parameters and outer variables of a function that it learns from, or reads, as texts."""
-    bound = bindings(function.nodes)
-    touched = _touched(function.nodes)
-    if learn and steps(function.node):
-        fed = made_of(learnt(function.node), bound)
-        touched = {text for text in touched if _root(text) in fed}
-    if depth < MAX_DEPTH:
-        for part in function.nodes:
-            name = called(part)
-            inner = functions.get(name)
-            if isinstance(part, ast.Call) and inner is not None and inner is not function:
-                if learn and not steps(inner.node):
-                    continue
-                touched |= _of_call(program, part, inner, functions, learn=learn, depth=depth + 1)[0]
-    return touched
+    return things(reads(node) - local - {root_of(text) for text in texts} - copied)
 
 
 def _same(learnt_from: set[str], scored: set[str], bound: Sequence[Binding], before: Position) -> set[str]:
     """The texts that are both learnt from and scored: the same variable, or one a view of the other."""
     return (
         (learnt_from & scored)
-        | (_views(learnt_from, bound, before) & scored)
-        | (learnt_from & _views(scored, bound, before))
+        | (views(learnt_from, bound, before) & scored)
+        | (learnt_from & views(scored, bound, before))
     )
-
-
-def _views(texts: set[str], bound: Sequence[Binding], before: Position) -> set[str]:
-    """What these texts are views of: variables bound once, to one other variable and no part of it."""
-    found: set[str] = set()
-    for text in texts:
-        values = [binding for binding in bound if binding.name == text]
-        if len(values) != 1 or not isinstance(values[0].node, ast.Assign) or start(values[0].node) > before:
-            continue
-        value = values[0].value
-        if isinstance(values[0].node.targets[0], ast.Name) and not any(
-            isinstance(part, ast.Slice) for part in walk(value)
-        ):
-            found |= _path(value) | _paths_of_call(value)
-    return found
 
 
 def _common_loop(live: Live, first: ast.AST, second: ast.AST) -> bool:
@@ -395,12 +263,9 @@ def _is_cleared(
             part for part in live.nodes if isinstance(part, ast.For | ast.While) and _holds(part, score.node)
         ]
         chosen = {
-            binding.name
-            for turn in turns
-            if _holds(turn, learns.region)
-            for binding in bindings([turn, *own(turn)])
+            binding.name for turn in turns if _holds(turn, learns.region) for binding in bindings([turn])
         }
-        if not {_root(text) for text in learns.texts & score.texts} & chosen:
+        if not {root_of(text) for text in learns.texts & score.texts} & chosen:
             return True  # each turn may read other parts of the same text
     inside = bindings(own(learns.region))
     known = models(program, learns.region, inside)
@@ -442,8 +307,8 @@ def _saved_before(call: ast.Call, region: ast.AST, bound: Sequence[Binding]) -> 
 
 def _origin(text: str, bound: Sequence[Binding], wanted: re.Pattern[str]) -> bool:
     """Whether a text, or what it is made of, has such a name or is read from files with such a name."""
-    made = made_of({_root(text)}, bound)
-    return any(wanted.search(name) for name in (text, _root(text))) or any(
+    made = made_of({root_of(text)}, bound)
+    return any(wanted.search(name) for name in (text, root_of(text))) or any(
         wanted.search(found)
         for binding in bound
         if binding.name in made

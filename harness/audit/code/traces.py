@@ -17,7 +17,14 @@ from harness.audit.code.shape import called, own
 from harness.audit.code.tree import parsed, walk
 from harness.audit.finding import Finding
 
-MADE_BY_CODE = {"val-before-score", "last-epoch-scored", "slot", "target-in-key", "minimum-over-passes"}
+MADE_BY_CODE = {
+    "val-before-score",
+    "last-epoch-scored",
+    "slot",
+    "target-in-key",
+    "minimum-over-passes",
+    "paid-prefix",
+}
 """Rules that a run breaks only where the quoted code ran."""
 WRITERS = re.compile(r"print|log|info|write")
 PRINT = re.compile(r"^print$")
