@@ -119,12 +119,16 @@ def made_into(names: Iterable[str], bound: Iterable[Binding]) -> set[str]:
 
 def learners(program: Program) -> dict[str, Live]:
     """The functions that step an optimizer after a backward pass, or call one that does."""
+    called_by = [
+        (live, {called(part) for part in live.nodes if isinstance(part, ast.Call) and _may_be_own(part)})
+        for live in program.live
+    ]
     found = {live.name.rsplit(".", 1)[-1]: live for live in program.live if steps(live.node)}
     while True:
         new = {
             live.name.rsplit(".", 1)[-1]: live
-            for live in program.live
-            if live.name != "<module>" and any(calls_one_of(part, found) for part in live.nodes)
+            for live, names in called_by
+            if live.name != "<module>" and names & found.keys()
         }
         if new.keys() <= found.keys():
             return found
@@ -133,12 +137,11 @@ def learners(program: Program) -> dict[str, Live]:
 
 def calls_one_of(node: ast.AST, functions: Iterable[str]) -> bool:
     """Whether a node is a call of one of these functions, and not of a method that libraries have too."""
-    name = called(node)
-    return (
-        bool(name)
-        and name in functions
-        and ((isinstance(node, ast.Call) and isinstance(node.func, ast.Name)) or name not in GENERIC)
-    )
+    return isinstance(node, ast.Call) and called(node) in functions and _may_be_own(node)
+
+
+def _may_be_own(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) or called(call) not in GENERIC
 
 
 def learnt(node: ast.AST) -> set[str]:

@@ -76,6 +76,7 @@ def before_the_score(program: Program) -> Iterator[Finding]:
 def learns_then_scores(program: Program) -> Iterator[Finding]:
     """Find a function whose statements learn from a text and afterwards score it."""
     learning = learners(program)
+    asked_for: set[str] | None = None
     for live in program.live:
         moves = [
             part
@@ -85,7 +86,9 @@ def learns_then_scores(program: Program) -> Iterator[Finding]:
         if not moves:
             continue
         bound = bindings(live.nodes)
-        values = _score_values(program, live)
+        if asked_for is None:
+            asked_for = _called_for_scores(program)
+        values = _score_values(live, asked_for)
         if not values:
             continue
         scored = made_of({name for value in values for name in reads(value)}, bound)
@@ -148,17 +151,22 @@ def _finding(
     )
 
 
-def _score_values(program: Program, live: Live) -> list[ast.expr]:
+def _called_for_scores(program: Program) -> set[str]:
+    """The functions that are called for what a program calls a score."""
+    return {
+        called(part)
+        for live in program.live
+        for value in _values_of_scores(live)
+        for part in walk(value)
+        if isinstance(part, ast.Call)
+    }
+
+
+def _score_values(live: Live, asked_for: set[str]) -> list[ast.expr]:
     """What a function calls a score, or returns to a function that calls it one."""
     values = list(stated_scores(live.nodes))
     name = live.name.rsplit(".", 1)[-1]
-    if any(
-        isinstance(part, ast.Call) and called(part) == name
-        for other in program.live
-        if other is not live
-        for value in _values_of_scores(other)
-        for part in walk(value)
-    ) or is_score_name(name):
+    if name in asked_for or is_score_name(name):
         values += [part.value for part in live.nodes if isinstance(part, ast.Return) and part.value]
     return values
 

@@ -139,6 +139,9 @@ def _contents(program: Program, settings: set[str]) -> dict[int, set[str]]:
     bound = {id(live): bindings(live.nodes) for live in program.live}
     paths = {id(live): _paths(bound[id(live)], settings) for live in program.live}
     found = {id(live): set[str]() for live in program.live}
+    functions: dict[str, list[Live]] = {}
+    for live in program.live:
+        functions.setdefault(live.name.rsplit(".", 1)[-1], []).append(live)
     for _ in range(ROUNDS):
         given = {
             live.name.rsplit(".", 1)[-1]
@@ -164,7 +167,7 @@ def _contents(program: Program, settings: set[str]) -> dict[int, set[str]]:
             )
             for part in live.nodes:
                 if isinstance(part, ast.Call):
-                    _hand_on(program, part, found[key], paths[key] | settings, found, paths)
+                    _hand_on(functions, part, found[key], paths[key] | settings, found, paths)
         if found == before:
             break
     return found
@@ -198,7 +201,7 @@ def _holds(value: ast.expr, held: set[str], given: set[str]) -> bool:
 
 
 def _hand_on(
-    program: Program,
+    functions: Mapping[str, Sequence[Live]],
     call: ast.Call,
     held: set[str],
     paths: set[str],
@@ -206,8 +209,8 @@ def _hand_on(
     all_paths: dict[int, set[str]],
 ) -> None:
     """Note the parameters of a called function that get contents, or the path of the file."""
-    for live in program.live:
-        if live.name.rsplit(".", 1)[-1] != called(call) or isinstance(live.node, ast.Module):
+    for live in functions.get(called(call), ()):
+        if isinstance(live.node, ast.Module):
             continue
         arguments = [argument.arg for argument in (*live.node.args.posonlyargs, *live.node.args.args)]
         given = [

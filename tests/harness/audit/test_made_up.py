@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.audit import audit
-from tests.harness.audit.made_up import CONSTANT_BYTES, INLINE_EPOCHS, LAST_EPOCH, MadeUp
+from tests.harness.fakes.made_up import CONSTANT_BYTES, INLINE_EPOCHS, LAST_EPOCH, MadeUp
 
 ROUNDS = INLINE_EPOCHS.script[
     INLINE_EPOCHS.script.index("    rounds = int(") : INLINE_EPOCHS.script.index("    loss, bpb = score")
