@@ -310,7 +310,10 @@ def returns_costs(program: Program, live: Live) -> bool:
     bound = bindings(live.nodes)
     results = _results(live, bound)
     known = models(program, live.node, bound)
-    costs = made_into(learnt(live.node) - known, bound)
+    costs = made_into(
+        {binding.name for binding in bound if is_cost(binding.value, known)} | (learnt(live.node) - known),
+        bound,
+    )
     return any(
         _added(part) in results and (reads(part) & costs or is_cost(part, known)) for part in live.nodes
     )

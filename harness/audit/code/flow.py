@@ -25,7 +25,22 @@ COST = re.compile(r"cross_entropy|nll|log_softmax|log_prob|logsumexp|loss", re.I
 """Functions that give the cost of tokens."""
 GENERIC = {"train", "eval", "step", "backward", "forward", "update", "zero_grad", "__init__", "__call__"}
 """Methods of the library's classes, which a method of the same name in the folder says nothing about."""
-LIBRARY = {"torch", "F", "nn", "np", "numpy", "math", "os", "dist", "time", "sys", "random"}
+LIBRARY = {
+    "torch",
+    "F",
+    "nn",
+    "np",
+    "numpy",
+    "math",
+    "os",
+    "dist",
+    "time",
+    "sys",
+    "random",
+    "glob",
+    "copy",
+    "json",
+}
 BUILTIN = {"len", "range", "int", "float", "min", "max", "list", "zip", "enumerate", "sum", "sorted", "print"}
 GROWS = {"append", "extend", "add", "add_", "copy_"}
 Position = tuple[int, int]

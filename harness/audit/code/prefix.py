@@ -23,15 +23,18 @@ from harness.audit.code.tree import walk
 from harness.audit.finding import Finding
 from harness.verdict.rule_info import RuleInfo
 
-ENVIRONMENT = re.compile(r"environ|getenv|sys\.argv|add_argument")
+ENVIRONMENT = re.compile(r"^(str\(|Path\(|pathlib\.Path\()*(os\.)?(environ|getenv)\b|^sys\.argv\[")
+"""How an expression begins that reads a setting as it is."""
 OTHER_FILES = re.compile(
-    r"train|val|data|token|vocab|model|ckpt|checkpoint|weight|resume|init|load|log|out|cache|config|seed|run_id",
+    r"train|val|data|token|vocab|model|ckpt|checkpoint|weight|resume|init|load|log|out|cache|config|seed|run_id"
+    r"|export|save|dir",
     re.I,
 )
 """Settings that name the files of every program: text, tokenizer, weights, logs."""
 PREFIX = re.compile(r"prefix|paid|blob|memo|answer|stored|known|lookup|covered", re.I)
 PATH = re.compile(r"file|path|blob", re.I)
-NUMBERS = {"int", "float", "bool"}
+PATHS = {"Path", "join", "str", "expanduser", "abspath", "resolve", "strip", "get", "getenv", "getattr"}
+"""Calls that make a path of a path."""
 READS = re.compile(
     r"^(open|read|read_bytes|fromfile|memmap|load|loads|frombuffer|decompress|loadtxt|unpackb?)$"
 )
@@ -104,8 +107,8 @@ def _settings(program: Program) -> dict[str, ast.AST]:
                 name = target.attr if isinstance(target, ast.Attribute) else root(target)
                 text = ast.unparse(value)
                 if (
-                    ENVIRONMENT.search(text)
-                    and called(value) not in NUMBERS
+                    ENVIRONMENT.match(text)
+                    and isinstance(value, ast.Call | ast.Subscript)
                     and (PREFIX.search(f"{name} {text}") or not OTHER_FILES.search(name))
                 ):
                     found[name] = part
@@ -160,7 +163,7 @@ def _contents(program: Program, settings: set[str]) -> dict[int, set[str]]:
                 binding.name
                 for binding in bound[key]
                 if _holds(binding.value, found[key], given)
-                or (_reads_file(binding.value) and names(binding.value) & (paths[key] | settings))
+                or _reads_file(binding.value, paths[key] | settings)
             }
             found[key] = made_into(
                 found[key] | held, [each for each in bound[key] if not _is_cost(each.value)]
@@ -174,17 +177,21 @@ def _contents(program: Program, settings: set[str]) -> dict[int, set[str]]:
 
 
 def _paths(bound: Sequence[Binding], settings: set[str]) -> set[str]:
-    """The names of a function that are made of a setting."""
-    start = {
-        binding.name
-        for binding in bound
-        if names(binding.value) & settings and not _reads_file(binding.value)
-    }
-    return made_into(start, [each for each in bound if not _reads_file(each.value)])
+    """The names of a function that are paths made of a setting."""
+    plain = [
+        each
+        for each in bound
+        if all(called(part) in PATHS for part in walk(each.value) if isinstance(part, ast.Call))
+    ]
+    return made_into({each.name for each in plain if names(each.value) & settings}, plain)
 
 
-def _reads_file(node: ast.AST) -> bool:
-    return any(isinstance(part, ast.Call) and READS.match(called(part)) for part in walk(node))
+def _reads_file(node: ast.AST, paths: set[str]) -> bool:
+    """Whether a value is read from a file with one of these paths."""
+    return any(
+        isinstance(part, ast.Call) and READS.match(called(part)) and names(part) & paths
+        for part in walk(node)
+    )
 
 
 def _loads(live: Live) -> bool:
@@ -231,6 +238,8 @@ def _free(program: Program, contents: Mapping[int, set[str]]) -> Iterator[Free]:
         if not held:
             continue
         bound = bindings(live.nodes)
+        if not any(_costs(part, bound) for part in live.nodes if isinstance(part, ast.Name)):
+            continue
         tests = {
             name: compared
             for compared in (False, True)
@@ -261,7 +270,7 @@ def _comparison(node: ast.AST, held: set[str]) -> bool | None:
             continue
         if isinstance(part.ops[0], ast.Eq | ast.NotEq):
             return True
-        if isinstance(part.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+        if isinstance(part.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE) and PREFIX.search(ast.unparse(part)):
             found = False
     return found
 
