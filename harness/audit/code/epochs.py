@@ -29,6 +29,7 @@ from harness.audit.code.flow import (
     models,
     reads,
     start,
+    values_of_scores,
 )
 from harness.audit.code.learning import SCORES, TRAINS, VALIDATION
 from harness.audit.code.program import Program
@@ -88,7 +89,7 @@ def last_epoch(program: Program) -> Iterator[Finding]:
             if passes is None or passes.turns < 2:
                 continue
             counted = _counted(program, live, loop, bound, passes, learning)
-            if counted is None or not _is_scored(program, live, bound):
+            if counted is None or not _is_scored(program, live, loop, bound):
                 continue
             learns = [*steps(loop), *(part for part in own(loop) if calls_one_of(part, learning))]
             certain = passes.known and counted.certain
@@ -291,18 +292,39 @@ def _overwritten(
     program: Program, live: Live, loop: Loop, passes: Passes, learning: dict[str, Live]
 ) -> Counted | None:
     """A score that a learning function returns in each turn, of which the last is used after the loop."""
-    for statement, _conditions in _statements(loop.body, ()):
-        if not isinstance(statement, ast.Assign) or _added(statement):
+    for statement, _ in _statements(loop.body, ()):
+        made = [part for part in own(statement) if calls_one_of(part, learning)]
+        if (
+            not made
+            or passes.counter in reads(statement)
+            or not returns_costs(program, learning[called(made[0])])
+        ):
             continue
-        made = [part for part in walk(statement.value) if calls_one_of(part, learning)]
-        taken = {name for target in statement.targets for name in reads(target)}
-        if not made or passes.counter in reads(statement.value) or not taken:
-            continue
-        if any(_added(other) and reads(other) & taken for other, _ in _statements(loop.body, ())):
-            continue
-        if _read_after(live, loop, taken) and returns_costs(program, learning[called(made[0])]):
-            return Counted((statement,), taken <= made_scores(live.nodes, bindings(live.nodes)))
+        scored = made_scores(live.nodes, bindings(live.nodes))
+        if isinstance(statement, ast.Expr) and (kept := _added(statement)):
+            if _only_the_last(live, kept, loop):
+                return Counted((statement,), kept in scored)
+        elif isinstance(statement, ast.Assign) and not _added(statement):
+            taken = {name for target in statement.targets for name in reads(target)}
+            summed = any(_added(other) and reads(other) & taken for other, _ in _statements(loop.body, ()))
+            if taken and not summed and _read_after(live, loop, taken):
+                return Counted((statement,), taken <= scored)
     return None
+
+
+def _only_the_last(live: Live, name: str, loop: Loop) -> bool:
+    """Whether of a list that a loop fills nothing but the last element is read after it."""
+    after = [part for part in live.nodes if start(part) > end(loop)]
+    read = [part for part in after if isinstance(part, ast.Name) and part.id == name]
+    last = [
+        part
+        for part in after
+        if isinstance(part, ast.Subscript)
+        and isinstance(part.value, ast.Name)
+        and part.value.id == name
+        and ast.unparse(part.slice) == "-1"
+    ]
+    return bool(read) and len(read) == len(last)
 
 
 def returns_costs(program: Program, live: Live) -> bool:
@@ -319,20 +341,16 @@ def returns_costs(program: Program, live: Live) -> bool:
     )
 
 
-def _is_scored(program: Program, live: Live, bound: Sequence[Binding]) -> bool:
+def _is_scored(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]) -> bool:
     """Whether what a function sums is the score of validation text: by its own names or by its callers'."""
     name = live.name.rsplit(".", 1)[-1]
     callers = [(other, made) for other in program.live if (made := calls(other.node, name))]
     for other, made in callers:
-        outer = bindings(other.nodes)
-        scored = made_scores(other.nodes, outer)
-        if any(
-            binding.name in scored and any(part in made for part in walk(binding.value)) for binding in outer
-        ):
+        if any(part in made for value in values_of_scores(other) for part in walk(value)):
             return True
     given = {name for _, made in callers for call in made for part in call.args for name in reads(part)}
     known = names(live.node)
-    return not any(TRAINED.search(name) for name in given | known) and (
+    return not any(TRAINED.search(name) for name in given | names(loop)) and (
         bool(made_scores(live.nodes, bound))
         or any(VALIDATION.search(name) or SCORES.search(name) for name in known)
     )

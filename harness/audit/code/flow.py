@@ -271,3 +271,13 @@ def made_scores(nodes: Iterable[ast.AST], bound: Iterable[Binding]) -> set[str]:
     return made_of({name for value in stated_scores(nodes) for name in reads(value)}, bound) | {
         binding.name for binding in bound if is_score_name(binding.name)
     }
+
+
+def values_of_scores(live: Live) -> list[ast.expr]:
+    """The values that a function's stated scores are made of."""
+    stated = list(stated_scores(live.nodes))
+    if not stated:
+        return []
+    bound = bindings(live.nodes)
+    scored = made_of({name for value in stated for name in reads(value)}, bound)
+    return stated + [binding.value for binding in bound if binding.name in scored]

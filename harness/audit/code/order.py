@@ -31,6 +31,7 @@ from harness.audit.code.flow import (
     reads,
     start,
     stated_scores,
+    values_of_scores,
 )
 from harness.audit.code.learning import VAL_BEFORE_SCORE, before_scoring, pass_then_score
 from harness.audit.code.program import Program
@@ -40,9 +41,9 @@ from harness.audit.code.texts import root_of, texts_of_call, things, touched, vi
 from harness.audit.code.tree import walk
 from harness.audit.finding import Finding
 
-VALIDATION = re.compile(r"(^|[_/\-.*])(val(id|idation)?|held(_?out)?)([_/\-.*\d]|$)", re.I)
+VALIDATION = re.compile(r"(^|[_/\-.*'\"])(val(id|idation)?|held(_?out)?)([_/\-.*\d'\"]|$)", re.I)
 """Names, settings and patterns of files of validation text."""
-TRAINING = re.compile(r"(^|[_/\-.*])train(ing)?([_/\-.*\d]|$)", re.I)
+TRAINING = re.compile(r"(^|[_/\-.*'\"])train(ing)?([_/\-.*\d'\"]|$)", re.I)
 PUTS_BACK = re.compile(r"restore|reset|roll_?back|revert", re.I)
 SAVED = re.compile(r"state_dict|deepcopy|clone|copy")
 COPIES = ("deepcopy", "copy", "clone")
@@ -129,8 +130,7 @@ def _finding(
     text = min(shared)
     earlier = any(end(other.node) <= start(learns.region) and other.texts & shared for other in scores)
     certain = (
-        _origin(text, bound, VALIDATION)
-        and not _origin(text, bound, TRAINING)
+        _is_validation(text, bound)
         and bool(learns.others & score.others)
         and not _common_loop(live, learns.region, score.node)
         and not earlier
@@ -156,7 +156,7 @@ def _called_for_scores(program: Program) -> set[str]:
     return {
         called(part)
         for live in program.live
-        for value in _values_of_scores(live)
+        for value in values_of_scores(live)
         for part in walk(value)
         if isinstance(part, ast.Call)
     }
@@ -169,16 +169,6 @@ def _score_values(live: Live, asked_for: set[str]) -> list[ast.expr]:
     if name in asked_for or is_score_name(name):
         values += [part.value for part in live.nodes if isinstance(part, ast.Return) and part.value]
     return values
-
-
-def _values_of_scores(live: Live) -> list[ast.expr]:
-    """The values that a function's stated scores are made of."""
-    stated = list(stated_scores(live.nodes))
-    if not stated:
-        return []
-    bound = bindings(live.nodes)
-    scored = made_of({name for value in stated for name in reads(value)}, bound)
-    return stated + [binding.value for binding in bound if binding.name in scored]
 
 
 def _scores(
@@ -313,22 +303,20 @@ def _saved_before(call: ast.Call, region: ast.AST, bound: Sequence[Binding]) -> 
     )
 
 
-def _origin(text: str, bound: Sequence[Binding], wanted: re.Pattern[str]) -> bool:
-    """Whether a text, or what it is made of, has such a name or is read from files with such a name."""
+def _is_validation(text: str, bound: Sequence[Binding]) -> bool:
+    """Whether a text has the name of validation text, or is read from files with such names and no others."""
+    if VALIDATION.search(text) or TRAINING.search(text):
+        return not TRAINING.search(text)
     made = made_of({root_of(text)}, bound)
-    return any(wanted.search(name) for name in (text, root_of(text))) or any(
-        wanted.search(found)
+    known = {
+        found
         for binding in bound
         if binding.name in made
         for part in walk(binding.value)
-        for found in (
-            part.value
-            if isinstance(part, ast.Constant) and isinstance(part.value, str)
-            else part.attr
-            if isinstance(part, ast.Attribute)
-            else "",
-        )
-    )
+        for found in [getattr(part, "attr", "") or getattr(part, "value", "")]
+        if isinstance(found, str)
+    }
+    return any(VALIDATION.search(name) for name in known) and not any(TRAINING.search(name) for name in known)
 
 
 RULES = (VAL_BEFORE_SCORE,)

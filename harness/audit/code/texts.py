@@ -24,7 +24,7 @@ from harness.audit.code.flow import (
 from harness.audit.code.learning import parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, root, steps
+from harness.audit.code.shape import called, steps
 from harness.audit.code.tree import walk
 
 NO_TEXT = re.compile(
@@ -57,15 +57,20 @@ def touched(nodes: Iterable[ast.AST], *, loosely: bool) -> set[str]:
                 found |= _path(value)
             case ast.Call(func=ast.Attribute(attr="numel" | "size", value=value)):
                 found |= _path(value)
-    acts = {
-        root(part.func)
-        for part in nodes
-        if isinstance(part, ast.Call) and (isinstance(part.func, ast.Name) or called(part) in OF_MODELS)
+    made = [part.func for part in nodes if isinstance(part, ast.Call)]
+    called_names = {function.id for function in made if isinstance(function, ast.Name)}
+    acting = {
+        ast.unparse(function.value)
+        for function in made
+        if isinstance(function, ast.Attribute) and function.attr in OF_MODELS
     }
     return {
         text
         for text in found
-        if root_of(text) not in acts | LIBRARY and not NO_TEXT.search(text) and not text.isupper()
+        if root_of(text) not in called_names | LIBRARY
+        and text not in acting
+        and not NO_TEXT.search(text)
+        and not text.isupper()
     }
 
 
@@ -119,7 +124,7 @@ def texts_of_call(
     } - own_names
     if isinstance(call.func, ast.Attribute):
         others |= reads(call.func)
-    return found, things(others - {root_of(text) for text in found}) - functions.keys()
+    return found, things(others - ({root_of(text) for text in found} - {"self"})) - functions.keys()
 
 
 def _order(function: Live) -> list[str]:

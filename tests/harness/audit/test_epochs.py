@@ -202,6 +202,50 @@ def test_lawful_passes_are_left_alone(body: str) -> None:
     assert outcomes(FRAME.format(body=body, passes=50)) == {}
 
 
+PASS = (
+    TRAINING
+    + """
+import math
+def score_pass(net, docs, o):
+    nats = n_bytes = 0.0
+    for doc in docs:
+        loss = F.cross_entropy(net(doc[:-1]), doc[1:], reduction="sum")
+        nats += loss.item()
+        n_bytes += table[doc[1:]].sum().item()
+        (loss / len(doc)).backward()
+        o.step()
+    return nats / math.log(2) / n_bytes
+def main():
+    train_step(model, opt, loader)
+    {passes}
+main()
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("passes", "expected"),
+    [
+        ("for turn in range(9):\n        bpb = score_pass(m, docs, o)\n    print(f'val_bpb:{bpb}')", "fail"),
+        (
+            "scores = []\n    for turn in range(9):\n        scores.append(score_pass(m, docs, o))\n"
+            "    print(f'val_bpb:{scores[-1]}')",
+            "fail",
+        ),
+        (
+            "scores = []\n    for turn in range(9):\n        scores.append(score_pass(m, docs, o))\n"
+            "    print(f'val_bpb:{scores[0]}')",
+            None,
+        ),
+        ("for turn in range(1):\n        bpb = score_pass(m, docs, o)\n    print(f'val_bpb:{bpb}')", None),
+    ],
+)
+def test_a_function_that_learns_and_counts_may_be_called_once_alone(
+    passes: str, expected: str | None
+) -> None:
+    assert outcomes(PASS.replace("{passes}", passes)).get("last-epoch-scored") == expected
+
+
 def test_passes_whose_number_cannot_be_read_are_asked_about() -> None:
     source = FRAME.format(body=WHILE, passes=50).replace('os.environ.get("PASSES", 50)', "ask()")
     assert outcomes(source) == {"last-epoch-scored": "question"}

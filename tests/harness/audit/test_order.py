@@ -96,6 +96,53 @@ INLINE = """
     print(f"final val_bpb:{val_bpb:.8f}")
 main()
 """
+METHODS = """
+import math
+class Run:
+    def __init__(self):
+        self.model = GPT()
+        self.val, self.text = load("fineweb_val_*.bin"), load("fineweb_train_*.bin")
+    def fit(self, text, rounds):
+        for number in range(rounds):
+            for at in range(0, len(text), 512):
+                F.cross_entropy(self.model(text[at:at + 512]), text[at + 1:at + 513]).backward()
+                self.opt.step()
+    def polish(self):
+        for at in range(0, len(self.val), 512):
+            F.cross_entropy(self.model(self.val[at:at + 512]), self.val[at + 1:at + 513]).backward()
+            self.opt.step()
+    def score(self):
+        nats = n_bytes = 0
+        for at in range(0, len(self.val), 512):
+            goal = self.val[at + 1:at + 513]
+            nats += F.cross_entropy(self.model(self.val[at:at + 512]), goal, reduction="sum").item()
+            n_bytes += table[goal].sum()
+        return nats / math.log(2) / n_bytes
+    def go(self):
+        self.fit(self.text, 3)
+        {polish}
+        print(f"val_bpb:{self.score():.5f}")
+Run().go()
+"""
+SPLITS = (
+    TOP
+    + """
+data = {"train": load("fineweb_train_*.bin"), "val": load("fineweb_val_*.bin")}
+for step in range(9):
+    for piece in data["{split}"].split(SEQ + 1):
+        model(piece[None, :-1], piece[None, 1:]).backward()
+        opt.step()
+print("final val_bpb", score(model, data["val"], table))
+"""
+)
+CHAIN = """
+def one(net, piece, opt):
+    net(piece[None, :-1], piece[None, 1:]).backward()
+    opt.step()
+def sweep(net, text, opt):
+    for piece in text.split(SEQ + 1):
+        one(net, piece, opt)
+"""
 UNLAWFUL = {
     "loops": TOP + START + LEARN + FINISH,
     "a condition around them": TOP
@@ -119,6 +166,9 @@ UNLAWFUL = {
     + START.replace('shard("data/fineweb_val_*.bin")', "shard(Args.val_files)")
     + LEARN
     + FINISH,
+    "methods": METHODS.replace("{polish}", "self.polish()"),
+    "an entry of a dict": SPLITS.replace("{split}", "val"),
+    "a helper's helper": TOP + CHAIN + START + "    sweep(model, held, adam)\n" + FINISH,
     "no function at all": (TOP + (START + LEARN + FINISH).replace("def main():", "if True:"))
     .replace("\nmain()", "")
     .replace("\n    ", "\n    "),
@@ -139,6 +189,9 @@ FIRST = """
 main()
 """
 LAWFUL = {
+    "methods": METHODS.replace("{polish}", "pass"),
+    "an entry of a dict": SPLITS.replace("{split}", "train"),
+    "a helper's helper": TOP + CHAIN + START + "    sweep(model, train, adam)\n" + FINISH,
     "no learning": TOP + START + FINISH,
     "score first, then learn": TOP + START + FIRST,
     "score the whole first": TOP + START + FINISH.replace("\nmain()\n", "") + LEARN + "main()\n",
