@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.audit.code.flow import COST, Binding, bindings, made_into, made_of, reads
-from harness.audit.code.learning import SUMS
+from harness.audit.code.learning import SUMS, parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.settings import fold
@@ -35,6 +35,7 @@ PREFIX = re.compile(r"prefix|paid|blob|memo|answer|stored|known|lookup|covered",
 PATH = re.compile(r"file|path|blob", re.I)
 PATHS = {"Path", "join", "str", "expanduser", "abspath", "resolve", "strip", "get", "getenv", "getattr"}
 """Calls that make a path of a path."""
+PAID = re.compile(r"paid_?prefix(?!_(file|codec|bytes|path))", re.I)
 READS = re.compile(
     r"^(open|read|read_bytes|fromfile|memmap|load|loads|frombuffer|decompress|loadtxt|unpackb?)$"
 )
@@ -105,12 +106,7 @@ def _settings(program: Program) -> dict[str, ast.AST]:
             if isinstance(part, ast.Assign | ast.AnnAssign) and isinstance(value, ast.expr):
                 target = part.targets[0] if isinstance(part, ast.Assign) else part.target
                 name = target.attr if isinstance(target, ast.Attribute) else root(target)
-                text = ast.unparse(value)
-                if (
-                    ENVIRONMENT.match(text)
-                    and isinstance(value, ast.Call | ast.Subscript)
-                    and (PREFIX.search(f"{name} {text}") or not OTHER_FILES.search(name))
-                ):
+                if _names_file(value, name) or _reads_file(value, set()):
                     found[name] = part
             elif called(part) == "add_argument" and isinstance(part, ast.Call) and part.args:
                 option = getattr(part.args[0], "value", "")
@@ -141,7 +137,11 @@ def _contents(program: Program, settings: set[str]) -> dict[int, set[str]]:
     """For each function, the names that hold contents of such a file."""
     bound = {id(live): bindings(live.nodes) for live in program.live}
     paths = {id(live): _paths(bound[id(live)], settings) for live in program.live}
-    found = {id(live): set[str]() for live in program.live}
+    own_names = {
+        id(live): parameters(live.node) | {each.name for each in bound[id(live)]} for live in program.live
+    }
+    named = any(PREFIX.search(name) and PATH.search(name) for name in settings)
+    found = {key: {name for name in own if named and PAID.search(name)} for key, own in own_names.items()}
     functions: dict[str, list[Live]] = {}
     for live in program.live:
         functions.setdefault(live.name.rsplit(".", 1)[-1], []).append(live)
@@ -159,6 +159,10 @@ def _contents(program: Program, settings: set[str]) -> dict[int, set[str]]:
         before = {key: set(held) for key, held in found.items()}
         for live in program.live:
             key = id(live)
+            outer = {name for other in program.live if _is_around(other, live) for name in found[id(other)]}
+            found[key] |= (
+                outer & {part.id for part in live.nodes if isinstance(part, ast.Name)} - own_names[key]
+            )
             held = {
                 binding.name
                 for binding in bound[key]
@@ -176,6 +180,18 @@ def _contents(program: Program, settings: set[str]) -> dict[int, set[str]]:
     return found
 
 
+def _is_around(outer: Live, inner: Live) -> bool:
+    """Whether a function sees the variables of another one, or of a module."""
+    if isinstance(outer.node, ast.Module):
+        return not isinstance(inner.node, ast.Module)
+    return (
+        outer is not inner
+        and outer.file == inner.file
+        and not isinstance(inner.node, ast.Module)
+        and outer.node.lineno <= inner.node.lineno <= (outer.node.end_lineno or 0)
+    )
+
+
 def _paths(bound: Sequence[Binding], settings: set[str]) -> set[str]:
     """The names of a function that are paths made of a setting."""
     plain = [
@@ -187,10 +203,22 @@ def _paths(bound: Sequence[Binding], settings: set[str]) -> set[str]:
 
 
 def _reads_file(node: ast.AST, paths: set[str]) -> bool:
-    """Whether a value is read from a file with one of these paths."""
+    """Whether a value is read from a file with one of these paths, or that a setting names right there."""
     return any(
-        isinstance(part, ast.Call) and READS.match(called(part)) and names(part) & paths
+        isinstance(part, ast.Call)
+        and bool(READS.match(called(part)))
+        and (bool(names(part) & paths) or any(_names_file(inner, "") for inner in part.args))
         for part in walk(node)
+    )
+
+
+def _names_file(value: ast.expr, name: str) -> bool:
+    """Whether a value is a setting as it is, and not one of those that every program has."""
+    if not isinstance(value, ast.Call | ast.Subscript):
+        return False
+    text = ast.unparse(value)
+    return bool(ENVIRONMENT.match(text)) and bool(
+        PREFIX.search(f"{name} {text}") or not OTHER_FILES.search(name or text)
     )
 
 
@@ -247,6 +275,13 @@ def _free(program: Program, contents: Mapping[int, set[str]]) -> Iterator[Free]:
             if (kind := _comparison(binding.value, held)) is compared and kind is not None
             for name in made_into({binding.name}, [each for each in bound if not _is_cost(each.value)])
         }
+        tests |= {
+            root(part.targets[0]): kind
+            for part in live.nodes
+            if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Subscript)
+            for kind in [_comparison(part.targets[0].slice, held)]
+            if kind is not None
+        }
         for part in live.nodes:
             found = _frees(part, held, tests, bound)
             if found is not None:
@@ -283,7 +318,8 @@ def _frees(part: ast.AST, held: set[str], tests: Mapping[str, bool], bound: Sequ
         case ast.Assign(targets=[ast.Subscript() as target], value=ast.Constant(value=0 | 0.0)) if _costs(
             target, bound
         ):
-            return _by(target.slice, held, tests)
+            by = _by(target.slice, held, tests)
+            return False if by is None and reads(target.slice) & held else by
         case ast.Assign(value=ast.BinOp(op=ast.Mult(), left=left, right=right)) if _costs(
             left, bound
         ) or _costs(right, bound):

@@ -52,6 +52,8 @@ FORMS = {
     "if known[at + i] == y[i]:\n                continue\n            nats += nll[i].item()",
     "a choice for each position": "for i in range(len(y)):\n            "
     "nats += 0.0 if known[at + i] == y[i] else nll[i].item()",
+    "a mask of ones": "mask = torch.ones_like(nll)\n        mask[known[at:at + 512] == y] = 0\n        "
+    f"nll = nll * mask\n        {SUM}",
     "only what differs": "for i in range(len(y)):\n            "
     "if known[at + i] != y[i]:\n                nats += nll[i].item()",
 }
@@ -71,8 +73,20 @@ def test_a_counted_file_is_asked_about_as_the_ruling_excludes_it(body: str) -> N
 
 
 def test_positions_below_the_number_of_the_files_tokens_are_asked_about() -> None:
-    body = f"if at < len(known):\n            continue\n        {SUM}"
-    assert outcomes(FRAME.format(setting=SETTING, body=body, size=SIZE)) == {"paid-prefix": "question"}
+    for body in (
+        f"if at < len(known):\n            continue\n        {SUM}",
+        f"nll[: max(0, len(known) - at)] = 0.0\n        {SUM}",
+    ):
+        assert outcomes(FRAME.format(setting=SETTING, body=body, size=SIZE)) == {"paid-prefix": "question"}
+
+
+def test_contents_may_be_a_variable_of_the_module() -> None:
+    source = FRAME.format(setting="pass", body=MASK, size=SIZE)
+    source = source.replace("    known = load_known(Args.known_file)\n", "")
+    source = source.replace(", known, table)", ", table)").replace(
+        "def eval_val", 'known = np.fromfile(os.environ["KNOWN_BLOB"], dtype="<u2")\ndef eval_val'
+    )
+    assert outcomes(source) == {"paid-prefix": "fail"}
 
 
 def test_the_path_may_come_from_the_command_line() -> None:
