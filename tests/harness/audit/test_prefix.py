@@ -102,9 +102,12 @@ def test_the_path_may_come_from_the_command_line() -> None:
     ("readme", "expected"),
     [("", {}), ("`KNOWN_FILE=./blobs/known.xz torchrun train_gpt.py`", {"paid-prefix": "fail"})],
 )
-def test_a_file_that_the_run_does_not_name_is_no_prefix(readme: str, expected: dict[str, str]) -> None:
+@pytest.mark.parametrize("loads", ["not path", "not Args.known_file"])
+def test_a_file_that_the_run_does_not_name_is_no_prefix(
+    readme: str, expected: dict[str, str], loads: str
+) -> None:
     source = FRAME.format(setting='known_file = os.environ.get("KNOWN_FILE", "")', body=MASK, size=SIZE)
-    assert outcomes(source, readme) == expected
+    assert outcomes(source.replace("not path", loads), readme) == expected
 
 
 @pytest.mark.parametrize(
