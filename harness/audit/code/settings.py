@@ -24,6 +24,7 @@ UNKNOWN = Unknown()
 COMMAND = re.compile(r"(?:^|[\s`])([A-Z][A-Z0-9_]{2,60})=(['\"]?)([\w.+-]{1,60})\2(?=[\s\\`]|$)", re.M)
 STORED_TEXT = re.compile(
     r"(?:^|[\s`])([A-Z0-9_]*(?:PREFIX|BLOB|PAID|MEMO|ANSWER|KNOWN)[A-Z0-9_]*)="
+    r""
     r"(['\"]?)([\w./~$+-]{1,200})\2(?=[\s\\`]|$)",
     re.M,
 )
