@@ -19,7 +19,7 @@ from harness.audit.code.learning import argument, parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.settings import fold
-from harness.audit.code.shape import called, names, quote
+from harness.audit.code.shape import called, names, quote, root
 from harness.audit.code.tree import walk
 from harness.audit.finding import Evidence, Finding
 from harness.audit.numbers.denominator import TOKENIZERS
@@ -86,11 +86,10 @@ def fixed_ratio(program: Program) -> Iterator[Finding]:
             if not any(_is_ln2(factor.node) for factor in factors):
                 continue
             constant = _constant(program, live, factors, bound)
-            if constant is not None:
-                if _is_score(program, live, product):
-                    found.append((live, product, constant))
-            elif any(_is_count(program, live, factor.node, bound) for factor in factors):
+            if constant is None and _may_count(program, live, product, factors, bound):
                 return
+            if constant is not None and _is_score(program, live, product):
+                found.append((live, product, constant))
     for live, product, constant in found[:1]:
         yield Finding.of(
             FIXED_BYTES_PER_TOKEN,
@@ -163,6 +162,22 @@ def _is_ln2(node: ast.expr) -> bool:
     return False
 
 
+def _may_count(
+    program: Program, live: Live, product: ast.expr, factors: Sequence[Factor], bound: Sequence[Binding]
+) -> bool:
+    """Whether a product may be a score from bytes that are counted: by a factor's name, or a score with more
+    than nats among its factors.
+    """
+    unknown = [
+        factor.node
+        for factor in factors
+        if not _is_ln2(factor.node) and _value(program, live, factor.node, bound) is None
+    ]
+    return any(_is_count(program, live, node, bound) for node in unknown) or (
+        len(unknown) > 1 and _is_score(program, live, product)
+    )
+
+
 def _is_count(program: Program, live: Live, node: ast.expr, bound: Sequence[Binding]) -> bool:
     """Whether a factor is made of bytes that are counted, and not of a constant with such a name."""
     return any(
@@ -213,9 +228,24 @@ def _value(program: Program, live: Live, node: ast.expr, bound: Sequence[Binding
             value = argument(program, live, node)
         else:
             value = fold(node, program.settings)
+    elif isinstance(node, ast.Attribute) and root(node) == "self":
+        value = _kept(program, node.attr)
     else:
         value = fold(node, program.settings)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _kept(program: Program, name: str) -> object:
+    """The value that an object keeps under a name, where one place alone stores it."""
+    stored = [
+        part.value
+        for live in program.live
+        for part in live.nodes
+        if isinstance(part, ast.Assign)
+        and isinstance(part.targets[0], ast.Attribute)
+        and part.targets[0].attr == name
+    ]
+    return fold(stored[0] if len(stored) == 1 else ast.Name(name, ast.Load()), program.settings)
 
 
 def _half_unit(value: float) -> float:

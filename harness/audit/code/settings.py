@@ -24,11 +24,10 @@ UNKNOWN = Unknown()
 COMMAND = re.compile(r"(?:^|[\s`])([A-Z][A-Z0-9_]{2,60})=(['\"]?)([\w.+-]{1,60})\2(?=[\s\\`]|$)", re.M)
 STORED_TEXT = re.compile(
     r"(?:^|[\s`])([A-Z0-9_]*(?:PREFIX|BLOB|PAID|MEMO|ANSWER|KNOWN)[A-Z0-9_]*)="
-    r""
     r"(['\"]?)([\w./~$+-]{1,200})\2(?=[\s\\`]|$)",
     re.M,
 )
-"""As COMMAND, with paths as values: other paths, such as that of a checkpoint to evaluate, are of other runs."""
+"""As COMMAND, with paths as values. Other paths, as of a checkpoint to evaluate, may be of other runs."""
 PRINTED = re.compile(r"^\s{0,8}([a-z][a-z0-9_]{2,60}): (True|False|-?\d[\d.e+-]{0,20})$", re.M)
 PRINTED_LIMIT = 60_000
 """Characters of a log that are searched for hyper-parameters."""

@@ -35,13 +35,31 @@ COARSE = {
         line="convert = lambda nats: nats / math.log(2) / 3.5\n    val_bpb = convert(val_loss)\n    "
         + PRINTED
     ),
+    "in an object": "class Meter:\n    def __init__(self):\n        self.per = 3.5\n"
+    "    def bpb(self, nats):\n        return nats / math.log(2) / self.per\n"
+    + MAIN.format(line="print('val_bpb', Meter().bpb(val_loss))"),
+    "in a field of a class": "class Config:\n    per: float = 3.5\n"
+    + MAIN.format(line="print('bpb:', val_loss / np.log(2.0) * (1 / Config().per))"),
+    "as a number of bytes": MAIN.format(
+        line="n_bytes = len(validation) * 3.5\n    val_bpb = total / math.log(2) / n_bytes\n    " + PRINTED
+    ),
     "in a dict of results": MAIN.format(line="log({'val_bpb': val_loss / math.log(2) / 2.44})"),
 }
 COUNTED = (
     "n_bytes = sum(byte_table[token] for token in validation)\n    "
     "val_bpb = val_loss / math.log(2) * len(validation) / n_bytes\n    "
 )
+TABLE = (
+    "def evaluate(model, text):\n    nats = b = n = 0\n    for x, y in batches(text):\n"
+    "        nats += F.cross_entropy(model(x), y, reduction='sum').item()\n"
+    "        n += y.numel()\n        b += lut[y].sum().item()\n"
+    "    return nats / n / math.log(2) * (n / b)\n"
+)
 LAWFUL = {
+    "a table of another name, and a constant in a log line": TABLE
+    + MAIN.format(
+        line="print(f'step val_bpb:{quick / math.log(2) / 3.5}')\n    val_bpb = val_loss\n    " + PRINTED
+    ),
     "a constant in a log line": MAIN.format(
         line="print(f'step val_bpb:{val_loss / math.log(2) / 3.5}')\n    " + COUNTED + PRINTED
     ),
