@@ -36,6 +36,7 @@ from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.settings import UNKNOWN
 from harness.audit.code.shape import called, calls, names, own, quote, root, steps
+from harness.audit.code.texts import touched
 from harness.audit.code.tree import walk
 from harness.audit.code.turns import Numbers, Passes, passes_of
 from harness.audit.finding import Finding
@@ -125,6 +126,7 @@ def _counted(
         for statement, conditions in _statements(loop.body, ())
         if (target := _added(statement)) in results
         and ((reads(statement) - {target}) & costs or is_cost(statement, known))
+        and _of_what_is_learnt(loop, statement, learning)
     ]
     first, last = (passes.numbers.with_value(passes.counter, at) for at in (passes.first, passes.last))
     late = [
@@ -157,6 +159,35 @@ def _counted(
     if stored and not adds and _read_after(live, loop, {root(stored[0].targets[0])}):
         return Counted((stored[0],), False)
     return _overwritten(program, live, loop, passes, learning)
+
+
+def _of_what_is_learnt(loop: Loop, statement: ast.stmt, learning: dict[str, Live]) -> bool:
+    """Whether a cost is added in a loop that learns too, or of a text that another loop learns from.
+
+    A program that trains in each turn, and then scores another text, does neither.
+    """
+    inner = [part for part in own(loop) if isinstance(part, ast.For | ast.While)]
+    learns = [part for part in inner if _learns(part, learning)]
+    around = [part for part in inner if start(part) <= start(statement) and end(statement) <= end(part)]
+    if any(part in learns for part in around):
+        return True
+    if not around and not learns and steps(loop):
+        return True
+    calls_made = [part for part in own(loop) if calls_one_of(part, learning)]
+    learnt_from = {text for part in learns for text in touched([part, *own(part)], loosely=True)}
+    learnt_from |= {name for call in calls_made for name in reads(call)}
+    scored = {text for part in around for text in touched([part, *own(part)], loosely=True)}
+    scored = scored or reads(statement) | touched([statement, *own(statement)], loosely=True)
+    return bool(learnt_from & scored - _acting(loop))
+
+
+def _learns(node: ast.AST, learning: dict[str, Live]) -> bool:
+    return bool(steps(node)) or any(calls_one_of(part, learning) for part in own(node))
+
+
+def _acting(node: ast.AST) -> set[str]:
+    """The names that are called inside `node`, or handed to functions under a model's usual names."""
+    return {root(part.func) for part in own(node) if isinstance(part, ast.Call)} | {"model", "net", "self"}
 
 
 def _is_stored(statement: ast.stmt, counter: str) -> TypeGuard[ast.Assign]:
@@ -297,7 +328,7 @@ def _overwritten(
         if (
             not made
             or passes.counter in reads(statement)
-            or not returns_costs(program, learning[called(made[0])])
+            or not returns_costs(program, learning[called(made[0])], while_learning=True)
         ):
             continue
         scored = made_scores(live.nodes, bindings(live.nodes))
@@ -327,8 +358,8 @@ def _only_the_last(live: Live, name: str, loop: Loop) -> bool:
     return bool(read) and len(read) == len(last)
 
 
-def returns_costs(program: Program, live: Live) -> bool:
-    """Whether a function returns a sum of costs."""
+def returns_costs(program: Program, live: Live, *, while_learning: bool = False) -> bool:
+    """Whether a function returns a sum of costs; `while_learning`: that loops with optimizer steps make."""
     bound = bindings(live.nodes)
     results = _results(live, bound)
     known = models(program, live.node, bound)
@@ -336,8 +367,15 @@ def returns_costs(program: Program, live: Live) -> bool:
         {binding.name for binding in bound if is_cost(binding.value, known)} | (learnt(live.node) - known),
         bound,
     )
+    loops = [part for part in live.nodes if isinstance(part, ast.For | ast.While)]
     return any(
-        _added(part) in results and (reads(part) & costs or is_cost(part, known)) for part in live.nodes
+        _added(part) in results
+        and (reads(part) & costs or is_cost(part, known))
+        and (
+            not while_learning
+            or any(steps(loop) and start(loop) <= start(part) and end(part) <= end(loop) for loop in loops)
+        )
+        for part in live.nodes
     )
 
 
