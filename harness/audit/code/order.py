@@ -252,10 +252,24 @@ def _common_loop(live: Live, first: ast.AST, second: ast.AST) -> bool:
     )
 
 
+def _is_either_or(live: Live, first: ast.AST, second: ast.AST) -> bool:
+    """Whether a run that comes to `first` never comes to `second`: another branch, or a return before it."""
+    return any(
+        any(_holds(statement, first) for statement in branch)
+        and not any(_holds(statement, second) for statement in branch)
+        and (_holds(part, second) or isinstance(branch[-1], ast.Return | ast.Raise))
+        for part in live.nodes
+        if isinstance(part, ast.If)
+        for branch in (part.body, part.orelse)
+    )
+
+
 def _is_cleared(
     program: Program, live: Live, learns: Learns, score: Scores, bound: Sequence[Binding], scored: set[str]
 ) -> bool:
     """Whether the score does not rest on what was learnt from the text, or is summed before it is learnt."""
+    if _is_either_or(live, learns.region, score.node):
+        return True
     if _common_loop(live, learns.region, score.node):
         turns = [
             part for part in live.nodes if isinstance(part, ast.For | ast.While) and _holds(part, score.node)

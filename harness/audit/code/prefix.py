@@ -110,7 +110,7 @@ def _settings(program: Program) -> dict[str, ast.AST]:
                     found[name] = part
             elif called(part) == "add_argument" and isinstance(part, ast.Call) and part.args:
                 option = getattr(part.args[0], "value", "")
-                if isinstance(option, str) and not OTHER_FILES.search(option):
+                if isinstance(option, str) and PREFIX.search(option):
                     found[option.lstrip("-").replace("-", "_")] = part
     return found
 

@@ -26,6 +26,8 @@ MADE_BY_CODE = {
     "paid-prefix",
 }
 """Rules that a run breaks only where the quoted code ran."""
+BY_RATIO = "fixed-bytes-per-token"
+"""A rule that the claimed score breaks only where the program printed it."""
 WRITERS = re.compile(r"print|log|info|write")
 PRINT = re.compile(r"^print$")
 LOGGERS = re.compile(r"print.|.print|log|info|write")
@@ -34,6 +36,10 @@ SOURCE = re.compile(r"""\(f?["']|^\s*f["']""")
 """A line of source code: many logs begin with the script that ran."""
 SCORE = re.compile(r"bpb\w*[\s:=]{1,3}(\d\.\d{4,12})")
 STATED = re.compile(r'"val_bpb\w*"\s*:\s*(\d\.\d{3,16})')
+CLAIMED = re.compile(r'"val_bpb"\s*:\s*(\d\.\d{3,16})')
+PRINTED_SCORE = re.compile(r"bpb[^\d\n]{0,40}?(\d\.\d{3,12})", re.I)
+FINAL_SCORE = re.compile(r"final[^\n]{0,60}?bpb[^\d\n]{0,40}?(\d\.\d{3,12})", re.I)
+CLAIM_DIGITS = 1e-4
 MIN_TEXT = 5
 """Characters of a printed text that can identify a function."""
 DEPTH = 2
@@ -49,11 +55,44 @@ def compare_with_logs(
     """
     logged = [[line for line in text.splitlines() if not SOURCE.search(line)] for text in logs.values()]
     logged = [lines for lines in logged if any(SCORE.search(line) for line in lines)]
+    claims = list(claims)
     stated = [float(number) for text in claims for number in STATED.findall(text)]
+    claimed = [float(number) for text in claims for number in CLAIMED.findall(text)]
     return [
-        _compared(one, program, logged, stated) if one.rule in MADE_BY_CODE and one.outcome == "fail" else one
+        one
+        if one.outcome != "fail"
+        else _compared(one, program, logged, stated)
+        if one.rule in MADE_BY_CODE
+        else _as_claimed(one, logs.values(), claimed)
+        if one.rule == BY_RATIO
+        else one
         for one in found
     ]
+
+
+def _as_claimed(found: Finding, logs: Iterable[str], claimed: list[float]) -> Finding:
+    """The finding, a question where logs print scores and neither the claim nor a mean that is the claim.
+
+    #1558 claims a score that it corrected by hand.
+    """
+    printed = [PRINTED_SCORE.findall(text) for text in logs]
+    numbers = [number for found_here in printed for number in found_here]
+    means = [
+        sum(map(float, group)) / len(group)
+        for group in (
+            [number for text in logs for number in FINAL_SCORE.findall(text)],
+            [found_here[-1] for found_here in printed if found_here],
+        )
+        if group
+    ]
+    if (
+        not numbers
+        or not claimed
+        or any(_rounds_to(number, score) for number in numbers for score in claimed)
+        or any(abs(mean - score) < CLAIM_DIGITS for mean in means for score in claimed)
+    ):
+        return found
+    return found._replace(outcome="question", message=f"{found.message}; no log prints the claimed score")
 
 
 def _compared(found: Finding, program: Program, logged: list[list[str]], stated: list[float]) -> Finding:
@@ -86,11 +125,14 @@ def _compared(found: Finding, program: Program, logged: list[list[str]], stated:
 def _states(lines: list[str], stated: list[float]) -> bool:
     """Whether a line prints one of the stated scores, to its own digits."""
     return any(
-        abs(float(number) - score) <= 0.51 * 10 ** -len(number.partition(".")[2])
-        for line in lines
-        for number in SCORE.findall(line)
-        for score in stated
+        _rounds_to(number, score) for line in lines for number in SCORE.findall(line) for score in stated
     )
+
+
+def _rounds_to(number: str, score: float) -> bool:
+    """Whether a printed number is a score, to its own digits."""
+    digits = len(number.partition(".")[2])
+    return abs(float(number) - score) <= 0.51 * 0.1**digits
 
 
 def _prints_are_logged(program: Program, logged: list[list[str]]) -> bool:

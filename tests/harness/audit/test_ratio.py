@@ -109,3 +109,20 @@ def test_a_conversion_in_another_file_is_followed() -> None:
     (finding,) = code_findings(texts)
     assert (finding.rule, finding.outcome) == ("fixed-bytes-per-token", "fail")
     assert finding.evidence[0].file == "tools.py"
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [("BPB (EMA): 0.9750", "question"), ("BPB (EMA): 1.4882", "fail"), ("no number", "fail")],
+)
+def test_a_claim_that_no_log_prints_may_have_been_corrected_and_is_asked_about(
+    log: str, expected: str
+) -> None:
+    (finding,) = code_findings(
+        {
+            "train_gpt.py": TOP + COARSE["in the expression"],
+            "train.log": log,
+            "submission.json": '{"val_bpb": 1.4882, "val_bpb_wrong": 0.975}',
+        }
+    )
+    assert (finding.rule, finding.outcome) == ("fixed-bytes-per-token", expected)
