@@ -8,6 +8,7 @@ followed by the rules that need it.
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -41,7 +42,7 @@ LIBRARY = {
     "copy",
     "json",
 }
-BUILTIN = {"len", "range", "int", "float", "min", "max", "list", "zip", "enumerate", "sum", "sorted", "print"}
+BUILTIN = set(dir(builtins))
 GROWS = {"append", "extend", "add", "add_", "copy_"}
 Position = tuple[int, int]
 Loop = ast.For | ast.While

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from harness.audit.code.epochs import returns_costs
 from harness.audit.code.flow import (
+    BUILTIN,
     Binding,
     Position,
     bindings,
@@ -94,11 +95,15 @@ def learns_then_scores(program: Program) -> Iterator[Finding]:
             continue
         scored = made_of({name for value in values for name in reads(value)}, bound)
         made = [*values, *(binding.value for binding in bound if binding.name in scored)]
-        stated = {id(part) for value in made for part in walk(value)}
+        stated = {id(part) for value in _results(values, bound) for part in walk(value)}
+        within = {id(part) for value in made for part in walk(value)}
         moves = [
             move
             for move in moves
-            if id(move) not in stated or not returns_costs(program, learning[called(move)])
+            if called(move) == "step"
+            or not (
+                id(move) in stated or (id(move) in within and returns_costs(program, learning[called(move)]))
+            )
         ]
         scores = list(_scores(program, live, made, scored, learning))
         found = next(
@@ -128,7 +133,12 @@ def _finding(
     scores: Sequence[Scores],
 ) -> Finding:
     text = min(shared)
-    earlier = any(end(other.node) <= start(learns.region) and other.texts & shared for other in scores)
+    earlier = any(
+        end(other.node) <= start(learns.region)
+        and other.texts & shared
+        and not _is_either_or(live, other.node, learns.region)
+        for other in scores
+    )
     certain = (
         _is_validation(text, bound)
         and bool(learns.others & score.others)
@@ -148,6 +158,28 @@ def _finding(
         f"{live.name}() steps an optimizer on `{text}`, and the score of `{text}` is made after that{sure}",
         quote(program, live, learns.region, learns.step, score.node),
         "scores of these tokens that stand before the steps, or settings of the run that switch them off",
+    )
+
+
+def _results(values: Sequence[ast.expr], bound: Sequence[Binding]) -> list[ast.expr]:
+    """The values that are scores, and those of the names that they read outside the arguments of calls: a
+    function that learns and whose result is a score is judged by what stands in it.
+    """
+    plain = {
+        part.id
+        for value in values
+        for part in ([value, *own(value)] if not isinstance(value, ast.Call) else [value])
+        if isinstance(part, ast.Name) and not any(_is_argument(part, call) for call in walk(value))
+    }
+    return [*values, *(binding.value for binding in bound if binding.name in plain)]
+
+
+def _is_argument(name: ast.Name, call: ast.AST) -> bool:
+    return isinstance(call, ast.Call) and any(
+        part is name
+        for argument in call.args
+        if getattr(call.func, "id", "") not in BUILTIN
+        for part in walk(argument)
     )
 
 
