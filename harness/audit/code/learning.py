@@ -33,12 +33,13 @@ VAL_BEFORE_SCORE = RuleInfo(
     title="Validation text is learnt from before it is scored",
     condition="C3",
     source="#402, #1376, #1017 C3",
-    checks="a reachable function that steps an optimizer on validation tokens and scores nothing, with the "
-    "scoring after it",
+    checks="optimizer steps on validation tokens and the scoring of the same tokens after them: in a function "
+    "that scores nothing and that the main program calls, or in the program's own loops, methods and helpers",
     example="#1487: prequant_ttt_adapt_adamw(h, model, device, val_tokens) before the eval that makes the "
     "headline",
-    not_covered="functions that learn and score in one loop (only their epochs are checked), and helpers of "
-    "an evaluator; a question where the logs print nothing of the function, or only after the stated score",
+    not_covered="weights that are changed by hand, and losses in a closure that an optimizer calls; a question "
+    "where it cannot be read that the texts and the model are the same, where a score stands before it too, and "
+    "where the logs print nothing of it, or only after the stated score",
 )
 
 

@@ -29,7 +29,7 @@ from harness.audit.code.tree import walk
 
 NO_TEXT = re.compile(
     r"(^|[._])(len|length|size|steps?|stride|batch(es)?|device|rank|dtype|args?|cfg|config|h|hp|hparams|params|lr"
-    r"|seed|epochs?|rounds|passes|log\w*|vocab|dim|\w*_?(luts?|mask|table|bytes))$"
+    r"|seed|epochs?|rounds|passes|log\w*|vocab|dim|\w*_?(luts?|mask|table|bytes))$|(^|[.])(max|min|num|n)_\w+$"
 )
 """Names of numbers and settings."""
 OF_MODELS = {"parameters", "named_parameters", "state_dict", "zero_grad", "train", "eval", "step", "backward"}
