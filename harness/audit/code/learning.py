@@ -1,9 +1,8 @@
-"""Find code that learns from validation text before it scores it: pre-quant test-time training, epochs, SLOT.
+"""Find code that learns from validation text before it scores it: pre-quant test-time training, SLOT.
 
-#402, #1376: a program may learn from a validation token only after its score is fixed. #568: the last of
-several epochs may not be the score. #1240: a delta that is fitted to the scored positions predicts what it
-has seen. Where the order cannot be read, the finding is a question. Order across files and processes is not
-followed.
+#402, #1376: a program may learn from a validation token only after its score is fixed. #1240: a delta that is
+fitted to the scored positions predicts what it has seen. Where the order cannot be read, the finding is a
+question. Epochs are judged in epochs.py, other programs than those of public records in order.py.
 """
 
 from __future__ import annotations
@@ -33,13 +32,14 @@ VAL_BEFORE_SCORE = RuleInfo(
     title="Validation text is learnt from before it is scored",
     condition="C3",
     source="#402, #1376, #1017 C3",
-    checks="optimizer steps on validation tokens and the scoring of the same tokens after them: in a function "
-    "that scores nothing and that the main program calls, or in the program's own loops, methods and helpers",
+    checks="optimizer steps on validation tokens and the scoring of the same tokens after them: in a "
+    "function that scores nothing and that the main program calls, or in the program's own loops, methods "
+    "and helpers",
     example="#1487: prequant_ttt_adapt_adamw(h, model, device, val_tokens) before the eval that makes the "
     "headline",
-    not_covered="weights that are changed by hand, and losses in a closure that an optimizer calls; a question "
-    "where it cannot be read that the texts and the model are the same, where a score stands before it too, and "
-    "where the logs print nothing of it, or only after the stated score",
+    not_covered="weights that are changed by hand, and losses in a closure that an optimizer calls; a "
+    "question where it cannot be read that the texts and the model are the same, where a score stands before "
+    "it too, and where the logs print nothing of it, or only after the stated score",
 )
 
 
