@@ -38,7 +38,7 @@ from harness.audit.code.learning import VAL_BEFORE_SCORE, before_scoring, pass_t
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.shape import called, own, quote, root, steps
-from harness.audit.code.texts import root_of, texts_of_call, things, touched, views
+from harness.audit.code.texts import learnt_from, root_of, texts_of_call, things, touched, views
 from harness.audit.code.tree import walk
 from harness.audit.finding import Finding
 
@@ -247,8 +247,7 @@ def _learns(
         return None
     inside = bindings([region, *own(region)])
     local = {binding.name for binding in inside}
-    fed = made_of(learnt(region), inside)
-    texts = {text for text in touched([region, *own(region)], loosely=True) if root_of(text) in fed - local}
+    texts = learnt_from(region, [region, *own(region)], inside, local)
     return Learns(region, move, texts, _others(region, texts, local))
 
 

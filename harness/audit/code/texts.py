@@ -74,6 +74,24 @@ def touched(nodes: Iterable[ast.AST], *, loosely: bool) -> set[str]:
     }
 
 
+def learnt_from(
+    node: ast.AST, nodes: Sequence[ast.AST], bound: Sequence[Binding], local: set[str]
+) -> set[str]:
+    """The texts among `nodes` that what is differentiated inside `node` is made of, without `local` ones.
+
+    A part of an object (`args.val_files`) is one only where such a value reads it, not the object alone.
+    """
+    fed = made_of(learnt(node), bound)
+    values: list[ast.AST] = [binding.value for binding in bound if binding.name in fed]
+    values += [part for part in nodes if called(part) in ("backward", "grad")]
+    parts = {ast.unparse(part) for value in values for part in walk(value) if _path(part)}
+    return {
+        text
+        for text in touched(nodes, loosely=True)
+        if root_of(text) in fed - local and (text == root_of(text) or text in parts)
+    }
+
+
 def _path(node: ast.AST) -> set[str]:
     """A variable, or a named part of one (`data["val"]`, `self.held`), as text; empty for anything else."""
     inner = node
@@ -143,8 +161,7 @@ def _texts_of(
     bound = bindings(function.nodes)
     found = touched(function.nodes, loosely=learn)
     if learn and steps(function.node):
-        fed = made_of(learnt(function.node), bound)
-        found = {text for text in found if root_of(text) in fed}
+        found = learnt_from(function.node, function.nodes, bound, set())
     if depth < MAX_DEPTH:
         for part in function.nodes:
             name = called(part)
