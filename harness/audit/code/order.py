@@ -39,6 +39,7 @@ from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.shape import called, own, quote, root, steps
 from harness.audit.code.texts import learnt_from, root_of, texts_of_call, things, touched, views
+from harness.audit.code.traces import UNDECIDED
 from harness.audit.code.tree import walk
 from harness.audit.finding import Finding
 
@@ -139,24 +140,23 @@ def _finding(
         and not _is_either_or(live, other.node, learns.region)
         for other in scores
     )
-    certain = (
+    same = (
         _is_validation(text, bound)
         and bool(learns.others & score.others)
         and not _common_loop(live, learns.region, score.node)
-        and not earlier
     )
-    sure = (
-        ""
-        if certain
-        else "; whether the stated score is the later one cannot be read"
-        if earlier
-        else ("; whether it is validation text, and the same model, cannot be read")
-    )
+    unsure = UNDECIDED if same else "; whether it is validation text, and the same model, cannot be read"
+    certain = same and not earlier
+    evidence = quote(program, live, learns.region, learns.step, score.node)
+    for helper in program.live:
+        if helper.name == called(learns.step) and helper is not live:
+            evidence += quote(program, helper, *steps(helper.node)[:1])
     return Finding.of(
         VAL_BEFORE_SCORE,
         "fail" if certain else "question",
-        f"{live.name}() steps an optimizer on `{text}`, and the score of `{text}` is made after that{sure}",
-        quote(program, live, learns.region, learns.step, score.node),
+        f"{live.name}() steps an optimizer on `{text}`, and the score of `{text}` is made after that"
+        + ("" if certain else unsure),
+        evidence,
         "scores of these tokens that stand before the steps, or settings of the run that switch them off",
     )
 
@@ -247,6 +247,9 @@ def _learns(
         return None
     inside = bindings([region, *own(region)])
     local = {binding.name for binding in inside}
+    read = touched([region, *own(region)], loosely=True)
+    if any(TRAINING.search(text) and root_of(text) in made_of(learnt(region), inside) for text in read):
+        return None  # a loop that trains; what a setting makes it read instead is not known (#217)
     texts = learnt_from(region, [region, *own(region)], inside, local)
     return Learns(region, move, texts, _others(region, texts, local))
 

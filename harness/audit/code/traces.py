@@ -26,6 +26,10 @@ MADE_BY_CODE = {
     "paid-prefix",
 }
 """Rules that a run breaks only where the quoted code ran."""
+UNDECIDED = "; whether the stated score is the later one cannot be read"
+"""How a question ends that a log may decide."""
+NEARER = 4
+"""How many times nearer the claim must be to the scores after the learning than to those before it."""
 BY_RATIO = "fixed-bytes-per-token"
 """A rule that the claimed score breaks only where the program printed it."""
 WRITERS = re.compile(r"print|log|info|write")
@@ -59,7 +63,9 @@ def compare_with_logs(
     stated = [float(number) for text in claims for number in STATED.findall(text)]
     claimed = [float(number) for text in claims for number in CLAIMED.findall(text)]
     return [
-        one
+        _decided(one, program, logged, claimed)
+        if one.message.endswith(UNDECIDED)
+        else one
         if one.outcome != "fail"
         else _compared(one, program, logged, stated)
         if one.rule in MADE_BY_CODE
@@ -68,6 +74,28 @@ def compare_with_logs(
         else one
         for one in found
     ]
+
+
+def _decided(found: Finding, program: Program, logged: list[list[str]], claimed: list[float]) -> Finding:
+    """A question whether the later score is the stated one, as a `fail` where each log with the lines of the
+    quoted code has scores before and after them, and the claim is nearer to the last ones after them.
+    """
+    texts = _printed(program, found, _prints_are_logged(program, logged)) if logged and claimed else set()
+    before, after = [], []
+    for lines in logged:
+        at = next((at for at, line in enumerate(lines) if any(text in line for text in texts)), None)
+        if at is not None:
+            before += [float(number) for line in lines[:at] for number in SCORE.findall(line)][-1:]
+            after += [float(number) for line in lines[at:] for number in SCORE.findall(line)][-1:]
+    if not before or len(before) != len(after):
+        return found
+    distance = [abs(sum(scores) / len(scores) - claimed[0]) for scores in (before, after)]
+    if distance[1] * NEARER > distance[0]:
+        return found
+    return found._replace(
+        outcome="fail",
+        message=f"{found.message.removesuffix(UNDECIDED)}; in the logs the claimed score stands after that",
+    )
 
 
 def _as_claimed(found: Finding, logs: Iterable[str], claimed: list[float]) -> Finding:

@@ -267,3 +267,23 @@ def test_a_log_without_the_lines_of_the_learning_loop_makes_it_a_question(log: s
 def test_a_text_that_nothing_calls_validation_text_is_asked_about() -> None:
     source = UNLAWFUL["loops"].replace("held", "corpus").replace("fineweb_val_", "fineweb_")
     assert outcomes(source) == {"val-before-score": "question"}
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("first val_bpb:1.1490\nadapt_round:1\nfinal_int6 val_bpb:1.0712\n", "fail"),
+        ("first val_bpb:1.0712\nadapt_round:1\nfinal_int6 val_bpb:1.0490\n", "question"),
+        ("first val_bpb:1.1490\nfinal_int6 val_bpb:1.0712\n", "question"),
+        ("", "question"),
+    ],
+)
+def test_where_a_score_stands_before_the_learning_too_the_logs_decide(log: str, expected: str) -> None:
+    first = '    print(f"first val_bpb:{score(model, held, table):.4f}")\n'
+    texts = {
+        "train_gpt.py": TOP + START + first + LEARN + FINISH,
+        "train.log": log,
+        "submission.json": '{"val_bpb": 1.0715}',
+    }
+    (finding,) = code_findings(texts)
+    assert (finding.rule, finding.outcome) == ("val-before-score", expected)
