@@ -1,25 +1,38 @@
 """Check the code of a record folder without running it: what may run, and which rules that breaks.
 
 One subject a file: settings evaluates conditions, prune cuts branches that are switched off, reach keeps what
-may run; learning, distribution, counting, access and promises each hold the rules on one kind of fault;
-traces compares the findings with the logs. A `fail` is given only for lines without an innocent explanation,
-in a folder that claims a score on the record track: studies, proposals and folders that call themselves
-non-records (#1147, #1000) get questions. C and CUDA sources, shell scripts and values at run time are not
-read.
+may run; flow, texts and turns follow values, texts and loop counters. Each other file holds the rules on one
+kind of fault; traces compares the findings with the logs. A `fail` is given only for lines without an
+innocent explanation, in a folder that claims a score on the record track: studies, proposals and folders that
+call themselves non-records (#1147, #1000) get questions. C and CUDA sources and values at run time are not
+read, and shell scripts only for the shards that they rename.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from harness.audit.code import access, counting, distribution, learning, promises, traces
+from harness.audit.code import (
+    access,
+    counting,
+    distribution,
+    epochs,
+    learning,
+    order,
+    prefix,
+    promises,
+    ratio,
+    shards,
+    traces,
+)
 from harness.audit.code.program import Program, read_program
 from harness.audit.finding import Evidence, Finding
 
-FILES = (learning, distribution, counting, access)
+FILES = (order, epochs, learning, distribution, counting, ratio, access)
 """In the order of the report."""
 CHECKS = tuple(check for file in FILES for check in file.CHECKS)
-RULES = (*(info for file in FILES for info in file.RULES), *promises.RULES)
+RULES = (*(info for file in FILES for info in file.RULES), *prefix.RULES, *promises.RULES)
 MAX_SAME = 3
 """Findings of one check that a folder gets; the first ones show a reviewer where to look."""
 
@@ -62,15 +75,20 @@ def code_findings(
         )
         for file, reason in program.unread.items()
     ]
-    for check in CHECKS:
+    asked: dict[str, Callable[[], Iterable[Finding]]] = {
+        **{check.__name__: functools.partial(check, program) for check in CHECKS},
+        "paid_prefix": functools.partial(prefix.paid_prefix, program, texts),
+        "renamed_shards": functools.partial(shards.renamed_shards, texts),
+    }
+    for name, check in asked.items():
         try:
-            found += list(check(program))[:MAX_SAME]
+            found += list(check())[:MAX_SAME]
         except RecursionError:
             found.append(
                 Finding.of(
                     promises.UNREAD_CODE,
                     "unknown",
-                    f"{check.__name__} was not asked: the code is nested too deeply",
+                    f"{name} was not asked: the code is nested too deeply",
                     (),
                     "code of a usual depth",
                 )

@@ -33,9 +33,11 @@ TRAINS_ON_VALIDATION = RuleInfo(
     condition="C1",
     source="README R4, #44",
     checks="train_files (or the like) bound to the pattern of the validation shards by the settings of the "
-    "run",
-    example="#675: train_files = '.../fineweb_val_*.bin' if train_on_val",
-    not_covered="files linked or renamed outside the program",
+    "run; commands or sentences that give validation shards the names of training shards",
+    example="#675: train_files = '.../fineweb_val_*.bin' if train_on_val; #44: ln -s "
+    ".../fineweb_val_000000.bin .../fineweb_train_000000.bin",
+    not_covered="files linked or renamed that nothing in the folder tells of; a question where only a "
+    "sentence tells it, or nothing says that the run read them",
 )
 
 

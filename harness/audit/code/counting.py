@@ -1,4 +1,4 @@
-"""Find errors in byte tables: a leading space counted twice, byte tokens counted by name, a fixed ratio.
+"""Find errors in byte tables: a leading space counted twice, byte tokens counted by name.
 
 #1719, #1734: `len(piece[1:].encode()) + 1` in the table and one more at evaluation make text 17 % longer than
 it is. #1143: a byte token `<0xE2>` is one byte, not the length of its name. #1019 has the correct count.
@@ -17,7 +17,6 @@ from harness.audit.finding import Finding
 from harness.verdict.rule_info import RuleInfo
 
 SPACE = re.compile(r"has_(leading_)?space|leading_space", re.I)
-RATIO = re.compile(r"bytes_per_tok(en)?|\bbpt\b|avg_token_bytes", re.I)
 
 
 SPACE_COUNTED_TWICE = RuleInfo(
@@ -97,48 +96,6 @@ def byte_tokens_by_name(program: Program) -> Iterator[Finding]:
             )
 
 
-FIXED_BYTES_PER_TOKEN = RuleInfo(
-    id="fixed-bytes-per-token",
-    title="Bytes per token is a constant",
-    condition=None,
-    source="#1017 V",
-    checks="a float constant of that name that something is multiplied or divided by",
-    example="BYTES_PER_TOKEN = 2.436",
-    not_covered="whether the constant serves a log line only, so it is always a question",
-)
-
-
-def fixed_ratio(program: Program) -> Iterator[Finding]:
-    """Find a constant number of bytes per token that something is divided or multiplied by."""
-    for live in program.live:
-        for part in live.nodes:
-            if (
-                isinstance(part, ast.Assign)
-                and isinstance(part.targets[0], ast.Name)
-                and RATIO.search(part.targets[0].id)
-                and isinstance(part.value, ast.Constant)
-                and isinstance(part.value.value, float)
-            ):
-                name = part.targets[0].id
-                used = [
-                    (other, use)
-                    for other in program.live
-                    for use in other.nodes
-                    if isinstance(use, ast.BinOp)
-                    and isinstance(use.op, ast.Mult | ast.Div)
-                    and name in names(use)
-                ]
-                if used:
-                    yield Finding.of(
-                        FIXED_BYTES_PER_TOKEN,
-                        "question",
-                        f"`{name}` is the constant {part.value.value:g}, and the score may be computed with "
-                        "it",
-                        quote(program, live, part) + quote(program, *used[0]),
-                        "bytes counted token by token for the headline score",
-                    )
-
-
 def _piece_plus_one(node: ast.expr) -> bool:
     match node:
         case ast.BinOp(left=left, op=ast.Add(), right=ast.Constant(value=1)):
@@ -146,5 +103,5 @@ def _piece_plus_one(node: ast.expr) -> bool:
     return False
 
 
-RULES = (SPACE_COUNTED_TWICE, BYTE_FALLBACK, FIXED_BYTES_PER_TOKEN)
-CHECKS = (space_twice, byte_tokens_by_name, fixed_ratio)
+RULES = (SPACE_COUNTED_TWICE, BYTE_FALLBACK)
+CHECKS = (space_twice, byte_tokens_by_name)

@@ -1,9 +1,8 @@
-"""Find code that learns from validation text before it scores it: pre-quant test-time training, epochs, SLOT.
+"""Find code that learns from validation text before it scores it: pre-quant test-time training, SLOT.
 
-#402, #1376: a program may learn from a validation token only after its score is fixed. #568: the last of
-several epochs may not be the score. #1240: a delta that is fitted to the scored positions predicts what it
-has seen. Where the order cannot be read, the finding is a question. Order across files and processes is not
-followed.
+#402, #1376: a program may learn from a validation token only after its score is fixed. #1240: a delta that is
+fitted to the scored positions predicts what it has seen. Where the order cannot be read, the finding is a
+question. Epochs are judged in epochs.py, other programs than those of public records in order.py.
 """
 
 from __future__ import annotations
@@ -33,12 +32,14 @@ VAL_BEFORE_SCORE = RuleInfo(
     title="Validation text is learnt from before it is scored",
     condition="C3",
     source="#402, #1376, #1017 C3",
-    checks="a reachable function that steps an optimizer on validation tokens and scores nothing, with the "
-    "scoring after it",
+    checks="optimizer steps on validation tokens and the scoring of the same tokens after them: in a "
+    "function that scores nothing and that the main program calls, or in the program's own loops, methods "
+    "and helpers",
     example="#1487: prequant_ttt_adapt_adamw(h, model, device, val_tokens) before the eval that makes the "
     "headline",
-    not_covered="functions that learn and score in one loop (only their epochs are checked), and helpers of "
-    "an evaluator; a question where the logs print nothing of the function, or only after the stated score",
+    not_covered="weights that are changed by hand, and losses in a closure that an optimizer calls; a "
+    "question where it cannot be read that the texts and the model are the same, where a score stands before "
+    "it too, and where the logs print nothing of it, or only after the stated score",
 )
 
 
@@ -47,11 +48,11 @@ def before_scoring(program: Program) -> Iterator[Finding]:
     calls before it scores.
     """
     for live in program.live:
-        tokens = sorted(name for name in _parameters(live.node) if VALIDATION.match(name))
+        tokens = sorted(name for name in parameters(live.node) if VALIDATION.match(name))
         optimizer_steps = steps(live.node) if tokens else []
         known = names(live.node) if optimizer_steps else set()
         if not optimizer_steps or any(
-            TRAINS.search(name) or SCORES.search(name) for name in known | _parameters(live.node)
+            TRAINS.search(name) or SCORES.search(name) for name in known | parameters(live.node)
         ):
             continue
         if any(isinstance(part, ast.Return) and part.value is not None for part in live.nodes):
@@ -93,7 +94,7 @@ def before_scoring(program: Program) -> Iterator[Finding]:
 def pass_then_score(program: Program) -> Iterator[Finding]:
     """Find one function with a loop of steps on the validation tokens, and only then their scoring (#297)."""
     for live in program.live:
-        tokens = {name for name in _parameters(live.node) if VALIDATION.match(name)}
+        tokens = {name for name in parameters(live.node) if VALIDATION.match(name)}
         if not tokens or not isinstance(live.node, ast.FunctionDef):
             continue
         for at, loop in enumerate(live.node.body):
@@ -123,57 +124,6 @@ def pass_then_score(program: Program) -> Iterator[Finding]:
                     "it off",
                 )
             break
-
-
-LAST_EPOCH_SCORED = RuleInfo(
-    id="last-epoch-scored",
-    title="Of several epochs over the validation text the last is the score",
-    condition="C3",
-    source="#568, #677, #1017 C3",
-    checks="a loop over epochs with optimizer steps whose sums are kept for the last epoch only",
-    example="#568: for epoch in range(ttt_epochs): batch_loss.zero_(); ...; opt.step() and afterwards "
-    "loss_sum += batch_loss",
-    not_covered="the number of epochs where it cannot be read, which makes it a question",
-)
-
-
-def last_epoch(program: Program) -> Iterator[Finding]:
-    """Find a loop over epochs that learns and keeps only the last epoch's score."""
-    for live in program.live:
-        for loop in (part for part in live.nodes if isinstance(part, ast.For)):
-            if not (isinstance(loop.target, ast.Name) and EPOCH.search(loop.target.id) and steps(loop)):
-                continue
-            if any(TRAINS.search(name) for name in names(loop)):
-                continue
-            guards = [
-                part for part in own(loop) if isinstance(part, ast.If) and _is_last(part.test, loop.target.id)
-            ]
-            adds: list[tuple[ast.AST, ast.AugAssign]] = [
-                (guard, part)
-                for guard in guards
-                for part in own(guard)
-                if isinstance(part, ast.AugAssign) and SUMS.search(root(part.target))
-            ]
-            adds = adds or _overwritten(live, loop)
-            if not adds:
-                continue
-            count = loop.iter.args[0] if isinstance(loop.iter, ast.Call) and loop.iter.args else None
-            epochs = fold(count, program.settings)
-            if epochs is UNKNOWN:
-                epochs = _argument(program, live, count)
-            if epochs == 1:
-                continue
-            certain = isinstance(epochs, int | float)
-            yield Finding.of(
-                LAST_EPOCH_SCORED,
-                "fail" if certain else "question",
-                f"{live.name}() learns over "
-                f"{f'{epochs:g} epochs' if certain else 'epochs whose number is not read'} "
-                "and adds up the score of the last one only",
-                quote(program, live, loop, *adds[0], steps(loop)[0]),
-                "the score taken in the first epoch, before any step on these tokens, or a run with one "
-                "epoch",
-            )
 
 
 SLOT = RuleInfo(
@@ -281,39 +231,14 @@ def _slot(
     )
 
 
-def _parameters(node: ast.AST) -> set[str]:
+def parameters(node: ast.AST) -> set[str]:
+    """The names of a function's parameters."""
     if not isinstance(node, ast.FunctionDef):
         return set()
     return {argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
 
 
-def _overwritten(live: Live, loop: ast.For) -> list[tuple[ast.AST, ast.AugAssign]]:
-    """Sums that each epoch resets and that a total gets after the loop: only the last epoch counts."""
-    zeroed = {
-        root(part.func): part for part in own(loop) if isinstance(part, ast.Call) and called(part) == "zero_"
-    }
-    added = {root(part.target) for part in own(loop) if isinstance(part, ast.AugAssign)} & set(zeroed)
-    return [
-        (zeroed[part.value.id], part)
-        for part in live.nodes
-        if isinstance(part, ast.AugAssign)
-        and isinstance(part.value, ast.Name)
-        and part.value.id in added
-        and SUMS.search(root(part.target))
-        and part.lineno > (loop.end_lineno or 0)
-    ]
-
-
-def _is_last(test: ast.expr, variable: str) -> bool:
-    match test:
-        case ast.Compare(left=ast.Name(id=name), ops=[ast.Eq()], comparators=[ast.BinOp(op=ast.Sub())]) if (
-            name == variable
-        ):
-            return True
-    return False
-
-
-def _argument(program: Program, live: Live, count: ast.expr | None) -> object:
+def argument(program: Program, live: Live, count: ast.expr | None) -> object:
     """The number that callers pass for the parameter `count`, or its default."""
     if not isinstance(count, ast.Name) or not isinstance(live.node, ast.FunctionDef):
         return UNKNOWN
@@ -362,5 +287,5 @@ def _targets(node: ast.AST) -> set[str]:
     return {name for loss in _losses(node) if (name := root(loss.args[1]))}
 
 
-RULES = (VAL_BEFORE_SCORE, LAST_EPOCH_SCORED, SLOT)
-CHECKS = (before_scoring, pass_then_score, last_epoch, fitted_positions)
+RULES = (SLOT,)
+CHECKS = (fitted_positions,)

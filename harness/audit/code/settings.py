@@ -22,6 +22,12 @@ class Unknown:
 
 UNKNOWN = Unknown()
 COMMAND = re.compile(r"(?:^|[\s`])([A-Z][A-Z0-9_]{2,60})=(['\"]?)([\w.+-]{1,60})\2(?=[\s\\`]|$)", re.M)
+STORED_TEXT = re.compile(
+    r"(?:^|[\s`])([A-Z0-9_]*(?:PREFIX|BLOB|PAID|MEMO|ANSWER|KNOWN)[A-Z0-9_]*)="
+    r"(['\"]?)([\w./~$+-]{1,200})\2(?=[\s\\`]|$)",
+    re.M,
+)
+"""As COMMAND, with paths as values. Other paths, as of a checkpoint to evaluate, may be of other runs."""
 PRINTED = re.compile(r"^\s{0,8}([a-z][a-z0-9_]{2,60}): (True|False|-?\d[\d.e+-]{0,20})$", re.M)
 PRINTED_LIMIT = 60_000
 """Characters of a log that are searched for hyper-parameters."""
@@ -65,7 +71,13 @@ def read(trees: Iterable[ast.Module], readmes: Iterable[str], logs: Iterable[str
     """The settings of a folder: defaults of the script, overridden by run commands, then by what logs
     print.
     """
-    environment = agreed((found[0], found[2]) for text in readmes for found in COMMAND.findall(text))
+    readmes = list(readmes)
+    environment = agreed(
+        (found[0], found[2])
+        for command in (COMMAND, STORED_TEXT)
+        for text in readmes
+        for found in command.findall(text)
+    )
     printed = agreed(
         (name, _literal(value)) for text in logs for name, value in PRINTED.findall(text[:PRINTED_LIMIT])
     )

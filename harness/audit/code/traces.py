@@ -17,8 +17,21 @@ from harness.audit.code.shape import called, own
 from harness.audit.code.tree import parsed, walk
 from harness.audit.finding import Finding
 
-MADE_BY_CODE = {"val-before-score", "last-epoch-scored", "slot", "target-in-key", "minimum-over-passes"}
+MADE_BY_CODE = {
+    "val-before-score",
+    "last-epoch-scored",
+    "slot",
+    "target-in-key",
+    "minimum-over-passes",
+    "paid-prefix",
+}
 """Rules that a run breaks only where the quoted code ran."""
+UNDECIDED = "; whether the stated score is the later one cannot be read"
+"""How a question ends that a log may decide."""
+NEARER = 4
+"""How many times nearer the claim must be to the scores after the learning than to those before it."""
+BY_RATIO = "fixed-bytes-per-token"
+"""A rule that the claimed score breaks only where the program printed it."""
 WRITERS = re.compile(r"print|log|info|write")
 PRINT = re.compile(r"^print$")
 LOGGERS = re.compile(r"print.|.print|log|info|write")
@@ -27,6 +40,10 @@ SOURCE = re.compile(r"""\(f?["']|^\s*f["']""")
 """A line of source code: many logs begin with the script that ran."""
 SCORE = re.compile(r"bpb\w*[\s:=]{1,3}(\d\.\d{4,12})")
 STATED = re.compile(r'"val_bpb\w*"\s*:\s*(\d\.\d{3,16})')
+CLAIMED = re.compile(r'"val_bpb"\s*:\s*(\d\.\d{3,16})')
+PRINTED_SCORE = re.compile(r"bpb[^\d\n]{0,40}?(\d\.\d{3,12})", re.I)
+FINAL_SCORE = re.compile(r"final[^\n]{0,60}?bpb[^\d\n]{0,40}?(\d\.\d{3,12})", re.I)
+CLAIM_DIGITS = 1e-4
 MIN_TEXT = 5
 """Characters of a printed text that can identify a function."""
 DEPTH = 2
@@ -42,11 +59,68 @@ def compare_with_logs(
     """
     logged = [[line for line in text.splitlines() if not SOURCE.search(line)] for text in logs.values()]
     logged = [lines for lines in logged if any(SCORE.search(line) for line in lines)]
+    claims = list(claims)
     stated = [float(number) for text in claims for number in STATED.findall(text)]
+    claimed = [float(number) for text in claims for number in CLAIMED.findall(text)]
     return [
-        _compared(one, program, logged, stated) if one.rule in MADE_BY_CODE and one.outcome == "fail" else one
+        _decided(one, program, logged, claimed)
+        if one.message.endswith(UNDECIDED)
+        else one
+        if one.outcome != "fail"
+        else _compared(one, program, logged, stated)
+        if one.rule in MADE_BY_CODE
+        else _as_claimed(one, logs.values(), claimed)
+        if one.rule == BY_RATIO
+        else one
         for one in found
     ]
+
+
+def _decided(found: Finding, program: Program, logged: list[list[str]], claimed: list[float]) -> Finding:
+    """A question whether the later score is the stated one, as a `fail` where each log with the lines of the
+    quoted code has scores before and after them, and the claim is nearer to the last ones after them.
+    """
+    texts = _printed(program, found, _prints_are_logged(program, logged)) if logged and claimed else set()
+    before, after = [], []
+    for lines in logged:
+        at = next((at for at, line in enumerate(lines) if any(text in line for text in texts)), None)
+        if at is not None:
+            before += [float(number) for line in lines[:at] for number in SCORE.findall(line)][-1:]
+            after += [float(number) for line in lines[at:] for number in SCORE.findall(line)][-1:]
+    if not before or len(before) != len(after):
+        return found
+    distance = [abs(sum(scores) / len(scores) - claimed[0]) for scores in (before, after)]
+    if distance[1] * NEARER > distance[0]:
+        return found
+    return found._replace(
+        outcome="fail",
+        message=f"{found.message.removesuffix(UNDECIDED)}; in the logs the claimed score stands after that",
+    )
+
+
+def _as_claimed(found: Finding, logs: Iterable[str], claimed: list[float]) -> Finding:
+    """The finding, a question where logs print scores and neither the claim nor a mean that is the claim.
+
+    #1558 claims a score that it corrected by hand.
+    """
+    printed = [PRINTED_SCORE.findall(text) for text in logs]
+    numbers = [number for found_here in printed for number in found_here]
+    means = [
+        sum(map(float, group)) / len(group)
+        for group in (
+            [number for text in logs for number in FINAL_SCORE.findall(text)],
+            [found_here[-1] for found_here in printed if found_here],
+        )
+        if group
+    ]
+    if (
+        not numbers
+        or not claimed
+        or any(_rounds_to(number, score) for number in numbers for score in claimed)
+        or any(abs(mean - score) < CLAIM_DIGITS for mean in means for score in claimed)
+    ):
+        return found
+    return found._replace(outcome="question", message=f"{found.message}; no log prints the claimed score")
 
 
 def _compared(found: Finding, program: Program, logged: list[list[str]], stated: list[float]) -> Finding:
@@ -79,11 +153,14 @@ def _compared(found: Finding, program: Program, logged: list[list[str]], stated:
 def _states(lines: list[str], stated: list[float]) -> bool:
     """Whether a line prints one of the stated scores, to its own digits."""
     return any(
-        abs(float(number) - score) <= 0.51 * 10 ** -len(number.partition(".")[2])
-        for line in lines
-        for number in SCORE.findall(line)
-        for score in stated
+        _rounds_to(number, score) for line in lines for number in SCORE.findall(line) for score in stated
     )
+
+
+def _rounds_to(number: str, score: float) -> bool:
+    """Whether a printed number is a score, to its own digits."""
+    digits = len(number.partition(".")[2])
+    return abs(float(number) - score) <= 0.51 * 0.1**digits
 
 
 def _prints_are_logged(program: Program, logged: list[list[str]]) -> bool:
@@ -95,8 +172,9 @@ def _prints_are_logged(program: Program, logged: list[list[str]]) -> bool:
 def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
     """Texts that begin the lines which the code of a finding prints.
 
-    That is the functions in which the evidence stands, those that call them, and the main program under the
-    condition that calls them. `prints` says whether the logs hold what bare print() writes.
+    That is the functions in which the evidence stands, those that call them, and of the main program what
+    stands under the condition that calls them, or in a loop with two lines of the evidence. `prints` says
+    whether the logs hold what bare print() writes.
     """
     functions = [
         live
@@ -131,10 +209,19 @@ def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
         for part in live.nodes
         if isinstance(part, ast.Name) and part.id in wanted
     ]
-    guards = [
+    guards: list[tuple[str, ast.stmt]] = [
         (file, guard)
         for file in {file for file, _ in calls}
         for guard in _guards(program.sources[file], [line for other, line in calls if other == file])
+    ]
+    guards += [
+        (live.file, loop)
+        for live in program.live
+        if MAIN.match(live.name)
+        for loop in live.nodes
+        if isinstance(loop, ast.For | ast.While)
+        and sum(_quotes(found, live.file, line) for line in range(loop.lineno, (loop.end_lineno or 0) + 1))
+        > 1
     ]
     writes = WRITERS if prints else LOGGERS
     spans: list[tuple[str, ast.stmt]] = [
@@ -154,6 +241,10 @@ def _printed(program: Program, found: Finding, prints: bool) -> set[str]:
     ]
     # texts that other code prints too identify nothing: #181
     return {text for text in texts if not any(text in line for line in other_lines)} or texts
+
+
+def _quotes(found: Finding, file: str, line: int) -> bool:
+    return any(quoted.file == file and quoted.line == line for quoted in found.evidence)
 
 
 def _guards(lines: Sequence[str], numbers: Sequence[int]) -> list[ast.If]:

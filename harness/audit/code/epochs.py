@@ -1,0 +1,398 @@
+"""Find code that passes over the same validation text several times, learns, and counts a later pass only.
+
+#568: the score of the last of several epochs is that of text which the model has already learnt. The loop is
+found by what it does, not by its names: its counter takes no part in choosing the text, an optimizer steps
+inside it, and conditions on the counter, sums set back in each pass or values overwritten in each pass leave
+the first pass out of the score. Counters that functions share, and passes in different functions, are not
+followed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeGuard
+
+from harness.audit.code.flow import (
+    Binding,
+    Loop,
+    bindings,
+    calls_one_of,
+    end,
+    is_cost,
+    learners,
+    learnt,
+    made_into,
+    made_of,
+    made_scores,
+    models,
+    reads,
+    start,
+    values_of_scores,
+)
+from harness.audit.code.learning import SCORES, TRAINS, VALIDATION
+from harness.audit.code.program import Program
+from harness.audit.code.reach import Live
+from harness.audit.code.settings import UNKNOWN
+from harness.audit.code.shape import called, calls, names, own, quote, root, steps
+from harness.audit.code.texts import touched
+from harness.audit.code.tree import walk
+from harness.audit.code.turns import Numbers, Passes, passes_of
+from harness.audit.finding import Finding
+from harness.verdict.rule_info import RuleInfo
+
+ZERO = {"zeros", "zeros_like", "tensor", "list", "dict"}
+TRAINED = re.compile(r"^train(ing)?(_|$|\d)(?!mode|args)")
+"""Names of training text."""
+RESETS = {"zero_", "clear", "fill_"}
+
+
+LAST_EPOCH_SCORED = RuleInfo(
+    id="last-epoch-scored",
+    title="Of several epochs over the validation text only a later one is the score",
+    condition="C3",
+    source="#568, #677, #1017 C3",
+    checks="a loop over the same text with optimizer steps, whose costs are counted in its last turn only: "
+    "under a condition on its counter, in sums that each turn sets back, or in a value that each turn "
+    "overwrites",
+    example="#568: for epoch in range(ttt_epochs): ...; if epoch == ttt_epochs - 1: loss_sum += nll; "
+    "loss.backward(); opt.step()",
+    not_covered="passes in different functions; a question where the number of passes cannot be read, or a "
+    "value is overwritten and not summed",
+)
+
+
+class Counted(NamedTuple):
+    """What leaves the first pass out of the score."""
+
+    lines: tuple[ast.AST, ...]
+    certain: bool
+
+
+def last_epoch(program: Program) -> Iterator[Finding]:
+    """Find a loop that learns from the same text in each turn and counts the cost of the last turn only."""
+    learning = learners(program)
+    for live in program.live:
+        loops = [
+            part
+            for part in live.nodes
+            if isinstance(part, ast.For | ast.While)
+            and (steps(part) or any(calls_one_of(inner, learning) for inner in own(part)))
+        ]
+        if not loops:
+            continue
+        bound = bindings(live.nodes)
+        for loop in loops:
+            if any(TRAINS.search(name) for name in names(loop)):
+                continue
+            passes = passes_of(program, live, loop, bound)
+            if passes is None or passes.turns < 2:
+                continue
+            counted = _counted(program, live, loop, bound, passes, learning)
+            if counted is None or not _is_scored(program, live, loop, bound):
+                continue
+            learns = [*steps(loop), *(part for part in own(loop) if calls_one_of(part, learning))]
+            certain = passes.known and counted.certain
+            yield Finding.of(
+                LAST_EPOCH_SCORED,
+                "fail" if certain else "question",
+                f"{live.name}() learns over "
+                f"{f'{passes.turns} epochs' if passes.known else 'epochs whose number is not read'} "
+                "and adds up the score of the last one only",
+                quote(program, live, loop, *counted.lines, learns[0]),
+                "the score taken in the first epoch, before any step on these tokens, or a run with one "
+                "epoch",
+            )
+
+
+def _counted(
+    program: Program,
+    live: Live,
+    loop: Loop,
+    bound: Sequence[Binding],
+    passes: Passes,
+    learning: dict[str, Live],
+) -> Counted | None:
+    """What counts the last pass only; None where the first pass counts too, or nothing is counted."""
+    inside = bindings(own(loop))
+    known = models(program, loop, inside)
+    costs = made_into(
+        {binding.name for binding in inside if is_cost(binding.value, known)} | (learnt(loop) - known), inside
+    ) - {passes.counter}
+    results = _results(live, bound)
+    adds = [
+        (statement, conditions)
+        for statement, conditions in _statements(loop.body, ())
+        if (target := _added(statement)) in results
+        and ((reads(statement) - {target}) & costs or is_cost(statement, known))
+        and _of_what_is_learnt(loop, statement, learning)
+    ]
+    first, last = (passes.numbers.with_value(passes.counter, at) for at in (passes.first, passes.last))
+    late = [
+        (statement, conditions)
+        for statement, conditions in adds
+        if _runs(statement, conditions, first) is False and _runs(statement, conditions, last) is not False
+    ]
+    resets = _resets(loop, last)
+    early = [
+        statement
+        for statement, conditions in adds
+        if _runs(statement, conditions, first) is not False and _added(statement) not in resets
+    ]
+    if late and not early:
+        statement, conditions = late[0]
+        return Counted(
+            (*(test for test, _ in conditions if passes.counter in made_of(reads(test), bound)), statement),
+            True,
+        )
+    again = [statement for statement, _ in adds if _added(statement) in resets]
+    if again and not early and not _kept(loop, resets) and _read_after(live, loop, set(resets)):
+        return Counted((resets[_added(again[0])], again[0]), True)
+    stored = [
+        statement
+        for statement, _ in _statements(loop.body, ())
+        if _is_stored(statement, passes.counter)
+        and root(statement.targets[0]) in results - made_of(learnt(loop), inside)
+        and is_cost(statement, known) | bool(reads(statement.value) & costs)
+    ]
+    if stored and not adds and _read_after(live, loop, {root(stored[0].targets[0])}):
+        return Counted((stored[0],), False)
+    return _overwritten(program, live, loop, passes, learning)
+
+
+def _of_what_is_learnt(loop: Loop, statement: ast.stmt, learning: dict[str, Live]) -> bool:
+    """Whether a cost is added in a loop that learns too, or of a text that another loop learns from.
+
+    A program that trains in each turn, and then scores another text, does neither.
+    """
+    inner = [part for part in own(loop) if isinstance(part, ast.For | ast.While)]
+    learns = [part for part in inner if _learns(part, learning)]
+    around = [part for part in inner if start(part) <= start(statement) and end(statement) <= end(part)]
+    if any(part in learns for part in around):
+        return True
+    if not around and not learns and steps(loop):
+        return True
+    calls_made = [part for part in own(loop) if calls_one_of(part, learning)]
+    learnt_from = {text for part in learns for text in touched([part, *own(part)], loosely=True)}
+    learnt_from |= {name for call in calls_made for name in reads(call)}
+    scored = {text for part in around for text in touched([part, *own(part)], loosely=True)}
+    scored = scored or reads(statement) | touched([statement, *own(statement)], loosely=True)
+    return bool(learnt_from & scored - _acting(loop))
+
+
+def _learns(node: ast.AST, learning: dict[str, Live]) -> bool:
+    return bool(steps(node)) or any(calls_one_of(part, learning) for part in own(node))
+
+
+def _acting(node: ast.AST) -> set[str]:
+    """The names that are called inside `node`, or handed to functions under a model's usual names."""
+    return {root(part.func) for part in own(node) if isinstance(part, ast.Call)} | {"model", "net", "self"}
+
+
+def _is_stored(statement: ast.stmt, counter: str) -> TypeGuard[ast.Assign]:
+    """Whether a statement puts a value at a place that each pass overwrites."""
+    match statement:
+        case ast.Assign(targets=[ast.Subscript(slice=place)]):
+            return counter not in reads(place)
+    return False
+
+
+def _results(live: Live, bound: Sequence[Binding]) -> set[str]:
+    """The names that a function's results and scores are made of."""
+    returned = {
+        name
+        for part in live.nodes
+        if isinstance(part, ast.Return) and part.value is not None
+        for name in reads(part.value)
+    }
+    stored = {
+        name for part in live.nodes if isinstance(part, ast.Nonlocal | ast.Global) for name in part.names
+    }
+    return made_of(returned | stored, bound) | made_scores(live.nodes, bound)
+
+
+def _statements(
+    block: Sequence[ast.stmt], conditions: tuple[tuple[ast.expr, bool], ...]
+) -> Iterator[tuple[ast.stmt, tuple[tuple[ast.expr, bool], ...]]]:
+    """The simple statements of a block, each with the conditions under which it runs."""
+    for statement in block:
+        if isinstance(statement, ast.If):
+            yield from _statements(statement.body, (*conditions, (statement.test, True)))
+            yield from _statements(statement.orelse, (*conditions, (statement.test, False)))
+            if statement.body and isinstance(statement.body[-1], ast.Continue) and not statement.orelse:
+                conditions = (*conditions, (statement.test, False))
+        elif isinstance(statement, ast.For | ast.While | ast.With | ast.AsyncWith | ast.Try):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _statements(getattr(statement, part, []), conditions)
+        elif not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield statement, conditions
+
+
+def _added(statement: ast.AST) -> str:
+    """The name that a statement adds something to; empty for other statements."""
+    match statement:
+        case ast.AugAssign(target=target, op=ast.Add()):
+            return root(target)
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.BinOp(op=ast.Add()) as value):
+            return name if name in reads(value) else ""
+        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="append" | "extend" | "add_", value=holder))):
+            return root(holder)
+    return ""
+
+
+def _runs(statement: ast.stmt, conditions: Sequence[tuple[ast.expr, bool]], numbers: Numbers) -> bool | None:
+    """Whether a statement adds anything in a pass; None where it cannot be told."""
+    for test, wanted in conditions:
+        value = numbers.of(test)
+        if value is not UNKNOWN and bool(value) != wanted:
+            return False
+    value = getattr(statement, "value", None)
+    if isinstance(statement, ast.Assign) and isinstance(value, ast.BinOp) and (target := _added(statement)):
+        value = value.right if ast.unparse(value.left) == target else value.left
+    if isinstance(value, ast.expr) and _is_zero(value, numbers):
+        return False
+    return None
+
+
+def _is_zero(value: ast.expr, numbers: Numbers) -> bool:
+    """Whether an expression is zero because a factor is, or because the branch taken is."""
+    match value:
+        case ast.BinOp(op=ast.Mult(), left=left, right=right):
+            return _is_zero(left, numbers) or _is_zero(right, numbers)
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            found = numbers.of(test)
+            return found is not UNKNOWN and _is_zero(body if found else orelse, numbers)
+    found = numbers.of(value)
+    return found is not UNKNOWN and found == 0 and not isinstance(found, str)
+
+
+def _resets(loop: Loop, last: Numbers) -> dict[str, ast.AST]:
+    """The names that each turn of a loop, or its last one, sets back to nothing."""
+    found: dict[str, ast.AST] = {}
+    for statement, conditions in _statements(
+        [part for part in loop.body if not isinstance(part, ast.For | ast.While)], ()
+    ):
+        if _runs(statement, conditions, last) is False:
+            continue
+        match statement:
+            case ast.Assign(targets=targets, value=value) if _is_nothing(value):
+                found |= {
+                    name.id: statement
+                    for target in targets
+                    for name in walk(target)
+                    if isinstance(name, ast.Name)
+                }
+            case ast.Expr(value=ast.Call(func=ast.Attribute(attr=method, value=holder))) if method in RESETS:
+                found[root(holder)] = statement
+    return found
+
+
+def _is_nothing(value: ast.expr) -> bool:
+    match value:
+        case ast.Constant(value=int() | float() as number):
+            return number == 0
+        case ast.Tuple(elts=parts) if parts:
+            return all(_is_nothing(part) for part in parts)
+        case ast.List(elts=[]) | ast.Dict(keys=[]):
+            return True
+        case ast.Call():
+            return called(value) in ZERO and all(
+                isinstance(part, ast.Constant | ast.Tuple) or called(value) != "tensor" for part in value.args
+            )
+    return False
+
+
+def _kept(loop: Loop, resets: dict[str, ast.AST]) -> bool:
+    """Whether a turn hands what it summed on to a sum that is not set back: then every pass counts."""
+    return any(
+        (target := _added(statement)) and target not in resets and reads(statement) & set(resets)
+        for statement, _ in _statements(loop.body, ())
+    )
+
+
+def _read_after(live: Live, loop: Loop, wanted: set[str]) -> bool:
+    """Whether one of these names is read after a loop, before it gets another value."""
+    for part in sorted((part for part in live.nodes if isinstance(part, ast.Name)), key=start):
+        if part.id in wanted and start(part) > end(loop):
+            return isinstance(part.ctx, ast.Load)
+    return False
+
+
+def _overwritten(
+    program: Program, live: Live, loop: Loop, passes: Passes, learning: dict[str, Live]
+) -> Counted | None:
+    """A score that a learning function returns in each turn, of which the last is used after the loop."""
+    for statement, _ in _statements(loop.body, ()):
+        made = [part for part in own(statement) if calls_one_of(part, learning)]
+        if (
+            not made
+            or passes.counter in reads(statement)
+            or not returns_costs(program, learning[called(made[0])], while_learning=True)
+        ):
+            continue
+        scored = made_scores(live.nodes, bindings(live.nodes))
+        if isinstance(statement, ast.Expr) and (kept := _added(statement)):
+            if _only_the_last(live, kept, loop):
+                return Counted((statement,), kept in scored)
+        elif isinstance(statement, ast.Assign) and not _added(statement):
+            taken = {name for target in statement.targets for name in reads(target)}
+            summed = any(_added(other) and reads(other) & taken for other, _ in _statements(loop.body, ()))
+            if taken and not summed and _read_after(live, loop, taken):
+                return Counted((statement,), taken <= scored)
+    return None
+
+
+def _only_the_last(live: Live, name: str, loop: Loop) -> bool:
+    """Whether of a list that a loop fills nothing but the last element is read after it."""
+    after = [part for part in live.nodes if start(part) > end(loop)]
+    read = [part for part in after if isinstance(part, ast.Name) and part.id == name]
+    last = [
+        part
+        for part in after
+        if isinstance(part, ast.Subscript)
+        and isinstance(part.value, ast.Name)
+        and part.value.id == name
+        and ast.unparse(part.slice) == "-1"
+    ]
+    return bool(read) and len(read) == len(last)
+
+
+def returns_costs(program: Program, live: Live, *, while_learning: bool = False) -> bool:
+    """Whether a function returns a sum of costs; `while_learning`: that loops with optimizer steps make."""
+    bound = bindings(live.nodes)
+    results = _results(live, bound)
+    known = models(program, live.node, bound)
+    costs = made_into(
+        {binding.name for binding in bound if is_cost(binding.value, known)} | (learnt(live.node) - known),
+        bound,
+    )
+    loops = [part for part in live.nodes if isinstance(part, ast.For | ast.While)]
+    return any(
+        _added(part) in results
+        and (reads(part) & costs or is_cost(part, known))
+        and (
+            not while_learning
+            or any(steps(loop) and start(loop) <= start(part) and end(part) <= end(loop) for loop in loops)
+        )
+        for part in live.nodes
+    )
+
+
+def _is_scored(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]) -> bool:
+    """Whether what a function sums is the score of validation text: by its own names or by its callers'."""
+    name = live.name.rsplit(".", 1)[-1]
+    callers = [(other, made) for other in program.live if (made := calls(other.node, name))]
+    for other, made in callers:
+        if any(part in made for value in values_of_scores(other) for part in walk(value)):
+            return True
+    given = {name for _, made in callers for call in made for part in call.args for name in reads(part)}
+    known = names(live.node)
+    return not any(TRAINED.search(name) for name in given | names(loop)) and (
+        bool(made_scores(live.nodes, bound))
+        or any(VALIDATION.search(name) or SCORES.search(name) for name in known)
+    )
+
+
+RULES = (LAST_EPOCH_SCORED,)
+CHECKS = (last_epoch,)

@@ -1,0 +1,371 @@
+"""Find a program that learns from validation text in its own statements and scores the same text afterwards.
+
+`learning.py` finds functions that are named and called as public records do it. This file finds the rest by
+what the statements do: in one function, an optimizer steps on a text, and later the same text makes the score
+that is printed. The text is the same where both read the same variable, or one reads a view of the other's.
+A score that is summed while learning, learning on a copy, and weights that are put back before the score are
+left alone. Order across functions is followed through calls; order across files and processes is not.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from harness.audit.code.epochs import returns_costs
+from harness.audit.code.flow import (
+    BUILTIN,
+    Binding,
+    Position,
+    bindings,
+    calls_one_of,
+    end,
+    is_cost,
+    is_score_name,
+    learners,
+    learnt,
+    made_into,
+    made_of,
+    models,
+    reads,
+    start,
+    stated_scores,
+    values_of_scores,
+)
+from harness.audit.code.learning import VAL_BEFORE_SCORE, before_scoring, pass_then_score
+from harness.audit.code.program import Program
+from harness.audit.code.reach import Live
+from harness.audit.code.shape import called, own, quote, root, steps
+from harness.audit.code.texts import learnt_from, root_of, texts_of_call, things, touched, views
+from harness.audit.code.traces import UNDECIDED
+from harness.audit.code.tree import walk
+from harness.audit.finding import Finding
+
+VALIDATION = re.compile(r"(^|[_/\-.*'\"])(val(id|idation)?|held(_?out)?)([_/\-.*\d'\"]|$)", re.I)
+"""Names, settings and patterns of files of validation text."""
+TRAINING = re.compile(r"(^|[_/\-.*'\"])train(ing)?([_/\-.*\d'\"]|$)", re.I)
+PUTS_BACK = re.compile(r"restore|reset|roll_?back|revert", re.I)
+SAVED = re.compile(r"state_dict|deepcopy|clone|copy")
+COPIES = ("deepcopy", "copy", "clone")
+
+
+class Learns(NamedTuple):
+    """Statements that step an optimizer."""
+
+    region: ast.AST
+    """The largest loop with them that does not hold the score, or the call of a function."""
+    step: ast.AST
+    texts: set[str]
+    """What is learnt from, as the function names it."""
+    others: set[str]
+    """All other names that are read: the model among them."""
+
+
+class Scores(NamedTuple):
+    """Statements that make the score."""
+
+    node: ast.AST
+    texts: set[str]
+    others: set[str]
+
+
+def before_the_score(program: Program) -> Iterator[Finding]:
+    """Find validation text that is learnt from before it is scored, by usual functions or by order."""
+    yield from [*before_scoring(program), *pass_then_score(program)] or learns_then_scores(program)
+
+
+def learns_then_scores(program: Program) -> Iterator[Finding]:
+    """Find a function whose statements learn from a text and afterwards score it."""
+    learning = learners(program)
+    asked_for: set[str] | None = None
+    for live in program.live:
+        moves = [
+            part
+            for part in live.nodes
+            if calls_one_of(part, learning) or (called(part) == "step" and steps(live.node))
+        ]
+        if not moves:
+            continue
+        bound = bindings(live.nodes)
+        if asked_for is None:
+            asked_for = _called_for_scores(program)
+        values = _score_values(live, asked_for)
+        if not values:
+            continue
+        scored = made_of({name for value in values for name in reads(value)}, bound)
+        made = [*values, *(binding.value for binding in bound if binding.name in scored)]
+        stated = {id(part) for value in _results(values, bound) for part in walk(value)}
+        within = {id(part) for value in made for part in walk(value)}
+        moves = [
+            move
+            for move in moves
+            if called(move) == "step"
+            or not (
+                id(move) in stated or (id(move) in within and returns_costs(program, learning[called(move)]))
+            )
+        ]
+        scores = list(_scores(program, live, made, scored, learning))
+        found = next(
+            (
+                (learns, score, shared)
+                for score in scores
+                for move in moves
+                if end(move) <= start(score.node)
+                for learns in [_learns(program, live, move, score.node, learning)]
+                if learns is not None
+                and (shared := _same(learns.texts, score.texts, bound, start(learns.region)))
+                and not _is_cleared(program, live, learns, score, bound, scored)
+            ),
+            None,
+        )
+        if found is not None:
+            yield _finding(program, live, *found, bound, scores)
+
+
+def _finding(
+    program: Program,
+    live: Live,
+    learns: Learns,
+    score: Scores,
+    shared: set[str],
+    bound: Sequence[Binding],
+    scores: Sequence[Scores],
+) -> Finding:
+    text = min(shared)
+    earlier = any(
+        end(other.node) <= start(learns.region)
+        and other.texts & shared
+        and not _is_either_or(live, other.node, learns.region)
+        for other in scores
+    )
+    same = (
+        _is_validation(text, bound)
+        and bool(learns.others & score.others)
+        and not _common_loop(live, learns.region, score.node)
+    )
+    unsure = UNDECIDED if same else "; whether it is validation text, and the same model, cannot be read"
+    certain = same and not earlier
+    evidence = quote(program, live, learns.region, learns.step, score.node)
+    for helper in program.live:
+        if helper.name == called(learns.step) and helper is not live:
+            evidence += quote(program, helper, *steps(helper.node)[:1])
+    return Finding.of(
+        VAL_BEFORE_SCORE,
+        "fail" if certain else "question",
+        f"{live.name}() steps an optimizer on `{text}`, and the score of `{text}` is made after that"
+        + ("" if certain else unsure),
+        evidence,
+        "scores of these tokens that stand before the steps, or settings of the run that switch them off",
+    )
+
+
+def _results(values: Sequence[ast.expr], bound: Sequence[Binding]) -> list[ast.expr]:
+    """The values that are scores, and those of the names that they read outside the arguments of calls: a
+    function that learns and whose result is a score is judged by what stands in it.
+    """
+    plain = {
+        part.id
+        for value in values
+        for part in ([value, *own(value)] if not isinstance(value, ast.Call) else [value])
+        if isinstance(part, ast.Name) and not any(_is_argument(part, call) for call in walk(value))
+    }
+    return [*values, *(binding.value for binding in bound if binding.name in plain)]
+
+
+def _is_argument(name: ast.Name, call: ast.AST) -> bool:
+    return isinstance(call, ast.Call) and any(
+        part is name
+        for argument in call.args
+        if getattr(call.func, "id", "") not in BUILTIN
+        for part in walk(argument)
+    )
+
+
+def _called_for_scores(program: Program) -> set[str]:
+    """The functions that are called for what a program calls a score."""
+    return {
+        called(part)
+        for live in program.live
+        for value in values_of_scores(live)
+        for part in walk(value)
+        if isinstance(part, ast.Call)
+    }
+
+
+def _score_values(live: Live, asked_for: set[str]) -> list[ast.expr]:
+    """What a function calls a score, or returns to a function that calls it one."""
+    values = list(stated_scores(live.nodes))
+    name = live.name.rsplit(".", 1)[-1]
+    if name in asked_for or is_score_name(name):
+        values += [part.value for part in live.nodes if isinstance(part, ast.Return) and part.value]
+    return values
+
+
+def _scores(
+    program: Program, live: Live, made: Sequence[ast.expr], scored: set[str], learning: Mapping[str, Live]
+) -> Iterator[Scores]:
+    """The calls and loops that make a score, without those that learn."""
+    functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
+    for value in made:
+        for part in walk(value):
+            if isinstance(part, ast.Call) and called(part) in functions and not calls_one_of(part, learning):
+                texts, others = texts_of_call(program, part, functions[called(part)], functions, learn=False)
+                if texts:
+                    yield Scores(part, texts, others)
+    for loop in (part for part in live.nodes if isinstance(part, ast.For | ast.While)):
+        if steps(loop) or any(calls_one_of(part, learning) for part in own(loop)):
+            continue
+        inside = bindings(own(loop))
+        if any(
+            binding.name in scored and isinstance(binding.node, ast.AugAssign | ast.Call)
+            for binding in inside
+        ):
+            local = {binding.name for binding in inside}
+            texts = {
+                text for text in touched([loop, *own(loop)], loosely=False) if root_of(text) not in local
+            }
+            yield Scores(loop, texts, _others(loop, texts, local))
+
+
+def _learns(
+    program: Program, live: Live, move: ast.AST, score: ast.AST, learning: Mapping[str, Live]
+) -> Learns | None:
+    """What a step, or a call of a function that steps, learns from."""
+    loops = [
+        part
+        for part in live.nodes
+        if isinstance(part, ast.For | ast.While) and _holds(part, move) and not _holds(part, score)
+    ]
+    region = min(loops, key=start, default=None)
+    if isinstance(move, ast.Call) and called(move) in learning and called(move) != "step":
+        functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
+        texts, others = texts_of_call(program, move, learning[called(move)], functions, learn=True)
+        return Learns(region or move, move, texts, others) if texts else None
+    if region is None or not steps(region):
+        return None
+    inside = bindings([region, *own(region)])
+    local = {binding.name for binding in inside}
+    read = touched([region, *own(region)], loosely=True)
+    if any(TRAINING.search(text) and root_of(text) in made_of(learnt(region), inside) for text in read):
+        return None  # a loop that trains; what a setting makes it read instead is not known (#217)
+    texts = learnt_from(region, [region, *own(region)], inside, local)
+    return Learns(region, move, texts, _others(region, texts, local))
+
+
+def _holds(outer: ast.AST, inner: ast.AST) -> bool:
+    return start(outer) <= start(inner) and end(inner) <= end(outer)
+
+
+def _others(node: ast.AST, texts: Iterable[str], local: set[str]) -> set[str]:
+    """The names that `node` reads and does not bind, without its texts, copies and library names."""
+    copied = {
+        name
+        for part in walk(node)
+        if called(part) in COPIES and isinstance(part, ast.Call)
+        for argument in part.args
+        for name in reads(argument)
+    }
+    return things(reads(node) - local - {root_of(text) for text in texts} - copied)
+
+
+def _same(learnt_from: set[str], scored: set[str], bound: Sequence[Binding], before: Position) -> set[str]:
+    """The texts that are both learnt from and scored: the same variable, or one a view of the other."""
+    return (
+        (learnt_from & scored)
+        | (views(learnt_from, bound, before) & scored)
+        | (learnt_from & views(scored, bound, before))
+    )
+
+
+def _common_loop(live: Live, first: ast.AST, second: ast.AST) -> bool:
+    return any(
+        isinstance(part, ast.For | ast.While) and _holds(part, first) and _holds(part, second)
+        for part in live.nodes
+    )
+
+
+def _is_either_or(live: Live, first: ast.AST, second: ast.AST) -> bool:
+    """Whether a run that comes to `first` never comes to `second`: another branch, or a return before it."""
+    return any(
+        any(_holds(statement, first) for statement in branch)
+        and not any(_holds(statement, second) for statement in branch)
+        and (_holds(part, second) or isinstance(branch[-1], ast.Return | ast.Raise))
+        for part in live.nodes
+        if isinstance(part, ast.If)
+        for branch in (part.body, part.orelse)
+    )
+
+
+def _is_cleared(
+    program: Program, live: Live, learns: Learns, score: Scores, bound: Sequence[Binding], scored: set[str]
+) -> bool:
+    """Whether the score does not rest on what was learnt from the text, or is summed before it is learnt."""
+    if _is_either_or(live, learns.region, score.node):
+        return True
+    if _common_loop(live, learns.region, score.node):
+        turns = [
+            part for part in live.nodes if isinstance(part, ast.For | ast.While) and _holds(part, score.node)
+        ]
+        chosen = {
+            binding.name for turn in turns if _holds(turn, learns.region) for binding in bindings([turn])
+        }
+        if not {root_of(text) for text in learns.texts & score.texts} & chosen:
+            return True  # each turn may read other parts of the same text
+    inside = bindings(own(learns.region))
+    known = models(program, learns.region, inside)
+    costs = made_into(learnt(learns.region) - known, inside)
+    if any(
+        binding.name in scored
+        and isinstance(binding.node, ast.AugAssign | ast.Call)
+        and (is_cost(binding.value, known) or reads(binding.value) & costs)
+        for binding in inside
+    ):
+        return True  # the score is summed while learning
+    if any(
+        binding.name in learns.others
+        and any(called(part) in COPIES for part in walk(binding.value))
+        and reads(binding.value) & score.others - learns.others
+        for binding in bound
+    ):
+        return True  # a copy learns, and its original is scored
+    between = [
+        part
+        for part in live.nodes
+        if isinstance(part, ast.Call) and end(learns.region) <= start(part) and end(part) <= start(score.node)
+    ]
+    return any(
+        PUTS_BACK.search(called(part))
+        or (called(part) == "load_state_dict" and _saved_before(part, learns.region, bound))
+        for part in between
+    )
+
+
+def _saved_before(call: ast.Call, region: ast.AST, bound: Sequence[Binding]) -> bool:
+    """Whether weights are put back that were kept before the learning."""
+    wanted = {root(part) for part in call.args} - {""}
+    values = [binding for binding in bound if binding.name in wanted]
+    return bool(values) and all(
+        start(binding.node) < start(region) and SAVED.search(ast.unparse(binding.value)) for binding in values
+    )
+
+
+def _is_validation(text: str, bound: Sequence[Binding]) -> bool:
+    """Whether a text has the name of validation text, or is read from files with such names and no others."""
+    if VALIDATION.search(text) or TRAINING.search(text):
+        return not TRAINING.search(text)
+    made = made_of({root_of(text)}, bound)
+    known = {
+        found
+        for binding in bound
+        if binding.name in made
+        for part in walk(binding.value)
+        for found in [getattr(part, "attr", "") or getattr(part, "value", "")]
+        if isinstance(found, str)
+    }
+    return any(VALIDATION.search(name) for name in known) and not any(TRAINING.search(name) for name in known)
+
+
+RULES = (VAL_BEFORE_SCORE,)
+CHECKS = (before_the_score,)
