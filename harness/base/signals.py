@@ -15,8 +15,10 @@ ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.
 
 def interrupt_on_ending_signals() -> None:
     """From now on the first such signal raises KeyboardInterrupt, and those after it are ignored, because the
-    command is cleaning up already. A signal that is ignored now (`nohup`) stays ignored.
+    command is cleaning up already. A signal that is ignored now (`nohup`) stays ignored, except for SIGCHLD:
+    without it nobody learns how a child ended.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupt)

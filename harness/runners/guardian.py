@@ -6,8 +6,8 @@ signal. Where the judge ends, which closes a pipe, the guardian kills every proc
 the stage's temporary folder, and exits. It adopts the contestant's orphans, so it finds all of them.
 
 It runs as a program of its own and not as a fork of the judge, whose threads a fork would not copy.
-Not covered: a contestant that kills the guardian. Its first process dies with the guardian; while the judge
-lives, it ends the others too.
+Not covered: a contestant that kills or stops the guardian, or holds the judge's pipe open through /proc, as
+the judge's user can. Its first process dies with the guardian; while the judge lives, it ends the others too.
 """
 
 from __future__ import annotations

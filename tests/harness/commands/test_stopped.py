@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -41,7 +42,14 @@ def score(wire, setup):
 class Scoring:
     """`pgolf score` in a process of its own, with a contestant that leaves a daemon and never answers."""
 
-    def __init__(self, folder: Path, dataset: Dataset, runner: str, **streams: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Dataset,
+        runner: str,
+        ignoring: signal.Signals | None = None,
+        **streams: Any,
+    ) -> None:
         self.temporary, self.home, self.runs = folder / "t", folder / "home", folder / "runs"
         self.temporary.mkdir()
         contestant = folder / "c.py"
@@ -58,7 +66,7 @@ class Scoring:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=streams.pop("stderr", subprocess.PIPE),
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: ignoring and signal.signal(ignoring, signal.SIG_IGN),
             text=True,
             **streams,
         )
@@ -117,11 +125,7 @@ def test_no_process_and_no_folder_of_the_local_runner_outlive_a_judge_that_is_ki
 
 def test_a_command_that_ignores_hang_ups_goes_on(tmp_path: Path, tiny: Dataset) -> None:
     """`nohup pgolf ...`."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        scoring = Scoring(tmp_path, tiny, "local")
-    finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    scoring = Scoring(tmp_path, tiny, "local", signal.SIGHUP)
     scoring.await_daemon()
     status = Path(f"/proc/{scoring.process.pid}/status").read_text()
     ignored = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn")), 16)
@@ -129,6 +133,18 @@ def test_a_command_that_ignores_hang_ups_goes_on(tmp_path: Path, tiny: Dataset) 
     scoring.process.send_signal(signal.SIGTERM)
     scoring.process.communicate(timeout=120)
     assert scoring.process.returncode == 130
+
+
+def test_a_command_whose_parent_ignored_the_ends_of_children_still_learns_of_them(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    """`trap '' CHLD` and some supervisors."""
+    scoring = Scoring(tmp_path, tiny, "local", signal.SIGCHLD)
+    scoring.await_daemon()
+    _, contestant, _ = scoring.descendants()
+    contestant.kill()
+    out, err = scoring.process.communicate(timeout=120)
+    assert (scoring.process.returncode, "with signal SIGKILL" in json.loads(out)["reason"]) == (1, True), err
 
 
 def left_in(engine: docker.DockerClient, home: Path) -> int:
