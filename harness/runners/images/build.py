@@ -81,7 +81,7 @@ def require_image(client: docker.DockerClient, image: str, lock: str | None, rec
     """Return `image`, the id that a run recorded in the file `recorded_in`, if the engine has that image.
 
     A tag is not needed: `docker save ID | docker load` brings none. `lock`: the recorded lock, `sha256:...`.
-    Raises UsageError where the engine does not have the image, where it is labelled with another lock, and
+    Raises UsageError where the engine does not have the image, where it is not labelled with that lock, and
     for anything but an id, because a name may mean another image tomorrow.
     """
     if not IMAGE_ID.fullmatch(image):
@@ -98,10 +98,11 @@ def require_image(client: docker.DockerClient, image: str, lock: str | None, rec
             f"has it: `docker save {image} > image.tar`; here: `docker load < image.tar`",
         ) from None
     labelled = (found.labels or {}).get(LABEL)
-    if labelled is not None and lock is not None and f"sha256:{labelled}" != lock:
+    if f"sha256:{labelled}" != lock:
+        source = "no lock" if labelled is None else f"lock sha256:{quote(labelled)}"
+        recorded = "no lock" if lock is None else f"lock {quote(lock)}"
         raise UsageError(
-            f"{recorded_in}: names image {image} and lock {lock}, but that image was built from lock "
-            f"sha256:{quote(labelled)}",
+            f"{recorded_in}: names image {image} and {recorded}, but that image was built from {source}",
             hint="the file was changed by hand: restore it",
         )
     return image

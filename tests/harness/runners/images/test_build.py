@@ -127,12 +127,15 @@ def test_an_image_that_was_saved_by_its_id_and_loaded_has_no_tag_and_is_found(
         engine.images.remove(image, force=True)
 
 
-def test_an_image_without_the_label_of_a_lock_is_known_by_its_id_alone(
+def test_an_image_without_the_label_of_a_lock_is_no_image_of_a_recorded_lock(
     engine: docker.DockerClient, tmp_path: Path
 ) -> None:
     image = tiny_image(engine, os.urandom(16))
     try:
-        assert build.require_image(engine, image, "sha256:" + "ab" * 32, tmp_path) == image
+        with pytest.raises(UsageError, match="but that image was built from no lock"):
+            build.require_image(engine, image, "sha256:" + "ab" * 32, tmp_path)
+        with pytest.raises(UsageError, match="and no lock, but that image was built from no lock"):
+            build.require_image(engine, image, None, tmp_path)
     finally:
         engine.images.remove(image, force=True)
 
