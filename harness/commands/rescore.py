@@ -153,7 +153,7 @@ def _place(run: RunFolder, out: Path | None, say: Callable[[str], None]) -> Iter
     Raises what refuses `out`.
     """
     with ExitStack() as stack:
-        wanted = run if out is None else RunFolder(out)
+        wanted = run if out is None else _elsewhere(run, out)
         place = _Place(wanted, wanted.path)
         try:
             stack.enter_context(wanted.locked())
@@ -164,6 +164,18 @@ def _place(run: RunFolder, out: Path | None, say: Callable[[str], None]) -> Iter
             say(f"this rescoring's logs and certificates are not kept, --out DIR keeps them: {error.message}")
             place = _Place(RunFolder(stack.enter_context(temporary_folder())), None)
         yield place
+
+
+def _elsewhere(run: RunFolder, out: Path) -> RunFolder:
+    """The folder `out`. Raises UsageError where another run is kept, whose report would list certificates
+    of this one.
+    """
+    folder = RunFolder(out)
+    if folder.plan.exists() and out.resolve() != run.path.resolve():
+        raise UsageError(
+            f"--out {out}: the folder of another run", hint="name a new folder, or leave --out out"
+        )
+    return folder
 
 
 def _dataset(plan: StoredPlan, data: Path | None) -> Dataset:
