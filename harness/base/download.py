@@ -97,7 +97,7 @@ def connection_failure(error: Exception, what: str) -> MayPass | MachineFault:
         cause = cause.__cause__ or cause.__context__
     if cause is None or isinstance(cause, ssl.SSLEOFError):
         return MayPass(f"the connection failed ({type(error).__name__})")
-    why = f"{what}: TLS with the server failed ({cause.reason or type(cause).__name__})"
+    why = f"{what}: TLS with the server failed ({getattr(cause, 'reason', None) or type(cause).__name__})"
     return MachineFault(why, hint=TLS_HINT)
 
 
@@ -173,6 +173,8 @@ class _Download:
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             why = f"{self.name}: the download failed ({type(error).__name__})"
             raise MachineFault(why, hint=ADDRESS_HINT) from error
+        except OSError as error:  # REQUESTS_CA_BUNDLE names no file
+            raise MachineFault(f"{self.name}: {plain(str(error))}", hint=TLS_HINT) from error
 
     def _receive(self, session: requests.Session, have: int) -> None:
         headers = {"Range": f"bytes={have}-"} if have else {}
@@ -210,7 +212,7 @@ class _Download:
                 elif clock() - since > SLOWEST_SECONDS:
                     raise MayPass(f"{n_bytes:,} bytes in {SLOWEST_SECONDS:.0f} s are too few")
         except urllib3.exceptions.HTTPError as error:
-            raise connection_failure(error, self.name) from error
+            raise MayPass(f"the connection failed ({type(error).__name__})") from error
 
     def _start(self, answer: requests.Response, have: int) -> int:
         """Where in the file the answer begins. Raises MayPass or MachineFault for another file."""

@@ -240,6 +240,15 @@ def test_a_server_without_tls_is_not_asked_again(hub: Hub, tmp_path: Path, waits
     assert ("REQUESTS_CA_BUNDLE" in caught.value.hint, waits) == (True, [])
 
 
+def test_signers_of_certificates_that_are_missing_are_not_blamed_on_the_disk(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    with pytest.raises(MachineFault, match=r"file: .*certificate.*/nowhere") as caught:
+        download.fetch(hub.url("file").replace("http:", "https:"), tmp_path / "part", max_bytes=99)
+    assert "cannot be written" not in caught.value.message
+
+
 def test_no_message_names_the_secrets_of_an_address(hub: Hub, tmp_path: Path) -> None:
     secret = hub.url("absent").replace("127.0.0.1", "me:secret@127.0.0.1") + "?token=secret"
     with pytest.raises(MachineFault) as caught:
