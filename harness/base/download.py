@@ -3,58 +3,70 @@
 A request asks for the bytes that are missing. A server that sends the whole file instead is believed, and the
 part begins anew. A connection that breaks, 429, 503 and other answers that may pass are tried again: after
 the time that the server asks for (Retry-After, or `t` of RateLimit), else after 1, 2, 4, ... seconds, and
-stderr says what is waited for. No credentials are sent, neither to the server nor to where it redirects.
+stderr says what is waited for. A server that sends less than MIN_PROGRESS_BYTES in SLOWEST_SECONDS counts as
+a connection that breaks. No credentials are sent, neither to the server nor to where it redirects, and no
+message shows an address with its secrets.
 
-Not covered: whether the bytes are the right ones. Callers compare hashes.
+Not covered: whether the bytes are the right ones (callers compare hashes), and a server that sends the head
+of its answer letter by letter.
 """
 
 from __future__ import annotations
 
 import datetime
 import email.utils
+import os
 import re
+import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TypeVar
 
 import requests
+import urllib3
 
 from harness.base import disk
+from harness.base.address import without_secrets
 from harness.base.errors import MachineFault, UsageError
 from harness.base.text import plain
 
 MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request can succeed."""
 FAILURES = 6
-"""The download ends after so many failures in a row, each before MIN_PROGRESS_BYTES arrived."""
+"""The download ends after so many failures between which it did not come MIN_PROGRESS_BYTES further."""
 MIN_PROGRESS_BYTES = 1 << 20
+SLOWEST_SECONDS = 600.0
+"""The longest time in which an answer may bring less than MIN_PROGRESS_BYTES."""
 LONGEST_WAIT_SECONDS = 600.0
 """A server that asks for a longer wait ends the download, with the time in the message."""
 TIMEOUT_SECONDS = (20, 60)
-"""To connect, and between two blocks."""
+"""To connect, and between two bytes."""
 BLOCK_BYTES = 64 << 10
-"""Also the most that a kill or a broken connection loses."""
+"""The most that is written at once, and so the most that a kill loses."""
 AGAIN_HINT = "is there a network? Run the same command again: it goes on where it stopped"
+TLS_HINT = (
+    "does the server speak TLS, and does this machine know who signed its certificate? REQUESTS_CA_BUNDLE "
+    "names a file of further signers, such as a company's proxy"
+)
 ADDRESS_HINT = "is the address right? The file may have moved, become private, or be out of reach from here"
 CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)")
 RATE_LIMIT = re.compile(r";\s*t=(\d{1,6})\b")
 
 Value = TypeVar("Value")
-sleep = time.sleep
+sleep, clock = time.sleep, time.monotonic
 
 
 class MayPass(Exception):
     """A failure after which the same request can succeed.
 
-    `seconds`: how long the server asks to wait, or None. `n_bytes`: what arrived before the failure.
+    `seconds`: how long the server asks to wait, or None.
     """
 
-    def __init__(self, why: str, seconds: float | None = None, n_bytes: int = 0) -> None:
+    def __init__(self, why: str, seconds: float | None = None) -> None:
         super().__init__(why)
-        self.why, self.seconds, self.n_bytes = why, seconds, n_bytes
+        self.why, self.seconds = why, seconds
 
 
 def seconds_asked_for(headers: Mapping[str, str]) -> float | None:
@@ -64,7 +76,7 @@ def seconds_asked_for(headers: Mapping[str, str]) -> float | None:
         return float(asked)
     try:
         until = email.utils.parsedate_to_datetime(asked)
-    except ValueError:
+    except (ValueError, OverflowError):  # a time zone may be thousands of years away
         limit = RATE_LIMIT.search(headers.get("RateLimit", ""))
         return float(limit[1]) if limit else None
     now = datetime.datetime.now(datetime.UTC)
@@ -76,17 +88,32 @@ def status_may_pass(status: int, headers: Mapping[str, str]) -> MayPass | None:
     return MayPass(f"the server answers {status}", seconds_asked_for(headers)) if status in MAY_PASS else None
 
 
-def retrying(action: Callable[[], Value], what: str) -> Value:
+def connection_failure(error: Exception, what: str) -> MayPass | MachineFault:
+    """What it means that a connection failed: MayPass, but for TLS that will fail again, such as for
+    a certificate that this machine does not trust.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or isinstance(cause, ssl.SSLEOFError):
+        return MayPass(f"the connection failed ({type(error).__name__})")
+    why = f"{what}: TLS with the server failed ({getattr(cause, 'reason', None) or type(cause).__name__})"
+    return MachineFault(why, hint=TLS_HINT)
+
+
+def retrying(action: Callable[[], Value], what: str, n_arrived: Callable[[], int] = lambda: 0) -> Value:
     """The result of `action`, which is called again after a MayPass. Raises MachineFault if it does not pass.
 
-    `what`: the thing that is asked for, for the messages.
+    `what`: the thing that is asked for, for the messages. `n_arrived`: the bytes of it that are there. What
+    is thrown away and arrives again is no progress.
     """
-    failures = 0
+    failures = most = 0
     while True:
         try:
             return action()
         except MayPass as error:
-            failures = 1 if error.n_bytes >= MIN_PROGRESS_BYTES else failures + 1
+            n_bytes = n_arrived()
+            failures, most = (1, n_bytes) if n_bytes >= most + MIN_PROGRESS_BYTES else (failures + 1, most)
             seconds = 2.0 ** (failures - 1) if error.seconds is None else error.seconds
             why = plain(f"{what}: {error.why}")
             if failures == FAILURES:
@@ -109,7 +136,7 @@ class _Session(requests.Session):
         self.headers.update({"User-Agent": "pgolf", "Accept-Encoding": "identity"})
         self.max_redirects = 5
 
-    def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Send nothing to where the server redirects; the library would look into ~/.netrc again."""
         prepared_request.headers.pop("Authorization", None)
 
@@ -122,41 +149,45 @@ class _Download:
     ) -> None:
         self.url, self.part, self.n_bytes, self.max_bytes = url, part, n_bytes, max_bytes
         self.progress = progress
-        parts = urlsplit(url)
-        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        self.name = without_secrets(url)
         self.etag = ""
 
     def attempt(self) -> None:
         """Ask for what is missing and append it. Raises MayPass, or HarnessError for what stays."""
-        have = self.part.stat().st_size if self.part.exists() else 0
+        have = self.n_arrived()
         if self.n_bytes is not None and have > self.n_bytes:
             have = 0
         if have != self.n_bytes:
             with _Session() as session:
-                try:
-                    self._receive(session, have)
-                except (
-                    requests.ConnectionError,
-                    requests.Timeout,
-                    requests.exceptions.ChunkedEncodingError,
-                ) as error:
-                    arrived = max(self.part.stat().st_size - have, 0) if self.part.exists() else 0
-                    why = f"the connection failed ({type(error).__name__})"
-                    raise MayPass(why, n_bytes=arrived) from error
-                except requests.RequestException as error:
-                    why = plain(f"{self.name}: the download failed: {error}"[:400])
-                    raise MachineFault(why, hint=ADDRESS_HINT) from error
+                self._receive(session, have)
+
+    def n_arrived(self) -> int:
+        return self.part.stat().st_size
+
+    def _ask(self, session: requests.Session, headers: dict[str, str]) -> requests.Response:
+        """The head of the server's answer. No error is shown with its text, which may hold the address."""
+        try:
+            return session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS)
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.ProtocolError) as error:
+            raise connection_failure(error, self.name) from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            why = f"{self.name}: the download failed ({type(error).__name__})"
+            raise MachineFault(why, hint=ADDRESS_HINT) from error
+        except OSError as error:  # REQUESTS_CA_BUNDLE names no file
+            raise MachineFault(f"{self.name}: {plain(str(error))}", hint=TLS_HINT) from error
 
     def _receive(self, session: requests.Session, have: int) -> None:
         headers = {"Range": f"bytes={have}-"} if have else {}
         if have and self.etag:
             headers["If-Range"] = self.etag
-        with session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:
+        with self._ask(session, headers) as answer:
+            if self.n_bytes is None and have and _says_complete(answer, have):
+                return
             start = self._start(answer, have)
             self.etag = answer.headers.get("ETag", "")
             with self.part.open("ab") as file:
                 file.truncate(start)
-                for block in answer.iter_content(BLOCK_BYTES):
+                for block in self._blocks(answer):
                     start += len(block)
                     if start > self.max_bytes:
                         raise UsageError(
@@ -167,7 +198,21 @@ class _Download:
                     file.flush()  # a kill loses no more than a block
                     self.progress(start)
         if self.n_bytes is not None and start < self.n_bytes:
-            raise MayPass(f"the answer ended after {start:,} of {self.n_bytes:,} bytes", n_bytes=start - have)
+            raise MayPass(f"the answer ended after {start:,} of {self.n_bytes:,} bytes")
+
+    def _blocks(self, answer: requests.Response) -> Iterator[bytes]:
+        """The content as it arrives, in blocks of at most BLOCK_BYTES. Raises MayPass where too few come."""
+        since, n_bytes = clock(), 0
+        try:
+            while block := answer.raw.read1(BLOCK_BYTES, decode_content=True):
+                yield block
+                n_bytes += len(block)
+                if n_bytes >= MIN_PROGRESS_BYTES:
+                    since, n_bytes = clock(), 0
+                elif clock() - since > SLOWEST_SECONDS:
+                    raise MayPass(f"{n_bytes:,} bytes in {SLOWEST_SECONDS:.0f} s are too few")
+        except urllib3.exceptions.HTTPError as error:
+            raise MayPass(f"the connection failed ({type(error).__name__})") from error
 
     def _start(self, answer: requests.Response, have: int) -> int:
         """Where in the file the answer begins. Raises MayPass or MachineFault for another file."""
@@ -185,9 +230,16 @@ class _Download:
         ):
             return have
         if answer.status_code in (206, 416) and have:
-            self.part.unlink()  # the server has another file, or none of the rest: begin anew
+            os.truncate(self.part, 0)  # the server has another file, or none of the rest: begin anew
             raise MayPass(f"the server cannot continue after {have:,} bytes")
         raise MachineFault(f"{self.name}: the server answers {answer.status_code}", hint=ADDRESS_HINT)
+
+
+def _says_complete(answer: requests.Response, have: int) -> bool:
+    """Whether the server sends nothing because its file has as many bytes as are here: a kill can come
+    between the last byte and the caller's next step.
+    """
+    return answer.status_code == 416 and answer.headers.get("Content-Range", "") == f"bytes */{have}"
 
 
 def fetch(
@@ -208,6 +260,6 @@ def fetch(
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
-        retrying(download.attempt, download.name)
+        retrying(download.attempt, download.name, download.n_arrived)
     except OSError as error:
         raise disk.machine_fault(error, part, f"{part}: cannot be written") from error

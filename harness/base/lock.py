@@ -2,9 +2,10 @@
 
 The lock is an empty hidden file beside the folder. The operating system releases it when its process ends,
 however it ends; after a kill the file stays until the next process is done. The holder removes it before it
-releases it: whoever gets a lock on the removed file notices and begins anew (filelock does that).
+releases it: whoever gets a lock on the removed file notices and begins anew (filelock 4 does that).
 
-Not covered: two machines that share a disk without locks.
+A file system without locks is refused. Not covered: machines that share a disk whose locks hold on one
+machine only.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from harness.base import disk
 from harness.base.text import plain
 
 
+def file_lock(path: Path) -> filelock.BaseFileLock:
+    """A lock that ends with its process. Taking it raises OSError on a file system without locks; filelock's
+    substitute there, a file that exists while the lock is held, would outlast a kill.
+    """
+    return filelock.FileLock(path, fallback_to_soft=False)
+
+
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
     """Keep other processes from making or removing `target`, which need not exist, while the block runs.
@@ -28,7 +36,7 @@ def locked(target: Path) -> Iterator[None]:
     afterwards. Raises MachineFault where the lock cannot be written.
     """
     path = target.with_name(f".{target.name}.lock")
-    lock = filelock.FileLock(path)
+    lock = file_lock(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

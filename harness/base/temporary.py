@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from harness.base.owner import lock_of_dead_owner
+
 PREFIX, UNLOCKED_PREFIX = "pgolf-", ".pgolf-"
 """Names of locked folders, and of folders that are empty because their owner has not locked them yet."""
 LOCK_NAME = ".owner"
@@ -64,7 +66,7 @@ def remove_abandoned() -> Removed:
     """Remove this user's temporary folders whose owner has died. Those in use are not touched."""
     n_folders = n_bytes = 0
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if not _is_own_folder(folder) or (descriptor := _lock_of_dead_owner(folder / LOCK_NAME)) is None:
+        if not _is_own_folder(folder) or (descriptor := lock_of_dead_owner(folder / LOCK_NAME)) is None:
             continue
         n_bytes += remove_tree(folder)
         n_folders += not folder.exists()
@@ -91,20 +93,6 @@ def _is_own_folder(folder: Path) -> bool:
     except OSError:
         return False
     return status.st_uid == os.geteuid() and not folder.is_symlink() and folder.is_dir()
-
-
-def _lock_of_dead_owner(path: Path) -> int | None:
-    """The lock file, opened and locked; None where its owner lives, and where there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def remove_tree(root: Path) -> int:

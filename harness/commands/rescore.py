@@ -14,29 +14,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import docker
-import numpy as np
 import typer
 
 from harness.base import files
-from harness.base.errors import MachineFault, UsageError, Violation
+from harness.base.errors import MachineFault, UsageError
 from harness.base.exit_codes import ExitCode, first_that_applies
-from harness.base.progress import ProgressCallback, ProgressDisplay
+from harness.base.progress import ProgressDisplay
 from harness.base.temporary import temporary_folder
 from harness.base.text import count
 from harness.commands import options
 from harness.data.dataset import Dataset
-from harness.edition import TOLERANCES
-from harness.protocol.conversation import ScoringPass
-from harness.run import stages, stored_plan, stored_score
-from harness.run.certify import certify_score
+from harness.run import stored_plan
 from harness.run.find_runs import find_run
-from harness.run.folder import FolderInUse, RunFolder, SeedFolder
-from harness.run.records import Attempt, SeedRecord
+from harness.run.folder import FolderInUse, RunFolder
+from harness.run.records import SeedRecord
+from harness.run.rescoring import Rescoring, titles
 from harness.run.seeds import load_records
 from harness.run.stages import StageJob
 from harness.run.stored_plan import StoredPlan
@@ -44,7 +40,6 @@ from harness.run.witness_state import WitnessRequest
 from harness.runners.base import Runner
 from harness.runners.images import build
 from harness.runners.select import select_runner
-from harness.scoring import bpb
 from harness.verdict import decide, report
 from harness.verdict.assess import assess
 from harness.verdict.headline import headline
@@ -108,14 +103,14 @@ def rescore_run(
     try:
         with _place(folder, out, display.say) as place:
             scored_seeds = _scored_seeds(folder, seeds)
-            display.plan([title for record in scored_seeds for title in _titles(record.seed, request)])
+            display.plan([title for record in scored_seeds for title in titles(record.seed, request)])
             for record in scored_seeds:
                 stored = folder.seed(record.seed)
                 written = stored.writing_to(place.folder.seed(record.seed).path)
                 job = StageJob(
                     runner, plan.terms(dataset), record.seed, written, keeps_logs=place.kept is not None
                 )
-                rows.append(_Rescoring(plan, job, record, stored, dataset).run(display, request))
+                rows.append(Rescoring(plan, job, record, stored, dataset).run(display, request))
             verdict = assess(folder)
             if request is not None and place.folder.path.resolve() == folder.path.resolve():
                 report.render(verdict, folder).write(folder)
@@ -153,7 +148,7 @@ def _place(run: RunFolder, out: Path | None, say: Callable[[str], None]) -> Iter
     Raises what refuses `out`.
     """
     with ExitStack() as stack:
-        wanted = run if out is None else RunFolder(out)
+        wanted = run if out is None else _elsewhere(run, out)
         place = _Place(wanted, wanted.path)
         try:
             stack.enter_context(wanted.locked())
@@ -164,6 +159,18 @@ def _place(run: RunFolder, out: Path | None, say: Callable[[str], None]) -> Iter
             say(f"this rescoring's logs and certificates are not kept, --out DIR keeps them: {error.message}")
             place = _Place(RunFolder(stack.enter_context(temporary_folder())), None)
         yield place
+
+
+def _elsewhere(run: RunFolder, out: Path) -> RunFolder:
+    """The folder `out`. Raises UsageError where another run is kept, whose report would list certificates
+    of this one.
+    """
+    folder = RunFolder(out)
+    if folder.plan.exists() and out.resolve() != run.path.resolve():
+        raise UsageError(
+            f"--out {out}: the folder of another run", hint="name a new folder, or leave --out out"
+        )
+    return folder
 
 
 def _dataset(plan: StoredPlan, data: Path | None) -> Dataset:
@@ -201,113 +208,6 @@ def _scored_seeds(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:
     if not scored:
         raise UsageError(f"{folder.path}: no scored seed to score again", hint="finish the run first")
     return scored
-
-
-def _titles(seed: int, request: WitnessRequest | None) -> list[str]:
-    """The titles of the stages of one seed: its score, and its witness if one is asked."""
-    score = f"rescore seed {seed}"
-    return [score] if request is None else [score, f"{score} witness"]
-
-
-@dataclass(frozen=True)
-class _Rescoring:
-    """One seed, scored again."""
-
-    plan: StoredPlan
-    job: StageJob
-    """Its folder holds the run's code, recipe and artifact, and is where logs and certificates go."""
-    record: SeedRecord
-    stored: SeedFolder
-    """What the run left."""
-    dataset: Dataset
-
-    def run(self, display: ProgressDisplay, request: WitnessRequest | None) -> dict[str, Any]:
-        title, *title_of_witness = _titles(self.record.seed, request)
-        with display.stage(title) as on_progress:
-            row, scored = self._score(on_progress)
-        if request is None or scored is None:
-            return row
-        with display.stage(*title_of_witness) as on_progress:
-
-            def say(text: str) -> None:
-                display.say(f"{text}; a later certificate is listed, and the run's own decides")
-
-            return row | self._certify(scored, row["scored_bytes"], request, on_progress, say)
-
-    def _score(self, on_progress: ProgressCallback) -> tuple[dict[str, Any], ScoringPass | None]:
-        """The row, and the pass; a pass that breaks is an outcome of its own (`broken`)."""
-        stored_plan.require_unchanged(self.plan, self.stored)
-        stored_score.require_packed_artifact(self.stored, self.record)
-        earlier = self.record.done("score")
-        assert earlier is not None
-        expected, tokens_T = earlier.facts["ledger_sha256"], self.dataset.validation_tokens()
-        stored_T = stored_score.load_nats(self.stored, self.dataset, earlier)
-        try:
-            result, scored = stages.score(self.job, tokens_T, on_progress, log="rescore")
-        except Violation as violation:
-            return self._broken(violation, earlier), None
-        again = bpb.measure(tokens_T, scored.nats_T, self.dataset.byte_table())
-        same, difference = scored.ledger_sha256 == expected, abs(again.bpb - earlier.facts["bpb"])
-        on_gpu = self.job.limits.gpus > 0
-        row = {
-            "seed": self.record.seed,
-            "outcome": "scored",
-            "rule": None,
-            "reason": None,
-            "limit": False,
-            "bpb": earlier.facts["bpb"],
-            "rescored_bpb": again.bpb,
-            "difference_bpb": difference,
-            "ledger_sha256": expected,
-            "rescored_ledger_sha256": scored.ledger_sha256,
-            "same_ledger": same,
-            "agrees": (same and difference <= stored_score.SAME_BPB * again.bpb)
-            or (on_gpu and difference <= TOLERANCES.rescore_bpb),
-            "largest_difference_nats": float(np.abs(scored.nats_T.astype(np.float64) - stored_T).max()),
-            "scored_bytes": again.scored_bytes,
-            "score_seconds": result.seconds,
-        }
-        return row, scored
-
-    def _broken(self, violation: Violation, earlier: Attempt) -> dict[str, Any]:
-        """The row of a pass that did not come to its end."""
-        numbers = (
-            "rescored_bpb",
-            "difference_bpb",
-            "rescored_ledger_sha256",
-            "largest_difference_nats",
-            "scored_bytes",
-            "score_seconds",
-        )
-        return {
-            "seed": self.record.seed,
-            "outcome": "broken",
-            "rule": violation.rule,
-            "reason": str(violation),
-            "limit": violation.limit,
-            "bpb": earlier.facts["bpb"],
-            "ledger_sha256": earlier.facts["ledger_sha256"],
-            "same_ledger": False,
-            "agrees": False,
-            **dict.fromkeys(numbers),
-        }
-
-    def _certify(
-        self,
-        scored: ScoringPass,
-        n_bytes: int,
-        request: WitnessRequest,
-        on_progress: ProgressCallback,
-        say: Callable[[str], None],
-    ) -> dict[str, Any]:
-        """A certificate with a random seed of its own, kept beside earlier ones; says how many there were."""
-        folder = self.job.folder
-        number = 1 + max((int(path.name.rpartition("-")[2]) for path in folder.rescorings()), default=0)
-        job = replace(self.job, folder=folder.rescored(number))
-        tokens_T = self.dataset.validation_tokens()
-        found = certify_score(job, tokens_T, scored, n_bytes, request, on_progress, say)
-        files.write_json(job.folder.path / "rescored.json", found)
-        return {**found, "certificates_before": number - 1}
 
 
 def _exit_code(agree: bool, rows: list[dict[str, Any]], of_run: ExitCode) -> ExitCode:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from harness.base import download
 from harness.base.errors import MachineFault, UsageError
 from harness.base.files import BLOCK_BYTES, file_size, sha256_of
-from harness.base.text import literal, plain
+from harness.base.text import literal
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -59,14 +59,21 @@ class Repository:
         self.name, self.revision, self.endpoint = name, revision, endpoint
 
     def _failed(self, path: str, error: Exception) -> Exception:
-        """What a failure of the library means: MayPass, UsageError or MachineFault."""
+        """What a failure of the library means: MayPass, UsageError or MachineFault. Its text is not shown: it
+        may hold an address with a password or a signature.
+        """
         kinds = [kind.__name__ for kind in type(error).__mro__]
         answer = getattr(error, "response", None)
         if answer is not None and (passing := download.status_may_pass(answer.status_code, answer.headers)):
             return passing
+        what = f"{self.name}@{self.revision}: {path}"
+        if kinds[0] in ("UnsupportedProtocol", "InvalidURL"):
+            return UsageError(
+                f"{what}: the address of the hub cannot be used ({kinds[0]})",
+                hint="HF_ENDPOINT is written as https://HOST",
+            )
         if "TransportError" in kinds:
-            return download.MayPass(f"the connection failed ({kinds[0]})")
-        first = plain((str(error).strip().splitlines() or [kinds[0]])[0][:300])
+            return download.connection_failure(error, what)
         if kinds[0] in (
             "EntryNotFoundError",
             "RemoteEntryNotFoundError",
@@ -75,13 +82,11 @@ class Repository:
             "GatedRepoError",
         ):
             return UsageError(
-                f"{self.name}@{self.revision}: {path}: the hub does not have it ({kinds[0]}): {first}",
+                f"{what}: the hub does not have it ({kinds[0]})",
                 hint="check --revision; the repository may have moved or become private",
             )
-        return MachineFault(
-            f"{self.name}@{self.revision}: {path}: download failed ({kinds[0]}): {first}",
-            hint=download.AGAIN_HINT,
-        )
+        status = "" if answer is None else f", the server answers {answer.status_code}"
+        return MachineFault(f"{what}: download failed ({kinds[0]}{status})", hint=download.AGAIN_HINT)
 
     def _url(self, path: str, revision: str) -> str:
         from huggingface_hub import hf_hub_url

@@ -27,6 +27,7 @@ import filelock
 
 from harness.base import disk
 from harness.base.errors import UsageError
+from harness.base.lock import file_lock
 
 SEED_NAME = re.compile(r"seed-(?P<seed>0|[1-9][0-9]{0,9})(\.earlier-(?P<earlier>[1-9][0-9]{0,5}))?")
 """The name of a seed's folder, or of an earlier run of the seed."""
@@ -112,7 +113,7 @@ class RunFolder:
         Raises FolderInUse if it is taken, and MachineFault where this user may not write here or the disk is
         mounted read-only.
         """
-        lock = filelock.FileLock(self.path / ".lock")
+        lock = file_lock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)

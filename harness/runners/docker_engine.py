@@ -18,9 +18,10 @@ import requests
 from docker.context import ContextAPI
 from docker.context.config import get_current_context_name
 from docker.models.containers import Container
+from docker.utils.config import find_config_file
 
 from harness.base.errors import MachineFault
-from harness.base.text import quote
+from harness.base.text import plain, quote
 from harness.runners.engine_errors import explain, explain_connection
 from harness.runners.owner_lock import is_dead
 
@@ -36,6 +37,8 @@ TAR_END_BYTES = 1024
 
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
+ODD_CONFIGURATION = (AttributeError, LookupError, TypeError)
+"""What docker-py raises by accident for a configuration of valid JSON with values of other types."""
 
 
 class NoEngine(MachineFault):
@@ -68,7 +71,11 @@ def connect(timeout: float = API_SECONDS) -> docker.DockerClient:
     try:
         client = docker.DockerClient(**address.arguments, timeout=timeout)
         client.ping()
+    except ODD_CONFIGURATION as error:
+        raise _odd_configuration(address.required) from error
     except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+        if isinstance(error.__cause__, ODD_CONFIGURATION):
+            raise _odd_configuration(address.required) from error
         message, hint = explain_connection(error, address.url, address.named_by)
         absent = not address.named_by and not os.path.lexists(DEFAULT_SOCKET)
         raise NoEngine(message, hint=hint, required=address.required, absent=absent) from error
@@ -79,12 +86,14 @@ def engine_address() -> Address:
     """DOCKER_HOST (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else the context that DOCKER_CONTEXT or
     docker's own configuration names, else the default socket.
 
-    Raises NoEngine for certificates and contexts that cannot be read.
+    Raises NoEngine for certificates, a configuration and contexts that cannot be read.
     """
     if host := os.environ.get("DOCKER_HOST"):
         return _named_host(host)
     variable = os.environ.get("DOCKER_CONTEXT")
-    name = variable or get_current_context_name()
+    name = variable or get_current_context_name() or "default"
+    if not isinstance(name, str):
+        raise _odd_configuration(required=False)
     if name != "default":
         return _named_context(name, required=bool(variable))
     url = f"unix://{DEFAULT_SOCKET}"
@@ -98,6 +107,16 @@ def _named_host(host: str) -> Address:
     except (docker.errors.DockerException, OSError) as error:
         message, hint = explain_connection(error, host, named_by)
         raise NoEngine(message, hint=hint, required=True, absent=False) from error
+
+
+def _odd_configuration(required: bool) -> NoEngine:
+    return NoEngine(
+        f"docker's configuration {plain(str(find_config_file()))} cannot be used: expected a JSON object "
+        "whose settings have the types that docker writes",
+        hint="correct the file, or name another folder in DOCKER_CONFIG",
+        required=required,
+        absent=False,
+    )
 
 
 def _named_context(name: str, required: bool) -> Address:

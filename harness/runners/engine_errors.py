@@ -17,6 +17,7 @@ import docker.errors
 import requests
 
 from harness.base import disk
+from harness.base.address import without_secrets
 from harness.base.text import plain
 
 MAX_TEXT = 400
@@ -120,7 +121,7 @@ def explain_connection(error: Exception, url: str, named_by: str) -> Explanation
     `named_by`: what names the address, such as DOCKER_HOST; empty for the default socket.
     """
     system, path = system_error(error), url.removeprefix("unix://") if url.startswith("unix://") else None
-    place = f"{plain(path or url)}{f' ({named_by})' if named_by else ''}"
+    place = f"{plain(path) if path else without_secrets(url)}{f' ({named_by})' if named_by else ''}"
     number = system.errno if system else None
     text = _shown((system.strerror or str(system)) if system else str(error) or type(error).__name__)
     check = "start the engine (dockerd, or Docker Desktop)" + (f", or correct {named_by}" if named_by else "")
@@ -133,7 +134,8 @@ def explain_connection(error: Exception, url: str, named_by: str) -> Explanation
         return Explanation(f"TLS with the container engine at {place} failed: {text}", hint)
     if system is None and not isinstance(error.__cause__, requests.RequestException | ValueError):
         hint = "write it as unix:///PATH or tcp://HOST:PORT"
-        return Explanation(f"the address of the container engine, {place}, cannot be used: {text}", hint)
+        why = "" if "@" in url else f": {text}"  # the text may repeat the address with its password
+        return Explanation(f"the address of the container engine, {place}, cannot be used{why}", hint)
     if isinstance(system, socket.gaierror):
         return Explanation(f"the host of the container engine at {place} is not known: {text}", check)
     return Explanation(f"the container engine at {place} does not answer: {text}", check)

@@ -1,9 +1,8 @@
 """A lock file that tells whether the run that owns a container is still alive.
 
-Containers and volumes carry the path of their run's lock file as a label. The operating system releases the
-lock when the process dies, however it dies. A later run removes only what a dead run left: it tries the lock,
-and if it gets it, no living process holds it. No pid is compared, because pids are reused, for instance after
-a reboot. A label whose file does not exist here belongs to another machine and is left alone.
+Containers and volumes carry the path of their run's lock file as a label. A later run removes only what
+a dead run left: it tries the lock (base/owner.py). A label whose file does not exist here belongs to another
+machine and is left alone.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import os
 import uuid
 from pathlib import Path
 
+from harness.base.owner import lock_of_dead_owner
 from harness.base.paths import home
 
 
@@ -37,14 +37,7 @@ class OwnerLock:
 
 def is_dead(path: Path) -> bool:
     """Whether the owner of a lock file has died. False if it lives, or if this machine has no such file."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    if (descriptor := lock_of_dead_owner(path)) is None:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
+    os.close(descriptor)
     return True

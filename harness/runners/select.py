@@ -1,4 +1,7 @@
-"""Select the runner: docker where an engine answers, local where none does, or the one that was asked for."""
+"""Select the runner: the one that was asked for, else docker where an engine answers, else local.
+
+An engine that DOCKER_HOST or DOCKER_CONTEXT names must answer: nothing replaces it but --runner local.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,11 @@ def built_image(client: engine.DockerClient, name: str) -> str:
 def select_runner(
     wanted: RunnerName | None, limits: Limits, say: Callable[[str], None], find_image: FindImage = built_image
 ) -> Runner:
-    """The runner, ready to start stages, of which one was looked at from inside. `say` is told when nothing
-    isolates the contestant, and why.
+    """The runner, after a stage that probes it (probe_stage.py). `say` is told when nothing isolates the
+    contestant, and why.
 
     GPUs in `limits` take the cuda image. Raises MachineFault where docker is wanted, or an engine is named by
-    DOCKER_HOST, and no engine answers; and where a stage cannot do what every stage must.
+    DOCKER_HOST or DOCKER_CONTEXT, and no engine answers; and where a stage cannot do what every stage must.
     """
     if (folders := remove_abandoned().folders) > 0:
         say(f"removed {count(folders, 'temporary folder')} that a killed command had left")

@@ -1,9 +1,8 @@
 """Find, build and verify the container images, each identified by the hash of its lock.
 
-`build` collects wheels by hash, takes the base by digest (or imports the one given), and has the engine's
-classic builder run the Dockerfile without network. The build context holds the wheels and the lock, and none
-of this project's code. The image gets its name only after it has been verified, so `find` never returns the
-result of a failed build. See images/*/pins.yaml for the source of each pin and how far it is trusted.
+`build` collects wheels by hash, takes the base by digest (or imports the one given), and has the engine run
+the Dockerfile (builder.py). The image gets its name only after it has been verified, so `find` never returns
+the result of a failed build. See images/*/pins.yaml for the source of each pin and how far it is trusted.
 
 A run records the id of its image, and `require_image` finds that very image, with or without a tag. Not
 covered: engines that identify one image differently (docker's classic store and containerd's).
@@ -12,15 +11,11 @@ covered: engines that identify one image differently (docker's classic store and
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import re
-import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import NamedTuple
 
 import docker
 import docker.errors
@@ -33,12 +28,12 @@ from harness.base.paths import ROOT
 from harness.base.text import quote
 from harness.runners.docker_engine import connect, engine_faults
 from harness.runners.images import pins, rootfs, wheels
+from harness.runners.images.builder import LABEL, BuildInputs, run_builder
 from harness.runners.images.pins import lock_sha256
 from harness.runners.images.wheels import Interpreter
 
-__all__ = ["Verified", "build", "engine", "find", "lock_sha256", "require_image", "verify"]
+__all__ = ["LABEL", "Verified", "build", "engine", "find", "lock_sha256", "require_image", "verify"]
 
-LABEL = "pgolf.lock"
 IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 ENGINE_SECONDS = 1800
 """Time-out of one read from the engine, which sends nothing while it unpacks a large wheel."""
@@ -81,7 +76,7 @@ def require_image(client: docker.DockerClient, image: str, lock: str | None, rec
     """Return `image`, the id that a run recorded in the file `recorded_in`, if the engine has that image.
 
     A tag is not needed: `docker save ID | docker load` brings none. `lock`: the recorded lock, `sha256:...`.
-    Raises UsageError where the engine does not have the image, where it is labelled with another lock, and
+    Raises UsageError where the engine does not have the image, where it is not labelled with that lock, and
     for anything but an id, because a name may mean another image tomorrow.
     """
     if not IMAGE_ID.fullmatch(image):
@@ -98,10 +93,11 @@ def require_image(client: docker.DockerClient, image: str, lock: str | None, rec
             f"has it: `docker save {image} > image.tar`; here: `docker load < image.tar`",
         ) from None
     labelled = (found.labels or {}).get(LABEL)
-    if labelled is not None and lock is not None and f"sha256:{labelled}" != lock:
+    if f"sha256:{labelled}" != lock:
+        source = "no lock" if labelled is None else f"lock sha256:{quote(labelled)}"
+        recorded = "no lock" if lock is None else f"lock {quote(lock)}"
         raise UsageError(
-            f"{recorded_in}: names image {image} and lock {lock}, but that image was built from lock "
-            f"sha256:{quote(labelled)}",
+            f"{recorded_in}: names image {image} and {recorded}, but that image was built from {source}",
             hint="the file was changed by hand: restore it",
         )
     return image
@@ -162,7 +158,7 @@ def _build_on(
         files = wheels.from_folder(wheel_folder, needed, interpreter)
     else:
         files = wheels.downloaded(name, lock, needed, interpreter, pinned.wheels, log)
-    image = _run_builder(daemon, _BuildInputs(name, lock, base_image, files, needed), log)
+    image = run_builder(daemon, BuildInputs(name, lock, base_image, files, needed), log)
     try:
         checked = verify(daemon, name, image)
     except BaseException:
@@ -253,77 +249,3 @@ def _base_interpreter(
             hint=f"make one: {rootfs.WITH_PYTHON}",
         )
     return interpreter
-
-
-@dataclass(frozen=True)
-class _BuildInputs:
-    name: str
-    lock: str
-    """The lock's sha256, for the image's label."""
-    base_image: str
-    wheel_files: list[Path]
-    requirements: list[pins.Requirement]
-    """The packages of `wheel_files`."""
-
-
-def _run_builder(daemon: docker.DockerClient, inputs: _BuildInputs, log: Callable[[str], None]) -> str:
-    """Run the Dockerfile on wheels and lock; returns the id of an image without a tag."""
-    with tempfile.TemporaryFile() as context:
-        _write_context(context, inputs.wheel_files, inputs.requirements)
-        context.seek(0)
-        try:
-            events = daemon.api.build(
-                fileobj=context,
-                custom_context=True,
-                target=inputs.name,
-                network_mode="none",
-                use_config_proxy=False,
-                rm=True,
-                forcerm=True,
-                decode=True,
-                buildargs={"BASE": inputs.base_image},
-                labels={LABEL: inputs.lock},
-            )
-            return _follow(events, inputs.name, log)
-        finally:
-            # removes the intermediate stage that held the wheels
-            daemon.images.prune(filters={"dangling": True, "label": "pgolf.stage=packages"})
-
-
-def _write_context(file: IO[bytes], files: list[Path], needed: list[pins.Requirement]) -> None:
-    """The build context: Dockerfile, wheels/, and a requirements.lock for exactly these wheels."""
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for path in files:
-            tar.add(path, arcname=f"wheels/{path.name}")
-        texts = {
-            "Dockerfile": (ROOT / "Dockerfile").read_text(encoding="utf-8"),
-            "requirements.lock": "".join(requirement.text() for requirement in needed),
-        }
-        for arcname, text in texts.items():
-            member = tarfile.TarInfo(arcname)
-            member.size, member.mode = len(text.encode()), 0o644
-            tar.addfile(member, io.BytesIO(text.encode()))
-
-
-def _follow(events: Iterator[dict[str, Any]], name: str, log: Callable[[str], None]) -> str:
-    """Pass the builder's output to `log`, line by line, and return the image's id.
-
-    Raises UsageError with the last ten lines if the build fails.
-    """
-    image, recent = "", [""]
-    for event in events:
-        for line in str(event.get("stream") or event.get("error") or "").splitlines():
-            if line.strip():
-                recent = [*recent[-9:], line.strip()]
-                log(line.strip())
-        if "error" in event:
-            raise UsageError(
-                f"the {name} image could not be built: {' | '.join(recent)[-800:]}",
-                hint="the lines above say which step failed",
-            )
-        image = (event.get("aux") or {}).get("ID", image)
-    if not image:
-        raise MachineFault(
-            f"the engine ended the build of {name} without an image", hint="see the engine's own log"
-        )
-    return str(image)

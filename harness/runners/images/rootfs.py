@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import docker
 from docker.errors import APIError
 
 from harness.base.errors import MachineFault, UsageError
@@ -40,7 +41,9 @@ print(json.dumps([list(sys.version_info[:2]), platform.machine(), platform.libc_
 """
 
 
-def run_command(client: Any, image: str, command: list[str], **options: Any) -> tuple[int, str, str]:
+def run_command(
+    client: docker.DockerClient, image: str, command: list[str], **options: Any
+) -> tuple[int, str, str]:
     """Run a command in a new container of `image` without network, and remove the container.
 
     Returns exit status, stdout and stderr.
@@ -58,7 +61,7 @@ def run_command(client: Any, image: str, command: list[str], **options: Any) -> 
         container.remove(force=True)
 
 
-def interpreter_of(client: Any, image: str) -> Interpreter | None:
+def interpreter_of(client: docker.DockerClient, image: str) -> Interpreter | None:
     """The image's `python3`, or None if it has none. Raises UsageError if it is broken or not on glibc."""
     script = f"command -v python3 >/dev/null || exit 0; python3 -I - <<'PY'\n{INTERPRETER_SCRIPT}\nPY\n"
     try:
@@ -82,7 +85,7 @@ def interpreter_of(client: Any, image: str) -> Interpreter | None:
     return Interpreter((version[0], version[1]), machine, (int(major), int(minor)))
 
 
-def import_base(client: Any, source: Path, log: Callable[[str], None]) -> str:
+def import_base(client: docker.DockerClient, source: Path, log: Callable[[str], None]) -> str:
     """Import a folder or tar as an image that has python3; returns its id."""
     log(f"importing {source}")
     with temporary_folder() as scratch:
@@ -137,7 +140,7 @@ def _imported_id(answer: str, source: Path) -> str:
     raise MachineFault(f"the engine imported {source} but named no image: {answer[:200]!r}")
 
 
-def _install_python(client: Any, image: str, source: Path, log: Callable[[str], None]) -> str:
+def _install_python(client: docker.DockerClient, image: str, source: Path, log: Callable[[str], None]) -> str:
     """Install Debian's python3 in a container with network; returns the id of the resulting image.
 
     The container gets no variables and no proxies of the user: the image would keep them, with passwords.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import email.utils
 import hashlib
+import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from harness.base.errors import MachineFault, UsageError
 from tests.harness.fakes.hub import Hub
 
 CONTENT = random.Random(0).randbytes(300_000)
+
+
+FAR = "Mon, 01 Jan 2020 00:00:00 -9999999999999"
+"""A date in a time zone that no date can hold."""
 
 
 @pytest.fixture
@@ -68,6 +73,59 @@ def test_a_file_that_became_shorter_begins_anew(hub: Hub, tmp_path: Path, waits:
     assert hub.ranges == ["bytes=400000-"]
 
 
+def test_a_part_that_has_the_files_size_is_the_file_and_is_not_fetched_anew(hub: Hub, tmp_path: Path) -> None:
+    """A kill can come after the last byte; only the server knows the size."""
+    (tmp_path / "part").write_bytes(CONTENT)
+    assert fetch(hub, tmp_path / "part", None) == CONTENT
+    assert (hub.ranges, hub.n_sent["file"]) == (["bytes=300000-"], 0)
+
+
+def test_a_server_that_breaks_and_then_cannot_continue_is_not_asked_for_ever(
+    hub: Hub, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The part grows by enough each time, and is thrown away each time."""
+    monkeypatch.setattr(download, "MIN_PROGRESS_BYTES", 100_000)
+
+    def next_turn(seconds: float) -> None:
+        waits.append(seconds)
+        assert len(waits) < 20
+        hub.cut["file"] = 250_000
+        if (tmp_path / "part").stat().st_size:
+            hub.refusals = [("GET", 416, {"Content-Range": "bytes */300000"})]
+
+    monkeypatch.setattr("harness.base.download.sleep", next_turn)
+    hub.cut["file"] = 250_000
+    with pytest.raises(MachineFault, match="6 times in a row"):
+        fetch(hub, tmp_path / "part")
+    assert waits == [1, 2, 4, 8, 16]
+
+
+def test_each_byte_is_kept_and_told_as_it_arrives(
+    hub: Hub, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", (20, 0.4))
+    hub.stall["file"] = 10
+    told: list[int] = []
+
+    def on_progress(n_bytes: int) -> None:
+        told.append(n_bytes)
+        hub.stall.clear()
+
+    download.fetch(hub.url("file"), tmp_path / "part", max_bytes=1 << 20, progress=on_progress)
+    assert (told[0], told[-1], hub.ranges[0]) == (10, 300_000, "bytes=10-")
+
+
+def test_a_server_that_sends_too_slowly_counts_as_one_that_breaks(
+    hub: Hub, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = itertools.count(step=3600)
+    monkeypatch.setattr(download, "clock", lambda: float(next(hours)))
+    monkeypatch.setattr(download, "BLOCK_BYTES", 1000)
+    with pytest.raises(MachineFault, match=r"1,000 bytes in 600 s are too few, 6 times in a row"):
+        fetch(hub, tmp_path / "part")
+    assert (tmp_path / "part").stat().st_size == 6000
+
+
 def test_a_range_of_a_file_of_another_size_is_not_appended(
     hub: Hub, tmp_path: Path, waits: list[float]
 ) -> None:
@@ -90,7 +148,7 @@ def test_broken_connections_are_taken_up_and_told(
     hub.cut["file"] = 150_000
     assert fetch(hub, tmp_path / "part") == CONTENT
     assert waits == [1.0]
-    assert "the connection failed (ChunkedEncodingError): waiting 1 s (1 of 5)" in capsys.readouterr().err
+    assert "the connection failed (ProtocolError): waiting 1 s (1 of 5)" in capsys.readouterr().err
 
 
 def test_an_answer_that_ends_early_without_an_error_is_taken_up(
@@ -133,7 +191,7 @@ def test_a_server_that_stays_busy_is_asked_six_times(hub: Hub, tmp_path: Path, w
     assert (waits, len(hub.refusals)) == ([1, 2, 4, 8, 16], 4)
 
 
-@pytest.mark.parametrize("asked", ["soon", "-5", "1e9", "", "Wed, 99 Foo 2026"])
+@pytest.mark.parametrize("asked", ["soon", "-5", "1e9", "", "Wed, 99 Foo 2026", FAR])
 def test_a_time_that_cannot_be_read_counts_as_none(asked: str) -> None:
     assert download.seconds_asked_for({"Retry-After": asked}) is None
 
@@ -146,6 +204,49 @@ def test_a_missing_file_is_refused_at_once(hub: Hub, tmp_path: Path, waits: list
     with pytest.raises(MachineFault, match="the server answers 404"):
         fetch(hub, tmp_path / "part", path="absent")
     assert waits == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://me:secret@host/file?token=secret",
+        "http://me:secret@[bad/file",
+        "http://me:secret@host:x/file",
+        "http://me:secret@\uff20\u2100/file",
+        "me:secret@host",
+        "",
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_without_its_secrets(
+    address: str, tmp_path: Path, waits: list[float]
+) -> None:
+    with pytest.raises(MachineFault, match="the download failed") as caught:
+        download.fetch(address, tmp_path / "part", max_bytes=99)
+    assert ("secret" in str(caught.value), waits) == (False, [])
+
+
+def test_no_message_names_the_signature_of_an_address_that_a_server_redirects_to(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.refusals = [("GET", 302, {"Location": "ftp://host/file?signature=secret"})]
+    with pytest.raises(MachineFault, match="the download failed") as caught:
+        fetch(hub, tmp_path / "part")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_without_tls_is_not_asked_again(hub: Hub, tmp_path: Path, waits: list[float]) -> None:
+    with pytest.raises(MachineFault, match=r"TLS with the server failed \(") as caught:
+        download.fetch(hub.url("file").replace("http:", "https:"), tmp_path / "part", max_bytes=99)
+    assert ("REQUESTS_CA_BUNDLE" in caught.value.hint, waits) == (True, [])
+
+
+def test_signers_of_certificates_that_are_missing_are_not_blamed_on_the_disk(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    with pytest.raises(MachineFault, match=r"file: .*certificate.*/nowhere") as caught:
+        download.fetch(hub.url("file").replace("http:", "https:"), tmp_path / "part", max_bytes=99)
+    assert "cannot be written" not in caught.value.message
 
 
 def test_no_message_names_the_secrets_of_an_address(hub: Hub, tmp_path: Path) -> None:

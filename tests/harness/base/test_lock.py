@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 from harness.base.errors import MachineFault
 from harness.base.lock import locked
 from harness.base.paths import ROOT
+from harness.run.folder import RunFolder
 from tests.harness.fakes.processes import kill, start
 
 HOLDER = """
@@ -64,4 +68,18 @@ def test_an_error_inside_releases_it(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_a_machine_fault(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MachineFault, match="cannot be locked"), locked(tmp_path / "file" / "set"):
+        pass
+
+
+def test_a_file_system_without_locks_is_refused_and_no_file_stands_in_for_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with pytest.raises(MachineFault, match="cannot be locked") as caught, locked(tmp_path / "set"):
+        pass
+    assert "local disk" in caught.value.hint
+    with pytest.raises(MachineFault, match="cannot be written"), RunFolder(tmp_path / "run").locked():
         pass

@@ -111,6 +111,14 @@ def test_another_dataset_is_refused(run_dir: Path, tmp_path: Path) -> None:
     assert "--data" in refused.hint
 
 
+def test_the_folder_of_another_run_takes_nothing_of_this_one(run_dir: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run_dir, tmp_path / "other", symlinks=True)
+    before = sorted(other.rglob("*"))
+    assert "the folder of another run" in refusal(run_dir, "--witness", 2, "--out", other).message
+    assert sorted(other.rglob("*")) == before
+    assert pgolf("rescore", run_dir, "--out", run_dir, "--allow-open").exit_code == ExitCode.VALID
+
+
 def record_image(run_dir: Path, image: str) -> None:
     """Let the run be one that was made in containers of an image of today's lock."""
     plan = run_dir / "plan.json"

@@ -33,7 +33,7 @@ class Hub:
         self.ranges: list[str] = []
         self.sent: list[str] = []
         self.n_sent: Counter[str] = Counter()
-        """Bytes of each file that were sent."""
+        """Bytes of each file that were sent, or are on their way."""
         self.authorizations: list[str] = []
         self._closed = threading.Event()
         hub = self
@@ -104,7 +104,7 @@ class Hub:
             same = request.headers.get("If-Range") in (None, self._facts(path, "ETag")["ETag"])
             if same and not self.no_ranges:
                 start = int(wanted.removeprefix("bytes=").split("-")[0])
-        if start > len(content):
+        if start and start >= len(content):
             return self._short(request, 416, {"Content-Range": f"bytes */{len(content)}"})
         request.send_response(206 if start else 200)
         for name, value in self._facts(path, "ETag").items():
@@ -117,8 +117,8 @@ class Hub:
             self.sent.append(path)
             stalled = path in self.stall
             end = self.stall[path] if stalled else self.cut.pop(path, len(content))
-            request.wfile.write(content[start:end])
             self.n_sent[path] += max(end - start, 0)
+            request.wfile.write(content[start:end])
             if stalled:
                 self._closed.wait(120)
             request.close_connection = end < len(content)

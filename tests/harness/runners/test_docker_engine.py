@@ -176,6 +176,47 @@ def test_the_current_context_of_docker_is_followed_and_named(
     assert (error.required, error.absent) == (False, False)
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "5", "null", '{"currentContext": 5}', '{"auths": 5}', '{"proxies": 5}', '{"HttpHeaders": 5}'],
+)
+def test_a_configuration_of_docker_that_holds_other_values_is_named(
+    content: str, no_engine: None, dead_socket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_engine, "DEFAULT_SOCKET", str(dead_socket))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text(content)
+    error = refusal()
+    assert error.message.startswith(f"docker's configuration {tmp_path}/config.json cannot be used")
+    assert (error.required, error.absent) == (False, False)
+
+
+@pytest.mark.parametrize("name", ["", None])
+def test_a_configuration_that_names_no_context_means_the_default_socket(
+    name: str | None, no_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": name}))
+    assert "there is no socket" in refusal().message
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://me:secret@127.0.0.1:1",
+        "bogus://me:secret@x",
+        "me:secret@x:1",
+        "tcp://me:sec/secret@x:1",
+        "https://me:secret@x:1/?token=secret",
+    ],
+)
+def test_no_message_shows_the_password_of_docker_host(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", address)
+    error = refusal()
+    assert "...@" in error.message and "cannot be used" in error.message
+    assert "secret" not in str(error)
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_context_that_the_environment_names_must_exist(
     damaged: bool, no_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

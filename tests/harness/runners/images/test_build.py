@@ -15,7 +15,6 @@ import pytest
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.runners.images import build, rootfs
-from harness.runners.images.pins import Requirement
 
 PROBE = """
 import importlib.util, json, os, socket, sys
@@ -127,12 +126,15 @@ def test_an_image_that_was_saved_by_its_id_and_loaded_has_no_tag_and_is_found(
         engine.images.remove(image, force=True)
 
 
-def test_an_image_without_the_label_of_a_lock_is_known_by_its_id_alone(
+def test_an_image_without_the_label_of_a_lock_is_no_image_of_a_recorded_lock(
     engine: docker.DockerClient, tmp_path: Path
 ) -> None:
     image = tiny_image(engine, os.urandom(16))
     try:
-        assert build.require_image(engine, image, "sha256:" + "ab" * 32, tmp_path) == image
+        with pytest.raises(UsageError, match="but that image was built from no lock"):
+            build.require_image(engine, image, "sha256:" + "ab" * 32, tmp_path)
+        with pytest.raises(UsageError, match="and no lock, but that image was built from no lock"):
+            build.require_image(engine, image, None, tmp_path)
     finally:
         engine.images.remove(image, force=True)
 
@@ -165,21 +167,6 @@ def test_an_image_that_lacks_a_locked_package_does_not_verify(
         assert "pgolf image build cpu" in caught.value.hint
     finally:
         engine.images.remove(changed.id, force=True)
-
-
-def test_a_build_that_fails_leaves_no_image_behind(
-    engine: docker.DockerClient, cpu_image: str, tmp_path: Path
-) -> None:
-    broken = tmp_path / "nothing-1.0-py3-none-any.whl"
-    broken.write_bytes(b"not a wheel")
-    lock, logged = "0" * 64, list[str]()
-    requirement = Requirement("nothing", "1.0", "", frozenset([lock]))
-    inputs = build._BuildInputs("cpu", lock, cpu_image, [broken], [requirement])
-    with pytest.raises(UsageError, match="could not be built"):
-        build._run_builder(engine, inputs, logged.append)
-    assert any(line.startswith("Step ") for line in logged), "the builder's output is passed to the log"
-    assert not engine.images.list(filters={"label": f"{build.LABEL}={lock}"})
-    assert not engine.images.list(filters={"dangling": True, "label": "pgolf.stage=packages"})
 
 
 def test_a_base_without_python_and_without_apt_is_refused_with_the_command_to_make_one(
