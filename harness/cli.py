@@ -47,7 +47,7 @@ COMMANDS = {
     "clean": "Remove leftovers of dead runs, and cached wheels.",
 }
 """Name -> one line of help; harness/commands/<name>.py holds the command."""
-INTERRUPTED = "interrupted: the same command resumes where this one stopped"
+INTERRUPTED = "interrupted: the same command does what is left"
 
 
 class _LazyGroup(TyperGroup):

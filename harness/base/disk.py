@@ -108,6 +108,8 @@ def machine_fault(error: OSError, place: Path | None = None, during: str = "") -
         message = error.strerror or str(error) or type(error).__name__
         message = plain(f"{named}: {message}" if named else message)
         hint = HINTS.get(error.errno or 0, OTHER_HINT)
+    if named is not None and named.is_relative_to(home()):
+        hint += "; PGOLF_HOME says where this folder is"
     return MachineFault(f"{during}: {message}" if during else message, hint=hint)
 
 

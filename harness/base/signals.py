@@ -1,4 +1,4 @@
-"""Signals that end a command: it cleans up as after Ctrl-C, and the same command resumes.
+"""Signals that end a command: it cleans up as after Ctrl-C.
 
 By default they end a process at once: containers, processes and temporary folders would stay. A closed
 terminal sends SIGHUP, Ctrl-\\ SIGQUIT, a limit on CPU time SIGXCPU, and batch systems send SIGUSR1, SIGUSR2

@@ -17,18 +17,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from harness.base.errors import MachineFault
 from harness.base.owner import lock_of_dead_owner
+from harness.base.text import quote
 
 PREFIX, UNLOCKED_PREFIX = "pgolf-", ".pgolf-"
 """Names of locked folders, and of folders that are empty because their owner has not locked them yet."""
 LOCK_NAME = ".owner"
 
 
+def temporary_root() -> Path:
+    """Where temporary folders are made: TMPDIR, else the system's folder.
+
+    Raises MachineFault where TMPDIR cannot be used, and where nothing but the working folder is left: Python
+    would take another folder without a word.
+    """
+    named, found = os.environ.get("TMPDIR"), Path(tempfile.gettempdir())
+    if named and not (os.path.isdir(named) and os.access(named, os.W_OK | os.X_OK)):
+        raise MachineFault(
+            f"TMPDIR names {quote(named)}, which is no folder that this user can write to",
+            hint="make that folder, name another one, or unset TMPDIR for the system's /tmp",
+        )
+    if not named and found == Path.cwd():
+        raise MachineFault(
+            "this user can write to no folder for temporary files (/tmp, /var/tmp)",
+            hint="name one with TMPDIR, on a local disk",
+        )
+    return found
+
+
 class TemporaryFolder:
     """A new folder that only this user can enter. Leaving its context removes it with its content."""
 
     def __init__(self) -> None:
-        unlocked = Path(tempfile.mkdtemp(prefix=UNLOCKED_PREFIX))
+        unlocked = Path(tempfile.mkdtemp(prefix=UNLOCKED_PREFIX, dir=temporary_root()))
         try:
             self._descriptor = _locked_file(unlocked / LOCK_NAME)
             # Renamed with the lock held, so that nobody ever meets it under its final name without an owner
@@ -65,7 +87,7 @@ class Removed(NamedTuple):
 def remove_abandoned() -> Removed:
     """Remove this user's temporary folders whose owner has died. Those in use are not touched."""
     n_folders = n_bytes = 0
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in temporary_root().glob(f"{PREFIX}*"):
         if not _is_own_folder(folder) or (descriptor := lock_of_dead_owner(folder / LOCK_NAME)) is None:
             continue
         n_bytes += remove_tree(folder)

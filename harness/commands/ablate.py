@@ -172,6 +172,7 @@ def _table(
     """The content of ablation.json, but for the command line."""
     plan, results = study.plan, list(known.results.values())
     loads = [load for each in results if each.load is not None for load in each.load]
+    shares = [each.others_cpu_share for each in results if each.others_cpu_share is not None]
     stopped = "interrupted" if known.interrupted else known.fault and str(known.fault)
     counted = study.steps is None and f"what the train clock of {study.clock.train_seconds:g} s allowed here"
     return {
@@ -198,6 +199,7 @@ def _table(
         "ratio_is": RATIO_IS,
         "step_is": STEP_IS,
         "load": [min(loads), max(loads)] if loads else None,
+        "others_cpu_share": [min(shares), max(shares)] if shares else None,
         "stopped": stopped,
         "exit_code": _exit_code(known, len(known.arms) * len(seeds)),
         "rows": rows(known.arms, seeds, known.results, plan.limits.counted_bytes),

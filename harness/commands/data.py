@@ -58,8 +58,9 @@ def _normalisation(raw: int | None, counted: int) -> str:
     if raw is None:
         return ""
     if raw == counted:
-        return f"  raw bytes   {raw:,}: every byte of the validation documents is counted\n"
+        return f"  raw bytes   {raw:,} in the validation documents, and as many are counted\n"
     changed = f"takes {raw - counted:,} of them" if raw > counted else f"adds {counted - raw:,} to them"
+    changed += " in total"
     return (
         f"  raw bytes   {raw:,} in the validation documents: the tokenizer's normalisation {changed}, and "
         f"bits per byte divide by {counted:,}\n"

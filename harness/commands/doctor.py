@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
+
+import typer
 
 from harness.base import host
 from harness.base.disk import disk_of, machine_fault
 from harness.base.errors import HarnessError
+from harness.base.exit_codes import ExitCode
 from harness.base.paths import home
+from harness.base.temporary import temporary_root
 from harness.commands import options
 from harness.edition import PROFILES, Limits
 from harness.runners import docker_engine
@@ -30,9 +32,16 @@ PROFILE_OF = {"cpu": "pocket", "cuda": "solo"}
 
 @app.command()
 def doctor(as_json: options.Json = False) -> None:
-    """What this machine can do: engine, images, GPUs, memory, disk, and what to do about what is missing."""
+    """What this machine can do: engine, images, GPUs, memory, disk, and what to do about what is missing.
+
+    Exit code 3 where a run could not start: a stage does not work, or DOCKER_HOST or DOCKER_CONTEXT names an
+    engine that does not answer.
+    """
     facts = examine()
     print(json.dumps(facts, indent=1) if as_json else describe(facts))
+    no_engine = facts["no_engine"]
+    if (no_engine and no_engine["required"]) or not all(stage["works"] for stage in facts["stages"]):
+        raise typer.Exit(ExitCode.MACHINE)
 
 
 def examine() -> dict[str, Any]:
@@ -58,7 +67,7 @@ def examine() -> dict[str, Any]:
                 found = _probe(partial(DockerRunner, client, image), limits)
                 stages.append({"runner": "docker", "image": name, **found})
     datasets = sorted(path.parent.name for path in home().glob("datasets/[!.]*/dataset.json"))
-    places = {"runs": options.RUNS, "temporary": Path(tempfile.gettempdir()), "datasets": home()}
+    places = {"runs": options.RUNS, "temporary": temporary_root(), "datasets": home()}
     return {
         "schema": 1,
         "host": machine,

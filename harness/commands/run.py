@@ -198,7 +198,7 @@ def _report_outcome(folder: RunFolder, outcome: RunOutcome, display: ProgressDis
     if outcome.fault is not None:
         display.say(str(outcome.fault))
     if outcome.interrupted:
-        display.say("interrupted: the same command resumes where this one stopped")
+        display.say("interrupted: the same command does what is left")
     if outcome.attempts == 0:
         display.say(f"nothing to do: {folder.path} holds what was asked for (--again runs it anew)")
 

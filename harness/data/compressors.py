@@ -16,7 +16,10 @@ DECIMALS = 3
 
 
 def bits_per_byte(documents: Iterable[bytes]) -> dict[str, float]:
-    """{"xz -9e": bpb, "bz2 -9": bpb} of the documents joined by one space; empty for a text of no bytes."""
+    """{"xz -9e": bpb, "bz2 -9": bpb} of the documents joined by one space; empty for a text of no bytes.
+
+    A text that repeats itself so much that its value would be rounded to 0 gets the least value above it.
+    """
     coders: dict[str, lzma.LZMACompressor | bz2.BZ2Compressor] = {
         "xz -9e": lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME),
         "bz2 -9": bz2.BZ2Compressor(9),
@@ -31,6 +34,6 @@ def bits_per_byte(documents: Iterable[bytes]) -> dict[str, float]:
     if n_bytes == 0:
         return {}
     return {
-        name: round(8 * (compressed[name] + len(coder.flush())) / n_bytes, DECIMALS)
+        name: max(round(8 * (compressed[name] + len(coder.flush())) / n_bytes, DECIMALS), 10**-DECIMALS)
         for name, coder in coders.items()
     }

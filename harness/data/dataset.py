@@ -132,7 +132,8 @@ def require_bytes(validation_bytes: int, place: str) -> None:
     """Raises UsageError for a validation text without bytes, which has no score."""
     if validation_bytes == 0:
         raise UsageError(
-            f"{place}: the validation text has no bytes: its documents are empty",
+            f"{place}: the validation text has no bytes: its documents are empty, or hold only "
+            "what the tokenizer's normalisation takes away",
             hint="bits per byte divide by its bytes: make the dataset from validation documents with text",
         )
 

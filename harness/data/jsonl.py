@@ -216,11 +216,19 @@ def prepare(
                 overlap.refuse(document)
                 yield document.text
 
+        table, n_bytes = ByteTable.from_model(encoder.model), 0
         for tokens_T in encoder.encode(train_texts()):
             train_writer.add(tokens_T)
+            n_bytes += table.total(tokens_T)
         train_writer.close()
         if train_writer.tokens == 0:
             raise UsageError(f"{train}: no documents", hint='expected {"text": "..."} a line')
+        if n_bytes == 0:
+            raise UsageError(
+                f"{train}: the train text has no bytes: its documents are empty, or hold only what the "
+                "tokenizer's normalisation takes away",
+                hint="a model learns nothing from it: give documents with text",
+            )
         source: dict[str, str | int] = {"text": "own documents"}
         if val_tokens is not None:
             source["validation_cut_after_tokens"] = val_tokens

@@ -31,7 +31,11 @@ def built_image(client: engine.DockerClient, name: str) -> str:
     """The image built from today's lock. Raises UsageError where it is not built."""
     found = build.find(client, name)
     if found is None:
-        raise UsageError(f"image {name} is not built", hint=f"`pgolf image build {name}`, or --runner local")
+        hint = f"`pgolf image build {name}`, or --runner local"
+        if (untagged := build.find_untagged(client, name)) is not None:
+            loaded = f"`docker tag {untagged} pgolf-{name}:loaded`"
+            hint += f"; or, if another engine's whole image was loaded here without a tag, {loaded}"
+        raise UsageError(f"image {name} is not built", hint=hint)
     return found
 
 
@@ -65,7 +69,9 @@ def _choose(
     try:
         client = docker_engine.connect()
     except NoEngine as error:
-        if wanted == "docker" or error.required:
+        if wanted == "docker":
+            raise
+        if error.required:
             raise MachineFault(
                 error.message, hint=f"{error.hint}; or --runner local, which needs none and isolates nothing"
             ) from error

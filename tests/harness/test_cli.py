@@ -53,7 +53,7 @@ def test_an_unknown_command_is_bad_usage() -> None:
     [
         (UsageError("no such thing", hint="another one"), 2, "error: no such thing\nhint: another one\n"),
         (MachineFault("the engine went away"), 3, "error: the engine went away\n"),
-        (KeyboardInterrupt(), 130, "interrupted: the same command resumes where this one stopped\n"),
+        (KeyboardInterrupt(), 130, "interrupted: the same command does what is left\n"),
     ],
 )
 def test_an_error_is_said_without_a_traceback(
@@ -106,7 +106,7 @@ def test_an_interrupt_is_said_and_has_its_exit_code(raising: Callable[[BaseExcep
     raising(KeyboardInterrupt())
     done = pgolf("explain")
     assert (done.exit_code, done.stdout) == (130, "")
-    assert done.stderr == "interrupted: the same command resumes where this one stopped\n"
+    assert done.stderr == "interrupted: the same command does what is left\n"
 
 
 def test_a_bug_comes_before_every_other_exit_code() -> None:

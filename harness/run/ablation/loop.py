@@ -121,6 +121,7 @@ def run(
     except OSError as error:
         return so_far._replace(fault=disk.machine_fault(error, folder.path))
     except KeyboardInterrupt:
+        display.say("interrupted: the same command does what is left")
         return so_far._replace(interrupted=True)
     return so_far
 

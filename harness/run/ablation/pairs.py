@@ -21,6 +21,7 @@ from harness.base.errors import UsageError, Violation
 from harness.base.progress import ProgressCallback
 from harness.run import stages
 from harness.run.ablation.study import BASE, Arm, PairFolder, Study, StudyFolder
+from harness.run.cpu_use import CpuUse
 from harness.runners.base import Runner
 from harness.scoring import bpb
 
@@ -44,6 +45,8 @@ class PairResult(BaseModel):
     """Null if the base's training was reused."""
     load: tuple[float, float] | None = None
     """The load average over one minute, before and after the training."""
+    others_cpu_share: float | None = None
+    """What other processes took of the cores while the training's clock ran, 0 to 1; null: not known."""
     pack_seconds: float | None = None
     score_seconds: float | None = None
     artifact_bytes: int | None = None
@@ -141,8 +144,12 @@ class PairWork:
             self.found.stage = "describe"
             self.found.parameters = stages.describe(self.job, self._report).parameters
         self.found.stage, load_before = "train", os.getloadavg()[0]
-        trained = stages.train(self.job, self.study.plan.dataset, self._report, self.steps)
+        job = replace(self.job, on_cpu_use=self._keep_share)
+        trained = stages.train(job, self.study.plan.dataset, self._report, self.steps)
         self.found.train_seconds, self.found.load = trained.seconds, (load_before, os.getloadavg()[0])
+
+    def _keep_share(self, use: CpuUse) -> None:
+        self.found.others_cpu_share = use.others_share
 
     def _reuse_training(self, base: PairResult | None) -> None:
         """Use the base's checkpoint of the same seed. Raises Violation if that training failed."""

@@ -27,6 +27,11 @@ HEADINGS = [
 ]
 
 
+def _shares(least_and_most: list[float] | None) -> str:
+    """The least and the most of some shares in per cent; a dash where none is known."""
+    return cell(least_and_most and "{:.0%} to {:.0%}".format(*least_and_most))
+
+
 def headline(ablation: dict[str, Any]) -> str:
     """What was compared, on which text, for how many steps."""
     seeds = ", ".join(map(str, ablation["seeds"]))
@@ -45,7 +50,8 @@ def notes(ablation: dict[str, Any]) -> list[str]:
         f"ratio: {ablation['ratio_is']}",
         f"step time: {ablation['step_is']}; load average around the trainings: "
         f"{cell(ablation['load'] and '{:.1f} to {:.1f}'.format(*ablation['load']))} on "
-        f"{ablation['host']['cores']} cores",
+        f"{ablation['host']['cores']} cores; other processes took "
+        f"{_shares(ablation.get('others_cpu_share'))} of them while a training's clock ran",
         f"clocks are {ablation['clocks']} times the profile's: variants are matched by steps, not by time",
         "a variant that first differs in pack or score reuses the base's training; one that first differs in "
         "pack also reuses its score before packing",

@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import docker
 import docker.errors
@@ -66,10 +66,23 @@ def find(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | Non
     An image without a tag does not count: a build adds the tag last, so an untagged one is left from
     a killed build. Uses the engine's list alone and looks up no single image, which somebody may just remove.
     """
-    built = client.api.images(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
-    tagged = [image for image in built if set(image["RepoTags"] or ()) - {"<none>:<none>"}]
+    tagged = [image for image in _of_lock(client, name, root) if _has_tag(image)]
     newest = max(tagged, key=lambda image: int(image["Created"]), default=None)
     return str(newest["Id"]) if newest else None
+
+
+def find_untagged(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | None:
+    """The id of an image of the lock without a tag: loaded by its id, or left by a killed build."""
+    return next((str(each["Id"]) for each in _of_lock(client, name, root) if not _has_tag(each)), None)
+
+
+def _of_lock(client: docker.DockerClient, name: str, root: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.api.images(filters={"label": f"{LABEL}={lock_sha256(name, root)}"})
+    return found
+
+
+def _has_tag(image: dict[str, Any]) -> bool:
+    return bool(set(image["RepoTags"] or ()) - {"<none>:<none>"})
 
 
 def require_image(client: docker.DockerClient, image: str, lock: str | None, recorded_in: Path) -> str:

@@ -104,6 +104,12 @@ def test_every_kind_of_error_names_the_file_and_has_its_own_hint(number: int, hi
     assert said.exit_code == 3
 
 
+def test_an_error_under_the_home_folder_names_the_variable_that_says_where_it_is(home: Path) -> None:
+    inside, outside = home / "owners", home.parent / "runs"
+    hints = [fault(errno.EROFS, path).hint for path in (inside, outside)]
+    assert ["PGOLF_HOME" in hint for hint in hints] == [True, False]
+
+
 def test_a_file_that_cannot_be_written_is_told_with_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MachineFault, match=r"file/a\.json: cannot be written: .*/file: File exists"):

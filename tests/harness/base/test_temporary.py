@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.base import temporary
+from harness.base.errors import MachineFault
 from harness.base.temporary import TemporaryFolder, remove_abandoned, remove_tree
 from tests.harness.fakes.processes import kill, start
 
@@ -82,6 +83,26 @@ def test_a_folder_that_cannot_be_locked_leaves_nothing(place: Path, monkeypatch:
     with pytest.raises(OSError, match="No such file"):
         TemporaryFolder()
     assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize("named", ["missing", "file"])
+def test_a_tmpdir_that_cannot_be_used_is_an_error_and_not_replaced(
+    place: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    (place / "file").write_text("")
+    monkeypatch.setenv("TMPDIR", str(place / named))
+    with pytest.raises(MachineFault, match=f"TMPDIR names {place}/{named}"):
+        TemporaryFolder()
+
+
+def test_the_working_folder_is_no_place_for_temporary_files(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python takes it where nothing else can be written."""
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.chdir(place)
+    with pytest.raises(MachineFault, match="no folder for temporary files"):
+        TemporaryFolder()
 
 
 def test_removing_a_tree_unlocks_its_folders_follows_no_link_and_counts_its_bytes(tmp_path: Path) -> None:

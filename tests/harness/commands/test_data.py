@@ -21,13 +21,15 @@ from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.datasets import TRAIN, VALIDATION, VOCAB_SIZE, jsonl, tiny_tokenizer
 
 
-def prepare(folder: Path, *more: object, validation: Sequence[str] = VALIDATION) -> Any:
+def prepare(
+    folder: Path, *more: object, train: Sequence[str] = TRAIN, validation: Sequence[str] = VALIDATION
+) -> Any:
     return pgolf(
         "data",
         "prepare",
         "docs",
         "--train",
-        jsonl(folder / "train.jsonl", TRAIN),
+        jsonl(folder / "train.jsonl", train),
         "--val",
         jsonl(folder / "val.jsonl", validation),
         "--tokenizer",
@@ -86,8 +88,8 @@ def test_bytes_that_normalisation_takes_or_adds_are_told_and_kept(tmp_path: Path
         assert json.loads((folder / "set" / "dataset.json").read_bytes())["validation_raw_bytes"] == raw
 
 
-def test_where_every_byte_is_counted_the_output_says_so(tmp_path: Path) -> None:
-    assert "every byte of the validation documents is counted" in prepare(tmp_path).stdout
+def test_where_as_many_bytes_are_counted_as_the_documents_have_the_output_says_so(tmp_path: Path) -> None:
+    assert "in the validation documents, and as many are counted" in prepare(tmp_path).stdout
 
 
 @pytest.mark.slow
@@ -111,6 +113,18 @@ def test_a_validation_text_of_empty_documents_is_refused_when_it_is_made(
     assert isinstance(refused, UsageError)
     assert f"{tmp_path}/val.jsonl: the validation text has no bytes" in str(refused)
     assert not (tmp_path / "set").exists()
+
+
+def test_a_train_text_of_empty_documents_is_refused_when_it_is_made(tmp_path: Path) -> None:
+    refused = prepare(tmp_path, train=["", " "]).exception
+    assert isinstance(refused, UsageError)
+    assert f"{tmp_path}/train.jsonl: the train text has no bytes" in str(refused)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_text_that_repeats_itself_is_a_dataset_whatever_it_compresses_to(tmp_path: Path) -> None:
+    made = json.loads(prepare(tmp_path, "--json", validation=["a" * 3_000_000]).stdout)
+    assert made["compressors"]["bz2 -9"] == 0.001
 
 
 def test_a_cut_that_leaves_only_empty_documents_is_refused(tmp_path: Path) -> None:

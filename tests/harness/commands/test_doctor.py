@@ -13,6 +13,7 @@ import docker
 import pytest
 
 from harness.base.errors import UsageError
+from harness.base.exit_codes import ExitCode
 from harness.commands import options
 from harness.data.dataset import Dataset
 from harness.runners import local
@@ -50,8 +51,9 @@ def test_a_stage_that_fails_is_shown_with_what_to_do(
     monkeypatch.setattr(local.sys, "executable", "/nowhere/python")
     (stage,) = facts()["stages"]
     assert (stage["works"], stage["seconds"]) == (False, None)
-    printed = pgolf("doctor").stdout
-    assert f"stage       local: {stage['error']}\n            {stage['hint']}" in printed
+    done = pgolf("doctor")
+    assert f"stage       local: {stage['error']}\n            {stage['hint']}" in done.stdout
+    assert done.exit_code == ExitCode.MACHINE
 
 
 def test_an_engine_named_by_docker_host_that_does_not_answer_stops_runs_and_the_doctor_says_so(
@@ -59,7 +61,9 @@ def test_an_engine_named_by_docker_host_that_does_not_answer_stops_runs_and_the_
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/s")
     assert facts()["no_engine"]["required"]
-    assert "(DOCKER_HOST); runs stop here, except with --runner local" in pgolf("doctor").stdout
+    done = pgolf("doctor")
+    assert "(DOCKER_HOST); runs stop here, except with --runner local" in done.stdout
+    assert done.exit_code == ExitCode.MACHINE
 
 
 def test_the_doctor_lists_the_datasets_that_runs_will_find(

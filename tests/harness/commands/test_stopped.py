@@ -96,7 +96,7 @@ def test_a_command_that_is_told_to_end_cleans_up_as_after_ctrl_c(
     children = local.descendants()
     local.process.send_signal(number)
     _, err = local.process.communicate(timeout=120)
-    assert (local.process.returncode, "the same command resumes" in err) == (130, True), err
+    assert (local.process.returncode, "the same command does what is left" in err) == (130, True), err
     assert not psutil.wait_procs(children, timeout=30)[1]
     assert not list(local.temporary.iterdir())
 

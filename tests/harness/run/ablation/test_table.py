@@ -139,6 +139,7 @@ def ablation(
         "ratio_is": "a ratio",
         "step_is": "seconds",
         "load": None,
+        "others_cpu_share": None,
         "stopped": None,
         "rows": rows(arms, SEEDS, known, 16_000_000),
     }

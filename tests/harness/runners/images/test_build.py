@@ -15,6 +15,7 @@ import pytest
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.runners.images import build, rootfs
+from harness.runners.select import built_image
 
 PROBE = """
 import importlib.util, json, os, socket, sys
@@ -122,6 +123,23 @@ def test_an_image_that_was_saved_by_its_id_and_loaded_has_no_tag_and_is_found(
         assert build.require_image(engine, image, lock, plan) == image
         with pytest.raises(UsageError, match="but that image was built from lock sha256:abab"):
             build.require_image(engine, image, "sha256:" + "cd" * 32, plan)
+    finally:
+        engine.images.remove(image, force=True)
+
+
+def test_where_the_image_is_here_without_a_tag_the_hint_is_to_give_it_one(
+    engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = os.urandom(32).hex()
+    image = tiny_image(engine, os.urandom(16), lock)
+    monkeypatch.setattr(build, "lock_sha256", lambda name, root=None: lock)
+    try:
+        assert build.find(engine, "cpu") is None
+        with pytest.raises(UsageError, match="image cpu is not built") as caught:
+            built_image(engine, "cpu")
+        assert f"`docker tag {image} pgolf-cpu:loaded`" in caught.value.hint
+        engine.images.get(image).tag("pgolf-test-untagged", "loaded")
+        assert built_image(engine, "cpu") == image
     finally:
         engine.images.remove(image, force=True)
 
