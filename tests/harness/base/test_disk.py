@@ -104,6 +104,13 @@ def test_every_kind_of_error_names_the_file_and_has_its_own_hint(number: int, hi
     assert said.exit_code == 3
 
 
+def test_of_a_long_path_the_middle_is_left_out() -> None:
+    said = fault(errno.ENAMETOOLONG, Path("/home") / "/".join(20 * ["d" * 250]) / "end")
+    assert len(said.message) < 300
+    assert said.message.startswith("/home/ddd")
+    assert said.message.endswith(f"ddd/end: {os.strerror(errno.ENAMETOOLONG)}")
+
+
 def test_a_file_that_cannot_be_written_is_told_with_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MachineFault, match=r"file/a\.json: cannot be written: .*/file: File exists"):
