@@ -45,6 +45,8 @@ HINTS = {
     errno.ENOSYS: NO_SUPPORT,
     errno.EFBIG: "the file system or `ulimit -f` allows no file of this size: use another disk or limit",
 }
+MAX_PATH = 240
+"""The most characters of a path in a message."""
 OTHER_HINT = "the operating system refused this: see what it says, and repeat the command"
 
 
@@ -59,7 +61,7 @@ class Disk(NamedTuple):
     total_bytes: int
 
     def __str__(self) -> str:
-        return f"the disk of {plain(str(self.path))} ({plain(self.device)} at {plain(self.mount)})"
+        return f"the disk of {_shown(self.path)} ({plain(self.device)} at {plain(self.mount)})"
 
 
 def disk_of(path: Path) -> Disk:
@@ -87,10 +89,10 @@ def require_room(places: Mapping[Path, int]) -> None:
     for paths in by_mount.values():
         disk, needed = disks[paths[0]], sum(places[path] for path in paths)
         if disk.free_bytes < needed:
-            others = "".join(f" and {plain(str(path))}" for path in paths[1:])
+            others = "".join(f" and {_shown(path)}" for path in paths[1:])
             raise MachineFault(
                 f"{disk} has {disk.free_bytes:,} bytes free, {needed:,} are needed for "
-                f"{plain(str(paths[0]))}{others}",
+                f"{_shown(paths[0])}{others}",
                 hint="free some room, or use another disk: --runs for the run folders, TMPDIR for temporary "
                 "files, PGOLF_HOME for datasets",
             )
@@ -106,11 +108,17 @@ def machine_fault(error: OSError, place: Path | None = None, during: str = "") -
         message, hint = _full(named, error.errno)
     else:
         message = error.strerror or str(error) or type(error).__name__
-        message = plain(f"{named}: {message}" if named else message)
+        message = f"{_shown(named)}: {plain(message)}" if named else plain(message)
         hint = HINTS.get(error.errno or 0, OTHER_HINT)
     if named is not None and named.is_relative_to(home()):
         hint += "; PGOLF_HOME says where this folder is"
     return MachineFault(f"{during}: {message}" if during else message, hint=hint)
+
+
+def _shown(path: Path) -> str:
+    """A path for a message. Of a long one the middle is left out."""
+    text = plain(str(path))
+    return text if len(text) <= MAX_PATH else f"{text[: MAX_PATH // 2]}...{text[-MAX_PATH // 2 :]}"
 
 
 def _full(named: Path | None, number: int | None) -> tuple[str, str]:

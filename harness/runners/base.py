@@ -126,6 +126,8 @@ class Runner(Protocol):
 
 SCRATCH_FILES = 100_000
 """Files and folders in a contestant's scratch (/tmp and HOME) at once."""
+OUT_HINT = "only the checkpoint or the artifact belongs there"
+SCRATCH_HINT = "delete what is no longer needed"
 RESOURCE_RULES = ("memory", "processes", "output", "log")
 """Rules about what a stage took, in run.json."""
 

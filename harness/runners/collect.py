@@ -104,20 +104,27 @@ def _copy(entry: Entry, target: Path) -> None:
         os.fsync(file.fileno())
 
 
-def walk_folder(folder: Path, max_depth: int = MAX_DEPTH) -> Iterator[Entry]:
-    """The entries of a folder on this machine, down to one level below `max_depth`. Follows no links."""
-    pending = [folder]
+def walk_folder(folder: Path) -> Iterator[Entry]:
+    """The entries of a folder on this machine, down to one level below MAX_DEPTH. Follows no links."""
+    if not os.path.lexists(folder):  # the contestant may remove it
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        yield Entry("out", _kind(folder.lstat().st_mode), 0, _opener(folder))
+        return
+    pending, linked = [folder], set[tuple[int, int]]()
     for base in pending:
         try:
-            names = sorted(os.listdir(base))
+            found = [(base / name, (base / name).lstat()) for name in sorted(os.listdir(base))]
         except PermissionError:
-            yield Entry(str(base.relative_to(folder)), "folder that cannot be read", 0, _opener(base))
+            yield Entry(base.name, "folder that cannot be read", 0, _opener(base))
             continue
-        for name in names:
-            path = base / name
-            status = path.lstat()
-            yield Entry(str(path.relative_to(folder)), _kind(status.st_mode), status.st_size, _opener(path))
-            if stat.S_ISDIR(status.st_mode) and len(path.relative_to(folder).parts) <= max_depth:
+        for path, status in found:
+            name, inode = path.relative_to(folder), (status.st_dev, status.st_ino)
+            kind = "second name of a file" if inode in linked else _kind(status.st_mode)
+            yield Entry(str(name), kind, status.st_size, _opener(path))
+            if status.st_nlink > 1 and kind == "file":
+                linked.add(inode)
+            if kind == "folder" and len(name.parts) <= MAX_DEPTH:
                 pending.append(path)
 
 

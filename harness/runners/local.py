@@ -5,9 +5,10 @@ container, but the child can read every file that its user can read, and can use
 this runner says "isolation: none" and can never be a record.
 
 Memory, processes and folders are measured twice a second and at the end. The peak of a single process is
-known however short it was, because the kernel keeps it until the process's parent has waited for it.
-Not covered: a shorter peak of several processes together, or of their number; /dev/shm, which the contestant
-shares with this machine; memory that is no process's, such as files in memory.
+known however short it was, because the kernel keeps it for the parent that waits for the process's end.
+Not covered: a shorter peak of several processes together, of their number, or of a process whose parent
+ignores its end (SIGCHLD); /dev/shm, which the contestant shares with this machine; memory that is no
+process's, such as files in memory.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -27,7 +27,9 @@ from harness.base.errors import Violation
 from harness.edition import Limits
 from harness.runners import guardian
 from harness.runners.base import (
+    OUT_HINT,
     SCRATCH_FILES,
+    SCRATCH_HINT,
     StageSpec,
     contestant_environment,
     ended_by_contestant,
@@ -35,6 +37,7 @@ from harness.runners.base import (
     too_many_processes,
 )
 from harness.runners.collect import MAX_DEPTH, collect, walk_folder
+from harness.runners.folder_usage import FolderLimits, check_folder, stored_bytes, stored_pages, whole_pages
 from harness.runners.log_pump import LogPump
 from harness.runners.process_tree import ProcessTree
 from harness.runners.staging import Staging, make_folder
@@ -112,16 +115,11 @@ class LocalStage:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 umask=0o022,  # as in a container, whatever the judge's is
-                preexec_fn=_limit_child(self._largest_file()),
+                preexec_fn=_limit_child,
             )
         assert self.process.stdout is not None
         self.pump = LogPump(self.process.stdout, spec.log, spec.limits.log_bytes)
         self.pump.start()
-
-    def _largest_file(self) -> int:
-        """Bytes of a file that is over the limit wherever it lies, so that measuring its folder shows it."""
-        limits = self.spec.limits
-        return 1 + max(self.spec.out_bytes, limits.scratch_bytes, limits.shm_bytes)
 
     def inside(self, name: str) -> str:
         return str(self.staging.inputs / name)
@@ -202,7 +200,10 @@ class LocalStage:
         peaks = [_status(process.pid) for process in living]
         resident = sum(status.get("VmRSS", 0) for status in peaks) * 1024
         if resident > self.spec.limits.memory_bytes:  # it counts shared pages once for each process
-            resident = sum(map(_share_bytes, living))
+            resident = sum(
+                _share_bytes(process, status.get("VmRSS", 0) * 1024)
+                for process, status in zip(living, peaks, strict=True)
+            )
         alone = max((status.get("VmHWM", 0) for status in peaks), default=0) * 1024
         self.peak_bytes = max(self.peak_bytes, resident, alone)
         self.peak_processes = max(self.peak_processes, sum(status.get("Threads", 0) for status in peaks))
@@ -219,47 +220,35 @@ class LocalStage:
             )
         if self.peak_processes > limits.pids:
             raise too_many_processes(f"{self.peak_processes:,} in stage {stage}", limits.pids)
-        _check_folder(
-            self.out_folder, f"/out of stage {stage}", self.spec.out_bytes, 4 * limits.out_files, MAX_DEPTH
+        check_folder(
+            self.out_folder,
+            FolderLimits(
+                f"/out of stage {stage}",
+                self.spec.out_bytes,
+                4 * limits.out_files,
+                MAX_DEPTH,
+                stored_bytes,
+                OUT_HINT,
+            ),
         )
-        _check_folder(self.home, f"HOME of stage {stage}", limits.scratch_bytes, SCRATCH_FILES, HOME_DEPTH)
-
-
-def _limit_child(file_bytes: int) -> Callable[[], None]:
-    """A function that the child calls before it starts the contestant's program."""
-
-    def apply() -> None:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # as an engine gives; a shell gives 1,024
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-
-    return apply
-
-
-def _check_folder(folder: Path, name: str, max_bytes: int, max_files: int, max_depth: int) -> None:
-    """Raises Violation if a folder exceeds one of its limits."""
-    written = count = 0
-    try:
-        for entry in walk_folder(folder, max_depth):
-            count += 1
-            written += entry.n_bytes if entry.kind == "file" else 0
-            if count > max_files or entry.path.count("/") >= max_depth:
-                raise Violation(
-                    "output",
-                    f"{name} holds more than {max_files} files or {max_depth} levels of folders",
-                    limit=True,
-                    hint="only the checkpoint or the artifact belongs there",
-                )
-    except FileNotFoundError:  # something was deleted during the scan: the next scan counts again
-        return
-    if written > max_bytes:
-        raise Violation(
-            "output",
-            f"{written} bytes in {name}, at most {max_bytes}",
-            limit=True,
-            hint="only the checkpoint or the artifact belongs there",
+        check_folder(
+            self.home,
+            FolderLimits(
+                f"HOME of stage {stage}",
+                whole_pages(limits.scratch_bytes),
+                SCRATCH_FILES,
+                HOME_DEPTH,
+                stored_pages,
+                SCRATCH_HINT,
+            ),
         )
+
+
+def _limit_child() -> None:
+    """Called in the child before it starts the contestant's program."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # as an engine gives; a shell gives 1,024
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
 
 
 def _status(pid: int) -> dict[str, int]:
@@ -272,9 +261,14 @@ def _status(pid: int) -> dict[str, int]:
     return {each[0].rstrip(":"): int(each[1]) for each in words if len(each) > 1 and each[1].isdecimal()}
 
 
-def _share_bytes(process: psutil.Process) -> int:
-    """A process's share of resident memory: a page that several have counts in equal parts; 0 at its end."""
+def _share_bytes(process: psutil.Process, resident: int) -> int:
+    """A process's share of resident memory: a page that several have counts in equal parts; 0 at its end.
+
+    `resident`: what counts where the process keeps its share from the judge (PR_SET_DUMPABLE).
+    """
     try:
         return int(process.memory_full_info().pss)
+    except psutil.AccessDenied:
+        return resident
     except psutil.Error:
         return 0

@@ -3,7 +3,7 @@
 A process that forks and exits over and over has a new pid in every scan, so one slow scan can miss it.
 Here a scan is fast (it reads the kernel's own list of children), kills each process as soon as it is
 found, and the tree counts as dead only after many empty scans in a row. Orphans become children of the
-judge, which is their subreaper.
+contestant's guardian, and of the judge where the guardian has ended: both are subreapers.
 Not covered: a process that the judge may not signal (a set-user-id program).
 """
 

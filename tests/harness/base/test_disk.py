@@ -110,6 +110,13 @@ def test_an_error_under_the_home_folder_names_the_variable_that_says_where_it_is
     assert ["PGOLF_HOME" in hint for hint in hints] == [True, False]
 
 
+def test_of_a_long_path_the_middle_is_left_out() -> None:
+    said = fault(errno.ENAMETOOLONG, Path("/home") / "/".join(20 * ["d" * 250]) / "end")
+    assert len(said.message) < 300
+    assert said.message.startswith("/home/ddd")
+    assert said.message.endswith(f"ddd/end: {os.strerror(errno.ENAMETOOLONG)}")
+
+
 def test_a_file_that_cannot_be_written_is_told_with_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MachineFault, match=r"file/a\.json: cannot be written: .*/file: File exists"):

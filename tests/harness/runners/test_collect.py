@@ -183,12 +183,12 @@ def test_leftovers_of_a_killed_collection_do_not_get_in(out: Path) -> None:
     assert tree(collected(out)) == {"fresh": b""}
 
 
-def test_a_hard_link_is_a_file_like_any_other_and_shares_nothing_afterwards(out: Path) -> None:
+def test_a_file_that_has_another_name_elsewhere_shares_nothing_afterwards(out: Path) -> None:
     (out / "a").write_bytes(b"one")
-    os.link(out / "a", out / "b")
+    os.link(out / "a", out.parent / "b")
     destination = collected(out)
     (out / "a").write_bytes(b"two")
-    assert tree(destination) == {"a": b"one", "b": b"one"}
+    assert tree(destination) == {"a": b"one"}
 
 
 # --- files that change while they are read ---
@@ -234,6 +234,21 @@ def test_a_file_that_became_something_else_is_neither_followed_nor_waited_for(
     with pytest.raises(Violation, match="a file that cannot be read: file"):
         collected_while(out, change)
     assert not (out.parent / "taken" / "here").exists()
+
+
+def test_a_second_name_of_a_file_is_refused_as_in_an_archive(out: Path) -> None:
+    (out / "a").write_bytes(b"a")
+    (out / "b").hardlink_to(out / "a")
+    assert_refused(out, "a second name of a file: b")
+
+
+def test_an_output_folder_that_was_removed_is_empty_and_one_that_became_a_link_is_refused(out: Path) -> None:
+    elsewhere = out.parent / "elsewhere"
+    out.rename(elsewhere)
+    assert not list(collected(out).iterdir())
+    out.symlink_to(elsewhere)
+    with pytest.raises(Violation, match="a symbolic link: out"):
+        collected(out)
 
 
 # --- tar streams, as the engine sends them ---

@@ -5,14 +5,17 @@ filling its scratch.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import io
 import os
+import signal
 import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.base.errors import MachineFault, UsageError, Violation
@@ -21,6 +24,7 @@ from harness.runners.local import LocalRunner
 from harness.runners.log_pump import LogPump
 from tests.harness.fakes.stage_bench import SMALL, Bench
 
+PR_SET_DUMPABLE = 4
 FORK_CHAIN = """
 import time
 def before_trained(wire, setup):
@@ -117,6 +121,25 @@ def test_filling_the_scratch_is_over_the_limit(bench: Bench) -> None:
     with pytest.raises(Violation, match="in HOME of stage train") as caught:
         bench.train(bench.job(LocalRunner(), filler))
     assert (caught.value.rule, caught.value.limit) == ("output", True)
+    assert caught.value.hint == "delete what is no longer needed"
+
+
+def test_a_process_that_keeps_its_share_of_memory_from_the_judge_counts_with_all_that_it_has(
+    unprivileged: Path,
+) -> None:
+    read_end, write_end = os.pipe()
+    if (pid := os.fork()) == 0:
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        os.write(write_end, b"x")
+        signal.pause()
+    process = psutil.Process(pid)
+    try:
+        os.read(read_end, 1)
+        assert local._share_bytes(process, 123) == 123
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert local._share_bytes(process, 123) == 0
 
 
 def test_a_stage_that_cannot_begin_leaves_nothing(

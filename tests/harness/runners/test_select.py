@@ -45,9 +45,7 @@ def test_docker_host_that_does_not_answer_stops_every_run_but_one_that_asks_for_
         with pytest.raises(MachineFault, match=r"no socket /nowhere/s \(DOCKER_HOST\)") as caught:
             selected(wanted)
         assert "correct DOCKER_HOST" in caught.value.hint
-        assert ("or --runner local" in caught.value.hint) == (wanted is None), (
-            "who asks for docker wants no other"
-        )
+        assert ("or --runner local" in caught.value.hint) == (wanted is None), "docker was asked for"
     assert isinstance(selected("local")[0], LocalRunner)
 
 
