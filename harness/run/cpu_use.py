@@ -9,7 +9,8 @@ included: the busy time of all cores, less the contestant's and the judge's own.
 to other machines (steal) counts apart.
 
 Not covered: a core that runs slower (heat, a neighbour's hyper-thread), and waiting for memory, disks and
-GPUs. Where a contestant's process ended before it was read, its time is not known, and there is no share.
+GPUs. Where a contestant's process ended before it was read, its time is not known, and there is no share. In
+the local runner the time of ended children that nobody waits for (SIGCHLD ignored) counts as that of others.
 """
 
 from __future__ import annotations
