@@ -2,8 +2,10 @@
 
 The kernel counts in the container's control group (cgroup), version 1 or 2. The engine removes the group soon
 after the container's first process has ended. `wait_for_end` returns before that, in time for a last look.
+A limit of a group above, or of the machine, also makes the kernel kill and refuse processes of the container.
+`reached_limit` and `reached_process_limit` tell whether its own limit can have been the reason.
 Not covered: engines on another machine or in a virtual machine. Their groups are not in this machine's
-/sys/fs/cgroup, and then only the engine says whether memory ran out (docker.py).
+/sys/fs/cgroup, and then only the engine says whether memory ran out (docker_limits.py).
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import NamedTuple
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 NEAR_LIMIT = 0.9
-"""The kernel takes memory in steps, so a group is refused some before it has all of its limit."""
+"""The kernel takes memory in steps, and processes are counted between two looks where it keeps no peak, so a
+group can be refused more before it was seen to have all of its limit."""
 
 
 class Counts(NamedTuple):
@@ -23,12 +26,15 @@ class Counts(NamedTuple):
 
     memory_kills: int
     """Processes that the kernel killed because memory ran out: the group's own, or the machine's."""
-    reached_limit: bool
-    """Whether the group came to its own limit; if not, kills mean that the machine's memory ran out."""
+    reached_limit: bool | None
+    """Whether memory ran out at the group's own limit, and not at the machine's. None in version 1, where the
+    engine must tell: the peak counts the files that were read, too."""
     peak_bytes: int | None
     """The most memory at once; None where this kernel does not keep it."""
     refused_processes: int
-    """Processes and threads that were not started because the group had too many."""
+    """Processes and threads that were not started because this or a group above had too many."""
+    reached_process_limit: bool
+    """Whether the group came to its own limit of processes."""
 
 
 class ControlGroup:
@@ -36,6 +42,8 @@ class ControlGroup:
 
     def __init__(self, memory: Path, pids: Path, version: int, pid: int) -> None:
         self.memory, self.pids, self.version, self.pid = memory, pids, version, pid
+        self.most_processes = 0
+        """The most processes and threads that were seen at once."""
 
     def wait_for_end(self) -> None:
         """Blocks until the container's first process has ended, and with it all others."""
@@ -56,15 +64,11 @@ class ControlGroup:
             return None
 
     def _counts_1(self) -> Counts:
-        peak, limit = (
-            int((self.memory / f"memory.{name}_in_bytes").read_text()) for name in ("max_usage", "limit")
-        )
-        return Counts(
-            _table(self.memory / "memory.oom_control").get("oom_kill", 0),
-            peak >= NEAR_LIMIT * limit,  # memory.failcnt is not counted by every kernel
-            peak,
-            _table(self.pids / "pids.events").get("max", 0),
-        )
+        kills = _table(self.memory / "memory.oom_control").get("oom_kill", 0)
+        # The engine is told when memory runs out here or in a group above, never when the machine's does
+        reached = False if kills and any(map(_was_full, self.memory.parents)) else None
+        peak = int((self.memory / "memory.max_usage_in_bytes").read_text())
+        return Counts(kills, reached, peak, *self._processes())
 
     def _counts_2(self) -> Counts:
         events = _table(self.memory / "memory.events")
@@ -73,8 +77,28 @@ class ControlGroup:
             events.get("oom_kill", 0),
             events.get("oom", 0) > 0,
             int(peak.read_text()) if peak.exists() else None,
-            _table(self.pids / "pids.events").get("max", 0),
+            *self._processes(),
         )
+
+    def _processes(self) -> tuple[int, bool]:
+        """The processes that were refused, and whether the group came to its own limit of them."""
+        peak = self.pids / "pids.peak"  # since Linux 6.6
+        now = int((peak if peak.exists() else self.pids / "pids.current").read_text())
+        self.most_processes = max(self.most_processes, now)
+        limit = (self.pids / "pids.max").read_text().strip()
+        reached = limit != "max" and self.most_processes >= NEAR_LIMIT * int(limit)
+        return _table(self.pids / "pids.events").get("max", 0), reached
+
+
+def _was_full(folder: Path) -> bool:
+    """Whether a memory group of version 1 ever had most of its limit; False for a folder that is none."""
+    try:
+        peak, limit = (
+            int((folder / f"memory.{name}_in_bytes").read_text()) for name in ("max_usage", "limit")
+        )
+    except OSError:
+        return False
+    return peak >= NEAR_LIMIT * limit
 
 
 def _table(path: Path) -> dict[str, int]:

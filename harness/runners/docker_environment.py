@@ -6,7 +6,7 @@ import docker
 import psutil
 
 from harness.runners.base import StageSpec, contestant_environment
-from harness.runners.docker_limits import SCRATCH
+from harness.runners.docker_folders import SCRATCH
 
 KEPT_OF_IMAGE = ("PATH",)
 KEPT_OF_IMAGE_FOR_GPUS = (*KEPT_OF_IMAGE, "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES")

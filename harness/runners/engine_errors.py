@@ -28,6 +28,9 @@ OPTION_HINT = (
     "the engine or its kernel does not support an option that every stage needs: use Docker Engine 20.10 or "
     "newer on Linux, or --runner local, which isolates nothing"
 )
+NO_PROGRAM = (
+    "name a program that the image has; where that is python3, `pgolf image build NAME --force` helps"
+)
 OTHER_FILES = (
     "the engine does not see this machine's files, because it runs on another machine or in a virtual one: "
     "use an engine on this machine, or set TMPDIR to a folder that the engine shares"
@@ -51,10 +54,7 @@ API_HINTS: tuple[tuple[tuple[str, ...], str], ...] = (
         ("docker-init",),
         "the engine lacks its init program, which ends a container like a process: install `tini` beside it",
     ),
-    (
-        ("executable file not found", "exec format error"),
-        "the image does not hold the program; where that is python3, `pgolf image build NAME --force` helps",
-    ),
+    (("executable file not found", "exec format error"), NO_PROGRAM),
     (
         (
             "invalid tmpfs option",

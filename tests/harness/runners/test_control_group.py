@@ -11,6 +11,7 @@ from harness.runners.control_group import Counts
 
 ID = "f00d" * 16
 MB = 1_000_000
+PROCESSES = {"pids.events": "max 3\n", "pids.max": "513\n", "pids.peak": "513\n", "pids.current": "4\n"}
 
 
 def files(folder: Path, contents: dict[str, str]) -> None:
@@ -30,7 +31,7 @@ def version_1(tmp_path: Path) -> Path:
         "memory.limit_in_bytes": f"{64 * MB}\n",
     }
     files(tmp_path / "cgroups" / "memory" / "docker" / ID, memory)
-    files(tmp_path / "cgroups" / "pids" / "docker" / ID, {"pids.events": "max 3\n"})
+    files(tmp_path / "cgroups" / "pids" / "docker" / ID, PROCESSES)
     return tmp_path
 
 
@@ -41,7 +42,7 @@ def version_2(tmp_path: Path) -> Path:
     contents = {
         "memory.events": "low 0\nhigh 0\nmax 51\noom 1\noom_kill 2\noom_group_kill 0\n",
         "memory.peak": f"{63 * MB}\n",
-        "pids.events": "max 3\n",
+        **PROCESSES,
     }
     files(tmp_path / "cgroups" / "system.slice" / f"docker-{ID}.scope", contents)
     return tmp_path
@@ -52,24 +53,41 @@ def counts(machine: Path) -> Counts | None:
     return group and group.counts()
 
 
-@pytest.mark.parametrize("version", ["version_1", "version_2"])
+@pytest.mark.parametrize(("version", "reached"), [("version_1", None), ("version_2", True)])
 def test_kills_peak_and_refused_processes_are_read_in_both_versions(
-    version: str, request: pytest.FixtureRequest
+    version: str, reached: bool | None, request: pytest.FixtureRequest
 ) -> None:
-    assert counts(request.getfixturevalue(version)) == Counts(2, True, 63 * MB, 3)
+    assert counts(request.getfixturevalue(version)) == Counts(2, reached, 63 * MB, 3, True)
 
 
-def test_a_group_far_below_its_limit_did_not_reach_it(version_1: Path) -> None:
-    memory = version_1 / "cgroups" / "memory" / "docker" / ID
-    (memory / "memory.max_usage_in_bytes").write_text(f"{20 * MB}\n")
-    assert counts(version_1) == Counts(2, False, 20 * MB, 3)
+def test_in_version_1_a_full_group_above_may_have_caused_the_kills(version_1: Path) -> None:
+    above = version_1 / "cgroups" / "memory" / "docker"
+    files(above, {"memory.max_usage_in_bytes": f"{100 * MB}\n", "memory.limit_in_bytes": f"{1 << 62}\n"})
+    assert counts(version_1) == Counts(2, None, 63 * MB, 3, True)
+    files(above, {"memory.limit_in_bytes": f"{101 * MB}\n"})
+    assert counts(version_1) == Counts(2, False, 63 * MB, 3, True)
 
 
 def test_version_2_says_itself_whether_the_group_reached_its_limit(version_2: Path) -> None:
     folder = version_2 / "cgroups" / "system.slice" / f"docker-{ID}.scope"
     (folder / "memory.events").write_text("max 0\noom 0\noom_kill 2\n")
     (folder / "memory.peak").unlink()  # before Linux 5.19
-    assert counts(version_2) == Counts(2, False, None, 3)
+    assert counts(version_2) == Counts(2, False, None, 3, True)
+
+
+def test_a_group_that_stayed_below_its_limit_of_processes_did_not_reach_it(version_1: Path) -> None:
+    files(version_1 / "cgroups" / "pids" / "docker" / ID, {"pids.peak": "12\n"})
+    assert counts(version_1) == Counts(2, None, 63 * MB, 3, False)
+
+
+def test_where_the_kernel_keeps_no_peak_of_processes_the_most_that_were_seen_count(version_2: Path) -> None:
+    folder = version_2 / "cgroups" / "system.slice" / f"docker-{ID}.scope"
+    (folder / "pids.peak").unlink()
+    group = control_group.of_container(7, ID, version_2 / "proc", version_2 / "cgroups")
+    assert group is not None
+    for now, reached in ((12, False), (500, True), (3, True)):
+        (folder / "pids.current").write_text(f"{now}\n")
+        assert group.counts() == Counts(2, True, 63 * MB, 3, reached)
 
 
 def test_the_group_of_another_process_with_the_same_pid_is_not_read(version_1: Path) -> None:

@@ -4,6 +4,7 @@ of the engine is handled.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -23,9 +24,11 @@ from harness.base.errors import MachineFault, Violation
 from harness.base.paths import ROOT
 from harness.base.progress import no_progress
 from harness.run import stages
+from harness.run.contestant import Contestant
 from harness.runners import docker as docker_runner
-from harness.runners.docker import DockerRunner, DockerStage
+from harness.runners.docker import DockerRunner
 from harness.runners.docker_engine import LABEL, reap, remove_owned
+from harness.runners.docker_stage import DockerStage
 from harness.runners.owner_lock import OwnerLock, is_dead
 from tests.harness.fakes.processes import wait_until
 from tests.harness.fakes.stage_bench import SMALL, Bench
@@ -226,7 +229,7 @@ def test_what_a_stage_could_not_remove_is_removed_when_the_runner_closes(
 ) -> None:
     runner = DockerRunner(engine, cpu_image)
     monkeypatch.setattr(DockerStage, "_remove", lambda stage: stage.staging.remove())
-    monkeypatch.setattr("harness.runners.docker.STOP_SECONDS", 0.1)
+    monkeypatch.setattr("harness.runners.docker_stage.STOP_SECONDS", 0.1)
     bench.train(bench.job(runner))
     owner = str(runner.owner_lock.path)
     assert owned(engine, owner) == (2, 2)
@@ -304,5 +307,32 @@ def test_a_failure_to_clear_the_caches_is_the_machines_fault(
     try:
         with pytest.raises(MachineFault, match="exit code 3"):
             runner.clear_channels(SMALL)
+    finally:
+        runner.close()
+
+
+@pytest.mark.parametrize("program", ["nosuchprogram", "/etc/passwd"])
+def test_a_program_that_the_image_does_not_have_is_the_machines_fault(
+    engine: docker.DockerClient, cpu_image: str, bench: Bench, program: str
+) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    job = bench.job(runner)
+    job = dataclasses.replace(job, contestant=Contestant(program, ("x",), {}))
+    try:
+        with pytest.raises(MachineFault, match=f"holds no program {program}") as caught:
+            bench.train(job)
+    finally:
+        runner.close()
+    assert "name a program that the image has" in caught.value.hint
+
+
+def test_a_contestant_that_ends_as_if_its_program_were_missing_is_not_the_machines_fault(
+    engine: docker.DockerClient, cpu_image: str, bench: Bench
+) -> None:
+    runner = DockerRunner(engine, cpu_image)
+    fakes = "def before_trained(wire, setup):\n    print('exec python3 failed'); os._exit(127)\n"
+    try:
+        with pytest.raises(Violation, match="exit code 127"):
+            bench.train(bench.job(runner, fakes))
     finally:
         runner.close()

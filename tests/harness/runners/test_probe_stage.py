@@ -23,7 +23,7 @@ from harness.base.errors import MachineFault
 from harness.base.paths import ROOT
 from harness.data.shards import write_tokens
 from harness.protocol.wire import Listener
-from harness.runners import docker as docker_runner, local, probe_stage as probes, staging
+from harness.runners import docker_isolation, local, probe_stage as probes, staging
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
 from harness.runners.local import LocalRunner
@@ -115,7 +115,7 @@ def test_an_input_that_the_containers_user_cannot_read_is_named(
 def test_an_output_folder_of_another_owner_is_named(
     contained: DockerRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(docker_runner.ISOLATION_OPTIONS, "user", "10002:10002")
+    monkeypatch.setitem(docker_isolation.ISOLATION_OPTIONS, "user", "10002:10002")
     found = fault(contained)
     assert found.message == (
         "the docker runner's stage cannot create, read and delete a file in the output folder, /out: "

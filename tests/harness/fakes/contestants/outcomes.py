@@ -92,7 +92,7 @@ def exit_code(rule: str | None, limit: bool, allow_open: bool) -> ExitCode:
 
 
 SAME_USER = "the contestant has the judge's user, who may write the copies (the originals stay as they are)"
-SHARED_MEMORY = "/dev/shm is the machine's, and only the size of a single file there is limited"
+SHARED_MEMORY = "/dev/shm is the machine's"
 MEASURED = "a folder is measured by walking it, so its depth is limited"
 
 NAMES = """
@@ -114,6 +114,27 @@ time.sleep(1.2)
 FILES = "[open(f'{out}/f{i}', 'w').close() for i in range(%d)]"
 FILL = "fill(os.environ['TMPDIR'], 40)"
 KEEP_FILLING = "tolerate(fill, os.environ['TMPDIR'], 40)"
+WRITE = """
+held = sum(os.path.getsize(f"{{top}}/{{name}}") for top, _, names in os.walk({folder}) for name in names)
+with open({folder} + "/exact", "wb") as file:
+    file.write(bytes({size} - held))
+"""
+TRUNCATE = """
+for i, size in enumerate({sizes}):
+    with open(os.environ["TMPDIR"] + f"/sparse{{i}}", "wb") as file:
+        file.truncate(size)
+time.sleep(0.6)
+"""
+SMALL_FILES = """
+for i in range({count}):
+    with open(os.environ["TMPDIR"] + f"/small{{i}}", "wb") as file:
+        file.write(b"x")
+"""
+LONG_PATH = """
+for _ in range(20):
+    os.mkdir("d" * 250)
+    os.chdir("d" * 250)
+"""
 MANY_FILES = "[fill(%s, 4, str(i)) for i in range(10)]"
 EAT_IN_CHILD = "os.waitpid(child(lambda: eat(640)), 0)"
 EAT_TOGETHER = "[child(lambda: (eat(200), time.sleep(60))) for _ in range(4)]; time.sleep(2.5)"
@@ -124,6 +145,12 @@ LAWFUL = (
     Row("does nothing else", "pass"),
     Row("writes 20 MB into $TMPDIR, more than /out may hold", "fill(os.environ['TMPDIR'], 20)"),
     Row("writes 20 MB into shared memory", "os.unlink(fill('/dev/shm', 20))"),
+    Row("fills $TMPDIR to its last byte", WRITE.format(folder="os.environ['TMPDIR']", size=32 * MB)),
+    Row("fills /out to its last byte", WRITE.format(folder="out", size=8 * MB)),
+    Row("makes two sparse files in $TMPDIR", TRUNCATE.format(sizes=(30 * MB, 30 * MB))),
+    Row("makes a sparse file larger than $TMPDIR", TRUNCATE.format(sizes=(500 * MB,))),
+    Row("writes 7,000 files of one byte", SMALL_FILES.format(count=7000)),
+    Row("makes a path longer than the system allows", LONG_PATH),
     Row("takes 300 MB of memory", "eat(300)"),
     Row("takes 300 MB in a child", "os.waitpid(child(lambda: eat(300)), 0)"),
     Row("shares 200 MB with four children", SHARED),
@@ -149,12 +176,19 @@ UNLAWFUL = (
     Row("fills $TMPDIR and goes on", KEEP_FILLING, "output", limit=True),
     Row("fills $TMPDIR and exits", f"{KEEP_FILLING}; os._exit(0)", "output", limit=True),
     Row("fills $TMPDIR and sleeps", f"{KEEP_FILLING}; time.sleep(60)", "output", limit=True, limits=SHORT),
+    Row("writes 9,000 files of one byte, a page each", SMALL_FILES.format(count=9000), "output", limit=True),
+    Row("fills $TMPDIR below a long path", f"{LONG_PATH.strip()}\nfill('.', 40)", "output", limit=True),
     Row("fills /out", "fill(out, 12)", "output", limit=True),
     Row("fills /out and goes on", "tolerate(fill, out, 12)", "output", limit=True),
     Row("fills /out with files up to its last inode", FILES % 200, "output", limit=True),
     Row("leaves more files than it may", FILES % 21, "output", limit=True),
     Row("leaves folders on six levels", "os.makedirs(out + '/a/b/c/d/e/f')", "output", limit=True),
     Row("leaves a symbolic link", "os.symlink('/etc/passwd', out + '/link')", "output"),
+    Row(
+        "leaves a file with two names",
+        "open(out + '/a', 'w').close(); os.link(out + '/a', out + '/b')",
+        "output",
+    ),
     Row("leaves a fifo", "os.mkfifo(out + '/fifo')", "output"),
     Row("leaves a name with a space", "open(out + '/a b', 'w').close()", "output"),
     Row("takes too much memory", "held = eat(640)", "memory", limit=True),
@@ -189,9 +223,14 @@ UNLAWFUL = (
     Row("sends nonsense", NONSENSE, "protocol"),
     Row("connects a second time", "second = Wire()", "protocol"),
     Row("sleeps past the train clock", "time.sleep(60)", "train-clock", limit=True, limits=SHORT),
-    Row("writes one file into shared memory, larger than it", "fill('/dev/shm', 40)", "contestant"),
 )
 DIFFERENT = (
+    Row(
+        "fills shared memory with one file",
+        "os.unlink(fill('/dev/shm', 40))",
+        "contestant",
+        unlike={"local": Unlike(None, SHARED_MEMORY)},
+    ),
     Row(
         "fills shared memory with several files",
         f"files = {MANY_FILES % repr('/dev/shm')}; [os.unlink(file) for file in files]",
