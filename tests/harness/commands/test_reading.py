@@ -59,7 +59,8 @@ def test_records_are_audited_and_the_machine_is_examined_though_the_home_is_read
     assert audited.returncode != 3 and json.loads(audited.stdout)["folder"] == str(tmp_path / "record")
     assert "reports are neither taken from the cache nor kept: " in audited.stderr
     examined = on_a_read_only_disk(tmp_path / "home", "doctor")
-    assert (examined.returncode, "none yet: the first pocket run" in examined.stdout) == (0, True)
+    assert "none yet: the first pocket run" in examined.stdout
+    assert examined.returncode in (0, 3), "with an engine 3: its runs write there"
 
 
 def test_a_verdict_that_lies_alone_on_a_read_only_disk_is_shown(run_dir: Path, tmp_path: Path) -> None:
