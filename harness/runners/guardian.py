@@ -24,7 +24,7 @@ from pathlib import Path
 
 from harness.base.paths import ROOT
 from harness.base.temporary import remove_tree
-from harness.runners.process_tree import ProcessTree
+from harness.runners.process_tree import ProcessTree, children
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 KILL_SECONDS = 60.0
@@ -76,8 +76,10 @@ def main() -> None:
             remove_tree(folder)
             os._exit(1)
         os.read(child_ended, 4096)
-        if (status := _reap(contestant.pid)) is not None:
-            _end_like(status)
+        _reap_orphans(contestant.pid)
+        ended = os.waitid(os.P_PID, contestant.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is not None:
+            _end_like(ended)
 
 
 def _die_with_parent() -> None:
@@ -94,21 +96,20 @@ def _release_streams() -> None:
     os.close(null)
 
 
-def _reap(pid: int) -> int | None:
-    """Take the exit status of all ended children; return that of `pid` if it is among them."""
-    found = None
-    with contextlib.suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            if ended[0] == pid:
-                found = ended[1]
-    return found
+def _reap_orphans(contestant: int) -> None:
+    """Wait for all ended children but the contestant. The judge waits for that one and so learns its peak of
+    memory; the guardian's own usage counts from before its start, when it was a copy of the judge.
+    """
+    for pid in children(os.getpid()):
+        if pid != contestant:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
-def _end_like(status: int) -> None:
-    """End this process with the exit code or by the signal of a wait status."""
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        if -code != signal.SIGKILL:  # whose action cannot be set
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code)
+def _end_like(ended: os.waitid_result) -> None:
+    """End this process with the exit code or by the signal of a child."""
+    if ended.si_code == os.CLD_EXITED:
+        os._exit(ended.si_status)
+    if ended.si_status != signal.SIGKILL:  # whose action cannot be set
+        signal.signal(ended.si_status, signal.SIG_DFL)
+    os.kill(os.getpid(), ended.si_status)

@@ -102,7 +102,6 @@ class LocalStage:
         read_end, write_end = os.pipe()
         self.judge_alive = os.fdopen(write_end, "wb", buffering=0)
         arguments = spec.argv(sys.executable, self.inside)
-        self.judge_bytes = psutil.Process().memory_info().rss
         self.started = time.monotonic()
         with open(read_end, "rb"):
             self.process = subprocess.Popen(
@@ -127,6 +126,8 @@ class LocalStage:
     def watch(self) -> None:
         self.pump.check()
         code = self._reap(os.WNOHANG)
+        if code is not None:  # waits for the contestant too, whose peak of memory is known then
+            self.processes.kill(self.process.pid, KILL_SECONDS)
         if code is not None or time.monotonic() - self.checked_at >= LIMIT_CHECK_SECONDS:
             self._measure_processes()
             self._check_limits()
@@ -164,7 +165,7 @@ class LocalStage:
         self._measure_processes()
         self.processes.kill(self.process.pid, KILL_SECONDS)
         self._reap(0)
-        self._count_ended(self.processes.peak_maxrss)
+        self._measure_processes()
         try:
             if ended_by_contestant(error[1]):
                 self._check_limits()
@@ -179,23 +180,13 @@ class LocalStage:
     def _reap(self, flags: int) -> int | None:
         """The guardian's exit code, which is the contestant's; None while it runs."""
         if self.process.returncode is None:
-            pid, status, usage = os.wait4(self.process.pid, flags)
+            pid, status = os.waitpid(self.process.pid, flags)
             if pid:
                 self.process.returncode = os.waitstatus_to_exitcode(status)
-                self._count_ended(usage.ru_maxrss)
         return self.process.returncode
 
-    def _count_ended(self, maxrss: int) -> None:
-        """Updates the peak by what the kernel says of an ended process and of those that it waited for.
-
-        The guardian began as a copy of the judge, which the kernel counts too.
-        """
-        peak = maxrss * MAXRSS_BYTES
-        if peak > self.judge_bytes:
-            self.peak_bytes = max(self.peak_bytes, peak)
-
     def _measure_processes(self) -> None:
-        """Updates the peaks by the processes that are alive now."""
+        """Updates the peaks by the processes that are alive now, and by those that were waited for."""
         living = [each for each in self.processes.living() if each.pid != self.process.pid]
         peaks = [_status(process.pid) for process in living]
         resident = sum(status.get("VmRSS", 0) for status in peaks) * 1024
@@ -205,7 +196,8 @@ class LocalStage:
                 for process, status in zip(living, peaks, strict=True)
             )
         alone = max((status.get("VmHWM", 0) for status in peaks), default=0) * 1024
-        self.peak_bytes = max(self.peak_bytes, resident, alone)
+        ended = self.processes.peak_maxrss * MAXRSS_BYTES
+        self.peak_bytes = max(self.peak_bytes, resident, alone, ended)
         self.peak_processes = max(self.peak_processes, sum(status.get("Threads", 0) for status in peaks))
 
     def _check_limits(self) -> None:

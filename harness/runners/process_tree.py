@@ -27,7 +27,7 @@ class ProcessTree:
     """All descendants of this process, except those of children that existed when the tree was created."""
 
     def __init__(self) -> None:
-        self.older_children = set(_children(os.getpid()))
+        self.older_children = set(children(os.getpid()))
         self.dead = False
         """Whether `kill` has left none; a tree without a living process cannot grow again."""
         self.peak_maxrss = 0
@@ -43,7 +43,7 @@ class ProcessTree:
                     yield process
             except psutil.NoSuchProcess:
                 pass
-            pending += _children(pid)
+            pending += children(pid)
 
     def cpu_seconds(self) -> float:
         """CPU seconds that all processes took so far, and those that ended and were waited for by a parent.
@@ -55,7 +55,7 @@ class ProcessTree:
             with contextlib.suppress(psutil.Error):
                 times = psutil.Process(pid).cpu_times()
                 total += times.user + times.system + times.children_user + times.children_system
-            pending += _children(pid)
+            pending += children(pid)
         return total
 
     def kill(self, popen_pid: int, seconds: float) -> bool:
@@ -83,7 +83,7 @@ class ProcessTree:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 pass
-            pending += [(child, False) for child in _children(pid)]
+            pending += [(child, False) for child in children(pid)]
             living |= not (self._reaped(pid) if is_our_child and pid != popen_pid else _ended(pid))
         return living
 
@@ -97,13 +97,13 @@ class ProcessTree:
         return ended == pid
 
     def _new_children(self) -> list[int]:
-        return [pid for pid in _children(os.getpid()) if pid not in self.older_children]
+        return [pid for pid in children(os.getpid()) if pid not in self.older_children]
 
 
 KERNEL_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """Pids of a process's children, from the kernel's list if it has one; empty once the
     process has ended.
     """

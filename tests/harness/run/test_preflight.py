@@ -102,7 +102,7 @@ def test_without_an_engine_the_local_runner_is_taken_and_says_that_it_isolates_n
 def test_docker_that_was_asked_for_is_never_replaced(no_engine: None, tiny: Dataset, tmp_path: Path) -> None:
     with pytest.raises(MachineFault, match="no container engine answers") as caught:
         chosen_runner("docker", manifest_with("sha256:" + "1" * 64, tmp_path, tiny))
-    assert "--runner local" in caught.value.hint
+    assert "start the engine" in caught.value.hint
 
 
 def test_the_local_runner_can_be_asked_for_and_then_no_engine_is(
