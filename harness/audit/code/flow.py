@@ -67,6 +67,20 @@ def end(node: ast.AST) -> Position:
     return getattr(node, "end_lineno", None) or 0, getattr(node, "end_col_offset", None) or 0
 
 
+def holds(outer: ast.AST, inner: ast.AST) -> bool:
+    """Whether `inner` stands inside `outer`, both of one file."""
+    return start(outer) <= start(inner) and end(inner) <= end(outer)
+
+
+def sees(inner: Live, outer: Live) -> bool:
+    """Whether a function sees the variables of another one around it, or those of a module."""
+    if isinstance(inner.node, ast.Module):
+        return False
+    if isinstance(outer.node, ast.Module):
+        return True
+    return outer is not inner and outer.file == inner.file and holds(outer.node, inner.node)
+
+
 def reads(node: ast.AST) -> set[str]:
     """The names that an expression reads."""
     return {part.id for part in walk(node) if isinstance(part, ast.Name)}

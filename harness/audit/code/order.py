@@ -10,10 +10,18 @@ left alone. Order across functions is followed through calls; order across files
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
+from harness.audit.code.cleared import (
+    COPIES,
+    TRAINING,
+    Learns,
+    Scores,
+    in_common_loop,
+    is_cleared,
+    is_either_or,
+    is_validation,
+)
 from harness.audit.code.epochs import returns_costs
 from harness.audit.code.flow import (
     BUILTIN,
@@ -22,13 +30,11 @@ from harness.audit.code.flow import (
     bindings,
     calls_one_of,
     end,
-    is_cost,
+    holds,
     is_score_name,
     learners,
     learnt,
-    made_into,
     made_of,
-    models,
     reads,
     start,
     stated_scores,
@@ -37,38 +43,11 @@ from harness.audit.code.flow import (
 from harness.audit.code.learning import VAL_BEFORE_SCORE, before_scoring, pass_then_score
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, own, quote, root, steps
+from harness.audit.code.shape import called, own, quote, steps
 from harness.audit.code.texts import learnt_from, root_of, texts_of_call, things, touched, views
 from harness.audit.code.traces import UNDECIDED
 from harness.audit.code.tree import walk
 from harness.audit.finding import Finding
-
-VALIDATION = re.compile(r"(^|[_/\-.*'\"])(val(id|idation)?|held(_?out)?)([_/\-.*\d'\"]|$)", re.I)
-"""Names, settings and patterns of files of validation text."""
-TRAINING = re.compile(r"(^|[_/\-.*'\"])train(ing)?([_/\-.*\d'\"]|$)", re.I)
-PUTS_BACK = re.compile(r"restore|reset|roll_?back|revert", re.I)
-SAVED = re.compile(r"state_dict|deepcopy|clone|copy")
-COPIES = ("deepcopy", "copy", "clone")
-
-
-class Learns(NamedTuple):
-    """Statements that step an optimizer."""
-
-    region: ast.AST
-    """The largest loop with them that does not hold the score, or the call of a function."""
-    step: ast.AST
-    texts: set[str]
-    """What is learnt from, as the function names it."""
-    others: set[str]
-    """All other names that are read: the model among them."""
-
-
-class Scores(NamedTuple):
-    """Statements that make the score."""
-
-    node: ast.AST
-    texts: set[str]
-    others: set[str]
 
 
 def before_the_score(program: Program) -> Iterator[Finding]:
@@ -116,7 +95,7 @@ def learns_then_scores(program: Program) -> Iterator[Finding]:
                 for learns in [_learns(program, live, move, score.node, learning)]
                 if learns is not None
                 and (shared := _same(learns.texts, score.texts, bound, start(learns.region)))
-                and not _is_cleared(program, live, learns, score, bound, scored)
+                and not is_cleared(program, live, learns, score, bound, scored)
             ),
             None,
         )
@@ -137,13 +116,13 @@ def _finding(
     earlier = any(
         end(other.node) <= start(learns.region)
         and other.texts & shared
-        and not _is_either_or(live, other.node, learns.region)
+        and not is_either_or(live, other.node, learns.region)
         for other in scores
     )
     same = (
-        _is_validation(text, bound)
+        is_validation(text, bound)
         and bool(learns.others & score.others)
-        and not _common_loop(live, learns.region, score.node)
+        and not in_common_loop(live, learns.region, score.node)
     )
     unsure = UNDECIDED if same else "; whether it is validation text, and the same model, cannot be read"
     certain = same and not earlier
@@ -236,7 +215,7 @@ def _learns(
     loops = [
         part
         for part in live.nodes
-        if isinstance(part, ast.For | ast.While) and _holds(part, move) and not _holds(part, score)
+        if isinstance(part, ast.For | ast.While) and holds(part, move) and not holds(part, score)
     ]
     region = min(loops, key=start, default=None)
     if isinstance(move, ast.Call) and called(move) in learning and called(move) != "step":
@@ -252,10 +231,6 @@ def _learns(
         return None  # a loop that trains; what a setting makes it read instead is not known (#217)
     texts = learnt_from(region, [region, *own(region)], inside, local)
     return Learns(region, move, texts, _others(region, texts, local))
-
-
-def _holds(outer: ast.AST, inner: ast.AST) -> bool:
-    return start(outer) <= start(inner) and end(inner) <= end(outer)
 
 
 def _others(node: ast.AST, texts: Iterable[str], local: set[str]) -> set[str]:
@@ -277,94 +252,6 @@ def _same(learnt_from: set[str], scored: set[str], bound: Sequence[Binding], bef
         | (views(learnt_from, bound, before) & scored)
         | (learnt_from & views(scored, bound, before))
     )
-
-
-def _common_loop(live: Live, first: ast.AST, second: ast.AST) -> bool:
-    return any(
-        isinstance(part, ast.For | ast.While) and _holds(part, first) and _holds(part, second)
-        for part in live.nodes
-    )
-
-
-def _is_either_or(live: Live, first: ast.AST, second: ast.AST) -> bool:
-    """Whether a run that comes to `first` never comes to `second`: another branch, or a return before it."""
-    return any(
-        any(_holds(statement, first) for statement in branch)
-        and not any(_holds(statement, second) for statement in branch)
-        and (_holds(part, second) or isinstance(branch[-1], ast.Return | ast.Raise))
-        for part in live.nodes
-        if isinstance(part, ast.If)
-        for branch in (part.body, part.orelse)
-    )
-
-
-def _is_cleared(
-    program: Program, live: Live, learns: Learns, score: Scores, bound: Sequence[Binding], scored: set[str]
-) -> bool:
-    """Whether the score does not rest on what was learnt from the text, or is summed before it is learnt."""
-    if _is_either_or(live, learns.region, score.node):
-        return True
-    if _common_loop(live, learns.region, score.node):
-        turns = [
-            part for part in live.nodes if isinstance(part, ast.For | ast.While) and _holds(part, score.node)
-        ]
-        chosen = {
-            binding.name for turn in turns if _holds(turn, learns.region) for binding in bindings([turn])
-        }
-        if not {root_of(text) for text in learns.texts & score.texts} & chosen:
-            return True  # each turn may read other parts of the same text
-    inside = bindings(own(learns.region))
-    known = models(program, learns.region, inside)
-    costs = made_into(learnt(learns.region) - known, inside)
-    if any(
-        binding.name in scored
-        and isinstance(binding.node, ast.AugAssign | ast.Call)
-        and (is_cost(binding.value, known) or reads(binding.value) & costs)
-        for binding in inside
-    ):
-        return True  # the score is summed while learning
-    if any(
-        binding.name in learns.others
-        and any(called(part) in COPIES for part in walk(binding.value))
-        and reads(binding.value) & score.others - learns.others
-        for binding in bound
-    ):
-        return True  # a copy learns, and its original is scored
-    between = [
-        part
-        for part in live.nodes
-        if isinstance(part, ast.Call) and end(learns.region) <= start(part) and end(part) <= start(score.node)
-    ]
-    return any(
-        PUTS_BACK.search(called(part))
-        or (called(part) == "load_state_dict" and _saved_before(part, learns.region, bound))
-        for part in between
-    )
-
-
-def _saved_before(call: ast.Call, region: ast.AST, bound: Sequence[Binding]) -> bool:
-    """Whether weights are put back that were kept before the learning."""
-    wanted = {root(part) for part in call.args} - {""}
-    values = [binding for binding in bound if binding.name in wanted]
-    return bool(values) and all(
-        start(binding.node) < start(region) and SAVED.search(ast.unparse(binding.value)) for binding in values
-    )
-
-
-def _is_validation(text: str, bound: Sequence[Binding]) -> bool:
-    """Whether a text has the name of validation text, or is read from files with such names and no others."""
-    if VALIDATION.search(text) or TRAINING.search(text):
-        return not TRAINING.search(text)
-    made = made_of({root_of(text)}, bound)
-    known = {
-        found
-        for binding in bound
-        if binding.name in made
-        for part in walk(binding.value)
-        for found in [getattr(part, "attr", "") or getattr(part, "value", "")]
-        if isinstance(found, str)
-    }
-    return any(VALIDATION.search(name) for name in known) and not any(TRAINING.search(name) for name in known)
 
 
 RULES = (VAL_BEFORE_SCORE,)

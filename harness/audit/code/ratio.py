@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness.audit.code.flow import Binding, bindings, is_score_name, made_of, reads, stated_scores
+from harness.audit.code.flow import Binding, bindings, is_score_name, made_of, reads, sees, stated_scores
 from harness.audit.code.learning import argument, parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
@@ -113,18 +113,13 @@ def _products(live: Live) -> list[ast.BinOp]:
 def _visible(program: Program, live: Live) -> list[Binding]:
     """The bindings of a function, and of those around it for names that it does not bind itself."""
     bound = bindings(live.nodes)
-    around = [
-        other
-        for other in program.live
-        if other is not live
-        and other.file == live.file
-        and not isinstance(live.node, ast.Module)
-        and not isinstance(other.node, ast.Module)
-        and other.node.lineno <= live.node.lineno <= (other.node.end_lineno or 0)
-    ]
-    own = {binding.name for binding in bound} | parameters(live.node)
+    mine = {binding.name for binding in bound} | parameters(live.node)
     return bound + [
-        binding for other in around for binding in bindings(other.nodes) if binding.name not in own
+        binding
+        for other in program.live
+        if sees(live, other) and not isinstance(other.node, ast.Module)
+        for binding in bindings(other.nodes)
+        if binding.name not in mine
     ]
 
 
