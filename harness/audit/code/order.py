@@ -10,44 +10,57 @@ left alone. Order across functions is followed through calls; order across files
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.audit.code.cleared import (
-    COPIES,
     TRAINING,
     Learns,
     Scores,
+    doubt,
     in_common_loop,
     is_cleared,
     is_either_or,
+    is_training,
     is_validation,
 )
 from harness.audit.code.epochs import returns_costs
 from harness.audit.code.flow import (
     BUILTIN,
+    LIBRARY,
     Binding,
     Position,
     bindings,
     calls_one_of,
     end,
     holds,
+    is_cost,
     is_score_name,
     learners,
     learnt,
     made_of,
+    models,
     reads,
     start,
     stated_scores,
     values_of_scores,
 )
 from harness.audit.code.learning import VAL_BEFORE_SCORE, before_scoring, pass_then_score
+from harness.audit.code.models import COPIES, aliases, loads, models_of_call
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, own, quote, steps
+from harness.audit.code.shape import called, own, quote, root, steps
 from harness.audit.code.texts import learnt_from, root_of, texts_of_call, things, touched, views
 from harness.audit.code.traces import UNDECIDED
 from harness.audit.code.tree import walk
 from harness.audit.finding import Finding
+
+OF_TENSORS = re.compile(
+    r"^(item|sum|mean|max|min|any|all|to|cpu|cuda|long|int|float|double|bool|numel|size|dim|append|extend|add"
+    r"|update|get|keys|values|items|split|chunk|unfold|reshape|view|flatten|squeeze|unsqueeze|tolist|astype|numpy"
+    r"|clone|detach|encode|decode|write|flush)$"
+)
+"""Methods of tensors and containers, which are no models."""
 
 
 def before_the_score(program: Program) -> Iterator[Finding]:
@@ -86,21 +99,18 @@ def learns_then_scores(program: Program) -> Iterator[Finding]:
             )
         ]
         scores = list(_scores(program, live, made, scored, learning))
-        found = next(
-            (
-                (learns, score, shared)
-                for score in scores
-                for move in moves
-                if end(move) <= start(score.node)
-                for learns in [_learns(program, live, move, score.node, learning)]
-                if learns is not None
-                and (shared := _same(learns.texts, score.texts, bound, start(learns.region)))
-                and not is_cleared(program, live, learns, score, bound, scored)
-            ),
-            None,
-        )
-        if found is not None:
-            yield _finding(program, live, *found, bound, scores)
+        found = [
+            (learns, score, shared, doubt(program, live, learns, score, bound, scored))
+            for score in scores
+            for move in moves
+            if end(move) <= start(score.node)
+            for learns in [_learns(program, live, move, score.node, learning)]
+            if learns is not None
+            and (shared := _shared(learns, score, bound))
+            and not is_cleared(program, live, learns, score, bound, scored)
+        ]
+        for pair in sorted(found, key=lambda pair: bool(pair[3]))[:1]:
+            yield _finding(program, live, *pair, bound, scores)
 
 
 def _finding(
@@ -109,6 +119,7 @@ def _finding(
     learns: Learns,
     score: Scores,
     shared: set[str],
+    unsure: str,
     bound: Sequence[Binding],
     scores: Sequence[Scores],
 ) -> Finding:
@@ -119,22 +130,24 @@ def _finding(
         and not is_either_or(live, other.node, learns.region)
         for other in scores
     )
-    same = (
+    asked = [*bound, *loads(live.nodes)]
+    if not (
         is_validation(text, bound)
-        and bool(learns.others & score.others)
+        and aliases(learns.models or learns.others, bound) & aliases(score.others, asked, end(learns.region))
         and not in_common_loop(live, learns.region, score.node)
-    )
-    unsure = UNDECIDED if same else "; whether it is validation text, and the same model, cannot be read"
-    certain = same and not earlier
+    ):
+        unsure = "; whether it is validation text, and the same model, cannot be read"
+    elif earlier:
+        unsure = unsure or UNDECIDED
     evidence = quote(program, live, learns.region, learns.step, score.node)
     for helper in program.live:
         if helper.name == called(learns.step) and helper is not live:
             evidence += quote(program, helper, *steps(helper.node)[:1])
     return Finding.of(
         VAL_BEFORE_SCORE,
-        "fail" if certain else "question",
+        "question" if unsure else "fail",
         f"{live.name}() steps an optimizer on `{text}`, and the score of `{text}` is made after that"
-        + ("" if certain else unsure),
+        + unsure,
         evidence,
         "scores of these tokens that stand before the steps, or settings of the run that switch them off",
     )
@@ -194,7 +207,7 @@ def _scores(
                 if texts:
                     yield Scores(part, texts, others)
     for loop in (part for part in live.nodes if isinstance(part, ast.For | ast.While)):
-        if steps(loop) or any(calls_one_of(part, learning) for part in own(loop)):
+        if steps(loop) or any(calls_one_of(part, learning) for part in own(loop)) or not _asks_a_model(loop):
             continue
         inside = bindings(own(loop))
         if any(
@@ -221,7 +234,8 @@ def _learns(
     if isinstance(move, ast.Call) and called(move) in learning and called(move) != "step":
         functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
         texts, others = texts_of_call(program, move, learning[called(move)], functions, learn=True)
-        return Learns(region or move, move, texts, others) if texts else None
+        with_models = models_of_call(program, move, learning[called(move)], functions)
+        return Learns(region or move, move, texts, others, with_models) if texts else None
     if region is None or not steps(region):
         return None
     inside = bindings([region, *own(region)])
@@ -230,7 +244,7 @@ def _learns(
     if any(TRAINING.search(text) and root_of(text) in made_of(learnt(region), inside) for text in read):
         return None  # a loop that trains; what a setting makes it read instead is not known (#217)
     texts = learnt_from(region, [region, *own(region)], inside, local)
-    return Learns(region, move, texts, _others(region, texts, local))
+    return Learns(region, move, texts, _others(region, texts, local), models(program, region, inside))
 
 
 def _others(node: ast.AST, texts: Iterable[str], local: set[str]) -> set[str]:
@@ -243,6 +257,44 @@ def _others(node: ast.AST, texts: Iterable[str], local: set[str]) -> set[str]:
         for name in reads(argument)
     }
     return things(reads(node) - local - {root_of(text) for text in texts} - copied)
+
+
+def _asks_a_model(loop: ast.AST) -> bool:
+    """Whether a loop calls anything that may be a model: sums of what was kept are no new score."""
+    return any(
+        is_cost(part, ())
+        or (
+            part.func.id not in BUILTIN | LIBRARY
+            if isinstance(part.func, ast.Name)
+            else root(part.func) not in LIBRARY and not OF_TENSORS.search(called(part))
+        )
+        for part in own(loop)
+        if isinstance(part, ast.Call)
+    )
+
+
+def _shared(learns: Learns, score: Scores, bound: Sequence[Binding]) -> set[str]:
+    """The texts that are both learnt from and scored, without training text and names bound anew."""
+    same = _same(learns.texts, score.texts, bound, start(learns.region))
+    return {
+        text
+        for text in same
+        if not is_training(text, bound)
+        and not _is_bound_anew(root_of(text), bound, end(learns.region), start(score.node))
+    }
+
+
+def _is_bound_anew(name: str, bound: Sequence[Binding], after: Position, before: Position) -> bool:
+    """Whether a name gets another value between two places, and not what it is or was made of."""
+    older = {ast.unparse(each.value) for each in bound if each.name == name and start(each.node) < after}
+    return any(
+        each.name == name
+        and isinstance(each.node, ast.Assign)
+        and after <= start(each.node) < before
+        and name not in reads(each.value)
+        and ast.unparse(each.value) not in older
+        for each in bound
+    )
 
 
 def _same(learnt_from: set[str], scored: set[str], bound: Sequence[Binding], before: Position) -> set[str]:

@@ -127,7 +127,7 @@ def texts_of_call(
     names them.
     """
     texts = _texts_of(program, function, functions, learn=learn, depth=depth)
-    given = dict(zip(_order(function), call.args, strict=False))
+    given = dict(zip(order_of(function), call.args, strict=False))
     given |= {word.arg: word.value for word in call.keywords if word.arg}
     own_names = parameters(function.node) | {binding.name for binding in bindings(function.nodes)}
     found: set[str] = set()
@@ -145,7 +145,7 @@ def texts_of_call(
     return found, things(others - ({root_of(text) for text in found} - {"self"})) - functions.keys()
 
 
-def _order(function: Live) -> list[str]:
+def order_of(function: Live) -> list[str]:
     """The names of a function's parameters in their order, without `self`."""
     if isinstance(function.node, ast.Module):
         return []
