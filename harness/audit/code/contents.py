@@ -33,6 +33,8 @@ PAID = re.compile(r"paid_?prefix(?!_(file|codec|bytes|path))", re.I)
 READS = re.compile(
     r"^(open|read|read_bytes|fromfile|memmap|load|loads|frombuffer|decompress|loadtxt|unpackb?)$"
 )
+NUMBERS = {"int", "float", "len"}
+"""Calls that give one number of a file, which is no contents."""
 ROUNDS = 4
 """Calls that a file's contents are followed through."""
 
@@ -76,7 +78,7 @@ def is_set(program: Program, name: str, node: ast.AST, texts: Mapping[str, str])
 def contents_of(program: Program, settings: set[str]) -> dict[int, set[str]]:
     """For each function, the names that hold contents of such a file."""
     bound = {id(live): bindings(live.nodes) for live in program.live}
-    paths = {id(live): _paths(bound[id(live)], settings) for live in program.live}
+    paths = {id(live): paths_of(bound[id(live)], settings) for live in program.live}
     own_names = {
         id(live): parameters(live.node) | {each.name for each in bound[id(live)]} for live in program.live
     }
@@ -120,7 +122,7 @@ def contents_of(program: Program, settings: set[str]) -> dict[int, set[str]]:
     return found
 
 
-def _paths(bound: Sequence[Binding], settings: set[str]) -> set[str]:
+def paths_of(bound: Sequence[Binding], settings: set[str]) -> set[str]:
     """The names of a function that are paths made of a setting."""
     plain = [
         each
@@ -132,6 +134,8 @@ def _paths(bound: Sequence[Binding], settings: set[str]) -> set[str]:
 
 def _reads_file(node: ast.AST, paths: set[str]) -> bool:
     """Whether a value is read from a file with one of these paths, or that a setting names right there."""
+    if called(node) in NUMBERS:
+        return False
     return any(
         isinstance(part, ast.Call)
         and bool(READS.match(called(part)))

@@ -13,17 +13,41 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from harness.audit.code.contents import PATH, PREFIX, contents_of, costs_tokens, file_settings, is_set, loads
-from harness.audit.code.flow import COST, Binding, bindings, made_into, made_of, reads
-from harness.audit.code.learning import SUMS
+from harness.audit.code.contents import (
+    PATH,
+    PREFIX,
+    contents_of,
+    costs_tokens,
+    file_settings,
+    is_set,
+    loads,
+    paths_of,
+)
+from harness.audit.code.flow import (
+    COST,
+    Binding,
+    Loop,
+    bindings,
+    holds,
+    made_into,
+    made_of,
+    made_scores,
+    reads,
+    start,
+)
+from harness.audit.code.learning import SUMS, parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, names, quote, root
+from harness.audit.code.shape import called, names, own, quote, root
 from harness.audit.code.tree import walk
 from harness.audit.finding import Finding
 from harness.verdict.rule_info import RuleInfo
 
 ZEROES = {"masked_fill", "masked_fill_", "where"}
+JOINS = {"cat", "concat", "concatenate", "hstack"}
+SIZES = {"getsize", "stat"}
+PACKS = {"add", "write", "append", "copy", "copy2", "copyfile"}
+BYTES = re.compile(r"\d\s*(bytes|[KM]i?B)\b", re.I)
 SIZE = re.compile(r"code|quant|model|zlib|artifact|submission|total", re.I)
 
 
@@ -58,7 +82,7 @@ def paid_prefix(program: Program, texts: Mapping[str, str]) -> Iterator[Finding]
         return
     contents = contents_of(program, set(settings))
     for free in _free(program, contents):
-        counted = _is_counted(program, contents, set(settings))
+        counted = _is_counted(program, contents, set(settings)) or _is_told(settings, texts)
         used = {name for live in program.live if loads(live) for name in names(live.node) & settings.keys()}
         named = sorted(used or settings, key=lambda name: (not PREFIX.search(name), not PATH.search(name)))
         read = [(live, part) for live in program.live for part in live.nodes if part is settings[named[0]]]
@@ -102,12 +126,53 @@ def _free(program: Program, contents: Mapping[int, set[str]]) -> Iterator[Free]:
             for kind in [_comparison(part.targets[0].slice, held)]
             if kind is not None
         }
+        scored = _scored(live, bound)
         for part in live.nodes:
             found = _frees(part, held, tests, bound)
-            if found is not None:
+            if found is not None and _freed(live, part, bound) & scored:
+                if not found and _is_put_before(live, held):
+                    continue
                 lines = [each.node for each in bound if each.name in reads(part) and each.name in tests]
                 yield Free(live, (*lines, part), found)
                 return
+
+
+def _scored(live: Live, bound: Sequence[Binding]) -> set[str]:
+    """The names that a function's scores and results are made of, and what it may change for its caller."""
+    returned = {
+        name
+        for part in live.nodes
+        if isinstance(part, ast.Return) and part.value is not None
+        for name in reads(part.value)
+    }
+    return made_of(returned, bound) | made_scores(live.nodes, bound) | parameters(live.node)
+
+
+def _freed(live: Live, part: ast.AST, bound: Sequence[Binding]) -> set[str]:
+    """The names of the costs, or of their sums, that a statement lets positions be without."""
+    match part:
+        case ast.AugAssign(target=target):
+            return {root(target)}
+        case ast.Assign(targets=targets):
+            return {root(target) for target in targets}
+        case ast.If(body=body):
+            around = [loop for loop in live.nodes if isinstance(loop, Loop) and holds(loop, part)]
+            skips = any(isinstance(each, ast.Continue) for each in body)
+            inside = own(max(around, key=start)) if skips and around else walk(part)
+            return {
+                each.name
+                for each in bindings(inside)
+                if isinstance(each.node, ast.AugAssign | ast.Call) or not skips
+            }
+    changed = {root(part.func)} if called(part).endswith("_") and isinstance(part, ast.Call) else set()
+    return changed | {each.name for each in bound if any(inner is part for inner in walk(each.value))}
+
+
+def _is_put_before(live: Live, held: set[str]) -> bool:
+    """Whether a function puts contents before the text: the freed positions may be those of the contents."""
+    return any(
+        isinstance(part, ast.Call) and called(part) in JOINS and reads(part) & held for part in live.nodes
+    )
 
 
 def _comparison(node: ast.AST, held: set[str]) -> bool | None:
@@ -195,6 +260,8 @@ def _by(test: ast.AST, held: set[str], tests: Mapping[str, bool]) -> bool | None
 def _is_counted(program: Program, contents: Mapping[int, set[str]], settings: set[str]) -> bool:
     """Whether a sum of sizes takes in the file."""
     for live in program.live:
+        if _pays(live, settings):
+            return True
         bound = bindings(live.nodes)
         for part in live.nodes:
             if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Add):
@@ -213,6 +280,52 @@ def _is_counted(program: Program, contents: Mapping[int, set[str]], settings: se
                 if mine and any(SIZE.search(name) for name in reads(part) | names(part)):
                     return True
     return False
+
+
+def _pays(live: Live, settings: set[str]) -> bool:
+    """Whether a function adds up the size of a file that a setting names, or packs it into an archive."""
+    bound = bindings(live.nodes)
+    paths = paths_of(bound, settings) | settings
+    sizes = [
+        part
+        for part in live.nodes
+        if isinstance(part, ast.Call) and called(part) in SIZES and names(part) & paths
+    ]
+    known = {each.name for each in bound if any(part in sizes for part in walk(each.value))}
+    sums = [
+        part
+        for part in live.nodes
+        if called(part) == "sum"
+        or (isinstance(part, ast.BinOp | ast.AugAssign) and isinstance(part.op, ast.Add))
+    ]
+    return (
+        any(part in sizes for each in sums for part in walk(each))
+        or any(reads(each) & known for each in sums)
+        or any(
+            isinstance(part, ast.Call)
+            and isinstance(part.func, ast.Attribute)
+            and called(part) in PACKS
+            and any(names(argument) & paths for argument in part.args)
+            for part in live.nodes
+        )
+    )
+
+
+def _is_told(settings: Mapping[str, ast.AST], texts: Mapping[str, str]) -> bool:
+    """Whether a README gives the bytes of a file that a setting names by default."""
+    files = [
+        part.value.rsplit("/", 1)[-1]
+        for node in settings.values()
+        for part in walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and "." in part.value
+    ]
+    return any(
+        file in line and BYTES.search(line)
+        for name, text in texts.items()
+        if name.lower().endswith(".md")
+        for line in text.splitlines()
+        for file in files
+    )
 
 
 RULES = (PAID_PREFIX,)
