@@ -29,7 +29,7 @@ from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.settings import fold
 from harness.audit.code.shape import called, own, root, steps
-from harness.audit.code.texts import NO_TEXT, root_of
+from harness.audit.code.texts import NO_TEXT, names_in, root_of
 from harness.audit.code.tree import walk
 
 VALIDATION = re.compile(r"(^|[_/\-.*'\"])(val(id|idation)?|held(_?out)?)([_/\-.*\d'\"]|$)", re.I)
@@ -264,14 +264,7 @@ def is_training(text: str, bound: Sequence[Binding]) -> bool:
 def _made_from(text: str, bound: Sequence[Binding]) -> set[str]:
     """The names, attributes and texts that a text is made of, without its own name."""
     made = made_of({root_of(text)}, bound)
-    known = {
-        found
-        for binding in bound
-        if binding.name in made
-        for part in walk(binding.value)
-        for found in [getattr(part, "id", "") or getattr(part, "attr", "") or getattr(part, "value", "")]
-        if isinstance(found, str) and found
-    }
+    known = names_in(each.value for each in bound if each.name in made)
     return {name for name in known - {root_of(text)} if not NO_TEXT.search(name)}
 
 

@@ -10,7 +10,6 @@ followed.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -29,22 +28,17 @@ from harness.audit.code.flow import (
     models,
     reads,
     start,
-    values_of_scores,
 )
-from harness.audit.code.learning import SCORES, TRAINS, VALIDATION
+from harness.audit.code.learning import TRAINS
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, calls, names, own, quote, root, steps
+from harness.audit.code.repeats import is_only_score, is_scored, kind_of_text, starts_over
+from harness.audit.code.shape import called, names, own, quote, root, steps
 from harness.audit.code.sums import added, hands_on, is_stored, runs, set_back, statements
 from harness.audit.code.texts import touched
-from harness.audit.code.tree import walk
 from harness.audit.code.turns import Passes, passes_of
 from harness.audit.finding import Finding
 from harness.verdict.rule_info import RuleInfo
-
-TRAINED = re.compile(r"^train(ing)?(_|$|\d)(?!mode|args)")
-"""Names of training text."""
-
 
 LAST_EPOCH_SCORED = RuleInfo(
     id="last-epoch-scored",
@@ -88,16 +82,21 @@ def last_epoch(program: Program) -> Iterator[Finding]:
             if passes is None or passes.turns < 2:
                 continue
             counted = _counted(program, live, loop, bound, passes, learning)
-            if counted is None or not _is_scored(program, live, loop, bound):
+            if counted is None or not is_scored(program, live, loop, bound):
+                continue
+            text = kind_of_text(program, live, loop, bound)
+            if text == "training" or starts_over(program, live, loop, learning):
                 continue
             learns = [*steps(loop), *(part for part in own(loop) if calls_one_of(part, learning))]
-            certain = passes.known and counted.certain
+            asked = text != "validation" and not is_only_score(program, live)
+            certain = passes.known and counted.certain and not asked
             yield Finding.of(
                 LAST_EPOCH_SCORED,
                 "fail" if certain else "question",
                 f"{live.name}() learns over "
                 f"{f'{passes.turns} epochs' if passes.known else 'epochs whose number is not read'} "
-                "and adds up the score of the last one only",
+                "and adds up the score of the last one only"
+                + ("; whether that is validation text cannot be read" if asked else ""),
                 quote(program, live, loop, *counted.lines, learns[0]),
                 "the score taken in the first epoch, before any step on these tokens, or a run with one "
                 "epoch",
@@ -267,21 +266,6 @@ def returns_costs(program: Program, live: Live, *, while_learning: bool = False)
             or any(steps(loop) and start(loop) <= start(part) and end(part) <= end(loop) for loop in loops)
         )
         for part in live.nodes
-    )
-
-
-def _is_scored(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]) -> bool:
-    """Whether what a function sums is the score of validation text: by its own names or by its callers'."""
-    name = live.name.rsplit(".", 1)[-1]
-    callers = [(other, made) for other in program.live if (made := calls(other.node, name))]
-    for other, made in callers:
-        if any(part in made for value in values_of_scores(other) for part in walk(value)):
-            return True
-    given = {name for _, made in callers for call in made for part in call.args for name in reads(part)}
-    known = names(live.node)
-    return not any(TRAINED.search(name) for name in given | names(loop)) and (
-        bool(made_scores(live.nodes, bound))
-        or any(VALIDATION.search(name) or SCORES.search(name) for name in known)
     )
 
 

@@ -57,12 +57,16 @@ def added(statement: ast.AST) -> str:
     return ""
 
 
+def _is_reached(conditions: Sequence[tuple[ast.expr, bool]], numbers: Numbers) -> bool:
+    """Whether a pass comes to a statement with these conditions, or may."""
+    values = [(numbers.of(test), wanted) for test, wanted in conditions]
+    return all(value is UNKNOWN or bool(value) == wanted for value, wanted in values)
+
+
 def runs(statement: ast.stmt, conditions: Sequence[tuple[ast.expr, bool]], numbers: Numbers) -> bool | None:
     """Whether a statement adds anything in a pass; None where it cannot be told."""
-    for test, wanted in conditions:
-        value = numbers.of(test)
-        if value is not UNKNOWN and bool(value) != wanted:
-            return False
+    if not _is_reached(conditions, numbers):
+        return False
     value = getattr(statement, "value", None)
     if isinstance(statement, ast.Assign) and isinstance(value, ast.BinOp) and (target := added(statement)):
         value = value.right if ast.unparse(value.left) == target else value.left
@@ -89,7 +93,7 @@ def set_back(loop: Loop, last: Numbers) -> dict[str, ast.AST]:
     for statement, conditions in statements(
         [part for part in loop.body if not isinstance(part, ast.For | ast.While)], ()
     ):
-        if runs(statement, conditions, last) is False:
+        if not _is_reached(conditions, last):
             continue
         match statement:
             case ast.Assign(targets=targets, value=value) if _is_nothing(value):

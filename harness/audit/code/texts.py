@@ -188,6 +188,17 @@ def views(texts: set[str], bound: Sequence[Binding], before: Position) -> set[st
     return found
 
 
+def names_in(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names, attributes and texts that nodes read."""
+    return {
+        found
+        for node in nodes
+        for part in walk(node)
+        for found in [getattr(part, "id", "") or getattr(part, "attr", "") or getattr(part, "value", "")]
+        if isinstance(found, str) and found
+    }
+
+
 def root_of(text: str) -> str:
     return re.split(r"[.\[]", text, maxsplit=1)[0]
 
