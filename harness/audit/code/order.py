@@ -142,7 +142,7 @@ def _finding(
     evidence = quote(program, live, learns.region, learns.step, score.node)
     for helper in program.live:
         if helper.name == called(learns.step) and helper is not live:
-            evidence += quote(program, helper, *steps(helper.node)[:1])
+            evidence += quote(program, helper, next(iter(steps(helper.node)), helper.node))
     return Finding.of(
         VAL_BEFORE_SCORE,
         "question" if unsure else "fail",

@@ -14,7 +14,16 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness.audit.code.flow import Binding, bindings, is_score_name, made_of, reads, sees, stated_scores
+from harness.audit.code.flow import (
+    BUILTIN,
+    Binding,
+    bindings,
+    is_score_name,
+    made_of,
+    reads,
+    sees,
+    stated_scores,
+)
 from harness.audit.code.learning import argument, parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
@@ -91,14 +100,41 @@ def fixed_ratio(program: Program) -> Iterator[Finding]:
             if constant is not None and _is_score(program, live, product):
                 found.append((live, product, constant))
     for live, product, constant in found[:1]:
+        elsewhere = _is_scored_elsewhere(program, [product for _, product, _ in found])
         yield Finding.of(
             FIXED_BYTES_PER_TOKEN,
-            "fail" if constant.error >= COARSE else "question",
+            "fail" if constant.error >= COARSE and not elsewhere else "question",
             f"{live.name}() computes bits per byte with the constant {constant.text}, "
-            f"{constant.bytes_per_token:.4g} bytes for every token, and no score from bytes that are counted",
+            f"{constant.bytes_per_token:.4g} bytes for every token, and no score from bytes that are counted"
+            + ("; another score is made by code that is not in the folder" if elsewhere else ""),
             tuple(dict.fromkeys((*quote(program, live, product), *_bound_at(program, constant)))),
             "bytes counted token by token for the headline score",
         )
+
+
+def _is_scored_elsewhere(program: Program, products: Sequence[ast.expr]) -> bool:
+    """Whether a stated score is made without these products, by a call of what the program does not hold."""
+    mine = {live.name.rsplit(".", 1)[-1]: live for live in program.live}
+    constant = {name for name, live in mine.items() if any(part in products for part in live.nodes)}
+    classes = {live.name.split(".", 1)[0] for live in program.live}
+    for live in program.live:
+        bound = bindings(live.nodes)
+        kept = {each.name for each in bound}
+        for value in stated_scores(live.nodes):
+            made = made_of(reads(value), bound)
+            parts = [
+                part
+                for each in (value, *(each.value for each in bound if each.name in made))
+                for part in walk(each)
+            ]
+            if not any(part in products or called(part) in constant for part in parts) and any(
+                isinstance(part, ast.Call)
+                and isinstance(part.func, ast.Name)
+                and part.func.id not in mine.keys() | classes | kept | BUILTIN
+                for part in parts
+            ):
+                return True
+    return False
 
 
 def _products(live: Live) -> list[ast.BinOp]:

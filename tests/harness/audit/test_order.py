@@ -382,6 +382,29 @@ def test_a_text_that_nothing_calls_validation_text_is_asked_about() -> None:
     assert outcomes(source) == {"val-before-score": "question"}
 
 
+def test_a_question_says_that_no_log_prints_what_its_code_prints() -> None:
+    first = '    print(f"first val_bpb:{score(model, held, table):.4f}")\n'
+    texts = {
+        "train_gpt.py": TOP + START + first + LEARN + FINISH,
+        "train.log": "final_int6_sliding_window_exact val_bpb:1.0712\n",
+    }
+    (finding,) = code_findings(texts)
+    assert finding.outcome == "question"
+    assert "no log prints what this code prints, such as `adapt_round:`" in finding.message
+
+
+def test_the_lines_around_the_call_of_a_helpers_helper_decide_too() -> None:
+    first = '    print(f"first val_bpb:{score(model, held, table):.4f}")\n'
+    learn = '    if adapt:\n        print("adapting:start")\n        sweep(model, held, adam)\n'
+    texts = {
+        "train_gpt.py": TOP + CHAIN + START + first + learn + FINISH,
+        "train.log": "first val_bpb:1.1490\nadapting:start\nfinal_int6 val_bpb:1.0712\n",
+        "submission.json": '{"val_bpb": 1.0715}',
+    }
+    (finding,) = code_findings(texts)
+    assert (finding.rule, finding.outcome) == ("val-before-score", "fail")
+
+
 @pytest.mark.parametrize(
     ("log", "expected"),
     [
