@@ -141,7 +141,7 @@ def _finding(
         unsure = unsure or UNDECIDED
     evidence = quote(program, live, learns.region, learns.step, score.node)
     for helper in program.live:
-        if helper.name == called(learns.step) and helper is not live:
+        if helper.name == called(learns.step) != "step" and helper is not live:
             evidence += quote(program, helper, next(iter(steps(helper.node)), helper.node))
     return Finding.of(
         VAL_BEFORE_SCORE,
