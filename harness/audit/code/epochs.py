@@ -19,6 +19,7 @@ from harness.audit.code.flow import (
     bindings,
     calls_one_of,
     end,
+    holds,
     is_cost,
     learners,
     learnt,
@@ -47,11 +48,11 @@ LAST_EPOCH_SCORED = RuleInfo(
     source="#568, #677, #1017 C3",
     checks="a loop over the same text with optimizer steps, whose costs are counted in its last turn only: "
     "under a condition on its counter, in sums that each turn sets back, or in a value that each turn "
-    "overwrites",
+    "overwrites; turns that start over with new or kept weights are left alone",
     example="#568: for epoch in range(ttt_epochs): ...; if epoch == ttt_epochs - 1: loss_sum += nll; "
     "loss.backward(); opt.step()",
     not_covered="passes in different functions; a question where the number of passes cannot be read, or a "
-    "value is overwritten and not summed",
+    "value is overwritten and not summed, or the text is not known beside another score",
 )
 
 
@@ -165,7 +166,7 @@ def _of_what_is_learnt(loop: Loop, statement: ast.stmt, learning: dict[str, Live
     """
     inner = [part for part in own(loop) if isinstance(part, ast.For | ast.While)]
     learns = [part for part in inner if _learns(part, learning)]
-    around = [part for part in inner if start(part) <= start(statement) and end(statement) <= end(part)]
+    around = [part for part in inner if holds(part, statement)]
     if any(part in learns for part in around):
         return True
     if not around and not learns and steps(loop):
@@ -261,10 +262,7 @@ def returns_costs(program: Program, live: Live, *, while_learning: bool = False)
     return any(
         added(part) in results
         and (reads(part) & costs or is_cost(part, known))
-        and (
-            not while_learning
-            or any(steps(loop) and start(loop) <= start(part) and end(part) <= end(loop) for loop in loops)
-        )
+        and (not while_learning or any(steps(loop) and holds(loop, part) for loop in loops))
         for part in live.nodes
     )
 

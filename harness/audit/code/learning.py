@@ -38,8 +38,9 @@ VAL_BEFORE_SCORE = RuleInfo(
     example="#1487: prequant_ttt_adapt_adamw(h, model, device, val_tokens) before the eval that makes the "
     "headline",
     not_covered="weights that are changed by hand, and losses in a closure that an optimizer calls; a "
-    "question where it cannot be read that the texts and the model are the same, where a score stands before "
-    "it too, and where the logs print nothing of it, or only after the stated score",
+    "question where it cannot be read that the texts and the model are the same, where weights may have been "
+    "put back, where a score stands before it too, and where the logs print nothing of it, or only after the "
+    "stated score",
 )
 
 

@@ -3,8 +3,8 @@
 `learning.py` finds functions that are named and called as public records do it. This file finds the rest by
 what the statements do: in one function, an optimizer steps on a text, and later the same text makes the score
 that is printed. The text is the same where both read the same variable, or one reads a view of the other's.
-A score that is summed while learning, learning on a copy, and weights that are put back before the score are
-left alone. Order across functions is followed through calls; order across files and processes is not.
+`cleared.py` tells what speaks against it. Order across functions is followed through calls; order across
+files and processes is not.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ PAID_PREFIX = RuleInfo(
     condition=None,
     source="README R4, #262, #275",
     checks="contents of a file that a setting names, compared with targets or positions whose cost is then "
-    "zero; `fail` where the file is not counted in the artifact either",
+    "zero in a score; `fail` where the file is not counted in the artifact either",
     example="#262: match_mask = prefix_slice == tgt_slice; scored_nll[:n] *= ~match_mask, with "
     "PAID_PREFIX_FILE=prefix.xz",
     not_covered="tokens that are part of the script; what the file holds; a question where the file is "

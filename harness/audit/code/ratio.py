@@ -60,7 +60,8 @@ FIXED_BYTES_PER_TOKEN = RuleInfo(
     "for a score; `fail` where the constant has too few digits to be right",
     example="#875: val_bpb = val_loss / (math.log(2) * 3.5)",
     not_covered="constants that are a known tokenizer's ratio (2.436), which the rules on numbers judge; one "
-    "with four digits may have been measured and is a question",
+    "with four digits may have been measured and is a question, as is one beside a score of code that is not "
+    "in the folder",
 )
 
 
