@@ -24,7 +24,7 @@ from harness.audit.code.flow import (
     reads,
     start,
 )
-from harness.audit.code.models import COPIES, aliases, loads, taught
+from harness.audit.code.models import COPIES, NEW, aliases, loads, taught
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.settings import fold
@@ -135,9 +135,43 @@ def doubt(
     ]
     reset = [part for part in between if PUTS_BACK.search(called(part)) and root(part.func) not in LIBRARY]
     copied = [part for part in between if _copies_older(part, learns.region, bound)]
-    if loaded or rebound or reset or copied:
+    if loaded or rebound or reset or copied or _may_restore(program, live, learns, score, bound, same):
         return PUT_BACK
     return SUMMED_TOO if _summed(program, learns, scored, before=False) else ""
+
+
+def _may_restore(
+    program: Program, live: Live, learns: Learns, score: Scores, bound: Sequence[Binding], same: set[str]
+) -> bool:
+    """Whether weights that were kept before the learning are read after it, a part of a model is taken out,
+    or a function of the folder loads a file that was not written since.
+    """
+    kept = {
+        each.name
+        for each in bound
+        if start(each.node) < start(learns.region)
+        and SAVED.search(ast.unparse(each.value))
+        and reads(each.value) & same
+    }
+    after = [
+        part for part in live.nodes if end(learns.region) <= start(part) and end(part) <= start(score.node)
+    ]
+    loading = {
+        other.name.rsplit(".", 1)[-1]
+        for other in program.live
+        if other is not live and any(loads(other.nodes))
+    }
+    for part in after:
+        match part:
+            case ast.Name(id=name, ctx=ast.Load()) if name in kept - same:
+                return True
+            case ast.Assign(targets=[ast.Attribute(attr=attr)], value=ast.Constant(value=None)) if (
+                attr != "grad"
+            ):
+                return True
+            case ast.Call() if called(part) in loading and not any(called(each) in WRITES for each in after):
+                return True
+    return False
 
 
 def _between(live: Live, learns: Learns, score: Scores) -> list[ast.Call]:
@@ -177,17 +211,27 @@ def _summed(program: Program, learns: Learns, scored: set[str], *, before: bool)
     return {
         binding.name
         for binding in inside
-        if binding.name in scored
-        and isinstance(binding.node, ast.AugAssign | ast.Call)
-        and (binding in taken or reads(binding.value) & costs)
+        if binding.name in scored and _adds(binding) and (binding in taken or reads(binding.value) & costs)
     }
+
+
+def _adds(binding: Binding) -> bool:
+    """Whether a binding adds to a sum, a list or a table."""
+    match binding.node:
+        case ast.AugAssign() | ast.Call():
+            return True
+        case ast.Assign(targets=[ast.Subscript()]):
+            return True
+        case ast.Assign():
+            return binding.name in reads(binding.value)
+    return False
 
 
 def _is_other_model(live: Live, learns: Learns, score: Scores, bound: Sequence[Binding]) -> bool:
     """Whether the models that learn are known, and those that are scored have nothing to do with them."""
     if not learns.models or any(called(part) in ("load", *WRITES) for part in _between(live, learns, score)):
         return False
-    if learns.models - {each.name for each in bound}:
+    if {name for name in learns.models if not NEW.search(name)} - {each.name for each in bound}:
         return False  # a parameter may be the same model as another one: #181
     asked = aliases(score.others, [*bound, *loads(live.nodes)], (0, 0))
     mine = aliases(learns.models, bound, (0, 0)) | taught(learns.models, live, bound, learns.region)

@@ -81,6 +81,18 @@ def sees(inner: Live, outer: Live) -> bool:
     return outer is not inner and outer.file == inner.file and holds(outer.node, inner.node)
 
 
+def of_the_module(program: Program, live: Live, bound: Sequence[Binding]) -> list[Binding]:
+    """The bindings of a function's module for names that it does not bind itself."""
+    mine = {binding.name for binding in bound}
+    return [
+        binding
+        for other in program.live
+        if isinstance(other.node, ast.Module) and other.file == live.file and other is not live
+        for binding in bindings(other.nodes)
+        if binding.name not in mine
+    ]
+
+
 def reads(node: ast.AST) -> set[str]:
     """The names that an expression reads."""
     return {part.id for part in walk(node) if isinstance(part, ast.Name)}

@@ -29,6 +29,8 @@ from harness.audit.code.shape import called, root
 from harness.audit.code.texts import MAX_DEPTH, order_of
 
 COPIES = ("deepcopy", "copy", "clone")
+NEW = re.compile(r"^(copy\.)?(deepcopy|copy)\(|^[A-Z]\w*\(")
+"""How an expression begins that makes a model which no name has."""
 WRAPPERS = {"DDP", "DistributedDataParallel", "DataParallel", "FSDP", "FullyShardedDataParallel", "compile"}
 NO_MODEL = re.compile(
     r"(^|_)(device|rank|args?|cfg|config|dtype|hp|hparams|lr|seed|steps?|epochs?|size|len|dim|stride|tokens?)$"
@@ -45,7 +47,7 @@ def may_be_model(name: str) -> bool:
 def models_of_call(
     program: Program, call: ast.Call, function: Live, functions: Mapping[str, Live], depth: int = 0
 ) -> set[str]:
-    """The models that a called function learns with, as the caller names them."""
+    """The models that a called function learns with, as the caller names them, or as code without a name."""
     inside = bindings(function.nodes)
     found = models(program, function.node, inside)
     if depth < MAX_DEPTH:
@@ -57,18 +59,14 @@ def models_of_call(
     given = dict(zip(order_of(function), call.args, strict=False))
     given |= {word.arg: word.value for word in call.keywords if word.arg}
     mine = parameters(function.node) | {binding.name for binding in inside}
-    return {
-        outer
-        for name in found
-        for outer in (
-            _same_as(given[name], True)
-            if name in given
-            else {root(call.func)}
-            if name == "self"
-            else {name} - mine
-        )
-        if may_be_model(outer)
-    }
+    outer: set[str] = set()
+    for name in found:
+        if name in given:
+            same = {each for each in _same_as(given[name], True) if may_be_model(each)}
+            outer |= same or {ast.unparse(given[name])}
+        else:
+            outer |= {root(call.func)} if name == "self" else {name} - mine
+    return {name for name in outer if may_be_model(name) or not name.isidentifier()}
 
 
 def aliases(names: Iterable[str], bound: Sequence[Binding], after: Position | None = None) -> set[str]:

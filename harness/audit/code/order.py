@@ -40,6 +40,7 @@ from harness.audit.code.flow import (
     learnt,
     made_of,
     models,
+    of_the_module,
     reads,
     start,
     stated_scores,
@@ -83,6 +84,7 @@ def learns_then_scores(program: Program) -> Iterator[Finding]:
         bound = bindings(live.nodes)
         if asked_for is None:
             asked_for = _called_for_scores(program)
+        known = [*bound, *of_the_module(program, live, bound)]
         values = _score_values(live, asked_for)
         if not values:
             continue
@@ -106,7 +108,7 @@ def learns_then_scores(program: Program) -> Iterator[Finding]:
             if end(move) <= start(score.node)
             for learns in [_learns(program, live, move, score.node, learning)]
             if learns is not None
-            and (shared := _shared(learns, score, bound))
+            and (shared := _shared(learns, score, bound, known))
             and not is_cleared(program, live, learns, score, bound, scored)
         ]
         for pair in sorted(found, key=lambda pair: bool(pair[3]))[:1]:
@@ -132,7 +134,7 @@ def _finding(
     )
     asked = [*bound, *loads(live.nodes)]
     if not (
-        is_validation(text, bound)
+        is_validation(text, [*bound, *of_the_module(program, live, bound)])
         and aliases(learns.models or learns.others, bound) & aliases(score.others, asked, end(learns.region))
         and not in_common_loop(live, learns.region, score.node)
     ):
@@ -273,13 +275,13 @@ def _asks_a_model(loop: ast.AST) -> bool:
     )
 
 
-def _shared(learns: Learns, score: Scores, bound: Sequence[Binding]) -> set[str]:
+def _shared(learns: Learns, score: Scores, bound: Sequence[Binding], known: Sequence[Binding]) -> set[str]:
     """The texts that are both learnt from and scored, without training text and names bound anew."""
     same = _same(learns.texts, score.texts, bound, start(learns.region))
     return {
         text
         for text in same
-        if not is_training(text, bound)
+        if not is_training(text, known)
         and not _is_bound_anew(root_of(text), bound, end(learns.region), start(score.node))
     }
 

@@ -240,6 +240,24 @@ LAWFUL = {
     + START
     + SUMMED.replace("{net}", "model")
     + FINISH.replace("final_int6_sliding_window_exact", "scored again"),
+    "costs in a table, then scored again for a look": TOP
+    + START
+    + SUMMED.replace("{net}", "model")
+    .replace("torch.zeros(())", "torch.zeros(len(held))")
+    .replace("nats += first * SEQ", "nats[n] = first * SEQ")
+    .replace("nats.item()", "nats.sum()")
+    + FINISH.replace("final_int6_sliding_window_exact", "scored again"),
+    "a copy that has no name learns": TOP
+    + FIT
+    + START
+    + "    fit(copy.deepcopy(model), held, 30)\n"
+    + FINISH,
+    "a train shard of the module with the name of validation text": TOP
+    + 'val_part = shard("data/fineweb_train_000079.bin")\n'
+    + START
+    + LEARN.replace("held", "val_part")
+    + "    print(f'monitor bpb:{score(model, val_part, table)}')\n"
+    + FINISH,
     "costs that are kept and summed later": TOP + START + KEPT,
     "a part of the train text called valid": TOP
     + START
@@ -301,7 +319,16 @@ LAWFUL = {
 }
 
 
+KEEP = "    kept = [each.detach().clone() for each in model.parameters()]\n"
 DOUBTFUL = {
+    "values of before are given": KEEP
+    + LEARN
+    + "    for each, old in zip(model.parameters(), kept): each.data = old\n",
+    "slices of before are given": KEEP
+    + LEARN
+    + "    for each, old in zip(model.parameters(), kept): each[:] = old\n",
+    "a function gets the weights of before": KEEP + LEARN + "    give_back(model, kept)\n",
+    "an adapter is taken out": LEARN + "    for part in model.modules(): part.adapter = None\n",
     "the file of before is loaded": '    torch.save(model.state_dict(), "final.pt")\n'
     + LEARN
     + '    model.load_state_dict(torch.load("final.pt"))\n',
@@ -423,3 +450,10 @@ def test_where_a_score_stands_before_the_learning_too_the_logs_decide(log: str, 
     }
     (finding,) = code_findings(texts)
     assert (finding.rule, finding.outcome) == ("val-before-score", expected)
+
+
+def test_a_file_of_before_that_a_function_loads_is_asked_about() -> None:
+    load = "def load_from(net, path):\n    net.load_state_dict(torch.load(path))\n"
+    save, back = '    torch.save(model.state_dict(), "final.pt")\n', '    load_from(model, "final.pt")\n'
+    assert outcomes(TOP + load + START + save + LEARN + back + FINISH) == {"val-before-score": "question"}
+    assert outcomes(TOP + load + START + LEARN + save + back + FINISH) == {"val-before-score": "fail"}
