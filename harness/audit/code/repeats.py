@@ -10,7 +10,7 @@ import ast
 import re
 from collections.abc import Sequence
 
-from harness.audit.code.cleared import PUTS_BACK, TRAINING as IN_TRAINING, VALIDATION as IN_VALIDATION
+from harness.audit.code.cleared import TRAINING as IN_TRAINING, VALIDATION as IN_VALIDATION
 from harness.audit.code.flow import (
     Binding,
     Loop,
@@ -27,13 +27,15 @@ from harness.audit.code.flow import (
     values_of_scores,
 )
 from harness.audit.code.learning import SCORES, VALIDATION
-from harness.audit.code.models import aliases, models_of_call
+from harness.audit.code.models import aliases, may_be_model, models_of_call
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.shape import called, calls, names, own, root, steps
 from harness.audit.code.texts import NO_TEXT, names_in, order_of
 from harness.audit.code.tree import walk
 
+FIXES = re.compile(r"restore|reset|roll_?back|revert|^(zero|fill|normal|uniform|constant)s?_$")
+"""Calls that set weights to what they were, or to fixed values."""
 TRAINED = re.compile(r"^train(ing)?(_|$|\d)(?!mode|args)")
 """Names of training text."""
 
@@ -44,13 +46,14 @@ def starts_over(program: Program, live: Live, loop: Loop, learning: dict[str, Li
     inside = bindings(own(loop))
     optimizers = {root(call.func) for call in steps(loop)}
     weights = models(program, loop, inside).union(
-        *(reads(each.value) for each in inside if each.name in optimizers),
+        *(reads(each.value) for each in bindings(live.nodes) if each.name in optimizers),
         *(
             models_of_call(program, part, learning[called(part)], functions)
             for part in own(loop)
             if isinstance(part, ast.Call) and calls_one_of(part, learning)
         ),
     )
+    weights = {name for name in weights if may_be_model(name)}
     inner = [part for part in own(loop) if isinstance(part, ast.For | ast.While)]
     every_turn = [part for part in own(loop) if not any(holds(each, part) for each in inner if steps(each))]
     made = {
@@ -64,16 +67,20 @@ def starts_over(program: Program, live: Live, loop: Loop, learning: dict[str, Li
         each.name for each in inside
     }
     return bool(made & weights) or any(
-        isinstance(part, ast.Call)
-        and (
-            (
-                called(part) in ("load_state_dict", "copy_")
-                and bool(made_of(reads(part), inside) & older - weights)
-            )
-            or (PUTS_BACK.search(called(part)) and bool(reads(part) & weights))
-        )
-        for part in every_turn
+        _gives_back(part, weights, older - weights, inside) for part in every_turn
     )
+
+
+def _gives_back(part: ast.AST, weights: set[str], older: set[str], inside: Sequence[Binding]) -> bool:
+    """Whether a statement or call puts weights of before the loop back, or sets weights to fixed values."""
+    match part:
+        case ast.Assign(targets=[ast.Attribute(attr="data", value=holder)]):
+            return root(holder) in weights
+        case ast.Call() if called(part) in ("load_state_dict", "copy_"):
+            return bool(made_of(reads(part), inside) & older)
+        case ast.Call():
+            return bool(FIXES.search(called(part)) and reads(part) & weights)
+    return False
 
 
 def kind_of_text(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]) -> str:

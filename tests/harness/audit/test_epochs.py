@@ -169,6 +169,15 @@ ADAPTED = """
             adam.step()
     return nats / tokens
 """
+MADE_ONCE = (
+    """
+    adapter = nn.Parameter(torch.zeros(64)); adam = torch.optim.SGD([adapter], lr=0.1)
+    first = adapter.detach().clone()
+    for turn in range(passes):
+        {again}
+"""[:-1]
+    + ADAPTED.split("lr=0.1**turn)", 1)[1]
+)
 RESETS = ("nats, tokens = 0.0, 0", "nats = tokens = 0.0")
 STARTS_OVER = {
     f"{name}, {reset}": body.replace("nats, tokens = 0.0, 0", reset).replace("{reset}", reset)
@@ -181,6 +190,13 @@ STARTS_OVER = {
             "        nats, tokens =", "        model = make()\n        nats, tokens ="
         ),
         "a new adapter": ADAPTED,
+        "an adapter set to zero": MADE_ONCE.replace("{again}", "adapter.data.zero_()"),
+        "an adapter that begins again": MADE_ONCE.replace("{again}", "nn.init.zeros_(adapter)"),
+        "an adapter that is reset": MADE_ONCE.replace("{again}", "adapter.reset()"),
+        "an adapter that gets its values of before": MADE_ONCE.replace(
+            "{again}", "adapter.data = first.clone()"
+        ),
+        "a function's new adapter": MADE_ONCE.replace("{again}", "adapter, adam = fresh()"),
     }.items()
 }
 LAWFUL = {
