@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from harness.audit.code.flow import (
     BUILTIN,
+    LIBRARY,
     Binding,
     bindings,
     is_score_name,
@@ -120,7 +121,7 @@ def _is_scored_elsewhere(program: Program, products: Sequence[ast.expr]) -> bool
     classes = {live.name.split(".", 1)[0] for live in program.live}
     for live in program.live:
         bound = bindings(live.nodes)
-        kept = {each.name for each in bound}
+        kept = {each.name for each in bound} | parameters(live.node)
         for value in stated_scores(live.nodes):
             made = made_of(reads(value), bound)
             parts = [
@@ -130,8 +131,8 @@ def _is_scored_elsewhere(program: Program, products: Sequence[ast.expr]) -> bool
             ]
             if not any(part in products or called(part) in constant for part in parts) and any(
                 isinstance(part, ast.Call)
-                and isinstance(part.func, ast.Name)
-                and part.func.id not in mine.keys() | classes | kept | BUILTIN
+                and (name := root(part.func))
+                and name not in mine.keys() | classes | kept | BUILTIN | LIBRARY
                 for part in parts
             ):
                 return True
