@@ -36,6 +36,8 @@ VALIDATION = re.compile(r"(^|[_/\-.*'\"])(val(id|idation)?|held(_?out)?)([_/\-.*
 """Names, settings and patterns of files of validation text."""
 TRAINING = re.compile(r"(^|[_/\-.*'\"])train(ing)?([_/\-.*\d'\"]|$)", re.I)
 PUTS_BACK = re.compile(r"restore|reset|roll_?back|revert", re.I)
+PRECISION = re.compile(r"fp32|float|bf16|dtype|precision", re.I)
+"""Names of functions that give back a precision and no weights."""
 SAVED = re.compile(r"state_dict|deepcopy|clone|copy")
 WRITES = {"save", "dump", "save_file", "write", "write_bytes", "savez"}
 PUT_BACK = "; the weights may have been put back in between"
@@ -133,11 +135,33 @@ def doubt(
         and end(learns.region) <= start(each.node) < start(score.node)
         and not reads(each.value) & holding
     ]
-    reset = [part for part in between if PUTS_BACK.search(called(part)) and root(part.func) not in LIBRARY]
+    reset = [
+        part
+        for part in between
+        if PUTS_BACK.search(called(part))
+        and root(part.func) not in LIBRARY
+        and not PRECISION.search(called(part))
+    ]
     copied = [part for part in between if _copies_older(part, learns.region, bound)]
     if loaded or rebound or reset or copied or _may_restore(program, live, learns, score, bound, same):
         return PUT_BACK
     return SUMMED_TOO if _summed(program, learns, scored, before=False) else ""
+
+
+def excuse(program: Program, live: Live, learns: Learns, score: Scores) -> str | None:
+    """What speaks for a call that learns and a score after it: None if it is lawful, a doubt, or nothing."""
+    bound = bindings(live.nodes)
+    if (
+        (learns.texts and all(TRAINING.search(text) or is_training(text, bound) for text in learns.texts))
+        or _is_other_model(live, learns, score, bound)
+        or any(
+            _puts_back(program, part, learns, bound, live)
+            for part in _between(live, learns, score)
+            if not PRECISION.search(called(part))
+        )
+    ):
+        return None
+    return doubt(program, live, learns, score, bound, set())
 
 
 def _may_restore(
@@ -161,6 +185,11 @@ def _may_restore(
         for other in program.live
         if other is not live and any(loads(other.nodes))
     }
+    writing = WRITES | {
+        other.name.rsplit(".", 1)[-1]
+        for other in program.live
+        if other is not live and any(called(part) in WRITES for part in other.nodes)
+    }
     for part in after:
         match part:
             case ast.Name(id=name, ctx=ast.Load()) if name in kept - same:
@@ -169,7 +198,7 @@ def _may_restore(
                 attr != "grad"
             ):
                 return True
-            case ast.Call() if called(part) in loading and not any(called(each) in WRITES for each in after):
+            case ast.Call() if called(part) in loading and not any(called(each) in writing for each in after):
                 return True
     return False
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
@@ -44,7 +44,11 @@ VAL_BEFORE_SCORE = RuleInfo(
 )
 
 
-def before_scoring(program: Program) -> Iterator[Finding]:
+Excuse = Callable[[Live, Live, ast.Call, ast.Call], str | None]
+"""What speaks for a caller, a function that learns, its call and a score after it: None if it is lawful."""
+
+
+def before_scoring(program: Program, excuse: Excuse) -> Iterator[Finding]:
     """Find a function that steps an optimizer on validation tokens and scores nothing, which the main program
     calls before it scores.
     """
@@ -69,7 +73,8 @@ def before_scoring(program: Program) -> Iterator[Finding]:
                     and part.lineno > call.lineno
                     and EVALUATES.search(called(part))
                 ]
-                if not scored:
+                unsure = excuse(other, live, call, scored[0]) if scored else None
+                if unsure is None:
                     continue
                 data = [part for part in live.nodes if isinstance(part, ast.Name) and part.id == tokens[0]]
                 evidence = quote(
@@ -82,9 +87,9 @@ def before_scoring(program: Program) -> Iterator[Finding]:
                 )
                 yield Finding.of(
                     VAL_BEFORE_SCORE,
-                    "fail",
+                    "question" if unsure else "fail",
                     f"{live.name}() steps an optimizer on `{tokens[0]}` and scores "
-                    f"nothing; {other.name}() calls it, and {called(scored[0])}() scores after it",
+                    f"nothing; {other.name}() calls it, and {called(scored[0])}() scores after it{unsure}",
                     evidence + quote(program, other, call, scored[0]),
                     "scores of these tokens that stand before the call, or settings of the run that switch "
                     "it off",

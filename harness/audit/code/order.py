@@ -10,6 +10,7 @@ files and processes is not.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -18,6 +19,7 @@ from harness.audit.code.cleared import (
     Learns,
     Scores,
     doubt,
+    excuse,
     in_common_loop,
     is_cleared,
     is_either_or,
@@ -66,7 +68,16 @@ OF_TENSORS = re.compile(
 
 def before_the_score(program: Program) -> Iterator[Finding]:
     """Find validation text that is learnt from before it is scored, by usual functions or by order."""
-    yield from [*before_scoring(program), *pass_then_score(program)] or learns_then_scores(program)
+    usual = before_scoring(program, functools.partial(_excuse, program))
+    yield from [*usual, *pass_then_score(program)] or learns_then_scores(program)
+
+
+def _excuse(program: Program, live: Live, function: Live, call: ast.Call, scored: ast.Call) -> str | None:
+    """What speaks for a call of a function that learns and a score after it."""
+    functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
+    texts, others = texts_of_call(program, call, function, functions, learn=True)
+    learns = Learns(call, call, texts, others, models_of_call(program, call, function, functions))
+    return excuse(program, live, learns, Scores(scored, set(), things(reads(scored))))
 
 
 def learns_then_scores(program: Program) -> Iterator[Finding]:

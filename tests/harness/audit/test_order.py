@@ -452,6 +452,41 @@ def test_where_a_score_stands_before_the_learning_too_the_logs_decide(log: str, 
     assert (finding.rule, finding.outcome) == ("val-before-score", expected)
 
 
+USUAL = """
+def adapt(net, val_tokens):
+    tuner = torch.optim.AdamW(net.parameters(), lr=5e-4)
+    for at in range(0, len(val_tokens) - SEQ - 1, SEQ):
+        net(val_tokens[None, at:at + SEQ], val_tokens[None, at + 1:at + SEQ + 1]).backward()
+        tuner.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected"),
+    [
+        ("    adapt(model, held)\n", {"val-before-score": "fail"}),
+        ("    adapt(model, train)\n", {}),
+        ("    probe = Model()\n    adapt(probe, held)\n", {}),
+        ("    adapt(copy.deepcopy(model), held)\n", {}),
+        (
+            "    kept = copy.deepcopy(model.state_dict())\n    adapt(model, held)\n"
+            "    model.load_state_dict(kept)\n",
+            {},
+        ),
+        (
+            '    torch.save(model.state_dict(), "final.pt")\n    adapt(model, held)\n'
+            '    model.load_state_dict(torch.load("final.pt"))\n',
+            {"val-before-score": "question"},
+        ),
+    ],
+    ids=["the model", "train text", "another model", "a copy", "put back", "a file"],
+)
+def test_a_function_with_usual_names_is_judged_by_its_model_and_text_too(
+    middle: str, expected: dict[str, str]
+) -> None:
+    assert outcomes(TOP + USUAL + START + middle + FINISH) == expected
+
+
 def test_a_file_of_before_that_a_function_loads_is_asked_about() -> None:
     load = "def load_from(net, path):\n    net.load_state_dict(torch.load(path))\n"
     save, back = '    torch.save(model.state_dict(), "final.pt")\n', '    load_from(model, "final.pt")\n'
