@@ -97,7 +97,9 @@ def before_scoring(program: Program, excuse: Excuse) -> Iterator[Finding]:
                 break
 
 
-def pass_then_score(program: Program) -> Iterator[Finding]:
+def pass_then_score(
+    program: Program, excuse: Callable[[Live, ast.Call, ast.Call], str | None]
+) -> Iterator[Finding]:
     """Find one function with a loop of steps on the validation tokens, and only then their scoring (#297)."""
     for live in program.live:
         tokens = {name for name in parameters(live.node) if VALIDATION.match(name)}
@@ -119,12 +121,13 @@ def pass_then_score(program: Program) -> Iterator[Finding]:
                 ]
                 for block in (live.node.body[:at], live.node.body[at + 1 :])
             ]
-            if scores[1] and not scores[0]:
+            unsure = excuse(live, steps(loop)[0], scores[1][0]) if scores[1] and not scores[0] else None
+            if unsure is not None:
                 yield Finding.of(
                     VAL_BEFORE_SCORE,
-                    "fail",
+                    "question" if unsure else "fail",
                     f"{live.name}() steps an optimizer over the validation tokens, scoring nothing, then "
-                    f"{called(scores[1][0])}() scores them",
+                    f"{called(scores[1][0])}() scores them{unsure}",
                     quote(program, live, live.node, loop, steps(loop)[0], scores[1][0]),
                     "scores of these tokens that stand before the loop, or settings of the run that switch "
                     "it off",

@@ -68,8 +68,17 @@ OF_TENSORS = re.compile(
 
 def before_the_score(program: Program) -> Iterator[Finding]:
     """Find validation text that is learnt from before it is scored, by usual functions or by order."""
-    usual = before_scoring(program, functools.partial(_excuse, program))
-    yield from [*usual, *pass_then_score(program)] or learns_then_scores(program)
+    usual = [
+        *before_scoring(program, functools.partial(_excuse, program)),
+        *pass_then_score(program, functools.partial(_excuse_loop, program)),
+    ]
+    yield from usual or learns_then_scores(program)
+
+
+def _excuse_loop(program: Program, live: Live, step: ast.Call, scored: ast.Call) -> str | None:
+    """What speaks for a loop that learns and a score after it."""
+    learns = _learns(program, live, step, scored, {})
+    return excuse(program, live, learns, Scores(scored, set(), things(reads(scored)))) if learns else ""
 
 
 def _excuse(program: Program, live: Live, function: Live, call: ast.Call, scored: ast.Call) -> str | None:

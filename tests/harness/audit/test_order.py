@@ -487,6 +487,25 @@ def test_a_function_with_usual_names_is_judged_by_its_model_and_text_too(
     assert outcomes(TOP + USUAL + START + middle + FINISH) == expected
 
 
+@pytest.mark.parametrize(
+    ("back", "expected"),
+    [("", {"val-before-score": "fail"}), ("    model.load_state_dict(kept)\n", {})],
+    ids=["as it is", "put back"],
+)
+def test_a_loop_of_a_function_with_usual_names_is_judged_by_its_weights_too(
+    back: str, expected: dict[str, str]
+) -> None:
+    learn = USUAL.split(":\n", 1)[1].replace("net", "model")
+    run = (
+        "def run(model, val_tokens):\n    kept = copy.deepcopy(model.state_dict())\n"
+        + learn
+        + back
+        + "    return eval_val(model, val_tokens, table)\n"
+    )
+    source = TOP.replace("def score", "def eval_val") + run + START
+    assert outcomes(source + FINISH.replace("score(model, held, table)", "run(model, held)")) == expected
+
+
 def test_a_file_of_before_that_a_function_loads_is_asked_about() -> None:
     load = "def load_from(net, path):\n    net.load_state_dict(torch.load(path))\n"
     save, back = '    torch.save(model.state_dict(), "final.pt")\n', '    load_from(model, "final.pt")\n'
