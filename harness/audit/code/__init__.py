@@ -1,7 +1,8 @@
 """Check the code of a record folder without running it: what may run, and which rules that breaks.
 
 One subject a file: settings evaluates conditions, prune cuts branches that are switched off, reach keeps what
-may run; flow, texts and turns follow values, texts and loop counters. Each other file holds the rules on one
+may run; flow, texts, models, contents, turns and sums follow values, texts, models, files and loops;
+cleared and repeats tell what speaks against a finding. Each other file holds the rules on one
 kind of fault; traces compares the findings with the logs. A `fail` is given only for lines without an
 innocent explanation, in a folder that claims a score on the record track: studies, proposals and folders that
 call themselves non-records (#1147, #1000) get questions. C and CUDA sources and values at run time are not

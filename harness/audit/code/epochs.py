@@ -10,9 +10,8 @@ followed.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 from harness.audit.code.flow import (
     Binding,
@@ -20,6 +19,7 @@ from harness.audit.code.flow import (
     bindings,
     calls_one_of,
     end,
+    holds,
     is_cost,
     learners,
     learnt,
@@ -29,24 +29,17 @@ from harness.audit.code.flow import (
     models,
     reads,
     start,
-    values_of_scores,
 )
-from harness.audit.code.learning import SCORES, TRAINS, VALIDATION
+from harness.audit.code.learning import TRAINS
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.settings import UNKNOWN
-from harness.audit.code.shape import called, calls, names, own, quote, root, steps
+from harness.audit.code.repeats import is_only_score, is_scored, kind_of_text, starts_over
+from harness.audit.code.shape import called, names, own, quote, root, steps
+from harness.audit.code.sums import added, hands_on, is_stored, runs, set_back, statements
 from harness.audit.code.texts import touched
-from harness.audit.code.tree import walk
-from harness.audit.code.turns import Numbers, Passes, passes_of
+from harness.audit.code.turns import Passes, passes_of
 from harness.audit.finding import Finding
 from harness.verdict.rule_info import RuleInfo
-
-ZERO = {"zeros", "zeros_like", "tensor", "list", "dict"}
-TRAINED = re.compile(r"^train(ing)?(_|$|\d)(?!mode|args)")
-"""Names of training text."""
-RESETS = {"zero_", "clear", "fill_"}
-
 
 LAST_EPOCH_SCORED = RuleInfo(
     id="last-epoch-scored",
@@ -55,11 +48,11 @@ LAST_EPOCH_SCORED = RuleInfo(
     source="#568, #677, #1017 C3",
     checks="a loop over the same text with optimizer steps, whose costs are counted in its last turn only: "
     "under a condition on its counter, in sums that each turn sets back, or in a value that each turn "
-    "overwrites",
+    "overwrites; turns that start over with new or kept weights are left alone",
     example="#568: for epoch in range(ttt_epochs): ...; if epoch == ttt_epochs - 1: loss_sum += nll; "
     "loss.backward(); opt.step()",
     not_covered="passes in different functions; a question where the number of passes cannot be read, or a "
-    "value is overwritten and not summed",
+    "value is overwritten and not summed, or the text is not known beside another score",
 )
 
 
@@ -90,16 +83,21 @@ def last_epoch(program: Program) -> Iterator[Finding]:
             if passes is None or passes.turns < 2:
                 continue
             counted = _counted(program, live, loop, bound, passes, learning)
-            if counted is None or not _is_scored(program, live, loop, bound):
+            if counted is None or not is_scored(program, live, loop, bound):
+                continue
+            text = kind_of_text(program, live, loop, bound)
+            if text == "training" or starts_over(program, live, loop, learning):
                 continue
             learns = [*steps(loop), *(part for part in own(loop) if calls_one_of(part, learning))]
-            certain = passes.known and counted.certain
+            asked = text != "validation" and not is_only_score(program, live)
+            certain = passes.known and counted.certain and not asked
             yield Finding.of(
                 LAST_EPOCH_SCORED,
                 "fail" if certain else "question",
                 f"{live.name}() learns over "
                 f"{f'{passes.turns} epochs' if passes.known else 'epochs whose number is not read'} "
-                "and adds up the score of the last one only",
+                "and adds up the score of the last one only"
+                + ("; whether that is validation text cannot be read" if asked else ""),
                 quote(program, live, loop, *counted.lines, learns[0]),
                 "the score taken in the first epoch, before any step on these tokens, or a run with one "
                 "epoch",
@@ -123,8 +121,8 @@ def _counted(
     results = _results(live, bound)
     adds = [
         (statement, conditions)
-        for statement, conditions in _statements(loop.body, ())
-        if (target := _added(statement)) in results
+        for statement, conditions in statements(loop.body, ())
+        if (target := added(statement)) in results
         and ((reads(statement) - {target}) & costs or is_cost(statement, known))
         and _of_what_is_learnt(loop, statement, learning)
     ]
@@ -132,13 +130,13 @@ def _counted(
     late = [
         (statement, conditions)
         for statement, conditions in adds
-        if _runs(statement, conditions, first) is False and _runs(statement, conditions, last) is not False
+        if runs(statement, conditions, first) is False and runs(statement, conditions, last) is not False
     ]
-    resets = _resets(loop, last)
+    resets = set_back(loop, last)
     early = [
         statement
         for statement, conditions in adds
-        if _runs(statement, conditions, first) is not False and _added(statement) not in resets
+        if runs(statement, conditions, first) is not False and added(statement) not in resets
     ]
     if late and not early:
         statement, conditions = late[0]
@@ -146,13 +144,13 @@ def _counted(
             (*(test for test, _ in conditions if passes.counter in made_of(reads(test), bound)), statement),
             True,
         )
-    again = [statement for statement, _ in adds if _added(statement) in resets]
-    if again and not early and not _kept(loop, resets) and _read_after(live, loop, set(resets)):
-        return Counted((resets[_added(again[0])], again[0]), True)
+    again = [statement for statement, _ in adds if added(statement) in resets]
+    if again and not early and not hands_on(loop, resets) and _read_after(live, loop, set(resets)):
+        return Counted((resets[added(again[0])], again[0]), True)
     stored = [
         statement
-        for statement, _ in _statements(loop.body, ())
-        if _is_stored(statement, passes.counter)
+        for statement, _ in statements(loop.body, ())
+        if is_stored(statement, passes.counter)
         and root(statement.targets[0]) in results - made_of(learnt(loop), inside)
         and is_cost(statement, known) | bool(reads(statement.value) & costs)
     ]
@@ -168,7 +166,7 @@ def _of_what_is_learnt(loop: Loop, statement: ast.stmt, learning: dict[str, Live
     """
     inner = [part for part in own(loop) if isinstance(part, ast.For | ast.While)]
     learns = [part for part in inner if _learns(part, learning)]
-    around = [part for part in inner if start(part) <= start(statement) and end(statement) <= end(part)]
+    around = [part for part in inner if holds(part, statement)]
     if any(part in learns for part in around):
         return True
     if not around and not learns and steps(loop):
@@ -190,14 +188,6 @@ def _acting(node: ast.AST) -> set[str]:
     return {root(part.func) for part in own(node) if isinstance(part, ast.Call)} | {"model", "net", "self"}
 
 
-def _is_stored(statement: ast.stmt, counter: str) -> TypeGuard[ast.Assign]:
-    """Whether a statement puts a value at a place that each pass overwrites."""
-    match statement:
-        case ast.Assign(targets=[ast.Subscript(slice=place)]):
-            return counter not in reads(place)
-    return False
-
-
 def _results(live: Live, bound: Sequence[Binding]) -> set[str]:
     """The names that a function's results and scores are made of."""
     returned = {
@@ -212,105 +202,6 @@ def _results(live: Live, bound: Sequence[Binding]) -> set[str]:
     return made_of(returned | stored, bound) | made_scores(live.nodes, bound)
 
 
-def _statements(
-    block: Sequence[ast.stmt], conditions: tuple[tuple[ast.expr, bool], ...]
-) -> Iterator[tuple[ast.stmt, tuple[tuple[ast.expr, bool], ...]]]:
-    """The simple statements of a block, each with the conditions under which it runs."""
-    for statement in block:
-        if isinstance(statement, ast.If):
-            yield from _statements(statement.body, (*conditions, (statement.test, True)))
-            yield from _statements(statement.orelse, (*conditions, (statement.test, False)))
-            if statement.body and isinstance(statement.body[-1], ast.Continue) and not statement.orelse:
-                conditions = (*conditions, (statement.test, False))
-        elif isinstance(statement, ast.For | ast.While | ast.With | ast.AsyncWith | ast.Try):
-            for part in ("body", "orelse", "finalbody"):
-                yield from _statements(getattr(statement, part, []), conditions)
-        elif not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield statement, conditions
-
-
-def _added(statement: ast.AST) -> str:
-    """The name that a statement adds something to; empty for other statements."""
-    match statement:
-        case ast.AugAssign(target=target, op=ast.Add()):
-            return root(target)
-        case ast.Assign(targets=[ast.Name(id=name)], value=ast.BinOp(op=ast.Add()) as value):
-            return name if name in reads(value) else ""
-        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="append" | "extend" | "add_", value=holder))):
-            return root(holder)
-    return ""
-
-
-def _runs(statement: ast.stmt, conditions: Sequence[tuple[ast.expr, bool]], numbers: Numbers) -> bool | None:
-    """Whether a statement adds anything in a pass; None where it cannot be told."""
-    for test, wanted in conditions:
-        value = numbers.of(test)
-        if value is not UNKNOWN and bool(value) != wanted:
-            return False
-    value = getattr(statement, "value", None)
-    if isinstance(statement, ast.Assign) and isinstance(value, ast.BinOp) and (target := _added(statement)):
-        value = value.right if ast.unparse(value.left) == target else value.left
-    if isinstance(value, ast.expr) and _is_zero(value, numbers):
-        return False
-    return None
-
-
-def _is_zero(value: ast.expr, numbers: Numbers) -> bool:
-    """Whether an expression is zero because a factor is, or because the branch taken is."""
-    match value:
-        case ast.BinOp(op=ast.Mult(), left=left, right=right):
-            return _is_zero(left, numbers) or _is_zero(right, numbers)
-        case ast.IfExp(test=test, body=body, orelse=orelse):
-            found = numbers.of(test)
-            return found is not UNKNOWN and _is_zero(body if found else orelse, numbers)
-    found = numbers.of(value)
-    return found is not UNKNOWN and found == 0 and not isinstance(found, str)
-
-
-def _resets(loop: Loop, last: Numbers) -> dict[str, ast.AST]:
-    """The names that each turn of a loop, or its last one, sets back to nothing."""
-    found: dict[str, ast.AST] = {}
-    for statement, conditions in _statements(
-        [part for part in loop.body if not isinstance(part, ast.For | ast.While)], ()
-    ):
-        if _runs(statement, conditions, last) is False:
-            continue
-        match statement:
-            case ast.Assign(targets=targets, value=value) if _is_nothing(value):
-                found |= {
-                    name.id: statement
-                    for target in targets
-                    for name in walk(target)
-                    if isinstance(name, ast.Name)
-                }
-            case ast.Expr(value=ast.Call(func=ast.Attribute(attr=method, value=holder))) if method in RESETS:
-                found[root(holder)] = statement
-    return found
-
-
-def _is_nothing(value: ast.expr) -> bool:
-    match value:
-        case ast.Constant(value=int() | float() as number):
-            return number == 0
-        case ast.Tuple(elts=parts) if parts:
-            return all(_is_nothing(part) for part in parts)
-        case ast.List(elts=[]) | ast.Dict(keys=[]):
-            return True
-        case ast.Call():
-            return called(value) in ZERO and all(
-                isinstance(part, ast.Constant | ast.Tuple) or called(value) != "tensor" for part in value.args
-            )
-    return False
-
-
-def _kept(loop: Loop, resets: dict[str, ast.AST]) -> bool:
-    """Whether a turn hands what it summed on to a sum that is not set back: then every pass counts."""
-    return any(
-        (target := _added(statement)) and target not in resets and reads(statement) & set(resets)
-        for statement, _ in _statements(loop.body, ())
-    )
-
-
 def _read_after(live: Live, loop: Loop, wanted: set[str]) -> bool:
     """Whether one of these names is read after a loop, before it gets another value."""
     for part in sorted((part for part in live.nodes if isinstance(part, ast.Name)), key=start):
@@ -323,7 +214,7 @@ def _overwritten(
     program: Program, live: Live, loop: Loop, passes: Passes, learning: dict[str, Live]
 ) -> Counted | None:
     """A score that a learning function returns in each turn, of which the last is used after the loop."""
-    for statement, _ in _statements(loop.body, ()):
+    for statement, _ in statements(loop.body, ()):
         made = [part for part in own(statement) if calls_one_of(part, learning)]
         if (
             not made
@@ -332,12 +223,12 @@ def _overwritten(
         ):
             continue
         scored = made_scores(live.nodes, bindings(live.nodes))
-        if isinstance(statement, ast.Expr) and (kept := _added(statement)):
+        if isinstance(statement, ast.Expr) and (kept := added(statement)):
             if _only_the_last(live, kept, loop):
                 return Counted((statement,), kept in scored)
-        elif isinstance(statement, ast.Assign) and not _added(statement):
+        elif isinstance(statement, ast.Assign) and not added(statement):
             taken = {name for target in statement.targets for name in reads(target)}
-            summed = any(_added(other) and reads(other) & taken for other, _ in _statements(loop.body, ()))
+            summed = any(added(other) and reads(other) & taken for other, _ in statements(loop.body, ()))
             if taken and not summed and _read_after(live, loop, taken):
                 return Counted((statement,), taken <= scored)
     return None
@@ -369,28 +260,10 @@ def returns_costs(program: Program, live: Live, *, while_learning: bool = False)
     )
     loops = [part for part in live.nodes if isinstance(part, ast.For | ast.While)]
     return any(
-        _added(part) in results
+        added(part) in results
         and (reads(part) & costs or is_cost(part, known))
-        and (
-            not while_learning
-            or any(steps(loop) and start(loop) <= start(part) and end(part) <= end(loop) for loop in loops)
-        )
+        and (not while_learning or any(steps(loop) and holds(loop, part) for loop in loops))
         for part in live.nodes
-    )
-
-
-def _is_scored(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]) -> bool:
-    """Whether what a function sums is the score of validation text: by its own names or by its callers'."""
-    name = live.name.rsplit(".", 1)[-1]
-    callers = [(other, made) for other in program.live if (made := calls(other.node, name))]
-    for other, made in callers:
-        if any(part in made for value in values_of_scores(other) for part in walk(value)):
-            return True
-    given = {name for _, made in callers for call in made for part in call.args for name in reads(part)}
-    known = names(live.node)
-    return not any(TRAINED.search(name) for name in given | names(loop)) and (
-        bool(made_scores(live.nodes, bound))
-        or any(VALIDATION.search(name) or SCORES.search(name) for name in known)
     )
 
 

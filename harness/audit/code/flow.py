@@ -67,6 +67,32 @@ def end(node: ast.AST) -> Position:
     return getattr(node, "end_lineno", None) or 0, getattr(node, "end_col_offset", None) or 0
 
 
+def holds(outer: ast.AST, inner: ast.AST) -> bool:
+    """Whether `inner` stands inside `outer`, both of one file."""
+    return start(outer) <= start(inner) and end(inner) <= end(outer)
+
+
+def sees(inner: Live, outer: Live) -> bool:
+    """Whether a function sees the variables of another one around it, or those of a module."""
+    if isinstance(inner.node, ast.Module):
+        return False
+    if isinstance(outer.node, ast.Module):
+        return True
+    return outer is not inner and outer.file == inner.file and holds(outer.node, inner.node)
+
+
+def of_the_module(program: Program, live: Live, bound: Sequence[Binding]) -> list[Binding]:
+    """The bindings of a function's module for names that it does not bind itself."""
+    mine = {binding.name for binding in bound}
+    return [
+        binding
+        for other in program.live
+        if isinstance(other.node, ast.Module) and other.file == live.file and other is not live
+        for binding in bindings(other.nodes)
+        if binding.name not in mine
+    ]
+
+
 def reads(node: ast.AST) -> set[str]:
     """The names that an expression reads."""
     return {part.id for part in walk(node) if isinstance(part, ast.Name)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
@@ -38,12 +38,17 @@ VAL_BEFORE_SCORE = RuleInfo(
     example="#1487: prequant_ttt_adapt_adamw(h, model, device, val_tokens) before the eval that makes the "
     "headline",
     not_covered="weights that are changed by hand, and losses in a closure that an optimizer calls; a "
-    "question where it cannot be read that the texts and the model are the same, where a score stands before "
-    "it too, and where the logs print nothing of it, or only after the stated score",
+    "question where it cannot be read that the texts and the model are the same, where weights may have been "
+    "put back, where a score stands before it too, and where the logs print nothing of it, or only after the "
+    "stated score",
 )
 
 
-def before_scoring(program: Program) -> Iterator[Finding]:
+Excuse = Callable[[Live, Live, ast.Call, ast.Call], str | None]
+"""What speaks for a caller, a function that learns, its call and a score after it: None if it is lawful."""
+
+
+def before_scoring(program: Program, excuse: Excuse) -> Iterator[Finding]:
     """Find a function that steps an optimizer on validation tokens and scores nothing, which the main program
     calls before it scores.
     """
@@ -68,7 +73,8 @@ def before_scoring(program: Program) -> Iterator[Finding]:
                     and part.lineno > call.lineno
                     and EVALUATES.search(called(part))
                 ]
-                if not scored:
+                unsure = excuse(other, live, call, scored[0]) if scored else None
+                if unsure is None:
                     continue
                 data = [part for part in live.nodes if isinstance(part, ast.Name) and part.id == tokens[0]]
                 evidence = quote(
@@ -81,9 +87,9 @@ def before_scoring(program: Program) -> Iterator[Finding]:
                 )
                 yield Finding.of(
                     VAL_BEFORE_SCORE,
-                    "fail",
+                    "question" if unsure else "fail",
                     f"{live.name}() steps an optimizer on `{tokens[0]}` and scores "
-                    f"nothing; {other.name}() calls it, and {called(scored[0])}() scores after it",
+                    f"nothing; {other.name}() calls it, and {called(scored[0])}() scores after it{unsure}",
                     evidence + quote(program, other, call, scored[0]),
                     "scores of these tokens that stand before the call, or settings of the run that switch "
                     "it off",
@@ -91,7 +97,9 @@ def before_scoring(program: Program) -> Iterator[Finding]:
                 break
 
 
-def pass_then_score(program: Program) -> Iterator[Finding]:
+def pass_then_score(
+    program: Program, excuse: Callable[[Live, ast.Call, ast.Call], str | None]
+) -> Iterator[Finding]:
     """Find one function with a loop of steps on the validation tokens, and only then their scoring (#297)."""
     for live in program.live:
         tokens = {name for name in parameters(live.node) if VALIDATION.match(name)}
@@ -113,12 +121,13 @@ def pass_then_score(program: Program) -> Iterator[Finding]:
                 ]
                 for block in (live.node.body[:at], live.node.body[at + 1 :])
             ]
-            if scores[1] and not scores[0]:
+            unsure = excuse(live, steps(loop)[0], scores[1][0]) if scores[1] and not scores[0] else None
+            if unsure is not None:
                 yield Finding.of(
                     VAL_BEFORE_SCORE,
-                    "fail",
+                    "question" if unsure else "fail",
                     f"{live.name}() steps an optimizer over the validation tokens, scoring nothing, then "
-                    f"{called(scores[1][0])}() scores them",
+                    f"{called(scores[1][0])}() scores them{unsure}",
                     quote(program, live, live.node, loop, steps(loop)[0], scores[1][0]),
                     "scores of these tokens that stand before the loop, or settings of the run that switch "
                     "it off",

@@ -3,38 +3,53 @@
 `learning.py` finds functions that are named and called as public records do it. This file finds the rest by
 what the statements do: in one function, an optimizer steps on a text, and later the same text makes the score
 that is printed. The text is the same where both read the same variable, or one reads a view of the other's.
-A score that is summed while learning, learning on a copy, and weights that are put back before the score are
-left alone. Order across functions is followed through calls; order across files and processes is not.
+`cleared.py` tells what speaks against it. Order across functions is followed through calls; order across
+files and processes is not.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
+from harness.audit.code.cleared import (
+    TRAINING,
+    Learns,
+    Scores,
+    doubt,
+    excuse,
+    in_common_loop,
+    is_cleared,
+    is_either_or,
+    is_training,
+    is_validation,
+)
 from harness.audit.code.epochs import returns_costs
 from harness.audit.code.flow import (
     BUILTIN,
+    LIBRARY,
     Binding,
     Position,
     bindings,
     calls_one_of,
     end,
+    holds,
     is_cost,
     is_score_name,
     learners,
     learnt,
-    made_into,
     made_of,
     models,
+    of_the_module,
     reads,
     start,
     stated_scores,
     values_of_scores,
 )
 from harness.audit.code.learning import VAL_BEFORE_SCORE, before_scoring, pass_then_score
+from harness.audit.code.models import COPIES, aliases, loads, models_of_call
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.shape import called, own, quote, root, steps
@@ -43,37 +58,35 @@ from harness.audit.code.traces import UNDECIDED
 from harness.audit.code.tree import walk
 from harness.audit.finding import Finding
 
-VALIDATION = re.compile(r"(^|[_/\-.*'\"])(val(id|idation)?|held(_?out)?)([_/\-.*\d'\"]|$)", re.I)
-"""Names, settings and patterns of files of validation text."""
-TRAINING = re.compile(r"(^|[_/\-.*'\"])train(ing)?([_/\-.*\d'\"]|$)", re.I)
-PUTS_BACK = re.compile(r"restore|reset|roll_?back|revert", re.I)
-SAVED = re.compile(r"state_dict|deepcopy|clone|copy")
-COPIES = ("deepcopy", "copy", "clone")
-
-
-class Learns(NamedTuple):
-    """Statements that step an optimizer."""
-
-    region: ast.AST
-    """The largest loop with them that does not hold the score, or the call of a function."""
-    step: ast.AST
-    texts: set[str]
-    """What is learnt from, as the function names it."""
-    others: set[str]
-    """All other names that are read: the model among them."""
-
-
-class Scores(NamedTuple):
-    """Statements that make the score."""
-
-    node: ast.AST
-    texts: set[str]
-    others: set[str]
+OF_TENSORS = re.compile(
+    r"^(item|sum|mean|max|min|any|all|to|cpu|cuda|long|int|float|double|bool|numel|size|dim|append|extend|add"
+    r"|update|get|keys|values|items|split|chunk|unfold|reshape|view|flatten|squeeze|unsqueeze|tolist|astype|numpy"
+    r"|clone|detach|encode|decode|write|flush)$"
+)
+"""Methods of tensors and containers, which are no models."""
 
 
 def before_the_score(program: Program) -> Iterator[Finding]:
     """Find validation text that is learnt from before it is scored, by usual functions or by order."""
-    yield from [*before_scoring(program), *pass_then_score(program)] or learns_then_scores(program)
+    usual = [
+        *before_scoring(program, functools.partial(_excuse, program)),
+        *pass_then_score(program, functools.partial(_excuse_loop, program)),
+    ]
+    yield from usual or learns_then_scores(program)
+
+
+def _excuse_loop(program: Program, live: Live, step: ast.Call, scored: ast.Call) -> str | None:
+    """What speaks for a loop that learns and a score after it."""
+    learns = _learns(program, live, step, scored, {})
+    return excuse(program, live, learns, Scores(scored, set(), things(reads(scored)))) if learns else ""
+
+
+def _excuse(program: Program, live: Live, function: Live, call: ast.Call, scored: ast.Call) -> str | None:
+    """What speaks for a call of a function that learns and a score after it."""
+    functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
+    texts, others = texts_of_call(program, call, function, functions, learn=True)
+    learns = Learns(call, call, texts, others, models_of_call(program, call, function, functions))
+    return excuse(program, live, learns, Scores(scored, set(), things(reads(scored))))
 
 
 def learns_then_scores(program: Program) -> Iterator[Finding]:
@@ -91,6 +104,7 @@ def learns_then_scores(program: Program) -> Iterator[Finding]:
         bound = bindings(live.nodes)
         if asked_for is None:
             asked_for = _called_for_scores(program)
+        known = [*bound, *of_the_module(program, live, bound)]
         values = _score_values(live, asked_for)
         if not values:
             continue
@@ -107,21 +121,18 @@ def learns_then_scores(program: Program) -> Iterator[Finding]:
             )
         ]
         scores = list(_scores(program, live, made, scored, learning))
-        found = next(
-            (
-                (learns, score, shared)
-                for score in scores
-                for move in moves
-                if end(move) <= start(score.node)
-                for learns in [_learns(program, live, move, score.node, learning)]
-                if learns is not None
-                and (shared := _same(learns.texts, score.texts, bound, start(learns.region)))
-                and not _is_cleared(program, live, learns, score, bound, scored)
-            ),
-            None,
-        )
-        if found is not None:
-            yield _finding(program, live, *found, bound, scores)
+        found = [
+            (learns, score, shared, doubt(program, live, learns, score, bound, scored))
+            for score in scores
+            for move in moves
+            if end(move) <= start(score.node)
+            for learns in [_learns(program, live, move, score.node, learning)]
+            if learns is not None
+            and (shared := _shared(learns, score, bound, known))
+            and not is_cleared(program, live, learns, score, bound, scored)
+        ]
+        for pair in sorted(found, key=lambda pair: bool(pair[3]))[:1]:
+            yield _finding(program, live, *pair, bound, scores)
 
 
 def _finding(
@@ -130,6 +141,7 @@ def _finding(
     learns: Learns,
     score: Scores,
     shared: set[str],
+    unsure: str,
     bound: Sequence[Binding],
     scores: Sequence[Scores],
 ) -> Finding:
@@ -137,25 +149,27 @@ def _finding(
     earlier = any(
         end(other.node) <= start(learns.region)
         and other.texts & shared
-        and not _is_either_or(live, other.node, learns.region)
+        and not is_either_or(live, other.node, learns.region)
         for other in scores
     )
-    same = (
-        _is_validation(text, bound)
-        and bool(learns.others & score.others)
-        and not _common_loop(live, learns.region, score.node)
-    )
-    unsure = UNDECIDED if same else "; whether it is validation text, and the same model, cannot be read"
-    certain = same and not earlier
+    asked = [*bound, *loads(live.nodes)]
+    if not (
+        is_validation(text, [*bound, *of_the_module(program, live, bound)])
+        and aliases(learns.models or learns.others, bound) & aliases(score.others, asked, end(learns.region))
+        and not in_common_loop(live, learns.region, score.node)
+    ):
+        unsure = "; whether it is validation text, and the same model, cannot be read"
+    elif earlier:
+        unsure = unsure or UNDECIDED
     evidence = quote(program, live, learns.region, learns.step, score.node)
     for helper in program.live:
-        if helper.name == called(learns.step) and helper is not live:
-            evidence += quote(program, helper, *steps(helper.node)[:1])
+        if helper.name == called(learns.step) != "step" and helper is not live:
+            evidence += quote(program, helper, next(iter(steps(helper.node)), helper.node))
     return Finding.of(
         VAL_BEFORE_SCORE,
-        "fail" if certain else "question",
+        "question" if unsure else "fail",
         f"{live.name}() steps an optimizer on `{text}`, and the score of `{text}` is made after that"
-        + ("" if certain else unsure),
+        + unsure,
         evidence,
         "scores of these tokens that stand before the steps, or settings of the run that switch them off",
     )
@@ -215,7 +229,7 @@ def _scores(
                 if texts:
                     yield Scores(part, texts, others)
     for loop in (part for part in live.nodes if isinstance(part, ast.For | ast.While)):
-        if steps(loop) or any(calls_one_of(part, learning) for part in own(loop)):
+        if steps(loop) or any(calls_one_of(part, learning) for part in own(loop)) or not _asks_a_model(loop):
             continue
         inside = bindings(own(loop))
         if any(
@@ -236,13 +250,14 @@ def _learns(
     loops = [
         part
         for part in live.nodes
-        if isinstance(part, ast.For | ast.While) and _holds(part, move) and not _holds(part, score)
+        if isinstance(part, ast.For | ast.While) and holds(part, move) and not holds(part, score)
     ]
     region = min(loops, key=start, default=None)
     if isinstance(move, ast.Call) and called(move) in learning and called(move) != "step":
         functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
         texts, others = texts_of_call(program, move, learning[called(move)], functions, learn=True)
-        return Learns(region or move, move, texts, others) if texts else None
+        with_models = models_of_call(program, move, learning[called(move)], functions)
+        return Learns(region or move, move, texts, others, with_models) if texts else None
     if region is None or not steps(region):
         return None
     inside = bindings([region, *own(region)])
@@ -251,11 +266,7 @@ def _learns(
     if any(TRAINING.search(text) and root_of(text) in made_of(learnt(region), inside) for text in read):
         return None  # a loop that trains; what a setting makes it read instead is not known (#217)
     texts = learnt_from(region, [region, *own(region)], inside, local)
-    return Learns(region, move, texts, _others(region, texts, local))
-
-
-def _holds(outer: ast.AST, inner: ast.AST) -> bool:
-    return start(outer) <= start(inner) and end(inner) <= end(outer)
+    return Learns(region, move, texts, _others(region, texts, local), models(program, region, inside))
 
 
 def _others(node: ast.AST, texts: Iterable[str], local: set[str]) -> set[str]:
@@ -270,6 +281,44 @@ def _others(node: ast.AST, texts: Iterable[str], local: set[str]) -> set[str]:
     return things(reads(node) - local - {root_of(text) for text in texts} - copied)
 
 
+def _asks_a_model(loop: ast.AST) -> bool:
+    """Whether a loop calls anything that may be a model: sums of what was kept are no new score."""
+    return any(
+        is_cost(part, ())
+        or (
+            part.func.id not in BUILTIN | LIBRARY
+            if isinstance(part.func, ast.Name)
+            else root(part.func) not in LIBRARY and not OF_TENSORS.search(called(part))
+        )
+        for part in own(loop)
+        if isinstance(part, ast.Call)
+    )
+
+
+def _shared(learns: Learns, score: Scores, bound: Sequence[Binding], known: Sequence[Binding]) -> set[str]:
+    """The texts that are both learnt from and scored, without training text and names bound anew."""
+    same = _same(learns.texts, score.texts, bound, start(learns.region))
+    return {
+        text
+        for text in same
+        if not is_training(text, known)
+        and not _is_bound_anew(root_of(text), bound, end(learns.region), start(score.node))
+    }
+
+
+def _is_bound_anew(name: str, bound: Sequence[Binding], after: Position, before: Position) -> bool:
+    """Whether a name gets another value between two places, and not what it is or was made of."""
+    older = {ast.unparse(each.value) for each in bound if each.name == name and start(each.node) < after}
+    return any(
+        each.name == name
+        and isinstance(each.node, ast.Assign)
+        and after <= start(each.node) < before
+        and name not in reads(each.value)
+        and ast.unparse(each.value) not in older
+        for each in bound
+    )
+
+
 def _same(learnt_from: set[str], scored: set[str], bound: Sequence[Binding], before: Position) -> set[str]:
     """The texts that are both learnt from and scored: the same variable, or one a view of the other."""
     return (
@@ -277,94 +326,6 @@ def _same(learnt_from: set[str], scored: set[str], bound: Sequence[Binding], bef
         | (views(learnt_from, bound, before) & scored)
         | (learnt_from & views(scored, bound, before))
     )
-
-
-def _common_loop(live: Live, first: ast.AST, second: ast.AST) -> bool:
-    return any(
-        isinstance(part, ast.For | ast.While) and _holds(part, first) and _holds(part, second)
-        for part in live.nodes
-    )
-
-
-def _is_either_or(live: Live, first: ast.AST, second: ast.AST) -> bool:
-    """Whether a run that comes to `first` never comes to `second`: another branch, or a return before it."""
-    return any(
-        any(_holds(statement, first) for statement in branch)
-        and not any(_holds(statement, second) for statement in branch)
-        and (_holds(part, second) or isinstance(branch[-1], ast.Return | ast.Raise))
-        for part in live.nodes
-        if isinstance(part, ast.If)
-        for branch in (part.body, part.orelse)
-    )
-
-
-def _is_cleared(
-    program: Program, live: Live, learns: Learns, score: Scores, bound: Sequence[Binding], scored: set[str]
-) -> bool:
-    """Whether the score does not rest on what was learnt from the text, or is summed before it is learnt."""
-    if _is_either_or(live, learns.region, score.node):
-        return True
-    if _common_loop(live, learns.region, score.node):
-        turns = [
-            part for part in live.nodes if isinstance(part, ast.For | ast.While) and _holds(part, score.node)
-        ]
-        chosen = {
-            binding.name for turn in turns if _holds(turn, learns.region) for binding in bindings([turn])
-        }
-        if not {root_of(text) for text in learns.texts & score.texts} & chosen:
-            return True  # each turn may read other parts of the same text
-    inside = bindings(own(learns.region))
-    known = models(program, learns.region, inside)
-    costs = made_into(learnt(learns.region) - known, inside)
-    if any(
-        binding.name in scored
-        and isinstance(binding.node, ast.AugAssign | ast.Call)
-        and (is_cost(binding.value, known) or reads(binding.value) & costs)
-        for binding in inside
-    ):
-        return True  # the score is summed while learning
-    if any(
-        binding.name in learns.others
-        and any(called(part) in COPIES for part in walk(binding.value))
-        and reads(binding.value) & score.others - learns.others
-        for binding in bound
-    ):
-        return True  # a copy learns, and its original is scored
-    between = [
-        part
-        for part in live.nodes
-        if isinstance(part, ast.Call) and end(learns.region) <= start(part) and end(part) <= start(score.node)
-    ]
-    return any(
-        PUTS_BACK.search(called(part))
-        or (called(part) == "load_state_dict" and _saved_before(part, learns.region, bound))
-        for part in between
-    )
-
-
-def _saved_before(call: ast.Call, region: ast.AST, bound: Sequence[Binding]) -> bool:
-    """Whether weights are put back that were kept before the learning."""
-    wanted = {root(part) for part in call.args} - {""}
-    values = [binding for binding in bound if binding.name in wanted]
-    return bool(values) and all(
-        start(binding.node) < start(region) and SAVED.search(ast.unparse(binding.value)) for binding in values
-    )
-
-
-def _is_validation(text: str, bound: Sequence[Binding]) -> bool:
-    """Whether a text has the name of validation text, or is read from files with such names and no others."""
-    if VALIDATION.search(text) or TRAINING.search(text):
-        return not TRAINING.search(text)
-    made = made_of({root_of(text)}, bound)
-    known = {
-        found
-        for binding in bound
-        if binding.name in made
-        for part in walk(binding.value)
-        for found in [getattr(part, "attr", "") or getattr(part, "value", "")]
-        if isinstance(found, str)
-    }
-    return any(VALIDATION.search(name) for name in known) and not any(TRAINING.search(name) for name in known)
 
 
 RULES = (VAL_BEFORE_SCORE,)

@@ -14,7 +14,17 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from harness.audit.code.flow import Binding, bindings, is_score_name, made_of, reads, stated_scores
+from harness.audit.code.flow import (
+    BUILTIN,
+    LIBRARY,
+    Binding,
+    bindings,
+    is_score_name,
+    made_of,
+    reads,
+    sees,
+    stated_scores,
+)
 from harness.audit.code.learning import argument, parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
@@ -51,7 +61,8 @@ FIXED_BYTES_PER_TOKEN = RuleInfo(
     "for a score; `fail` where the constant has too few digits to be right",
     example="#875: val_bpb = val_loss / (math.log(2) * 3.5)",
     not_covered="constants that are a known tokenizer's ratio (2.436), which the rules on numbers judge; one "
-    "with four digits may have been measured and is a question",
+    "with four digits may have been measured and is a question, as is one beside a score of code that is not "
+    "in the folder",
 )
 
 
@@ -91,14 +102,41 @@ def fixed_ratio(program: Program) -> Iterator[Finding]:
             if constant is not None and _is_score(program, live, product):
                 found.append((live, product, constant))
     for live, product, constant in found[:1]:
+        elsewhere = _is_scored_elsewhere(program, [product for _, product, _ in found])
         yield Finding.of(
             FIXED_BYTES_PER_TOKEN,
-            "fail" if constant.error >= COARSE else "question",
+            "fail" if constant.error >= COARSE and not elsewhere else "question",
             f"{live.name}() computes bits per byte with the constant {constant.text}, "
-            f"{constant.bytes_per_token:.4g} bytes for every token, and no score from bytes that are counted",
+            f"{constant.bytes_per_token:.4g} bytes for every token, and no score from bytes that are counted"
+            + ("; another score is made by code that is not in the folder" if elsewhere else ""),
             tuple(dict.fromkeys((*quote(program, live, product), *_bound_at(program, constant)))),
             "bytes counted token by token for the headline score",
         )
+
+
+def _is_scored_elsewhere(program: Program, products: Sequence[ast.expr]) -> bool:
+    """Whether a stated score is made without these products, by a call of what the program does not hold."""
+    mine = {live.name.rsplit(".", 1)[-1]: live for live in program.live}
+    constant = {name for name, live in mine.items() if any(part in products for part in live.nodes)}
+    classes = {live.name.split(".", 1)[0] for live in program.live}
+    for live in program.live:
+        bound = bindings(live.nodes)
+        kept = {each.name for each in bound} | parameters(live.node)
+        for value in stated_scores(live.nodes):
+            made = made_of(reads(value), bound)
+            parts = [
+                part
+                for each in (value, *(each.value for each in bound if each.name in made))
+                for part in walk(each)
+            ]
+            if not any(part in products or called(part) in constant for part in parts) and any(
+                isinstance(part, ast.Call)
+                and (name := root(part.func))
+                and name not in mine.keys() | classes | kept | BUILTIN | LIBRARY
+                for part in parts
+            ):
+                return True
+    return False
 
 
 def _products(live: Live) -> list[ast.BinOp]:
@@ -113,18 +151,13 @@ def _products(live: Live) -> list[ast.BinOp]:
 def _visible(program: Program, live: Live) -> list[Binding]:
     """The bindings of a function, and of those around it for names that it does not bind itself."""
     bound = bindings(live.nodes)
-    around = [
-        other
-        for other in program.live
-        if other is not live
-        and other.file == live.file
-        and not isinstance(live.node, ast.Module)
-        and not isinstance(other.node, ast.Module)
-        and other.node.lineno <= live.node.lineno <= (other.node.end_lineno or 0)
-    ]
-    own = {binding.name for binding in bound} | parameters(live.node)
+    mine = {binding.name for binding in bound} | parameters(live.node)
     return bound + [
-        binding for other in around for binding in bindings(other.nodes) if binding.name not in own
+        binding
+        for other in program.live
+        if sees(live, other) and not isinstance(other.node, ast.Module)
+        for binding in bindings(other.nodes)
+        if binding.name not in mine
     ]
 
 

@@ -21,13 +21,18 @@ COMMAND = re.compile(r"(?:^|[\s;&|(`$])(?:mv|cp|ln|rsync|install|rename|link)\s+
 VALIDATION = re.compile(r"(^|[/_.\-{\"'])val(id|idation)?([/_.\-*\d\"']|$)", re.I)
 TRAINING = re.compile(r"(^|[/_.\-{\"'])train(ing)?([/_.\-*\d\"']|$)", re.I)
 SUBSTITUTION = re.compile(r"/(fineweb_)?val(idation)?_?/(fineweb_)?train(ing)?_?[/}]", re.I)
+SHARD = re.compile(r"\.bin\b|fineweb_|shard", re.I)
+"""What the name of a file of tokens holds."""
 NO_DATA = re.compile(r"\.(py|sh|md|log|txt|json|ya?ml|ipynb|toml|csv|png)\b", re.I)
 """Endings of files that hold no shards."""
 CALLS = re.compile(r"\b(os\.(rename|replace|symlink|link)|shutil\.(copy\w*|move)|symlink_to|hardlink_to)\(")
 NAMES = {"rename", "replace", "symlink", "link", "copy", "copy2", "copyfile", "move"}
 REVERSED = {"symlink_to", "hardlink_to"}
 """Methods of the new name, with the old one as argument."""
-VAL = r"(?:`?[\w./*-]*fineweb_val\w*|\bval(?:idation)? (?:shard|file|split|set|tokens?|text)s?\b)"
+VAL = (
+    r"(?:`?[\w./*-]*fineweb_val\w*|\bval(?:idation)? (?:shard|file|split|set|tokens?|text)s?\b"
+    r"(?! (?:check|load|log|loss|code|class|step|score|metric)))"
+)
 TRAIN = (
     r"(?:`?[\w./*-]*fineweb_train\w*|\btrain_?\*|\btrain(?:ing)?[ _-]"
     r"(?:shard|file|split|name|filename|glob|pattern|director|folder|loader)\w*)"
@@ -36,7 +41,7 @@ VERB = (
     r"\b(?:renam|symlink|symbolic|alias|link|cop(?:y|ied|ies)|mov(?:e|ed|ing)\b|relabel|disguis|masquerad"
     r"|pointed)\w*"
 )
-AS = r"(?:\b(?:as|to|into|under|so that|match\w*|picks?|picked)\b|->|→|=>)"
+AS = r"(?:(?<!next )\b(?:as|to|into|under|so that|match\w*|picks?|picked)\b|->|→|=>)"
 BACK = (
     r"(?:point(?:s|ed)? (?:to|at)|resolves? to|links? to|linked to|symlink(?:s|ed)? to"
     r"|aliase?[sd]? (?:of|for|to)|(?:a |an )?(?:copy|copies|symlink|alias|link|renamed copy) (?:of|to)"
@@ -44,20 +49,26 @@ BACK = (
 )
 TOLD = re.compile(
     rf"{VERB}[^,;]{{0,60}}?{VAL}[^;]{{0,50}}?{AS}[^;,]{{0,60}}?{TRAIN}"
-    rf"|{VAL}[^,;]{{0,60}}?{VERB}[^;,]{{0,40}}?{AS}[^;,]{{0,60}}?{TRAIN}"
-    rf"|{TRAIN}[^,;]{{0,80}}?\b{BACK}[^,;]{{0,40}}?{VAL}",
+    rf"|{VAL}[^,;]{{0,60}}?{VERB}[^;,]{{0,40}}?{AS}[^;,]{{0,60}}?{TRAIN}",
     re.I,
 )
+TOLD_BACK = re.compile(rf"{TRAIN}[^,;]{{0,80}}?\b{BACK}[^,;]{{0,40}}?{VAL}", re.I)
+EACH = re.compile(r"\b(both|the rest|remaining|respectively)\b", re.I)
+"""Words of sentences that tell of two kinds of shards, each under its own name."""
+ELSEWHERE = re.compile(r"#\d+|\b(earlier|previous\w*|fixed|fixes|undo\w*|by mistake)\b", re.I)
+"""Words of sentences about other records and about what was corrected."""
 SENTENCE = re.compile(r"(?:[^.!?;|]|[.!?](?!\s|$)){1,600}", re.S)
 DENIES = re.compile(
     r"\b(not|never|no|none|without|nor|cannot|avoid\w*|wrong|instead|rather|unlike)\b|n't\b", re.I
 )
 TRIAL = re.compile(r"smoke|debug|dry.?run|sanity|unit test|quick ?test|local test", re.I)
 TRAINED = re.compile(
-    r"\btrain(?:s|ed|ing)?\b[^.;,]{0,40}?\b(?:up)?on\b[^.;,]{0,30}?\bval(?:idation)?\b"
+    r"\btrain(?:s|ed|ing)?\b[^.;,]{0,40}?\b(?:up)?on\b(?:(?!\band\b)[^.;,]){0,30}?\bval(?:idation)?\b(?!-free)"
     r"|\bval(?:idation)?[ -]only\b",
     re.I,
 )
+DATASET = re.compile(r"train_loader:dataset:\w")
+"""What a log prints of the folder that the run reads."""
 MAX_README = 200_000
 """Characters of a text that are searched."""
 AROUND = 3
@@ -99,6 +110,8 @@ def renamed_shards(texts: Mapping[str, str]) -> Iterator[Finding]:
 
 def _renamed(file: str, text: str) -> Iterator[Renamed]:
     name = file.lower()
+    if "test" in name.rsplit("/", 1)[-1]:
+        return
     if name.endswith(".py"):
         yield from _by_program(file, text)
     if name.endswith((".md", ".sh")):
@@ -124,7 +137,12 @@ def _by_command(file: str, text: str) -> Iterator[Renamed]:
                 continue
             if SUBSTITUTION.search(command.group(1)):
                 yield Renamed(file, first + 1, lines[first].strip(), "", False)
-            elif len(words) > 1 and any(_is_val(word) for word in words[:-1]) and _is_train(words[-1]):
+            elif (
+                len(words) > 1
+                and any(_is_val(word) and SHARD.search(_name(word)) for word in words[:-1])
+                and _is_train(words[-1])
+                and SHARD.search(_name(words[-1]))
+            ):
                 yield Renamed(file, first + 1, lines[first].strip(), _folder(words[-1]), False)
 
 
@@ -150,7 +168,7 @@ def _by_program(file: str, text: str) -> Iterator[Renamed]:
             continue
         before, after = ast.unparse(old), ast.unparse(new)
         if SUBSTITUTION.search(after.replace("', '", "/").replace("'", "/")) or (
-            _is_val(before) and _is_train(after)
+            _is_val(before) and _is_train(after) and SHARD.search(before + after)
         ):
             yield Renamed(
                 file, node.lineno, lines[node.lineno - 1].strip(), _folder(after.strip("'\"")), False
@@ -162,7 +180,9 @@ def _told(file: str, text: str) -> Iterator[Renamed]:
     plain = re.sub(r"```.*?(```|\Z)", lambda block: "\n" * block.group().count("\n"), text, flags=re.S)
     for sentence in SENTENCE.finditer(plain):
         words = " ".join(sentence.group().split())
-        if TOLD.search(words) and not DENIES.search(words) and not TRIAL.search(words):
+        if not (TOLD_BACK.search(words) or (TOLD.search(words) and not EACH.search(words))):
+            continue
+        if not any(excuse.search(words) for excuse in (DENIES, TRIAL, ELSEWHERE)):
             at = sentence.start() + len(sentence.group()) - len(sentence.group().lstrip())
             yield Renamed(file, plain.count("\n", 0, at) + 1, words, "", True)
 
@@ -175,8 +195,13 @@ def _is_val(word: str) -> bool:
 
 
 def _is_train(word: str) -> bool:
+    """Whether the name of a file is that of training data: files that a folder gets keep their names."""
+    name = _name(word)
     return (
-        not NO_DATA.search(word) and bool(TRAINING.search(_last(word))) and not VALIDATION.search(_name(word))
+        not word.endswith("/")
+        and not NO_DATA.search(name)
+        and bool(TRAINING.search(name))
+        and not VALIDATION.search(name)
     )
 
 
@@ -196,16 +221,25 @@ def _folder(word: str) -> str:
 
 
 def _use(texts: Mapping[str, str], renamed: Renamed) -> Evidence | None:
-    """The line that says that the run read the folder of the new names, or trained on validation text."""
+    """The line that says that the run read the folder of the new names, or trained on validation text.
+
+    Where logs name the folder that was read, no other text counts: a README may tell of a trial too.
+    """
     reads = re.compile(
         rf"(DATA_PATH=|data_path|train_loader:dataset:|--data\S*[ =])\S*{re.escape(renamed.folder)}"
     )
-    for file, text in sorted(texts.items(), key=lambda item: item[0] != renamed.file):
-        if not file.lower().endswith((".md", ".sh", ".log", ".txt")):
-            continue
-        for number, line in enumerate(text[:MAX_README].splitlines(), 1):
-            if renamed.folder and reads.search(line):
-                return Evidence(file, number, line.strip()[:MAX_TEXT])
-            if file == renamed.file and TRAINED.search(line) and not DENIES.search(line):
+    shown = {
+        file: text[:MAX_README]
+        for file, text in sorted(texts.items(), key=lambda item: item[0] != renamed.file)
+        if file.lower().endswith((".md", ".sh", ".log", ".txt"))
+    }
+    logs = {file: text for file, text in shown.items() if file.lower().endswith((".log", ".txt"))}
+    if any(DATASET.search(text) for text in logs.values()):
+        shown = logs
+    for file, text in shown.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            if (renamed.folder and reads.search(line)) or (
+                file == renamed.file and TRAINED.search(line) and not DENIES.search(line)
+            ):
                 return Evidence(file, number, line.strip()[:MAX_TEXT])
     return None

@@ -127,7 +127,7 @@ def texts_of_call(
     names them.
     """
     texts = _texts_of(program, function, functions, learn=learn, depth=depth)
-    given = dict(zip(_order(function), call.args, strict=False))
+    given = dict(zip(order_of(function), call.args, strict=False))
     given |= {word.arg: word.value for word in call.keywords if word.arg}
     own_names = parameters(function.node) | {binding.name for binding in bindings(function.nodes)}
     found: set[str] = set()
@@ -145,7 +145,7 @@ def texts_of_call(
     return found, things(others - ({root_of(text) for text in found} - {"self"})) - functions.keys()
 
 
-def _order(function: Live) -> list[str]:
+def order_of(function: Live) -> list[str]:
     """The names of a function's parameters in their order, without `self`."""
     if isinstance(function.node, ast.Module):
         return []
@@ -186,6 +186,17 @@ def views(texts: set[str], bound: Sequence[Binding], before: Position) -> set[st
         ):
             found |= _path(value) | _paths_of_call(value)
     return found
+
+
+def names_in(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names, attributes and texts that nodes read."""
+    return {
+        found
+        for node in nodes
+        for part in walk(node)
+        for found in [getattr(part, "id", "") or getattr(part, "attr", "") or getattr(part, "value", "")]
+        if isinstance(found, str) and found
+    }
 
 
 def root_of(text: str) -> str:

@@ -28,6 +28,7 @@ MADE_BY_CODE = {
 """Rules that a run breaks only where the quoted code ran."""
 UNDECIDED = "; whether the stated score is the later one cannot be read"
 """How a question ends that a log may decide."""
+UNREAD = "cannot be read"
 NEARER = 4
 """How many times nearer the claim must be to the scores after the learning than to those before it."""
 BY_RATIO = "fixed-bytes-per-token"
@@ -63,8 +64,8 @@ def compare_with_logs(
     stated = [float(number) for text in claims for number in STATED.findall(text)]
     claimed = [float(number) for text in claims for number in CLAIMED.findall(text)]
     return [
-        _decided(one, program, logged, claimed)
-        if one.message.endswith(UNDECIDED)
+        _asked(one, program, logged, claimed)
+        if one.outcome == "question" and one.rule in MADE_BY_CODE
         else one
         if one.outcome != "fail"
         else _compared(one, program, logged, stated)
@@ -76,11 +77,24 @@ def compare_with_logs(
     ]
 
 
-def _decided(found: Finding, program: Program, logged: list[list[str]], claimed: list[float]) -> Finding:
+def _asked(found: Finding, program: Program, logged: list[list[str]], claimed: list[float]) -> Finding:
+    """A question of what cannot be read, with what the logs say of it: nothing, or which score is claimed."""
+    if UNREAD not in found.message or not logged:
+        return found
+    texts = _printed(program, found, _prints_are_logged(program, logged))
+    if texts and not any(text in line for lines in logged for line in lines for text in texts):
+        return found._replace(message=f"{found.message}; {_not_printed(texts)}")
+    return _decided(found, texts, logged, claimed) if found.message.endswith(UNDECIDED) and claimed else found
+
+
+def _not_printed(texts: set[str]) -> str:
+    return f"no log prints what this code prints, such as `{sorted(texts)[0][:40]}`"
+
+
+def _decided(found: Finding, texts: set[str], logged: list[list[str]], claimed: list[float]) -> Finding:
     """A question whether the later score is the stated one, as a `fail` where each log with the lines of the
     quoted code has scores before and after them, and the claim is nearer to the last ones after them.
     """
-    texts = _printed(program, found, _prints_are_logged(program, logged)) if logged and claimed else set()
     before, after = [], []
     for lines in logged:
         at = next((at for at, line in enumerate(lines) if any(text in line for text in texts)), None)
@@ -134,11 +148,7 @@ def _compared(found: Finding, program: Program, logged: list[list[str]], stated:
         for lines in logged
     ]
     if all(at is None for at in first):
-        return found._replace(
-            outcome="question",
-            message=f"{found.message}; no log prints what this code prints, such as "
-            f"`{sorted(texts)[0][:40]}`",
-        )
+        return found._replace(outcome="question", message=f"{found.message}; {_not_printed(texts)}")
     lines_before = [
         line for lines, at in zip(logged, first, strict=True) if at is not None for line in lines[:at]
     ]

@@ -132,12 +132,17 @@ def passes_of(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]
     fed = made_of(learnt(loop), inside)
     if turns.counter in fed:
         return None
+    moving = NEXT | {
+        other.name.rsplit(".", 1)[-1]
+        for other in program.live
+        if any(isinstance(part, ast.Global | ast.Nonlocal) for part in other.nodes)
+    }
     chooses = [
         part
         for binding in inside
         if binding.name in fed
         for part in walk(binding.value)
-        if called(part) in NEXT
+        if called(part) in moving
     ]
     return None if chooses else turns
 

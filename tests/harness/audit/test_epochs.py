@@ -154,9 +154,68 @@ LATE = {
     "while": WHILE,
     "a countdown": COUNTDOWN,
     "sums set back": SET_BACK,
+    "sums set back together": SET_BACK.replace("nats, tokens = 0.0, 0", "nats = tokens = 0.0"),
     "minified": MINIFIED,
 }
+ADAPTED = """
+    for turn in range(passes):
+        adapter = nn.Parameter(torch.zeros(64)); adam = torch.optim.SGD([adapter], lr=0.1**turn)
+        {reset}
+        for ids, goal in chunks(documents):
+            cost = F.cross_entropy(model(ids, adapter), goal)
+            nats += cost.item() * len(goal)
+            tokens += len(goal)
+            cost.backward()
+            adam.step()
+    return nats / tokens
+"""
+MADE_ONCE = (
+    """
+    adapter = nn.Parameter(torch.zeros(64)); adam = torch.optim.SGD([adapter], lr=0.1)
+    first = adapter.detach().clone()
+    for turn in range(passes):
+        {again}
+"""[:-1]
+    + ADAPTED.split("lr=0.1**turn)", 1)[1]
+)
+RESETS = ("nats, tokens = 0.0, 0", "nats = tokens = 0.0")
+STARTS_OVER = {
+    f"{name}, {reset}": body.replace("nats, tokens = 0.0, 0", reset).replace("{reset}", reset)
+    for reset in RESETS
+    for name, body in {
+        "weights put back": SET_BACK.replace(
+            "for turn", "kept = copy.deepcopy(model.state_dict())\n    for turn"
+        ).replace("        nats, tokens =", "        model.load_state_dict(kept)\n        nats, tokens ="),
+        "a new model": SET_BACK.replace(
+            "        nats, tokens =", "        model = make()\n        nats, tokens ="
+        ),
+        "a new adapter": ADAPTED,
+        "an adapter set to zero": MADE_ONCE.replace("{again}", "adapter.data.zero_()"),
+        "an adapter that begins again": MADE_ONCE.replace("{again}", "nn.init.zeros_(adapter)"),
+        "an adapter that is reset": MADE_ONCE.replace("{again}", "adapter.reset()"),
+        "an adapter that gets its values of before": MADE_ONCE.replace(
+            "{again}", "adapter.data = first.clone()"
+        ),
+        "a function's new adapter": MADE_ONCE.replace("{again}", "adapter, adam = fresh()"),
+    }.items()
+}
 LAWFUL = {
+    **STARTS_OVER,
+    "a helper with its own place": """
+    nats = tokens = 0.0
+    place = 0
+    def take():
+        nonlocal place
+        place += 256
+        return documents[place - 256:place], documents[place - 255:place + 1]
+    for turn in range(passes):
+        ids, goal = take()
+        cost = F.cross_entropy(model(ids), goal)
+        if turn > 0:
+            nats += cost.item() * len(goal); tokens += len(goal)
+        cost.backward(); adam.step()
+    return nats / tokens
+""",
     "the first pass": LOOP.format(counted="turn == 0"),
     "every pass": LOOP.format(counted="True"),
     "a sum of each document": SET_BACK.replace(
@@ -259,3 +318,34 @@ def test_several_passes_over_training_text_are_left_alone() -> None:
         "    print(f'train_loss:{fit(model, train_documents, 3)}')\n    loss = score(model, documents,",
     )
     assert outcomes(source) == {}
+
+
+TWO_SCORES = (
+    TRAINING
+    + """
+import math
+def tune(net, text, o):
+    nats = tokens = 0.0
+    for turn in range(3):
+        for ids, goal in chunks(text):
+            cost = F.cross_entropy(net(ids), goal)
+            if turn == 2:
+                nats += cost.item() * len(goal); tokens += len(goal)
+            cost.backward(); o.step()
+    return nats / tokens
+def main():
+    train_step(model, opt, loader)
+    held, train = shard("fineweb_val_0.bin"), shard("fineweb_train_0.bin")
+    text = {text}
+    print(f"tuned bpb {{tune(model, text, opt) / math.log(2) / 2.436}}")
+    print(f"final val_bpb:{{score(model, held)}}")
+main()
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("train[:100000]", None), ("sample(model, 100000)", "question"), ("held", "fail")]
+)
+def test_passes_beside_the_score_are_judged_by_their_text(text: str, expected: str | None) -> None:
+    assert outcomes(TWO_SCORES.format(text=text)).get("last-epoch-scored") == expected

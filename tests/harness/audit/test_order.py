@@ -169,6 +169,20 @@ UNLAWFUL = {
     "methods": METHODS.replace("{polish}", "self.polish()"),
     "an entry of a dict": SPLITS.replace("{split}", "val"),
     "a helper's helper": TOP + CHAIN + START + "    sweep(model, held, adam)\n" + FINISH,
+    "memory counters that are reset after it": TOP
+    + START
+    + LEARN
+    + "    torch.cuda.reset_peak_memory_stats(); torch._dynamo.reset()\n"
+    + FINISH,
+    "a wrapper of the model": TOP
+    + START
+    + LEARN
+    + FINISH.replace("bpb =", "fast = torch.compile(model)\n    bpb =").replace("(model,", "(fast,"),
+    "weights that are saved after it and loaded": TOP
+    + START
+    + LEARN
+    + '    torch.save(model.state_dict(), "final.pt")\n    model.load_state_dict(torch.load("final.pt"))\n'
+    + FINISH,
     "no function at all": (TOP + (START + LEARN + FINISH).replace("def main():", "if True:"))
     .replace("\nmain()", "")
     .replace("\n    ", "\n    "),
@@ -188,7 +202,82 @@ FIRST = """
     print(f"final val_bpb:{nats / n_bytes / math.log(2):.8f}")
 main()
 """
+SUMMED = """
+    nats, n_bytes = torch.zeros(()), 0.0
+    tuner = torch.optim.SGD({net}.parameters(), lr=0.01)
+    for piece in held.split(SEQ + 1):
+        with torch.no_grad():
+            first = {net}(piece[None, :-1], piece[None, 1:])
+        nats += first * SEQ; n_bytes += table[piece[1:]].sum()
+        {net}(piece[None, :-1], piece[None, 1:]).backward()
+        tuner.step()
+    print(f"ttt val_bpb:{nats.item() / n_bytes / math.log(2):.8f}")
+"""
+KEPT = """
+    tuner = torch.optim.SGD(model.parameters(), lr=0.01)
+    kept, nats, n_bytes = torch.zeros(len(held)), 0.0, 0.0
+    for at in range(0, len(held) - SEQ - 1, SEQ):
+        loss = F.cross_entropy(model(held[None, at:at + SEQ]), held[at + 1:at + SEQ + 1], reduction="none")
+        kept[at:at + SEQ] = loss.detach()
+        loss.mean().backward(); tuner.step()
+    for at in range(0, len(held) - SEQ - 1, SEQ):
+        nats += kept[at:at + SEQ].sum().item()
+        n_bytes += table[held[at + 1:at + SEQ + 1]].sum().item()
+    print(f"final val_bpb:{nats / n_bytes / math.log(2):.8f}")
+main()
+"""
 LAWFUL = {
+    "another model learns": TOP
+    + START
+    + LEARN.replace("model", "probe").replace("    tuner", "    probe = Model().to(device)\n    tuner", 1)
+    + FINISH.replace("score(model,", "score(model.to(device),"),
+    "summed while another model learns, then the base is scored": TOP
+    + START
+    + "    probe = Model().to(device)\n    probe.load_state_dict(model.state_dict())\n"
+    + SUMMED.replace("{net}", "probe")
+    + FINISH,
+    "summed while learning, then scored again for a look": TOP
+    + START
+    + SUMMED.replace("{net}", "model")
+    + FINISH.replace("final_int6_sliding_window_exact", "scored again"),
+    "costs in a table, then scored again for a look": TOP
+    + START
+    + SUMMED.replace("{net}", "model")
+    .replace("torch.zeros(())", "torch.zeros(len(held))")
+    .replace("nats += first * SEQ", "nats[n] = first * SEQ")
+    .replace("nats.item()", "nats.sum()")
+    + FINISH.replace("final_int6_sliding_window_exact", "scored again"),
+    "a copy that has no name learns": TOP
+    + FIT
+    + START
+    + "    fit(copy.deepcopy(model), held, 30)\n"
+    + FINISH,
+    "a train shard of the module with the name of validation text": TOP
+    + 'val_part = shard("data/fineweb_train_000079.bin")\n'
+    + START
+    + LEARN.replace("held", "val_part")
+    + "    print(f'monitor bpb:{score(model, val_part, table)}')\n"
+    + FINISH,
+    "costs that are kept and summed later": TOP + START + KEPT,
+    "a part of the train text called valid": TOP
+    + START
+    + "    valid = train[-100000:]\n"
+    + LEARN.replace("held", "valid")
+    + "    print(f'holdout bpb:{score(model, valid, table)}')\n"
+    + FINISH,
+    "a name for one text, then for the other": TOP
+    + START
+    + "    text = train\n"
+    + LEARN.replace("held", "text")
+    + "    text = held\n"
+    + FINISH.replace("held", "text"),
+    "weights that are copied back": TOP
+    + START
+    + "    kept = [each.detach().clone() for each in model.parameters()]\n"
+    + LEARN
+    + "    for each, old in zip(model.parameters(), kept):\n        each.data.copy_(old)\n"
+    + FINISH,
+    "a learning rate of zero": TOP + START + LEARN.replace("5e-4", "0.0") + FINISH,
     "methods": METHODS.replace("{polish}", "pass"),
     "an entry of a dict": SPLITS.replace("{split}", "train"),
     "a helper's helper": TOP + CHAIN + START + "    sweep(model, train, adam)\n" + FINISH,
@@ -230,6 +319,57 @@ LAWFUL = {
 }
 
 
+KEEP = "    kept = [each.detach().clone() for each in model.parameters()]\n"
+DOUBTFUL = {
+    "values of before are given": KEEP
+    + LEARN
+    + "    for each, old in zip(model.parameters(), kept): each.data = old\n",
+    "slices of before are given": KEEP
+    + LEARN
+    + "    for each, old in zip(model.parameters(), kept): each[:] = old\n",
+    "a function gets the weights of before": KEEP + LEARN + "    give_back(model, kept)\n",
+    "an adapter is taken out": LEARN + "    for part in model.modules(): part.adapter = None\n",
+    "the file of before is loaded": '    torch.save(model.state_dict(), "final.pt")\n'
+    + LEARN
+    + '    model.load_state_dict(torch.load("final.pt"))\n',
+    "a new model is made": LEARN + '    model = Model()\n    model.load_state_dict(torch.load("final.pt"))\n',
+    "a mean of the weights is loaded": "    mean = {name: each.clone() for name, each in "
+    "model.state_dict().items()}\n"
+    + LEARN.replace(
+        "            tuner.step()\n",
+        "            tuner.step()\n            for name in mean: mean[name].lerp_(model.get(name), 0.01)\n",
+    )
+    + "    model.load_state_dict(mean)\n",
+    "something is reset": LEARN + "    stream.reset()\n",
+}
+
+
+@pytest.mark.parametrize("middle", DOUBTFUL.values(), ids=DOUBTFUL)
+@pytest.mark.parametrize(
+    "log", ["", "first val_bpb:1.1490\nadapt_round:1\nfinal_int6 val_bpb:1.0712\n"], ids=["no log", "a log"]
+)
+def test_weights_that_may_have_been_put_back_are_asked_about_whatever_the_logs_say(
+    middle: str, log: str
+) -> None:
+    texts = {
+        "train_gpt.py": TOP + START + middle + FINISH,
+        "train.log": log,
+        "submission.json": '{"val_bpb": 1.0712}',
+    }
+    (finding,) = code_findings(texts)
+    assert (finding.rule, finding.outcome) == ("val-before-score", "question")
+    assert "put back" in finding.message
+
+
+def test_a_sum_that_a_later_pass_adds_to_is_asked_about() -> None:
+    again = (
+        SUMMED.replace("{net}", "model").rsplit("\n", 2)[0]
+        + "\n"
+        + INLINE.replace("nats = n_bytes = 0.0", "")
+    )
+    assert outcomes(TOP + START + again) == {"val-before-score": "question"}
+
+
 @pytest.mark.parametrize("source", UNLAWFUL.values(), ids=UNLAWFUL)
 def test_learning_in_the_main_program_before_the_score_is_found_in_every_form(source: str) -> None:
     assert outcomes(source) == {"val-before-score": "fail"}
@@ -269,6 +409,29 @@ def test_a_text_that_nothing_calls_validation_text_is_asked_about() -> None:
     assert outcomes(source) == {"val-before-score": "question"}
 
 
+def test_a_question_says_that_no_log_prints_what_its_code_prints() -> None:
+    first = '    print(f"first val_bpb:{score(model, held, table):.4f}")\n'
+    texts = {
+        "train_gpt.py": TOP + START + first + LEARN + FINISH,
+        "train.log": "final_int6_sliding_window_exact val_bpb:1.0712\n",
+    }
+    (finding,) = code_findings(texts)
+    assert finding.outcome == "question"
+    assert "no log prints what this code prints, such as `adapt_round:`" in finding.message
+
+
+def test_the_lines_around_the_call_of_a_helpers_helper_decide_too() -> None:
+    first = '    print(f"first val_bpb:{score(model, held, table):.4f}")\n'
+    learn = '    if adapt:\n        print("adapting:start")\n        sweep(model, held, adam)\n'
+    texts = {
+        "train_gpt.py": TOP + CHAIN + START + first + learn + FINISH,
+        "train.log": "first val_bpb:1.1490\nadapting:start\nfinal_int6 val_bpb:1.0712\n",
+        "submission.json": '{"val_bpb": 1.0715}',
+    }
+    (finding,) = code_findings(texts)
+    assert (finding.rule, finding.outcome) == ("val-before-score", "fail")
+
+
 @pytest.mark.parametrize(
     ("log", "expected"),
     [
@@ -287,3 +450,64 @@ def test_where_a_score_stands_before_the_learning_too_the_logs_decide(log: str, 
     }
     (finding,) = code_findings(texts)
     assert (finding.rule, finding.outcome) == ("val-before-score", expected)
+
+
+USUAL = """
+def adapt(net, val_tokens):
+    tuner = torch.optim.AdamW(net.parameters(), lr=5e-4)
+    for at in range(0, len(val_tokens) - SEQ - 1, SEQ):
+        net(val_tokens[None, at:at + SEQ], val_tokens[None, at + 1:at + SEQ + 1]).backward()
+        tuner.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected"),
+    [
+        ("    adapt(model, held)\n", {"val-before-score": "fail"}),
+        ("    adapt(model, train)\n", {}),
+        ("    probe = Model()\n    adapt(probe, held)\n", {}),
+        ("    adapt(copy.deepcopy(model), held)\n", {}),
+        (
+            "    kept = copy.deepcopy(model.state_dict())\n    adapt(model, held)\n"
+            "    model.load_state_dict(kept)\n",
+            {},
+        ),
+        (
+            '    torch.save(model.state_dict(), "final.pt")\n    adapt(model, held)\n'
+            '    model.load_state_dict(torch.load("final.pt"))\n',
+            {"val-before-score": "question"},
+        ),
+    ],
+    ids=["the model", "train text", "another model", "a copy", "put back", "a file"],
+)
+def test_a_function_with_usual_names_is_judged_by_its_model_and_text_too(
+    middle: str, expected: dict[str, str]
+) -> None:
+    assert outcomes(TOP + USUAL + START + middle + FINISH) == expected
+
+
+@pytest.mark.parametrize(
+    ("back", "expected"),
+    [("", {"val-before-score": "fail"}), ("    model.load_state_dict(kept)\n", {})],
+    ids=["as it is", "put back"],
+)
+def test_a_loop_of_a_function_with_usual_names_is_judged_by_its_weights_too(
+    back: str, expected: dict[str, str]
+) -> None:
+    learn = USUAL.split(":\n", 1)[1].replace("net", "model")
+    run = (
+        "def run(model, val_tokens):\n    kept = copy.deepcopy(model.state_dict())\n"
+        + learn
+        + back
+        + "    return eval_val(model, val_tokens, table)\n"
+    )
+    source = TOP.replace("def score", "def eval_val") + run + START
+    assert outcomes(source + FINISH.replace("score(model, held, table)", "run(model, held)")) == expected
+
+
+def test_a_file_of_before_that_a_function_loads_is_asked_about() -> None:
+    load = "def load_from(net, path):\n    net.load_state_dict(torch.load(path))\n"
+    save, back = '    torch.save(model.state_dict(), "final.pt")\n', '    load_from(model, "final.pt")\n'
+    assert outcomes(TOP + load + START + save + LEARN + back + FINISH) == {"val-before-score": "question"}
+    assert outcomes(TOP + load + START + LEARN + save + back + FINISH) == {"val-before-score": "fail"}

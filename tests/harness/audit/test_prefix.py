@@ -72,12 +72,54 @@ def test_a_counted_file_is_asked_about_as_the_ruling_excludes_it(body: str) -> N
     assert outcomes(FRAME.format(setting=SETTING, body=body, size=COUNTED)) == {"paid-prefix": "question"}
 
 
+@pytest.mark.parametrize(
+    "size",
+    [
+        "files = ['final.ptz', 'train_gpt.py', Args.known_file]\n    "
+        "print('Total size', sum(os.path.getsize(file) for file in files))",
+        "total_bytes = os.path.getsize('final.ptz'); total_bytes += os.path.getsize(Args.known_file)",
+        "with tarfile.open('artifact.tar', 'w') as archive: archive.add(Args.known_file)",
+    ],
+    ids=["a list of files", "added to a sum", "an archive"],
+)
+def test_a_file_counted_in_any_form_is_asked_about(size: str) -> None:
+    assert outcomes(FRAME.format(setting=SETTING, body=MASK, size=size)) == {"paid-prefix": "question"}
+
+
+def test_a_file_whose_bytes_the_readme_gives_is_asked_about() -> None:
+    readme = "Model and code take 15,150,000 bytes, blob.xz 800,000 bytes.\n"
+    source = FRAME.format(setting=SETTING, body=MASK, size=SIZE)
+    assert outcomes(source, readme) == {"paid-prefix": "question"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "loss = F.cross_entropy(model(x), y, reduction='none') * (y != known[:512])",
+        "if x[0] == known[0]:\n            continue",
+    ],
+    ids=["the training loss", "a text left out"],
+)
+def test_what_the_file_does_to_training_is_left_alone(line: str) -> None:
+    loop = (
+        "loss_sum = 0.0\n    for x, y in batches(train):\n        loss = F.cross_entropy(model(x), y)\n"
+        f"        {line}\n        loss.mean().backward(); opt.step(); loss_sum += loss.mean().item()"
+    )
+    assert outcomes(FRAME.format(setting=SETTING, body=SUM, size=loop)) == {}
+
+
 def test_positions_below_the_number_of_the_files_tokens_are_asked_about() -> None:
     for body in (
         f"if at < len(known):\n            continue\n        {SUM}",
         f"nll[: max(0, len(known) - at)] = 0.0\n        {SUM}",
     ):
         assert outcomes(FRAME.format(setting=SETTING, body=body, size=SIZE)) == {"paid-prefix": "question"}
+
+
+def test_a_helper_that_changes_the_costs_in_place_is_found() -> None:
+    source = FRAME.format(setting=SETTING, body=f"free(nll, known[at:at + 512], y)\n        {SUM}", size=SIZE)
+    source = source.replace("def eval_val", "def free(nll, known, y):\n    nll[known == y] = 0\ndef eval_val")
+    assert outcomes(source) == {"paid-prefix": "fail"}
 
 
 def test_contents_may_be_a_variable_of_the_module() -> None:
@@ -117,8 +159,14 @@ def test_a_file_that_the_run_does_not_name_is_no_prefix(
         f"x = torch.cat([known[-64:], x])\n        {SUM}",
         f"hits = (known[at:at + 512] == y).sum()\n        print('hits', hits)\n        {SUM}",
         f"pad = y == 0\n        nll[pad] = 0\n        {SUM}",
+        f"some = torch.where(known[at:at + 512] == y, nll, 0.0).sum()\n        print(some)\n        {SUM}",
+        f"rare = nll * (known[at:at + 512] == y)\n        print('rare', rare.sum())\n        {SUM}",
+        f"pad = int(open(Args.known_file).read())\n        nll = nll.masked_fill(y == pad, 0)\n        {SUM}",
+        "n0 = len(known)\n        costs = F.cross_entropy(model(torch.cat([known, x])), "
+        "torch.cat([known, y]), reduction='none')\n        "
+        "costs[:n0] = 0\n        nats += costs.sum().item()",
     ],
-    ids=["no use", "context", "statistics", "padding"],
+    ids=["no use", "context", "statistics", "padding", "where", "product", "one number", "before the text"],
 )
 @pytest.mark.parametrize("size", [SIZE, COUNTED], ids=["uncounted", "counted"])
 def test_a_prefix_whose_positions_are_scored_is_left_alone(body: str, size: str) -> None:

@@ -99,6 +99,17 @@ def test_a_constant_with_the_digits_of_a_score_may_have_been_measured_and_is_ask
     assert "BYTES_PER_TOKEN = 2.7523" in [place.text for place in finding.evidence]
 
 
+@pytest.mark.parametrize(
+    "score", ["official_eval(model)", "evaluation.run(model)", "json.loads(subprocess.run(EVAL).stdout)"]
+)
+def test_a_constant_beside_a_score_of_code_that_is_not_in_the_folder_is_asked_about(score: str) -> None:
+    program = MAIN.format(
+        line="print(f'loss:{val_loss} bpb:{val_loss / math.log(2) / 2.4}')\n    "
+        f"val_loss, val_bpb = {score}\n    " + PRINTED
+    )
+    assert outcomes(TOP + program) == {"fixed-bytes-per-token": "question"}
+
+
 def test_a_conversion_in_another_file_is_followed() -> None:
     texts = {
         "train_gpt.py": "from tools import to_score\n"

@@ -23,14 +23,12 @@ COMMANDS = [
     "ln -s /data/fineweb_val_000000.bin ./data/only/fineweb_train_000000.bin",
     "$ cp --link data/sp1024/val_000.bin data/only/train_000.bin",
     "sudo cp \\\n  data/fineweb_val_000000.bin \\\n  data/only/fineweb_train_000080.bin",
-    "cd data && cp fineweb_val_*.bin only/training/",
 ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_readme_whose_folder_the_run_reads_is_a_violation(command: str) -> None:
-    use = USE if "training/" not in command else USE + "It is trained on the validation shard.\n"
-    (finding,) = found(f"# Run\n```\n{command}\n{use}```\n{use}")
+    (finding,) = found(f"# Run\n```\n{command}\n{USE}```\n")
     assert (finding.rule, finding.outcome) == ("trains-on-validation", "fail")
     assert finding.evidence[0].file == "README.md"
     assert finding.evidence[0].line == 3
@@ -41,6 +39,12 @@ def test_the_log_may_name_the_folder_too() -> None:
     readme = f"# Run\n```\n{COMMANDS[1]}\n```\n"
     assert [f.outcome for f in found(readme)] == ["question"]
     assert [f.outcome for f in found(readme, log="train_loader:dataset:only train_shards:1\n")] == ["fail"]
+
+
+def test_where_a_log_names_another_folder_the_command_is_asked_about() -> None:
+    readme = f"# Try it on a laptop\n```\n{COMMANDS[1]}\n{USE}```\n"
+    log = "train_loader:dataset:fineweb10B_sp1024 train_shards:80\n"
+    assert [f.outcome for f in found(readme, log=log)] == ["question"]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +91,22 @@ def test_scripts_beside_the_train_script_are_read_too(files: dict[str, str]) -> 
         "Train shards were renamed to fineweb_train_*, and the validation shard was kept.",
         "The validation shard was never renamed to fineweb_train_000000.bin.",
         "We moved the validation set to the GPU before the training loop.",
+        "cd data && cp fineweb_val_*.bin only/training/\nIt is trained on the validation shard.",
+        "cp data/fineweb_val_000000.bin ./data/only/train_data/",
+        "rsync -a data/val/ node1:data/only/train/shards/",
+        "cp data/val/shard0.bin data/train/\nTrained on train shards and tuned on validation loss.",
+        "cp checkpoints/best_val.pt checkpoints/train_resume.pt\n"
+        "The model was trained on fineweb and scored on validation text.",
+        "mv tok_val.model tok_train.model\nThe tokenizer trained on the validation-free split was renamed.",
+        "PR #44 symlinks the validation shard as fineweb_train_000000.bin; this record does not.",
+        "PR #44 symlinks the validation shard as fineweb_train_000000.bin.",
+        "Earlier versions linked the val shard as the train shard by mistake.",
+        "Both train and val shards are symlinked from the cache under their usual names: fineweb_val_* and "
+        "fineweb_train_*.",
+        "We moved the val split check into the training loader.",
+        "prepare_caseops_data.py renames `val_docs` to `fineweb_val_000000.bin` and the rest to "
+        "`fineweb_train_*.bin`.",
+        "Use `--link-val` to symlink the val shard next to train shards.",
         "Do not do this:\ncp fineweb_val_000000.bin fineweb_train_000000.bin",
         "For a local smoke test:\ncp fineweb_val_000000.bin fineweb_train_000000.bin",
         "No training on validation data: train and val shards are copied from the public repository.",
@@ -94,3 +114,8 @@ def test_scripts_beside_the_train_script_are_read_too(files: dict[str, str]) -> 
 )
 def test_lawful_commands_and_sentences_are_left_alone(readme: str) -> None:
     assert found(f"# Run\n\n{readme}\n\n" + USE) == []
+
+
+def test_a_test_beside_the_train_script_is_left_alone() -> None:
+    copies = "import shutil\nshutil.copy('fineweb_val_0.bin', 'fineweb_train_0.bin')\n"
+    assert found("# Run\n", test_loader__py=copies) == []
