@@ -50,8 +50,11 @@ def _configured(command: str) -> dict[str, str]:
         listing, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        print(f"pip cannot read its configuration files, going on without them: {last}", file=sys.stderr)
+        # Without pip's own words: they quote the line that it stopped at, which may hold a password
+        print(
+            "pip cannot read its configuration files, going on without them; `pip config debug` names them",
+            file=sys.stderr,
+        )
     found: dict[str, dict[str, str]] = {"global": {}, command: {}}
     for match in map(LINE.fullmatch, done.stdout.splitlines()):
         if match and match["section"] in found:

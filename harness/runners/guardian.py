@@ -1,9 +1,10 @@
 """The process between the judge and a contestant of the local runner: no contestant outlives its judge.
 
-A judge that is killed with SIGKILL can end nothing. The guardian starts the contestant and waits for the
-first of two ends. Where the contestant ends, the guardian ends as it did: with its exit code, or by its
-signal. Where the judge ends, which closes a pipe, the guardian kills every process of the contestant, removes
-the stage's temporary folder, and exits. It adopts the contestant's orphans, so it finds all of them.
+A judge that is killed with SIGKILL can end nothing. The guardian starts the contestant and waits until one of
+them ends: the contestant or the judge. If the contestant ends, the guardian ends in the same way: with its
+exit code, or by its signal. If the judge ends, which closes a pipe, the guardian kills every process of the
+contestant, removes the stage's temporary folder, and exits. It adopts the contestant's orphans, so it finds
+all of them.
 
 It runs as a program of its own and not as a fork of the judge, whose threads a fork would not copy.
 Not covered: a contestant that kills or stops the guardian, or holds the judge's pipe open through /proc, as

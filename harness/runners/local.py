@@ -61,7 +61,7 @@ class LocalRunner:
         self.isolation = (
             f"none: a child process of this user, with the user's files and network in reach{reason}"
         )
-        guardian.adopt_orphans()  # those of a contestant that killed its guardian
+        guardian.adopt_orphans()  # an ended contestant, and what a contestant that killed its guardian left
 
     def start(self, spec: StageSpec) -> LocalStage:
         return LocalStage(spec)

@@ -9,7 +9,7 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 
-from harness.audit.code.flow import COST, Binding, bindings, made_into, reads, sees
+from harness.audit.code.flow import COST, Binding, bindings, made_into, reads, returned, sees
 from harness.audit.code.learning import parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
@@ -91,12 +91,7 @@ def contents_of(program: Program, settings: set[str]) -> dict[int, set[str]]:
         given = {
             live.name.rsplit(".", 1)[-1]
             for live in program.live
-            if any(
-                isinstance(part, ast.Return)
-                and part.value is not None
-                and _holds(part.value, found[id(live)], set())
-                for part in live.nodes
-            )
+            if any(_holds(value, found[id(live)], set()) for value in returned(live.nodes))
         }
         before = {key: set(held) for key, held in found.items()}
         for live in program.live:

@@ -27,6 +27,7 @@ from harness.audit.code.flow import (
     made_of,
     made_scores,
     models,
+    names_returned,
     reads,
     start,
 )
@@ -190,16 +191,10 @@ def _acting(node: ast.AST) -> set[str]:
 
 def _results(live: Live, bound: Sequence[Binding]) -> set[str]:
     """The names that a function's results and scores are made of."""
-    returned = {
-        name
-        for part in live.nodes
-        if isinstance(part, ast.Return) and part.value is not None
-        for name in reads(part.value)
-    }
     stored = {
         name for part in live.nodes if isinstance(part, ast.Nonlocal | ast.Global) for name in part.names
     }
-    return made_of(returned | stored, bound) | made_scores(live.nodes, bound)
+    return made_of(names_returned(live.nodes) | stored, bound) | made_scores(live.nodes, bound)
 
 
 def _read_after(live: Live, loop: Loop, wanted: set[str]) -> bool:

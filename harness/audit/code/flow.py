@@ -134,6 +134,16 @@ def _pairs(target: ast.expr, value: ast.expr, node: ast.AST) -> Iterator[Binding
         yield from _pairs(part, parts[at] if same else value, node)
 
 
+def returned(nodes: Iterable[ast.AST]) -> list[ast.expr]:
+    """What the `return` statements among `nodes` give back."""
+    return [node.value for node in nodes if isinstance(node, ast.Return) and node.value is not None]
+
+
+def names_returned(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names that the `return` statements among `nodes` read."""
+    return {name for value in returned(nodes) for name in reads(value)}
+
+
 def made_of(names: Iterable[str], bound: Iterable[Binding]) -> set[str]:
     """`names` and all names that their values are made of."""
     values: dict[str, set[str]] = {}

@@ -44,6 +44,7 @@ from harness.audit.code.flow import (
     models,
     of_the_module,
     reads,
+    returned,
     start,
     stated_scores,
     values_of_scores,
@@ -213,7 +214,7 @@ def _score_values(live: Live, asked_for: set[str]) -> list[ast.expr]:
     values = list(stated_scores(live.nodes))
     name = live.name.rsplit(".", 1)[-1]
     if name in asked_for or is_score_name(name):
-        values += [part.value for part in live.nodes if isinstance(part, ast.Return) and part.value]
+        values += returned(live.nodes)
     return values
 
 

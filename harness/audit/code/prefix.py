@@ -32,6 +32,7 @@ from harness.audit.code.flow import (
     made_into,
     made_of,
     made_scores,
+    names_returned,
     reads,
     start,
 )
@@ -139,13 +140,7 @@ def _free(program: Program, contents: Mapping[int, set[str]]) -> Iterator[Free]:
 
 def _scored(live: Live, bound: Sequence[Binding]) -> set[str]:
     """The names that a function's scores and results are made of, and what it may change for its caller."""
-    returned = {
-        name
-        for part in live.nodes
-        if isinstance(part, ast.Return) and part.value is not None
-        for name in reads(part.value)
-    }
-    return made_of(returned, bound) | made_scores(live.nodes, bound) | parameters(live.node)
+    return made_of(names_returned(live.nodes), bound) | made_scores(live.nodes, bound) | parameters(live.node)
 
 
 def _freed(live: Live, part: ast.AST, bound: Sequence[Binding]) -> set[str]:

@@ -21,7 +21,9 @@ from harness.audit.code.flow import (
     bindings,
     is_score_name,
     made_of,
+    names_returned,
     reads,
+    returned,
     sees,
     stated_scores,
 )
@@ -305,10 +307,9 @@ def _is_score(program: Program, live: Live, product: ast.expr) -> bool:
     """Whether a product is a score, part of one, or returned by a function whose result is one."""
     if _is_part_of_score(live, product):
         return True
-    returned = [part.value for part in live.nodes if isinstance(part, ast.Return) and part.value is not None]
     bound = bindings(live.nodes)
-    results = made_of({name for value in returned for name in reads(value)}, bound)
-    given = any(any(part is product for part in walk(value)) for value in returned) or any(
+    results = made_of(names_returned(live.nodes), bound)
+    given = any(any(part is product for part in walk(value)) for value in returned(live.nodes)) or any(
         binding.name in results and any(part is product for part in walk(binding.value)) for binding in bound
     )
     name = live.name.rsplit(".", 1)[-1]

@@ -31,17 +31,21 @@ STORED_TEXT = re.compile(
 PRINTED = re.compile(r"^\s{0,8}([a-z][a-z0-9_]{2,60}): (True|False|-?\d[\d.e+-]{0,20})$", re.M)
 PRINTED_LIMIT = 60_000
 """Characters of a log that are searched for hyper-parameters."""
-COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+COMPARE_ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
     ast.Is: operator.is_,
     ast.IsNot: operator.is_not,
+}
+"""Comparisons of two single values."""
+COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    **COMPARE_ORDER,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
 }
 CAST: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool, "str": str}
 LAUNCHER = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}

@@ -16,7 +16,7 @@ from harness.audit.code.flow import Binding, Loop, bindings, learnt, made_of, re
 from harness.audit.code.learning import argument
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.settings import UNKNOWN, fold
+from harness.audit.code.settings import COMPARE_ORDER, UNKNOWN, fold
 from harness.audit.code.shape import called, own
 from harness.audit.code.tree import walk
 
@@ -31,16 +31,6 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-}
-COMPARISON: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
 }
 MAX_DEPTH = 12
 """Names that one condition is followed through."""
@@ -89,9 +79,9 @@ class Numbers:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 value = self.of(operand, depth + 1)
                 return UNKNOWN if value is UNKNOWN else -value
-            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in COMPARISON:
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in COMPARE_ORDER:
                 values = self.of(left, depth + 1), self.of(right, depth + 1)
-                return UNKNOWN if UNKNOWN in values else COMPARISON[type(op)](*values)
+                return UNKNOWN if UNKNOWN in values else COMPARE_ORDER[type(op)](*values)
             case ast.BoolOp(op=op, values=operands):
                 stop = isinstance(op, ast.Or)
                 found = [self.of(operand, depth + 1) for operand in operands]
