@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -16,7 +17,6 @@ import docker.utils
 import psutil
 import requests
 from docker.context import ContextAPI
-from docker.context.config import get_current_context_name
 from docker.models.containers import Container
 from docker.utils.config import find_config_file
 
@@ -91,13 +91,26 @@ def engine_address() -> Address:
     if host := os.environ.get("DOCKER_HOST"):
         return _named_host(host)
     variable = os.environ.get("DOCKER_CONTEXT")
-    name = variable or get_current_context_name() or "default"
+    name = variable or _configured_context() or "default"
     if not isinstance(name, str):
         raise _odd_configuration(required=False)
     if name != "default":
         return _named_context(name, required=bool(variable))
     url = f"unix://{DEFAULT_SOCKET}"
     return Address(url, "", False, {"base_url": url})
+
+
+def _configured_context() -> object:
+    """The context that docker's configuration names, or None. Raises NoEngine for a file that cannot be read,
+    which docker-py would ignore. An empty file names nothing, as for docker itself.
+    """
+    path = find_config_file()
+    if path is None or Path(path).name != "config.json":  # the older .dockercfg knows no contexts
+        return None
+    try:
+        return json.loads(Path(path).read_bytes().strip() or b"{}").get("currentContext")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise _odd_configuration(required=False) from error
 
 
 def _named_host(host: str) -> Address:

@@ -178,9 +178,19 @@ def test_the_current_context_of_docker_is_followed_and_named(
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", "5", "null", '{"currentContext": 5}', '{"auths": 5}', '{"proxies": 5}', '{"HttpHeaders": 5}'],
+    [
+        "{ bad",
+        "[" * 100_000,
+        "[]",
+        "5",
+        "null",
+        '{"currentContext": 5}',
+        '{"auths": 5}',
+        '{"proxies": 5}',
+        '{"HttpHeaders": 5}',
+    ],
 )
-def test_a_configuration_of_docker_that_holds_other_values_is_named(
+def test_a_configuration_of_docker_that_cannot_be_read_or_holds_other_values_is_named(
     content: str, no_engine: None, dead_socket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker_engine, "DEFAULT_SOCKET", str(dead_socket))
@@ -191,12 +201,12 @@ def test_a_configuration_of_docker_that_holds_other_values_is_named(
     assert (error.required, error.absent) == (False, False)
 
 
-@pytest.mark.parametrize("name", ["", None])
+@pytest.mark.parametrize("content", ['{"currentContext": ""}', '{"currentContext": null}', "{}", "", " \n"])
 def test_a_configuration_that_names_no_context_means_the_default_socket(
-    name: str | None, no_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: str, no_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    (tmp_path / "config.json").write_text(json.dumps({"currentContext": name}))
+    (tmp_path / "config.json").write_text(content)
     assert "there is no socket" in refusal().message
 
 
