@@ -167,8 +167,6 @@ def test_rows_off_in_the_second_witness_alone_are_found() -> None:
         np.full(len(BASE_T), 1e300),
     ],
 )
-@pytest.mark.filterwarnings("error")
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of an earlier test: this one opens nothing
 def test_whatever_is_reported_and_answered_the_certificate_is_plain_json(
     reported_T: Floats, first_T: Floats
 ) -> None:
