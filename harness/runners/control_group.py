@@ -4,8 +4,10 @@ The kernel counts in the container's control group (cgroup), version 1 or 2. The
 after the container's first process has ended. `wait_for_end` returns before that, in time for a last look.
 A limit of a group above, or of the machine, also makes the kernel kill and refuse processes of the container.
 `reached_limit` and `reached_process_limit` tell whether its own limit can have been the reason.
-Not covered: engines on another machine or in a virtual machine. Their groups are not in this machine's
-/sys/fs/cgroup, and then only the engine says whether memory ran out (docker_limits.py).
+Not covered: a container that was refused a process, ended at once and was gone before a busy machine let the
+judge look; it counts as one that ended by itself. And engines on another machine or in a virtual machine:
+their groups are not in this machine's /sys/fs/cgroup, and then only the engine says whether memory ran out
+(docker_limits.py).
 """
 
 from __future__ import annotations
@@ -82,12 +84,29 @@ class ControlGroup:
 
     def _processes(self) -> tuple[int, bool]:
         """The processes that were refused, and whether the group came to its own limit of them."""
+        refused = _table(self.pids / "pids.events").get("max", 0)
         peak = self.pids / "pids.peak"  # since Linux 6.6
         now = int((peak if peak.exists() else self.pids / "pids.current").read_text())
         self.most_processes = max(self.most_processes, now)
         limit = (self.pids / "pids.max").read_text().strip()
-        reached = limit != "max" and self.most_processes >= NEAR_LIMIT * int(limit)
-        return _table(self.pids / "pids.events").get("max", 0), reached
+        if limit == "max":
+            return refused, False
+        reached = self.most_processes >= NEAR_LIMIT * int(limit)
+        no_other_limit = not peak.exists() and not any(map(_may_limit_processes, self.pids.parents))
+        return refused, reached or (refused > 0 and no_other_limit)
+
+
+def _may_limit_processes(folder: Path) -> bool:
+    """Whether a group above limits processes, or hides that one above it does; False for other folders.
+
+    The machine's topmost group has no such file. Where the topmost that is seen has one, others are above it.
+    """
+    limit = folder / "pids.max"
+    return limit.exists() and (limit.read_text().strip() != "max" or not _is_group(folder.parent))
+
+
+def _is_group(folder: Path) -> bool:
+    return (folder / "cgroup.procs").exists()
 
 
 def _was_full(folder: Path) -> bool:

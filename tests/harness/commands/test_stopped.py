@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from harness.base.paths import ROOT
+from harness.base.signals import ENDING
 from harness.base.temporary import remove_abandoned
 from harness.data.dataset import Dataset
 from harness.runners.docker_engine import LABEL
@@ -37,6 +38,14 @@ def score(wire, setup):
     wire.send(op="ready", chunk_tokens=512, adapts=False, context=1)
     time.sleep(600)
 """
+
+
+def _handle_signals(ignoring: signal.Signals | None) -> None:
+    """Ignores only this signal: a shell lets what it starts in the background ignore more."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    if ignoring is not None:
+        signal.signal(ignoring, signal.SIG_IGN)
 
 
 class Scoring:
@@ -66,7 +75,7 @@ class Scoring:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=streams.pop("stderr", subprocess.PIPE),
-            preexec_fn=lambda: ignoring and signal.signal(ignoring, signal.SIG_IGN),
+            preexec_fn=lambda: _handle_signals(ignoring),
             text=True,
             **streams,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.runners import control_group
-from harness.runners.control_group import Counts
+from harness.runners.control_group import ControlGroup, Counts
 
 ID = "f00d" * 16
 MB = 1_000_000
@@ -80,14 +80,34 @@ def test_a_group_that_stayed_below_its_limit_of_processes_did_not_reach_it(versi
     assert counts(version_1) == Counts(2, None, 63 * MB, 3, False)
 
 
-def test_where_the_kernel_keeps_no_peak_of_processes_the_most_that_were_seen_count(version_2: Path) -> None:
-    folder = version_2 / "cgroups" / "system.slice" / f"docker-{ID}.scope"
-    (folder / "pids.peak").unlink()
-    group = control_group.of_container(7, ID, version_2 / "proc", version_2 / "cgroups")
+def refused_without_peak(machine: Path, above: str) -> ControlGroup:
+    """A group that was refused processes by a kernel that keeps no peak, below one with this pids.max."""
+    slice = machine / "cgroups" / "system.slice"
+    (slice / f"docker-{ID}.scope" / "pids.peak").unlink()
+    files(slice, {"pids.max": above, "cgroup.procs": ""})
+    group = control_group.of_container(7, ID, machine / "proc", machine / "cgroups")
     assert group is not None
+    return group
+
+
+def test_where_the_kernel_keeps_no_peak_of_processes_the_most_that_were_seen_count(version_2: Path) -> None:
+    group = refused_without_peak(version_2, above="1000\n")
     for now, reached in ((12, False), (500, True), (3, True)):
-        (folder / "pids.current").write_text(f"{now}\n")
+        (group.pids / "pids.current").write_text(f"{now}\n")
         assert group.counts() == Counts(2, True, 63 * MB, 3, reached)
+
+
+def test_where_no_group_above_limits_processes_the_group_itself_refused_them(version_2: Path) -> None:
+    group = refused_without_peak(version_2, above="max\n")
+    hidden = group.counts()
+    files(version_2 / "cgroups", {"cgroup.procs": ""})
+    seen = group.counts()
+    (group.pids / "pids.events").write_text("max 0\n")
+    none = group.counts()
+    assert hidden and seen and none
+    assert not hidden.reached_process_limit, "the topmost that is seen is not the machine's"
+    assert seen.reached_process_limit
+    assert not none.reached_process_limit
 
 
 def test_the_group_of_another_process_with_the_same_pid_is_not_read(version_1: Path) -> None:

@@ -202,7 +202,12 @@ UNLAWFUL = (
     ),
     Row("takes too much in a child and sends nonsense", f"{EAT_IN_CHILD}; {NONSENSE}", "memory", limit=True),
     Row("takes too much in four children together", EAT_TOGETHER, "memory", limit=True),
-    Row("has too many processes", f"{FORK}; time.sleep(1.5)", "processes", limit=True),
+    Row(  # one that ended at once could be gone before a busy judge looks
+        "has too many processes and ends with an error",
+        f"tolerate(lambda: {FORK}); time.sleep(1.5); raise SystemExit(1)",
+        "processes",
+        limit=True,
+    ),
     Row(
         "has too many processes and goes on",
         f"tolerate(lambda: {FORK}); time.sleep(1.5)",
