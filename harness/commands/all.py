@@ -123,7 +123,10 @@ def run_all(
 
 
 def _why_no_engine() -> str | None:
-    """Why no container engine answers; None where one does. Raises NoEngine where DOCKER_HOST names it."""
+    """Why no container engine answers; None where one does.
+
+    Raises NoEngine where DOCKER_HOST or DOCKER_CONTEXT names the engine.
+    """
     try:
         docker_engine.connect().close()
     except NoEngine as error:

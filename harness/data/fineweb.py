@@ -10,8 +10,8 @@ because runs on other sets (launch day, 10,000 documents, chunks built in parall
 that were not comparable.
 
 An interrupted or killed call is continued by the same command, inside a shard too: shards collect in
-`.<name>.<commit>.download` beside the target, and that folder becomes the dataset when all is verified. Two
-calls for one folder wait for each other. Not covered: whether the hub's files are the ones that the
+`.<name>.<commit>.download` beside the target, and that folder becomes the dataset when all is verified. Of
+two calls for one folder, one waits for the other. Not covered: whether the hub's files are the ones that the
 record holders trained on.
 """
 

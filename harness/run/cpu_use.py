@@ -3,7 +3,7 @@
     with measured(process.cpu_seconds, keep) as meter:
         ...
 
-A busy machine costs a contestant steps and seconds, and nothing else in a run tells. The share is a fact
+A busy machine costs a contestant steps and seconds, and nothing else in a run shows it. The share is a fact
 that changes no verdict. Other processes are all but the contestant and this one, the container engine
 included: the busy time of all cores, less the contestant's and the judge's own. Time that a hypervisor gave
 to other machines (steal) counts apart.
@@ -131,7 +131,7 @@ def measured(contestant: CpuSeconds, report: Callable[[CpuUse], None]) -> Iterat
 
 
 def unreported(use: CpuUse) -> None:
-    """Where nobody keeps the use."""
+    """Ignore the use: for a stage of which nobody keeps it."""
 
 
 def busy_sentence(others: dict[str, float | None], stolen: dict[str, float | None]) -> str | None:

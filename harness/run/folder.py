@@ -10,8 +10,8 @@
         rescored-<k>/ witness.json witness-<round>.npz rescored.json    written by `pgolf rescore --witness`
       seed-<n>.earlier-<k>/    what `--again` archived
 
-Who writes there holds the lock of the folder (`locked`). Who only reads needs none and leaves nothing behind:
-every file but logs and events.jsonl appears complete.
+A process that writes there holds the folder's lock (`locked`). One that only reads needs no lock: every file
+but logs and events.jsonl appears complete.
 
 See run/records.py for run.json and verdict/decide.py for verdict.json.
 """
