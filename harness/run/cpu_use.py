@@ -88,18 +88,16 @@ class _Reading(NamedTuple):
 
     def until(self, end: _Reading) -> CpuUse:
         """What was used from this moment to a later one."""
-        contestant = None
-        if self.contestant_seconds is not None and end.contestant_seconds is not None:
-            contestant = end.contestant_seconds - self.contestant_seconds
-        if contestant is not None and contestant < 0:  # a process was lost from the count
-            contestant = None
+        before, after, contestant = self.contestant_seconds, end.contestant_seconds, None
+        if before is not None and after is not None and after >= before:  # less: a process was lost
+            contestant = round(after - before, 3)
         return CpuUse(
             seconds=round(end.at - self.at, 3),
             cores=host.cores(),
             busy_seconds=round(max(end.machine.busy - self.machine.busy, 0.0), 3),
             stolen_seconds=round(max(end.machine.stolen - self.machine.stolen, 0.0), 3),
             judge_seconds=round(end.judge_seconds - self.judge_seconds, 3),
-            contestant_seconds=None if contestant is None else round(contestant, 3),
+            contestant_seconds=contestant,
         )
 
 
