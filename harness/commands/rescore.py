@@ -107,9 +107,7 @@ def rescore_run(
             for record in scored_seeds:
                 stored = folder.seed(record.seed)
                 written = stored.writing_to(place.folder.seed(record.seed).path)
-                job = StageJob(
-                    runner, plan.terms(dataset), record.seed, written, keeps_logs=place.kept is not None
-                )
+                job = StageJob(runner, plan.terms(dataset), record.seed, written, keeps_logs=place.kept)
                 rows.append(Rescoring(plan, job, record, stored, dataset).run(display, request))
             verdict = assess(folder)
             if request is not None and place.folder.path.resolve() == folder.path.resolve():
@@ -120,7 +118,7 @@ def rescore_run(
     return {
         "schema": 1,
         "run_dir": str(run_dir),
-        "kept_in": place.kept and str(place.kept),
+        "kept_in": str(place.folder.path) if place.kept else None,
         "runner": runner.name,
         "image": runner.image,
         "seeds": rows,
@@ -137,8 +135,8 @@ class _Place(NamedTuple):
     """Where a rescoring writes."""
 
     folder: RunFolder
-    kept: Path | None
-    """The path of `folder`; None where it is removed in the end."""
+    kept: bool
+    """False for a temporary folder."""
 
 
 @contextmanager
@@ -149,7 +147,7 @@ def _place(run: RunFolder, out: Path | None, say: Callable[[str], None]) -> Iter
     """
     with ExitStack() as stack:
         wanted = run if out is None else _elsewhere(run, out)
-        place = _Place(wanted, wanted.path)
+        place = _Place(wanted, kept=True)
         try:
             stack.enter_context(wanted.locked())
             files.require_writable(wanted.path)
@@ -157,7 +155,7 @@ def _place(run: RunFolder, out: Path | None, say: Callable[[str], None]) -> Iter
             if out is not None:
                 raise
             say(f"this rescoring's logs and certificates are not kept, --out DIR keeps them: {error.message}")
-            place = _Place(RunFolder(stack.enter_context(temporary_folder())), None)
+            place = _Place(RunFolder(stack.enter_context(temporary_folder())), kept=False)
         yield place
 
 

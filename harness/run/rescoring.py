@@ -6,7 +6,6 @@ means is in commands/rescore.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,17 +47,11 @@ class Rescoring:
 
     def run(self, display: ProgressDisplay, request: WitnessRequest | None) -> dict[str, Any]:
         """The row of the seed: both scores and ledgers, or why scoring it again broke."""
-        title, *title_of_witness = titles(self.record.seed, request)
-        with display.stage(title) as on_progress:
+        with display.stage(titles(self.record.seed, request)[0]) as on_progress:
             row, scored = self._score(on_progress)
         if request is None or scored is None:
             return row
-        with display.stage(*title_of_witness) as on_progress:
-
-            def say(text: str) -> None:
-                display.say(f"{text}; a later certificate is listed, and the run's own decides")
-
-            return row | self._certify(scored, row["scored_bytes"], request, on_progress, say)
+        return row | self._certify(scored, row["scored_bytes"], request, display)
 
     def _score(self, on_progress: ProgressCallback) -> tuple[dict[str, Any], ScoringPass | None]:
         """The row, and the pass; a pass that breaks is an outcome of its own (`broken`)."""
@@ -119,18 +112,18 @@ class Rescoring:
         }
 
     def _certify(
-        self,
-        scored: ScoringPass,
-        n_bytes: int,
-        request: WitnessRequest,
-        on_progress: ProgressCallback,
-        say: Callable[[str], None],
+        self, scored: ScoringPass, n_bytes: int, request: WitnessRequest, display: ProgressDisplay
     ) -> dict[str, Any]:
         """A certificate with a random seed of its own, kept beside earlier ones; says how many there were."""
         folder = self.job.folder
         number = 1 + max((int(path.name.rpartition("-")[2]) for path in folder.rescorings()), default=0)
         job = replace(self.job, folder=folder.rescored(number))
         tokens_T = self.dataset.validation_tokens()
-        found = certify_score(job, tokens_T, scored, n_bytes, request, on_progress, say)
+
+        def say(text: str) -> None:
+            display.say(f"{text}; a later certificate is listed, and the run's own decides")
+
+        with display.stage(titles(self.record.seed, request)[1]) as on_progress:
+            found = certify_score(job, tokens_T, scored, n_bytes, request, on_progress, say)
         files.write_json(job.folder.path / "rescored.json", found)
         return {**found, "certificates_before": number - 1}
