@@ -173,6 +173,31 @@ def _write_validation(
     return raw_bytes
 
 
+def _write_train(
+    encoder: Encoder, documents: Iterator[Document], overlap: _Overlap, writer: ShardWriter, path: Path
+) -> None:
+    """Write the train stream. Raises UsageError for a validation document in it, and where it has no text."""
+    table, n_bytes = ByteTable.from_model(encoder.model), 0
+
+    def texts() -> Iterator[str]:
+        for document in documents:
+            overlap.refuse(document)
+            yield document.text
+
+    for tokens_T in encoder.encode(texts()):
+        writer.add(tokens_T)
+        n_bytes += table.total(tokens_T)
+    writer.close()
+    if writer.tokens == 0:
+        raise UsageError(f"{path}: no documents", hint='expected {"text": "..."} a line')
+    if n_bytes == 0:
+        raise UsageError(
+            f"{path}: the train text has no bytes: its documents are empty, or hold only what the "
+            "tokenizer's normalisation takes away",
+            hint="a model learns nothing from it: give documents with text",
+        )
+
+
 @dataclass(frozen=True)
 class Options:
     """The dataset's name, tokens of validation to keep (None: all), and tokens a shard."""
@@ -209,26 +234,8 @@ def prepare(
         val_writer = ShardWriter(partial, "val", options.shard_tokens)
         documents = _watched(read_documents(validation), val_bytes, 0.0, val_share, "validation", progress)
         raw_bytes = _write_validation(encoder, documents, overlap, val_writer, val_tokens, validation)
-        train_writer = ShardWriter(partial, "train", options.shard_tokens)
-
-        def train_texts() -> Iterator[str]:
-            for document in _watched(read_documents(train), train_bytes, val_share, 0.9, "train", progress):
-                overlap.refuse(document)
-                yield document.text
-
-        table, n_bytes = ByteTable.from_model(encoder.model), 0
-        for tokens_T in encoder.encode(train_texts()):
-            train_writer.add(tokens_T)
-            n_bytes += table.total(tokens_T)
-        train_writer.close()
-        if train_writer.tokens == 0:
-            raise UsageError(f"{train}: no documents", hint='expected {"text": "..."} a line')
-        if n_bytes == 0:
-            raise UsageError(
-                f"{train}: the train text has no bytes: its documents are empty, or hold only what the "
-                "tokenizer's normalisation takes away",
-                hint="a model learns nothing from it: give documents with text",
-            )
+        documents = _watched(read_documents(train), train_bytes, val_share, 0.9, "train", progress)
+        _write_train(encoder, documents, overlap, ShardWriter(partial, "train", options.shard_tokens), train)
         source: dict[str, str | int] = {"text": "own documents"}
         if val_tokens is not None:
             source["validation_cut_after_tokens"] = val_tokens
