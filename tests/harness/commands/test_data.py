@@ -21,10 +21,11 @@ from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.datasets import TRAIN, VALIDATION, VOCAB_SIZE, jsonl, tiny_tokenizer
 
 
-def prepare(
-    folder: Path, *more: object, train: Sequence[str] = TRAIN, validation: Sequence[str] = VALIDATION
-) -> Any:
-    return pgolf(
+def command(
+    folder: Path, train: Sequence[str] = TRAIN, validation: Sequence[str] = VALIDATION
+) -> list[object]:
+    """The words that make a dataset in `folder`/set; writes what they name."""
+    return [
         "data",
         "prepare",
         "docs",
@@ -36,8 +37,11 @@ def prepare(
         tiny_tokenizer(folder),
         "--out",
         folder / "set",
-        *more,
-    )
+    ]
+
+
+def prepare(folder: Path, *more: object, **documents: Sequence[str]) -> Any:
+    return pgolf(*command(folder, **documents), *more)
 
 
 def test_documents_become_a_dataset_that_verifies(tmp_path: Path) -> None:
@@ -136,21 +140,10 @@ def test_a_cut_that_leaves_only_empty_documents_is_refused(tmp_path: Path) -> No
 def test_a_second_call_into_the_same_folder_waits_and_does_not_replace_what_the_first_made(
     tmp_path: Path,
 ) -> None:
-    words = [
-        *(
-            "--train",
-            jsonl(tmp_path / "train.jsonl", TRAIN),
-            "--val",
-            jsonl(tmp_path / "val.jsonl", VALIDATION),
-        ),
-        *("--tokenizer", tiny_tokenizer(tmp_path), "--out", tmp_path / "set"),
-    ]
+    words = command(tmp_path)
     with locked(tmp_path / "set"):
         second = subprocess.Popen(
-            [sys.executable, "-m", "harness.cli", "data", "prepare", "docs", *words],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-m", "harness.cli", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True
         )
         assert second.stderr is not None
         heard = [second.stderr.readline(), second.stderr.readline()]
