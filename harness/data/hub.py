@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.base import download
-from harness.base.errors import MachineFault, UsageError
+from harness.base.errors import HarnessError, MachineFault, UsageError
 from harness.base.files import BLOCK_BYTES, file_size, sha256_of
 from harness.base.text import literal
 
@@ -58,7 +58,7 @@ class Repository:
     def __init__(self, name: str, revision: str, endpoint: str | None = None) -> None:
         self.name, self.revision, self.endpoint = name, revision, endpoint
 
-    def _failed(self, path: str, error: Exception) -> Exception:
+    def _failed(self, path: str, error: Exception) -> download.MayPass | HarnessError:
         """What a failure of the library means: MayPass, UsageError or MachineFault. Its text is not shown: it
         may hold an address with a password or a signature.
         """
