@@ -23,7 +23,7 @@ from harness.base.errors import HarnessError
 from harness.base.exit_codes import ExitCode
 from harness.base.output import protect_streams
 from harness.base.paths import ROOT
-from harness.base.signals import interrupt_on_ending_signals
+from harness.base.signals import INTERRUPTED, interrupt_on_ending_signals
 from harness.edition import EDITION
 from harness.protocol import PROTOCOL_VERSION
 
@@ -47,7 +47,6 @@ COMMANDS = {
     "clean": "Remove leftovers of dead runs, and cached wheels.",
 }
 """Name -> one line of help; harness/commands/<name>.py holds the command."""
-INTERRUPTED = "interrupted: the same command does what is left"
 
 
 class _LazyGroup(TyperGroup):

@@ -11,6 +11,8 @@ import signal
 from typing import NoReturn
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+INTERRUPTED = "interrupted: the same command does what is left"
+"""What an interrupted command says, also after Ctrl-C."""
 
 
 def interrupt_on_ending_signals() -> None:

@@ -14,6 +14,7 @@ import typer
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.base.progress import ProgressDisplay
+from harness.base.signals import INTERRUPTED
 from harness.base.text import count
 from harness.commands import options
 from harness.commands.report import say_place, show_verdict
@@ -198,7 +199,7 @@ def _report_outcome(folder: RunFolder, outcome: RunOutcome, display: ProgressDis
     if outcome.fault is not None:
         display.say(str(outcome.fault))
     if outcome.interrupted:
-        display.say("interrupted: the same command does what is left")
+        display.say(INTERRUPTED)
     if outcome.attempts == 0:
         display.say(f"nothing to do: {folder.path} holds what was asked for (--again runs it anew)")
 

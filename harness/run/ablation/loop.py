@@ -14,6 +14,7 @@ from typing import NamedTuple
 from harness.base import disk, files
 from harness.base.errors import MachineFault, UsageError, Violation
 from harness.base.progress import ProgressDisplay
+from harness.base.signals import INTERRUPTED
 from harness.protocol.frames import Description
 from harness.run import stages
 from harness.run.ablation import pairs
@@ -121,7 +122,7 @@ def run(
     except OSError as error:
         return so_far._replace(fault=disk.machine_fault(error, folder.path))
     except KeyboardInterrupt:
-        display.say("interrupted: the same command does what is left")
+        display.say(INTERRUPTED)
         return so_far._replace(interrupted=True)
     return so_far
 
