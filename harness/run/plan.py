@@ -167,7 +167,7 @@ def is_begun(plan: Plan, folder: RunFolder) -> bool:
     if earlier.get("image") != facts["image"]:
         raise UsageError(
             f"{folder.path}: was begun with image {earlier.get('image')}, now it is {facts['image']}",
-            hint="its own image must be found: repeat the command, or remove the run folder to begin anew",
+            hint="repeat the command, which looks for that image; or remove the run folder to begin anew",
         )
     if earlier.get("identity") != facts["identity"]:
         raise UsageError(

@@ -6,7 +6,6 @@ image is built: the local runner replaces it only with `--runner local`.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from harness.base.errors import UsageError
 from harness.base.host import gpus
 from harness.base.paths import home
 from harness.base.progress import ProgressDisplay
+from harness.base.temporary import temporary_root
 from harness.data import pocket
 from harness.data.dataset import Dataset
 from harness.edition import Limits
@@ -93,8 +93,9 @@ def choose_runner(
     def find_or_build(client: docker.DockerClient, name: str) -> str:
         nonlocal lock
         lock = require_lock(manifest, name)
-        if begun_in is not None and (begun := begun_image(begun_in(lock))) is not None:
-            return build.require_image(client, begun, lock, begun_in(lock))
+        recorded_in = begun_in and begun_in(lock)
+        if recorded_in is not None and (begun := begun_image(recorded_in)) is not None:
+            return build.require_image(client, begun, lock, recorded_in)
         if (found := build.find(client, name)) is not None:
             return found
         display.say(
@@ -116,7 +117,7 @@ def require_disk_room(plan: Plan, folder: RunFolder, n_seeds: int) -> None:
     parameters = stored_plan.read(folder).claims.parameters
     stage = NUMBER_BYTES * parameters + plan.limits.counted_bytes + plan.limits.log_bytes
     seed = stage + 4 * plan.dataset.validation_tokens_total
-    require_room({folder.path: n_seeds * seed, Path(tempfile.gettempdir()): stage})
+    require_room({folder.path: n_seeds * seed, temporary_root(): stage})
 
 
 def require_lock(manifest: Manifest, name: str) -> str:

@@ -188,7 +188,7 @@ def load_description(study: Study, folder: StudyFolder) -> Description | None:
     if stored.image != study.plan.image:
         raise UsageError(
             f"{folder.path}: was begun with image {stored.image}, now it is {study.plan.image}",
-            hint="its own image must be found: repeat the command, or remove the folder to begin anew",
+            hint="repeat the command, which looks for that image; or remove the folder to begin anew",
         )
     if stored.identity != json.loads(json.dumps(study.identity())):
         raise UsageError(

@@ -182,7 +182,7 @@ def test_a_machine_fault_ends_the_ablation_and_the_next_call_resumes_it(
     start, calls = LocalRunner.start, itertools.count()
 
     def failing(self: LocalRunner, spec: StageSpec) -> LocalStage:
-        if next(calls) == 7:  # the look at a stage, describe, then five stages of the base
+        if next(calls) == 7:  # the judge's own stage, describe, then five stages of the base
             raise MachineFault("the engine is gone")
         return start(self, spec)
 
