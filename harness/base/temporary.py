@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -124,13 +125,14 @@ def remove_tree(root: Path) -> int:
     the depth. What cannot be removed stays, without an error.
     """
     pending, n_bytes = [root], 0
-    for number, folder in enumerate(pending):
+    prefix = uuid.uuid4().hex  # of names that the stranger could not take beforehand
+    for folder in pending:
         try:
             folder.chmod(0o700)
             for entry in os.scandir(folder):
                 if entry.is_dir(follow_symlinks=False):
                     os.chmod(entry.path, 0o700)
-                    moved = root / f".{number}.{len(pending)}"
+                    moved = root / f"{prefix}.{len(pending)}"
                     if folder == root:  # it is in place already
                         moved = Path(os.path.abspath(entry.path))
                     pending.append(moved)

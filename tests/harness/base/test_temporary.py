@@ -116,3 +116,11 @@ def test_removing_a_tree_unlocks_its_folders_follows_no_link_and_counts_its_byte
     assert remove_tree(tmp_path / "tree") == 5 + len(str(kept))
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert (kept / "file").read_text() == "x"
+
+
+def test_a_folder_cannot_take_the_name_under_which_a_removal_would_move_another(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name in (".1.21", *map(str, range(19))):
+        (tree / name / "inner").mkdir(parents=True)
+    remove_tree(tree)
+    assert not tree.exists()
