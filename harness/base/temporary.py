@@ -16,7 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from harness.base.errors import MachineFault
 from harness.base.owner import lock_of_dead_owner
@@ -48,7 +48,7 @@ def temporary_root() -> Path:
 
 
 class TemporaryFolder:
-    """A new folder that only this user can enter. Leaving its context removes it with its content."""
+    """A new folder that only this user can enter; `remove` removes it with its content."""
 
     def __init__(self) -> None:
         unlocked = Path(tempfile.mkdtemp(prefix=UNLOCKED_PREFIX, dir=temporary_root()))
@@ -64,18 +64,15 @@ class TemporaryFolder:
         remove_tree(self.path)
         os.close(self._descriptor)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.remove()
-
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """The path of a TemporaryFolder, for the length of a `with` block."""
-    with TemporaryFolder() as folder:
+    folder = TemporaryFolder()
+    try:
         yield folder.path
+    finally:
+        folder.remove()
 
 
 class Removed(NamedTuple):
