@@ -27,7 +27,7 @@ from harness.runners.probe_stage import probe_stage
 
 app = options.new_app()
 PROFILE_OF = {"cpu": "pocket", "cuda": "solo"}
-"""Image -> the profile by whose limits its stage is looked at."""
+"""Image -> the profile whose limits a probe of its stage has."""
 
 
 @app.command()
@@ -45,8 +45,8 @@ def doctor(as_json: options.Json = False) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """JSON-ready facts: host, engine or why there is none, images, a look at a stage of each runner from
-    inside, datasets, and the disks that runs write to.
+    """JSON-ready facts: host, engine or why there is none, images, what a probe of each runner's stage found,
+    datasets, and the disks that runs write to.
     """
     machine = host.facts()
     stages = [{"runner": "local", "image": None, **_probe(LocalRunner, PROFILES["pocket"])}]
@@ -90,7 +90,7 @@ def _image(client: Any, name: str) -> str | None:
 
 
 def _probe(make_runner: Callable[[], Runner], limits: Limits) -> dict[str, Any]:
-    """What a look at one stage of a runner found: seconds, or the error with its hint."""
+    """What a probe of a runner's stage found: seconds, or the error with its hint."""
     try:
         try:
             runner = make_runner()

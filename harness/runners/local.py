@@ -62,7 +62,7 @@ class LocalRunner:
         self.isolation = (
             f"none: a child process of this user, with the user's files and network in reach{reason}"
         )
-        guardian.adopt_orphans()  # an ended contestant, and what a contestant that killed its guardian left
+        guardian.adopt_orphans()  # of a guardian that has ended, by itself or killed by its contestant
 
     def start(self, spec: StageSpec) -> LocalStage:
         return LocalStage(spec)

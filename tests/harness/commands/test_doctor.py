@@ -38,7 +38,7 @@ def test_without_an_engine_the_doctor_names_the_local_runner_and_what_to_start(
     assert str(home) in printed
 
 
-def test_the_doctor_looks_at_a_stage_of_the_local_runner_from_inside(no_engine: None, home: Path) -> None:
+def test_the_doctor_probes_a_stage_of_the_local_runner(no_engine: None, home: Path) -> None:
     (stage,) = facts()["stages"]
     assert (stage["runner"], stage["image"], stage["works"]) == ("local", None, True)
     printed = pgolf("doctor").stdout
