@@ -68,6 +68,7 @@ def examine() -> dict[str, Any]:
                 stages.append({"runner": "docker", "image": name, **found})
     datasets = sorted(path.parent.name for path in home().glob("datasets/[!.]*/dataset.json"))
     places = {"runs": options.RUNS, "temporary": temporary_root(), "datasets": home()}
+    disks = {name: disk_of(path) for name, path in places.items()}
     return {
         "schema": 1,
         "host": machine,
@@ -76,8 +77,8 @@ def examine() -> dict[str, Any]:
         "stages": stages,
         "home": str(home()),
         "datasets": datasets,
-        "free_disk_bytes": disk_of(home()).free_bytes,
-        "disks": {name: disk_of(path)._asdict() | {"path": str(path)} for name, path in places.items()},
+        "free_disk_bytes": disks["datasets"].free_bytes,
+        "disks": {name: disk._asdict() | {"path": str(disk.path)} for name, disk in disks.items()},
     }
 
 

@@ -72,9 +72,8 @@ def test_the_doctor_lists_the_datasets_that_runs_will_find(
     for name in ("pocket", "fineweb-sp1024"):
         shutil.copytree(tiny.folder, home / "datasets" / name)
     (home / "datasets" / "half-made").mkdir()
-    shutil.copytree(
-        tiny.folder, home / "datasets" / ".pocket.part"
-    )  # all but renamed when its maker was killed
+    all_but_renamed = home / "datasets" / ".pocket.part"  # when its maker was killed
+    shutil.copytree(tiny.folder, all_but_renamed)
     assert facts()["datasets"] == ["fineweb-sp1024", "pocket"]
 
 

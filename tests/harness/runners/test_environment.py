@@ -59,10 +59,8 @@ def image_with_variables(engine: docker.DockerClient, cpu_image: str) -> Iterato
         "JUPYTER=1",
         "E=",
     )
-    changes = [
-        "LABEL pgolf.lock=none",
-        *(f"ENV {variable}" for variable in more),
-    ]  # not found as the real one
+    label = "LABEL pgolf.lock=none"  # not found as the real one
+    changes = [label, *(f"ENV {variable}" for variable in more)]
     image = container.commit(changes="\n".join(changes))
     container.remove()
     yield str(image.id)
