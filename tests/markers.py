@@ -8,13 +8,14 @@ Not covered: `slow`, which the tests themselves carry.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import psutil
 import pytest
+
+from harness.base import host
 
 OF_FIXTURE = {"engine": "engine", "cpu_image": "engine", "shared": "data"}
 GROUPS = {
@@ -34,8 +35,7 @@ WORKER_BYTES = 1 << 30
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """A worker for each core that this process may use, as far as the memory allows."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, psutil.virtual_memory().available // WORKER_BYTES))
+    return max(1, min(host.usable_cores() or 1, psutil.virtual_memory().available // WORKER_BYTES))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -67,9 +67,8 @@ class Disk(NamedTuple):
 def disk_of(path: Path) -> Disk:
     """The disk of `path`, which need not exist: then the disk of the nearest folder above it that does."""
     real = path.resolve()
-    existing = next(
-        folder for folder in (real, *real.parents) if os.path.exists(folder)
-    )  # False where it may not be looked at
+    # os.path.exists is False, and raises nothing, for a path that this user may not see
+    existing = next(folder for folder in (real, *real.parents) if os.path.exists(folder))
     usage = shutil.disk_usage(existing)
     mounts = [each for each in psutil.disk_partitions(all=True) if existing.is_relative_to(each.mountpoint)]
     mounted = max(mounts, key=lambda each: len(each.mountpoint), default=None)

@@ -1,7 +1,7 @@
 """Download a file over HTTP into a part file that a later call, also after a kill, continues.
 
-A request asks for the bytes that are missing. A server that sends the whole file instead is believed, and the
-part begins anew. A connection that breaks, 429, 503 and other answers that may pass are tried again: after
+A request asks for the bytes that are missing; where the server sends the whole file instead, the part begins
+anew. A connection that breaks, 429, 503 and other answers that may pass are tried again: after
 the time that the server asks for (Retry-After, or `t` of RateLimit), else after 1, 2, 4, ... seconds, and
 stderr says what is waited for. A server that sends less than MIN_PROGRESS_BYTES in SLOWEST_SECONDS counts as
 a connection that breaks. No credentials are sent, neither to the server nor to where it redirects, and no
@@ -84,7 +84,7 @@ def seconds_asked_for(headers: Mapping[str, str]) -> float | None:
 
 
 def status_may_pass(status: int, headers: Mapping[str, str]) -> MayPass | None:
-    """The failure that an HTTP status stands for, or None for a status that stays."""
+    """The failure that an HTTP status stands for, or None for any other status."""
     return MayPass(f"the server answers {status}", seconds_asked_for(headers)) if status in MAY_PASS else None
 
 
@@ -153,7 +153,7 @@ class _Download:
         self.etag = ""
 
     def attempt(self) -> None:
-        """Ask for what is missing and append it. Raises MayPass, or HarnessError for what stays."""
+        """Ask for what is missing and append it. Raises MayPass, or HarnessError for what will fail again."""
         have = self.n_arrived()
         if self.n_bytes is not None and have > self.n_bytes:
             have = 0

@@ -26,7 +26,7 @@ def facts() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "load": [round(value, 2) for value in os.getloadavg()],
         "gpus": gpus(),
@@ -72,6 +72,11 @@ def cpu_times() -> CpuTimes:
 def cores() -> int:
     """The cores of the machine, whatever part of them this process may use."""
     return psutil.cpu_count() or 1
+
+
+def usable_cores() -> int | None:
+    """The cores that this process may use; None where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def gpus() -> list[dict[str, str]]:

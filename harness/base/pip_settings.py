@@ -18,7 +18,9 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+PIP = (sys.executable, "-P", "-m", "pip")
 KEPT = frozenset(
     {
         *("index-url", "pypi-url", "extra-index-url", "find-links", "no-index", "trusted-host"),
@@ -30,7 +32,7 @@ KEPT = frozenset(
 LINE = re.compile(r"(?P<section>[\w-]+)\.(?P<key>[\w-]+)=(?P<value>'.*'|\".*\")")
 
 
-def _environment() -> dict[str, str]:
+def _without_settings() -> dict[str, str]:
     """The environment without pip's variables and without those of Python's start, such as PYTHONPATH."""
     return {
         name: value
@@ -39,16 +41,29 @@ def _environment() -> dict[str, str]:
     }
 
 
+def _run(
+    arguments: list[str], variables: dict[str, str], seconds: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run pip without a terminal, for at most `seconds`."""
+    return subprocess.run(
+        [*PIP, *arguments],
+        env=variables,
+        timeout=seconds,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
 def _configured(command: str) -> dict[str, str]:
     """The settings that pip's files make for `pip <command>`, by option."""
-    environment = _environment()
+    variables = _without_settings()
     if "PIP_CONFIG_FILE" in os.environ:
-        environment["PIP_CONFIG_FILE"] = os.environ["PIP_CONFIG_FILE"]
+        variables["PIP_CONFIG_FILE"] = os.environ["PIP_CONFIG_FILE"]
     # -vvv: a `quiet` in the file would silence the list
-    listing = [sys.executable, "-P", "-m", "pip", "config", "list", "-vvv"]
-    done = subprocess.run(
-        listing, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-    )
+    done = _run(["config", "list", "-vvv"], variables)
     if done.returncode:
         # Without pip's own words: they quote the line that it stopped at, which may hold a password
         print(
@@ -71,7 +86,7 @@ def environment(command: str) -> dict[str, str]:
     }
     chosen = {**_configured(command), **set_by_variables}
     return {
-        **_environment(),
+        **_without_settings(),
         **{f"PIP_{key.upper().replace('-', '_')}": value for key, value in chosen.items() if key in KEPT},
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -79,10 +94,24 @@ def environment(command: str) -> dict[str, str]:
     }
 
 
+def download(
+    requirement: str, folder: Path, *options: str, seconds: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `pip download` for one wheel, whose hash pip checks; the caller looks at the exit code.
+
+    `requirement`: a line of a lock, with `--hash`; it is left in `folder`, beside the wheel. Raises
+    subprocess.TimeoutExpired after `seconds`.
+    """
+    listing = folder / "requirement.txt"
+    listing.write_text(requirement, encoding="utf-8")
+    flags = ("-qq", "--no-deps", "--only-binary=:all:", "--require-hashes")
+    arguments = ["download", *flags, *options, "--dest", str(folder), "--requirement", str(listing)]
+    return _run(arguments, {**environment("download"), "PYTHONWARNINGS": "ignore"}, seconds)
+
+
 def main(arguments: list[str]) -> None:
     """Become `pip <arguments>`; the first one is pip's command."""
-    command = [sys.executable, "-P", "-m", "pip", *arguments]
-    os.execve(sys.executable, command, environment(arguments[0]))
+    os.execve(sys.executable, [*PIP, *arguments], environment(arguments[0]))
 
 
 if __name__ == "__main__":

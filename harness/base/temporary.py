@@ -13,9 +13,10 @@ import contextlib
 import fcntl
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from harness.base.errors import MachineFault
 from harness.base.owner import lock_of_dead_owner
@@ -47,7 +48,7 @@ def temporary_root() -> Path:
 
 
 class TemporaryFolder:
-    """A new folder that only this user can enter. Leaving its context removes it with its content."""
+    """A new folder that only this user can enter; `remove` removes it with its content."""
 
     def __init__(self) -> None:
         unlocked = Path(tempfile.mkdtemp(prefix=UNLOCKED_PREFIX, dir=temporary_root()))
@@ -63,18 +64,15 @@ class TemporaryFolder:
         remove_tree(self.path)
         os.close(self._descriptor)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.remove()
-
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """The path of a TemporaryFolder, for the length of a `with` block."""
-    with TemporaryFolder() as folder:
+    folder = TemporaryFolder()
+    try:
         yield folder.path
+    finally:
+        folder.remove()
 
 
 class Removed(NamedTuple):
@@ -124,13 +122,14 @@ def remove_tree(root: Path) -> int:
     the depth. What cannot be removed stays, without an error.
     """
     pending, n_bytes = [root], 0
-    for number, folder in enumerate(pending):
+    prefix = uuid.uuid4().hex  # of names that the stranger could not take beforehand
+    for folder in pending:
         try:
             folder.chmod(0o700)
             for entry in os.scandir(folder):
                 if entry.is_dir(follow_symlinks=False):
                     os.chmod(entry.path, 0o700)
-                    moved = root / f".{number}.{len(pending)}"
+                    moved = root / f"{prefix}.{len(pending)}"
                     if folder == root:  # it is in place already
                         moved = Path(os.path.abspath(entry.path))
                     pending.append(moved)

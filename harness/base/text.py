@@ -65,8 +65,12 @@ def markdown(text: str) -> str:
     return MARKUP.sub(r"\\\g<0>", text)
 
 
+def cut(text: str, limit: int) -> str:
+    """`text`, or its first `limit` characters and three dots."""
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
 def quote(raw: bytes | str, limit: int = MAX_QUOTED) -> str:
     """A contestant's text made safe to print: ASCII, escaped, cut to `limit` characters."""
     text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw
-    escaped = text.encode("unicode_escape").decode("ascii")
-    return escaped if len(escaped) <= limit else escaped[:limit] + "..."
+    return cut(text.encode("unicode_escape").decode("ascii"), limit)

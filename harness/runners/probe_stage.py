@@ -1,4 +1,4 @@
-"""Look at the judge's own stage from inside, once before a run, so that no contestant is blamed for it.
+"""Probe a stage once before a run, so that no contestant is blamed for a fault of the machine.
 
 A short script runs in a stage like any other: the same runner, image, user, mounts and limits. It reads a
 file under /in, exchanges bytes with the judge over the socket, and creates, reads and deletes a file in its
@@ -117,7 +117,9 @@ class Seen(NamedTuple):
 
 
 def probe_stage(runner: Runner, limits: Limits) -> float:
-    """The seconds that one look at a stage took. Raises MachineFault with the step that failed, and why."""
+    """Run the script in a stage; returns the seconds that it took. Raises MachineFault with the step that
+    failed, and why.
+    """
     began = time.monotonic()
     content = os.urandom(CONTENT_BYTES)
     with temporary_folder() as folder:

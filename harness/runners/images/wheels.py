@@ -9,8 +9,6 @@ Source distributions are never used. Two builds, and `clean`, wait for each othe
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -184,35 +182,11 @@ def downloaded(
 
 def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Path) -> None:
     """Download one wheel with pip, which checks the hash too. Raises MachineFault if pip fails."""
-    listing = folder / "requirement.txt"
-    listing.write_text(requirement.text(), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pip",
-        "download",
-        "-qq",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--require-hashes",
-        "--dest",
-        str(folder),
-        "--implementation",
-        "cp",
-        "--python-version",
-        ".".join(map(str, interpreter.version)),
+    done = pip_settings.download(
+        requirement.text(),
+        folder,
+        *("--implementation", "cp", "--python-version", ".".join(map(str, interpreter.version))),
         *(option for platform in interpreter.platforms for option in ("--platform", platform)),
-        "--requirement",
-        str(listing),
-    ]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=pip_settings.environment("download"),
     )
     if done.returncode:
         output = (done.stderr or done.stdout).strip()[-600:]

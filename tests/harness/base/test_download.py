@@ -17,8 +17,6 @@ from harness.base.errors import MachineFault, UsageError
 from tests.harness.fakes.hub import Hub
 
 CONTENT = random.Random(0).randbytes(300_000)
-
-
 FAR = "Mon, 01 Jan 2020 00:00:00 -9999999999999"
 """A date in a time zone that no date can hold."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.base import temporary
 from harness.base.errors import MachineFault
-from harness.base.temporary import TemporaryFolder, remove_abandoned, remove_tree
+from harness.base.temporary import TemporaryFolder, remove_abandoned, remove_tree, temporary_folder
 from tests.harness.fakes.processes import kill, start
 
 HOLDS_A_FOLDER = """
@@ -32,10 +32,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_is_this_users_alone_and_leaves_nothing(place: Path) -> None:
-    with TemporaryFolder() as folder:
-        assert folder.path.stat().st_mode & 0o777 == 0o700
-        (folder.path / "file").write_text("x")
-        assert [path.name for path in place.iterdir()] == [folder.path.name]
+    with temporary_folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "file").write_text("x")
+        assert list(place.iterdir()) == [folder]
     assert not list(place.iterdir())
 
 
@@ -116,3 +116,11 @@ def test_removing_a_tree_unlocks_its_folders_follows_no_link_and_counts_its_byte
     assert remove_tree(tmp_path / "tree") == 5 + len(str(kept))
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert (kept / "file").read_text() == "x"
+
+
+def test_a_folder_cannot_take_the_name_under_which_a_removal_would_move_another(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name in (".1.21", *map(str, range(19))):
+        (tree / name / "inner").mkdir(parents=True)
+    remove_tree(tree)
+    assert not tree.exists()

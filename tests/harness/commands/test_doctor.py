@@ -38,7 +38,7 @@ def test_without_an_engine_the_doctor_names_the_local_runner_and_what_to_start(
     assert str(home) in printed
 
 
-def test_the_doctor_looks_at_a_stage_of_the_local_runner_from_inside(no_engine: None, home: Path) -> None:
+def test_the_doctor_probes_a_stage_of_the_local_runner(no_engine: None, home: Path) -> None:
     (stage,) = facts()["stages"]
     assert (stage["runner"], stage["image"], stage["works"]) == ("local", None, True)
     printed = pgolf("doctor").stdout
@@ -72,9 +72,8 @@ def test_the_doctor_lists_the_datasets_that_runs_will_find(
     for name in ("pocket", "fineweb-sp1024"):
         shutil.copytree(tiny.folder, home / "datasets" / name)
     (home / "datasets" / "half-made").mkdir()
-    shutil.copytree(
-        tiny.folder, home / "datasets" / ".pocket.part"
-    )  # all but renamed when its maker was killed
+    all_but_renamed = home / "datasets" / ".pocket.part"  # when its maker was killed
+    shutil.copytree(tiny.folder, all_but_renamed)
     assert facts()["datasets"] == ["fineweb-sp1024", "pocket"]
 
 

@@ -15,19 +15,9 @@ from harness.runners.docker import DockerRunner
 from harness.runners.docker_environment import container_environment
 from harness.runners.images import rootfs
 from harness.runners.local import LocalRunner
+from tests.harness.fakes.contestants.outcomes import VARIABLES
 from tests.harness.fakes.stage_bench import SMALL, Bench
 
-NAMES = {
-    "CUDA_VISIBLE_DEVICES",
-    "GOMP_SPINCOUNT",
-    "HOME",
-    "LANG",
-    "OMP_NUM_THREADS",
-    "PATH",
-    "PGOLF_SOCKET",
-    "PGOLF_STAGE",
-    "TMPDIR",
-}
 TELL = """
 def before_trained(wire, setup):
     variables = open("/proc/self/environ", "rb").read().decode().split("\\0")
@@ -69,10 +59,8 @@ def image_with_variables(engine: docker.DockerClient, cpu_image: str) -> Iterato
         "JUPYTER=1",
         "E=",
     )
-    changes = [
-        "LABEL pgolf.lock=none",
-        *(f"ENV {variable}" for variable in more),
-    ]  # not found as the real one
+    label = "LABEL pgolf.lock=none"  # not found as the real one
+    changes = [label, *(f"ENV {variable}" for variable in more)]
     image = container.commit(changes="\n".join(changes))
     container.remove()
     yield str(image.id)
@@ -91,7 +79,7 @@ def environment(bench: Bench, runner: Runner) -> dict[str, str]:
 
 def test_a_local_contestant_has_exactly_the_variables_of_the_protocol(bench: Bench, secrets: None) -> None:
     found = environment(bench, LocalRunner())
-    assert set(found) == NAMES
+    assert set(found) == VARIABLES
     assert SECRET not in found.values()
 
 
@@ -99,7 +87,7 @@ def test_a_contestant_in_a_container_has_exactly_the_same_and_no_proxy_of_the_us
     bench: Bench, proxied: docker.DockerClient, cpu_image: str
 ) -> None:
     found = environment(bench, DockerRunner(proxied, cpu_image))
-    assert set(found) == NAMES
+    assert set(found) == VARIABLES
     assert SECRET not in found.values()
 
 
@@ -107,7 +95,7 @@ def test_of_the_images_own_variables_only_its_path_reaches_a_contestant(
     bench: Bench, engine: docker.DockerClient, image_with_variables: str
 ) -> None:
     found = environment(bench, DockerRunner(engine, image_with_variables))
-    assert set(found) == NAMES
+    assert set(found) == VARIABLES
     assert found["PATH"] == "/opt/bin:/usr/bin:/bin"
 
 

@@ -1,5 +1,5 @@
-"""A look at the judge's own stage from inside: every step works on a sound machine, under any umask, and what
-fails is the machine's fault, with the step, the place and what to do.
+"""The probe of a stage: every step works on a sound machine, under any umask, and what fails is the machine's
+fault, with the step, the place and what to do.
 """
 
 from __future__ import annotations

@@ -95,9 +95,11 @@ SAME_USER = "the contestant has the judge's user, who may write the copies (the 
 SHARED_MEMORY = "/dev/shm is the machine's"
 MEASURED = "a folder is measured by walking it, so its depth is limited"
 
-NAMES = """
-CUDA_VISIBLE_DEVICES GOMP_SPINCOUNT HOME LANG OMP_NUM_THREADS PATH PGOLF_SOCKET PGOLF_STAGE TMPDIR
-"""
+VARIABLES = {
+    *("CUDA_VISIBLE_DEVICES", "GOMP_SPINCOUNT", "HOME", "LANG", "OMP_NUM_THREADS", "PATH"),
+    *("PGOLF_SOCKET", "PGOLF_STAGE", "TMPDIR"),
+}
+"""The environment of every contestant."""
 LOOPBACK = """
 listener = socket.create_server(("127.0.0.1", 0))
 caller = socket.create_connection(listener.getsockname())
@@ -167,7 +169,7 @@ LAWFUL = (
     Row("sets the umask 077", STRICT),
     Row("leaves folders on four levels", "os.makedirs(out + '/checkpoint/a/b/c')"),
     Row("is refused to write into /in, or not", "tolerate(fill, os.path.dirname(setup['config']), 1)"),
-    Row("has exactly the variables of the protocol", f"assert set(os.environ) == set({NAMES.split()})"),
+    Row("has exactly the variables of the protocol", f"assert set(os.environ) == {VARIABLES}"),
     Row("prints some lines", "print('x' * 50_000)"),
 )
 UNLAWFUL = (

@@ -107,11 +107,8 @@ def tiny_image(engine: docker.DockerClient, content: bytes, lock: str | None = N
 def test_an_image_that_was_saved_by_its_id_and_loaded_has_no_tag_and_is_found(
     engine: docker.DockerClient, tmp_path: Path
 ) -> None:
-    image, lock, plan = (
-        tiny_image(engine, os.urandom(16), "ab" * 32),
-        "sha256:" + "ab" * 32,
-        tmp_path / "plan.json",
-    )
+    image, plan = tiny_image(engine, os.urandom(16), "ab" * 32), tmp_path / "plan.json"
+    lock = "sha256:" + "ab" * 32
     try:
         saved = b"".join(engine.images.get(image).save())
         engine.images.remove(image)
