@@ -86,10 +86,10 @@ def contents_of(program: Program, settings: set[str]) -> dict[int, set[str]]:
     found = {key: {name for name in mine if named and PAID.search(name)} for key, mine in own_names.items()}
     functions: dict[str, list[Live]] = {}
     for live in program.live:
-        functions.setdefault(live.name.rsplit(".", 1)[-1], []).append(live)
+        functions.setdefault(live.last_name, []).append(live)
     for _ in range(ROUNDS):
         given = {
-            live.name.rsplit(".", 1)[-1]
+            live.last_name
             for live in program.live
             if any(_holds(value, found[id(live)], set()) for value in returned(live.nodes))
         }

@@ -175,10 +175,10 @@ def learners(program: Program) -> dict[str, Live]:
         (live, {called(part) for part in live.nodes if isinstance(part, ast.Call) and _may_be_own(part)})
         for live in program.live
     ]
-    found = {live.name.rsplit(".", 1)[-1]: live for live in program.live if steps(live.node)}
+    found = {live.last_name: live for live in program.live if steps(live.node)}
     while True:
         new = {
-            live.name.rsplit(".", 1)[-1]: live
+            live.last_name: live
             for live, names in called_by
             if live.name != "<module>" and names & found.keys()
         }

@@ -118,7 +118,7 @@ def fixed_ratio(program: Program) -> Iterator[Finding]:
 
 def _is_scored_elsewhere(program: Program, products: Sequence[ast.expr]) -> bool:
     """Whether a stated score is made without these products, by a call of what the program does not hold."""
-    mine = {live.name.rsplit(".", 1)[-1]: live for live in program.live}
+    mine = program.functions()
     constant = {name for name, live in mine.items() if any(part in products for part in live.nodes)}
     classes = {live.name.split(".", 1)[0] for live in program.live}
     for live in program.live:
@@ -312,7 +312,7 @@ def _is_score(program: Program, live: Live, product: ast.expr) -> bool:
     given = any(any(part is product for part in walk(value)) for value in returned(live.nodes)) or any(
         binding.name in results and any(part is product for part in walk(binding.value)) for binding in bound
     )
-    name = live.name.rsplit(".", 1)[-1]
+    name = live.last_name
     lambdas = {
         binding.name
         for binding in bound

@@ -123,7 +123,7 @@ def passes_of(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]
     if turns.counter in fed:
         return None
     moving = NEXT | {
-        other.name.rsplit(".", 1)[-1]
+        other.last_name
         for other in program.live
         if any(isinstance(part, ast.Global | ast.Nonlocal) for part in other.nodes)
     }
