@@ -14,7 +14,7 @@ from harness.audit.code.learning import parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.settings import fold
-from harness.audit.code.shape import called, names, root
+from harness.audit.code.shape import arguments, called, names, root
 from harness.audit.code.tree import walk
 
 ENVIRONMENT = re.compile(r"^(str\(|Path\(|pathlib\.Path\()*(os\.)?(environ|getenv)\b|^sys\.argv\[")
@@ -172,15 +172,8 @@ def _hand_on(
 ) -> None:
     """Note the parameters of a called function that get contents, or the path of the file."""
     for live in functions.get(called(call), ()):
-        if isinstance(live.node, ast.Module):
-            continue
-        arguments = [argument.arg for argument in (*live.node.args.posonlyargs, *live.node.args.args)]
-        given = [
-            *zip(arguments, call.args, strict=False),
-            *((word.arg, word.value) for word in call.keywords),
-        ]
-        for name, value in given:
-            if name and reads(value) & held:
+        for name, value in arguments(call, live).items():
+            if reads(value) & held:
                 contents[id(live)].add(name)
-            elif name and (reads(value) if isinstance(value, ast.Name) else names(value)) & paths:
+            elif (reads(value) if isinstance(value, ast.Name) else names(value)) & paths:
                 all_paths[id(live)].add(name)

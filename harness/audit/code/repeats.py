@@ -30,8 +30,8 @@ from harness.audit.code.learning import SCORES, VALIDATION
 from harness.audit.code.models import aliases, may_be_model, models_of_call
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, calls, names, own, root, steps
-from harness.audit.code.texts import NO_TEXT, names_in, order_of
+from harness.audit.code.shape import arguments, called, calls, names, own, root, steps
+from harness.audit.code.texts import NO_TEXT, names_in
 from harness.audit.code.tree import walk
 
 FIXES = re.compile(r"restore|reset|roll_?back|revert|^(zero|fill|normal|uniform|constant)s?_$")
@@ -90,15 +90,10 @@ def kind_of_text(program: Program, live: Live, loop: Loop, bound: Sequence[Bindi
     values = [each for each in bound if each.name not in known]
     fed = made_of(learnt(loop) - known, values) - known
     read = fed | names_in(each.value for each in values if each.name in fed)
-    order = order_of(live)
     for other in program.live:
         outer = bindings(other.nodes)
         for call in calls(other.node, live.last_name):
-            given = [
-                *zip(order, call.args, strict=False),
-                *((word.arg, word.value) for word in call.keywords),
-            ]
-            for name, value in given:
+            for name, value in arguments(call, live).items():
                 if name in fed:
                     made = made_of(reads(value), outer)
                     read |= made | names_in([value, *(each.value for each in outer if each.name in made)])

@@ -24,7 +24,7 @@ from harness.audit.code.flow import (
 from harness.audit.code.learning import parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, steps
+from harness.audit.code.shape import arguments, called, steps
 from harness.audit.code.tree import walk
 
 NO_TEXT = re.compile(
@@ -127,8 +127,7 @@ def texts_of_call(
     names them.
     """
     texts = _texts_of(program, function, functions, learn=learn, depth=depth)
-    given = dict(zip(order_of(function), call.args, strict=False))
-    given |= {word.arg: word.value for word in call.keywords if word.arg}
+    given = arguments(call, function)
     own_names = parameters(function.node) | {binding.name for binding in bindings(function.nodes)}
     found: set[str] = set()
     for text in texts:
@@ -143,15 +142,6 @@ def texts_of_call(
     if isinstance(call.func, ast.Attribute):
         others |= reads(call.func)
     return found, things(others - ({root_of(text) for text in found} - {"self"})) - functions.keys()
-
-
-def order_of(function: Live) -> list[str]:
-    """The names of a function's parameters in their order, without `self`."""
-    if isinstance(function.node, ast.Module):
-        return []
-    arguments = function.node.args
-    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
-    return names[1:] if "." in function.name or names[:1] == ["self"] else names
 
 
 def _texts_of(
