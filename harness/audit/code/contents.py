@@ -9,7 +9,7 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 
-from harness.audit.code.flow import COST, Binding, bindings, made_into, reads, returned, sees
+from harness.audit.code.flow import Binding, bindings, is_cost, made_into, reads, returned, sees
 from harness.audit.code.learning import parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
@@ -107,7 +107,7 @@ def contents_of(program: Program, settings: set[str]) -> dict[int, set[str]]:
                 or _reads_file(binding.value, paths[key] | settings)
             }
             found[key] = made_into(
-                found[key] | held, [each for each in bound[key] if not costs_tokens(each.value)]
+                found[key] | held, [each for each in bound[key] if not is_cost(each.value)]
             )
             for part in live.nodes:
                 if isinstance(part, ast.Call):
@@ -149,12 +149,9 @@ def _names_file(value: ast.expr, name: str) -> bool:
     )
 
 
-def loads(live: Live) -> bool:
+def reads_any_file(live: Live) -> bool:
+    """Whether a function reads or loads a file."""
     return any(isinstance(part, ast.Call) and READS.match(called(part)) for part in live.nodes)
-
-
-def costs_tokens(node: ast.AST) -> bool:
-    return any(isinstance(part, ast.Call) and COST.search(called(part)) for part in walk(node))
 
 
 def _holds(value: ast.expr, held: set[str], given: set[str]) -> bool:

@@ -225,7 +225,7 @@ def models(program: Program, node: ast.AST, bound: Sequence[Binding]) -> set[str
     }
 
 
-def is_cost(node: ast.AST, of: Iterable[str]) -> bool:
+def is_cost(node: ast.AST, of: Iterable[str] = ()) -> bool:
     """Whether an expression calls a model of `of` or a function that gives the cost of tokens."""
     return any(
         isinstance(part, ast.Call)

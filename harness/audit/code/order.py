@@ -285,7 +285,7 @@ def _others(node: ast.AST, texts: Iterable[str], local: set[str]) -> set[str]:
 def _asks_a_model(loop: ast.AST) -> bool:
     """Whether a loop calls anything that may be a model: sums of what was kept are no new score."""
     return any(
-        is_cost(part, ())
+        is_cost(part)
         or (
             part.func.id not in BUILTIN | LIBRARY
             if isinstance(part.func, ast.Name)
