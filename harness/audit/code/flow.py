@@ -192,6 +192,12 @@ def calls_one_of(node: ast.AST, functions: Iterable[str]) -> bool:
     return isinstance(node, ast.Call) and called(node) in functions and _may_be_own(node)
 
 
+def learning_calls(node: ast.AST, learning: Iterable[str]) -> list[ast.Call]:
+    """The optimizer steps inside `node` and its calls of the functions `learning`."""
+    called_here = [part for part in own(node) if isinstance(part, ast.Call) and calls_one_of(part, learning)]
+    return [*steps(node), *called_here]
+
+
 def _may_be_own(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) or called(call) not in GENERIC
 

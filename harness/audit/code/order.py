@@ -39,6 +39,7 @@ from harness.audit.code.flow import (
     is_cost,
     is_score_name,
     learners,
+    learning_calls,
     learnt,
     made_of,
     models,
@@ -230,7 +231,7 @@ def _scores(
                 if texts:
                     yield Scores(part, texts, others)
     for loop in (part for part in live.nodes if isinstance(part, ast.For | ast.While)):
-        if steps(loop) or any(calls_one_of(part, learning) for part in own(loop)) or not _asks_a_model(loop):
+        if learning_calls(loop, learning) or not _asks_a_model(loop):
             continue
         inside = bindings(own(loop))
         if any(

@@ -34,7 +34,7 @@ NO_TEXT = re.compile(
 """Names of numbers and settings."""
 OF_MODELS = {"parameters", "named_parameters", "state_dict", "zero_grad", "train", "eval", "step", "backward"}
 """Methods of models and optimizers, which are no texts."""
-NO_VIEW = {"range", "len", "int", "min", "max", "print", "float", "reversed", "zip", "enumerate"}
+NO_VIEW = {"range", "len", "int", "min", "max", "print", "float"}
 MAX_DEPTH = 3
 """Calls that a text is followed through."""
 
@@ -111,7 +111,7 @@ def _paths_of_call(node: ast.expr) -> set[str]:
     inner = [path for part in node.args for path in _path(part) | _paths_of_call(part)]
     if isinstance(node.func, ast.Attribute):
         return {*inner, *_path(node.func.value)} - LIBRARY
-    return set(inner) if called(node) not in NO_VIEW - {"zip", "enumerate", "reversed"} else set()
+    return set(inner) if called(node) not in NO_VIEW else set()
 
 
 def texts_of_call(
@@ -136,9 +136,7 @@ def texts_of_call(
         elif root_of(text) not in own_names or root_of(text) == "self":
             found.add(text)
     others = {name for part in (*call.args, *(word.value for word in call.keywords)) for name in reads(part)}
-    others |= {
-        name for part in function.nodes if isinstance(part, ast.Name) for name in [part.id]
-    } - own_names
+    others |= {part.id for part in function.nodes if isinstance(part, ast.Name)} - own_names
     if isinstance(call.func, ast.Attribute):
         others |= reads(call.func)
     return found, things(others - ({root_of(text) for text in found} - {"self"})) - functions.keys()
