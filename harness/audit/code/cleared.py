@@ -149,7 +149,9 @@ def doubt(
 
 
 def excuse(program: Program, live: Live, learns: Learns, score: Scores) -> str | None:
-    """What speaks for a call that learns and a score after it: None if it is lawful, a doubt, or nothing."""
+    """None where a call that learns before a score is lawful, else why that is in doubt, as the end of a
+    message; empty where nothing speaks for it.
+    """
     bound = bindings(live.nodes)
     if (
         (learns.texts and all(TRAINING.search(text) or is_training(text, bound) for text in learns.texts))

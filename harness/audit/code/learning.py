@@ -45,7 +45,9 @@ VAL_BEFORE_SCORE = RuleInfo(
 
 
 Excuse = Callable[[Live, Live, ast.Call, ast.Call], str | None]
-"""What speaks for a caller, a function that learns, its call and a score after it: None if it is lawful."""
+"""Takes a caller, a function that learns, its call and a score after it. Gives None where that is lawful,
+else why it is in doubt, as the end of a message; empty where nothing speaks for it.
+"""
 
 
 def before_scoring(program: Program, excuse: Excuse) -> Iterator[Finding]:
