@@ -149,7 +149,9 @@ def doubt(
 
 
 def excuse(program: Program, live: Live, learns: Learns, score: Scores) -> str | None:
-    """What speaks for a call that learns and a score after it: None if it is lawful, a doubt, or nothing."""
+    """None where a call that learns before a score is lawful, else why that is in doubt, as the end of a
+    message; empty where nothing speaks for it.
+    """
     bound = bindings(live.nodes)
     if (
         (learns.texts and all(TRAINING.search(text) or is_training(text, bound) for text in learns.texts))
@@ -180,13 +182,9 @@ def _may_restore(
     after = [
         part for part in live.nodes if end(learns.region) <= start(part) and end(part) <= start(score.node)
     ]
-    loading = {
-        other.name.rsplit(".", 1)[-1]
-        for other in program.live
-        if other is not live and any(loads(other.nodes))
-    }
+    loading = {other.last_name for other in program.live if other is not live and any(loads(other.nodes))}
     writing = WRITES | {
-        other.name.rsplit(".", 1)[-1]
+        other.last_name
         for other in program.live
         if other is not live and any(called(part) in WRITES for part in other.nodes)
     }
@@ -293,7 +291,7 @@ def _puts_back(
         older = {each.name for each in bound if start(each.node) < start(learns.region)}
         sources = made_of(reads(part.args[0]), later) & older
         return _saved_before(sources - learns.models, learns.region, bound, live)
-    mine = {other.name.rsplit(".", 1)[-1] for other in program.live}
+    mine = program.functions()
     return bool(PUTS_BACK.search(called(part))) and (
         called(part) in mine
         or (root(part.func) not in LIBRARY and bool(reads(part) & aliases(learns.models, bound)))

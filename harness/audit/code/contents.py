@@ -9,12 +9,12 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 
-from harness.audit.code.flow import COST, Binding, bindings, made_into, reads, returned, sees
+from harness.audit.code.flow import Binding, bindings, is_cost, made_into, reads, returned, sees
 from harness.audit.code.learning import parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.settings import fold
-from harness.audit.code.shape import called, names, root
+from harness.audit.code.shape import arguments, called, names, root
 from harness.audit.code.tree import walk
 
 ENVIRONMENT = re.compile(r"^(str\(|Path\(|pathlib\.Path\()*(os\.)?(environ|getenv)\b|^sys\.argv\[")
@@ -86,10 +86,10 @@ def contents_of(program: Program, settings: set[str]) -> dict[int, set[str]]:
     found = {key: {name for name in mine if named and PAID.search(name)} for key, mine in own_names.items()}
     functions: dict[str, list[Live]] = {}
     for live in program.live:
-        functions.setdefault(live.name.rsplit(".", 1)[-1], []).append(live)
+        functions.setdefault(live.last_name, []).append(live)
     for _ in range(ROUNDS):
         given = {
-            live.name.rsplit(".", 1)[-1]
+            live.last_name
             for live in program.live
             if any(_holds(value, found[id(live)], set()) for value in returned(live.nodes))
         }
@@ -107,7 +107,7 @@ def contents_of(program: Program, settings: set[str]) -> dict[int, set[str]]:
                 or _reads_file(binding.value, paths[key] | settings)
             }
             found[key] = made_into(
-                found[key] | held, [each for each in bound[key] if not costs_tokens(each.value)]
+                found[key] | held, [each for each in bound[key] if not is_cost(each.value)]
             )
             for part in live.nodes:
                 if isinstance(part, ast.Call):
@@ -149,12 +149,9 @@ def _names_file(value: ast.expr, name: str) -> bool:
     )
 
 
-def loads(live: Live) -> bool:
+def reads_any_file(live: Live) -> bool:
+    """Whether a function reads or loads a file."""
     return any(isinstance(part, ast.Call) and READS.match(called(part)) for part in live.nodes)
-
-
-def costs_tokens(node: ast.AST) -> bool:
-    return any(isinstance(part, ast.Call) and COST.search(called(part)) for part in walk(node))
 
 
 def _holds(value: ast.expr, held: set[str], given: set[str]) -> bool:
@@ -172,15 +169,8 @@ def _hand_on(
 ) -> None:
     """Note the parameters of a called function that get contents, or the path of the file."""
     for live in functions.get(called(call), ()):
-        if isinstance(live.node, ast.Module):
-            continue
-        arguments = [argument.arg for argument in (*live.node.args.posonlyargs, *live.node.args.args)]
-        given = [
-            *zip(arguments, call.args, strict=False),
-            *((word.arg, word.value) for word in call.keywords),
-        ]
-        for name, value in given:
-            if name and reads(value) & held:
+        for name, value in arguments(call, live).items():
+            if reads(value) & held:
                 contents[id(live)].add(name)
-            elif name and (reads(value) if isinstance(value, ast.Name) else names(value)) & paths:
+            elif (reads(value) if isinstance(value, ast.Name) else names(value)) & paths:
                 all_paths[id(live)].add(name)

@@ -22,6 +22,7 @@ from harness.audit.code.flow import (
     holds,
     is_cost,
     learners,
+    learning_calls,
     learnt,
     made_into,
     made_of,
@@ -36,7 +37,7 @@ from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.repeats import is_only_score, is_scored, kind_of_text, starts_over
 from harness.audit.code.shape import called, names, own, quote, root, steps
-from harness.audit.code.sums import added, hands_on, is_stored, runs, set_back, statements
+from harness.audit.code.sums import added, hands_on, is_stored, may_add, set_back, statements
 from harness.audit.code.texts import touched
 from harness.audit.code.turns import Passes, passes_of
 from harness.audit.finding import Finding
@@ -71,8 +72,7 @@ def last_epoch(program: Program) -> Iterator[Finding]:
         loops = [
             part
             for part in live.nodes
-            if isinstance(part, ast.For | ast.While)
-            and (steps(part) or any(calls_one_of(inner, learning) for inner in own(part)))
+            if isinstance(part, ast.For | ast.While) and learning_calls(part, learning)
         ]
         if not loops:
             continue
@@ -89,7 +89,6 @@ def last_epoch(program: Program) -> Iterator[Finding]:
             text = kind_of_text(program, live, loop, bound)
             if text == "training" or starts_over(program, live, loop, learning):
                 continue
-            learns = [*steps(loop), *(part for part in own(loop) if calls_one_of(part, learning))]
             asked = text != "validation" and not is_only_score(program, live)
             certain = passes.known and counted.certain and not asked
             yield Finding.of(
@@ -99,7 +98,7 @@ def last_epoch(program: Program) -> Iterator[Finding]:
                 f"{f'{passes.turns} epochs' if passes.known else 'epochs whose number is not read'} "
                 "and adds up the score of the last one only"
                 + ("; whether that is validation text cannot be read" if asked else ""),
-                quote(program, live, loop, *counted.lines, learns[0]),
+                quote(program, live, loop, *counted.lines, learning_calls(loop, learning)[0]),
                 "the score taken in the first epoch, before any step on these tokens, or a run with one "
                 "epoch",
             )
@@ -131,13 +130,13 @@ def _counted(
     late = [
         (statement, conditions)
         for statement, conditions in adds
-        if runs(statement, conditions, first) is False and runs(statement, conditions, last) is not False
+        if not may_add(statement, conditions, first) and may_add(statement, conditions, last)
     ]
     resets = set_back(loop, last)
     early = [
         statement
         for statement, conditions in adds
-        if runs(statement, conditions, first) is not False and added(statement) not in resets
+        if may_add(statement, conditions, first) and added(statement) not in resets
     ]
     if late and not early:
         statement, conditions = late[0]
@@ -153,7 +152,7 @@ def _counted(
         for statement, _ in statements(loop.body, ())
         if is_stored(statement, passes.counter)
         and root(statement.targets[0]) in results - made_of(learnt(loop), inside)
-        and is_cost(statement, known) | bool(reads(statement.value) & costs)
+        and (is_cost(statement, known) or reads(statement.value) & costs)
     ]
     if stored and not adds and _read_after(live, loop, {root(stored[0].targets[0])}):
         return Counted((stored[0],), False)
@@ -166,7 +165,7 @@ def _of_what_is_learnt(loop: Loop, statement: ast.stmt, learning: dict[str, Live
     A program that trains in each turn, and then scores another text, does neither.
     """
     inner = [part for part in own(loop) if isinstance(part, ast.For | ast.While)]
-    learns = [part for part in inner if _learns(part, learning)]
+    learns = [part for part in inner if learning_calls(part, learning)]
     around = [part for part in inner if holds(part, statement)]
     if any(part in learns for part in around):
         return True
@@ -178,10 +177,6 @@ def _of_what_is_learnt(loop: Loop, statement: ast.stmt, learning: dict[str, Live
     scored = {text for part in around for text in touched([part, *own(part)], loosely=True)}
     scored = scored or reads(statement) | touched([statement, *own(statement)], loosely=True)
     return bool(learnt_from & scored - _acting(loop))
-
-
-def _learns(node: ast.AST, learning: dict[str, Live]) -> bool:
-    return bool(steps(node)) or any(calls_one_of(part, learning) for part in own(node))
 
 
 def _acting(node: ast.AST) -> set[str]:

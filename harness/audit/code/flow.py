@@ -175,10 +175,10 @@ def learners(program: Program) -> dict[str, Live]:
         (live, {called(part) for part in live.nodes if isinstance(part, ast.Call) and _may_be_own(part)})
         for live in program.live
     ]
-    found = {live.name.rsplit(".", 1)[-1]: live for live in program.live if steps(live.node)}
+    found = {live.last_name: live for live in program.live if steps(live.node)}
     while True:
         new = {
-            live.name.rsplit(".", 1)[-1]: live
+            live.last_name: live
             for live, names in called_by
             if live.name != "<module>" and names & found.keys()
         }
@@ -190,6 +190,12 @@ def learners(program: Program) -> dict[str, Live]:
 def calls_one_of(node: ast.AST, functions: Iterable[str]) -> bool:
     """Whether a node is a call of one of these functions, and not of a method that libraries have too."""
     return isinstance(node, ast.Call) and called(node) in functions and _may_be_own(node)
+
+
+def learning_calls(node: ast.AST, learning: Iterable[str]) -> list[ast.Call]:
+    """The optimizer steps inside `node` and its calls of the functions `learning`."""
+    called_here = [part for part in own(node) if isinstance(part, ast.Call) and calls_one_of(part, learning)]
+    return [*steps(node), *called_here]
 
 
 def _may_be_own(call: ast.Call) -> bool:
@@ -225,7 +231,7 @@ def models(program: Program, node: ast.AST, bound: Sequence[Binding]) -> set[str
     }
 
 
-def is_cost(node: ast.AST, of: Iterable[str]) -> bool:
+def is_cost(node: ast.AST, of: Iterable[str] = ()) -> bool:
     """Whether an expression calls a model of `of` or a function that gives the cost of tokens."""
     return any(
         isinstance(part, ast.Call)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
 from harness.audit.code.settings import UNKNOWN, fold
-from harness.audit.code.shape import called, calls, names, own, quote, root, steps
+from harness.audit.code.shape import arguments, called, calls, names, order_of, own, quote, root, steps
 from harness.audit.finding import Finding
 from harness.verdict.rule_info import RuleInfo
 
@@ -45,7 +45,9 @@ VAL_BEFORE_SCORE = RuleInfo(
 
 
 Excuse = Callable[[Live, Live, ast.Call, ast.Call], str | None]
-"""What speaks for a caller, a function that learns, its call and a score after it: None if it is lawful."""
+"""Takes a caller, a function that learns, its call and a score after it. Gives None where that is lawful,
+else why it is in doubt, as the end of a message; empty where nothing speaks for it.
+"""
 
 
 def before_scoring(program: Program, excuse: Excuse) -> Iterator[Finding]:
@@ -251,28 +253,15 @@ def argument(program: Program, live: Live, count: ast.expr | None) -> object:
     """The number that callers pass for the parameter `count`, or its default."""
     if not isinstance(count, ast.Name) or not isinstance(live.node, ast.FunctionDef):
         return UNKNOWN
-    arguments = live.node.args.args
-    position = next((at for at, argument in enumerate(arguments) if argument.arg == count.id), None)
-    if position is None:
+    order = order_of(live)
+    if count.id not in order:
         return UNKNOWN
-    given = []
-    for other in program.live:
-        for call in calls(other.node, live.name):
-            passed = next(
-                (word.value for word in call.keywords if word.arg == count.id),
-                call.args[position] if position < len(call.args) else None,
-            )
-            default = position - (len(arguments) - len(live.node.args.defaults))
-            given.append(
-                fold(
-                    passed
-                    if passed is not None
-                    else live.node.args.defaults[default]
-                    if default >= 0
-                    else None,
-                    program.settings,
-                )
-            )
+    defaults = dict(zip(reversed(order), reversed(live.node.args.defaults), strict=False))
+    given = [
+        fold(arguments(call, live).get(count.id, defaults.get(count.id)), program.settings)
+        for other in program.live
+        for call in calls(other.node, live.name)
+    ]
     return given[0] if given and all(value == given[0] for value in given) else UNKNOWN
 
 

@@ -25,8 +25,8 @@ from harness.audit.code.flow import (
 from harness.audit.code.learning import parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, root
-from harness.audit.code.texts import MAX_DEPTH, order_of
+from harness.audit.code.shape import arguments, called, root
+from harness.audit.code.texts import MAX_DEPTH
 
 COPIES = ("deepcopy", "copy", "clone")
 NEW = re.compile(r"^(copy\.)?(deepcopy|copy)\(|^[A-Z]\w*\(")
@@ -56,8 +56,7 @@ def models_of_call(
             if isinstance(part, ast.Call) and inner is not None and inner is not function:
                 found |= models_of_call(program, part, inner, functions, depth + 1)
     found = aliases(found, inside)
-    given = dict(zip(order_of(function), call.args, strict=False))
-    given |= {word.arg: word.value for word in call.keywords if word.arg}
+    given = arguments(call, function)
     mine = parameters(function.node) | {binding.name for binding in inside}
     outer: set[str] = set()
     for name in found:

@@ -39,6 +39,7 @@ from harness.audit.code.flow import (
     is_cost,
     is_score_name,
     learners,
+    learning_calls,
     learnt,
     made_of,
     models,
@@ -84,7 +85,7 @@ def _excuse_loop(program: Program, live: Live, step: ast.Call, scored: ast.Call)
 
 def _excuse(program: Program, live: Live, function: Live, call: ast.Call, scored: ast.Call) -> str | None:
     """What speaks for a call of a function that learns and a score after it."""
-    functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
+    functions = program.functions()
     texts, others = texts_of_call(program, call, function, functions, learn=True)
     learns = Learns(call, call, texts, others, models_of_call(program, call, function, functions))
     return excuse(program, live, learns, Scores(scored, set(), things(reads(scored))))
@@ -212,7 +213,7 @@ def _called_for_scores(program: Program) -> set[str]:
 def _score_values(live: Live, asked_for: set[str]) -> list[ast.expr]:
     """What a function calls a score, or returns to a function that calls it one."""
     values = list(stated_scores(live.nodes))
-    name = live.name.rsplit(".", 1)[-1]
+    name = live.last_name
     if name in asked_for or is_score_name(name):
         values += returned(live.nodes)
     return values
@@ -222,7 +223,7 @@ def _scores(
     program: Program, live: Live, made: Sequence[ast.expr], scored: set[str], learning: Mapping[str, Live]
 ) -> Iterator[Scores]:
     """The calls and loops that make a score, without those that learn."""
-    functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
+    functions = program.functions()
     for value in made:
         for part in walk(value):
             if isinstance(part, ast.Call) and called(part) in functions and not calls_one_of(part, learning):
@@ -230,7 +231,7 @@ def _scores(
                 if texts:
                     yield Scores(part, texts, others)
     for loop in (part for part in live.nodes if isinstance(part, ast.For | ast.While)):
-        if steps(loop) or any(calls_one_of(part, learning) for part in own(loop)) or not _asks_a_model(loop):
+        if learning_calls(loop, learning) or not _asks_a_model(loop):
             continue
         inside = bindings(own(loop))
         if any(
@@ -255,7 +256,7 @@ def _learns(
     ]
     region = min(loops, key=start, default=None)
     if isinstance(move, ast.Call) and called(move) in learning and called(move) != "step":
-        functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
+        functions = program.functions()
         texts, others = texts_of_call(program, move, learning[called(move)], functions, learn=True)
         with_models = models_of_call(program, move, learning[called(move)], functions)
         return Learns(region or move, move, texts, others, with_models) if texts else None
@@ -285,7 +286,7 @@ def _others(node: ast.AST, texts: Iterable[str], local: set[str]) -> set[str]:
 def _asks_a_model(loop: ast.AST) -> bool:
     """Whether a loop calls anything that may be a model: sums of what was kept are no new score."""
     return any(
-        is_cost(part, ())
+        is_cost(part)
         or (
             part.func.id not in BUILTIN | LIBRARY
             if isinstance(part.func, ast.Name)

@@ -17,11 +17,10 @@ from harness.audit.code.contents import (
     PATH,
     PREFIX,
     contents_of,
-    costs_tokens,
     file_settings,
     is_set,
-    loads,
     paths_of,
+    reads_any_file,
 )
 from harness.audit.code.flow import (
     COST,
@@ -29,6 +28,7 @@ from harness.audit.code.flow import (
     Loop,
     bindings,
     holds,
+    is_cost,
     made_into,
     made_of,
     made_scores,
@@ -84,7 +84,12 @@ def paid_prefix(program: Program, texts: Mapping[str, str]) -> Iterator[Finding]
     contents = contents_of(program, set(settings))
     for free in _free(program, contents):
         counted = _is_counted(program, contents, set(settings)) or _is_told(settings, texts)
-        used = {name for live in program.live if loads(live) for name in names(live.node) & settings.keys()}
+        used = {
+            name
+            for live in program.live
+            if reads_any_file(live)
+            for name in names(live.node) & settings.keys()
+        }
         named = sorted(used or settings, key=lambda name: (not PREFIX.search(name), not PATH.search(name)))
         read = [(live, part) for live in program.live for part in live.nodes if part is settings[named[0]]]
         yield Finding.of(
@@ -117,8 +122,8 @@ def _free(program: Program, contents: Mapping[int, set[str]]) -> Iterator[Free]:
             name: compared
             for compared in (False, True)
             for binding in bound
-            if (kind := _comparison(binding.value, held)) is compared and kind is not None
-            for name in made_into({binding.name}, [each for each in bound if not costs_tokens(each.value)])
+            if _comparison(binding.value, held) is compared
+            for name in made_into({binding.name}, [each for each in bound if not is_cost(each.value)])
         }
         tests |= {
             root(part.targets[0]): kind
@@ -239,7 +244,7 @@ def _costs(node: ast.AST, bound: Sequence[Binding]) -> bool:
     name = root(node)
     return bool(name) and (
         bool(COST.search(name) or SUMS.search(name) or re.search(r"cost|nats|bits", name))
-        or any(costs_tokens(binding.value) for binding in bound if binding.name == name)
+        or any(is_cost(binding.value) for binding in bound if binding.name == name)
     )
 
 

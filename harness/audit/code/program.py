@@ -33,6 +33,10 @@ class Program(NamedTuple):
     """Every class and top-level function defined, by file."""
     settings: Settings
 
+    def functions(self) -> dict[str, Live]:
+        """What may run, by the last part of its name; of several with one name, the last."""
+        return {live.last_name: live for live in self.live}
+
 
 def read_program(sources: Mapping[str, str], readmes: Iterable[str], logs: Iterable[str]) -> Program:
     """The program of a folder: `sources` by file, with `readmes` and `logs` for its settings."""

@@ -26,6 +26,7 @@ from harness.audit.code.flow import (
     returned,
     sees,
     stated_scores,
+    values_of_scores,
 )
 from harness.audit.code.learning import argument, parameters
 from harness.audit.code.program import Program
@@ -118,7 +119,7 @@ def fixed_ratio(program: Program) -> Iterator[Finding]:
 
 def _is_scored_elsewhere(program: Program, products: Sequence[ast.expr]) -> bool:
     """Whether a stated score is made without these products, by a call of what the program does not hold."""
-    mine = {live.name.rsplit(".", 1)[-1]: live for live in program.live}
+    mine = program.functions()
     constant = {name for name, live in mine.items() if any(part in products for part in live.nodes)}
     classes = {live.name.split(".", 1)[0] for live in program.live}
     for live in program.live:
@@ -312,7 +313,7 @@ def _is_score(program: Program, live: Live, product: ast.expr) -> bool:
     given = any(any(part is product for part in walk(value)) for value in returned(live.nodes)) or any(
         binding.name in results and any(part is product for part in walk(binding.value)) for binding in bound
     )
-    name = live.name.rsplit(".", 1)[-1]
+    name = live.last_name
     lambdas = {
         binding.name
         for binding in bound
@@ -331,11 +332,12 @@ def _is_score(program: Program, live: Live, product: ast.expr) -> bool:
 
 def _is_part_of_score(live: Live, node: ast.expr) -> bool:
     """Whether a node is in what a function calls a score, or in a value that such a score is made of."""
-    bound = bindings(live.nodes)
-    stated = list(stated_scores(live.nodes))
-    scored = made_of({name for value in stated for name in reads(value)}, bound)
-    values = stated + [binding.value for binding in bound if binding.name in scored]
-    return any(part is node for value in values for part in walk(value) if not isinstance(value, ast.Lambda))
+    return any(
+        part is node
+        for value in values_of_scores(live)
+        if not isinstance(value, ast.Lambda)
+        for part in walk(value)
+    )
 
 
 RULES = (FIXED_BYTES_PER_TOKEN,)

@@ -25,6 +25,11 @@ class Live(NamedTuple):
     nodes: list[ast.AST]
     """What it runs itself, in source order."""
 
+    @property
+    def last_name(self) -> str:
+        """The name by which it is called: `forward` of `Model.forward`."""
+        return self.name.rsplit(".", 1)[-1]
+
 
 def _own(node: ast.AST) -> Iterable[ast.AST]:
     """What a module or a function runs itself: without the bodies of what it defines, and without types in

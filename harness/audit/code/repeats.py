@@ -30,8 +30,8 @@ from harness.audit.code.learning import SCORES, VALIDATION
 from harness.audit.code.models import aliases, may_be_model, models_of_call
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, calls, names, own, root, steps
-from harness.audit.code.texts import NO_TEXT, names_in, order_of
+from harness.audit.code.shape import arguments, called, calls, names, own, root, steps
+from harness.audit.code.texts import NO_TEXT, names_in
 from harness.audit.code.tree import walk
 
 FIXES = re.compile(r"restore|reset|roll_?back|revert|^(zero|fill|normal|uniform|constant)s?_$")
@@ -42,7 +42,7 @@ TRAINED = re.compile(r"^train(ing)?(_|$|\d)(?!mode|args)")
 
 def starts_over(program: Program, live: Live, loop: Loop, learning: dict[str, Live]) -> bool:
     """Whether each turn makes the weights that it learns anew, or puts back those of before the loop."""
-    functions = {other.name.rsplit(".", 1)[-1]: other for other in program.live}
+    functions = program.functions()
     inside = bindings(own(loop))
     optimizers = {root(call.func) for call in steps(loop)}
     weights = models(program, loop, inside).union(
@@ -90,15 +90,10 @@ def kind_of_text(program: Program, live: Live, loop: Loop, bound: Sequence[Bindi
     values = [each for each in bound if each.name not in known]
     fed = made_of(learnt(loop) - known, values) - known
     read = fed | names_in(each.value for each in values if each.name in fed)
-    order = order_of(live)
     for other in program.live:
         outer = bindings(other.nodes)
-        for call in calls(other.node, live.name.rsplit(".", 1)[-1]):
-            given = [
-                *zip(order, call.args, strict=False),
-                *((word.arg, word.value) for word in call.keywords),
-            ]
-            for name, value in given:
+        for call in calls(other.node, live.last_name):
+            for name, value in arguments(call, live).items():
                 if name in fed:
                     made = made_of(reads(value), outer)
                     read |= made | names_in([value, *(each.value for each in outer if each.name in made)])
@@ -110,7 +105,7 @@ def kind_of_text(program: Program, live: Live, loop: Loop, bound: Sequence[Bindi
 
 def is_only_score(program: Program, live: Live) -> bool:
     """Whether every stated score of the program is made by this function."""
-    name = live.name.rsplit(".", 1)[-1]
+    name = live.last_name
     return all(
         other is live or _rests_on(value, name, bindings(other.nodes))
         for other in program.live
@@ -127,7 +122,7 @@ def _rests_on(value: ast.expr, name: str, bound: Sequence[Binding]) -> bool:
 
 def is_scored(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]) -> bool:
     """Whether what a function sums is the score of validation text: by its own names or by its callers'."""
-    name = live.name.rsplit(".", 1)[-1]
+    name = live.last_name
     callers = [(other, made) for other in program.live if (made := calls(other.node, name))]
     for other, made in callers:
         if any(part in made for value in values_of_scores(other) for part in walk(value)):

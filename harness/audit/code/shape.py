@@ -68,3 +68,18 @@ def steps(node: ast.AST) -> list[ast.Call]:
         if "sched" not in ast.unparse(call.func).lower() and "prof" not in ast.unparse(call.func).lower()
     ]
     return found if calls(node, "backward") else []
+
+
+def order_of(function: Live) -> list[str]:
+    """The names of a function's positional parameters in their order, without `self`."""
+    if isinstance(function.node, ast.Module):
+        return []
+    parameters = function.node.args
+    order = [parameter.arg for parameter in (*parameters.posonlyargs, *parameters.args)]
+    return order[1:] if "." in function.name or order[:1] == ["self"] else order
+
+
+def arguments(call: ast.Call, function: Live) -> dict[str, ast.expr]:
+    """What a call of a function gives its parameters, by their names; those left to defaults are left out."""
+    given = dict(zip(order_of(function), call.args, strict=False))
+    return given | {word.arg: word.value for word in call.keywords if word.arg}

@@ -63,16 +63,14 @@ def _is_reached(conditions: Sequence[tuple[ast.expr, bool]], numbers: Numbers) -
     return all(value is UNKNOWN or bool(value) == wanted for value, wanted in values)
 
 
-def runs(statement: ast.stmt, conditions: Sequence[tuple[ast.expr, bool]], numbers: Numbers) -> bool | None:
-    """Whether a statement adds anything in a pass; None where it cannot be told."""
+def may_add(statement: ast.stmt, conditions: Sequence[tuple[ast.expr, bool]], numbers: Numbers) -> bool:
+    """Whether a statement may add anything in a pass: it is reached, and adds nothing known as zero."""
     if not _is_reached(conditions, numbers):
         return False
     value = getattr(statement, "value", None)
     if isinstance(statement, ast.Assign) and isinstance(value, ast.BinOp) and (target := added(statement)):
         value = value.right if ast.unparse(value.left) == target else value.left
-    if isinstance(value, ast.expr) and _is_zero(value, numbers):
-        return False
-    return None
+    return not (isinstance(value, ast.expr) and _is_zero(value, numbers))
 
 
 def _is_zero(value: ast.expr, numbers: Numbers) -> bool:
@@ -84,7 +82,7 @@ def _is_zero(value: ast.expr, numbers: Numbers) -> bool:
             found = numbers.of(test)
             return found is not UNKNOWN and _is_zero(body if found else orelse, numbers)
     found = numbers.of(value)
-    return found is not UNKNOWN and found == 0 and not isinstance(found, str)
+    return found is not UNKNOWN and found == 0
 
 
 def set_back(loop: Loop, last: Numbers) -> dict[str, ast.AST]:

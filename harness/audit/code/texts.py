@@ -24,7 +24,7 @@ from harness.audit.code.flow import (
 from harness.audit.code.learning import parameters
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.shape import called, steps
+from harness.audit.code.shape import arguments, called, steps
 from harness.audit.code.tree import walk
 
 NO_TEXT = re.compile(
@@ -34,7 +34,7 @@ NO_TEXT = re.compile(
 """Names of numbers and settings."""
 OF_MODELS = {"parameters", "named_parameters", "state_dict", "zero_grad", "train", "eval", "step", "backward"}
 """Methods of models and optimizers, which are no texts."""
-NO_VIEW = {"range", "len", "int", "min", "max", "print", "float", "reversed", "zip", "enumerate"}
+NO_VIEW = {"range", "len", "int", "min", "max", "print", "float"}
 MAX_DEPTH = 3
 """Calls that a text is followed through."""
 
@@ -111,7 +111,7 @@ def _paths_of_call(node: ast.expr) -> set[str]:
     inner = [path for part in node.args for path in _path(part) | _paths_of_call(part)]
     if isinstance(node.func, ast.Attribute):
         return {*inner, *_path(node.func.value)} - LIBRARY
-    return set(inner) if called(node) not in NO_VIEW - {"zip", "enumerate", "reversed"} else set()
+    return set(inner) if called(node) not in NO_VIEW else set()
 
 
 def texts_of_call(
@@ -127,8 +127,7 @@ def texts_of_call(
     names them.
     """
     texts = _texts_of(program, function, functions, learn=learn, depth=depth)
-    given = dict(zip(order_of(function), call.args, strict=False))
-    given |= {word.arg: word.value for word in call.keywords if word.arg}
+    given = arguments(call, function)
     own_names = parameters(function.node) | {binding.name for binding in bindings(function.nodes)}
     found: set[str] = set()
     for text in texts:
@@ -137,21 +136,10 @@ def texts_of_call(
         elif root_of(text) not in own_names or root_of(text) == "self":
             found.add(text)
     others = {name for part in (*call.args, *(word.value for word in call.keywords)) for name in reads(part)}
-    others |= {
-        name for part in function.nodes if isinstance(part, ast.Name) for name in [part.id]
-    } - own_names
+    others |= {part.id for part in function.nodes if isinstance(part, ast.Name)} - own_names
     if isinstance(call.func, ast.Attribute):
         others |= reads(call.func)
     return found, things(others - ({root_of(text) for text in found} - {"self"})) - functions.keys()
-
-
-def order_of(function: Live) -> list[str]:
-    """The names of a function's parameters in their order, without `self`."""
-    if isinstance(function.node, ast.Module):
-        return []
-    arguments = function.node.args
-    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
-    return names[1:] if "." in function.name or names[:1] == ["self"] else names
 
 
 def _texts_of(

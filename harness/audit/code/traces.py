@@ -12,6 +12,7 @@ import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness.audit.code.learning import MAIN
 from harness.audit.code.program import Program
 from harness.audit.code.shape import called, own
 from harness.audit.code.tree import parsed, walk
@@ -36,7 +37,6 @@ BY_RATIO = "fixed-bytes-per-token"
 WRITERS = re.compile(r"print|log|info|write")
 PRINT = re.compile(r"^print$")
 LOGGERS = re.compile(r"print.|.print|log|info|write")
-MAIN = re.compile(r"^_?(main|run|train\w*|<module>)$")
 SOURCE = re.compile(r"""\(f?["']|^\s*f["']""")
 """A line of source code: many logs begin with the script that ran."""
 SCORE = re.compile(r"bpb\w*[\s:=]{1,3}(\d\.\d{4,12})")
@@ -54,27 +54,27 @@ DEPTH = 2
 def compare_with_logs(
     found: Iterable[Finding], program: Program, logs: Mapping[str, str], claims: Iterable[str]
 ) -> list[Finding]:
-    """Turn each `fail` into a question where the logs do not show that the quoted code made the score.
+    """Turn each `fail` into a question where the logs do not show that the quoted code made the score, and a
+    question into a `fail` where they decide what it leaves open.
 
-    `claims` are the JSON texts that state scores. Only findings of MADE_BY_CODE change.
+    `claims` are the JSON texts that state scores. Only findings of MADE_BY_CODE and BY_RATIO change.
     """
     logged = [[line for line in text.splitlines() if not SOURCE.search(line)] for text in logs.values()]
     logged = [lines for lines in logged if any(SCORE.search(line) for line in lines)]
     claims = list(claims)
     stated = [float(number) for text in claims for number in STATED.findall(text)]
     claimed = [float(number) for text in claims for number in CLAIMED.findall(text)]
-    return [
-        _asked(one, program, logged, claimed)
-        if one.outcome == "question" and one.rule in MADE_BY_CODE
-        else one
-        if one.outcome != "fail"
-        else _compared(one, program, logged, stated)
-        if one.rule in MADE_BY_CODE
-        else _as_claimed(one, logs.values(), claimed)
-        if one.rule == BY_RATIO
-        else one
-        for one in found
-    ]
+    compared = []
+    for one in found:
+        if one.rule in MADE_BY_CODE and one.outcome == "question":
+            compared.append(_asked(one, program, logged, claimed))
+        elif one.rule in MADE_BY_CODE and one.outcome == "fail":
+            compared.append(_compared(one, program, logged, stated))
+        elif one.rule == BY_RATIO and one.outcome == "fail":
+            compared.append(_as_claimed(one, logs.values(), claimed))
+        else:
+            compared.append(one)
+    return compared
 
 
 def _asked(found: Finding, program: Program, logged: list[list[str]], claimed: list[float]) -> Finding:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.audit.code.flow import Binding, Loop, bindings, learnt, made_of, reads, start
 from harness.audit.code.learning import argument
 from harness.audit.code.program import Program
 from harness.audit.code.reach import Live
-from harness.audit.code.settings import COMPARE_ORDER, UNKNOWN, fold
+from harness.audit.code.settings import CAST, COMPARE_ORDER, UNKNOWN, Settings, fold
 from harness.audit.code.shape import called, own
 from harness.audit.code.tree import walk
 
@@ -36,22 +36,18 @@ MAX_DEPTH = 12
 """Names that one condition is followed through."""
 
 
-class Numbers:
+class Numbers(NamedTuple):
     """Evaluates expressions on loop counters: by given values, by the function's own names, by settings."""
 
-    def __init__(self, program: Program, bound: Iterable[Binding], given: Mapping[str, Any]) -> None:
-        self.settings = program.settings
-        self.given = given
-        self.bound: dict[str, list[Binding]] = {}
-        for binding in bound:
-            self.bound.setdefault(binding.name, []).append(binding)
+    settings: Settings
+    bound: Mapping[str, Sequence[Binding]]
+    """By name."""
+    given: Mapping[str, Any]
+    """Values by the text of their expressions."""
 
     def with_value(self, name: str, value: Any) -> Numbers:
         """The same with one more known value."""
-        other = Numbers.__new__(Numbers)
-        other.settings, other.bound = self.settings, self.bound
-        other.given = {**self.given, name: value}
-        return other
+        return self._replace(given={**self.given, name: value})
 
     def of(self, node: ast.expr, depth: int = 0) -> Any:
         """The value of an expression, or UNKNOWN."""
@@ -90,9 +86,7 @@ class Numbers:
                 return UNKNOWN if UNKNOWN in found else not stop
             case ast.Call(func=ast.Name(id="int" | "bool" | "float" as kind), args=[inner]):
                 value = self.of(inner, depth + 1)
-                return (
-                    UNKNOWN if value is UNKNOWN else {"int": int, "bool": bool, "float": float}[kind](value)
-                )
+                return UNKNOWN if value is UNKNOWN else CAST[kind](value)
         return fold(node, self.settings)
 
 
@@ -112,7 +106,10 @@ class Passes(NamedTuple):
 def passes_of(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]) -> Passes | None:
     """The turns of a loop over a counter that takes no part in choosing the text; None for other loops."""
     inside = bindings(own(loop))
-    numbers = Numbers(program, bound, {})
+    by_name: dict[str, list[Binding]] = {}
+    for binding in bound:
+        by_name.setdefault(binding.name, []).append(binding)
+    numbers = Numbers(program.settings, by_name, {})
     if isinstance(loop, ast.While):
         turns = _while_turns(program, live, loop, numbers, bound)
     else:
@@ -123,7 +120,7 @@ def passes_of(program: Program, live: Live, loop: Loop, bound: Sequence[Binding]
     if turns.counter in fed:
         return None
     moving = NEXT | {
-        other.name.rsplit(".", 1)[-1]
+        other.last_name
         for other in program.live
         if any(isinstance(part, ast.Global | ast.Nonlocal) for part in other.nodes)
     }

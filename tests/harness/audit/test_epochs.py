@@ -305,6 +305,13 @@ def test_a_function_that_learns_and_counts_may_be_called_once_alone(
     assert outcomes(PASS.replace("{passes}", passes)).get("last-epoch-scored") == expected
 
 
+def test_the_number_of_passes_that_a_method_is_given_is_read() -> None:
+    source = FRAME.format(body=WHILE, passes=50)
+    source = source.replace("def evaluate(model", "class Run:\n  def evaluate(self, model")
+    source = source.replace("loss = evaluate(", "loss = Run().evaluate(")
+    assert outcomes(source) == {"last-epoch-scored": "fail"}
+
+
 def test_passes_whose_number_cannot_be_read_are_asked_about() -> None:
     source = FRAME.format(body=WHILE, passes=50).replace('os.environ.get("PASSES", 50)', "ask()")
     assert outcomes(source) == {"last-epoch-scored": "question"}

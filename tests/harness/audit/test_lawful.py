@@ -16,9 +16,7 @@ def evaluate(model, tokens, lut):
         n_bytes += lut[y].sum().item()
     return nats / math.log(2) / n_bytes
 """
-LAWFUL = {
-    "score first, then learn": TOP
-    + """
+TTT = """
 def ttt(model, val_tokens, lut):
     nats = n_bytes = 0.0
     opt = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -32,6 +30,11 @@ def ttt(model, val_tokens, lut):
                 loss = F.cross_entropy(model(x), y)
                 opt.zero_grad(); loss.backward(); opt.step()
     return nats / math.log(2) / n_bytes
+"""
+LAWFUL = {
+    "score first, then learn": TOP
+    + TTT
+    + """
 def main():
     train_step(model, opt, loader)
     bpb = ttt(model, val_tokens, lut)
@@ -40,20 +43,8 @@ main()
 """,
     "a plain score before it": TOP
     + EVALUATE
+    + TTT
     + """
-def ttt(model, val_tokens, lut):
-    nats = n_bytes = 0.0
-    opt = torch.optim.SGD(model.parameters(), lr=0.01)
-    for chunk in val_tokens.split(32768):
-        with torch.inference_mode():
-            for x, y in windows(chunk):
-                nll = F.cross_entropy(model(x), y, reduction="none")
-                nats += nll.sum().item(); n_bytes += lut[y].sum().item()
-        for epoch in range(3):
-            for x, y in windows(chunk):
-                loss = F.cross_entropy(model(x), y)
-                opt.zero_grad(); loss.backward(); opt.step()
-    return nats / math.log(2) / n_bytes
 def main():
     train_step(model, opt, loader)
     print(f"roundtrip val_bpb:{evaluate(model, val_tokens, lut):.5f}")

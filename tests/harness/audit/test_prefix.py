@@ -122,6 +122,12 @@ def test_a_helper_that_changes_the_costs_in_place_is_found() -> None:
     assert outcomes(source) == {"paid-prefix": "fail"}
 
 
+def test_a_method_that_reads_the_file_is_found() -> None:
+    source = FRAME.format(setting=SETTING, body=MASK, size=SIZE)
+    source = source.replace("def load_known(path):", "class Files:\n  def load_known(self, path):")
+    assert outcomes(source.replace("load_known(Args", "Files().load_known(Args")) == {"paid-prefix": "fail"}
+
+
 def test_contents_may_be_a_variable_of_the_module() -> None:
     source = FRAME.format(setting="pass", body=MASK, size=SIZE)
     source = source.replace("    known = load_known(Args.known_file)\n", "")
