@@ -7,7 +7,11 @@ or SIGTERM before they kill a job. Not covered: SIGKILL; what it leaves, a later
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import NoReturn
 
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
@@ -24,6 +28,32 @@ def interrupt_on_ending_signals() -> None:
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupt)
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Inside the block no signal interrupts; one that came then does at its end.
+
+    For a short request that must not be left half-way. Other threads than the main one are never interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    handlers = {
+        number: handler
+        for number in (signal.SIGINT, *ENDING)
+        if callable(handler := signal.getsignal(number)) and not isinstance(handler, int)
+    }
+    for number in handlers:
+        signal.signal(number, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for first, frame in came[:1]:
+            handlers[signal.Signals(first)](first, frame)
 
 
 def restore_defaults() -> None:

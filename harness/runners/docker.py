@@ -13,6 +13,7 @@ import docker.errors
 import requests
 
 from harness.base.errors import MachineFault
+from harness.base.signals import interrupts_held
 from harness.edition import Limits
 from harness.runners.base import StageSpec
 from harness.runners.clear_caches import SCRIPT
@@ -52,16 +53,17 @@ class DockerRunner:
     def clear_channels(self, limits: Limits) -> str:
         """Runs clear_caches.py's script in a container of the image. Raises MachineFault if it fails."""
         with engine_faults("clearing what scorer and witness share"):
-            container = self.client.containers.create(
-                self.image,
-                ["python3", "-c", SCRIPT, str(limits.gpus)],
-                labels={LABEL: str(self.owner_lock.path)},
-                device_requests=gpu_requests(limits.gpus),
-                tmpfs={"/tmp": "size=64m"},
-                environment={"HOME": "/tmp"},
-                log_config={"type": "none"},
-                **ISOLATION_OPTIONS,
-            )
+            with interrupts_held():
+                container = self.client.containers.create(
+                    self.image,
+                    ["python3", "-c", SCRIPT, str(limits.gpus)],
+                    labels={LABEL: str(self.owner_lock.path)},
+                    device_requests=gpu_requests(limits.gpus),
+                    tmpfs={"/tmp": "size=64m"},
+                    environment={"HOME": "/tmp"},
+                    log_config={"type": "none"},
+                    **ISOLATION_OPTIONS,
+                )
             try:
                 stream = container.attach(stdout=True, stderr=True, stream=True, logs=False)
                 container.start()

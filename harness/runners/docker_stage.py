@@ -26,6 +26,7 @@ from docker.models.containers import Container
 from docker.types import Mount
 
 from harness.base.errors import HarnessError, MachineFault, Violation
+from harness.base.signals import interrupts_held
 from harness.base.text import quote
 from harness.runners import control_group
 from harness.runners.base import StageSpec, ended_by_contestant
@@ -80,7 +81,9 @@ class DockerStage:
         self.exit_state: dict[str, Any] | None = None
         self.engine_error: Exception | None = None
         try:
-            self._create()
+            # What the engine is still making when an interrupted request is given up, nobody would remove
+            with interrupts_held():
+                self._create()
         except BaseException:
             self._remove()
             raise

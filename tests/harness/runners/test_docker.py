@@ -224,6 +224,28 @@ def test_a_refused_archive_is_closed_and_leaves_nothing(
     assert not Path(owner).exists()
 
 
+@pytest.mark.parametrize("kind", ["volume", "container"])
+def test_an_interrupt_while_the_engine_makes_something_leaves_nothing(
+    engine: docker.DockerClient, cpu_image: str, bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    collection = type(engine.volumes if kind == "volume" else engine.containers)
+    create = collection.create
+
+    def create_and_interrupt(*arguments: Any, **options: Any) -> Any:
+        made = create(*arguments, **options)
+        signal.raise_signal(signal.SIGINT)
+        return made
+
+    monkeypatch.setattr(collection, "create", create_and_interrupt)
+    runner = DockerRunner(engine, cpu_image)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            bench.train(bench.job(runner))
+        assert owned(engine, str(runner.owner_lock.path)) == (0, 0)
+    finally:
+        runner.close()
+
+
 def test_what_a_stage_could_not_remove_is_removed_when_the_runner_closes(
     engine: docker.DockerClient, cpu_image: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
