@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from harness.base.errors import MachineFault
 from harness.base.owner import lock_of_dead_owner
 from harness.base.text import quote
@@ -33,7 +35,7 @@ def temporary_root() -> Path:
     Raises MachineFault where TMPDIR cannot be used, and where nothing but the working folder is left: Python
     would take another folder without a word.
     """
-    named, found = os.environ.get("TMPDIR"), Path(tempfile.gettempdir())
+    named, found = os.environ.get("TMPDIR"), Path(tempfile.gettempdir()).absolute()
     if named and not (os.path.isdir(named) and os.access(named, os.W_OK | os.X_OK)):
         raise MachineFault(
             f"TMPDIR names {quote(named)}, which is no folder that this user can write to",
@@ -83,10 +85,15 @@ class Removed(NamedTuple):
 
 
 def remove_abandoned() -> Removed:
-    """Remove this user's temporary folders whose owner has died. Those in use are not touched."""
+    """Remove this user's temporary folders whose owner has died. Those in use are not touched, and none where
+    something is mounted: what is mounted is not ours.
+    """
     n_folders = n_bytes = 0
-    for folder in temporary_root().glob(f"{PREFIX}*"):
-        if not _is_own_folder(folder) or (descriptor := lock_of_dead_owner(folder / LOCK_NAME)) is None:
+    mounts = [Path(each.mountpoint) for each in psutil.disk_partitions(all=True)]
+    for folder in temporary_root().resolve().glob(f"{PREFIX}*"):
+        if not _is_own_folder(folder) or any(mount.is_relative_to(folder) for mount in mounts):
+            continue
+        if (descriptor := lock_of_dead_owner(folder / LOCK_NAME)) is None:
             continue
         n_bytes += remove_tree(folder)
         n_folders += not folder.exists()

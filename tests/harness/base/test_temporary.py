@@ -11,6 +11,7 @@ import pytest
 from harness.base import temporary
 from harness.base.errors import MachineFault
 from harness.base.temporary import TemporaryFolder, remove_abandoned, remove_tree, temporary_folder
+from tests.harness.fakes.disks import where_a_folder_is_mounted
 from tests.harness.fakes.processes import kill, start
 
 HOLDS_A_FOLDER = """
@@ -68,6 +69,22 @@ def test_what_is_no_locked_folder_of_this_user_is_left_alone(place: Path) -> Non
     assert sorted(place.rglob("*")) == before
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mounted_at", ["pgolf-dead", "pgolf-dead/inner"])
+def test_what_is_mounted_into_an_abandoned_folder_is_not_removed(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted_at: str
+) -> None:
+    theirs = tmp_path / "theirs"
+    for folder in (theirs, place / "pgolf-dead"):
+        (folder / "inner").mkdir(parents=True)
+        (folder / ".owner").write_text("")
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
+    assert where_a_folder_is_mounted(theirs, place / mounted_at, "clean").returncode == 0
+    assert (theirs / ".owner").exists()
+    assert remove_abandoned().folders == 1, "once nothing is mounted there"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another user")
 def test_a_folder_of_another_user_is_left_alone(place: Path) -> None:
     folder = place / "pgolf-theirs"
@@ -83,6 +100,15 @@ def test_a_folder_that_cannot_be_locked_leaves_nothing(place: Path, monkeypatch:
     with pytest.raises(OSError, match="No such file"):
         TemporaryFolder()
     assert not list(place.iterdir())
+
+
+def test_a_relative_tmpdir_is_a_folder_below_the_working_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", ".")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(place)
+    assert temporary.temporary_root() == place
 
 
 @pytest.mark.parametrize("named", ["missing", "file"])

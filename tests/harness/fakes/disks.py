@@ -20,6 +20,7 @@ FULL = (
     'mount -t tmpfs -o size=4m none "$2" && cp -a "$1/." "$2" && '
     '{ cat /dev/zero > "$2/filler" 2> /dev/null; shift 2; exec "$@"; }'
 )
+MOUNTED = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
@@ -44,6 +45,12 @@ def on_a_full_disk(folder: Path, copy: Path, *words: object) -> subprocess.Compl
     """`pgolf WORDS...` where a copy of `folder` is in the empty folder `copy`, on a disk without room."""
     require("unshare", "-m", "sh", "-c", FULL, "sh", str(folder), str(copy), "true")
     return _run("unshare", "-m", "sh", "-c", FULL, "sh", folder, copy, *PGOLF, *words)
+
+
+def where_a_folder_is_mounted(folder: Path, place: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """`pgolf WORDS...` where `folder` is mounted at the folder `place` too."""
+    require("unshare", "-m", "sh", "-c", MOUNTED, "sh", str(folder), str(place), "true")
+    return _run("unshare", "-m", "sh", "-c", MOUNTED, "sh", folder, place, *PGOLF, *words)
 
 
 def as_nobody(*words: object) -> subprocess.CompletedProcess[str]:
