@@ -13,6 +13,8 @@ import pytest
 
 from harness.base import disk, files
 from harness.base.errors import MachineFault
+from harness.base.exit_codes import ExitCode
+from tests.harness.fakes.command_line import pgolf
 
 Free = Callable[[int], None]
 
@@ -38,6 +40,29 @@ def test_the_disk_of_a_path_that_does_not_exist_is_that_of_the_folder_above_it(t
     assert (found.device, found.mount) == disk.disk_of(tmp_path)[1:3]
     assert tmp_path.resolve().is_relative_to(found.mount)
     assert 0 < found.free_bytes <= found.total_bytes
+
+
+@pytest.mark.parametrize("below", [".", "datasets/pocket"])
+def test_a_path_whose_links_lead_in_a_circle_lies_on_no_disk(tmp_path: Path, below: str) -> None:
+    (tmp_path / "first").symlink_to("second")
+    (tmp_path / "second").symlink_to("first")
+    with pytest.raises(OSError, match="symbolic links") as refused:
+        disk.disk_of(tmp_path / "first" / below)
+    said = disk.machine_fault(refused.value)
+    assert said.message.startswith(f"{tmp_path}/")
+    assert "lead in a circle" in said.hint
+
+
+def test_the_doctor_ends_as_on_a_broken_machine_where_the_home_folder_links_to_itself(
+    no_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").symlink_to("home")
+    monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
+    said = pgolf("doctor").exception
+    assert isinstance(said, MachineFault)
+    assert said.message == f"{tmp_path}/home: Too many levels of symbolic links"
+    assert said.exit_code == ExitCode.MACHINE
+    assert "PGOLF_HOME" in said.hint
 
 
 def test_room_that_is_there_is_no_error(tmp_path: Path, free: Free) -> None:
