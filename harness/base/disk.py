@@ -106,7 +106,10 @@ def machine_fault(error: OSError, place: Path | None = None, during: str = "") -
 
     `place`: what was read or written, for an error that names no path; `during`: what was being done.
     """
-    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else place
+    name = error.filename
+    if error.errno in FULL and error.filename2 is not None:
+        name = error.filename2  # a copy names its source first, but it is the disk of the target that is full
+    named = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else place
     if error.errno in FULL:
         message, hint = _full(named, error.errno)
     else:

@@ -101,6 +101,17 @@ def test_an_error_without_a_path_names_the_place_that_the_caller_knows(tmp_path:
     assert said.message.startswith(f"seed 1 train: the disk of {tmp_path}/seed-1 (")
 
 
+@pytest.mark.parametrize(
+    ("number", "named"), [(errno.ENOSPC, "copy"), (errno.EDQUOT, "copy"), (errno.EIO, "a")]
+)
+def test_where_a_copy_fails_a_full_disk_is_that_of_the_target(
+    tmp_path: Path, number: int, named: str
+) -> None:
+    names = (str(tmp_path / "a"), None, str(tmp_path / "copy"))  # as shutil.copyfile gives them
+    said = disk.machine_fault(OSError(number, os.strerror(number), *names))
+    assert f"{tmp_path}/{named}" in said.message
+
+
 def test_a_full_disk_that_nobody_named_is_one_of_those_that_are_written_to(home: Path, free: Free) -> None:
     free(0)
     assert "ran full: 0 bytes are free now" in fault(errno.ENOSPC).message
