@@ -2,7 +2,7 @@
 
 Folders differ: with or without submission.json, train_gpt.py or another name, logs beside it or in logs/,
 several configurations in one. Files that are not read as text are listed by name, since a program may hide in
-them. Links, pipes and devices are never opened.
+them. Links, pipes, sockets and devices are never opened; one with the name of a text is listed as not read.
 """
 
 from __future__ import annotations
@@ -67,13 +67,16 @@ SHELF = re.compile(r"^(records|track_\w+)$")
 class _Listing(NamedTuple):
     folders: list[Path]
     files: list[Path]
+    others: list[Path]
+    """Links, pipes, sockets and devices."""
     incomplete: bool
 
 
 def _list(folder: Path) -> _Listing:
-    """The entries of a directory by name, without links and hidden folders; empty where it cannot be read."""
+    """The entries of a directory by name, without hidden folders; empty where it cannot be read."""
     folders: list[Path] = []
     files: list[Path] = []
+    others: list[Path] = []
     incomplete = False
     try:
         with os.scandir(folder) as entries:
@@ -86,9 +89,11 @@ def _list(folder: Path) -> _Listing:
                         folders.append(Path(entry.path))
                 elif entry.is_file(follow_symlinks=False):
                     files.append(Path(entry.path))
+                else:
+                    others.append(Path(entry.path))
     except OSError:
         pass
-    return _Listing(sorted(folders), sorted(files), incomplete)
+    return _Listing(sorted(folders), sorted(files), sorted(others), incomplete)
 
 
 def folders(path: Path) -> list[Path]:
@@ -146,7 +151,7 @@ class RawFolder(NamedTuple):
     incomplete: dict[str, str]
     """The paths that were not read completely, with the reasons."""
     unrecognised: list[str]
-    """The paths of files that are neither text nor known data."""
+    """The paths of files and links that are neither text nor known data."""
 
     def digest(self) -> str:
         """sha256 (hex) of all fields."""
@@ -167,7 +172,7 @@ class RawFolder(NamedTuple):
 
 def read_raw(folder: Path) -> RawFolder:
     """Read the texts and archives of a folder: MAX_FILE bytes of each, MAX_FILES files, MAX_TOTAL bytes."""
-    raw, total = RawFolder({}, {}, []), 0
+    raw, total, n_files = RawFolder({}, {}, []), 0, 0
     waiting = [(folder, 0)]
     while waiting:
         top, depth = waiting.pop()
@@ -179,15 +184,19 @@ def read_raw(folder: Path) -> RawFolder:
             raw.incomplete[inside] = f"folders more than {MAX_DEPTH} deep were not read"
         else:
             waiting += [(below, depth + 1) for below in reversed(listed.folders)]
-        for file in listed.files:
+        for file in sorted(listed.files + listed.others):
             name = inside + file.name
             if not file.name.lower().endswith(TEXT + ARCHIVE):
                 if not file.name.lower().endswith(DATA) and len(raw.unrecognised) < MAX_FILES:
                     raw.unrecognised.append(name)
                 continue
-            if len(raw.data) >= MAX_FILES:
+            if n_files >= MAX_FILES:
                 raw.incomplete[name] = f"it and what follows it are beyond the first {MAX_FILES} files"
                 return raw
+            n_files += 1
+            if file in listed.others:
+                raw.incomplete[name] = "no regular file: links, pipes, sockets and devices are not opened"
+                continue
             data = _data(file, MAX_FILE + 1)
             if data is None:
                 raw.incomplete[name] = "it cannot be opened"

@@ -31,6 +31,7 @@ NO_SUPPORT = (
 HINTS = {
     errno.ENOENT: "check how the path is written: no such file or folder exists, or it was removed meanwhile",
     errno.ENOTDIR: "check how the path is written: what it takes for a folder is a file",
+    errno.ELOOP: "symbolic links on this path lead in a circle: name another path, or replace the links",
     errno.EACCES: NO_PERMISSION,
     errno.EPERM: NO_PERMISSION,
     errno.EROFS: "its disk is mounted read-only: name a path on another disk, or mount this one for writing",
@@ -65,11 +66,14 @@ class Disk(NamedTuple):
 
 
 def disk_of(path: Path) -> Disk:
-    """The disk of `path`, which need not exist: then the disk of the nearest folder above it that does."""
-    real = path.resolve()
-    # os.path.exists is False, and raises nothing, for a path that this user may not see
-    existing = next(folder for folder in (real, *real.parents) if os.path.exists(folder))
-    usage = shutil.disk_usage(existing)
+    """The disk of `path`, which need not exist: then the disk of the nearest folder above it that does.
+
+    Raises OSError where symbolic links on the path lead in a circle.
+    """
+    real = Path(os.path.realpath(path))  # Path.resolve may raise RuntimeError for links in a circle
+    # os.path.lexists is False, and raises nothing, for a path that this user may not see
+    existing = next(folder for folder in (real, *real.parents) if os.path.lexists(folder))
+    usage = shutil.disk_usage(existing)  # a link that is left in `real` leads in a circle
     mounts = [each for each in psutil.disk_partitions(all=True) if existing.is_relative_to(each.mountpoint)]
     mounted = max(mounts, key=lambda each: len(each.mountpoint), default=None)
     device, mount = (mounted.device, mounted.mountpoint) if mounted else ("an unknown device", "/")
@@ -102,7 +106,10 @@ def machine_fault(error: OSError, place: Path | None = None, during: str = "") -
 
     `place`: what was read or written, for an error that names no path; `during`: what was being done.
     """
-    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else place
+    name = error.filename
+    if error.errno in FULL and error.filename2 is not None:
+        name = error.filename2  # a copy names its source first, but it is the disk of the target that is full
+    named = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else place
     if error.errno in FULL:
         message, hint = _full(named, error.errno)
     else:

@@ -130,14 +130,22 @@ def last_lines(path: Path) -> list[str]:
 def read_json(path: Path) -> Any:
     """The JSON value in a file that the harness wrote.
 
-    Raises UsageError when the file is missing, too large or damaged.
+    A link to a file is followed. Raises UsageError when the file is missing, no regular file, too large or
+    damaged.
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(
+                f"{path}: expected a regular file, found something else",
+                hint="the file was changed after the run: restore it",
+            )
+        if status.st_size > MAX_JSON_BYTES:
             raise UsageError(
                 f"{path}: larger than {MAX_JSON_BYTES} bytes", hint="this is not a file of a run"
             )
-        return json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            return json.loads(file.read(MAX_JSON_BYTES))
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be read ({error.strerror})", hint="is this a run folder?"

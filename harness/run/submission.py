@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -172,7 +173,7 @@ def _siblings(folder: Path) -> list[str]:
 
 def _read_config(folder: Path, name: str) -> bytes:
     """The recipe's bytes. Raises UsageError for a path that leaves the folder by `..` or by a link."""
-    path = (folder / name).resolve()
+    path = Path(os.path.realpath(folder / name))  # Path.resolve may raise RuntimeError for links in a circle
     if not path.is_relative_to(folder.resolve()):
         raise UsageError(
             f"{folder / 'manifest.yaml'}: config: {name!r} leads out of the submission's folder",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from harness.audit import cache
 from harness.audit.audit import audit_folder
-from harness.audit.folder import MAX_TOTAL, folders, read
+from harness.audit.folder import MAX_FILES, MAX_TOTAL, folders, read
 from harness.audit.parallel import audit_all, audit_one
 from harness.base.errors import UsageError
 from tests.harness.fakes.command_line import pgolf
@@ -26,6 +28,14 @@ def tree(root: Path, *files: str, text: str = '{"val_bpb": 1.1}') -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(TRAINS if name.endswith(".py") else text)
     return root
+
+
+def link(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def socket_at(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o600)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +105,26 @@ def test_a_folder_without_code_fails_only_where_it_was_meant_to_be_whole(
         if found["rule"] == "no-runnable-code"
     ]
     assert [each["outcome"] for each in found] == [outcome]
+
+
+@pytest.mark.parametrize("name", ["train_gpt.py", "train_gpt.pyz", "src"])
+@pytest.mark.parametrize("make", [link, os.mkfifo, socket_at])
+def test_a_program_that_is_a_link_a_pipe_or_a_socket_is_asked_for_and_not_said_to_be_missing(
+    tmp_path: Path, make: Callable[[Path], None], name: str
+) -> None:
+    folder = tree(tmp_path, "README.md", "submission.json", "train.log")
+    make(folder / name)
+    report = audit_folder(folder)
+    (found,) = (each for each in report["findings"] if each["rule"] == "no-runnable-code")
+    assert (found["outcome"], found["evidence"][0]["file"]) == ("question", name)
+    assert report["verdict"] == "questions"
+
+
+def test_of_many_links_no_more_are_reported_than_files_are_read(tmp_path: Path) -> None:
+    for number in range(MAX_FILES + 2):
+        link(tmp_path / f"{number:04}.py")
+    reasons = list(read(tmp_path).incomplete.values())
+    assert (len(reasons), "beyond the first" in reasons[-1]) == (MAX_FILES + 1, True)
 
 
 def test_syntax_of_another_python_is_unknown_with_the_reason(tmp_path: Path) -> None:

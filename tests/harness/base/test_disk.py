@@ -13,6 +13,8 @@ import pytest
 
 from harness.base import disk, files
 from harness.base.errors import MachineFault
+from harness.base.exit_codes import ExitCode
+from tests.harness.fakes.command_line import pgolf
 
 Free = Callable[[int], None]
 
@@ -38,6 +40,29 @@ def test_the_disk_of_a_path_that_does_not_exist_is_that_of_the_folder_above_it(t
     assert (found.device, found.mount) == disk.disk_of(tmp_path)[1:3]
     assert tmp_path.resolve().is_relative_to(found.mount)
     assert 0 < found.free_bytes <= found.total_bytes
+
+
+@pytest.mark.parametrize("below", [".", "datasets/pocket"])
+def test_a_path_whose_links_lead_in_a_circle_lies_on_no_disk(tmp_path: Path, below: str) -> None:
+    (tmp_path / "first").symlink_to("second")
+    (tmp_path / "second").symlink_to("first")
+    with pytest.raises(OSError, match="symbolic links") as refused:
+        disk.disk_of(tmp_path / "first" / below)
+    said = disk.machine_fault(refused.value)
+    assert said.message.startswith(f"{tmp_path}/")
+    assert "lead in a circle" in said.hint
+
+
+def test_the_doctor_ends_as_on_a_broken_machine_where_the_home_folder_links_to_itself(
+    no_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").symlink_to("home")
+    monkeypatch.setenv("PGOLF_HOME", str(tmp_path / "home"))
+    said = pgolf("doctor").exception
+    assert isinstance(said, MachineFault)
+    assert said.message == f"{tmp_path}/home: Too many levels of symbolic links"
+    assert said.exit_code == ExitCode.MACHINE
+    assert "PGOLF_HOME" in said.hint
 
 
 def test_room_that_is_there_is_no_error(tmp_path: Path, free: Free) -> None:
@@ -74,6 +99,17 @@ def test_an_error_without_a_path_names_the_place_that_the_caller_knows(tmp_path:
     error = OSError(errno.ENOSPC, "No space left on device")
     said = disk.machine_fault(error, tmp_path / "seed-1", "seed 1 train")
     assert said.message.startswith(f"seed 1 train: the disk of {tmp_path}/seed-1 (")
+
+
+@pytest.mark.parametrize(
+    ("number", "named"), [(errno.ENOSPC, "copy"), (errno.EDQUOT, "copy"), (errno.EIO, "a")]
+)
+def test_where_a_copy_fails_a_full_disk_is_that_of_the_target(
+    tmp_path: Path, number: int, named: str
+) -> None:
+    names = (str(tmp_path / "a"), None, str(tmp_path / "copy"))  # as shutil.copyfile gives them
+    said = disk.machine_fault(OSError(number, os.strerror(number), *names))
+    assert f"{tmp_path}/{named}" in said.message
 
 
 def test_a_full_disk_that_nobody_named_is_one_of_those_that_are_written_to(home: Path, free: Free) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,23 @@ def test_a_file_too_large_to_be_ours_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(files.MAX_JSON_BYTES + 1)
     with pytest.raises(UsageError, match="larger than"):
         files.read_json(tmp_path / "run.json")
+
+
+def link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, link_to_a_device, Path.mkdir])
+def test_what_is_no_regular_file_is_refused_unread(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "plan.json")
+    with pytest.raises(UsageError, match=r"plan\.json: expected a regular file"):
+        files.read_json(tmp_path / "plan.json")
+
+
+def test_a_link_to_a_file_of_ours_is_followed(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "kept.json", {"a": 1})
+    (tmp_path / "plan.json").symlink_to("kept.json")
+    assert files.read_json(tmp_path / "plan.json") == {"a": 1}
 
 
 def test_two_runs_of_other_folders_do_not_wait_for_each_other(tmp_path: Path) -> None:

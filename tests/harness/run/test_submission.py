@@ -283,6 +283,13 @@ def test_a_recipe_that_leaves_the_folder_by_a_link_is_refused(
     refused(place, "leads out of the submission's folder")
 
 
+def test_a_recipe_that_links_to_itself_is_no_recipe(tmp_path: Path) -> None:
+    place = write_submission(tmp_path)
+    (place / "config.yaml").unlink()
+    (place / "config.yaml").symlink_to("config.yaml")
+    refused(place, "no such recipe", "manifest.yaml names it")
+
+
 def test_a_recipe_in_a_folder_of_the_submission_is_fine(tmp_path: Path) -> None:
     place = write_submission(tmp_path, changed(config="recipes/small.yaml"))
     (place / "recipes").mkdir()
