@@ -72,6 +72,8 @@ def connect(timeout: float = API_SECONDS) -> docker.DockerClient:
     address = engine_address()
     try:
         _check_configuration()
+        if docker.utils.parse_host(address.url).startswith("npipe:"):
+            raise docker.errors.DockerException("named pipes exist on Windows only")
         client = docker.DockerClient(**address.arguments, timeout=timeout)
         client.ping()
     except ODD_CONFIGURATION as error:
@@ -114,11 +116,13 @@ def _configured_context() -> object:
 
 
 def _check_configuration() -> None:
-    """Raises one of ODD_CONFIGURATION for a configuration that docker-py would read without an end. Does
-    nothing for one that cannot be read or is not JSON: docker-py ignores it.
+    """Raises one of ODD_CONFIGURATION for a configuration that docker-py would read without an end, and for
+    detachKeys that are no text, which it would hand to the engine. Does nothing for one that cannot be read
+    or is not JSON: docker-py ignores it.
     """
     with suppress(OSError, ValueError):
-        _read_configuration()
+        if not isinstance(_read_configuration().get("detachKeys"), str | None):
+            raise TypeError("detachKeys is no text")
 
 
 def _read_configuration() -> Any:

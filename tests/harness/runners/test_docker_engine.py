@@ -116,6 +116,7 @@ def test_a_socket_without_permission_is_told_with_its_group_and_the_command(tmp_
             "the container engine at tcp://127.0.0.1:1 (DOCKER_HOST) does not answer: Connection refused",
         ),
         ("bogus://x", "the address of the container engine, bogus://x (DOCKER_HOST), cannot be used"),
+        ("npipe://x", "the address of the container engine, npipe://x (DOCKER_HOST), cannot be used: named"),
         (
             "tcp://127.0.0.1:1:2",
             "the address of the container engine, tcp://127.0.0.1:1:2 (DOCKER_HOST), cannot",
@@ -129,6 +130,7 @@ def test_docker_host_that_does_not_answer_is_required_and_named(
     error = refusal()
     assert error.message.startswith(message)
     assert (error.required, error.absent, error.exit_code) == (True, False, 3)
+    assert "DOCKER_HOST" in error.hint or error.hint == "write it as unix:///PATH or tcp://HOST:PORT"
 
 
 @pytest.mark.parametrize(
@@ -188,6 +190,7 @@ def test_the_current_context_of_docker_is_followed_and_named(
         '{"auths": 5}',
         '{"proxies": 5}',
         '{"HttpHeaders": 5}',
+        '{"detachKeys": 5}',
     ],
 )
 def test_a_configuration_of_docker_that_cannot_be_read_or_holds_other_values_is_named(
@@ -236,7 +239,9 @@ def test_a_link_to_a_configuration_of_docker_is_followed(
     assert "(docker context mine) does not answer" in refusal().message
 
 
-@pytest.mark.parametrize("content", ['{"currentContext": ""}', '{"currentContext": null}', "{}", "", " \n"])
+@pytest.mark.parametrize(
+    "content", ['{"currentContext": ""}', '{"currentContext": null, "detachKeys": null}', "{}", "", " \n"]
+)
 def test_a_configuration_that_names_no_context_means_the_default_socket(
     content: str, no_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
