@@ -185,7 +185,7 @@ class _Download:
         with self._ask(session, headers) as answer:
             if self.n_bytes is None and have and _says_complete(answer, have):
                 return
-            start = self._start(answer, have)
+            start, n_bytes = self._start(answer, have)
             self.etag = answer.headers.get("ETag", "")
             with self.part.open("ab") as file:
                 file.truncate(start)
@@ -199,8 +199,8 @@ class _Download:
                     file.write(block)
                     file.flush()  # a kill loses no more than a block
                     self.progress(start)
-        if self.n_bytes is not None and start < self.n_bytes:
-            raise MayPass(f"the answer ended after {start:,} of {self.n_bytes:,} bytes")
+        if n_bytes is not None and start < n_bytes:
+            raise MayPass(f"the answer ended after {start:,} of {n_bytes:,} bytes")
 
     def _blocks(self, answer: requests.Response) -> Iterator[bytes]:
         """The content as it arrives, in blocks of at most BLOCK_BYTES. Raises MayPass where too few come."""
@@ -216,12 +216,14 @@ class _Download:
         except urllib3.exceptions.HTTPError as error:
             raise MayPass(f"the connection failed ({type(error).__name__})") from error
 
-    def _start(self, answer: requests.Response, have: int) -> int:
-        """Where in the file the answer begins. Raises MayPass or MachineFault for another file."""
+    def _start(self, answer: requests.Response, have: int) -> tuple[int, int | None]:
+        """Where in the file the answer begins, and the file's size where the caller or the answer's range
+        tells it. Raises MayPass or MachineFault for another file.
+        """
         if (passing := status_may_pass(answer.status_code, answer.headers)) is not None:
             raise passing
         if answer.status_code == 200:
-            return 0
+            return 0, self.n_bytes
         found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         total = str(self.n_bytes) if self.n_bytes is not None else "*"
         if (
@@ -230,7 +232,7 @@ class _Download:
             and int(found[1]) == have
             and (found[2] == "*" or total in ("*", found[2]))
         ):
-            return have
+            return have, self.n_bytes if found[2] == "*" else int(found[2])
         if answer.status_code in (206, 416) and have:
             os.truncate(self.part, 0)  # the server has another file, or none of the rest: begin anew
             raise MayPass(f"the server cannot continue after {have:,} bytes")

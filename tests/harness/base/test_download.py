@@ -160,6 +160,16 @@ def test_an_answer_that_ends_early_without_an_error_is_taken_up(
     assert fetch(hub, tmp_path / "part") == CONTENT
 
 
+def test_a_file_is_not_complete_before_the_size_that_a_range_tells(
+    hub: Hub, tmp_path: Path, waits: list[float]
+) -> None:
+    """The caller does not know the size, and the server sends less than was asked for."""
+    (tmp_path / "part").write_bytes(CONTENT[:150_000])
+    hub.range_bytes["file"] = 100_000
+    assert fetch(hub, tmp_path / "part", None) == CONTENT
+    assert (hub.ranges, waits) == (["bytes=150000-", "bytes=250000-"], [1])
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_server_is_asked_again_after_the_time_that_it_names(
     hub: Hub, tmp_path: Path, waits: list[float], capsys: pytest.CaptureFixture[str], status: int
