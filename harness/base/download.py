@@ -1,9 +1,9 @@
 """Download a file over HTTP into a part file that a later call, also after a kill, continues.
 
 A request asks for the bytes that are missing; where the server sends the whole file instead, the part begins
-anew. A connection that breaks, 429, 503 and other answers that may pass are tried again: after
-the time that the server asks for (Retry-After, or `t` of RateLimit), else after 1, 2, 4, ... seconds, and
-stderr says what is waited for. A server that sends less than MIN_PROGRESS_BYTES in SLOWEST_SECONDS counts as
+anew. A connection that breaks, 429, 503 and other answers that may pass are tried again: after 1, 2, 4, ...
+seconds, or the longer time that the server asks for (Retry-After, or `t` of RateLimit), and stderr says what
+is waited for. A server that sends less than MIN_PROGRESS_BYTES in SLOWEST_SECONDS counts as
 a connection that breaks. No credentials are sent, neither to the server nor to where it redirects, and no
 message shows an address with its secrets.
 
@@ -41,6 +41,8 @@ SLOWEST_SECONDS = 600.0
 """The longest time in which an answer may bring less than MIN_PROGRESS_BYTES."""
 LONGEST_WAIT_SECONDS = 600.0
 """A server that asks for a longer wait ends the download, with the time in the message."""
+MOST_SECONDS = 1e9
+"""Any number of seconds above this one, some 30 years, is read and shown as this one."""
 TIMEOUT_SECONDS = (20, 60)
 """To connect, and between two bytes."""
 BLOCK_BYTES = 64 << 10
@@ -52,7 +54,7 @@ TLS_HINT = (
 )
 ADDRESS_HINT = "is the address right? The file may have moved, become private, or be out of reach from here"
 CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-\d{1,15}/(\d{1,15}|\*)")
-RATE_LIMIT = re.compile(r";\s*t=(\d{1,6})\b")
+RATE_LIMIT = re.compile(r";\s*t=([0-9]+)\b")
 
 Value = TypeVar("Value")
 sleep, clock = time.sleep, time.monotonic
@@ -72,13 +74,13 @@ class MayPass(Exception):
 def seconds_asked_for(headers: Mapping[str, str]) -> float | None:
     """How long a server asks to wait: Retry-After in seconds or as a date, or `t` of RateLimit; else None."""
     asked = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", asked):
-        return float(asked)
+    if re.fullmatch(r"[0-9]+", asked):
+        return min(float(asked), MOST_SECONDS)
     try:
         until = email.utils.parsedate_to_datetime(asked)
     except (ValueError, OverflowError):  # a time zone may be thousands of years away
         limit = RATE_LIMIT.search(headers.get("RateLimit", ""))
-        return float(limit[1]) if limit else None
+        return min(float(limit[1]), MOST_SECONDS) if limit else None
     now = datetime.datetime.now(datetime.UTC)
     return max((until.replace(tzinfo=until.tzinfo or datetime.UTC) - now).total_seconds(), 0.0)
 
@@ -114,7 +116,7 @@ def retrying(action: Callable[[], Value], what: str, n_arrived: Callable[[], int
         except MayPass as error:
             n_bytes = n_arrived()
             failures, most = (1, n_bytes) if n_bytes >= most + MIN_PROGRESS_BYTES else (failures + 1, most)
-            seconds = 2.0 ** (failures - 1) if error.seconds is None else error.seconds
+            seconds = max(2.0 ** (failures - 1), error.seconds or 0)
             why = plain(f"{what}: {error.why}")
             if failures == FAILURES:
                 raise MachineFault(f"{why}, {failures} times in a row", hint=AGAIN_HINT) from error
@@ -183,7 +185,7 @@ class _Download:
         with self._ask(session, headers) as answer:
             if self.n_bytes is None and have and _says_complete(answer, have):
                 return
-            start = self._start(answer, have)
+            start, n_bytes = self._start(answer, have)
             self.etag = answer.headers.get("ETag", "")
             with self.part.open("ab") as file:
                 file.truncate(start)
@@ -197,8 +199,8 @@ class _Download:
                     file.write(block)
                     file.flush()  # a kill loses no more than a block
                     self.progress(start)
-        if self.n_bytes is not None and start < self.n_bytes:
-            raise MayPass(f"the answer ended after {start:,} of {self.n_bytes:,} bytes")
+        if n_bytes is not None and start < n_bytes:
+            raise MayPass(f"the answer ended after {start:,} of {n_bytes:,} bytes")
 
     def _blocks(self, answer: requests.Response) -> Iterator[bytes]:
         """The content as it arrives, in blocks of at most BLOCK_BYTES. Raises MayPass where too few come."""
@@ -214,12 +216,14 @@ class _Download:
         except urllib3.exceptions.HTTPError as error:
             raise MayPass(f"the connection failed ({type(error).__name__})") from error
 
-    def _start(self, answer: requests.Response, have: int) -> int:
-        """Where in the file the answer begins. Raises MayPass or MachineFault for another file."""
+    def _start(self, answer: requests.Response, have: int) -> tuple[int, int | None]:
+        """Where in the file the answer begins, and the file's size where the caller or the answer's range
+        tells it. Raises MayPass or MachineFault for another file.
+        """
         if (passing := status_may_pass(answer.status_code, answer.headers)) is not None:
             raise passing
         if answer.status_code == 200:
-            return 0
+            return 0, self.n_bytes
         found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         total = str(self.n_bytes) if self.n_bytes is not None else "*"
         if (
@@ -228,7 +232,7 @@ class _Download:
             and int(found[1]) == have
             and (found[2] == "*" or total in ("*", found[2]))
         ):
-            return have
+            return have, self.n_bytes if found[2] == "*" else int(found[2])
         if answer.status_code in (206, 416) and have:
             os.truncate(self.part, 0)  # the server has another file, or none of the rest: begin anew
             raise MayPass(f"the server cannot continue after {have:,} bytes")

@@ -18,6 +18,7 @@ from pathlib import Path
 import filelock
 
 from harness.base import disk
+from harness.base.errors import MachineFault
 from harness.base.text import plain
 
 
@@ -26,6 +27,14 @@ def file_lock(path: Path) -> filelock.BaseFileLock:
     substitute there, a file that exists while the lock is held, would outlast a kill.
     """
     return filelock.FileLock(path, fallback_to_soft=False)
+
+
+def lock_fault(error: OSError, path: Path, during: str) -> MachineFault:
+    """What it means that the lock at `path` cannot be taken. `during`: what was being done."""
+    fault = disk.machine_fault(error, path, during)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        fault.hint = f"remove {plain(str(path))}: expected no file there, or the regular file of a lock"
+    return fault
 
 
 @contextmanager
@@ -46,7 +55,7 @@ def locked(target: Path) -> Iterator[None]:
             print(f"{place}: another process is at work there: waiting for it", file=sys.stderr, flush=True)
             lock.acquire()
     except OSError as error:
-        raise disk.machine_fault(error, path, f"{target}: cannot be locked") from error
+        raise lock_fault(error, path, f"{target}: cannot be locked") from error
     try:
         yield
     finally:

@@ -21,14 +21,18 @@ def clean() -> None:
     """
     try:
         number = docker_engine.reap(docker_engine.connect())
-        reaped = f"removed {number} containers and volumes of dead runs"
+        _say(f"removed {number} containers and volumes of dead runs")
     except NoEngine as error:
-        reaped = f"{error.message}: its leftovers stay"
+        _say(f"{error.message}: its leftovers stay")
     temporary = remove_abandoned()
+    folders = count(temporary.folders, "temporary folder")
+    _say(f"freed {temporary.n_bytes / 1e6:.0f} MB in {folders} of killed commands")
     with wheels.cache_locked():
         n_bytes = sum(path.stat().st_size for path in wheels.cache().rglob("*") if path.is_file())
         shutil.rmtree(wheels.cache(), ignore_errors=True)
-    print(
-        f"{reaped}; freed {temporary.n_bytes / 1e6:.0f} MB in {count(temporary.folders, 'temporary folder')} "
-        f"of killed commands, and {n_bytes / 1e6:.0f} MB of cached wheels; datasets, images and runs are kept"
-    )
+    _say(f"freed {n_bytes / 1e6:.0f} MB of cached wheels; datasets, images and runs are kept")
+
+
+def _say(line: str) -> None:
+    """What one step did, at once: a later step may fail."""
+    print(line, flush=True)

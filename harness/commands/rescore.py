@@ -195,17 +195,22 @@ def _scored_seeds(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:
 
     Raises UsageError for a named seed without a score, and where no seed has one.
     """
-    found = load_records(folder, seeds or folder.seeds())
-    scored = [record for record in found if record.done("score") is not None]
+    scored = _with_score(folder, seeds or folder.seeds())
     missing = [str(seed) for seed in seeds if seed not in {record.seed for record in scored}]
     if missing:
+        there_are = [str(record.seed) for record in _with_score(folder, folder.seeds())]
         raise UsageError(
             f"{folder.path}: seed {', '.join(missing)} has no score here",
-            hint=f"scored: {', '.join(str(record.seed) for record in scored) or 'no seed'}",
+            hint=f"scored: {', '.join(there_are) or 'no seed'}",
         )
     if not scored:
         raise UsageError(f"{folder.path}: no scored seed to score again", hint="finish the run first")
     return scored
+
+
+def _with_score(folder: RunFolder, seeds: Sequence[int]) -> list[SeedRecord]:
+    """Those of the seeds that have a score, in their order."""
+    return [record for record in load_records(folder, seeds) if record.done("score") is not None]
 
 
 def _exit_code(agree: bool, rows: list[dict[str, Any]], of_run: ExitCode) -> ExitCode:

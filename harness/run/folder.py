@@ -25,9 +25,8 @@ from pathlib import Path
 
 import filelock
 
-from harness.base import disk
 from harness.base.errors import UsageError
-from harness.base.lock import file_lock
+from harness.base.lock import file_lock, lock_fault
 
 SEED_NAME = re.compile(r"seed-(?P<seed>0|[1-9][0-9]{0,9})(\.earlier-(?P<earlier>[1-9][0-9]{0,5}))?")
 """The name of a seed's folder, or of an earlier run of the seed."""
@@ -123,7 +122,7 @@ class RunFolder:
                 hint="wait for it, or run another profile or submission",
             ) from None
         except OSError as error:
-            raise disk.machine_fault(error, self.path, "the run folder cannot be written") from error
+            raise lock_fault(error, self.path / ".lock", "the run folder cannot be written") from error
         try:
             yield
         finally:

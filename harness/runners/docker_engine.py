@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ from docker.context import ContextAPI
 from docker.models.containers import Container
 from docker.utils.config import find_config_file
 
-from harness.base.errors import MachineFault
+from harness.base.errors import MachineFault, UsageError
+from harness.base.files import read_bounded
 from harness.base.text import plain, quote
 from harness.runners.engine_errors import explain, explain_connection
 from harness.runners.owner_lock import is_dead
@@ -35,8 +36,11 @@ ENFORCED = {"MemoryLimit": "memory", "PidsLimit": "number of processes"}
 TAR_END_BYTES = 1024
 """A complete tar archive ends in two 512-byte blocks of zeros."""
 DEFAULT_SOCKET = "/var/run/docker.sock"
-ODD_CONFIGURATION = (AttributeError, LookupError, TypeError)
-"""What docker-py raises by accident for a configuration of valid JSON with values of other types."""
+MAX_CONFIGURATION_BYTES = 1 << 20
+ODD_CONFIGURATION = (AttributeError, LookupError, TypeError, RecursionError, UsageError)
+"""What docker-py raises by accident for a configuration of valid JSON with values of other types or too deep,
+and what `_read_configuration` raises for one that is no regular file.
+"""
 
 
 class NoEngine(MachineFault):
@@ -67,6 +71,9 @@ def connect(timeout: float = API_SECONDS) -> docker.DockerClient:
     """A client of the container engine. Raises NoEngine, which says why none answers."""
     address = engine_address()
     try:
+        _check_configuration()
+        if docker.utils.parse_host(address.url).startswith("npipe:"):
+            raise docker.errors.DockerException("named pipes exist on Windows only")
         client = docker.DockerClient(**address.arguments, timeout=timeout)
         client.ping()
     except ODD_CONFIGURATION as error:
@@ -102,13 +109,34 @@ def _configured_context() -> object:
     """The context that docker's configuration names, or None. Raises NoEngine for a file that cannot be read,
     which docker-py would ignore. An empty file names nothing, as for docker itself.
     """
-    path = find_config_file()
-    if path is None or Path(path).name != "config.json":  # the older .dockercfg knows no contexts
-        return None
     try:
-        return json.loads(Path(path).read_bytes().strip() or b"{}").get("currentContext")
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        return _read_configuration().get("currentContext")
+    except (OSError, ValueError, *ODD_CONFIGURATION) as error:
         raise _odd_configuration(required=False) from error
+
+
+def _check_configuration() -> None:
+    """Raises one of ODD_CONFIGURATION for a configuration that docker-py would read without an end, and for
+    detachKeys that are no text, which it would hand to the engine. Does nothing for one that cannot be read
+    or is not JSON: docker-py ignores it.
+    """
+    with suppress(OSError, ValueError):
+        if not isinstance(_read_configuration().get("detachKeys"), str | None):
+            raise TypeError("detachKeys is no text")
+
+
+def _read_configuration() -> Any:
+    """The JSON value in docker's configuration, a file or a link to one. An empty object where there is none,
+    and for the older .dockercfg, which knows no contexts.
+
+    Raises UsageError for something else than a regular file of at most MAX_CONFIGURATION_BYTES, which
+    docker-py would read without an end; OSError, ValueError or RecursionError for one that cannot be read.
+    """
+    found = find_config_file()
+    if found is None:
+        return {}
+    content = read_bounded(Path(found).resolve(), MAX_CONFIGURATION_BYTES)
+    return json.loads(content.strip() or b"{}") if Path(found).name == "config.json" else {}
 
 
 def _named_host(host: str) -> Address:
@@ -122,8 +150,8 @@ def _named_host(host: str) -> Address:
 
 def _odd_configuration(required: bool) -> NoEngine:
     return NoEngine(
-        f"docker's configuration {plain(str(find_config_file()))} cannot be used: expected a JSON object "
-        "whose settings have the types that docker writes",
+        f"docker's configuration {plain(str(find_config_file()))} cannot be used: expected a regular file "
+        "with a JSON object whose settings have the types that docker writes",
         hint="correct the file, or name another folder in DOCKER_CONFIG",
         required=required,
         absent=False,

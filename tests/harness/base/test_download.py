@@ -160,6 +160,16 @@ def test_an_answer_that_ends_early_without_an_error_is_taken_up(
     assert fetch(hub, tmp_path / "part") == CONTENT
 
 
+def test_a_file_is_not_complete_before_the_size_that_a_range_tells(
+    hub: Hub, tmp_path: Path, waits: list[float]
+) -> None:
+    """The caller does not know the size, and the server sends less than was asked for."""
+    (tmp_path / "part").write_bytes(CONTENT[:150_000])
+    hub.range_bytes["file"] = 100_000
+    assert fetch(hub, tmp_path / "part", None) == CONTENT
+    assert (hub.ranges, waits) == (["bytes=150000-", "bytes=250000-"], [1])
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_server_is_asked_again_after_the_time_that_it_names(
     hub: Hub, tmp_path: Path, waits: list[float], capsys: pytest.CaptureFixture[str], status: int
@@ -176,10 +186,31 @@ def test_a_busy_server_is_asked_again_after_the_time_that_it_names(
     assert f"file: the server answers {status}: waiting 7 s (1 of 5)" in capsys.readouterr().err
 
 
-def test_a_server_that_asks_for_hours_ends_the_download_with_that_time(hub: Hub, tmp_path: Path) -> None:
-    hub.refusals = [("GET", 429, {"Retry-After": "86400"})]
-    with pytest.raises(MachineFault, match="asks to wait 86,400 s"):
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("Retry-After", "86400", "86,400 s"),
+        ("Retry-After", "1000000000", "1,000,000,000 s"),
+        ("Retry-After", "9" * 400, "1,000,000,000 s"),
+        ("RateLimit", '"resolvers";r=0;t=1000000', "1,000,000 s"),
+    ],
+)
+def test_a_server_that_asks_for_hours_ends_the_download_with_that_time(
+    hub: Hub, tmp_path: Path, waits: list[float], name: str, value: str, told: str
+) -> None:
+    hub.refusals = [("GET", 429, {name: value})]
+    with pytest.raises(MachineFault, match=f"asks to wait {told}"):
         fetch(hub, tmp_path / "part")
+    assert waits == []
+
+
+@pytest.mark.parametrize("asked", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_server_that_asks_for_no_wait_is_asked_again_after_the_ordinary_one(
+    hub: Hub, tmp_path: Path, waits: list[float], asked: str
+) -> None:
+    hub.refusals = [("GET", 503, {"Retry-After": asked})] * 3
+    assert fetch(hub, tmp_path / "part") == CONTENT
+    assert waits == [1, 2, 4]
 
 
 def test_a_server_that_stays_busy_is_asked_six_times(hub: Hub, tmp_path: Path, waits: list[float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,29 @@ def test_a_place_that_cannot_be_written_is_a_machine_fault(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(MachineFault, match="cannot be locked"), locked(tmp_path / "file" / "set"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "socket"])
+def test_what_is_no_lock_is_to_be_removed(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    in_folder, beside = tmp_path / "run" / ".lock", tmp_path / ".run.lock"
+    for path in (in_folder, beside):
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "link":
+            path.symlink_to(tmp_path / "run")
+        else:
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(path))
+    with pytest.raises(MachineFault, match="cannot be locked") as caught, locked(tmp_path / "run"):
+        pass
+    assert caught.value.hint.startswith(f"remove {beside}: ")
+    with (
+        pytest.raises(MachineFault, match="cannot be written") as caught,
+        RunFolder(tmp_path / "run").locked(),
+    ):
+        pass
+    assert caught.value.hint.startswith(f"remove {in_folder}: ")
 
 
 def test_a_file_system_without_locks_is_refused_and_no_file_stands_in_for_a_lock(

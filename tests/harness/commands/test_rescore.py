@@ -94,8 +94,11 @@ def test_a_score_that_was_changed_in_its_record_does_not_stand(run_dir: Path) ->
     assert "now: same ledger, " in done.stdout and "bits per byte apart" in done.stdout
 
 
-def test_a_named_seed_without_a_score_is_refused(run_dir: Path) -> None:
-    assert "seed 99 has no score here" in refusal(run_dir, "--seeds", "1,99").message
+@pytest.mark.parametrize("seeds", ["99", "1,99"])
+def test_a_named_seed_without_a_score_is_refused_with_the_scored_ones(run_dir: Path, seeds: str) -> None:
+    error = refusal(run_dir, "--seeds", seeds)
+    assert "seed 99 has no score here" in error.message
+    assert error.hint == "scored: 1"
 
 
 def test_a_run_without_a_scored_seed_is_refused(run_dir: Path) -> None:

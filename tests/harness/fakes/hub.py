@@ -17,6 +17,7 @@ class Hub:
     Faults, by path where they concern one file:
         cut            bytes after which the connection breaks, once
         stall          bytes after which nothing more comes until `close`
+        range_bytes    the most bytes that an answer with a range brings
         lies           content sent under the true file's hash
         refusals       (method, status, headers): the next answers to that method
         no_ranges      whether every answer is the whole file
@@ -27,6 +28,7 @@ class Hub:
         self.files = files
         self.cut: dict[str, int] = {}
         self.stall: dict[str, int] = {}
+        self.range_bytes: dict[str, int] = {}
         self.lies: dict[str, bytes] = {}
         self.refusals: list[tuple[str, int, dict[str, str]]] = []
         self.no_ranges = self.elsewhere = False
@@ -106,12 +108,15 @@ class Hub:
                 start = int(wanted.removeprefix("bytes=").split("-")[0])
         if start and start >= len(content):
             return self._short(request, 416, {"Content-Range": f"bytes */{len(content)}"})
+        total = len(content)
+        if start and path in self.range_bytes:
+            content = content[: start + self.range_bytes[path]]
         request.send_response(206 if start else 200)
         for name, value in self._facts(path, "ETag").items():
             request.send_header(name, value)
         request.send_header("Content-Length", str(len(content) - start))
         if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{total}")
         request.end_headers()
         if body:
             self.sent.append(path)

@@ -116,6 +116,7 @@ def test_a_socket_without_permission_is_told_with_its_group_and_the_command(tmp_
             "the container engine at tcp://127.0.0.1:1 (DOCKER_HOST) does not answer: Connection refused",
         ),
         ("bogus://x", "the address of the container engine, bogus://x (DOCKER_HOST), cannot be used"),
+        ("npipe://x", "the address of the container engine, npipe://x (DOCKER_HOST), cannot be used: named"),
         (
             "tcp://127.0.0.1:1:2",
             "the address of the container engine, tcp://127.0.0.1:1:2 (DOCKER_HOST), cannot",
@@ -129,6 +130,7 @@ def test_docker_host_that_does_not_answer_is_required_and_named(
     error = refusal()
     assert error.message.startswith(message)
     assert (error.required, error.absent, error.exit_code) == (True, False, 3)
+    assert "DOCKER_HOST" in error.hint or error.hint == "write it as unix:///PATH or tcp://HOST:PORT"
 
 
 @pytest.mark.parametrize(
@@ -188,6 +190,7 @@ def test_the_current_context_of_docker_is_followed_and_named(
         '{"auths": 5}',
         '{"proxies": 5}',
         '{"HttpHeaders": 5}',
+        '{"detachKeys": 5}',
     ],
 )
 def test_a_configuration_of_docker_that_cannot_be_read_or_holds_other_values_is_named(
@@ -201,7 +204,44 @@ def test_a_configuration_of_docker_that_cannot_be_read_or_holds_other_values_is_
     assert (error.required, error.absent) == (False, False)
 
 
-@pytest.mark.parametrize("content", ['{"currentContext": ""}', '{"currentContext": null}', "{}", "", " \n"])
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("kind", ["fifo", "device", "large"])
+def test_a_configuration_of_docker_without_an_end_is_named_and_not_read(
+    kind: str,
+    named: bool,
+    no_engine: None,
+    dead_socket: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "config.json"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(b" " * (docker_engine.MAX_CONFIGURATION_BYTES + 1))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    if named:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{dead_socket}")
+    error = refusal()
+    assert error.message.startswith(f"docker's configuration {path} cannot be used: expected a regular file")
+    assert (error.required, error.absent) == (named, False)
+
+
+def test_a_link_to_a_configuration_of_docker_is_followed(
+    no_engine: None, dead_socket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "config"))
+    write_context(tmp_path / "config", "mine", f"unix://{dead_socket}")
+    (tmp_path / "config" / "config.json").rename(tmp_path / "elsewhere")
+    (tmp_path / "config" / "config.json").symlink_to(tmp_path / "elsewhere")
+    assert "(docker context mine) does not answer" in refusal().message
+
+
+@pytest.mark.parametrize(
+    "content", ['{"currentContext": ""}', '{"currentContext": null, "detachKeys": null}', "{}", "", " \n"]
+)
 def test_a_configuration_that_names_no_context_means_the_default_socket(
     content: str, no_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
