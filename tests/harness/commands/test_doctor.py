@@ -121,20 +121,3 @@ def test_pins_that_cannot_be_read_are_an_error_of_that_image_alone(
 
     monkeypatch.setattr(build, "lock_sha256", unreadable)
     assert facts()["engine"]["images"] == dict.fromkeys(("cpu", "cuda"), "error: pins.yaml: not YAML")
-
-
-def test_clean_removes_wheels_and_keeps_datasets(no_engine: None, home: Path, tiny: Dataset) -> None:
-    shutil.copytree(tiny.folder, home / "datasets" / "pocket")
-    (home / "wheels" / "some-lock").mkdir(parents=True)
-    (home / "wheels" / "some-lock" / "a.whl").write_bytes(bytes(3_000_000))
-    printed = pgolf("clean").stdout
-    assert "no container engine answers: there is no socket" in printed
-    assert ": its leftovers stay; " in printed
-    assert "of killed commands, and 3 MB of cached wheels" in printed
-    assert not (home / "wheels").exists()
-    Dataset.open(home / "datasets" / "pocket").verify()
-    assert "freed 0 MB" in pgolf("clean").stdout
-
-
-def test_clean_counts_what_dead_runs_left_in_the_engine(engine: docker.DockerClient, home: Path) -> None:
-    assert "containers and volumes of dead runs; freed 0 MB" in pgolf("clean").stdout
