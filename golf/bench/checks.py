@@ -149,8 +149,8 @@ def compiled_forward(config: Config, vocab_size: int, settings: CheckSettings) -
                 0.02 * torch.randn(matrix.shape, generator=torch.Generator().manual_seed(0)).to(matrix.device)
             )
     results = []
-    for forward in (trainer.model, trainer.forward):
-        trainer.forward = forward
+    for loss_of in (trainer.model.loss, trainer.loss):
+        trainer.loss = loss_of
         loss = trainer.backward(batch).item()
         gradients = [p.grad.flatten().float() for p in trainer.parameters.values() if p.grad is not None]
         results.append((loss, torch.cat(gradients)))
@@ -170,7 +170,7 @@ def compiled_forward(config: Config, vocab_size: int, settings: CheckSettings) -
 def _trainer(config: Config, vocab_size: int, settings: CheckSettings) -> Trainer:
     trainer = Trainer(config, vocab_size, 0, Ranks(0, 1, settings.device))
     if not settings.compiled:
-        trainer.forward = trainer.model
+        trainer.loss = trainer.model.loss
     return trainer
 
 

@@ -1,8 +1,9 @@
 """The model: embedding, one loop over the layer steps of a plan, softcapped logits.
 
-Training, sliding-window scoring, single predictions, calibration and adaptation all call `GPT.forward`. With
-`last = n`, it computes the head, and the queries and feed-forward of the last layer step, for the last n
-positions only; for 64 of 512 positions this saves most of one block. The legend of axes is in
+Sliding-window scoring, single predictions, calibration and adaptation call `GPT.forward`. Training calls
+`GPT.loss`, so that one compiled graph holds the model and its loss, and V float32 logits a token never leave
+it. With `last = n`, the model computes the head, and the queries and feed-forward of the last layer step, for
+the last n positions only; for 64 of 512 positions this saves most of one block. The legend of axes is in
 golf/model/layers.py.
 
 Source: the challenge's starting script, #586, and #1493 for depth recurrence, parallel residuals and gated
@@ -22,6 +23,11 @@ from golf.model.kernels import ATTENTION
 from golf.model.layer_order import Plan
 from golf.model.layers import FeedForward, Linear, Rotary, Table, layer_scale, rms_norm, rotary, softcap
 from golf.recipe.schema import ModelConfig
+
+
+def mean_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
+    """logits_BTV, targets_BT (integers) -> mean cross-entropy in nats, a scalar."""
+    return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
 
 
 class Block(nn.Module):
@@ -162,3 +168,7 @@ class GPT(nn.Module):
         x_BTD = self.head_input(rms_norm(x_BTD))
         logits_BTV = functional.linear(x_BTD, self.tok_emb.weight.to(x_BTD.dtype)).float()
         return softcap(logits_BTV, self.cfg.softcap)
+
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor, plan: Plan | None = None) -> Tensor:
+        """ids_BT, targets_BT (integers) -> mean cross-entropy in nats, a float32 scalar."""
+        return mean_nats(self(ids_BT, plan=plan), targets_BT)

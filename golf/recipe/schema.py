@@ -146,6 +146,8 @@ class HardwareConfig(Section):
     """Most tokens in one forward and backward pass; larger batches are split evenly into such passes."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward pass. `auto`: bfloat16 where the device supports it natively."""
+    loss_in_graph: bool = True
+    """Compile the loss with the model, so that the float32 logits never leave the graph; matters on GPUs."""
 
     def check(self) -> Iterator[Mistake]:
         if self.ranks not in (1, 2, 4, 8):

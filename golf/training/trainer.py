@@ -9,15 +9,14 @@ last step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from golf.model import kernels
-from golf.model.gpt import GPT
+from golf.model.gpt import GPT, mean_nats
 from golf.model.init import initialise
 from golf.model.layers import Linear
 from golf.optim.ema import Ema
@@ -26,10 +25,20 @@ from golf.optim.schedule import TrainingProgress, average_decay
 from golf.quant.grid import fake_quantise
 from golf.quant.stats import RowScores
 from golf.recipe.config import Config
-from golf.runtime import dist
+from golf.runtime import compilation, dist
 from golf.runtime.dist import Ranks
 from golf.training import loader, phases
 from golf.training.phases import Phase
+
+Loss = Callable[..., Tensor]
+
+
+def compiled_loss(model: GPT, in_graph: bool) -> Loss:
+    """`model.loss`, compiled with the loss in the model's graph, or the model alone."""
+    if in_graph:
+        return compilation.compiled(model.loss)
+    forward = compilation.compiled(model)
+    return lambda ids_BT, targets_BT, plan: mean_nats(forward(ids_BT, plan=plan), targets_BT)
 
 
 class Trainer:
@@ -41,8 +50,9 @@ class Trainer:
         self.kernel = kernels.choose(ranks.device, dtype)
         self.model = GPT(config.model, vocab_size, dtype=dtype, attention=self.kernel.name).to(ranks.device)
         initialise(self.model, config.model, seed)
-        compiled = ranks.device.type == "cuda"
-        self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
+        self.loss: Loss = self.model.loss
+        if compilation.wanted(ranks.device):
+            self.loss = compiled_loss(self.model, config.hardware.loss_in_graph)
         self.logical = loader.logical_ranks(ranks.rank, ranks.world)
         self.parameters = dict(self.model.named_parameters())
         self.matrices = {name: p for name, p in self.parameters.items() if p.ndim == 2}
@@ -101,9 +111,7 @@ class Trainer:
         """Gradients of the mean cross-entropy over all ranks; returns the mean over this process's rows."""
         total = torch.zeros((), device=self.ranks.device)
         for ids_BT, targets_BT in self.micro_batches(batch):
-            logits_BTV = self.forward(ids_BT, plan=self.plan)
-            share = len(ids_BT) / len(batch.ids_BT)
-            loss = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten()) * share
+            loss = self.loss(ids_BT, targets_BT, self.plan) * (len(ids_BT) / len(batch.ids_BT))
             loss.backward()
             total += loss.detach()
         self.ranks.average([p.grad for p in self.parameters.values()])  # type: ignore[misc]  # set by backward

@@ -16,6 +16,7 @@ from golf.bench import checks, gpu
 from golf.bench.checks import CheckSettings, Failed, Passed, StepCost
 from golf.bench.gpu import Check, Row
 from golf.bench.reference_attention import attend_reference
+from golf.model.gpt import mean_nats
 from golf.model.kernels import ATTENTION
 from golf.recipe.config import load
 
@@ -54,8 +55,9 @@ def test_a_compiled_forward_that_differs_fails(monkeypatch):
 
     def off(*arguments):
         trainer = whole(*arguments)
-        forward = trainer.forward
-        trainer.forward = lambda ids_BT, plan: forward(ids_BT, plan=plan) + torch.arange(V) % 7
+        trainer.loss = lambda ids_BT, targets_BT, plan: mean_nats(
+            trainer.model(ids_BT, plan=plan) + torch.arange(V) % 7, targets_BT
+        )
         return trainer
 
     monkeypatch.setattr(checks, "_trainer", off)

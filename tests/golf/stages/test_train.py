@@ -15,6 +15,7 @@ import torch
 
 from golf.optim.schedule import TrainingProgress
 from golf.recipe.config import load, resolved, training_digest
+from golf.runtime import compilation
 from golf.runtime.dist import Ranks
 from golf.runtime.errors import StageError
 from golf.runtime.wire import Setup, Wire, WireError
@@ -23,7 +24,7 @@ from golf.storage import arrays
 from golf.training import calibrate, checkpoint, loader as data, phases
 from golf.training.clocks import StepClock, WallClock
 from golf.training.phases import Phase
-from golf.training.trainer import Trainer
+from golf.training.trainer import Trainer, compiled_loss
 from tests.golf.fakes.judge import Judge, fail_stage, setup_frame, write_shard
 from tests.golf.fakes.recipes import FULL, V
 
@@ -192,7 +193,7 @@ def test_phases_follow_their_horizons_and_never_go_back():
     assert phases.possible(always) == [Phase(True, True)] == [phases.at(TrainingProgress(0, 0.0), always)]
 
 
-def test_a_compiled_forward_rounds_to_the_grid_only_in_quantised_phases():
+def test_a_compiled_loss_rounds_to_the_grid_only_in_quantised_phases(monkeypatch):
     """In #315, #374 and #414 a flag on the class was constant in the first trace: nothing was rounded."""
     torch._dynamo.reset()
     trainer = Trainer(load(COMPILED), V, 0, ALONE)
@@ -200,7 +201,8 @@ def test_a_compiled_forward_rounds_to_the_grid_only_in_quantised_phases():
     with torch.no_grad():
         for p in trainer.parameters.values():
             p += 0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
-    trainer.forward = torch.compile(plain, backend="eager", dynamic=False)
+    monkeypatch.setattr(compilation, "BACKEND", "eager")
+    trainer.loss = compiled_loss(plain, in_graph=True)
     batch, found = data.synthetic(0, range(8), 256, 16, V), []
     for phase in (
         Phase(False, False),
@@ -224,7 +226,7 @@ def test_a_compiled_forward_rounds_to_the_grid_only_in_quantised_phases():
     assert torch.equal(found[4][1], found[0][1])
 
 
-def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path):
+def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path, monkeypatch):
     torch._dynamo.reset()
     trainer, graphs = Trainer(load(COMPILED), V, 0, ALONE), []
 
@@ -232,7 +234,8 @@ def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path):
         graphs.append(graph)
         return graph.forward
 
-    trainer.forward = torch.compile(trainer.model, backend=compiled, dynamic=False)
+    monkeypatch.setattr(compilation, "BACKEND", compiled)
+    trainer.loss = compiled_loss(trainer.model, in_graph=True)
     train.warm_up(trainer, tmp_path)
     n_graphs = len(graphs)
     assert n_graphs >= 4
