@@ -116,6 +116,8 @@ def _attention_runs(name: str, settings: CheckSettings) -> tuple[list[Tensor], l
 
 def attention(name: str, settings: CheckSettings) -> list[Passed]:
     """One kernel, forward and backward, against the float32 definition."""
+    if settings.device.type == "cuda":
+        kernels.allow(name)
     try:
         exact, found, seconds = _attention_runs(name, settings)
     except ImportError as error:
@@ -282,7 +284,8 @@ def overhead(cost: StepCost, vocab_size: int, batch_tokens: int, settings: Check
 
 
 def _model(config: Config, vocab_size: int, settings: CheckSettings) -> GPT:
-    kernel = kernels.choose(settings.device, settings.dtype)
+    calls = kernels.scoring_calls(config)
+    kernel = kernels.choose(settings.device, settings.dtype, config, calls)
     model = GPT(config.model, vocab_size, dtype=settings.dtype, attention=kernel.name).to(settings.device)
     initialise(model, config.model, 0)
     return model

@@ -41,9 +41,12 @@ class Block(nn.Module):
     layers): the feed-forward reads norm(x_in) s instead. No parameters. Neutral: 0 layers. Source: #1493.
     """
 
+    scale: Tensor
+
     def __init__(self, cfg: ModelConfig, layer: int, attention: str) -> None:
         super().__init__()
-        self.scale = layer_scale(layer, cfg.ln_scale)
+        # A tensor, because torch.compile would write a number into the code of each layer's kernels
+        self.register_buffer("scale", layer_scale(layer, cfg.ln_scale), persistent=False)
         self.attn = Attention(cfg, layer, ATTENTION[attention])
         self.parallel = layer >= cfg.layers - cfg.parallel_last
         self.mlp = FeedForward(cfg.width, cfg.mlp_hidden, cfg.mlp_slope)

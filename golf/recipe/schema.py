@@ -146,6 +146,9 @@ class HardwareConfig(Section):
     """Most tokens in one forward and backward pass; larger batches are split evenly into such passes."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward pass. `auto`: bfloat16 where the device supports it natively."""
+    attention: Literal["auto", "flash3", "cudnn", "cudnn_repeated", "sdpa", "blocks"] = "auto"
+    """The attention kernel; one that cannot run is an error. `auto`: the fastest that runs in the recipe's
+    shapes. `cudnn_repeated` is cuDNN's with keys and values repeated for each query head."""
     loss_in_graph: bool = True
     """Compile the loss with the model, so that the float32 logits never leave the graph; matters on GPUs."""
 

@@ -11,7 +11,6 @@ graph that the warm-up ran only forward.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +37,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Raises StageError where a new combination comes after `refuse_from_now_on`.
     """
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(min(MAX_THREADS, os.cpu_count() or 1)))
+    import torch._inductor.config as inductor  # takes seconds, which a CPU need not pay
+
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
+    inductor.compile_threads = min(MAX_THREADS, inductor.compile_threads or MAX_THREADS)
     graph = torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND)
 
     def call(*args: Any, **options: Any) -> Any:

@@ -77,7 +77,7 @@ def load(setup: Setup, config: Config, ranks: Ranks) -> GPT:
     """Load the artifact's model onto this rank's device."""
     assert setup.artifact is not None
     dtype = dist.precision(config, ranks.device)
-    kernel = kernels.choose(ranks.device, dtype)
+    kernel = kernels.choose(ranks.device, dtype, config, kernels.scoring_calls(config))
     max_bytes = setup.limits["counted_bytes"]
     model = pack.load(setup.artifact, config, setup.vocab_size, max_bytes, dtype=dtype, attention=kernel.name)
     ranks.log(f"{dtype}, {ranks.world} x {ranks.device}, attention {kernel.name} ({kernel.why})")

@@ -47,7 +47,7 @@ class Trainer:
     def __init__(self, config: Config, vocab_size: int, seed: int, ranks: Ranks) -> None:
         self.config, self.vocab_size, self.seed, self.ranks = config, vocab_size, seed, ranks
         dtype = dist.precision(config, ranks.device)
-        self.kernel = kernels.choose(ranks.device, dtype)
+        self.kernel = kernels.choose(ranks.device, dtype, config, kernels.training_calls(config))
         self.model = GPT(config.model, vocab_size, dtype=dtype, attention=self.kernel.name).to(ranks.device)
         initialise(self.model, config.model, seed)
         self.loss: Loss = self.model.loss
