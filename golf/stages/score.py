@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from golf.inference import witness
 from golf.inference.adapt import Adaptation
@@ -26,7 +25,7 @@ from golf.inference.windows import TokenBuffer
 from golf.model import kernels
 from golf.model.gpt import GPT
 from golf.recipe.config import Config
-from golf.runtime import dist
+from golf.runtime import compilation, dist
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Setup, Wire, WireError
 from golf.stages import pack
@@ -86,10 +85,10 @@ def load(setup: Setup, config: Config, ranks: Ranks) -> GPT:
 
 def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: GPT) -> Server:
     """The server, after every kernel has run once on synthetic tokens and what was learned is undone."""
-    score, cuda = config.score, ranks.device.type == "cuda"
+    score, compiles = config.score, compilation.wanted(ranks.device)
     chunk_tokens = min(score.chunk_tokens, setup.limits["chunk_tokens"] // score.stride * score.stride)
     stream = StreamSpec(setup.vocab_size, setup.tokens, chunk_tokens)
-    compiled = torch.compile(model, dynamic=False) if cuda else model
+    compiled = compilation.compiled(model) if compiles else model
     adaptation = Adaptation(compiled, model.parameters(), config, stream, ranks) if config.adapt.on else None
     forward, full = (adaptation.biased(each) if adaptation else each for each in (model, compiled))
     predictor = Predictor(
@@ -98,7 +97,7 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
         stride=score.stride,
         batch=score.batch_windows,
         device=ranks.device,
-        full=full if cuda else None,
+        full=full if compiles else None,
     )
     synthetic = np.arange(max(chunk_tokens, 2 * score.window), dtype=np.int64) % setup.vocab_size
     buffer, observe = (
@@ -109,6 +108,8 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
     predictor.rows([buffer] * score.batch_windows)
     if adaptation is not None:
         adaptation.warm_up(synthetic[:chunk_tokens])
+    if compiles:
+        compilation.refuse_from_now_on()
     keep = score.window + (chunk_tokens if ROLES[setup.role].repeats else 0)
     return Server(wire, ranks, predictor, adaptation, stream, keep)
 

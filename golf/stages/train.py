@@ -24,6 +24,7 @@ from torch import Tensor
 
 from golf.optim.schedule import TrainingProgress, warmdown
 from golf.recipe.config import Config, resolved, training_digest
+from golf.runtime import compilation
 from golf.runtime.dist import Ranks
 from golf.runtime.errors import StageError
 from golf.runtime.wire import Setup, Wire, WireError
@@ -170,6 +171,8 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     if ranks.rank == 0:
         (setup.out / "config.resolved.yaml").write_text(resolved(config), encoding="utf-8")
     reserve = warm_up(trainer, folder)
+    if compilation.wanted(ranks.device):
+        compilation.refuse_from_now_on()
     wire.send("ready", attention=trainer.kernel.name, world=ranks.world)
     request = receive_request(wire)
     steps = request.steps or config.train.steps
