@@ -1,4 +1,4 @@
-"""The comparison of coders: all are lossless and refuse foreign bytes, and the table says what it measured."""
+"""The comparison of coders: all are lossless and refuse foreign bytes; the table has bytes and bounds."""
 
 from __future__ import annotations
 
