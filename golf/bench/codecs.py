@@ -10,7 +10,7 @@ beside two bounds:
 A coder that sees more than a histogram can be below the first bound; only golf's own coder is held to the
 second. What is no integer (steps, scales, float16 tensors) is the same for all coders and counted apart.
 
-    just codecs CHECKPOINT [--config FILE] [--profile NAME] [--json]
+    just codecs CHECKPOINT [--config FILE] [--profile NAME] [--only TEXT] [--json]
 
 CHECKPOINT is the folder that training wrote; its recipe is config.resolved.yaml beside it, or FILE. Seconds
 are CPU seconds of one run, programs included. Results hold for this training only.
@@ -48,6 +48,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="the folder that training wrote")
     parser.add_argument("--config", type=Path, help="its recipe (default: config.resolved.yaml beside it)")
     parser.add_argument("--profile", default="record", help="profile of the recipe (default: record)")
+    parser.add_argument("--only", default="", help="try only coders whose name holds this text, e.g. brotli")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     return parser.parse_args(argv)
 
@@ -115,6 +116,10 @@ def bounds_of(matrices: Matrices) -> dict[str, float]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Pack and try every coder; returns what `--json` prints."""
+    wanted = [coder for coder in coders() if options.only in coder.name]
+    if not wanted:
+        names = ", ".join(coder.name for coder in coders())
+        raise ValueError(f"no coder's name holds {options.only!r}; there are: {names}")
     config = read_config(options)
     header, data, content = read_arrays(options.checkpoint, config)
     matrices = [array for array in content.values() if array.dtype == np.int8]
@@ -124,7 +129,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     compress, _ = CODECS[config.quant.codec]
     bounds = bounds_of(matrices)
     to_stderr(f"{len(matrices)} matrices; bounds {bounds}")
-    available = [coder for coder in coders() if coder.available]
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "recipe": digest(config)[:12],
@@ -142,8 +146,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "rest_bytes": len(
             compress(shuffle(arrays.to_bytes({}, rest), config.quant.shuffle), config.quant.level)
         ),
-        "skipped": [coder.name for coder in coders() if not coder.available],
-        "coders": [try_coder(coder, matrices, bounds) for coder in available],
+        "skipped": [coder.name for coder in wanted if not coder.available],
+        "coders": [try_coder(coder, matrices, bounds) for coder in wanted if coder.available],
     }
 
 

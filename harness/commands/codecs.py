@@ -29,6 +29,7 @@ def codecs(
         Path | None, typer.Option(help="Its recipe; default: config.resolved.yaml beside the folder.")
     ] = None,
     profile: options.Profile = "record",
+    only: Annotated[str, typer.Option(help="Try only coders whose name holds this text, e.g. brotli.")] = "",
     as_json: options.Json = False,
 ) -> None:
     """Pack a checkpoint, store its integers by every coder, and tabulate bytes and seconds.
@@ -41,7 +42,7 @@ def codecs(
             hint="name the folder checkpoint/ of one seed of a run",
         )
     words = ["--profile", profile, *(["--config", str(config)] if config else [])]
-    words += [*(["--json"] if as_json else []), "--", str(checkpoint)]
+    words += [*(["--only", only] if only else []), *(["--json"] if as_json else []), "--", str(checkpoint)]
     command = [sys.executable, "-P", "-m", "golf.bench.codecs", *words]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     raise typer.Exit(done.returncode)

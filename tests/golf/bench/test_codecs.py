@@ -150,6 +150,7 @@ def test_codes_are_the_same_whether_the_recipe_codes_them_or_not(folder):
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
+        (["{folder}", "--only", "gzip"], "no coder's name holds 'gzip'; there are: zstd 22, brotli 11"),
         (["no-such"], "is no checkpoint: it has no weights.arrays"),
         (["{folder}", "--config", "no-such.yaml"], "no such recipe"),
         (["{folder}", "--config", "{other}"], "trained with another recipe"),

@@ -39,11 +39,14 @@ def test_golf_of_this_checkout_gets_the_options_and_its_exit_status_is_passed_on
         return SimpleNamespace(returncode=2)
 
     monkeypatch.setattr(subprocess, "run", run)
-    done = pgolf("codecs", str(checkpoint), "--config", "a.yaml", "--profile", "solo", "--json")
+    done = pgolf(
+        "codecs", str(checkpoint), "--config", "a.yaml", "--profile", "solo", "--only", "zstd", "--json"
+    )
     assert done.exit_code == 2
     ((command, settings),) = started
     assert command[:4] == [sys.executable, "-P", "-m", "golf.bench.codecs"]
-    assert command[4:] == ["--profile", "solo", "--config", "a.yaml", "--json", "--", str(checkpoint)]
+    given = ["--profile", "solo", "--config", "a.yaml", "--only", "zstd", "--json", "--", str(checkpoint)]
+    assert command[4:] == given
     assert settings["env"]["PYTHONPATH"] == str(ROOT)
 
 
