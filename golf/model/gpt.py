@@ -106,14 +106,19 @@ class GPT(nn.Module):
 
     def inputs(self) -> dict[str, nn.Module]:
         """Weight name -> the module whose input the weight multiplies: each Linear, and the head for
-        the token table.
+        the token table. Weights that multiply the same tensor have the same module; the tensors are the
+        same only if all positions are predicted.
 
         Tables that are only looked up are absent.
         """
-        linears = {
-            f"{name}.weight": module for name, module in self.named_modules() if isinstance(module, Linear)
-        }
-        return {"tok_emb.weight": self.head_input, **linears}
+        modules = dict(self.named_modules())
+        found = {f"{name}.weight": module for name, module in modules.items() if isinstance(module, Linear)}
+        for name, block in modules.items():
+            if isinstance(block, Block):
+                parts = ("attn.q", "attn.q_down", "attn.k", "attn.gate", *["mlp.up"] * block.parallel)
+                readers = found.keys() & {f"{name}.{part}.weight" for part in parts}
+                found |= dict.fromkeys(readers, block.attn.v)
+        return {"tok_emb.weight": self.head_input, **found}
 
     def embed(self, ids_BS: Tensor) -> Tensor:
         """ids_BS -> x0_BSD: token embedding plus bigram feature, normed, then smeared."""

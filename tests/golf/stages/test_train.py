@@ -8,6 +8,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -358,7 +359,22 @@ def test_training_ends_by_the_time_that_the_judge_gave_on_the_judges_own_clock(t
 
 
 def test_the_reserve_leaves_room_for_statistics_and_saving():
-    assert train.Reserve(measuring=10, saving=1).seconds == pytest.approx(15 + 2 + 0.3)
+    assert train.Reserve(measuring=10, saving=1).seconds == pytest.approx(10 + 2 + 0.3)
+
+
+@pytest.mark.parametrize(("device", "margin"), [("cpu", 1.5), ("cuda", 1.1)])
+def test_the_estimate_of_the_statistics_waits_for_the_device_on_both_sides_of_the_second_run(
+    monkeypatch, device, margin
+):
+    events = []
+    monkeypatch.setattr(calibrate, "measurements", lambda cfg: [(lambda *_: events.append("run") or {}, 64)])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: events.append("wait"))
+    monkeypatch.setattr(calibrate.time, "monotonic", lambda: float(len(events)))
+    trainer = SimpleNamespace(config=CONFIG, ranks=Ranks(0, 1, torch.device(device)), row_scores=None)
+    _, seconds = calibrate.warm_up(trainer, None)
+    waits = ["wait"] if device == "cuda" else []
+    assert events == ["run", *waits, "run", *waits]
+    assert seconds == pytest.approx(64 * margin * (1 + len(waits)))
 
 
 def test_the_wall_clock_stops_before_a_step_that_would_not_fit():
