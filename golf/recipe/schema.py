@@ -151,6 +151,9 @@ class HardwareConfig(Section):
     shapes. `cudnn_repeated` is cuDNN's with keys and values repeated for each query head."""
     loss_in_graph: bool = True
     """Compile the loss with the model, so that the float32 logits never leave the graph; matters on GPUs."""
+    banks: bool = True
+    """Of Muon's gradients, each process receives only the mean of its own share, in the arithmetic of the
+    forward pass on a GPU; false: the mean of all, in float32. With one process, nothing is exchanged."""
 
     def check(self) -> Iterator[Mistake]:
         if self.ranks not in (1, 2, 4, 8):

@@ -48,8 +48,9 @@ def fisher(trainer: Trainer, batches: Iterable[Batch]) -> Statistics:
     gradients = GradientStats(trainer.matrices.items())
     for batch in batches:
         trainer.backward(batch)
+        trainer.optimizer.gradients.average()
         gradients.add()
-        trainer.model.zero_grad()
+        trainer.optimizer.gradients.zero()
     return {name: TensorStats(fisher_RC=mean_RC) for name, mean_RC in gradients.result().items()}
 
 

@@ -42,7 +42,7 @@ def compiled_loss(model: GPT, in_graph: bool) -> Loss:
 
 
 class Trainer:
-    """The learning parts of one process. `ranks` decides which rows it reads, and averages gradients."""
+    """The learning parts of one process. `ranks` decides which rows it reads."""
 
     def __init__(self, config: Config, vocab_size: int, seed: int, ranks: Ranks) -> None:
         self.config, self.vocab_size, self.seed, self.ranks = config, vocab_size, seed, ranks
@@ -57,12 +57,7 @@ class Trainer:
         self.parameters = dict(self.model.named_parameters())
         self.matrices = {name: p for name, p in self.parameters.items() if p.ndim == 2}
         self.optimizer = Optimizer(
-            self.parameters.items(),
-            config.optim,
-            dtype=dtype,
-            rank=ranks.rank,
-            world=ranks.world,
-            all_reduce=ranks.all_reduce,
+            self.parameters.items(), config.optim, dtype=dtype, ranks=ranks, banks=config.hardware.banks
         )
         averaging = config.optim.ema_decay > 0 or config.optim.ema_fraction > 0
         self.ema = Ema(self.parameters.items()) if averaging else None
@@ -95,6 +90,7 @@ class Trainer:
         cfg = self.config.optim
         loss = self.backward(batch)
         if self.row_scores and progress.step % self.config.stats.row_score_every == 0:
+            self.optimizer.gradients.average()
             self.row_scores.add()
         self.optimizer.step(progress)
         if self.ema:
@@ -108,13 +104,15 @@ class Trainer:
             yield loader.Batch(*(tensor.to(self.ranks.device, non_blocking=True) for tensor in part))
 
     def backward(self, batch: loader.Batch) -> Tensor:
-        """Gradients of the mean cross-entropy over all ranks; returns the mean over this process's rows."""
+        """Add the gradients of this process's mean cross-entropy, which is returned.
+
+        The optimizer's step averages them over the ranks; `optimizer.gradients.average` does it without one.
+        """
         total = torch.zeros((), device=self.ranks.device)
         for ids_BT, targets_BT in self.micro_batches(batch):
             loss = self.loss(ids_BT, targets_BT, self.plan) * (len(ids_BT) / len(batch.ids_BT))
             loss.backward()
             total += loss.detach()
-        self.ranks.average([p.grad for p in self.parameters.values()])  # type: ignore[misc]  # set by backward
         return total
 
     @torch.no_grad()
