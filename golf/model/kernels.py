@@ -47,8 +47,11 @@ def attend_blocks(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
 
 
 def attend_cudnn(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
-    """cuDNN's kernel, with keys and values repeated for each query head as in #586; SDPA if T < S."""
-    if q_BTHE.shape[1] != k_BSKE.shape[1]:
+    """cuDNN's kernel, with keys and values repeated for each query head as in #586; SDPA if T < S.
+
+    Also SDPA under deterministic algorithms, for which PyTorch refuses cuDNN's kernel.
+    """
+    if q_BTHE.shape[1] != k_BSKE.shape[1] or torch.are_deterministic_algorithms_enabled():
         return attend_sdpa(q_BTHE, k_BSKE, v_BSKE)
     group = q_BTHE.shape[2] // k_BSKE.shape[2]
     k, v = (x.repeat_interleave(group, dim=2).transpose(1, 2) for x in (k_BSKE, v_BSKE))
@@ -61,7 +64,8 @@ def attend_flash3(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
     """FlashAttention-3 (Hopper), which handles grouped heads and T < S with the same conventions."""
     from flash_attn_interface import flash_attn_func
 
-    y = flash_attn_func(q_BTHE, k_BSKE, v_BSKE, causal=True)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    y = flash_attn_func(q_BTHE, k_BSKE, v_BSKE, causal=True, deterministic=deterministic)
     return y[0] if isinstance(y, tuple) else y
 
 
