@@ -97,6 +97,11 @@ class ScoreConfig(Section):
     """Tokens that the judge reveals at a time; a multiple of the stride, reduced to the judge's limit."""
     batch_windows: Size = 32
     """Windows per forward pass."""
+    align: Literal["stream", "documents"] = "stream"
+    """Where windows may begin: anywhere in the stream, or no earlier than the document of their target, whose
+    first W tokens are then read in one pass. Neutral: stream."""
+    bos: Count = 1
+    """The token that opens each document, for `align: documents`."""
 
     def check(self) -> Iterator[Mistake]:
         if self.stride > self.window:
@@ -154,6 +159,8 @@ class HardwareConfig(Section):
     banks: bool = True
     """Of Muon's gradients, each process receives only the mean of its own share, in the arithmetic of the
     forward pass on a GPU; false: the mean of all, in float32. With one process, nothing is exchanged."""
+    deterministic_adaptation: bool = True
+    """On a GPU, learn from scored text with deterministic algorithms, so that a witness learns the same."""
 
     def check(self) -> Iterator[Mistake]:
         if self.ranks not in (1, 2, 4, 8):
