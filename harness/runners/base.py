@@ -113,6 +113,11 @@ class Runner(Protocol):
         """Digest of the image; None where the runner uses none."""
         ...
 
+    @property
+    def image_lacks(self) -> tuple[str, ...]:
+        """The wheels that the image's lock pins and the image was built without."""
+        ...
+
     def start(self, spec: StageSpec) -> Stage: ...
 
     def clear_channels(self, limits: Limits) -> str:
@@ -164,20 +169,29 @@ of 300,000 is no faster on an idle machine, and up to 60 times slower where othe
 the cores (docs/measured.md)."""
 
 
-def contestant_environment(spec: StageSpec, socket: str, scratch: str, cores: int) -> dict[str, str]:
-    """The environment variables that a contestant gets, in every runner: these, PATH, and no other.
+def scratch_environment(scratch: str) -> dict[str, str]:
+    """The variables that say where a contestant may write, in a stage and where its image is checked.
 
-    A stage with GPUs has up to three more (docs/protocol.md, Transport). `scratch`: a folder that the
-    contestant may write, and load compiled code from.
+    `scratch`: a folder that it may write, and load compiled code from.
     """
     return {
-        "PGOLF_SOCKET": socket,
-        "PGOLF_STAGE": spec.stage,
         "HOME": scratch,
         "TMPDIR": scratch,
         "USER": "contestant",  # torch.compile asks for the user's name, and a container's user has none
         "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor",
         "TRITON_CACHE_DIR": f"{scratch}/triton",
+    }
+
+
+def contestant_environment(spec: StageSpec, socket: str, scratch: str, cores: int) -> dict[str, str]:
+    """The environment variables that a contestant gets, in every runner: these, PATH, and no other.
+
+    A stage with GPUs has up to three more (docs/protocol.md, Transport).
+    """
+    return {
+        "PGOLF_SOCKET": socket,
+        "PGOLF_STAGE": spec.stage,
+        **scratch_environment(scratch),
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(cores),
         "GOMP_SPINCOUNT": str(SPIN_COUNT),

@@ -56,6 +56,7 @@ class LocalRunner:
     name = "local"
     isolated = False
     image = None
+    image_lacks = ()
 
     def __init__(self, why: str = "") -> None:
         """`why`: the reason that nothing isolates this run, for its verdict."""
