@@ -80,6 +80,7 @@ class StoredPlan(_Stored):
     track: Literal["A", "B"]
     identity: Identity
     image: str | None
+    image_lacks: tuple[str, ...] = ()
     dataset: Located
     claims: Claimed = Claimed(parameters=0)
 
