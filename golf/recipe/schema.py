@@ -161,10 +161,15 @@ class HardwareConfig(Section):
     forward pass on a GPU; false: the mean of all, in float32. With one process, nothing is exchanged."""
     deterministic_adaptation: bool = True
     """On a GPU, learn from scored text with deterministic algorithms, so that a witness learns the same."""
+    fused_loss: bool = False
+    """Softcap and cross-entropy of training in one Triton kernel each way; needs a GPU."""
 
     def check(self) -> Iterator[Mistake]:
         if self.ranks not in (1, 2, 4, 8):
             yield Mistake(("hardware.ranks",), f"got {self.ranks}; expected 1, 2, 4 or 8")
+        if self.fused_loss and not self.loss_in_graph:
+            text = "got true; it needs hardware.loss_in_graph, because it takes the place of the graph's loss"
+            yield Mistake(("hardware.fused_loss", "hardware.loss_in_graph"), text)
 
 
 @dataclass(frozen=True, kw_only=True)

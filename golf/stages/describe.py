@@ -93,7 +93,7 @@ PLAIN_SETTINGS = frozenset(
         "quant": "target_bytes quantile sigmas embed_sigmas fp16_limit codec level",
         "score": "window stride chunk_tokens batch_windows bos",
         "adapt": "lr momentum clip seq_len batch_rows",
-        "hardware": "ranks micro_tokens precision attention loss_in_graph banks deterministic_adaptation",
+        "hardware": "ranks micro_tokens precision attention loss_in_graph banks deterministic_adaptation fused_loss",
     }.items()
     for field in fields.split()
 )

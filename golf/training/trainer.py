@@ -27,6 +27,7 @@ from golf.quant.stats import RowScores
 from golf.recipe.config import Config
 from golf.runtime import compilation, dist
 from golf.runtime.dist import Ranks
+from golf.runtime.errors import StageError
 from golf.training import loader, phases
 from golf.training.phases import Phase
 
@@ -48,8 +49,17 @@ class Trainer:
         self.config, self.vocab_size, self.seed, self.ranks = config, vocab_size, seed, ranks
         dtype = dist.precision(config, ranks.device)
         self.kernel = kernels.choose(ranks.device, dtype, config, kernels.training_calls(config))
-        self.model = GPT(config.model, vocab_size, dtype=dtype, attention=self.kernel.name).to(ranks.device)
+        model = GPT(
+            config.model,
+            vocab_size,
+            dtype=dtype,
+            attention=self.kernel.name,
+            fused_loss=config.hardware.fused_loss,
+        )
+        self.model = model.to(ranks.device)
         initialise(self.model, config.model, seed)
+        if config.hardware.fused_loss and ranks.device.type != "cuda":
+            raise StageError("hardware.fused_loss: Triton needs a GPU; set it to false")
         self.loss: Loss = self.model.loss
         if compilation.wanted(ranks.device):
             self.loss = compiled_loss(self.model, config.hardware.loss_in_graph)
