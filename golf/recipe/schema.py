@@ -146,6 +146,9 @@ class HardwareConfig(Section):
     """Most tokens in one forward and backward pass; larger batches are split evenly into such passes."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward pass. `auto`: bfloat16 where the device supports it natively."""
+    prefetch: bool = True
+    """On a GPU, read the next batch and queue its step while one step still runs; false: wait for each step.
+    Without effect on a CPU."""
     banks: bool = True
     """Of Muon's gradients, each process receives only the mean of its own share, in the arithmetic of the
     forward pass on a GPU; false: the mean of all, in float32. With one process, nothing is exchanged."""
