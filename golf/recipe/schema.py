@@ -156,6 +156,9 @@ class HardwareConfig(Section):
     shapes. `cudnn_repeated` is cuDNN's with keys and values repeated for each query head."""
     loss_in_graph: bool = True
     """Compile the loss with the model, so that the float32 logits never leave the graph; matters on GPUs."""
+    prefetch: bool = True
+    """On a GPU, read the next batch and queue its step while one step still runs; false: wait for each step.
+    Without effect on a CPU."""
     banks: bool = True
     """Of Muon's gradients, each process receives only the mean of its own share, in the arithmetic of the
     forward pass on a GPU; false: the mean of all, in float32. With one process, nothing is exchanged."""

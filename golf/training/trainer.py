@@ -111,7 +111,7 @@ class Trainer:
         """A batch on the device, cut into parts of at most `hardware.micro_tokens`, as equal as possible."""
         n = -(-batch.ids_BT.numel() // self.config.hardware.micro_tokens)
         for part in zip(batch.ids_BT.chunk(n), batch.targets_BT.chunk(n), strict=True):
-            yield loader.Batch(*(tensor.to(self.ranks.device, non_blocking=True) for tensor in part))
+            yield loader.Batch(*part).to(self.ranks.device)
 
     def backward(self, batch: loader.Batch) -> Tensor:
         """Add the gradients of this process's mean cross-entropy, which is returned.
