@@ -133,6 +133,12 @@ bench *args: _setup
 claims *args: _setup
     @{{ bin }}/python -P -m golf.bench.claims "$@"
 
+# Score packed models under several window rules: windows --data DIR runs/NAME/pocket-.../seed-*
+[no-cd]
+[no-exit-message]
+windows *args: _setup
+    @{{ bin }}/python -P -m golf.bench.windows "$@"
+
 # Run every check that needs a GPU, with the torch that is installed; without a GPU it says so and stops
 [no-cd]
 [no-exit-message]

@@ -139,6 +139,23 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again_in_contai
     assert_scored_again(Path(verdict["run_dir"]), isolated=True)
 
 
+def test_windows_aligned_to_documents_are_scored_and_witnesses_asked_in_batches_agree(
+    tiny: Dataset, tmp_path: Path
+) -> None:
+    submission = write_submission(tmp_path)
+    aligned = RECIPE.replace("chunk_tokens: 1024", "chunk_tokens: 1024, align: documents")
+    (submission / "config.yaml").write_text(aligned.replace("steps: 30", "steps: 4"))
+    witness = ("--witness", FEW_PROBES, "--witness-lanes")
+    result = run(submission, tiny, "local", "--seeds", 1, *witness, "--json")
+    verdict = json.loads(result.stdout)
+    row = next(row for row in verdict["seeds"] if row["seed"] == 1)
+    assert (result.exit_code, row["outcome"]) == (5, "scored"), verdict
+    certificate = row["certificate"]
+    assert certificate["lanes"] is not None
+    assert certificate["largest_gain_nats"] < 1e-3
+    assert "fail" not in {condition["outcome"] for condition in certificate["conditions"]}
+
+
 @pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "submissions").iterdir()))
 def test_every_submission_is_trained_packed_and_scored_and_its_witness_agrees(
     name: str, tiny: Dataset, tmp_path: Path
