@@ -18,6 +18,8 @@ from typer.testing import Result
 from harness import edition
 from harness.base.paths import ROOT
 from harness.data.dataset import Dataset
+from harness.run import bundle_archive
+from harness.run.bundle_archive import Contents
 from harness.runners.images import build
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.contestant import pyz
@@ -204,12 +206,14 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
     run_folder: Path, tiny: Dataset
 ) -> None:
     seed, plan = run_folder / "seed-1", run_folder / "plan.json"
-    recipe, code = seed / "config.yaml", seed / "code.pyz"
+    recipe, code, source = seed / "config.yaml", seed / "code.pyz", seed / "source.zip"
+    other = Contents(b"", bundle_archive.unpack(code.read_bytes()).sources)
     image = json.dumps({**json.loads(plan.read_text()), "image": "sha256:another"})
     for path, content, message in (
         (recipe, recipe.read_bytes() + b"# ", "is not what the run was made with"),
-        (code, pyz(), "is not what the run was made with"),
-        (code, b"PK", "not a code bundle"),
+        (code, bundle_archive.pack(other), "is not what the run was made with"),
+        (code, pyz(), "not a code bundle"),
+        (source, pyz(), "names are not those of code.pyz"),
         (plan, b'{"submission": 1}', "plan.json: submission"),
     ):
         before = path.read_bytes()
