@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -13,8 +14,15 @@ import docker.errors
 import pytest
 
 from harness.base.errors import UsageError
-from harness.runners.images import builder, rootfs
+from harness.runners.images import builder, rootfs, wheels
 from harness.runners.images.pins import Requirement
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """No two builds at once, of tests or of users: the end of one removes what another is made of."""
+    with wheels.cache_locked():
+        yield
 
 
 def test_a_build_that_fails_leaves_no_image_behind(
