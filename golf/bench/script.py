@@ -74,7 +74,7 @@ class Skip(Exception):
     """The script cannot be run: there is no file, or it is another version than the patches are for."""
 
 
-def read(path: Path | None, expected: str = SHA256) -> str:
+def read(path: Path | None, expected: str) -> str:
     """The text of the script with this SHA-256; raises Skip with the reason if it cannot be used."""
     if path is None:
         raise Skip("no --script given")

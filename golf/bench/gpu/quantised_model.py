@@ -10,7 +10,6 @@ from golf.bench.gpu import training
 from golf.bench.gpu.results import Found
 from golf.bench.gpu.settings import Settings
 from golf.bench.gpu.worker import Requests
-from golf.training.phases import Phase
 
 VOCABULARY = 1024
 
@@ -25,10 +24,10 @@ class QuantisedModel:
         """Steps with quantisation-aware training against steps without, one GPU's share of a batch each."""
         config, device = self.settings.lowrank, self.settings.device
         plain = replace(config, train=replace(config.train, qat_bits=0))
-        trainers = [training.make_trainer(each, VOCABULARY, device) for each in (config, plain)]
-        trainers[0].enter(Phase(looped=False, quantised=True))
         tokens = config.train.batch_tokens // self.settings.gpus
-        ratio = training.ratio(*training.step_seconds(trainers, tokens, self.settings.steps))
+        ratio = training.overhead(
+            config, plain, VOCABULARY, device, tokens, self.settings.steps, quantised=True
+        )
         return Found(f"with against without: {ratio} (public: +6 %)", ratio._asdict())
 
 

@@ -19,6 +19,7 @@ from golf.recipe.schema import Config
 from golf.runtime.dist import Ranks
 from golf.training import loader
 from golf.training.loader import Batch
+from golf.training.phases import Phase
 from golf.training.trainer import Trainer
 
 PLAIN_ROWS = 4
@@ -77,6 +78,23 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Ratio:
     """Compare the steps of two trainings that took turns."""
     pairs = [a / b for a, b in zip(first, second, strict=True)]
     return Ratio(statistics.median(first), statistics.median(second), min(pairs), max(pairs))
+
+
+def overhead(
+    with_it: Config,
+    without: Config,
+    vocab_size: int,
+    device: torch.device,
+    batch_tokens: int,
+    steps: int,
+    *,
+    quantised: bool = False,
+) -> Ratio:
+    """Step times with and without a technique; `quantised` puts the former into the quantised phase."""
+    trainers = [make_trainer(config, vocab_size, device) for config in (with_it, without)]
+    trainers[0].enter(Phase(looped=False, quantised=quantised))
+    trainers[1].enter(Phase(looped=False, quantised=False))
+    return ratio(*step_seconds(trainers, batch_tokens, steps))
 
 
 def _gradient(trainer: Trainer) -> Tensor:

@@ -29,14 +29,13 @@ def test_it_is_skipped_without_a_path_or_a_file_or_with_another_version(tmp_path
     other.write_text("print('another version')")
     for path in (None, tmp_path / "nothing", other):
         with pytest.raises(script.Skip):
-            script.read(path)
+            script.read(path, script.SHA256)
 
 
-def test_the_known_version_is_read(tmp_path, monkeypatch):
+def test_the_known_version_is_read(tmp_path):
     path = tmp_path / "train_gpt.py"
     path.write_text("known")
-    monkeypatch.setattr(script, "SHA256", hashlib.sha256(b"known").hexdigest())
-    assert script.read(path) == "known"
+    assert script.read(path, hashlib.sha256(b"known").hexdigest()) == "known"
 
 
 def test_patches_replace_only_what_the_options_ask_for():
