@@ -1,7 +1,7 @@
 # The two images that contestants run in, `cpu` and `cuda`: a base and the locked packages, without any code of this
 # project; code and data are mounted. `pgolf image build NAME` builds them: it collects the wheels, sets BASE to the
 # digest in images/NAME/pins.yaml or to the image made from --base, and builds without network. Uses only the classic
-# builder, no BuildKit feature.
+# builder, no BuildKit feature. pip runs without the base's settings: no variable, no configuration file, no PYTHONPATH.
 
 ARG BASE
 
@@ -11,7 +11,8 @@ LABEL pgolf.stage=packages
 USER root
 COPY wheels/ /wheels/
 COPY requirements.lock /wheels/requirements.lock
-RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore python3 "$(echo /wheels/pip-*.whl)/pip" install \
+RUN env -i PATH="$PATH" PIP_CONFIG_FILE=/dev/null PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore \
+    python3 -I "$(echo /wheels/pip-*.whl)/pip" install \
     --no-index --find-links /wheels --require-hashes --no-deps --ignore-installed --no-cache-dir \
     --disable-pip-version-check --no-warn-script-location --root /stage --requirement /wheels/requirements.lock
 
@@ -19,9 +20,9 @@ RUN PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore python3 "$(echo /whe
 FROM ${BASE} AS runtime
 USER root
 COPY requirements.lock /tmp/requirements.lock
-RUN if python3 -m pip --version >/dev/null 2>&1; then \
-        PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore python3 -m pip uninstall --yes --quiet \
-            --requirement /tmp/requirements.lock; \
+RUN if python3 -I -m pip --version >/dev/null 2>&1; then \
+        env -i PATH="$PATH" PIP_CONFIG_FILE=/dev/null PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore \
+            python3 -I -m pip uninstall --yes --quiet --requirement /tmp/requirements.lock; \
     fi; rm /tmp/requirements.lock
 COPY --from=packages /stage/ /
 ENTRYPOINT []

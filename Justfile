@@ -75,6 +75,12 @@ export *args: _setup
 audit *args: _setup
     @{{ bin }}/pgolf audit "$@"
 
+# Compare lossless coders on a trained checkpoint: bytes beside Shannon's bound, seconds: codecs CHECKPOINT
+[no-cd]
+[no-exit-message]
+codecs *args: _setup
+    @{{ bin }}/pgolf codecs "$@"
+
 # Write the report of a finished run again
 [no-cd]
 [no-exit-message]

@@ -37,6 +37,7 @@ COMMANDS = {
     "list": "List the runs, the newest first.",
     "compare": "Compare two runs document by document.",
     "report": "Show the verdict of a run again.",
+    "codecs": "Measure lossless coders on a trained checkpoint.",
     "export": "Write a finished run as a record folder.",
     "audit": "Read published record folders and run nothing.",
     "explain": "Explain a rule or condition, or list them all.",

@@ -8,7 +8,7 @@ Needs `uv` (pip install uv) and the package index; takes seconds and downloads o
     torch.lock                      only torch: the index's builds, and those of images/torch-cpu-builds.yaml
     torch-cuda.lock                 what only torch's CUDA build needs; installed only with that build
     images/cpu/requirements.lock    the CPU image: the same versions, but only CPU builds of torch
-    images/cuda/requirements.lock   the CUDA image, for linux x86_64 and Python 3.12
+    images/cuda/requirements.lock   the CUDA image, for linux x86_64; resolved for Python 3.12
 
 One hashed lock cannot hold both builds of torch, because their requirements differ; hence the split. Locked
 versions stay unless `--upgrade` is given. No index, host or path is written, so any mirror works: the hashes

@@ -26,7 +26,7 @@ from golf.recipe.schema import Config
 from golf.runtime import dist
 from golf.runtime.dist import Ranks
 from golf.training import loader as data
-from golf.training.trainer import Trainer
+from golf.training.trainer import Trainer, compiled_loss
 
 CPU = torch.device("cpu")
 WARM_UP_STEPS = 2
@@ -67,7 +67,7 @@ def train_golf(pipe: Connection, config: Config, bench_config: BenchConfig) -> N
     torch.set_num_threads(bench_config.threads)
     trainer = Trainer(config, bench_config.vocab_size, SEED, Ranks(0, 1, CPU))
     if bench_config.compiled:
-        trainer.forward = torch.compile(trainer.model, dynamic=False)
+        trainer.loss = compiled_loss(trainer.model, config.hardware.loss_in_graph)
     cfg = config.train
     clock = InterleavedClock(pipe)
     start = {name: tensor.clone() for name, tensor in trainer.state().items()}

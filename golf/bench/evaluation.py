@@ -59,7 +59,7 @@ def make_text(tokens: np.ndarray, tokenizer: Path, seq_len: int) -> Text:
 def row_nats(weights: Weights, config: Config, vocab_size: int, text: Text) -> np.ndarray:
     """nats_N of each row, float64, with a recipe's model; `weights` must be exactly its parameters."""
     device, seq_len = torch.device("cpu"), config.train.seq_len
-    model = GPT(config.model, vocab_size, attention=kernels.choose(device, torch.float32).name)
+    model = GPT(config.model, vocab_size, attention=kernels.choose(device, torch.float32, config, []).name)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     ids_NT, targets_NT = (
         torch.from_numpy(part).view(-1, seq_len) for part in (text.tokens[:-1], text.tokens[1:])

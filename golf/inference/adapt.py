@@ -16,7 +16,8 @@ chunk is scored. If both learners are on, the bias steps first, since its gradie
 that scored.
 
 Cost: 3 forward passes' worth per epoch; no bytes of the artifact. Neutral: epochs 0, bias_lr 0. No low-rank
-adapters, and no reset at document boundaries.
+adapters, and no reset at document boundaries. On a GPU both run with deterministic algorithms
+(golf/inference/deterministic.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from golf.inference import deterministic
 from golf.inference.stream import Observer, StreamSpec
 from golf.recipe.schema import AdaptConfig, Config
 from golf.runtime.dist import Ranks
@@ -183,6 +185,7 @@ class Adaptation:
         ranks: Ranks,
     ) -> None:
         cfg, micro_tokens = config.adapt, config.hardware.micro_tokens
+        self.deterministic = deterministic.needed(config, ranks.device)
         if cfg.epochs and cfg.seq_len > stream.chunk_tokens:
             raise ValueError(f"adapt.seq_len {cfg.seq_len}: a chunk has only {stream.chunk_tokens} tokens")
         self.bias = BiasDescent(stream.vocab_size, cfg.bias_lr, ranks) if cfg.bias_lr else None
@@ -203,14 +206,17 @@ class Adaptation:
     @property
     def observe(self) -> Observer | None:
         """What must see a chunk's predictions while it is scored: the bias, if one is learned."""
-        return self.bias.observe if self.bias else None
+        if self.bias is None:
+            return None
+        return deterministic.algorithms(self.deterministic)(self.bias.observe)
 
     def adapt(self, chunk: Chunk) -> None:
         """Learn from a committed chunk, after `observe` has seen all of its windows."""
-        if self.bias:
-            self.bias.adapt()
-        if self.weights:
-            self.weights.adapt(chunk)
+        with deterministic.algorithms(self.deterministic):
+            if self.bias:
+                self.bias.adapt()
+            if self.weights:
+                self.weights.adapt(chunk)
 
     def warm_up(self, tokens: np.ndarray) -> None:
         """Run everything once on synthetic tokens, then undo all of it, earlier observations included."""
@@ -218,4 +224,5 @@ class Adaptation:
             self.bias.adapt()
             self.bias.reset()
         if self.weights:
-            self.weights.warm_up(Chunk(0, tokens, None))
+            with deterministic.algorithms(self.deterministic):
+                self.weights.warm_up(Chunk(0, tokens, None))

@@ -2,8 +2,9 @@
 
 A stage knows only tokens that were sent to it. It keeps the last window of them; the witness keeps a chunk
 more, since it must repeat a chunk's pass when it is told to learn from it. With several ranks, every rank
-receives every frame and computes its share of the blocks or contexts. A sum over the ranks joins the shares
-exactly, since each number is computed on one rank and is zero on the others.
+receives every frame and computes its share of the windows or contexts. A sum over the ranks joins the shares
+exactly, since each number is computed on one rank and is zero on the others. A single row is the first rank's
+alone.
 
 If the recipe learns, chunks are those that `ready` announced, and each must be followed by `adapt`:
 `adapt_due` says when. See golf/stages/score.py and golf/inference/witness.py for the order of frames.
@@ -17,7 +18,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from golf.inference import windows
 from golf.inference.adapt import Adaptation, Chunk
 from golf.inference.predict import Predictor
 from golf.inference.stream import StreamSpec
@@ -54,7 +54,7 @@ class Server:
         """Append the tokens of a frame, and return them as uint16.
 
         Raises WireError for tokens that leave a gap, exceed stream or vocabulary, or pass the end of a chunk
-        that must be learned from.
+        that must be learned from; and for a stream that opens with another token than the recipe's documents.
         """
         start = self.buffer.stop
         if frame.get("start", int) != start or len(frame.payload) % 2 or not frame.payload:
@@ -64,25 +64,20 @@ class Server:
         if start + len(tokens) > stream.n_tokens or int(tokens.max()) >= stream.vocab_size:
             allowed = f"{stream.n_tokens} tokens, or one beyond the vocabulary"
             raise WireError(f"frame {frame.op}: more than {allowed}")
+        bos = self.predictor.rule.bos
+        if bos is not None and start == 0 and tokens[0] != bos:
+            hint = "hint: score.bos is the token that opens each document"
+            raise WireError(f"score.bos: the stream opens with token {tokens[0]}, not with {bos}; {hint}")
         if self.adaptation is not None and start + len(tokens) > self.chunk_end:
             where = f"{self.chunk_end}, where chunk {self.n_adapted} ends"
             raise WireError(f"frame {frame.op}: tokens beyond {where}: adapt first")
         self.buffer.reveal(tokens, self.keep)
         return tokens
 
-    def joined(self, part: np.ndarray, at: int, length: int) -> np.ndarray:
-        """All ranks' parts in one array of `length` rows; this rank's part begins at row `at`."""
-        if self.ranks.world == 1:
-            return part
-        whole = torch.zeros(length, *part.shape[1:], device=self.ranks.device)
-        whole[at : at + len(part)] = torch.from_numpy(part).to(self.ranks.device)
-        self.ranks.all_reduce(whole)
-        return whole.cpu().numpy()
-
+    @torch.inference_mode()
     def nats(self, start: int, stop: int) -> np.ndarray:
         """Nats of targets start .. stop - 1, shared over the ranks; the learners observe."""
-        ranks, stride = self.ranks, self.predictor.stride
-        low, high = windows.share(start, stop, stride, ranks.rank, ranks.world)
+        ranks = self.ranks
 
         def progress(part: float) -> None:
             done = start + part * (stop - start)
@@ -90,16 +85,27 @@ class Server:
             self.wire.progress(done / total, f"{done:.0f} of {total} tokens")
 
         observe = self.adaptation.observe if self.adaptation else None
-        part = self.predictor.nats(self.buffer, low, high, progress, observe)
-        return self.joined(part, low - start, stop - start)
+        nats_N = self.predictor.score(
+            self.buffer, start, stop, progress, observe, rank=ranks.rank, world=ranks.world
+        )
+        ranks.all_reduce(nats_N)
+        return nats_N.cpu().numpy()
+
+    def row(self) -> np.ndarray:
+        """ln p_V of the next token; zeros on all ranks but the first, which alone sends it."""
+        if self.ranks.rank:
+            return np.zeros(self.stream.vocab_size, np.float32)
+        return self.predictor.row(self.buffer)
 
     def rows(self, contexts: Sequence[TokenBuffer]) -> np.ndarray:
         """ln p of the next token of k contexts, shared over the ranks: float32 [k, V]."""
         rank, world = self.ranks.rank, self.ranks.world
         low, high = len(contexts) * rank // world, len(contexts) * (rank + 1) // world
-        empty = np.zeros((0, self.stream.vocab_size), np.float32)
-        part = self.predictor.rows(list(contexts[low:high])) if low < high else empty
-        return self.joined(part, low, len(contexts))
+        rows_KV = torch.zeros(len(contexts), self.stream.vocab_size, device=self.ranks.device)
+        if low < high:
+            rows_KV[low:high] = torch.from_numpy(self.predictor.rows(list(contexts[low:high])))
+        self.ranks.all_reduce(rows_KV)
+        return rows_KV.cpu().numpy()
 
     def adapt(self, frame: Frame) -> np.ndarray:
         """Learn from the chunk that is due, then send and return the boundary prediction ln p_V."""
@@ -110,6 +116,6 @@ class Server:
         previous = int(self.buffer.tokens[at - 1]) if self.n_adapted else None
         self.adaptation.adapt(Chunk(self.n_adapted, self.buffer.tokens[at:], previous))
         self.n_adapted += 1
-        boundary_V = self.predictor.row(self.buffer)
+        boundary_V = self.row()
         self.wire.send("adapted", boundary_V.astype("<f4").tobytes(), chunk=frame.fields["chunk"])
         return boundary_V

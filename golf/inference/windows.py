@@ -11,62 +11,59 @@ block is as long as any other; inputs beyond the known tokens are zeros, which n
 prediction therefore has the same inputs and shapes whether it is requested alone, in a batch, or with its
 whole block, and chunks may have any length. Windows cross document boundaries, as in all public systems.
 
+Aligned to documents, a window begins no earlier than the document of its target: at the last BOS token before
+t, if that is later. A BOS token is itself predicted from the document before it. Blocks stay where they are,
+so the position and the last W tokens still decide a prediction. All targets whose window begins with their
+document share one pass, in which every position is read: an opening pass. Its inputs are padded at the end
+with zeros to a quarter, a half or the whole of W, so that few shapes exist. The same prediction may then come
+from passes of different lengths, which agree up to rounding (measured in docs/windows.md).
+
 Source: the sliding evaluation of #1493, which needed more than W - S tokens; this is exact for any length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 
 
 class Window(NamedTuple):
-    """A pass over inputs start .. start + length - 1, of which the last `targets` give a prediction each."""
+    """A causal pass over `length` inputs from `start` on, whose last `targets` give a prediction each.
+
+    Of these, the predictions of targets low .. high - 1 are read; inputs from high - 1 on are zeros.
+    """
 
     start: int
     length: int
     targets: int
+    low: int
+    high: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Inputs and predictions."""
+        return self.length, self.targets
 
     @property
     def first_target(self) -> int:
         """The position of the first token that this pass predicts."""
         return self.start + self.length - self.targets + 1
 
+    @property
+    def opening(self) -> bool:
+        """Whether every input gives a prediction, so that inputs may be added at the end."""
+        return self.length == self.targets
 
-def block_window(block: int, window: int, stride: int) -> Window:
-    """The pass that predicts the targets of one block: S k .. S k + S - 1 (block 0: 1 .. S - 1)."""
-    first = stride * block
-    start = max(0, first - (window - stride) - 1)
-    return Window(start, first + stride - 1 - start, stride if block else stride - 1)
-
-
-def target_window(target: int, window: int, stride: int) -> Window:
-    """The pass that predicts one target. Raises ValueError for target 0, which has no context."""
-    if target < 1:
-        raise ValueError(f"token {target} of a stream is not predicted: nothing comes before it")
-    return block_window(target // stride, window, stride)
-
-
-def batches(start: int, stop: int, window: int, stride: int, size: int) -> Iterator[list[Window]]:
-    """The passes for targets start .. stop - 1, in order, in batches of one shape and at most `size`."""
-    blocks = range(start // stride, -(-stop // stride))
-    all_windows = (block_window(block, window, stride) for block in blocks)
-    for _, group in groupby((w for w in all_windows if w.targets), key=lambda w: (w.length, w.targets)):
-        same_shape = list(group)
-        for i in range(0, len(same_shape), size):
-            yield same_shape[i : i + size]
-
-
-def share(start: int, stop: int, stride: int, rank: int, world: int) -> tuple[int, int]:
-    """A rank's part low .. high - 1 of the targets start .. stop - 1: whole blocks, in equal shares."""
-    first, last = start // stride, -(-stop // stride)
-    low = first + (last - first) * rank // world
-    high = first + (last - first) * (rank + 1) // world
-    return min(max(start, low * stride), stop), max(start, min(stop, high * stride))
+    @property
+    def order(self) -> tuple[bool, int]:
+        """Sort key: full windows first, then opening passes, from long to short."""
+        return self.opening, -self.length
 
 
 @dataclass
@@ -87,13 +84,88 @@ class TokenBuffer:
         self.tokens = np.concatenate([self.tokens[drop:], tokens])
         self.start += drop
 
-    def inputs(self, window: Window) -> np.ndarray:
-        """The window's inputs_T, int64, 0 where not revealed yet; ValueError for tokens already dropped."""
-        if window.start < self.start:
-            raise ValueError(
-                f"inputs from {window.start} on are needed, but the tokens kept begin at {self.start}"
-            )
-        inputs = np.zeros(window.length, np.int64)
-        known = self.tokens[window.start - self.start : window.start - self.start + window.length]
-        inputs[: len(known)] = known
-        return inputs
+    def after(self, start: int) -> np.ndarray:
+        """The tokens from a position on; ValueError if some of them were dropped."""
+        if start < self.start:
+            raise ValueError(f"inputs from {start} on are needed, but the tokens kept begin at {self.start}")
+        return self.tokens[start - self.start :]
+
+
+class WindowRule(NamedTuple):
+    """W and S, and the token that opens a document if windows are aligned to documents."""
+
+    window: int
+    stride: int
+    bos: int | None = None
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Inputs and predictions of the passes, without those at the beginning of a stream that is not
+        aligned: a full window, then opening passes from short to long.
+        """
+        openings = [-(-self.window // part) for part in (4, 2, 1)] if self.bos is not None else []
+        return list(dict.fromkeys([(self.window, self.stride), *((n, n) for n in openings)]))
+
+    def first_input(self, target: int) -> int:
+        """Where the window of a target begins, unless its document begins later."""
+        block = target // self.stride
+        return max(0, self.stride * block - (self.window - self.stride) - 1)
+
+    def windows(self, buffer: TokenBuffer, start: int, stop: int) -> list[Window]:
+        """The passes for targets start .. stop - 1 without 0, in order; the buffer holds what precedes them.
+
+        Aligned, they are sorted by `Window.order`.
+        """
+        if self.bos is None:
+            return list(self._stream_windows(max(start, 1), stop))
+        aligned = self._document_windows(buffer, max(start, 1), stop)
+        return sorted(aligned, key=lambda window: window.order)
+
+    def _stream_windows(self, start: int, stop: int) -> Iterator[Window]:
+        while start < stop:
+            first, end = max(1, start // self.stride * self.stride), (start // self.stride + 1) * self.stride
+            begin, high = self.first_input(start), min(end, stop)
+            yield Window(begin, end - 1 - begin, end - first, start, high)
+            start = high
+
+    def _document_windows(self, buffer: TokenBuffer, start: int, stop: int) -> Iterator[Window]:
+        kept = buffer.tokens[: stop - buffer.start]
+        openings = [0, *(np.flatnonzero(kept == self.bos) + buffer.start).tolist()]
+        while start < stop:
+            following = bisect_left(openings, start)
+            opening, begin = openings[following - 1], self.first_input(start)
+            # The document's last target is the BOS token of the next one.
+            last = openings[following] if following < len(openings) else stop - 1
+            if opening >= begin:
+                first_block_beyond = (opening + self.window - self.stride + 1) // self.stride + 1
+                high = min(first_block_beyond * self.stride, last + 1)
+                length = next(n for n, targets in self.shapes if n == targets and n >= high - 1 - opening)
+                yield Window(opening, length, length, start, high)
+            else:
+                high = min((start // self.stride + 1) * self.stride, last + 1)
+                yield Window(begin, self.window, self.stride, start, high)
+            start = high
+
+    def share(self, windows: list[Window], rank: int, world: int) -> list[Window]:
+        """A rank's windows: equally many for each, and of every length if they are aligned."""
+        n = len(windows)
+        return (
+            windows[n * rank // world : n * (rank + 1) // world] if self.bos is None else windows[rank::world]
+        )
+
+    def rows(self, length: int, size: int) -> int:
+        """Passes of a length in a batch that has as many inputs as `size` full windows."""
+        return size * self.window // length
+
+    def batches(self, windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
+        """Windows in order, in batches of one shape; opening passes are lengthened to their batch's longest."""
+        kind = attrgetter("shape" if self.bos is None else "opening")
+        for opening, group in groupby(windows, kind):
+            rest = list(group)
+            while rest:
+                length = rest[0].length
+                rows = self.rows(length, size)
+                batch, rest = rest[:rows], rest[rows:]
+                if self.bos is not None and opening:
+                    batch = [window._replace(length=length, targets=length) for window in batch]
+                yield batch

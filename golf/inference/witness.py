@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from golf.inference import windows
 from golf.inference.server import Server
 from golf.inference.windows import TokenBuffer
 from golf.runtime.wire import Frame, WireError
@@ -42,10 +41,10 @@ def read_contexts(server: Server, frame: Frame) -> list[TokenBuffer]:
         if not 1 <= context.stop < server.stream.n_tokens:
             n_tokens = server.stream.n_tokens
             raise WireError(f"frame lanes: token {context.stop} of {n_tokens} is not predicted")
-        needed = windows.target_window(context.stop, server.predictor.window, server.predictor.stride)
-        if context.start > needed.start:
+        needed = server.predictor.rule.windows(context, context.stop, context.stop + 1)[0].start
+        if context.start > needed:
             raise WireError(
-                f"frame lanes: token {context.stop} needs the tokens from {needed.start} on, "
+                f"frame lanes: token {context.stop} needs the tokens from {needed} on, "
                 f"got those from {context.start} on"
             )
     return contexts
@@ -67,7 +66,7 @@ def serve(server: Server) -> None:
         elif frame.op == "predict":
             if not 1 <= buffer.stop < server.stream.n_tokens:
                 raise WireError(f"predict after {buffer.stop} of {server.stream.n_tokens} tokens")
-            wire.send("row", server.predictor.row(buffer).astype("<f4").tobytes())
+            wire.send("row", server.row().astype("<f4").tobytes())
         elif frame.op == "lanes":
             wire.send("rows", server.rows(read_contexts(server, frame)).astype("<f4").tobytes())
         else:

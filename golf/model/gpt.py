@@ -1,8 +1,9 @@
 """The model: embedding, one loop over the layer steps of a plan, softcapped logits.
 
-Training, sliding-window scoring, single predictions, calibration and adaptation all call `GPT.forward`. With
-`last = n`, it computes the head, and the queries and feed-forward of the last layer step, for the last n
-positions only; for 64 of 512 positions this saves most of one block. The legend of axes is in
+Sliding-window scoring, single predictions, calibration and adaptation call `GPT.forward`. Training calls
+`GPT.loss`, so that one compiled graph holds the model and its loss, and V float32 logits a token never leave
+it. With `last = n`, the model computes the head, and the queries and feed-forward of the last layer step, for
+the last n positions only; for 64 of 512 positions this saves most of one block. The legend of axes is in
 golf/model/layers.py.
 
 Source: the challenge's starting script, #586, and #1493 for depth recurrence, parallel residuals and gated
@@ -24,6 +25,11 @@ from golf.model.layers import FeedForward, Linear, Rotary, Table, layer_scale, r
 from golf.recipe.schema import ModelConfig
 
 
+def mean_nats(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
+    """logits_BTV, targets_BT (integers) -> mean cross-entropy in nats, a scalar."""
+    return functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
+
+
 class Block(nn.Module):
     """x_BSD -> x_BTD for the last T positions: embedding mix, attention, feed-forward.
 
@@ -35,9 +41,12 @@ class Block(nn.Module):
     layers): the feed-forward reads norm(x_in) s instead. No parameters. Neutral: 0 layers. Source: #1493.
     """
 
+    scale: Tensor
+
     def __init__(self, cfg: ModelConfig, layer: int, attention: str) -> None:
         super().__init__()
-        self.scale = layer_scale(layer, cfg.ln_scale)
+        # A tensor, because torch.compile would write a number into the code of each layer's kernels
+        self.register_buffer("scale", layer_scale(layer, cfg.ln_scale), persistent=False)
         self.attn = Attention(cfg, layer, ATTENTION[attention])
         self.parallel = layer >= cfg.layers - cfg.parallel_last
         self.mlp = FeedForward(cfg.width, cfg.mlp_hidden, cfg.mlp_slope)
@@ -97,14 +106,19 @@ class GPT(nn.Module):
 
     def inputs(self) -> dict[str, nn.Module]:
         """Weight name -> the module whose input the weight multiplies: each Linear, and the head for
-        the token table.
+        the token table. Weights that multiply the same tensor have the same module; the tensors are the
+        same only if all positions are predicted.
 
         Tables that are only looked up are absent.
         """
-        linears = {
-            f"{name}.weight": module for name, module in self.named_modules() if isinstance(module, Linear)
-        }
-        return {"tok_emb.weight": self.head_input, **linears}
+        modules = dict(self.named_modules())
+        found = {f"{name}.weight": module for name, module in modules.items() if isinstance(module, Linear)}
+        for name, block in modules.items():
+            if isinstance(block, Block):
+                parts = ("attn.q", "attn.q_down", "attn.k", "attn.gate", *["mlp.up"] * block.parallel)
+                readers = found.keys() & {f"{name}.{part}.weight" for part in parts}
+                found |= dict.fromkeys(readers, block.attn.v)
+        return {"tok_emb.weight": self.head_input, **found}
 
     def embed(self, ids_BS: Tensor) -> Tensor:
         """ids_BS -> x0_BSD: token embedding plus bigram feature, normed, then smeared."""
@@ -162,3 +176,7 @@ class GPT(nn.Module):
         x_BTD = self.head_input(rms_norm(x_BTD))
         logits_BTV = functional.linear(x_BTD, self.tok_emb.weight.to(x_BTD.dtype)).float()
         return softcap(logits_BTV, self.cfg.softcap)
+
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor, plan: Plan | None = None) -> Tensor:
+        """ids_BT, targets_BT (integers) -> mean cross-entropy in nats, a float32 scalar."""
+        return mean_nats(self(ids_BT, plan=plan), targets_BT)

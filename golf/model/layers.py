@@ -85,9 +85,9 @@ class _RmsNorm(torch.autograd.Function):
 def rms_norm(x: Tensor, scale: float | Tensor = 1.0) -> Tensor:
     """x * scale / sqrt(mean(x^2) + eps) over the last axis, the mean in float32. No parameters.
 
-    If `scale` is a tensor, its last size is 1. The gradient is written by hand because on a CPU each pass
-    over the activations costs as much as the arithmetic: in bfloat16 it is 2.6 times as fast as autograd's,
-    and more exact. torch.compile gets the definition and fuses it itself.
+    If `scale` is a tensor, its last size is 1, or it has no axes. The gradient is written by hand because on
+    a CPU each pass over the activations costs as much as the arithmetic: in bfloat16 it is 2.6 times as fast
+    as autograd's, and more exact. torch.compile gets the definition and fuses it itself.
     """
     if torch.compiler.is_compiling():
         return (x * (scale * _inverse_rms(x))).to(x.dtype)
@@ -149,6 +149,9 @@ def softcap(logits: Tensor, cap: float) -> Tensor:
     return torch.sigmoid(logits * (2 / cap)).mul(2 * cap).sub_(cap) if cap else logits
 
 
-def layer_scale(layer: int, on: bool) -> float:
-    """LN scale: factor 1 / sqrt(layer + 1) on the normed inputs of a block. Neutral: off, 1. Source: #374."""
-    return 1 / math.sqrt(layer + 1) if on else 1.0
+def layer_scale(layer: int, on: bool) -> Tensor:
+    """LN scale: factor 1 / sqrt(layer + 1), float32 without axes, on the normed inputs of a block.
+
+    Neutral: off, 1. Source: #374.
+    """
+    return torch.tensor(1 / math.sqrt(layer + 1) if on else 1.0)

@@ -2,8 +2,9 @@
 
 Five Newton-Schulz steps approximate the orthogonal factor U V^T of G = U S V^T. Each applies an odd quintic
 polynomial that is steep at 0 and does not converge: singular values end between about 0.7 and 1.2, which
-trains as well as exactly 1 and needs only matrix products. Matrices of one shape are stacked and processed
-together; with several ranks, each rank processes its part of a stack and the updates are summed.
+trains as well as exactly 1 and needs only matrix products. Matrices of one shape are processed together.
+With several ranks, each rank keeps the momentum of its own share of them and orthogonalises only that; then
+the ranks gather each other's updates.
 
 MuonEq-R (`equalise`): each row of the update (one output of the matrix) is first scaled to norm 1, so that
 rows with small gradients are updated as much as the others. Neutral: false.
@@ -19,7 +20,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from golf.optim.gradients import Bank, FlatGradients
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -77,50 +80,46 @@ class MuonOptions:
 
 
 class Muon:
-    """Muon over matrices, stacked by shape; owns their momentum buffers.
+    """Muon over the banks of `gradients`; owns the momentum buffers of this rank's matrices."""
 
-    `all_reduce` sums a tensor over the ranks in place; with one rank it does nothing. Gradients must be equal
-    on all ranks before `step`; buffers and weights then stay equal too.
-    """
+    def __init__(self, gradients: FlatGradients, options: MuonOptions) -> None:
+        self.gradients, self.options = gradients, options
+        self.momentum_rule = MOMENTUM[options.variant]
+        self.buffers = {bank.shape: torch.zeros_like(bank.share(gradients.own_S)) for bank in gradients.banks}
 
-    def __init__(
-        self,
-        matrices: Sequence[nn.Parameter],
-        options: MuonOptions,
-        *,
-        rank: int = 0,
-        world: int = 1,
-        all_reduce: Callable[[Tensor], None] = lambda tensor: None,
-    ) -> None:
-        self.options, self.momentum_rule = options, MOMENTUM[options.variant]
-        self.own, self.world, self.all_reduce = slice(rank, None, world), world, all_reduce
-        self.stacks: dict[tuple[int, ...], list[Tensor]] = {}
-        for matrix in matrices:
-            self.stacks.setdefault(tuple(matrix.shape), []).append(matrix)
-        self.buffers = {shape: torch.zeros_like(torch.stack(list(ps))) for shape, ps in self.stacks.items()}
+    def _update(self, bank: Bank, momentum: float) -> Tensor:
+        """update_LRC of this rank's share of a bank."""
+        g_LRC = bank.share(self.gradients.own_S)
+        direction_LRC = self.momentum_rule(g_LRC, self.buffers[bank.shape], momentum)
+        if self.options.equalise:
+            direction_LRC = normalise_rows(direction_LRC)
+        return newton_schulz(direction_LRC, self.options.steps, self.options.dtype)
 
-    def _orthogonalise(self, g_LRC: Tensor) -> Tensor:
-        return newton_schulz(g_LRC, self.options.steps, self.options.dtype)
+    def _gather(self, updates: Sequence[Tensor], meanwhile: Callable[[], None]) -> list[list[Tensor]]:
+        """This rank's updates of each bank -> the updates of all matrices of each bank."""
+        gradients = self.gradients
+        if gradients.ranks.world == 1:
+            meanwhile()
+            return [list(update_LRC.unbind()) for update_LRC in updates]
+        own_S = torch.zeros_like(gradients.own_S, dtype=gradients.exchange)
+        for bank, update_LRC in zip(gradients.banks, updates, strict=True):
+            bank.share(own_S).copy_(update_LRC)
+        segments_WS, gathering = gradients.ranks.gather(own_S)
+        meanwhile()
+        gathering.wait()
+        return [bank.split(segments_WS.float()) for bank in gradients.banks]
 
     @torch.no_grad()
-    def step(self, lr: float, momentum: float) -> None:
+    def step(self, lr: float, momentum: float, meanwhile: Callable[[], None] = lambda: None) -> None:
         """One update: w <- (1 - lr decay) w - lr sqrt(max(1, R / C)) u with u = orthogonalise(momentum(g)).
 
-        With `equalise`, `normalise_rows` is applied before orthogonalising.
+        With `equalise`, `normalise_rows` is applied before orthogonalising. `meanwhile` runs while the ranks
+        gather the updates.
         """
-        for (rows, columns), matrices in self.stacks.items():
-            g_LRC = torch.stack([matrix.grad for matrix in matrices])  # type: ignore[misc]  # set by backward
-            direction_LRC = self.momentum_rule(g_LRC, self.buffers[rows, columns], momentum)
-            if self.options.equalise:
-                direction_LRC = normalise_rows(direction_LRC)
-            if self.world == 1:
-                update_LRC = self._orthogonalise(direction_LRC)
-            else:
-                update_LRC = torch.zeros_like(direction_LRC)
-                if len(direction_LRC[self.own]):
-                    update_LRC[self.own] = self._orthogonalise(direction_LRC[self.own])
-                self.all_reduce(update_LRC)
+        banks = self.gradients.banks
+        updates = self._gather([self._update(bank, momentum) for bank in banks], meanwhile)
+        for (shape, matrices, _), whole in zip(banks, updates, strict=True):
             if self.options.decay:
                 torch._foreach_mul_(matrices, 1 - lr * self.options.decay)
-            scale = math.sqrt(max(1.0, rows / columns))
-            torch._foreach_add_(matrices, list(update_LRC.unbind()), alpha=-lr * scale)
+            scale = math.sqrt(max(1.0, shape[0] / shape[1]))
+            torch._foreach_add_(matrices, whole, alpha=-lr * scale)

@@ -8,14 +8,16 @@ parameter is in two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from golf.optim.gradients import FlatGradients
 from golf.optim.muon import Muon, MuonOptions
 from golf.optim.schedule import TrainingProgress, warmdown, warmup
 from golf.recipe.schema import OptimConfig
+from golf.runtime.dist import ALONE, Ranks
 
 NOT_A_WEIGHT_MATRIX = ("resid_mix",)
 """Two-dimensional parameters of a block that are stacked vectors."""
@@ -30,8 +32,10 @@ def route(name: str, parameter: Tensor) -> str:
 
 
 class Optimizer:
-    """Muon and AdamW over named parameters. `dtype` is the arithmetic of Muon's iteration; see `Muon` for
-    `rank`, `world` and `all_reduce`.
+    """Muon and AdamW over named parameters, whose gradients become views of `gradients`.
+
+    `dtype` is the arithmetic of Muon's iteration. The ranks exchange gradients and updates of matrices in it
+    too, but in float32 on a CPU, where `banks` (golf/optim/gradients.py) save nothing by fewer bytes.
     """
 
     def __init__(
@@ -40,9 +44,8 @@ class Optimizer:
         cfg: OptimConfig,
         *,
         dtype: torch.dtype = torch.float32,
-        rank: int = 0,
-        world: int = 1,
-        all_reduce: Callable[[Tensor], None] = lambda tensor: None,
+        ranks: Ranks = ALONE,
+        banks: bool = True,
     ) -> None:
         self.cfg = cfg
         self.groups: dict[str, list[nn.Parameter]] = {"muon": [], "embed": [], "scalar": []}
@@ -57,7 +60,10 @@ class Optimizer:
             equalise=cfg.muon_equalise,
             dtype=dtype,
         )
-        self.muon = Muon(self.groups["muon"], options, rank=rank, world=world, all_reduce=all_reduce)
+        others = [*self.groups["embed"], *self.groups["scalar"]]
+        exchange = dtype if ranks.device.type == "cuda" else torch.float32
+        self.gradients = FlatGradients(self.groups["muon"], others, ranks, banks=banks, exchange=exchange)
+        self.muon = Muon(self.gradients, options)
         self.rates = {"embed": cfg.embed_lr, "scalar": cfg.scalar_lr}
         decays = {"embed": cfg.embed_decay, "scalar": cfg.scalar_decay}
         self.adam = torch.optim.AdamW(
@@ -69,14 +75,10 @@ class Optimizer:
             eps=cfg.adam_eps,
             fused=True,
         )
-        for parameter in (*self.groups["embed"], *self.groups["scalar"]):
+        for parameter in others:
             # AdamW creates this state at its first step. Created here, `state` always has the same entries.
             moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
             self.adam.state[parameter] = {"step": torch.zeros((), device=parameter.device), **moments}
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Every parameter, in the order of the groups."""
-        return [parameter for group in self.groups.values() for parameter in group]
 
     def state(self) -> dict[str, Tensor]:
         """All optimizer state by name; the tensors themselves, not copies."""
@@ -88,15 +90,16 @@ class Optimizer:
         }
 
     def step(self, now: TrainingProgress) -> None:
-        """Clip the gradients, update every parameter at the scheduled rates, and clear the gradients."""
+        """Average the gradients over the ranks, clip them, update every parameter at the scheduled rates, and
+        clear the gradients.
+        """
         cfg = self.cfg
         rate = warmdown(now, cfg.warmdown, cfg.warmdown_shape)
         momentum = warmup(now, cfg.muon_momentum_warmup, cfg.muon_momentum_start, cfg.muon_momentum)
+        self.gradients.reduce()
         if cfg.clip:
-            nn.utils.clip_grad_norm_(self.parameters(), cfg.clip, foreach=True)
-        self.muon.step(cfg.muon_lr * rate, momentum)
+            self.gradients.clip(cfg.clip)
         for group in self.adam.param_groups:
             group["lr"] = self.rates[group["name"]] * rate
-        self.adam.step()
-        for parameter in self.parameters():
-            parameter.grad = None
+        self.muon.step(cfg.muon_lr * rate, momentum, meanwhile=self.adam.step)
+        self.gradients.zero()

@@ -97,6 +97,11 @@ class ScoreConfig(Section):
     """Tokens that the judge reveals at a time; a multiple of the stride, reduced to the judge's limit."""
     batch_windows: Size = 32
     """Windows per forward pass."""
+    align: Literal["stream", "documents"] = "stream"
+    """Where windows may begin: anywhere in the stream, or no earlier than the document of their target, whose
+    first W tokens are then read in one pass. Neutral: stream."""
+    bos: Count = 1
+    """The token that opens each document, for `align: documents`."""
 
     def check(self) -> Iterator[Mistake]:
         if self.stride > self.window:
@@ -146,6 +151,16 @@ class HardwareConfig(Section):
     """Most tokens in one forward and backward pass; larger batches are split evenly into such passes."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward pass. `auto`: bfloat16 where the device supports it natively."""
+    attention: Literal["auto", "flash3", "cudnn", "cudnn_repeated", "sdpa", "blocks"] = "auto"
+    """The attention kernel; one that cannot run is an error. `auto`: the fastest that runs in the recipe's
+    shapes. `cudnn_repeated` is cuDNN's with keys and values repeated for each query head."""
+    loss_in_graph: bool = True
+    """Compile the loss with the model, so that the float32 logits never leave the graph; matters on GPUs."""
+    banks: bool = True
+    """Of Muon's gradients, each process receives only the mean of its own share, in the arithmetic of the
+    forward pass on a GPU; false: the mean of all, in float32. With one process, nothing is exchanged."""
+    deterministic_adaptation: bool = True
+    """On a GPU, learn from scored text with deterministic algorithms, so that a witness learns the same."""
 
     def check(self) -> Iterator[Mistake]:
         if self.ranks not in (1, 2, 4, 8):

@@ -34,6 +34,9 @@ from golf.runtime.wire import Frame, Wire, send_with_descriptors
 RANKS_SOCKET = "PGOLF_RANKS"
 SECONDS_TO_START = 300
 POLL_SECONDS = 1
+# torch 2.13 renamed both functions, and warns about the names that 2.9 and 2.11 know.
+reduce_scatter = getattr(distributed, "reduce_scatter_single", distributed.reduce_scatter_tensor)
+all_gather = getattr(distributed, "all_gather_single", distributed.all_gather_into_tensor)
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,41 @@ class Ranks:
         if self.world > 1:
             distributed.all_reduce(tensor)
 
+    def mean(self, tensor: Tensor) -> None:
+        """Mean over the ranks, in place."""
+        if self.world > 1:
+            distributed.all_reduce(tensor, self._mean)
+            self._divide(tensor)
+
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Mean over the ranks of each tensor, in place, in one all-reduce."""
         if self.world > 1:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
-            distributed.all_reduce(flat)
-            parts = (flat / self.world).split([tensor.numel() for tensor in tensors])
+            self.mean(flat)
+            parts = flat.split([tensor.numel() for tensor in tensors])
             for tensor, part in zip(tensors, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
+
+    def mean_share(self, shares_WS: Tensor) -> Tensor:
+        """This rank's row of the mean over the ranks, by a reduce-scatter."""
+        own_S = torch.empty_like(shares_WS[0])
+        reduce_scatter(own_S, shares_WS.flatten(), self._mean)
+        self._divide(own_S)
+        return own_S
+
+    def gather(self, own_S: Tensor) -> tuple[Tensor, distributed.Work]:
+        """Begin to collect one row per rank: (rows_WS, what must be waited for before they are read)."""
+        rows_WS = own_S.new_empty(self.world, len(own_S))
+        return rows_WS, all_gather(rows_WS.view(-1), own_S, async_op=True)
+
+    @property
+    def _mean(self) -> distributed.ReduceOp.RedOpType:
+        """NCCL averages by itself. gloo cannot: it sums, and `_divide` follows."""
+        return distributed.ReduceOp.AVG if self.device.type == "cuda" else distributed.ReduceOp.SUM
+
+    def _divide(self, tensor: Tensor) -> None:
+        if self._mean == distributed.ReduceOp.SUM:
+            tensor /= self.world
 
     def broadcast(self, number: float) -> float:
         """Rank 0's number, on every rank: only rank 0's clock counts, so all ranks stop at the same step."""
@@ -75,6 +105,10 @@ class Ranks:
         """Leave the process group."""
         if self.world > 1:
             distributed.destroy_process_group()
+
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+"""A single process on the CPU."""
 
 
 def wanted_world(config: Config) -> int:

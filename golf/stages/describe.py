@@ -78,6 +78,7 @@ TECHNIQUES = (
     Technique("gptq", {"quant.gptq": False}),
     Technique("entropy-coder", {"quant.entropy": False}),
     Technique("byte-shuffle", {"quant.shuffle": 1}),
+    Technique("document-windows", {"score.align": "stream"}),
     Technique("test-time-training", {"adapt.epochs": 0}),
     Technique("bias-descent", {"adapt.bias_lr": 0.0}),
 )
@@ -90,9 +91,9 @@ PLAIN_SETTINGS = frozenset(
         "train": "batch_tokens seq_len loop_start qat_start steps warmup_steps log_every",
         "stats": "hessian_batches fisher_batches batch_tokens row_score_every",
         "quant": "target_bytes quantile sigmas embed_sigmas fp16_limit codec level",
-        "score": "window stride chunk_tokens batch_windows",
+        "score": "window stride chunk_tokens batch_windows bos",
         "adapt": "lr momentum clip seq_len batch_rows",
-        "hardware": "ranks micro_tokens precision",
+        "hardware": "ranks micro_tokens precision attention loss_in_graph banks deterministic_adaptation",
     }.items()
     for field in fields.split()
 )

@@ -286,9 +286,11 @@ def _check_names(found: set[str], needed: set[str], allowed: set[str]) -> None:
         )
 
 
-def from_artifact(data: bytes, config: Config, vocab_size: int) -> dict[str, Tensor]:
-    """The artifact's bytes -> float32 weights by name; ValueError for what `to_artifact` cannot produce."""
-    shapes = shapes_of(config, vocab_size)
+def read_arrays(data: bytes, config: Config, shapes: checkpoint.Shapes) -> dict[str, np.ndarray]:
+    """The artifact's bytes -> its arrays by name, the codes of coded tensors under the tensors' names.
+
+    `shapes` are those of the recipe's model. Raises ValueError for other names than `to_artifact` writes.
+    """
     recipes = recipes_of(config, shapes)
     coded = [name for name, how in recipes.items() if how.bits is not None]
     _, decompress = CODECS[config.quant.codec]
@@ -304,9 +306,16 @@ def from_artifact(data: bytes, config: Config, vocab_size: int) -> dict[str, Ten
     scales = {name + SCALE for name in coded if recipes[name].awq}
     _check_names(set(content), values | {name + STEP for name in coded}, scales)
     if entropy_coded:
-        words = entropy.Coded(*(content[name] for name in WORDS))
+        words = entropy.Coded(*(content.pop(name) for name in WORDS))
         matrices = entropy.decode(words, [shapes[name] for name in coded])
-        content = {**content, **dict(zip(coded, matrices, strict=True))}
+        content |= zip(coded, matrices, strict=True)
+    return content
+
+
+def from_artifact(data: bytes, config: Config, vocab_size: int) -> dict[str, Tensor]:
+    """The artifact's bytes -> float32 weights by name; ValueError for what `to_artifact` cannot produce."""
+    shapes = shapes_of(config, vocab_size)
+    recipes, content = recipes_of(config, shapes), read_arrays(data, config, shapes)
     return {
         name: recipe.decode(_stored(name, shape, content, recipes[name]), recipes[name])
         for name, shape in shapes.items()

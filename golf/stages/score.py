@@ -15,18 +15,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from golf.inference import witness
+from golf.inference import deterministic, witness
 from golf.inference.adapt import Adaptation
 from golf.inference.predict import Predictor
 from golf.inference.server import Server
 from golf.inference.stream import StreamSpec
-from golf.inference.windows import TokenBuffer
 from golf.model import kernels
 from golf.model.gpt import GPT
 from golf.recipe.config import Config
-from golf.runtime import dist
+from golf.runtime import compilation, dist
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Setup, Wire, WireError
 from golf.stages import pack
@@ -57,7 +55,7 @@ def serve(server: Server) -> None:
             nats[0] = -boundary_V[tokens[0]]
         payload = nats.astype("<f4").tobytes()
         if buffer.stop < stream.n_tokens and not server.adapt_due:
-            boundary_V = server.predictor.row(buffer)
+            boundary_V = server.row()
             payload += boundary_V.astype("<f4").tobytes()
         wire.send("nats", payload, chunk=chunk)
         chunk += 1
@@ -77,7 +75,7 @@ def load(setup: Setup, config: Config, ranks: Ranks) -> GPT:
     """Load the artifact's model onto this rank's device."""
     assert setup.artifact is not None
     dtype = dist.precision(config, ranks.device)
-    kernel = kernels.choose(ranks.device, dtype)
+    kernel = kernels.choose(ranks.device, dtype, config, kernels.scoring_calls(config))
     max_bytes = setup.limits["counted_bytes"]
     model = pack.load(setup.artifact, config, setup.vocab_size, max_bytes, dtype=dtype, attention=kernel.name)
     ranks.log(f"{dtype}, {ranks.world} x {ranks.device}, attention {kernel.name} ({kernel.why})")
@@ -86,10 +84,15 @@ def load(setup: Setup, config: Config, ranks: Ranks) -> GPT:
 
 def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: GPT) -> Server:
     """The server, after every kernel has run once on synthetic tokens and what was learned is undone."""
-    score, cuda = config.score, ranks.device.type == "cuda"
+    score, compiles = config.score, compilation.wanted(ranks.device)
+    aligned = score.align == "documents"
+    if aligned and score.bos >= setup.vocab_size:
+        raise WireError(
+            f"score.bos: got {score.bos}; the vocabulary has the tokens 0 .. {setup.vocab_size - 1}"
+        )
     chunk_tokens = min(score.chunk_tokens, setup.limits["chunk_tokens"] // score.stride * score.stride)
     stream = StreamSpec(setup.vocab_size, setup.tokens, chunk_tokens)
-    compiled = torch.compile(model, dynamic=False) if cuda else model
+    compiled = compilation.compiled(model) if compiles else model
     adaptation = Adaptation(compiled, model.parameters(), config, stream, ranks) if config.adapt.on else None
     forward, full = (adaptation.biased(each) if adaptation else each for each in (model, compiled))
     predictor = Predictor(
@@ -97,18 +100,15 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
         window=score.window,
         stride=score.stride,
         batch=score.batch_windows,
+        bos=score.bos if aligned else None,
         device=ranks.device,
-        full=full if cuda else None,
+        full=full if compiles else None,
     )
-    synthetic = np.arange(max(chunk_tokens, 2 * score.window), dtype=np.int64) % setup.vocab_size
-    buffer, observe = (
-        TokenBuffer(0, synthetic[: 2 * score.window]),
-        adaptation.observe if adaptation else None,
-    )
-    predictor.nats(buffer, score.window, 2 * score.window, observe=observe)
-    predictor.rows([buffer] * score.batch_windows)
+    predictor.warm_up(adaptation.observe if adaptation else None)
     if adaptation is not None:
-        adaptation.warm_up(synthetic[:chunk_tokens])
+        adaptation.warm_up(np.arange(chunk_tokens, dtype=np.int64) % setup.vocab_size)
+    if compiles:
+        compilation.refuse_from_now_on()
     keep = score.window + (chunk_tokens if ROLES[setup.role].repeats else 0)
     return Server(wire, ranks, predictor, adaptation, stream, keep)
 
@@ -131,4 +131,5 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     """Run the stage, from the artifact to the judge's `bye`."""
     if setup.role not in ROLES:
         raise WireError(f"role {setup.role!r}; known: {', '.join(ROLES)}")
+    deterministic.fix_workspace(config, ranks.device)
     serve_role(wire, setup, config, ranks, load(setup, config, ranks))

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from golf.optim.schedule import TrainingProgress, warmdown
 from golf.recipe.config import Config, resolved, training_digest
+from golf.runtime import compilation
 from golf.runtime.dist import Ranks
 from golf.runtime.errors import StageError
 from golf.runtime.wire import Setup, Wire, WireError
@@ -37,11 +38,10 @@ from golf.training.trainer import Trainer
 SPARE_SECONDS = 0.3
 """Reserved on top of what was measured: the judge's clock starts earlier, and machines pause."""
 MARGIN_SAVING = 2.0
-MARGIN_MEASURING = 1.5
 
 
 class Reserve(NamedTuple):
-    """Seconds that the end of the run took in the warm-up."""
+    """Seconds that the end of the run needs by the warm-up: the statistics with their margin, and saving."""
 
     measuring: float
     saving: float
@@ -49,7 +49,7 @@ class Reserve(NamedTuple):
     @property
     def seconds(self) -> float:
         """How long before the limit training ends."""
-        return MARGIN_MEASURING * self.measuring + MARGIN_SAVING * self.saving + SPARE_SECONDS
+        return self.measuring + MARGIN_SAVING * self.saving + SPARE_SECONDS
 
 
 class TrainRequest(NamedTuple):
@@ -170,6 +170,8 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     if ranks.rank == 0:
         (setup.out / "config.resolved.yaml").write_text(resolved(config), encoding="utf-8")
     reserve = warm_up(trainer, folder)
+    if compilation.wanted(ranks.device):
+        compilation.refuse_from_now_on()
     wire.send("ready", attention=trainer.kernel.name, world=ranks.world)
     request = receive_request(wire)
     steps = request.steps or config.train.steps
@@ -184,8 +186,8 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     measured = time.monotonic()
     save(folder, trainer, done, stats)
     ranks.log(
-        f"statistics of {len(stats)} tensors took {measured - began:.2f} s ({reserve.measuring:.2f} s in the "
-        f"warm-up), saving after {done} steps {time.monotonic() - measured:.2f} s ({reserve.saving:.2f} s); "
-        f"{reserve.seconds:.2f} s were kept for both"
+        f"statistics of {len(stats)} tensors took {measured - began:.2f} s (at most {reserve.measuring:.2f} "
+        f"s by the warm-up), saving after {done} steps {time.monotonic() - measured:.2f} s "
+        f"({reserve.saving:.2f} s); {reserve.seconds:.2f} s were kept for both"
     )
     wire.send("trained", steps=done, tokens=done * config.train.batch_tokens)

@@ -9,15 +9,14 @@ last step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from golf.model import kernels
-from golf.model.gpt import GPT
+from golf.model.gpt import GPT, mean_nats
 from golf.model.init import initialise
 from golf.model.layers import Linear
 from golf.optim.ema import Ema
@@ -26,33 +25,39 @@ from golf.optim.schedule import TrainingProgress, average_decay
 from golf.quant.grid import fake_quantise
 from golf.quant.stats import RowScores
 from golf.recipe.config import Config
-from golf.runtime import dist
+from golf.runtime import compilation, dist
 from golf.runtime.dist import Ranks
 from golf.training import loader, phases
 from golf.training.phases import Phase
 
+Loss = Callable[..., Tensor]
+
+
+def compiled_loss(model: GPT, in_graph: bool) -> Loss:
+    """`model.loss`, compiled with the loss in the model's graph, or the model alone."""
+    if in_graph:
+        return compilation.compiled(model.loss)
+    forward = compilation.compiled(model)
+    return lambda ids_BT, targets_BT, plan: mean_nats(forward(ids_BT, plan=plan), targets_BT)
+
 
 class Trainer:
-    """The learning parts of one process. `ranks` decides which rows it reads, and averages gradients."""
+    """The learning parts of one process. `ranks` decides which rows it reads."""
 
     def __init__(self, config: Config, vocab_size: int, seed: int, ranks: Ranks) -> None:
         self.config, self.vocab_size, self.seed, self.ranks = config, vocab_size, seed, ranks
         dtype = dist.precision(config, ranks.device)
-        self.kernel = kernels.choose(ranks.device, dtype)
+        self.kernel = kernels.choose(ranks.device, dtype, config, kernels.training_calls(config))
         self.model = GPT(config.model, vocab_size, dtype=dtype, attention=self.kernel.name).to(ranks.device)
         initialise(self.model, config.model, seed)
-        compiled = ranks.device.type == "cuda"
-        self.forward = torch.compile(self.model, dynamic=False) if compiled else self.model
+        self.loss: Loss = self.model.loss
+        if compilation.wanted(ranks.device):
+            self.loss = compiled_loss(self.model, config.hardware.loss_in_graph)
         self.logical = loader.logical_ranks(ranks.rank, ranks.world)
         self.parameters = dict(self.model.named_parameters())
         self.matrices = {name: p for name, p in self.parameters.items() if p.ndim == 2}
         self.optimizer = Optimizer(
-            self.parameters.items(),
-            config.optim,
-            dtype=dtype,
-            rank=ranks.rank,
-            world=ranks.world,
-            all_reduce=ranks.all_reduce,
+            self.parameters.items(), config.optim, dtype=dtype, ranks=ranks, banks=config.hardware.banks
         )
         averaging = config.optim.ema_decay > 0 or config.optim.ema_fraction > 0
         self.ema = Ema(self.parameters.items()) if averaging else None
@@ -85,6 +90,7 @@ class Trainer:
         cfg = self.config.optim
         loss = self.backward(batch)
         if self.row_scores and progress.step % self.config.stats.row_score_every == 0:
+            self.optimizer.gradients.average()
             self.row_scores.add()
         self.optimizer.step(progress)
         if self.ema:
@@ -98,15 +104,15 @@ class Trainer:
             yield loader.Batch(*(tensor.to(self.ranks.device, non_blocking=True) for tensor in part))
 
     def backward(self, batch: loader.Batch) -> Tensor:
-        """Gradients of the mean cross-entropy over all ranks; returns the mean over this process's rows."""
+        """Add the gradients of this process's mean cross-entropy, which is returned.
+
+        The optimizer's step averages them over the ranks; `optimizer.gradients.average` does it without one.
+        """
         total = torch.zeros((), device=self.ranks.device)
         for ids_BT, targets_BT in self.micro_batches(batch):
-            logits_BTV = self.forward(ids_BT, plan=self.plan)
-            share = len(ids_BT) / len(batch.ids_BT)
-            loss = functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten()) * share
+            loss = self.loss(ids_BT, targets_BT, self.plan) * (len(ids_BT) / len(batch.ids_BT))
             loss.backward()
             total += loss.detach()
-        self.ranks.average([p.grad for p in self.parameters.values()])  # type: ignore[misc]  # set by backward
         return total
 
     @torch.no_grad()

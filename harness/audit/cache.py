@@ -30,6 +30,7 @@ OUTSIDE = (
     "base/exit_codes.py",
     "base/strict_json.py",
     "edition.py",
+    "run/bundle_archive.py",
     "scoring/significance.py",
     "verdict/rule_info.py",
 )

@@ -2,7 +2,8 @@
 
 Packed code is a literal that decodes as base 85 or base 64 and decompresses (lzma in its three containers,
 zlib, gzip, raw deflate, bz2, brotli) to text that imports or executes something, repeatedly for wrappers in
-wrappers (#1394, #1413); or the sources in a zip archive that Python can run (code.pyz of `pgolf export`).
+wrappers (#1394, #1413); or the sources in a zip archive that Python can run, also those in the one stream of
+code.pyz (`pgolf export`; harness/run/bundle_archive.py).
 Code that is too large or too deeply packed is reported. Keys computed at run time, pickles and archives in
 archives are not unpacked; `code/promises.py` reports scripts that run unread code.
 """
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 import brotli
 
 from harness.audit.code.tree import parsed, walk
+from harness.run.bundle_archive import PROGRAM, STREAM, unpack
 
 MAX_BYTES = 2_000_000
 """Of one unpacked source; unpacking a bomb stops here."""
@@ -126,21 +128,19 @@ def _decoded(data: bytes) -> Iterator[bytes]:
 def archived(data: bytes) -> Iterator[tuple[str, str]]:
     """The names and sources of a zip archive's Python files: MAX_BYTES in total, MAX_MEMBERS at most.
 
-    Raises ValueError where `data` is not such an archive or exceeds the limits.
+    Where the archive holds the stream of a code bundle, it must be one, and its sources follow. Raises
+    ValueError where `data` is not such an archive or exceeds the limits.
     """
-    left = MAX_BYTES
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [member for member in archive.infolist() if member.filename.endswith(".py")]
-            if len(members) > MAX_MEMBERS:
-                raise ValueError(f"{len(members):,} sources are more than {MAX_MEMBERS}")
-            for member in members:
-                with archive.open(member) as opened:
-                    text = opened.read(left + 1)  # the sizes in the directory are the packer's claim
-                left -= len(text)
-                if left < 0:
-                    raise ValueError(f"its sources are more than {MAX_BYTES:,} bytes")
-                yield member.filename, text.decode("utf-8", "replace")
+            members = archive.infolist()
+            if any(member.filename == STREAM for member in members):
+                program, sources = unpack(data)
+                texts = iter({PROGRAM: program, **sources}.items())
+                yield from _limited(len(sources) + 1, texts)
+            else:
+                members = [member for member in members if member.filename.endswith(".py")]
+                yield from _limited(len(members), _read(archive, members))
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -151,3 +151,22 @@ def archived(data: bytes) -> Iterator[tuple[str, str]]:
         NotImplementedError,
     ) as error:
         raise ValueError(f"no archive that can be read ({type(error).__name__}: {error})") from error
+
+
+def _read(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, bytes]]:
+    """Each member's name and its first MAX_BYTES + 1 bytes: sizes in the directory are the packer's claim."""
+    for member in members:
+        with archive.open(member) as opened:
+            yield member.filename, opened.read(MAX_BYTES + 1)
+
+
+def _limited(n_sources: int, texts: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, str]]:
+    """The decoded texts. Raises ValueError beyond MAX_MEMBERS sources, and beyond MAX_BYTES in total."""
+    if n_sources > MAX_MEMBERS:
+        raise ValueError(f"{n_sources:,} sources are more than {MAX_MEMBERS}")
+    left = MAX_BYTES
+    for name, text in texts:
+        left -= len(text)
+        if left < 0:
+            raise ValueError(f"its sources are more than {MAX_BYTES:,} bytes")
+        yield name, text.decode("utf-8", "replace")

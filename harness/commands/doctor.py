@@ -59,8 +59,14 @@ def examine() -> dict[str, Any]:
     else:
         with engine_faults("asking the engine for its version"):
             version = client.version()
-        images = {name: _image(client, name) for name in PROFILE_OF}
-        engine = {"version": version.get("Version"), "api": version.get("ApiVersion"), "images": images}
+        found_images = {name: _image(client, name) for name in PROFILE_OF}
+        images = {name: image for name, (image, _) in found_images.items()}
+        engine = {
+            "version": version.get("Version"),
+            "api": version.get("ApiVersion"),
+            "images": images,
+            "images_lack": {name: lacks for name, (_, lacks) in found_images.items()},
+        }
         for name, image in images.items():
             limits = PROFILES[PROFILE_OF[name]]
             if image is not None and not image.startswith("error") and limits.gpus <= len(machine["gpus"]):
@@ -82,12 +88,14 @@ def examine() -> dict[str, Any]:
     }
 
 
-def _image(client: Any, name: str) -> str | None:
+def _image(client: Any, name: str) -> tuple[str | None, list[str]]:
+    """The id of an image, or the error in looking for it, and the wheels that it was built without."""
     try:
         with engine_faults("looking for the image"):
-            return build.find(client, name)
+            image = build.find(client, name)
+            return image, list(build.lacks(client.images.get(image).labels)) if image else []
     except HarnessError as error:
-        return f"error: {error.message}"
+        return f"error: {error.message}", []
 
 
 def _probe(make_runner: Callable[[], Runner], limits: Limits) -> dict[str, Any]:
@@ -125,6 +133,7 @@ def describe(facts: dict[str, Any]) -> str:
         lines.append(f"engine      {engine['version']} (API {engine['api']})")
         lines += [
             f"image       {name}: {digest or f'not built: pgolf image build {name}'}"
+            + "".join(f", without {wheel}" for wheel in engine["images_lack"][name])
             for name, digest in engine["images"].items()
         ]
     lines += map(_stage_line, facts["stages"])

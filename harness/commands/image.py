@@ -27,11 +27,18 @@ def build(
         Path | None,
         typer.Option(
             help="Root filesystem, a folder or tar, instead of the pinned base: "
-            "debootstrap --variant=minbase --include=python3 bookworm DIR"
+            "debootstrap --variant=minbase --include=python3 bookworm DIR (cuda: python3,python3-dev,g++)"
         ),
     ] = None,
     wheels: Annotated[
         Path | None, typer.Option(help="Folder of wheels, instead of downloading them.")
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Leave out a wheel that no package index has, e.g. flash-attn-3: makes an image of another "
+            "name, which runs take only where there is no whole one. Can be repeated."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even if the image is there.")] = False,
 ) -> None:
@@ -39,21 +46,24 @@ def build(
 
     Example: pgolf image build cpu --base ./rootfs
     """
-    typer.echo(image.build(name, base, wheels, force=force, log=_talk))
+    typer.echo(image.build(name, base, wheels, without=without or (), force=force, log=_talk))
 
 
 @app.command()
 def verify(name: Name = "cpu") -> None:
-    """Ask a built image whether its packages import and are the locked ones.
+    """Ask a built image whether its packages import, are the locked ones, and (cuda) compile code.
 
     Example: pgolf image verify cpu
     """
     pins.load(name)  # a name that no image has is refused before an engine is asked
     with image.engine() as client:
         found = image.verify(client, name)
-    typer.echo(f"{found.image}  Python {found.python}")
+    left_out = f", without {', '.join(found.without)}" if found.without else ""
+    typer.echo(f"{found.image}  Python {found.python}{left_out}")
     for package, version in found.versions.items():
         typer.echo(f"  {package} {version}")
+    for line in found.compiled.lines() if found.compiled else ():
+        typer.echo(line)
 
 
 @app.command()

@@ -179,6 +179,7 @@ def score_program(
                 **identity,
                 "runner": runner.name,
                 "image": runner.image,
+                "image_lacks": list(runner.image_lacks),
                 "profile": request.profile,
                 "seed": request.seed,
                 "track": request.track,
@@ -303,4 +304,5 @@ def _evidence(job: StageJob, record: SeedRecord) -> Evidence:
         isolated=job.runner.isolated,
         isolation=job.runner.isolation,
         image=job.runner.image,
+        image_lacks=job.runner.image_lacks,
     )

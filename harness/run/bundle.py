@@ -1,32 +1,45 @@
 """Build code.pyz, the contestant's code: the bytes that are counted are the bytes that run in every stage.
 
-It holds the static import closure of the contestant's package from its entry point, with verbatim sources.
-Training code and comments count too (public records counted a minified copy of what they shipped:
-docs/rules.md). Imports are found with `ast`; the contestant's code is never imported. Third-party packages
-are left out: the image pins them, and the rules do not count them.
+It holds the static import closure of the contestant's package from its entry point
+(harness/run/import_closure.py), without docstrings and comments (blank.py), as one compressed stream
+(bundle_archive.py) that a short program imports from (bundle_finder.py). Nothing else is left out: training
+code counts too. A run keeps the sources as they were written beside it, and `require_source` shows that the
+counted form comes from them.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import io
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.base import files
 from harness.base.errors import UsageError
+from harness.run import bundle_archive
+from harness.run.blank import blanked
+from harness.run.bundle_archive import EPOCH, MAX_BYTES, Contents
+from harness.run.import_closure import sources_of
 
-ENTRY = 'from {}.__main__ import main\n\nif __name__ == "__main__":\n    raise SystemExit(main())\n'
-EPOCH = (1980, 1, 1, 0, 0, 0)
-MAX_SOURCE_BYTES = 64 << 20
+FINDER = Path(__file__).with_name("bundle_finder.py")
+ENTRY = """
+
+if __name__ == "__main__":
+    install()
+    from {}.__main__ import main
+
+    raise SystemExit(main())
+"""
 
 
 class Bundle(NamedTuple):
-    """The archive's bytes, and a digest of its contents that does not depend on the compressor's version."""
+    """The counted archive, the sources as written, and the digest of what is in the archive."""
 
     pyz: bytes
+    source_zip: bytes
+    """Not counted: what the archive's sources were before blanking, for people to read."""
     sha256: str
     modules: tuple[str, ...]
 
@@ -34,102 +47,80 @@ class Bundle(NamedTuple):
 def build(package: Path) -> Bundle:
     """The bundle of the package in the folder `package`, whose name is the import name.
 
-    Raises UsageError for a file that cannot be parsed, and for an import of a module that the package lacks.
+    Raises UsageError for a file that cannot be parsed, for an import of a module that the package lacks, and
+    for a package beyond the limits of bundle_archive.py.
     """
-    sources = _closure(package)
-    content = {**sources, "__main__.py": ENTRY.format(package.name).encode()}
+    sources = sources_of(package)
+    program = FINDER.read_bytes() + ENTRY.format(package.name).encode()
+    contents = Contents(blanked(program), _blanked(sources, package.parent))
+    pyz = bundle_archive.pack(contents)
+    try:
+        bundle_archive.unpack(pyz)
+    except ValueError as error:
+        raise UsageError(
+            f"{package}: cannot be bundled: {error}", hint="harness/run/bundle_archive.py has the limits"
+        ) from error
+    return Bundle(pyz, _zipped(sources), contents.digest(), tuple(sorted(sources)))
+
+
+def read(pyz: Path) -> Contents:
+    """The contents of a bundle on disk. Raises UsageError for a file that is none."""
+    try:
+        return bundle_archive.unpack(files.read_bounded(pyz, bundle_archive.MAX_FILE_BYTES))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{pyz}: not a code bundle ({error})",
+            hint="it was changed or damaged, or an earlier version wrote it: `pgolf run` makes a new run",
+        ) from error
+
+
+def require_source(source: Path, contents: Contents) -> None:
+    """Raises UsageError unless blanking the sources in `source` gives exactly the contents' sources."""
+    try:
+        written = _unzipped(files.read_bounded(source, MAX_BYTES), contents.sources)
+        found = _blanked(written, source)
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        raise UsageError(
+            f"{source}: the sources of the run cannot be read ({error})",
+            hint="the file was changed or damaged: restore it",
+        ) from error
+    for name, text in contents.sources.items():
+        if found[name] != text:
+            raise UsageError(
+                f"{source}: {name} without docstrings and comments is not what code.pyz holds",
+                hint="the file was changed after the run",
+            )
+
+
+def _blanked(sources: dict[str, bytes], place: Path) -> dict[str, bytes]:
+    """The sources without docstrings and comments. Raises UsageError that names one that does not parse."""
+    found = {}
+    for name, text in sources.items():
+        try:
+            found[name] = blanked(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
+            raise UsageError(f"{place / name}: {error}", hint="only files that parse are bundled") from error
+    return found
+
+
+def _zipped(sources: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, text in sorted(content.items()):
-            info = zipfile.ZipInfo(name, EPOCH)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, text)
-    return Bundle(buffer.getvalue(), _digest(content), tuple(sorted(sources)))
+        for name, text in sorted(sources.items()):
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), text, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
-def digest_of(pyz: Path) -> str:
-    """The content digest of a bundle on disk. Raises UsageError for a damaged or oversized file."""
-    try:
-        with zipfile.ZipFile(pyz) as archive:
-            if sum(info.file_size for info in archive.infolist()) > MAX_SOURCE_BYTES:
-                raise UsageError(
-                    f"{pyz}: unpacks to more than {MAX_SOURCE_BYTES} bytes", hint="this is no code bundle"
-                )
-            return _digest({info.filename: archive.read(info) for info in archive.infolist()})
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, zlib.error) as error:
-        raise UsageError(
-            f"{pyz}: not a code bundle ({error})", hint="the file was changed or damaged"
-        ) from error
-
-
-def _digest(content: dict[str, bytes]) -> str:
-    """sha256 (hex) of names and sources, in the order of names."""
-    digest = hashlib.sha256()
-    for name, text in sorted(content.items()):
-        digest.update(
-            len(name).to_bytes(4, "little") + name.encode() + len(text).to_bytes(8, "little") + text
-        )
-    return digest.hexdigest()
-
-
-def _closure(package: Path) -> dict[str, bytes]:
-    """The source of every module that the entry point can reach by import statements, by archive name."""
-    sources: dict[str, bytes] = {}
-    waiting = [package.name, f"{package.name}.__main__"]
-    for module in waiting:
-        if _module_path(package, module) is None:
-            raise UsageError(
-                f"{package}: no module {module}", hint="a contestant is a package with an entry point"
-            )
-    while waiting:
-        path = _module_path(package, waiting.pop())
-        if path is None:
-            continue
-        name = path.relative_to(package.parent).as_posix()
-        if name in sources:
-            continue
-        sources[name] = path.read_bytes()
-        waiting += _imports(path, sources[name], package)
-    return sources
-
-
-def _module_path(package: Path, module: str) -> Path | None:
-    """The file that an import of `module` runs; a package takes precedence over a module, as in Python."""
-    base = package.parent.joinpath(*module.split("."))
-    return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
-
-
-def _imports(path: Path, source: bytes, package: Path) -> list[str]:
-    """The package's modules that a source imports, with their parent packages."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError as error:
-        raise UsageError(
-            f"{path}:{error.lineno}: {error.msg}", hint="only files that parse are bundled"
-        ) from error
-    modules: list[str] = []
-    candidates: list[str] = []  # in `from a import b`, b may be a module or a name inside a
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            modules += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                raise UsageError(
-                    f"{path}:{node.lineno}: relative import",
-                    hint=f"import it by its full name, from {package.name} on",
-                )
-            assert node.module is not None
-            modules.append(node.module)
-            candidates += [f"{node.module}.{alias.name}" for alias in node.names]
-    ours = [name for name in modules if name.split(".")[0] == package.name]
-    for name in ours:
-        if _module_path(package, name) is None:
-            raise UsageError(f"{path}: imports {name}, which does not exist", hint="is the file missing?")
-    ours += [name for name in candidates if name.split(".")[0] == package.name]
-    return [
-        ".".join(parts[:end])
-        for name in ours
-        for parts in [name.split(".")]
-        for end in range(1, len(parts) + 1)
-    ]
+def _unzipped(data: bytes, names: dict[str, bytes]) -> dict[str, bytes]:
+    """The members of a zip archive, at most MAX_BYTES. Raises ValueError where the names are others."""
+    found, left = {}, MAX_BYTES
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sorted(archive.namelist()) != sorted(names):
+            raise ValueError("its names are not those of code.pyz")
+        for name in names:
+            with archive.open(name) as member:
+                found[name] = member.read(left + 1)  # the sizes in the directory are the packer's claim
+            left -= len(found[name])
+            if left < 0:
+                raise ValueError(f"its sources are more than {MAX_BYTES:,} bytes")
+    return found

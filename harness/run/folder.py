@@ -5,7 +5,7 @@
       plan.json verdict.json report.md report.html
       seed-<n>/
         run.json events.jsonl {train,pack,score}.log
-        checkpoint/ config.resolved.yaml code.pyz config.yaml artifact.bin nats.f32 docs.npz
+        checkpoint/ config.resolved.yaml code.pyz source.zip config.yaml artifact.bin nats.f32 docs.npz
         witness.json witness-<round>.npz witness-<round><number>.log
         rescored-<k>/ witness.json witness-<round>.npz rescored.json    written by `pgolf rescore --witness`
       seed-<n>.earlier-<k>/    what `--again` archived
@@ -43,6 +43,7 @@ class SeedFolder:
         self.record = path / "run.json"
         self.events = path / "events.jsonl"
         self.code = path / "code.pyz"
+        self.source = path / "source.zip"
         self.config = path / "config.yaml"
         self.resolved = path / "config.resolved.yaml"
         self.checkpoint = path / "checkpoint"
@@ -61,7 +62,8 @@ class SeedFolder:
     def writing_to(self, path: Path) -> SeedFolder:
         """The same code, recipe and artifact; everything else in `path`."""
         folder = SeedFolder(path)
-        folder.code, folder.config, folder.artifact = self.code, self.config, self.artifact
+        folder.code, folder.source, folder.config = self.code, self.source, self.config
+        folder.artifact = self.artifact
         return folder
 
     def rescorings(self) -> list[Path]:

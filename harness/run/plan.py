@@ -52,6 +52,8 @@ class Plan:
     """What separates the contestant from the machine, in a sentence."""
     image: str | None = None
     image_lock: str | None = None
+    image_lacks: tuple[str, ...] = ()
+    """The wheels that the lock pins and the image was built without."""
 
     def on(self, runner: Runner, image_lock: str | None) -> Plan:
         """The same plan on a runner, which has the image of that lock."""
@@ -62,6 +64,7 @@ class Plan:
             isolation=runner.isolation,
             image=runner.image,
             image_lock=image_lock,
+            image_lacks=runner.image_lacks,
         )
 
     def in_containers(self, image_lock: str) -> Plan:
@@ -92,6 +95,7 @@ class Plan:
             "isolated": self.isolated,
             "isolation": self.isolation,
             "image": self.image,
+            "image_lacks": list(self.image_lacks),
             "dataset": {
                 "name": self.dataset.name,
                 "folder": str(self.dataset.folder),

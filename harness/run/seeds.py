@@ -107,6 +107,7 @@ class _SeedRun:
         if not left:
             return
         files.write_bytes(self.job.folder.code, self.plan.bundle.pyz)
+        files.write_bytes(self.job.folder.source, self.plan.bundle.source_zip)
         files.write_bytes(self.job.folder.config, self.plan.submission.config)
         for stage in left:
             if stage == "witness" and self._cannot_batch():

@@ -80,6 +80,7 @@ class StoredPlan(_Stored):
     track: Literal["A", "B"]
     identity: Identity
     image: str | None
+    image_lacks: tuple[str, ...] = ()
     dataset: Located
     claims: Claimed = Claimed(parameters=0)
 
@@ -120,13 +121,18 @@ def _read(folder: RunFolder, model: type[Stored]) -> Stored:
 
 
 def require_unchanged(plan: StoredPlan, folder: SeedFolder) -> None:
-    """Raises UsageError where a seed's code or recipe is not the plan's, naming the file."""
+    """Raises UsageError where a seed's code or recipe is not the plan's, naming the file.
+
+    Also where the sources kept beside the code are not those that it was made from.
+    """
+    code = bundle.read(folder.code)
     config = hashlib.sha256(folder.config.read_bytes()).hexdigest()
     for path, found, expected in (
-        (folder.code, bundle.digest_of(folder.code), plan.identity.code),
+        (folder.code, code.digest(), plan.identity.code),
         (folder.config, config, plan.identity.config),
     ):
         if found != expected:
             raise UsageError(
                 f"{path}: is not what the run was made with", hint="the file was changed after the run"
             )
+    bundle.require_source(folder.source, code)

@@ -113,6 +113,11 @@ class Runner(Protocol):
         """Digest of the image; None where the runner uses none."""
         ...
 
+    @property
+    def image_lacks(self) -> tuple[str, ...]:
+        """The wheels that the image's lock pins and the image was built without."""
+        ...
+
     def start(self, spec: StageSpec) -> Stage: ...
 
     def clear_channels(self, limits: Limits) -> str:
@@ -155,22 +160,38 @@ def exit_text(code: int) -> str:
     return f"signal {names.get(-code, -code)}"
 
 
+GPU_LIBRARIES = "LD_LIBRARY_PATH"
+"""What a stage with GPUs keeps of its image's variables (local: of the user's): on some machines the driver's
+libraries are found by it alone, and without them a contestant would train on the CPU."""
 SPIN_COUNT = 1000
 """GOMP_SPINCOUNT: how long an idle OpenMP thread spins before it gives its core back. GNU's default
 of 300,000 is no faster on an idle machine, and up to 60 times slower where other processes share
 the cores (docs/measured.md)."""
 
 
+def scratch_environment(scratch: str) -> dict[str, str]:
+    """The variables that say where a contestant may write, in a stage and where its image is checked.
+
+    `scratch`: a folder that it may write, and load compiled code from.
+    """
+    return {
+        "HOME": scratch,
+        "TMPDIR": scratch,
+        "USER": "contestant",  # torch.compile asks for the user's name, and a container's user has none
+        "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor",
+        "TRITON_CACHE_DIR": f"{scratch}/triton",
+    }
+
+
 def contestant_environment(spec: StageSpec, socket: str, scratch: str, cores: int) -> dict[str, str]:
     """The environment variables that a contestant gets, in every runner: these, PATH, and no other.
 
-    With GPUs a container has two or three more (docs/protocol.md, Transport).
+    A stage with GPUs has up to three more (docs/protocol.md, Transport).
     """
     return {
         "PGOLF_SOCKET": socket,
         "PGOLF_STAGE": spec.stage,
-        "HOME": scratch,
-        "TMPDIR": scratch,
+        **scratch_environment(scratch),
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": str(cores),
         "GOMP_SPINCOUNT": str(SPIN_COUNT),

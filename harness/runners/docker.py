@@ -27,6 +27,7 @@ from harness.runners.docker_engine import (
 )
 from harness.runners.docker_isolation import ISOLATION_OPTIONS, gpu_requests
 from harness.runners.docker_stage import DockerStage
+from harness.runners.images import build
 from harness.runners.owner_lock import OwnerLock
 
 CLEAR_SECONDS = 300
@@ -42,6 +43,8 @@ class DockerRunner:
 
     def __init__(self, client: docker.DockerClient, image: str) -> None:
         self.client, self.image = client, image
+        with engine_faults("looking for the image"):
+            self.image_lacks = build.lacks(client.images.get(image).labels)
         require_limits(client)
         self.owner_lock = OwnerLock()
         self.reaped = reap(client)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import docker
 
 from harness.base import host
-from harness.runners.base import StageSpec, contestant_environment
+from harness.runners.base import GPU_LIBRARIES, StageSpec, contestant_environment
 from harness.runners.docker_folders import SCRATCH
 
 KEPT_OF_IMAGE = ("PATH",)
-KEPT_OF_IMAGE_FOR_GPUS = (*KEPT_OF_IMAGE, "LD_LIBRARY_PATH", "NVIDIA_DRIVER_CAPABILITIES")
+KEPT_OF_IMAGE_FOR_GPUS = (*KEPT_OF_IMAGE, GPU_LIBRARIES, "NVIDIA_DRIVER_CAPABILITIES")
 """Variables of the image that a contestant keeps, without and with GPUs; all others are removed."""
 
 

@@ -28,6 +28,7 @@ from harness.base.errors import Violation
 from harness.edition import Limits
 from harness.runners import guardian
 from harness.runners.base import (
+    GPU_LIBRARIES,
     OUT_HINT,
     SCRATCH_FILES,
     SCRATCH_HINT,
@@ -55,6 +56,7 @@ class LocalRunner:
     name = "local"
     isolated = False
     image = None
+    image_lacks = ()
 
     def __init__(self, why: str = "") -> None:
         """`why`: the reason that nothing isolates this run, for its verdict."""
@@ -100,6 +102,8 @@ class LocalStage:
         make_folder(self.home, 0o700)
         cores = host.usable_cores() or 1
         variables = contestant_environment(spec, str(self.listener.path), str(self.home), cores)
+        if spec.gpus and GPU_LIBRARIES in os.environ:
+            variables[GPU_LIBRARIES] = os.environ[GPU_LIBRARIES]
         read_end, write_end = os.pipe()
         self.judge_alive = os.fdopen(write_end, "wb", buffering=0)
         arguments = spec.argv(sys.executable, self.inside)

@@ -81,6 +81,11 @@ def _choose(
     with engine_faults("looking for the image"):
         image = find_image(client, "cuda" if limits.gpus else "cpu")
     runner = DockerRunner(client, image)
+    if runner.image_lacks:
+        say(
+            f"the image is one without {', '.join(runner.image_lacks)}, which its lock pins: no whole one is "
+            "built, and the verdict will say so"
+        )
     if runner.reaped:
         say(f"removed {runner.reaped} containers and volumes that a dead run had left")
     return runner

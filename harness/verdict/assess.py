@@ -70,6 +70,7 @@ def evidence_of(folder: RunFolder) -> Evidence:
         isolation=judged.isolation,
         image=plan.image,
         image_lock=identity.image_lock,
+        image_lacks=plan.image_lacks,
         dataset=plan.dataset.name,
         dataset_sha256=identity.dataset,
         archived=load_archived(folder, seeds),
@@ -86,6 +87,9 @@ def _remarks(verdict: dict[str, Any]) -> list[str]:
     if better:
         names = ", ".join(f"{name} ({value:.3f})" for name, value in better.items())
         found.append(f"{mean:.4f} bits per byte is no better than {names} on the same text")
+    if verdict["image_lacks"]:
+        lacking = ", ".join(verdict["image_lacks"])
+        found.append(f"the image lacks {lacking}, which its lock pins: training and scoring may be slower")
     found += busy_seeds(verdict["seeds"])
     for row in verdict["seeds"]:
         found += [

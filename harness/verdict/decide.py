@@ -203,6 +203,7 @@ def assemble(
         "dataset": {"name": evidence.dataset, "sha256": evidence.dataset_sha256},
         "image": evidence.image,
         "image_lock": evidence.image_lock,
+        "image_lacks": list(evidence.image_lacks),
         "host": host,
         "seeds": rows,
         "mean_bpb": summary and summary.mean,

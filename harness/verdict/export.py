@@ -204,6 +204,7 @@ def _environment(run: FinishedRun) -> dict[str, Any]:
         "verdict": verdict["verdict"],
         "runner": verdict["runner"],
         "image": verdict["image"],
+        "image_lacks": verdict.get("image_lacks", []),
         "code_sha256": run.plan.identity.code,
         "limits": {
             "train_seconds": limits.train_seconds,

@@ -59,6 +59,7 @@ class _Run(NamedTuple):
             "dataset": f"{plan.dataset.name}, {identity.dataset}",
             "runner": identity.runner,
             "image lock": identity.image_lock or "none",
+            "image lacks": ", ".join(plan.image_lacks) or "nothing",
             "code of golf": identity.code,
             "machine": f"{host.processor(machine)}, {host.gpu_names(machine)}",
         }

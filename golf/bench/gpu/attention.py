@@ -18,6 +18,7 @@ from golf.bench.gpu.results import Failed, Found
 from golf.bench.gpu.settings import Settings
 from golf.bench.gpu.worker import Requests
 from golf.bench.reference_attention import attend_reference
+from golf.model import kernels
 from golf.model.kernels import ATTENTION, Attend
 from golf.recipe.schema import ModelConfig
 
@@ -54,6 +55,12 @@ class Shape(NamedTuple):
         return 7 * 2 * self.rows * self.heads * pairs * self.head_dim
 
 
+def allow(name: str, device: torch.device) -> None:
+    """Let this process use the kernel, as golf does after its choice."""
+    if device.type == "cuda":
+        kernels.allow(name)
+
+
 def shape_of(cfg: ModelConfig, rows: int, queries: int, keys: int) -> Shape:
     """The call that a model of this recipe makes."""
     return Shape(rows, queries, keys, cfg.heads, cfg.kv_heads, cfg.head_dim)
@@ -70,6 +77,7 @@ def forward_and_backward(attend: Attend, inputs: Iterable[Tensor], dtype: torch.
 def error(name: str, shape: Shape, device: torch.device, dtype: torch.dtype) -> float:
     """The largest error of y, dq, dk and dv, relative to each one's largest number."""
     inputs = shape.inputs(device, dtype)
+    allow(name, device)
     exact = forward_and_backward(attend_reference, inputs, torch.float32)
     found = forward_and_backward(ATTENTION[name], inputs, dtype)
     return max(
@@ -123,6 +131,7 @@ def times(cfg: ModelConfig, rows: int, length: int, device: torch.device, dtype:
         if name == "blocks" and device.type == "cuda":
             continue  # for CPUs
         try:
+            allow(name, device)
             seconds = work.best_seconds(lambda: forward_and_backward(attend, inputs, dtype), device)  # noqa: B023
         except (ImportError, RuntimeError, NotImplementedError):
             continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from unittest import mock
 
 import numpy as np
 import torch
@@ -13,9 +15,12 @@ from golf.bench.gpu.results import Failed, Found
 from golf.bench.gpu.settings import Settings
 from golf.bench.gpu.sliding import make_model, sliding
 from golf.bench.gpu.worker import Requests
+from golf.inference import deterministic
 from golf.inference.adapt import Adaptation, Chunk
 from golf.inference.stream import StreamSpec
 from golf.optim.schedule import TrainingProgress
+from golf.quant import stats
+from golf.runtime import compilation
 from golf.runtime.dist import Ranks
 from golf.training import calibrate
 from golf.training.phases import Phase
@@ -23,6 +28,11 @@ from golf.training.phases import Phase
 VOCABULARY = 8192
 ROWS_A_RANK = 2
 """Rows of an adaptation step on each of 8 GPUs: 16 of a chunk of 32,768 tokens."""
+
+
+def _as_before(allowed: bool) -> contextlib.AbstractContextManager[None]:
+    """In place of the permission to use TF32: products stay in float32."""
+    return contextlib.nullcontext()
 
 
 class RecordModel:
@@ -51,18 +61,17 @@ class RecordModel:
         """One batch of Hessians with TF32 products and without, and how far their numbers are apart."""
         batch, device = training.synthetic(self.trainer, self.tokens), self.settings.device
         results, seconds = [], []
-        for precision in ("highest", "high"):
-            torch.set_float32_matmul_precision(precision)
-            calibrate.hessians(self.trainer, [batch])
-            work.synchronise(device)
-            began = time.perf_counter()
-            results.append(calibrate.hessians(self.trainer, [batch]))
-            work.synchronise(device)
-            seconds.append(time.perf_counter() - began)
-        torch.set_float32_matmul_precision("highest")
+        for products in (mock.patch.object(stats, "_tf32", _as_before), contextlib.nullcontext()):
+            with products:
+                calibrate.hessians(self.trainer, [batch])
+                work.synchronise(device)
+                began = time.perf_counter()
+                results.append(calibrate.hessians(self.trainer, [batch]))
+                work.synchronise(device)
+                seconds.append(time.perf_counter() - began)
         apart = 0.0
-        for name, stats in results[0].items():
-            exact, found = stats.hessian_CC, results[1][name].hessian_CC
+        for name, measured in results[0].items():
+            exact, found = measured.hessian_CC, results[1][name].hessian_CC
             assert exact is not None and found is not None
             apart = max(apart, ((exact - found).abs().max() / exact.abs().max()).item())
         seen = (
@@ -79,7 +88,8 @@ class RecordModel:
         weights, seconds = [], 0.0
         for _ in range(2):
             model = make_model(self.config, VOCABULARY, device)
-            forward = torch.compile(model, dynamic=False) if compiled and device.type == "cuda" else model
+            compiles = compiled and compilation.wanted(device)
+            forward = compilation.compiled(model) if compiles else model
             stream = StreamSpec(VOCABULARY, n_tokens=2 * n, chunk_tokens=n)
             learners = Adaptation(forward, model.parameters(), self.config, stream, Ranks(0, 1, device))
             learners.warm_up(text[:n])
@@ -111,4 +121,5 @@ def serve(requests: Requests, settings: Settings) -> None:
     """The work of this model's process."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    deterministic.fix_workspace(settings.record, settings.device)
     requests.serve_all(RecordModel(settings))

@@ -14,7 +14,7 @@ from golf.model import kernels
 from golf.model.gpt import GPT
 from golf.model.init import initialise
 from golf.recipe.schema import Config
-from golf.runtime import dist
+from golf.runtime import compilation, dist
 
 FULL_VALIDATION = {1024: 62_021_846, 8192: 40_540_803}
 """Vocabulary size -> tokens of the official validation split."""
@@ -24,9 +24,8 @@ OFFICIAL_GPUS = 8
 def make_model(config: Config, vocab_size: int, device: torch.device) -> GPT:
     """An initialised model in the device's own precision."""
     dtype = dist.precision(config, device)
-    model = GPT(config.model, vocab_size, dtype=dtype, attention=kernels.choose(device, dtype).name).to(
-        device
-    )
+    kernel = kernels.choose(device, dtype, config, kernels.scoring_calls(config))
+    model = GPT(config.model, vocab_size, dtype=dtype, attention=kernel.name).to(device)
     initialise(model, config.model, 0)
     return model
 
@@ -37,7 +36,7 @@ def sliding(model: GPT, config: Config, tokens: np.ndarray, windows: int, device
     Raises Failed for a number that is not finite.
     """
     cfg = config.score
-    compiled = torch.compile(model, dynamic=False) if device.type == "cuda" else None
+    compiled = compilation.compiled(model) if compilation.wanted(device) else None
     predictor = Predictor(
         model, window=cfg.window, stride=cfg.stride, batch=cfg.batch_windows, device=device, full=compiled
     )
@@ -49,17 +48,18 @@ def sliding(model: GPT, config: Config, tokens: np.ndarray, windows: int, device
         return predictor.nats(buffer, start, stop)
 
     began = time.perf_counter()
+    predictor.warm_up()
     score(min(start + cfg.stride * cfg.batch_windows, start + count))
-    compilation = time.perf_counter() - began
+    warming = time.perf_counter() - began
     began = time.perf_counter()
     nats = score(start + count)
     a_token = (time.perf_counter() - began) / count
     if not np.isfinite(nats).all():
         raise Failed("a number of the ledger is not finite")
-    numbers = {"seconds_per_token": a_token, "compile_seconds": compilation, "nats": float(nats.mean())}
+    numbers = {"seconds_per_token": a_token, "warm_up_seconds": warming, "nats": float(nats.mean())}
     seen = (
         f"{a_token * 1e6:.2f} microseconds a token: {count // cfg.stride} windows of {cfg.window}, stride "
-        f"{cfg.stride}; the first batch took {compilation:.1f} s"
+        f"{cfg.stride}; the warm-up took {warming:.1f} s"
     )
     total = FULL_VALIDATION.get(model.tok_emb.weight.shape[0])
     if total and device.type == "cuda":

@@ -1,6 +1,7 @@
-"""The switches of `hardware` that a card decides: each is timed on and off, without an edit.
+"""The switches of `hardware` that one card decides: each is timed on and off, without an edit.
 
-Only switches that the recipe has are timed, so the list may name ones that come later.
+Only switches that the recipe has are timed, so the list may name ones that come later. `hardware.banks` is
+not among them: a single process exchanges nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from golf.recipe.schema import Config
 
-KEEP_THE_GRAPH = ("prefetch", "flat_gradients", "banks")
+KEEP_THE_GRAPH = ("prefetch",)
 """Booleans that change how a step is driven, not what is compiled."""
 CHANGE_THE_GRAPH: dict[str, tuple[Any, ...]] = {
     "loss_in_graph": (),

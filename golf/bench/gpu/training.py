@@ -99,11 +99,8 @@ def overhead(
 
 def _gradient(trainer: Trainer) -> Tensor:
     """All gradients in one vector; they are zero afterwards."""
-    gradients = [p.grad.flatten().float() for p in trainer.parameters.values() if p.grad is not None]
-    whole = torch.cat(gradients)
-    for parameter in trainer.parameters.values():
-        if parameter.grad is not None:
-            parameter.grad.zero_()
+    whole = torch.cat([p.grad.flatten().float() for p in trainer.parameters.values() if p.grad is not None])
+    trainer.optimizer.gradients.zero()
     return whole
 
 
@@ -117,16 +114,13 @@ def compiled_against_plain(trainer: Trainer, rows: int) -> Found:
     with torch.no_grad():
         for matrix in trainer.matrices.values():
             matrix.add_(NOISE * torch.randn(matrix.shape, generator=random).to(matrix.device))
-    for parameter in trainer.parameters.values():
-        if parameter.grad is not None:
-            parameter.grad.zero_()
+    trainer.optimizer.gradients.zero()
     fused = trainer.backward(batch).item()
     h = _gradient(trainer)
     plain = 0.0
     for ids_BT, targets_BT in zip(*(part.split(PLAIN_ROWS) for part in batch), strict=True):
-        logits_BTV = trainer.model(ids_BT.to(trainer.ranks.device), plan=trainer.plan)
-        targets = targets_BT.to(trainer.ranks.device).flatten()
-        loss = functional.cross_entropy(logits_BTV.flatten(0, 1), targets) * (len(ids_BT) / rows)
+        ids, targets = (part.to(trainer.ranks.device) for part in (ids_BT, targets_BT))
+        loss = trainer.model.loss(ids, targets, trainer.plan) * (len(ids_BT) / rows)
         loss.backward()
         plain += loss.item()
     g = _gradient(trainer)

@@ -11,11 +11,10 @@ covered: engines that identify one image differently (docker's classic store and
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import docker
 import docker.errors
@@ -28,47 +27,41 @@ from harness.base.paths import ROOT
 from harness.base.text import quote
 from harness.runners.docker_engine import connect, engine_faults
 from harness.runners.images import pins, rootfs, wheels
-from harness.runners.images.builder import LABEL, BuildInputs, run_builder
+from harness.runners.images.builder import LABEL, WITHOUT, BuildInputs, run_builder
 from harness.runners.images.pins import lock_sha256
+from harness.runners.images.verify import Verified, verify_image
 from harness.runners.images.wheels import Interpreter
 
-__all__ = ["LABEL", "Verified", "build", "engine", "find", "lock_sha256", "require_image", "verify"]
+__all__ = ["LABEL", "Verified", "build", "engine", "find", "lacks", "lock_sha256", "require_image", "verify"]
 
 IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 ENGINE_SECONDS = 1800
 """Time-out of one read from the engine, which sends nothing while it unpacks a large wheel."""
 
-VERSIONS_SCRIPT = """
-import importlib, importlib.metadata, json, sys
-names, modules = json.loads(sys.argv[1])
-for module in modules:
-    importlib.import_module(module)
-found = {}
-for item in importlib.metadata.distributions():
-    name = item.metadata["Name"].lower().replace("_", "-").replace(".", "-")
-    if name in names:
-        found.setdefault(name, []).append(item.version)
-print(json.dumps({"python": sys.version.split()[0], "found": found}))
-"""
 
-
-class Verified(NamedTuple):
-    """An image that matches its lock: its id, its Python, and the version of every locked package."""
-
-    image: str
-    python: str
-    versions: dict[str, str]
+def lacks(labels: Mapping[str, str] | None) -> tuple[str, ...]:
+    """The wheels that an image with these labels was built without; none where it is whole."""
+    return tuple((labels or {}).get(WITHOUT, "").split())
 
 
 def find(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | None:
     """The id of the newest built image for the lock in the checkout `root`, or None.
 
+    Where no image is whole, the one that lacks fewest wheels: `lacks` of its labels tells which.
     An image without a tag does not count: a build adds the tag last, so an untagged one is left from
     a killed build. Uses the engine's list alone and looks up no single image, which somebody may just remove.
     """
-    tagged = [image for image in _of_lock(client, name, root) if _has_tag(image)]
-    newest = max(tagged, key=lambda image: int(image["Created"]), default=None)
-    return str(newest["Id"]) if newest else None
+    return _best(_tagged(client, name, root))
+
+
+def _tagged(client: docker.DockerClient, name: str, root: Path = ROOT) -> list[dict[str, Any]]:
+    return [image for image in _of_lock(client, name, root) if _has_tag(image)]
+
+
+def _best(images: list[dict[str, Any]]) -> str | None:
+    """The id of the image that lacks fewest wheels, of these the newest; None where there are none."""
+    best = max(images, key=lambda each: (-len(lacks(each["Labels"])), int(each["Created"])), default=None)
+    return str(best["Id"]) if best else None
 
 
 def find_untagged(client: docker.DockerClient, name: str, root: Path = ROOT) -> str | None:
@@ -121,29 +114,32 @@ def build(
     base: Path | None = None,
     wheel_folder: Path | None = None,
     *,
+    without: Collection[str] = (),
     force: bool = False,
     log: Callable[[str], None] = print,
     client: docker.DockerClient | None = None,
 ) -> str:
     """Build image `name` and return its id. An image that is built already is returned, unless `force`.
 
+    `without`: wheels of the pins to leave out, for machines that cannot get them. That makes another image,
+    with another name and the label WITHOUT; runs take it only where there is no whole one, and say so.
+
     `base`: folder or tar of a root filesystem, instead of the pinned base from a registry. `wheel_folder`:
     wheels fetched beforehand, instead of the package index. `log` gets one line at a time. Raises UsageError
     for what the user can correct (pins without hash, wrong wheels, a base without Python) and MachineFault
     for the engine.
     """
-    pins.requirements(name)  # refuse a pin without hash before anything is downloaded
-    lock = lock_sha256(name)
+    pins.requirements(name, without=without)  # refuse a pin without hash before anything is downloaded
+    pinned, left_out = pins.load(name).without(without), tuple(sorted(set(without)))
     with engine(client) as daemon, wheels.cache_locked():
-        existing = None if force else find(daemon, name)
-        if existing:
+        same = [image for image in _tagged(daemon, name) if lacks(image["Labels"]) == left_out]
+        if (existing := None if force else _best(same)) is not None:
             log(f"{name}: built already, {existing}")
             return existing
-        base_image = (
-            rootfs.import_base(daemon, base, log) if base else _pull(daemon, pins.load(name).base, log)
-        )
+        more = rootfs.COMPILER if pinned.compiles else ()
+        base_image = rootfs.import_base(daemon, base, log, more) if base else _pull(daemon, pinned.base, log)
         try:
-            return _build_on(daemon, name, lock, base_image, wheel_folder, log)
+            return _build_on(daemon, name, left_out, base_image, wheel_folder, log)
         except BaseException:
             if base:
                 with contextlib.suppress(docker.errors.APIError):
@@ -154,74 +150,44 @@ def build(
 def _build_on(
     daemon: docker.DockerClient,
     name: str,
-    lock: str,
+    without: tuple[str, ...],
     base_image: str,
     wheel_folder: Path | None,
     log: Callable[[str], None],
 ) -> str:
     """Collect wheels, build, verify, tag: in this order, so that only a verified image gets a tag."""
-    pinned = pins.load(name)
+    pinned, lock = pins.load(name).without(without), lock_sha256(name)
     interpreter = _base_interpreter(daemon, name, pinned, base_image)
     needed = [
         requirement
-        for requirement in pins.requirements(name)
+        for requirement in pins.requirements(name, without=without)
         if requirement.applies_to(interpreter.environment)
     ]
     if wheel_folder:
-        files = wheels.from_folder(wheel_folder, needed, interpreter)
+        files = wheels.from_folder(wheel_folder, needed, interpreter, pinned.wheels)
     else:
         files = wheels.downloaded(name, lock, needed, interpreter, pinned.wheels, log)
-    image = run_builder(daemon, BuildInputs(name, lock, base_image, files, needed), log)
+    image = run_builder(daemon, BuildInputs(name, lock, base_image, files, needed, without), log)
     try:
         checked = verify(daemon, name, image)
     except BaseException:
         daemon.images.remove(image, force=True)
         raise
-    daemon.images.get(image).tag(f"pgolf-{name}", lock[:12])
-    log(f"{name}: {image}, Python {checked.python}, {len(checked.versions)} packages as locked")
+    repository = "-without-".join([f"pgolf-{name}", *without])
+    daemon.images.get(image).tag(repository, lock[:12])
+    log(f"{repository}: {image}, Python {checked.python}, {len(checked.versions)} packages as locked")
     return image
 
 
 def verify(client: docker.DockerClient, name: str, image: str | None = None) -> Verified:
-    """Check in a container without network that the packages import and have the locked versions."""
+    """Check an image, by default the one that runs use, against today's lock (verify.py)."""
     image = image or find(client, name)
     if image is None:
         raise UsageError(
             f"no image {name!r} is built for the lock {lock_sha256(name)[:12]}",
             hint=f"build it: pgolf image build {name}",
         )
-    needed, modules = pins.requirements(name), pins.load(name).imports
-    query = json.dumps([[requirement.name for requirement in needed], modules])
-    status, stdout, stderr = rootfs.run_command(
-        client, image, ["python3", "-I", "-c", VERSIONS_SCRIPT, query], read_only=True, cap_drop=["ALL"]
-    )
-    if status:
-        raise UsageError(
-            f"{name}: {image} does not import {', '.join(modules)}: {stderr.strip()[-600:]}",
-            hint=f"build it again: pgolf image build {name} --force",
-        )
-    answer = json.loads(stdout)
-    interpreter = rootfs.interpreter_of(client, image)
-    wrong = [
-        f"{requirement.name} {requirement.version} expected, {answer['found'].get(requirement.name, 'none')} "
-        "found"
-        for requirement in needed
-        if interpreter
-        and requirement.applies_to(interpreter.environment)
-        and not _is_only_version(answer["found"].get(requirement.name, []), requirement.version)
-    ]
-    if wrong:
-        raise UsageError(
-            f"{name}: {image} is not what the lock says: {'; '.join(wrong)}",
-            hint=f"build it again: pgolf image build {name} --force",
-        )
-    return Verified(
-        image, answer["python"], {key: found[0] for key, found in sorted(answer["found"].items())}
-    )
-
-
-def _is_only_version(found: list[str], version: str) -> bool:
-    return len(found) == 1 and SpecifierSet(f"=={version}").contains(found[0])
+    return verify_image(client, name, image, lacks(client.images.get(image).labels))
 
 
 @contextlib.contextmanager
@@ -253,12 +219,20 @@ def _pull(daemon: docker.DockerClient, base: pins.Base, log: Callable[[str], Non
 def _base_interpreter(
     daemon: docker.DockerClient, name: str, pinned: pins.Pins, base_image: str
 ) -> Interpreter:
-    """The base's Python. Raises UsageError if the lock was not made for its version."""
+    """The base's Python. Raises UsageError if the lock was not made for its version, and where code is to be
+    compiled in the image and the base lacks what that takes.
+    """
+    recipe = rootfs.WITH_COMPILER if pinned.compiles else rootfs.WITH_PYTHON
     interpreter = rootfs.interpreter_of(daemon, base_image)
     found = "none" if interpreter is None else ".".join(map(str, interpreter.version))
     if interpreter is None or not SpecifierSet(pinned.python).contains(Version(f"{found}.0")):
         raise UsageError(
             f"the {name} image needs a base with python3 {pinned.python}, found {found}",
-            hint=f"make one: {rootfs.WITH_PYTHON}",
+            hint=f"make one: {recipe}",
+        )
+    if pinned.compiles and (missing := rootfs.missing_of_compiler(daemon, base_image)):
+        raise UsageError(
+            f"the {name} image needs a base on which torch.compile works, and this one lacks {missing}",
+            hint=f"make one: {recipe}",
         )
     return interpreter

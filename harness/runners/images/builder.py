@@ -21,6 +21,8 @@ from harness.base.paths import ROOT
 from harness.runners.images import pins
 
 LABEL = "pgolf.lock"
+WITHOUT = "pgolf.without"
+"""The label that names, with spaces between, the wheels of the pins that an image was built without."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class BuildInputs:
     wheel_files: list[Path]
     requirements: list[pins.Requirement]
     """The packages of `wheel_files`."""
+    without: tuple[str, ...] = ()
+    """The wheels of the pins that are left out."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {LABEL: self.lock} | ({WITHOUT: " ".join(self.without)} if self.without else {})
 
 
 def run_builder(daemon: docker.DockerClient, inputs: BuildInputs, log: Callable[[str], None]) -> str:
@@ -52,7 +60,7 @@ def run_builder(daemon: docker.DockerClient, inputs: BuildInputs, log: Callable[
                 forcerm=True,
                 decode=True,
                 buildargs={"BASE": inputs.base_image},
-                labels={LABEL: inputs.lock},
+                labels=inputs.labels,
             )
             return _follow(events, inputs.name, log)
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -59,13 +60,14 @@ class Base(_Strict):
 
 
 class Wheel(_Strict):
-    """A wheel that is not in the package index."""
+    """A wheel that is not in the package index. An image can be built without it (`--without NAME`)."""
 
     name: str
     version: str
     file: str = Field(pattern=r"^[A-Za-z0-9._+-]+\.whl$")
     url: str
     sha256: str | None = Field(pattern=SHA256)
+    imports: list[str] = []
     status: Literal["verified", "unverified"]
     provenance: str
 
@@ -75,8 +77,25 @@ class Pins(_Strict):
 
     base: Base
     python: str
+    compiles: bool = False
+    """Whether torch.compile must work there: the base then needs a C++ compiler and Python's headers."""
     imports: list[str]
     wheels: list[Wheel]
+
+    @property
+    def modules(self) -> list[str]:
+        """Every module that must import, those of the wheels from elsewhere included."""
+        return [*self.imports, *(module for wheel in self.wheels for module in wheel.imports)]
+
+    def without(self, names: Collection[str]) -> Pins:
+        """The same pins without some of their wheels. Raises UsageError for a name that no wheel has."""
+        known = [wheel.name for wheel in self.wheels]
+        if unknown := sorted(set(names) - set(known)):
+            raise UsageError(
+                f"--without {unknown[0]}: no wheel of the pins has this name",
+                hint=f"what an image can do without: {', '.join(known) or 'nothing'}",
+            )
+        return self.model_copy(update={"wheels": [wheel for wheel in self.wheels if wheel.name not in names]})
 
 
 def names(root: Path = ROOT) -> list[str]:
@@ -131,12 +150,13 @@ def _requirement(line: str, path: Path) -> Requirement:
     )
 
 
-def requirements(name: str, root: Path = ROOT) -> list[Requirement]:
-    """Every package of an image: its lock and the wheels of its pins.
+def requirements(name: str, root: Path = ROOT, without: Collection[str] = ()) -> list[Requirement]:
+    """Every package of an image: the wheels of its pins, without some of them, and then its lock.
 
+    The wheels of the pins come first: a build that cannot get one then stops before it downloads the rest.
     Raises UsageError for a wheel whose hash is not known.
     """
-    pins, lock = load(name, root), folder(name, root) / "requirements.lock"
+    pins, lock = load(name, root).without(without), folder(name, root) / "requirements.lock"
     for wheel in pins.wheels:
         if wheel.sha256 is None:
             raise UsageError(
@@ -149,7 +169,7 @@ def requirements(name: str, root: Path = ROOT) -> list[Requirement]:
         for wheel in pins.wheels
         if wheel.sha256
     ]
-    return [*read_lock(lock), *extra]
+    return [*extra, *read_lock(lock)]
 
 
 def dockerfile_target(text: str, target: str) -> str:

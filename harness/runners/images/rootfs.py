@@ -3,6 +3,8 @@
     debootstrap --variant=minbase bookworm DIR                      has no Python: apt adds it, needs network
     debootstrap --variant=minbase --include=python3 bookworm DIR    complete: needs no network
 
+An image in which torch.compile must work needs COMPILER as well; WITH_PYTHON and WITH_COMPILER are commands.
+
 The image carries the sha256 of the imported tar as the label `pgolf.rootfs`. The content of the filesystem is
 not checked: whoever passes `--base` vouches for it. The verdict names the image by its digest.
 """
@@ -27,13 +29,23 @@ EMPTIED_FOLDERS = ("proc", "sys", "dev", "run", "tmp", "var/cache/apt", "var/lib
 """Folders whose content is left out: the engine mounts proc, sys and dev itself, the others
 hold temporary files."""
 
+COMPILER = ("python3-dev", "g++")
+"""Debian's packages with Python's headers, which Triton and Inductor include, and the C and C++ compilers."""
 WITH_PYTHON = "debootstrap --variant=minbase --include=python3 bookworm DIR"
+WITH_COMPILER = f"debootstrap --variant=minbase --include=python3,{','.join(COMPILER)} bookworm DIR"
 
 LABELS = {"pgolf.purpose": "image"}
 """Labels of every container that helps to build an image, so that a person can find what a
 killed build left."""
 
 IMPORT_HINT = "pass a tar of a root filesystem (`docker export`), not one of an image (`docker save`)"
+
+COMPILER_SCRIPT = """
+import os, shutil, sysconfig
+headers = os.path.join(sysconfig.get_paths()["include"], "Python.h")
+wanted = {"cc": shutil.which("cc"), "g++": shutil.which("g++"), headers: os.path.exists(headers)}
+print(", ".join(name for name, there in wanted.items() if not there))
+"""
 
 INTERPRETER_SCRIPT = """
 import json, platform, sys
@@ -48,9 +60,8 @@ def run_command(
 
     Returns exit status, stdout and stderr.
     """
-    container = client.containers.create(
-        image, command, entrypoint=[], network_mode="none", use_config_proxy=False, labels=LABELS, **options
-    )
+    fixed = {"entrypoint": [], "network_mode": "none", "use_config_proxy": False, "labels": LABELS}
+    container = client.containers.create(image, command, **{**options, **fixed})
     try:
         container.start()
         status = int(container.wait()["StatusCode"])
@@ -85,8 +96,19 @@ def interpreter_of(client: docker.DockerClient, image: str) -> Interpreter | Non
     return Interpreter((version[0], version[1]), machine, (int(major), int(minor)))
 
 
-def import_base(client: docker.DockerClient, source: Path, log: Callable[[str], None]) -> str:
-    """Import a folder or tar as an image that has python3; returns its id."""
+def missing_of_compiler(client: docker.DockerClient, image: str) -> str:
+    """What an image with python3 lacks to compile code, in words; "" where it lacks nothing."""
+    status, stdout, stderr = run_command(client, image, ["python3", "-I", "-c", COMPILER_SCRIPT])
+    return stdout.strip() if status == 0 else f"a python3 that runs ({stderr.strip()[-300:]})"
+
+
+def import_base(
+    client: docker.DockerClient, source: Path, log: Callable[[str], None], more: tuple[str, ...] = ()
+) -> str:
+    """Import a folder or tar as an image that has python3; returns its id.
+
+    `more`: Debian's packages to install beside python3, where that is missing.
+    """
     log(f"importing {source}")
     with temporary_folder() as scratch:
         tar = source
@@ -105,7 +127,7 @@ def import_base(client: docker.DockerClient, source: Path, log: Callable[[str], 
             ) from error
     image = _imported_id(answer, source)
     try:
-        return image if interpreter_of(client, image) else _install_python(client, image, source, log)
+        return image if interpreter_of(client, image) else _install_python(client, image, source, log, more)
     except BaseException:
         client.images.remove(image, force=True)
         raise
@@ -140,15 +162,18 @@ def _imported_id(answer: str, source: Path) -> str:
     raise MachineFault(f"the engine imported {source} but named no image: {answer[:200]!r}")
 
 
-def _install_python(client: docker.DockerClient, image: str, source: Path, log: Callable[[str], None]) -> str:
-    """Install Debian's python3 in a container with network; returns the id of the resulting image.
+def _install_python(
+    client: docker.DockerClient, image: str, source: Path, log: Callable[[str], None], more: tuple[str, ...]
+) -> str:
+    """Install Debian's python3 and more packages in a container with network; returns the new image's id.
 
     The container gets no variables and no proxies of the user: the image would keep them, with passwords.
     """
-    log("the base has no python3: apt-get install python3 in a container")
+    packages = " ".join(["python3", *more])
+    log(f"the base has no python3: apt-get install {packages} in a container")
     script = (
         "export DEBIAN_FRONTEND=noninteractive; apt-get update "
-        "&& apt-get install -y --no-install-recommends python3 && apt-get clean "
+        f"&& apt-get install -y --no-install-recommends {packages} && apt-get clean "
         "&& rm -rf /var/lib/apt/lists/*"
     )
     container = client.containers.create(image, ["sh", "-c", script], labels=LABELS, use_config_proxy=False)

@@ -9,7 +9,7 @@ Source distributions are never used. Two builds, and `clean`, wait for each othe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +25,8 @@ from harness.base.lock import locked
 from harness.base.temporary import temporary_folder
 from harness.runners.images.pins import Requirement, Wheel
 
-OLDEST_GLIBC_MINOR = 17
-"""glibc 2.17 (manylinux2014): no wheel in our locks is built for an older one."""
+OLDEST_GLIBC_MINOR = 12
+"""glibc 2.12 (manylinux2010): no wheel in our locks is built for an older one."""
 MAX_WHEEL_BYTES = 4 << 30
 
 
@@ -111,8 +111,21 @@ def _verified(folder: Path, requirement: Requirement, interpreter: Interpreter) 
     return None
 
 
-def from_folder(folder: Path, needed: list[Requirement], interpreter: Interpreter) -> list[Path]:
-    """The wheels of all requirements from a folder. Raises UsageError that names all missing ones."""
+def _elsewhere(wheel: Wheel) -> str:
+    """What to do about a wheel that is in no package index."""
+    return (
+        f"{wheel.name} is at {wheel.url}; `--without {wheel.name}` builds another image, without it, and "
+        "every run, verdict and report that uses that image says so"
+    )
+
+
+def from_folder(
+    folder: Path, needed: list[Requirement], interpreter: Interpreter, extra: Collection[Wheel] = ()
+) -> list[Path]:
+    """The wheels of all requirements from a folder. Raises UsageError that names all missing ones.
+
+    `extra`: the wheels among them that are in no package index.
+    """
     if not folder.is_dir():
         raise UsageError(
             f"{folder}: no such folder of wheels", hint="leave out --wheels to have them downloaded"
@@ -126,10 +139,16 @@ def from_folder(folder: Path, needed: list[Requirement], interpreter: Interprete
             chosen.append(path)
     if missing:
         python = ".".join(map(str, interpreter.version))
+        links = {f"{wheel.name}=={wheel.version}": _elsewhere(wheel) for wheel in extra}
+        hints = [links[each] for each in missing if each in links]
+        if in_index := [each for each in missing if each not in links]:
+            hints.append(
+                f"pip download --no-deps --only-binary=:all: --python-version {python} "
+                f"--platform {interpreter.platforms[0]} --dest {folder} {' '.join(in_index)}"
+            )
         raise UsageError(
             f"{folder}: no wheel for Python {python} on {interpreter.machine} of {', '.join(missing)}",
-            hint=f"pip download --no-deps --only-binary=:all: --python-version {python} "
-            f"--platform {interpreter.platforms[0]} --dest {folder} {' '.join(missing)}",
+            hint="; ".join(hints),
         )
     return chosen
 
@@ -166,7 +185,7 @@ def downloaded(
         if path is None:
             log(f"wheel {number}/{len(needed)}: {requirement.name} {requirement.version}")
             if requirement.name in links:
-                fetch(links[requirement.name].url, folder / "partial" / links[requirement.name].file)
+                _fetch_pinned(links[requirement.name], folder / "partial")
             else:
                 _pip_download(requirement, interpreter, folder / "partial")
             path = _verified(folder / "partial", requirement, interpreter)
@@ -199,6 +218,14 @@ def _pip_download(requirement: Requirement, interpreter: Interpreter, folder: Pa
         raise MachineFault(
             f"pip could not get {requirement.name}=={requirement.version}: {output}", hint=hint
         )
+
+
+def _fetch_pinned(wheel: Wheel, folder: Path) -> None:
+    """Download a wheel that is in no package index. The error says what can be done without it."""
+    try:
+        fetch(wheel.url, folder / wheel.file)
+    except MachineFault as error:
+        raise MachineFault(error.message, hint=f"{error.hint}; {_elsewhere(wheel)}") from error
 
 
 def fetch(url: str, path: Path) -> None:

@@ -43,6 +43,8 @@ class Evidence:
     isolation: str
     image: str | None
     image_lock: str | None = None
+    image_lacks: tuple[str, ...] = ()
+    """The wheels that the lock pins and the image was built without."""
     dataset: str = ""
     dataset_sha256: str = ""
     archived: tuple[SeedRecord, ...] = ()

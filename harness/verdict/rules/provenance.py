@@ -125,8 +125,8 @@ ENVIRONMENT = RuleInfo(
     title="The run did not use the image that the manifest names",
     condition=None,
     source="R9, R12",
-    checks="whether the stages ran in a container image, and which lock it was built from; without an image "
-    "it is unknown",
+    checks="whether the stages ran in a container image, and which lock it was built from; without an image, "
+    "and in one that was built without a wheel of its lock, it is unknown",
     example="#1855: lrzip of the system is called; without it the artifact is 16,112,007 bytes",
     not_covered="the host's kernel, driver and firmware",
 )
@@ -135,9 +135,11 @@ ENVIRONMENT = RuleInfo(
 def _environment(evidence: Evidence) -> CheckResult:
     if evidence.image is None:
         return CheckResult("unknown", "no image: the packages of this machine's own environment")
-    return CheckResult(
-        "pass", f"image {evidence.image} built from lock {evidence.image_lock}, which the manifest names"
-    )
+    built = f"image {evidence.image} built from lock {evidence.image_lock}, which the manifest names"
+    if evidence.image_lacks:
+        lacking = ", ".join(evidence.image_lacks)
+        return CheckResult("unknown", f"{built}, but without {lacking}", why=f"image without {lacking}")
+    return CheckResult("pass", built)
 
 
 ISOLATION = RuleInfo(

@@ -29,7 +29,7 @@ stats: {hessian_batches: 2, fisher_batches: 2, row_score_every: 2}
 quant: {embed_bits: 7, down_bits: 5, row_bits: true, allocate: true, target_bytes: 12000, awq: true,
         rotate: true, clip: search, fisher: true, floor: true, gptq: true, fp16_limit: 127, entropy: true,
         shuffle: 2}
-score: {window: 32, stride: 8, chunk_tokens: 64, batch_windows: 4}
+score: {window: 32, stride: 8, chunk_tokens: 64, batch_windows: 4, align: documents}
 adapt: {epochs: 2, seq_len: 16, batch_rows: 4, bias_lr: 0.1}
 """
 """Every technique on."""

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from golf.bench.reference_attention import attend_reference
+from golf.model import kernels
 from golf.model.attention import exclude_self
-from golf.model.kernels import ATTENTION, choose
+from golf.model.kernels import ATTENTION, Call, Choice, choose
 from golf.model.layers import rotary, rotate
+from golf.recipe.config import Config, load
+from golf.recipe.schema import HardwareConfig, ScoreConfig
+from golf.runtime.errors import StageError
+from tests.golf.fakes.recipes import ROOT
 from tests.golf.fakes.tensors import random_tensor
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(16, 16), (5, 16), (1, 16), (1, 1), (130, 130), (64, 511)])
 @pytest.mark.parametrize(("heads", "groups"), [(4, 2), (4, 4), (2, 1)])
-@pytest.mark.parametrize("name", ["sdpa", "blocks"])
-def test_cpu_kernels_equal_the_definition_in_outputs_and_gradients(name, queries, keys, heads, groups):
+@pytest.mark.parametrize("name", ["sdpa", "blocks", "cudnn", "cudnn_repeated"])
+def test_on_a_cpu_kernels_equal_the_definition_in_outputs_and_gradients(name, queries, keys, heads, groups):
     shapes = [(2, queries, heads, 8), (2, keys, groups, 8), (2, keys, groups, 8)]
     inputs = [random_tensor(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes)]
     found, expected = (attend(*inputs) for attend in (ATTENTION[name], attend_reference))
@@ -53,13 +60,14 @@ def test_blocks_stay_finite_where_scores_are_large():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", ["flash3", "cudnn", "sdpa"])
-@pytest.mark.parametrize(("queries", "keys"), [(256, 256), (64, 256)])
+@pytest.mark.parametrize("name", ["flash3", "cudnn", "cudnn_repeated", "sdpa"])
+@pytest.mark.parametrize(("queries", "keys"), [(256, 256), (64, 256), (192, 192)])
 def test_gpu_kernels_equal_the_definition_in_bfloat16(name, queries, keys):
     shapes = [(2, queries, 8, 64), (2, keys, 4, 64), (2, keys, 4, 64)]
     q, k, v = (
         random_tensor(*shape, seed=i, device="cuda", dtype=torch.bfloat16) for i, shape in enumerate(shapes)
     )
+    kernels.allow(name)
     try:
         found = ATTENTION[name](q, k, v)
     except (ImportError, RuntimeError) as error:
@@ -67,10 +75,84 @@ def test_gpu_kernels_equal_the_definition_in_bfloat16(name, queries, keys):
     torch.testing.assert_close(found, attend_reference(q, k, v), atol=2e-2, rtol=2e-2)
 
 
-def test_the_choice_is_recorded_with_its_reasons():
-    choice = choose(torch.device("cpu"), torch.float32)
-    assert choice.name == "blocks"
-    assert "no CUDA device" in choice.why
+@pytest.mark.parametrize("length", [128, 130])
+def test_grouped_heads_equal_repeated_ones(length):
+    shapes = [(2, length, 8, 16), (2, length, 4, 16), (2, length, 4, 16)]
+    inputs = [random_tensor(*shape, seed=i).requires_grad_() for i, shape in enumerate(shapes)]
+    grouped, repeated = (ATTENTION[name](*inputs) for name in ("cudnn", "cudnn_repeated"))
+    torch.testing.assert_close(grouped, repeated, atol=1e-6, rtol=1e-5)
+    upstream = random_tensor(*shapes[0], seed=3)
+    found = [torch.autograd.grad(y, inputs, upstream) for y in (grouped, repeated)]
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
+
+
+def chosen(attention, device="cpu", dtype=torch.float32):
+    config = replace(Config(), hardware=HardwareConfig(attention=attention))
+    return choose(torch.device(device), dtype, config, kernels.training_calls(config))
+
+
+def test_on_a_cpu_the_choice_is_recorded_with_its_reasons_and_a_named_kernel_is_taken():
+    assert chosen("auto") == Choice("blocks", "flash3, cudnn: no CUDA device (cpu)")
+    assert chosen("sdpa") == Choice("sdpa", "named by the recipe")
+
+
+@pytest.mark.parametrize("name", ["flash3", "cudnn", "cudnn_repeated"])
+def test_a_named_kernel_that_cannot_run_is_an_error_and_no_other_is_taken(name):
+    with pytest.raises(StageError, match=rf"hardware.attention: {name} cannot run here: .*no CUDA device"):
+        chosen(name)
+
+
+@pytest.mark.parametrize("name", ["auto", "sdpa"])
+def test_float32_on_cuda_is_refused_with_a_hint_before_anything_runs(name):
+    with pytest.raises(StageError, match=r"keeps all T x S scores .*set hardware.precision: bfloat16"):
+        chosen(name, "cuda", torch.float32)
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """The choice as on CUDA, with the trials on this machine's CPU and without a float32 refusal."""
+    seen = []
+    monkeypatch.setattr(kernels, "allow", seen.append)
+    trial = kernels._failure
+    monkeypatch.setattr(kernels, "_failure", lambda *args: trial(*args[:3], torch.device("cpu")))
+    return seen
+
+
+SMALL = load("model: {width: 32, heads: 4, kv_heads: 2}\ntrain: {seq_len: 16, batch_tokens: 256}")
+
+
+def test_auto_takes_the_first_kernel_whose_trial_passes_and_keeps_the_reasons(cuda, monkeypatch):
+    def broken(q, k, v):
+        return q * k.mean() * v.mean() * float("nan")
+
+    monkeypatch.setitem(ATTENTION, "cudnn", broken)
+    calls = kernels.training_calls(replace(SMALL, hardware=HardwareConfig(micro_tokens=32)))
+    choice = choose(torch.device("cuda"), torch.bfloat16, SMALL, calls)
+    assert choice.name == "sdpa"
+    assert "flash3: ModuleNotFoundError" in choice.why
+    assert "cudnn: a result is not finite at Call(rows=2, queries=16, keys=16, backward=True)" in choice.why
+    assert cuda == ["flash3", "cudnn", "sdpa"]
+
+
+def test_a_kernel_without_a_backward_pass_is_not_taken_for_training_but_for_scoring(cuda, monkeypatch):
+    monkeypatch.setitem(ATTENTION, "flash3", lambda q, k, v: ATTENTION["sdpa"](q, k, v).detach())
+    config = replace(SMALL, score=ScoreConfig(window=32, stride=8, batch_windows=2))
+    train, score = (
+        choose(torch.device("cuda"), torch.bfloat16, config, calls(config))
+        for calls in (kernels.training_calls, kernels.scoring_calls)
+    )
+    assert (train.name, score.name) == ("cudnn", "flash3")
+    assert "does not require grad" in train.why
+
+
+def test_a_kernel_is_tried_in_every_shape_in_which_training_and_scoring_call_it():
+    config = load((ROOT / "submissions" / "sp8192-parres-ttt" / "config.yaml").read_text())
+    assert kernels.training_calls(config) == [Call(32, 2048, 2048, backward=True)]
+    assert kernels.scoring_calls(config) == [
+        Call(32, 64, 2048, backward=False),
+        Call(32, 2048, 2048, backward=False),
+        Call(32, 2048, 2048, backward=True),
+    ]
 
 
 def test_exclusive_self_attention_is_orthogonal_to_the_own_value():

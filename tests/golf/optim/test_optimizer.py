@@ -19,8 +19,8 @@ from tests.golf.fakes.recipes import FULL, SUBMISSION, config_without, lively
 def test_every_parameter_is_in_exactly_one_group():
     model = lively(load(FULL))
     optimizer = Optimizer(model.named_parameters(), load(FULL).optim)
-    owned = [id(p) for p in optimizer.parameters()]
-    stepped = [id(p) for ps in optimizer.muon.stacks.values() for p in ps]
+    owned = [id(p) for group in optimizer.groups.values() for p in group]
+    stepped = [id(p) for bank in optimizer.gradients.banks for p in bank.matrices]
     stepped += [id(p) for group in optimizer.adam.param_groups for p in group["params"]]
     assert len(owned) == len(set(owned))
     assert sorted(owned) == sorted(stepped) == sorted(id(p) for p in model.parameters())
@@ -50,9 +50,9 @@ def step_once(cfg: OptimConfig, now: TrainingProgress, scale: float = 1.0) -> di
     model = lively(load(FULL))
     optimizer = Optimizer(model.named_parameters(), cfg)
     for i, p in enumerate(model.parameters()):
-        p.grad = scale * torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
+        p.grad.copy_(scale * torch.randn(p.shape, generator=torch.Generator().manual_seed(i)))
     optimizer.step(now)
-    assert all(p.grad is None for p in model.parameters())
+    assert not any(p.grad.any() for p in model.parameters())
     return dict(model.named_parameters())
 
 
@@ -104,7 +104,7 @@ def test_an_optimizer_with_restored_state_continues_bit_for_bit():
                 for name, tensor in optimizer.state().items():
                     tensor.copy_(saved[name])
             for i, p in enumerate(model.parameters()):
-                p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * step + i))
+                p.grad.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * step + i)))
             optimizer.step(TrainingProgress(step, step / 4))
         found.append(list(model.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

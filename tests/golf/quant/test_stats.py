@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
+from golf.model.layers import Linear
 from golf.quant.stats import GradientStats, InputStats, RowScores
+from golf.recipe.config import load
+from tests.golf.fakes.recipes import FULL, lively, some_ids
 from tests.golf.fakes.tensors import random_tensor
+
+FULL_RANK = load(FULL.replace("q_rank: 6", "q_rank: 0"))
 
 
 def test_input_statistics_are_means_over_every_token_of_every_pass():
@@ -30,7 +36,7 @@ def test_nothing_is_recorded_after_the_with_block_and_outputs_are_unchanged():
     with InputStats({"a": layer}) as stats:
         assert torch.equal(layer(x), before)
     layer(100 * x)
-    assert stats.counts == {"a": 4}
+    assert stats.counts == {layer: 4}
 
 
 def test_the_hessian_predicts_the_squared_error_of_a_changed_weight():
@@ -67,3 +73,36 @@ def test_sums_averaged_over_ranks_give_the_result_of_one_process():
         mine.add_(other).div_(2)
     for found, expected in zip(left.result()["a"], whole.result()["a"], strict=True):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("config", [load(FULL), FULL_RANK], ids=["low-rank queries", "full-rank queries"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_read_the_same_tensor_share_its_statistics_bit_for_bit(config, dtype):
+    model = lively(config)
+    model.dtype = dtype
+    alone = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear)}
+    with torch.no_grad(), InputStats(model.inputs()) as shared, InputStats(alone) as separate:
+        for seed in range(2):
+            model(some_ids(2, 16, seed))
+    found, expected = shared.result(), separate.result()
+    assert set(found) == {*expected, "tok_emb.weight"}
+    for name, means in expected.items():
+        assert all(map(torch.equal, found[name], means)), name
+    # q or q_down, k and the gate everywhere; the feed-forward of the two parallel layers
+    assert len(shared.tensors()) == len(separate.tensors()) + 2 - 2 * (3 * 5 + 2)
+
+
+def test_only_products_of_bfloat16_inputs_may_use_tf32_and_the_setting_is_restored(monkeypatch):
+    seen, addmm = [], torch.Tensor.addmm_
+
+    def spy(total, *factors):
+        seen.append(torch.backends.cuda.matmul.allow_tf32)
+        return addmm(total, *factors)
+
+    monkeypatch.setattr(torch.Tensor, "addmm_", spy)
+    identity, x_NC = nn.Identity(), random_tensor(4, 5)
+    with InputStats({"a": identity}):
+        identity(x_NC)
+        identity(x_NC.bfloat16())
+    assert seen == [False, True]
+    assert not torch.backends.cuda.matmul.allow_tf32

@@ -21,13 +21,18 @@ from golf.stages import score
 from tests.golf.fakes.recipes import FULL, V, lively
 from tests.golf.fakes.score_stage import NOWHERE, Judge, score_stream, stage, stream
 
-LEARNING = load(FULL)
+ALIGNED_LEARNING = load(FULL)
+LEARNING = replace(ALIGNED_LEARNING, score=replace(ALIGNED_LEARNING.score, align="stream"))
 CONFIG = replace(LEARNING, adapt=AdaptConfig())
+ALIGNED = replace(ALIGNED_LEARNING, adapt=AdaptConfig())
 BIAS_ONLY = replace(LEARNING, adapt=replace(LEARNING.adapt, epochs=0))
 WEIGHTS_ONLY = replace(LEARNING, adapt=replace(LEARNING.adapt, bias_lr=0.0))
 LEARNERS = pytest.mark.parametrize(
-    "config", [LEARNING, BIAS_ONLY, WEIGHTS_ONLY], ids=["both", "bias", "weights"]
+    "config",
+    [LEARNING, BIAS_ONLY, WEIGHTS_ONLY, ALIGNED_LEARNING],
+    ids=["both", "bias", "weights", "both, aligned"],
 )
+RULES = pytest.mark.parametrize("config", [CONFIG, ALIGNED], ids=["stream", "documents"])
 WINDOW, STRIDE, CHUNK = CONFIG.score.window, CONFIG.score.stride, CONFIG.score.chunk_tokens
 TOLERANCE_NATS = 2e-5
 
@@ -70,23 +75,25 @@ def test_a_boundary_prediction_is_a_distribution_and_gives_the_next_chunks_first
         assert -row[tokens[start]] == nats[start]
 
 
+@RULES
 @pytest.mark.slow
-def test_chunks_of_any_length_give_the_same_numbers(model):
+def test_chunks_of_any_length_give_the_same_numbers(model, config):
     tokens = stream(200)
-    whole, _ = score_stream(model, CONFIG, tokens)
+    whole, _ = score_stream(model, config, tokens)
     for chunk in (5, STRIDE, 61):
         np.testing.assert_allclose(
-            score_stream(model, CONFIG, tokens, chunk=chunk)[0], whole, atol=TOLERANCE_NATS
+            score_stream(model, config, tokens, chunk=chunk)[0], whole, atol=TOLERANCE_NATS
         )
 
 
-def test_score_predict_and_lanes_agree_everywhere(model):
+@RULES
+def test_score_predict_and_lanes_agree_everywhere(model, config):
     tokens = stream(3 * CHUNK + 11)
-    nats, _ = score_stream(model, CONFIG, tokens)
+    nats, _ = score_stream(model, config, tokens)
     boundaries = np.flatnonzero(tokens == 1)[1:]
     at_boundaries = {int(t) for boundary in boundaries for t in (boundary, boundary + 1)}
     probes = sorted({1, 2, STRIDE, WINDOW, CHUNK - 1, CHUNK, CHUNK + 1, len(tokens) - 1} | at_boundaries)
-    with stage(model, CONFIG, "witness", len(tokens)) as judge:
+    with stage(model, config, "witness", len(tokens)) as judge:
         known = 0
         for t in probes:
             judge.reveal(known, tokens[known:t])
@@ -94,7 +101,7 @@ def test_score_predict_and_lanes_agree_everywhere(model):
             row = judge.predict()
             assert abs(np.logaddexp.reduce(row.astype(np.float64))) < 1e-5
             assert abs(-row[tokens[t]] - nats[t]) < TOLERANCE_NATS, f"token {t}"
-    with stage(model, CONFIG, "witness", len(tokens)) as judge:
+    with stage(model, config, "witness", len(tokens)) as judge:
         starts = [max(0, t - WINDOW) for t in probes]
         rows = judge.lanes(starts, [tokens[start:t] for start, t in zip(starts, probes, strict=True)])
         expected = -rows[np.arange(len(probes)), tokens[probes]]
@@ -113,6 +120,49 @@ def test_a_number_depends_on_the_whole_window_and_on_nothing_after_it(model):
     again, _ = score_stream(model, CONFIG, changed)
     assert np.abs(again[104:112] - nats[104:112]).min() > 0
     np.testing.assert_allclose(again[112:], nats[112:], atol=TOLERANCE_NATS)
+
+
+def test_aligned_to_documents_a_number_depends_on_its_document_and_its_window_alone(model):
+    tokens = stream(150)  # documents of 37 tokens: 37 .. 73 is one
+    nats, _ = score_stream(model, ALIGNED, tokens)
+    changed = tokens.copy()
+    changed[37 - 5] = 3
+    again, _ = score_stream(model, ALIGNED, changed)
+    assert again[37] != nats[37]  # a BOS is predicted from the document before it
+    np.testing.assert_allclose(again[38:], nats[38:], atol=TOLERANCE_NATS)
+    changed = tokens.copy()
+    changed[50] = 3
+    again, _ = score_stream(model, ALIGNED, changed)
+    np.testing.assert_allclose(again[:50], nats[:50], atol=TOLERANCE_NATS)
+    assert np.abs(again[50:72] - nats[50:72]).min() > 0
+    np.testing.assert_allclose(again[75:], nats[75:], atol=TOLERANCE_NATS)
+
+
+def test_a_stream_that_does_not_open_with_the_recipes_bos_is_an_error(model):
+    with pytest.raises(WireError, match=r"score\.bos: the stream opens with token 5, not with 1"):
+        run_actions(model, ALIGNED, "scorer", [send("score", X[:9] * 0 + 5, chunk=0, start=0)])
+    beyond = replace(ALIGNED, score=replace(ALIGNED.score, bos=V))
+    setup = Setup("score", 1, "record", V, NOWHERE, NOWHERE, NOWHERE, {"chunk_tokens": 64}, role="scorer")
+    with pytest.raises(
+        WireError, match=rf"score\.bos: got {V}; the vocabulary has the tokens 0 \.\. {V - 1}"
+    ):
+        score.make_server(Wire(socket.socket()), setup, beyond, Ranks(0, 1, torch.device("cpu")), model)
+
+
+@RULES
+def test_of_two_ranks_only_the_first_computes_a_single_row(model, config, monkeypatch):
+    asked = []
+    plain = Predictor.row
+
+    def row(self, buffer):
+        asked.append(buffer.stop)
+        return plain(self, buffer)
+
+    monkeypatch.setattr(Predictor, "row", row)
+    tokens = stream(3 * CHUNK)
+    _, rows = score_stream(model, config, tokens, world=2)
+    assert asked == [CHUNK, 2 * CHUNK]
+    assert all(abs(np.logaddexp.reduce(row.astype(np.float64))) < 1e-5 for row in rows)
 
 
 def test_progress_reaches_the_judge_within_a_chunk(model):
@@ -136,7 +186,7 @@ def test_a_recipe_that_learns_nothing_scores_like_the_plain_predictor_bit_for_bi
 @pytest.mark.slow
 def test_learning_from_a_chunk_changes_the_numbers_of_later_chunks_only(model, config):
     tokens = stream(3 * CHUNK + 5)
-    fixed, _ = score_stream(model, CONFIG, tokens)
+    fixed, _ = score_stream(model, replace(config, adapt=AdaptConfig()), tokens)
     nats, rows = score_stream(model, config, tokens)
     np.testing.assert_array_equal(nats[:CHUNK], fixed[:CHUNK])
     assert (nats[CHUNK:] != fixed[CHUNK:]).mean() > 0.9

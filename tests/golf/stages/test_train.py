@@ -8,6 +8,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 
 from golf.optim.schedule import TrainingProgress
 from golf.recipe.config import load, resolved, training_digest
+from golf.runtime import compilation
 from golf.runtime.dist import Ranks
 from golf.runtime.errors import StageError
 from golf.runtime.wire import Setup, Wire, WireError
@@ -23,7 +25,7 @@ from golf.storage import arrays
 from golf.training import calibrate, checkpoint, loader as data, phases
 from golf.training.clocks import StepClock, WallClock
 from golf.training.phases import Phase
-from golf.training.trainer import Trainer
+from golf.training.trainer import Trainer, compiled_loss
 from tests.golf.fakes.judge import Judge, fail_stage, setup_frame, write_shard
 from tests.golf.fakes.recipes import FULL, V
 
@@ -192,7 +194,7 @@ def test_phases_follow_their_horizons_and_never_go_back():
     assert phases.possible(always) == [Phase(True, True)] == [phases.at(TrainingProgress(0, 0.0), always)]
 
 
-def test_a_compiled_forward_rounds_to_the_grid_only_in_quantised_phases():
+def test_a_compiled_loss_rounds_to_the_grid_only_in_quantised_phases(monkeypatch):
     """In #315, #374 and #414 a flag on the class was constant in the first trace: nothing was rounded."""
     torch._dynamo.reset()
     trainer = Trainer(load(COMPILED), V, 0, ALONE)
@@ -200,7 +202,8 @@ def test_a_compiled_forward_rounds_to_the_grid_only_in_quantised_phases():
     with torch.no_grad():
         for p in trainer.parameters.values():
             p += 0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
-    trainer.forward = torch.compile(plain, backend="eager", dynamic=False)
+    monkeypatch.setattr(compilation, "BACKEND", "eager")
+    trainer.loss = compiled_loss(plain, in_graph=True)
     batch, found = data.synthetic(0, range(8), 256, 16, V), []
     for phase in (
         Phase(False, False),
@@ -210,7 +213,7 @@ def test_a_compiled_forward_rounds_to_the_grid_only_in_quantised_phases():
         Phase(False, False),
     ):
         trainer.enter(phase)
-        plain.zero_grad()
+        trainer.optimizer.gradients.zero()
         loss = trainer.backward(batch)
         gradient = plain.blocks[0].mlp.up.weight.grad.clone()
         expected = torch.nn.functional.cross_entropy(
@@ -224,7 +227,7 @@ def test_a_compiled_forward_rounds_to_the_grid_only_in_quantised_phases():
     assert torch.equal(found[4][1], found[0][1])
 
 
-def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path):
+def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path, monkeypatch):
     torch._dynamo.reset()
     trainer, graphs = Trainer(load(COMPILED), V, 0, ALONE), []
 
@@ -232,7 +235,8 @@ def test_every_graph_of_a_run_is_compiled_in_the_warm_up(tmp_path):
         graphs.append(graph)
         return graph.forward
 
-    trainer.forward = torch.compile(trainer.model, backend=compiled, dynamic=False)
+    monkeypatch.setattr(compilation, "BACKEND", compiled)
+    trainer.loss = compiled_loss(trainer.model, in_graph=True)
     train.warm_up(trainer, tmp_path)
     n_graphs = len(graphs)
     assert n_graphs >= 4
@@ -268,7 +272,7 @@ def test_statistics_use_averaged_weights_with_recurrence_and_without_the_grid():
     assert all(torch.equal(p, average[name]) for name, p in trainer.parameters.items())
     batches = [loader.batch(256) for _ in range(4)]
     stats = calibrate.measure(trainer, iter(batches))
-    assert all(p.grad is None for p in trainer.parameters.values())
+    assert not trainer.optimizer.gradients.flat.any()
     measured = {
         name: {ending for ending, field in checkpoint.ENDINGS.items() if getattr(one, field) is not None}
         for name, one in stats.items()
@@ -355,7 +359,22 @@ def test_training_ends_by_the_time_that_the_judge_gave_on_the_judges_own_clock(t
 
 
 def test_the_reserve_leaves_room_for_statistics_and_saving():
-    assert train.Reserve(measuring=10, saving=1).seconds == pytest.approx(15 + 2 + 0.3)
+    assert train.Reserve(measuring=10, saving=1).seconds == pytest.approx(10 + 2 + 0.3)
+
+
+@pytest.mark.parametrize(("device", "margin"), [("cpu", 1.5), ("cuda", 1.1)])
+def test_the_estimate_of_the_statistics_waits_for_the_device_on_both_sides_of_the_second_run(
+    monkeypatch, device, margin
+):
+    events = []
+    monkeypatch.setattr(calibrate, "measurements", lambda cfg: [(lambda *_: events.append("run") or {}, 64)])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: events.append("wait"))
+    monkeypatch.setattr(calibrate.time, "monotonic", lambda: float(len(events)))
+    trainer = SimpleNamespace(config=CONFIG, ranks=Ranks(0, 1, torch.device(device)), row_scores=None)
+    _, seconds = calibrate.warm_up(trainer, None)
+    waits = ["wait"] if device == "cuda" else []
+    assert events == ["run", *waits, "run", *waits]
+    assert seconds == pytest.approx(64 * margin * (1 + len(waits)))
 
 
 def test_the_wall_clock_stops_before_a_step_that_would_not_fit():

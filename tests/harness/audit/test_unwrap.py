@@ -19,6 +19,7 @@ import pytest
 
 from harness.audit.audit import audit_folder
 from harness.audit.unwrap import MAX_BYTES, MAX_DEPTH, MAX_MEMBERS, archived, unwrapped
+from harness.run.bundle_archive import Contents, pack
 
 WORDS = random.Random(0)
 SOURCE = "import torch\n" + "".join(
@@ -140,3 +141,22 @@ def test_an_archive_is_read_within_limits_and_its_directory_is_not_believed() ->
     ):
         with pytest.raises(ValueError):
             list(archived(broken))
+
+
+BUNDLE = Contents(b"import p.__main__\n", {"p/__main__.py": b"import os\n", "p/work.py": b"x = 1\n"})
+
+
+def test_the_sources_in_the_stream_of_a_code_bundle_are_read() -> None:
+    assert [name for name, _ in archived(pack(BUNDLE))] == ["__main__.py", "p/__main__.py", "p/work.py"]
+    assert dict(archived(pack(BUNDLE)))["p/__main__.py"] == "import os\n"
+
+
+def test_a_bundle_beyond_the_limits_or_with_more_beside_its_stream_is_not_read() -> None:
+    large = pack(Contents(b"", {"p.py": b"#" * (MAX_BYTES + 1)}))
+    many = pack(Contents(b"", {f"m{number}.py": b"" for number in range(MAX_MEMBERS)}))
+    shadowed = io.BytesIO(pack(BUNDLE))
+    with zipfile.ZipFile(shadowed, "a") as archive:
+        archive.writestr("p/work.py", "import requests\n")
+    for hostile in (large, many, shadowed.getvalue()):
+        with pytest.raises(ValueError):
+            list(archived(hostile))

@@ -121,3 +121,10 @@ def test_pins_that_cannot_be_read_are_an_error_of_that_image_alone(
 
     monkeypatch.setattr(build, "lock_sha256", unreadable)
     assert facts()["engine"]["images"] == dict.fromkeys(("cpu", "cuda"), "error: pins.yaml: not YAML")
+
+
+def test_the_doctor_says_what_an_image_was_built_without(
+    cpu_image: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "lacks", lambda labels: ("flash-attn-3",))
+    assert f"image       cpu: {cpu_image}, without flash-attn-3" in pgolf("doctor").stdout

@@ -47,6 +47,12 @@ def test_a_wheel_whose_hash_nobody_knows_is_refused_before_an_engine_is_asked(
     assert "pgolf image lock cuda" in refused.hint
 
 
+def test_a_package_that_no_image_can_do_without_is_refused_before_an_engine_is_asked(no_engine: None) -> None:
+    refused = pgolf("image", "build", "cuda", "--without", "torch").exception
+    assert isinstance(refused, UsageError)
+    assert refused.hint == "what an image can do without: flash-attn-3"
+
+
 def test_an_image_that_is_there_is_not_built_again(cpu_image: str) -> None:
     done = pgolf("image", "build", "cpu")
     assert (done.exit_code, done.stdout) == (0, f"{cpu_image}\n")

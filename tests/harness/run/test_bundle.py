@@ -1,4 +1,4 @@
-"""code.pyz: exactly the import closure, reproducible bytes, and clear errors for what cannot be bundled."""
+"""code.pyz: exactly the import closure without docstrings and comments, reproducible bytes, clear errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.run import bundle
+from harness.run.bundle_archive import MAX_BYTES, Contents, unpack
 
 FILES = {
     "__init__.py": '"""A contestant."""\n',
@@ -61,21 +63,87 @@ def package(folder: Path, **changes: str | None) -> Path:
     return folder / "golf"
 
 
-def names(built: bundle.Bundle) -> list[str]:
-    return zipfile.ZipFile(io.BytesIO(built.pyz)).namelist()
-
-
 def test_the_bundle_is_the_import_closure_of_the_entry_point_and_nothing_else(tmp_path: Path) -> None:
     built = bundle.build(package(tmp_path))
-    assert set(built.modules) == CLOSURE
-    assert set(names(built)) == CLOSURE | {"__main__.py"}
+    assert set(built.modules) == set(unpack(built.pyz).sources) == CLOSURE
 
 
-def test_sources_are_counted_verbatim(tmp_path: Path) -> None:
-    folder = package(tmp_path, config="WIDTH = 64\n# a comment counts too\r\n")
-    archive = zipfile.ZipFile(io.BytesIO(bundle.build(folder).pyz))
-    for name in CLOSURE:
-        assert archive.read(name) == (tmp_path / name).read_bytes()
+def test_docstrings_and_comments_are_not_counted_and_are_kept_beside_the_bundle(tmp_path: Path) -> None:
+    folder = package(tmp_path, config='"""Sizes."""\n\nWIDTH = 64  # not counted\n')
+    built = bundle.build(folder)
+    counted, plain = unpack(built.pyz).sources, bundle.build(package(tmp_path / "plain"))
+    assert counted["golf/config.py"] == b"\n\nWIDTH = 64\n"
+    with zipfile.ZipFile(io.BytesIO(built.source_zip)) as kept:
+        assert {name: kept.read(name) for name in kept.namelist()} == {
+            name: (tmp_path / name).read_bytes() for name in CLOSURE
+        }
+    assert len(built.pyz) <= len(plain.pyz) + 8, "only two blank lines count"
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[Path, Contents]:
+    """source.zip of a run, and the contents of its code.pyz."""
+    built = bundle.build(package(tmp_path))
+    path = tmp_path / "source.zip"
+    path.write_bytes(built.source_zip)
+    return path, unpack(built.pyz)
+
+
+def test_the_counted_form_comes_from_the_kept_sources(kept: tuple[Path, Contents]) -> None:
+    bundle.require_source(*kept)
+
+
+@pytest.mark.slow
+def test_the_contestants_counted_form_comes_from_its_sources_and_is_less_than_half(tmp_path: Path) -> None:
+    built = bundle.build(ROOT / "golf")
+    (tmp_path / "source.zip").write_bytes(built.source_zip)
+    bundle.require_source(tmp_path / "source.zip", unpack(built.pyz))
+    assert len(built.pyz) < 0.45 * len(built.source_zip)
+
+
+def rewritten(source: Path, change: Callable[[dict[str, bytes]], object]) -> None:
+    """Change the members of an archive in place."""
+    with zipfile.ZipFile(source) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+
+
+NAME = "golf/model/layers.py"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda members: members.update({NAME: members[NAME] + b"x = 1\n"}), "layers.py without docstrings"),
+        (lambda members: members.update({NAME: b"\n" + members[NAME]}), "layers.py without docstrings"),
+        (lambda members: members.update({NAME: b"x = (\n"}), "was never closed"),
+        (lambda members: members.update({NAME: b"x = " + b"-" * 100_000 + b"1\n"}), "source.zip"),
+        (lambda members: members.pop(NAME), "names are not those"),
+        (lambda members: members.update({"../x.py": b""}), "names are not those"),
+        (lambda members: members.update({NAME: b"#" * (MAX_BYTES + 1)}), "sources are more than"),
+    ],
+)
+def test_sources_that_the_counted_form_does_not_come_from_are_refused(
+    kept: tuple[Path, Contents], change: Callable[[dict[str, bytes]], object], message: str
+) -> None:
+    rewritten(kept[0], change)
+    with pytest.raises(UsageError, match=message):
+        bundle.require_source(*kept)
+
+
+def test_comments_of_the_kept_sources_may_differ(kept: tuple[Path, Contents]) -> None:
+    rewritten(kept[0], lambda members: members.update({NAME: members[NAME] + b"# a remark\n"}))
+    bundle.require_source(*kept)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x05\x06" + bytes(18)])
+def test_kept_sources_that_cannot_be_read_are_refused(kept: tuple[Path, Contents], content: bytes) -> None:
+    kept[0].write_bytes(content)
+    with pytest.raises(UsageError, match=r"source\.zip"):
+        bundle.require_source(*kept)
 
 
 def test_the_bundle_runs_its_entry_point_from_anywhere(tmp_path: Path) -> None:
@@ -119,9 +187,10 @@ def test_another_process_in_another_folder_builds_the_same_bytes(tmp_path: Path)
 def test_the_digest_changes_with_the_sources_in_the_closure_and_with_nothing_else(tmp_path: Path) -> None:
     plain = bundle.build(package(tmp_path / "a")).sha256
     assert bundle.build(package(tmp_path / "b", unused="changed = 1\n")).sha256 == plain
+    assert bundle.build(package(tmp_path / "c", config="WIDTH = 64  # remark\n")).sha256 == plain
     changed = {
         bundle.build(
-            package(tmp_path / name, **{name: FILES[f"{name.replace('___', '/')}.py"] + "#\n"})
+            package(tmp_path / name, **{name: FILES[f"{name.replace('___', '/')}.py"] + "MORE = 1\n"})
         ).sha256
         for name in ("late", "config", "optim___muon")
     }
@@ -183,8 +252,9 @@ def test_of_a_package_and_a_module_of_one_name_the_bundle_takes_the_package_as_p
 def test_the_real_bundle_holds_only_the_contestants_package_and_no_tests_and_no_judge() -> None:
     built = bundle.build(ROOT / "golf")
     assert all(name.startswith("golf/") and name.endswith(".py") for name in built.modules)
-    assert not [name for name in names(built) if "test" in name or "harness" in name]
-    imported = b"".join(zipfile.ZipFile(io.BytesIO(built.pyz)).read(name) for name in names(built))
+    assert not [name for name in built.modules if "test" in name or "harness" in name]
+    program, counted = unpack(built.pyz)
+    imported = program + b"".join(counted.values())
     assert b"import harness" not in imported
     assert b"from harness" not in imported
     assert "golf/stages/train.py" in built.modules

@@ -10,6 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from harness.edition import Limits
 from harness.runners.base import Runner, StageSpec
 from harness.runners.docker import DockerRunner
 from harness.runners.docker_environment import container_environment
@@ -67,10 +68,10 @@ def image_with_variables(engine: docker.DockerClient, cpu_image: str) -> Iterato
     engine.images.remove(image.id)
 
 
-def environment(bench: Bench, runner: Runner) -> dict[str, str]:
+def environment(bench: Bench, runner: Runner, limits: Limits = SMALL) -> dict[str, str]:
     """The environment that a contestant gets in train."""
     try:
-        bench.train(bench.job(runner, TELL))
+        bench.train(bench.job(runner, TELL, limits))
     finally:
         runner.close()
     found: dict[str, str] = json.loads((bench.folder.checkpoint / "environment.json").read_text())
@@ -81,6 +82,22 @@ def test_a_local_contestant_has_exactly_the_variables_of_the_protocol(bench: Ben
     found = environment(bench, LocalRunner())
     assert set(found) == VARIABLES
     assert SECRET not in found.values()
+
+
+@pytest.mark.parametrize(("gpus", "kept"), [(1, {"LD_LIBRARY_PATH"}), (0, set())])
+def test_a_local_stage_with_gpus_keeps_the_library_path_of_the_user(
+    gpus: int, kept: set[str], bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/local/nvidia/lib64")
+    found = environment(bench, LocalRunner(), dataclasses.replace(SMALL, gpus=gpus))
+    assert set(found) == VARIABLES | kept
+    assert {found[name] for name in kept} <= {"/usr/local/nvidia/lib64"}
+
+
+def test_the_caches_of_compiled_code_lie_in_the_contestants_scratch(bench: Bench) -> None:
+    found = environment(bench, LocalRunner())
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert Path(found[name]).parent == Path(found["TMPDIR"]), name
 
 
 def test_a_contestant_in_a_container_has_exactly_the_same_and_no_proxy_of_the_user(

@@ -7,6 +7,7 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import docker
 import pytest
 
 from harness.base.errors import MachineFault
@@ -16,6 +17,7 @@ from harness.data.dataset import Dataset
 from harness.runners import docker_engine, select
 from harness.runners.base import Runner
 from harness.runners.docker import DockerRunner
+from harness.runners.images import builder
 from harness.runners.local import LocalRunner
 from harness.runners.select import RunnerName, select_runner
 from tests.harness.fakes.sandbox import Sandbox, finding
@@ -78,6 +80,23 @@ def test_a_runner_whose_stage_fails_is_closed_and_not_given_out(
     with pytest.raises(MachineFault, match="the stage fails"):
         selected("docker")
     assert [runner.owner_lock.path.exists() for runner in closed] == [False]
+
+
+@pytest.mark.slow
+def test_an_image_that_lacks_a_wheel_is_told_when_it_is_taken(
+    engine: docker.DockerClient, cpu_image: str
+) -> None:
+    container = engine.containers.create(cpu_image, network_mode="none")
+    labels = f"LABEL {builder.LABEL}=none\nLABEL {builder.WITHOUT}=flash-attn-3"
+    image, said = str(container.commit(changes=labels).id), list[str]()
+    container.remove()
+    try:
+        runner = select_runner("docker", SMALL, said.append, lambda client, name: image)
+        runner.close()
+    finally:
+        engine.images.remove(image)
+    assert runner.image_lacks == ("flash-attn-3",)
+    assert any("the image is one without flash-attn-3, which its lock pins" in line for line in said)
 
 
 @pytest.mark.slow

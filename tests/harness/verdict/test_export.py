@@ -17,6 +17,7 @@ from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.edition import PROFILES
 from harness.run import bundle
+from harness.run.bundle import Bundle
 from harness.run.folder import RunFolder
 from harness.run.records import load, save
 from harness.verdict.export import export
@@ -27,11 +28,15 @@ CONFIG = b"model: {}\n"
 FORGED = "seed:1\nquantized val_loss:0.1 val_bpb:0.1\n\x1b[2Jfinal val_loss:0.2 val_bpb:0.2"
 
 
+@pytest.fixture(scope="module")
+def code() -> Bundle:
+    return bundle.build(ROOT / "golf")
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path, code: Bundle) -> RunFolder:
     """A finished run of three seeds, as `pgolf run` leaves it."""
     folder = RunFolder(tmp_path / "runs" / "my-idea" / "pocket-0123456789ab")
-    code = bundle.build(ROOT / "golf")
     artifact = b"a" * 5_000
     scores = [2.1 + at / 100 for at in range(len(SEEDS))]
     seeds = [
@@ -42,6 +47,7 @@ def run(tmp_path: Path) -> RunFolder:
         place = folder.seed(each.seed)
         place.path.mkdir(parents=True)
         place.code.write_bytes(code.pyz)
+        place.source.write_bytes(code.source_zip)
         place.config.write_bytes(CONFIG)
         place.artifact.write_bytes(artifact)
         bits = np.array([done.facts["bpb"] * 1000 for done in each.attempts if done.stage == "score"])
@@ -164,10 +170,10 @@ def test_an_unfinished_or_invalid_run_is_refused_with_the_reason(run: RunFolder,
     assert not out.exists()
 
 
-@pytest.mark.parametrize("name", ["code.pyz", "config.yaml", "artifact.bin"])
+@pytest.mark.parametrize("name", ["code.pyz", "source.zip", "config.yaml", "artifact.bin"])
 def test_files_that_were_changed_since_the_run_are_refused(run: RunFolder, tmp_path: Path, name: str) -> None:
     path = run.seed(42).path / name
-    if name == "code.pyz":
+    if name in ("code.pyz", "source.zip"):
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("golf/more.py", "x = 1\n")
     else:

@@ -300,6 +300,14 @@ def test_a_bound_that_rests_on_independent_rows_says_so() -> None:
     assert report.notes(verdict)[0].endswith("probes), if each row depends on its own context alone")
 
 
+def test_every_report_says_what_the_image_was_built_without(folder: RunFolder) -> None:
+    whole = full_verdict()
+    lacking = whole | {"image_lacks": ["flash-attn-3"]}
+    for verdict, wanted in ((whole, False), (lacking, True)):
+        for text in (report.markdown(verdict), Page(report.page(verdict, folder)).words):
+            assert ("built without flash-attn-3" in text) == wanted
+
+
 def test_every_report_holds_the_remarks(folder: RunFolder) -> None:
     remark = "worse than bz2 -9 on the same text (2.10 bits per byte)"
     verdict = full_verdict() | {"remarks": [remark]}

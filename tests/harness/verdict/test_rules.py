@@ -251,6 +251,13 @@ def test_environment_isolation_and_data_separation_are_unknown_outside_a_contain
     assert "isolation: none" in found("isolation", bare)["evidence"]
 
 
+def test_an_image_that_lacks_a_wheel_of_its_lock_leaves_the_environment_of_a_record_open() -> None:
+    lacking = evidence(image_lacks=("flash-attn-3",))
+    environment = found("environment", lacking)
+    assert (environment["outcome"], environment["why"]) == ("unknown", "image without flash-attn-3")
+    assert environment["evidence"].endswith("which the manifest names, but without flash-attn-3")
+
+
 @pytest.mark.parametrize(
     ("measured", "wanted"), [(1.1365, "pass"), (1.1300, "pass"), (1.1404, "pass"), (1.1406, "fail")]
 )

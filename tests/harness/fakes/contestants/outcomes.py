@@ -97,7 +97,7 @@ MEASURED = "a folder is measured by walking it, so its depth is limited"
 
 VARIABLES = {
     *("CUDA_VISIBLE_DEVICES", "GOMP_SPINCOUNT", "HOME", "LANG", "OMP_NUM_THREADS", "PATH"),
-    *("PGOLF_SOCKET", "PGOLF_STAGE", "TMPDIR"),
+    *("PGOLF_SOCKET", "PGOLF_STAGE", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "USER"),
 }
 """The environment of every contestant."""
 LOOPBACK = """
@@ -105,6 +105,12 @@ listener = socket.create_server(("127.0.0.1", 0))
 caller = socket.create_connection(listener.getsockname())
 listener.accept()[0].sendall(b"x")
 assert caller.recv(1) == b"x"
+"""
+MAP_AS_CODE = """
+import mmap
+path = fill(os.environ["TMPDIR"], 1)
+with open(path, "rb") as file:
+    mmap.mmap(file.fileno(), 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)
 """
 STRICT = "os.umask(0o077); os.makedirs(out + '/checkpoint/a'); fill(out + '/checkpoint/a', 1)"
 SHARED = """
@@ -165,6 +171,8 @@ LAWFUL = (
     Row("writes into its working folder", "open('here', 'w').close()"),
     Row("finds that folder in HOME", "assert os.path.samefile('.', os.environ['HOME'])"),
     Row("connects to itself over the loopback", LOOPBACK),
+    Row("has a user's name", "import getpass; assert getpass.getuser()"),
+    Row("maps a file of $TMPDIR as machine code", MAP_AS_CODE),
     Row("finds the umask 022", "assert os.umask(0o022) == 0o022"),
     Row("sets the umask 077", STRICT),
     Row("leaves folders on four levels", "os.makedirs(out + '/checkpoint/a/b/c')"),

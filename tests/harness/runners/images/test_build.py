@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -14,7 +16,10 @@ import pytest
 
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
-from harness.runners.images import build, rootfs
+from harness.runners.docker import DockerRunner
+from harness.runners.images import build, pins, rootfs
+from harness.runners.images.builder import WITHOUT
+from harness.runners.images.compile_check import compile_inside
 from harness.runners.select import built_image
 
 PROBE = """
@@ -92,14 +97,18 @@ def test_an_image_is_found_while_somebody_removes_another_one_of_the_same_lock(
     assert build.find(engine, "cpu") == cpu_image
 
 
-def tiny_image(engine: docker.DockerClient, content: bytes, lock: str | None = None) -> str:
-    """The id of a new image of one file, without a tag; its label names `lock`, if there is one."""
+def tiny_image(
+    engine: docker.DockerClient, content: bytes, lock: str | None = None, without: str = ""
+) -> str:
+    """The id of a new image of one file, without a tag; its labels name `lock` and what it lacks."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         member = tarfile.TarInfo("content")
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
     changes = [] if lock is None else [f"LABEL {build.LABEL}={lock}"]
+    if without:
+        changes.append(f'LABEL {WITHOUT}="{without}"')
     answer = engine.api.import_image_from_data(packed.getvalue(), changes=changes)
     return str(json.loads(answer.splitlines()[-1])["status"])
 
@@ -221,3 +230,63 @@ def test_a_root_filesystem_is_packed_without_what_the_engine_mounts(tmp_path: Pa
         names = set(tar.getnames())
     assert {"./etc/hostname", "./usr/bin/python3", "./proc", "./var/cache/apt"} <= names
     assert not {"./proc/1/status", "./var/cache/apt/archives/a.deb"} & names
+
+
+@pytest.fixture
+def incomplete_and_whole(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Two tagged images of one lock: first one that was built without a wheel, then a whole one."""
+    lock = os.urandom(32).hex()
+    monkeypatch.setattr(build, "lock_sha256", lambda name, root=None: lock)
+    images = []
+    for without in ("flash-attn-3", ""):
+        images.append(tiny_image(engine, os.urandom(16), lock, without))
+        engine.images.get(images[-1]).tag("pgolf-test-lacking", without or "whole")
+    yield images
+    for image in images:
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            engine.images.remove(image, force=True)
+
+
+def test_a_whole_image_is_preferred_to_one_that_lacks_a_wheel_and_a_runner_knows_what_its_image_lacks(
+    engine: docker.DockerClient, incomplete_and_whole: list[str]
+) -> None:
+    incomplete, whole = incomplete_and_whole
+    assert build.find(engine, "cuda") == whole
+    engine.images.remove(whole, force=True)
+    assert build.find(engine, "cuda") == incomplete
+    runner = DockerRunner(engine, incomplete)
+    assert runner.image_lacks == ("flash-attn-3",)
+    runner.close()
+
+
+def test_building_finds_the_very_image_that_lacks_what_was_left_out(
+    engine: docker.DockerClient, incomplete_and_whole: list[str], home: Path
+) -> None:
+    incomplete, whole = incomplete_and_whole
+    logged = list[str]()
+    built = [
+        build.build("cuda", without=without, client=engine, log=logged.append)
+        for without in (["flash-attn-3"], [])
+    ]
+    assert built == [incomplete, whole]
+    assert all("built already" in line for line in logged)
+
+
+def test_an_image_without_a_compiler_is_no_base_of_the_cuda_image(
+    engine: docker.DockerClient, cpu_image: str
+) -> None:
+    cuda = pins.load("cuda")
+    missing = rootfs.missing_of_compiler(engine, cpu_image)
+    assert missing.startswith("cc, g++, ")
+    assert missing.endswith("/Python.h")
+    with pytest.raises(UsageError, match=r"torch\.compile works, and this one lacks cc, g\+\+") as caught:
+        build._base_interpreter(engine, "cuda", cuda, cpu_image)
+    assert "--include=python3,python3-dev,g++ bookworm" in caught.value.hint
+
+
+def test_an_image_in_which_nothing_compiles_does_not_verify(
+    engine: docker.DockerClient, cpu_image: str
+) -> None:
+    with pytest.raises(UsageError, match=r"compiles nothing: (.|\n)*triton") as caught:
+        compile_inside(engine, "cpu", cpu_image)
+    assert "--include=python3,python3-dev,g++" in caught.value.hint

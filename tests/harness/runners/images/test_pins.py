@@ -94,10 +94,24 @@ def test_a_mistyped_key_in_pins_is_refused(root: Path) -> None:
 
 
 def pin_without_hash(root: Path, url: str) -> pins.Wheel:
-    """Points the wheel without a hash to a URL, and returns its pin."""
-    [wheel] = [wheel for wheel in pins.load("cuda", root).wheels if wheel.sha256 is None]
+    """Takes the hash from the one pinned wheel and points it to a URL; returns its pin."""
+    [wheel] = pins.load("cuda", root).wheels
     edit(root / "images" / "cuda" / "pins.yaml", wheel.url, url)
+    edit(root / "images" / "cuda" / "pins.yaml", f"sha256: {wheel.sha256}", "sha256: null")
     return pins.load("cuda", root).wheels[0]
+
+
+def test_an_image_can_do_without_a_pinned_wheel_and_its_modules_and_without_nothing_else() -> None:
+    whole = pins.load("cuda")
+    [wheel] = whole.wheels
+    left = whole.without([wheel.name])
+    assert set(whole.modules) - set(left.modules) == set(wheel.imports) == {"flash_attn_interface"}
+    needed = [requirement.name for requirement in pins.requirements("cuda")]
+    assert needed[0] == wheel.name, "the wheel that is hardest to get is asked for first"
+    assert needed[1:] == [each.name for each in pins.requirements("cuda", without=[wheel.name])]
+    with pytest.raises(UsageError, match="--without torch: no wheel of the pins") as caught:
+        whole.without(["torch"])
+    assert wheel.name in caught.value.hint
 
 
 def test_an_image_with_a_pin_without_hash_is_not_built(root: Path) -> None:

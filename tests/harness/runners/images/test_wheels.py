@@ -13,7 +13,7 @@ import pytest
 from harness.base.errors import MachineFault, UsageError
 from harness.base.paths import ROOT
 from harness.runners.images import wheels
-from harness.runners.images.pins import Requirement
+from harness.runners.images.pins import Requirement, Wheel
 from harness.runners.images.wheels import Interpreter, downloaded, from_folder
 
 BOOKWORM = Interpreter((3, 11), "x86_64", (2, 36))
@@ -109,6 +109,44 @@ def test_an_interrupted_download_continues_and_downloads_nothing_twice(index: Pa
     files = downloaded("cpu", "f" * 64, needed, BOOKWORM, [], logged.append)
     assert [path.name.split("-")[0] for path in files] == ["first", "second"]
     assert [line.split(":")[0] for line in logged] == ["wheel 1/2", "wheel 2/2", "wheel 2/2"]
+
+
+FLASH = Wheel(
+    name="flash-attn-3",
+    version="3.0.0",
+    file="flash_attn_3-3.0.0-cp39-abi3-manylinux_2_28_x86_64.whl",
+    url="http://127.0.0.1:9/flash.whl",
+    sha256="0" * 64,
+    status="unverified",
+    provenance="a test",
+)
+NEEDED = [Requirement("flash-attn-3", "3.0.0", "", frozenset(["0" * 64]))]
+
+
+def test_a_pinned_wheel_that_cannot_be_reached_comes_with_the_option_that_leaves_it_out(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(url: str, path: Path) -> None:
+        raise MachineFault(f"{url}: no answer", hint="is the network up?")
+
+    monkeypatch.setattr(wheels, "fetch", unreachable)
+    with pytest.raises(MachineFault, match="no answer") as caught:
+        downloaded("cuda", "f" * 64, NEEDED, BOOKWORM, [FLASH], print)
+    assert "is the network up?" in caught.value.hint
+    assert "`--without flash-attn-3` builds another image" in caught.value.hint
+
+
+def test_a_pinned_wheel_that_a_folder_lacks_is_named_with_its_address(tmp_path: Path) -> None:
+    absent = Requirement("torch", "2.9.1", "", frozenset(["0" * 64]))
+    with pytest.raises(UsageError, match=r"flash-attn-3==3\.0\.0, torch==2\.9\.1") as caught:
+        from_folder(tmp_path, [*NEEDED, absent], BOOKWORM, [FLASH])
+    assert f"flash-attn-3 is at {FLASH.url}; `--without flash-attn-3`" in caught.value.hint
+    assert caught.value.hint.endswith(f"--dest {tmp_path} torch==2.9.1")
+
+
+def test_a_wheel_for_an_old_glibc_fits(tmp_path: Path) -> None:
+    old = wheel(tmp_path, "nvrtc", tag="py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64")
+    assert from_folder(tmp_path, [pinned(old)], BOOKWORM) == [old]
 
 
 def test_a_download_with_a_wrong_hash_never_reaches_the_cache(index: Path, tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""When and how golf compiles: on CUDA only, one whole graph for each phase and shape, all before `ready`.
+
+A graph break would leave part of a step uncompiled without a word, so `fullgraph` makes it an error. Shapes
+are static. `refuse_from_now_on` ends the warm-up: what would be compiled later is an error too, because it
+would take minutes of the judge's clock. #586 lost 35 s of its training to a graph that its warm-up had not
+covered.
+
+Not covered: kernels that PyTorch's libraries choose or build at their first call, and the backward pass of a
+graph that the warm-up ran only forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from golf.runtime.errors import StageError
+
+BACKEND: str | Callable[..., Any] = "inductor"
+MAX_GRAPHS = 64
+"""Most graphs of one function, in all phases and shapes; PyTorch's own limit is 8."""
+MAX_THREADS = 8
+"""Compile processes a rank: eight ranks share the machine's cores."""
+REFUSED = "fail_on_recompile"
+
+
+def wanted(device: torch.device) -> bool:
+    """Whether models on this device are compiled. A CPU would need a C++ compiler, which images lack."""
+    return device.type == "cuda"
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function or module as one graph for each combination of shapes and Python values that it is called
+    with.
+
+    Raises StageError where a new combination comes after `refuse_from_now_on`.
+    """
+    import torch._inductor.config as inductor  # takes seconds, which a CPU need not pay
+
+    torch._dynamo.config.recompile_limit = MAX_GRAPHS
+    inductor.compile_threads = min(MAX_THREADS, inductor.compile_threads or MAX_THREADS)
+    graph = torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND)
+
+    def call(*args: Any, **options: Any) -> Any:
+        try:
+            return graph(*args, **options)
+        except RuntimeError as error:
+            if REFUSED not in str(error):
+                raise
+            raise StageError(
+                f"a new graph is needed after the warm-up, and would be compiled inside the judge's clock: "
+                f"{_cause(str(error))}; run every phase and shape before `ready`"
+            ) from error
+
+    return call
+
+
+def _cause(message: str) -> str:
+    """What changed, from PyTorch's message: its list of failed guards, or else its first line."""
+    failed = [line.strip(" -") for line in message.splitlines() if line.startswith((" ", "-"))][1:]
+    return " | ".join(failed) or message.splitlines()[0]
+
+
+def refuse_from_now_on() -> None:
+    """Make every compilation in this process an error from here on; graphs that exist keep running."""
+    torch.compiler.set_stance(REFUSED)
+
+
+def allow() -> None:
+    """Undo `refuse_from_now_on`."""
+    torch.compiler.set_stance("default")

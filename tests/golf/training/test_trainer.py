@@ -1,0 +1,47 @@
+"""Training steps on several ranks over gloo give the weights of a single process that reads all rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from golf.optim.schedule import TrainingProgress
+from golf.recipe.config import load
+from golf.runtime.dist import ALONE, Ranks
+from golf.training import calibrate, loader as data
+from golf.training.trainer import Trainer
+from tests.golf.fakes.gloo import on_ranks
+from tests.golf.fakes.recipes import FULL, V
+
+STEPS = 4
+
+
+def trained(ranks: Ranks, hardware: str) -> dict[str, torch.Tensor]:
+    """The weights and row scores after a few steps of a small recipe, and the Fisher diagonal after them."""
+    trainer = Trainer(load(FULL + f"hardware: {{precision: float32, {hardware}}}\n"), V, 0, ranks)
+    for step in range(STEPS):
+        ids, targets = data.synthetic(step, range(8), 256, 16, V)
+        mine = slice(2 * trainer.logical.start, 2 * trainer.logical.stop)
+        trainer.step(data.Batch(ids[mine], targets[mine]), TrainingProgress(step, step / STEPS))
+    found = {name: p.detach().clone() for name, p in trainer.parameters.items()}
+    scores = calibrate.row_scores(trainer)
+    fisher = calibrate.fisher(trainer, [data.Batch(ids[mine], targets[mine])])
+    found |= {f"{name}:row_score": one.row_score_R for name, one in scores.items()}
+    return found | {f"{name}:fisher": one.fisher_RC for name, one in fisher.items()}
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, torch.Tensor]:
+    return trained(ALONE, "banks: true")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("world", "banks"), [(2, "true"), (2, "false"), (4, "true"), (8, "true")], ids=lambda value: str(value)
+)
+def test_several_ranks_train_the_weights_of_one_up_to_rounding(alone, world, banks):
+    ranks = on_ranks(world, trained, f"banks: {banks}")
+    for name, tensor in alone.items():
+        scale = tensor.abs().max().item()
+        torch.testing.assert_close(ranks[0][name], tensor, atol=2e-4 * scale, rtol=0, msg=name)
+        assert all(torch.equal(other[name], ranks[0][name]) for other in ranks[1:]), name
