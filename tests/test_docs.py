@@ -127,7 +127,7 @@ def test_every_module_that_a_document_or_a_docstring_runs_is_there() -> None:
 BENCHMARKS = {
     "bench": "golf/bench/__main__.py",
     "claims": "golf/bench/claims.py",
-    "gpu": "golf/bench/gpu.py",
+    "gpu": "golf/bench/gpu/__main__.py",
     "windows": "golf/bench/windows.py",
 }
 """Recipes of the Justfile that are no command of pgolf -> the source that reads their options."""

@@ -137,7 +137,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     ]
     skipped = ""
     try:
-        text_of_script = script.read(options.script)
+        text_of_script = script.read(options.script, script.SHA256)
         entries.insert(
             0,
             Contestant(

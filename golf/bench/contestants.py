@@ -11,7 +11,6 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from golf.bench import script, work
+from golf.bench import script
 from golf.bench.interleaved import InterleavedClock, Weights
 from golf.optim.schedule import TrainingProgress
 from golf.recipe.schema import Config
@@ -29,6 +28,7 @@ from golf.runtime.dist import Ranks
 from golf.training import loader as data
 from golf.training.trainer import Trainer, compiled_loss
 
+CPU = torch.device("cpu")
 WARM_UP_STEPS = 2
 SEED = 1337
 
@@ -61,15 +61,15 @@ def _numpy(tensors: Mapping[str, Tensor]) -> Weights:
     return {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
 
 
-def train_golf(pipe: Connection, config: Config, bench_config: BenchConfig, device: str = "cpu") -> None:
-    """Train golf in one process, in turns."""
+def train_golf(pipe: Connection, config: Config, bench_config: BenchConfig) -> None:
+    """Train golf in one process on the CPU, in turns."""
     dist.keep_freed_memory()
     torch.set_num_threads(bench_config.threads)
-    trainer = Trainer(config, bench_config.vocab_size, SEED, Ranks(0, 1, torch.device(device)))
-    if bench_config.compiled and device == "cpu":  # on a GPU it is always compiled
+    trainer = Trainer(config, bench_config.vocab_size, SEED, Ranks(0, 1, CPU))
+    if bench_config.compiled:
         trainer.loss = compiled_loss(trainer.model, config.hardware.loss_in_graph)
     cfg = config.train
-    clock = InterleavedClock(pipe, partial(work.synchronise, trainer.ranks.device))
+    clock = InterleavedClock(pipe)
     start = {name: tensor.clone() for name, tensor in trainer.state().items()}
     for step in range(WARM_UP_STEPS):
         batch = data.synthetic(step, trainer.logical, cfg.batch_tokens, cfg.seq_len, bench_config.vocab_size)
@@ -93,14 +93,19 @@ def train_golf(pipe: Connection, config: Config, bench_config: BenchConfig, devi
 SCRIPT_NAMES = (
     (r"attn\.c_([qkv])", r"attn.\1"),
     (r"attn\.proj", "attn.out"),
+    (r"attn\.attn_gate", "attn.gate"),
     (r"mlp\.fc", "mlp.up"),
     (r"mlp\.proj", "mlp.down"),
+    (r"bigram\.emb", "bigram.table"),
+    (r"smear_gate", "smear.gate"),
+    (r"ve_shared\.embed", "value_embedding.table"),
+    (r"ve_shared\.proj", "value_embedding.proj"),
 )
-"""(pattern of the script's parameter names, golf's name)."""
+"""(pattern of a script's parameter names, golf's name), for the starting script and #586."""
 
 
 def golf_name(name: str) -> str:
-    """A parameter's name in the script -> its name in golf."""
+    """A parameter's name in a script -> its name in golf."""
     for pattern, new in SCRIPT_NAMES:
         name = re.sub(pattern, new, name)
     return name
@@ -137,15 +142,13 @@ def script_settings(
     return {name: str(number) for name, number in numbers.items()}
 
 
-def train_script(
-    pipe: Connection, text: str, config: Config, bench_config: BenchConfig, device: str = "cpu"
-) -> None:
+def train_script(pipe: Connection, text: str, config: Config, bench_config: BenchConfig) -> None:
     """Train the script at the shape of `config`, in turns, in a temporary folder."""
     dist.keep_freed_memory()
     torch.set_num_threads(bench_config.threads)
-    clock = InterleavedClock(pipe, partial(work.synchronise, torch.device(device)))
-    bfloat16 = dist.precision(config, torch.device(device)) == torch.bfloat16
-    source = script.patched(text, device=device, bfloat16=bfloat16, compiled=bench_config.compiled)
+    clock = InterleavedClock(pipe)
+    bfloat16 = dist.precision(config, CPU) == torch.bfloat16
+    source = script.patched(text, bfloat16=bfloat16, compiled=bench_config.compiled)
 
     def deliver(model: nn.Module) -> None:
         clock.finish(clock.steps + 1, _numpy({golf_name(name): p for name, p in model.named_parameters()}))
@@ -163,4 +166,4 @@ def train_script(
             bench_config.seconds,
         )
         with contextlib.redirect_stdout(nowhere):
-            script.run(source, settings, clock, deliver)
+            script.run(source, settings, time=clock, deliver=deliver)

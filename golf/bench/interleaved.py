@@ -35,15 +35,10 @@ class Report(NamedTuple):
 
 
 class InterleavedClock:
-    """A contestant's clock, which runs only during its turns, and its means to wait for the next one.
+    """A contestant's clock, which runs only during its turns, and its means to wait for the next one."""
 
-    `synchronise` waits until a GPU has finished.
-    """
-
-    def __init__(
-        self, pipe: Connection, synchronise: Callable[[], None], read: Callable[[], float] = time.perf_counter
-    ) -> None:
-        self.pipe, self.synchronise, self.read = pipe, synchronise, read
+    def __init__(self, pipe: Connection, read: Callable[[], float] = time.perf_counter) -> None:
+        self.pipe, self.read = pipe, read
         self.used, self.steps = 0.0, -1
         self.turn_start: float | None = None
         self.turn_end = 0.0
@@ -55,7 +50,6 @@ class InterleavedClock:
     def wait_for_turn(self) -> None:
         """Call before each step: returns at once during a turn, otherwise when the next turn begins."""
         self.steps += 1
-        self.synchronise()
         if self.turn_start is not None and self.read() < self.turn_end:
             return
         self.used, self.turn_start = self.perf_counter(), None
@@ -66,7 +60,6 @@ class InterleavedClock:
 
     def finish(self, steps: int, weights: Weights) -> None:
         """Send the last report."""
-        self.synchronise()
         self.pipe.send(Report(self.perf_counter(), steps, weights))
 
 

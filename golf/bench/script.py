@@ -1,12 +1,12 @@
-"""Run the challenge's own starting script, patched in memory to run on any device and interleaved with
-others.
+"""Run the challenge's own starting script, patched in memory to run on a CPU and interleaved with others.
 
 The script is not part of this project. It is given by path, and only the version whose SHA-256 is named here
 is accepted, since patching an unknown text would measure something unknown. The patches make it pause before
 each step while another contestant runs, stop its clock during those pauses, skip validation and export, and
 return the trained weights. They also read WARMDOWN_ITERS as thousandths of the clock: with the script's 1,200
-steps, the learning rate of a short run would be near 0 from the start. On a CPU, its device, autocast and
-CUDA calls are replaced too. Model, batches, optimizers and schedules stay its own.
+steps, the learning rate of a short run would be near 0 from the start. Its device, autocast and CUDA calls
+are replaced too. Model, batches, optimizers and schedules stay its own. golf/bench/gpu/opponent.py runs
+another script in the same way.
 
 Source: github.com/openai/parameter-golf, train_gpt.py. It runs as one process.
 """
@@ -17,12 +17,8 @@ import hashlib
 import os
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-from torch import nn
-
-from golf.bench.interleaved import InterleavedClock
 
 SHA256 = "c6cae5e767aa0464e8767620f3bbdb08048c99f4b7ae0f0e146dd9b17e68e673"
 NAME = "starting_script"
@@ -78,8 +74,8 @@ class Skip(Exception):
     """The script cannot be run: there is no file, or it is another version than the patches are for."""
 
 
-def read(path: Path | None) -> str:
-    """The script's text; raises Skip with the reason if it cannot be used."""
+def read(path: Path | None, expected: str) -> str:
+    """The text of the script with this SHA-256; raises Skip with the reason if it cannot be used."""
     if path is None:
         raise Skip("no --script given")
     try:
@@ -87,8 +83,8 @@ def read(path: Path | None) -> str:
     except OSError as error:
         raise Skip(f"{path}: {error.strerror}") from None
     found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
-        raise Skip(f"{path}: sha256 {found[:16]}..., the patches are for {SHA256[:16]}...")
+    if found != expected:
+        raise Skip(f"{path}: sha256 {found[:16]}..., the patches are for {expected[:16]}...")
     return data.decode()
 
 
@@ -101,25 +97,23 @@ def apply(text: str, patches: tuple[tuple[str, str, int], ...]) -> str:
     return text
 
 
-def patched(text: str, *, device: str, bfloat16: bool, compiled: bool) -> str:
-    """The script for a device ("cpu" or "cuda"), with or without its own bfloat16 and torch.compile."""
-    text = apply(text, EVERYWHERE)
-    text = apply(text, ON_CPU) if device == "cpu" else text
+def patched(text: str, *, bfloat16: bool, compiled: bool) -> str:
+    """The script for a CPU, with or without its own bfloat16 and torch.compile."""
+    text = apply(text, EVERYWHERE + ON_CPU)
     text = text if bfloat16 else apply(text, IN_FLOAT32)
     return text if compiled else apply(text, UNCOMPILED)
 
 
-def run(
-    text: str, settings: Mapping[str, str], clock: InterleavedClock, deliver: Callable[[nn.Module], None]
-) -> None:
-    """Execute the patched text in this process until it finishes; `deliver` gets the trained model.
+def run(text: str, settings: Mapping[str, str], **names: object) -> types.ModuleType:
+    """Execute the patched text and its `main` in this process; returns its module.
 
-    `settings` are the script's environment variables, and `clock` replaces its `time` module. The script
-    writes a log under the working directory and prints to stdout.
+    `settings` are the script's environment variables; `names` are set in its module before it runs, such as
+    the clock that replaces `time`. The script writes a log under the working directory and prints to stdout.
     """
     os.environ.update(settings)
     module = types.ModuleType(NAME)
     sys.modules[NAME] = module
-    module.__dict__.update(time=clock, deliver=deliver)
+    module.__dict__.update(names)
     exec(compile(text, f"<{NAME}>", "exec"), module.__dict__)
     module.main()
+    return module

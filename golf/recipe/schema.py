@@ -156,6 +156,8 @@ class HardwareConfig(Section):
     shapes. `cudnn_repeated` is cuDNN's with keys and values repeated for each query head."""
     loss_in_graph: bool = True
     """Compile the loss with the model, so that the float32 logits never leave the graph; matters on GPUs."""
+    fused_loss: bool = False
+    """Softcap and cross-entropy of training in one Triton kernel each way; needs a GPU."""
     prefetch: bool = True
     """On a GPU, read the next batch and queue its step while one step still runs; false: wait for each step.
     Without effect on a CPU."""
@@ -164,8 +166,6 @@ class HardwareConfig(Section):
     forward pass on a GPU; false: the mean of all, in float32. With one process, nothing is exchanged."""
     deterministic_adaptation: bool = True
     """On a GPU, learn from scored text with deterministic algorithms, so that a witness learns the same."""
-    fused_loss: bool = False
-    """Softcap and cross-entropy of training in one Triton kernel each way; needs a GPU."""
 
     def check(self) -> Iterator[Mistake]:
         if self.ranks not in (1, 2, 4, 8):

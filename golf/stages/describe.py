@@ -94,7 +94,8 @@ PLAIN_SETTINGS = frozenset(
         "quant": "target_bytes quantile sigmas embed_sigmas fp16_limit codec level",
         "score": "window stride chunk_tokens batch_windows bos",
         "adapt": "lr momentum clip seq_len batch_rows",
-        "hardware": "ranks micro_tokens precision attention loss_in_graph banks deterministic_adaptation fused_loss prefetch",
+        "hardware": "ranks micro_tokens precision attention loss_in_graph fused_loss prefetch banks "
+        "deterministic_adaptation",
     }.items()
     for field in fields.split()
 )

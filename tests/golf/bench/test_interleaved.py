@@ -29,7 +29,7 @@ class Pipe:
 def test_waiting_is_not_charged_and_a_step_is_never_cut():
     clock = [0.0]
     pipe = Pipe(clock)
-    timer = InterleavedClock(pipe, lambda: None, lambda: clock[0])
+    timer = InterleavedClock(pipe, lambda: clock[0])
     for _ in range(5):
         timer.wait_for_turn()
         clock[0] += 1.5
@@ -50,7 +50,7 @@ def test_a_ratio_is_the_median_over_rounds_in_which_drift_cancels():
 
 def two_steps(pipe: Connection, name: str) -> None:
     """A contestant that takes two steps."""
-    timer = InterleavedClock(pipe, lambda: None)
+    timer = InterleavedClock(pipe)
     for _ in range(2):
         timer.wait_for_turn()
     timer.finish(2, {name: np.zeros(1)})

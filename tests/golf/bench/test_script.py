@@ -29,23 +29,22 @@ def test_it_is_skipped_without_a_path_or_a_file_or_with_another_version(tmp_path
     other.write_text("print('another version')")
     for path in (None, tmp_path / "nothing", other):
         with pytest.raises(script.Skip):
-            script.read(path)
+            script.read(path, script.SHA256)
 
 
-def test_the_known_version_is_read(tmp_path, monkeypatch):
+def test_the_known_version_is_read(tmp_path):
     path = tmp_path / "train_gpt.py"
     path.write_text("known")
-    monkeypatch.setattr(script, "SHA256", hashlib.sha256(b"known").hexdigest())
-    assert script.read(path) == "known"
+    assert script.read(path, hashlib.sha256(b"known").hexdigest()) == "known"
 
 
 def test_patches_replace_only_what_the_options_ask_for():
     text = fake_script()
-    on_cpu = script.patched(text, device="cpu", bfloat16=False, compiled=False)
-    assert "cuda" not in on_cpu.replace("torch.compile", "") and "torch.compile" not in on_cpu
-    on_gpu = script.patched(text, device="cuda", bfloat16=True, compiled=True)
-    assert on_gpu == script.apply(text, script.EVERYWHERE)
-    assert "torch.compile(base_model" in on_gpu and 'device_type="cuda"' in on_gpu
+    plain = script.patched(text, bfloat16=False, compiled=False)
+    assert "cuda" not in plain.replace("torch.compile", "") and "torch.compile" not in plain
+    whole = script.patched(text, bfloat16=True, compiled=True)
+    assert whole == script.apply(text, script.EVERYWHERE + script.ON_CPU)
+    assert "torch.compile(base_model" in whole and "enabled=True" in whole
 
 
 def test_a_patch_with_an_unexpected_number_of_occurrences_is_refused():
@@ -63,7 +62,7 @@ def test_the_script_runs_its_main_with_the_settings_the_clock_and_the_receiver(m
         def wait_for_turn(self):
             seen.append("waited")
 
-    script.run(text, {"BENCH_SETTING": "5"}, Clock(), seen.append)
+    script.run(text, {"BENCH_SETTING": "5"}, time=Clock(), deliver=seen.append)
     assert seen == ["waited", "5"]
 
 

@@ -1,0 +1,147 @@
+"""golf's process for #586's model: one trainer, whose compiled graph every row of this model uses."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from golf.bench import work
+from golf.bench.contestants import WARM_UP_STEPS, open_shards
+from golf.bench.gpu import attention, card, switches, training
+from golf.bench.gpu.profile import profile_steps
+from golf.bench.gpu.race import Gate
+from golf.bench.gpu.results import Failed, Found, Skipped
+from golf.bench.gpu.settings import Settings
+from golf.bench.gpu.sliding import make_model, sliding
+from golf.bench.gpu.worker import Requests
+from golf.optim.schedule import TrainingProgress
+from golf.training import loader
+
+VOCABULARY = 1024
+
+
+class GolfModel:
+    """Answers the call's questions about golf's training with #586's recipe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.config = settings, settings.hadamard
+        began = time.monotonic()
+        self.trainer = training.make_trainer(self.config, VOCABULARY, settings.device)
+        start = {name: tensor.clone() for name, tensor in self.trainer.state().items()}
+        for step in range(WARM_UP_STEPS):
+            batch = training.synthetic(self.trainer, self.config.train.batch_tokens, step)
+            self.trainer.step(batch, TrainingProgress(step, 0.0))
+        work.synchronise(settings.device)
+        self.trainer.restore(start)
+        self.seconds = time.monotonic() - began
+
+    def ready(self) -> Found:
+        """The seconds until the training graph was compiled and warm."""
+        parameters = sum(p.numel() for p in self.trainer.parameters.values())
+        kernel = self.trainer.kernel
+        flops = work.flops_per_token(self.trainer.model, self.trainer.plan, self.config.train.seq_len)
+        return Found(
+            f"ready after {self.seconds:.1f} s, {parameters:,} parameters, attention {kernel.name} "
+            f"({kernel.why})",
+            {"seconds": self.seconds, "parameters": parameters, "flops_per_token": flops},
+        )
+
+    @torch.no_grad()
+    def load_weights(self, file: Path) -> None:
+        """Train from these weights on: every parameter of golf must be there, with its shape."""
+        with np.load(file, allow_pickle=False) as arrays:
+            weights = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        self.trainer.model.load_state_dict(weights)
+        if self.trainer.ema:
+            for name, average in self.trainer.ema.state().items():
+                average.copy_(weights[name])
+
+    def race(self, gate: Gate, expected_steps: int) -> None:
+        """Train whenever the gate says so, on the dataset, under the schedule of `expected_steps`."""
+        paths = sorted(self.settings.data.glob("train_*.bin"))
+        train = self.config.train
+        batches = loader.LOADERS[train.loader](
+            open_shards(paths), VOCABULARY, self.trainer.logical, train.seq_len
+        )
+        step = 0
+        while gate():
+            progress = TrainingProgress(step, min(step / expected_steps, 1.0))
+            gate.record(self.trainer.step(batches.batch(train.batch_tokens), progress))
+            step += 1
+
+    def steps(self) -> Found:
+        """Training steps without an opponent."""
+        return training.steps(self.trainer, self.config.train.batch_tokens, self.settings.steps)
+
+    def peak_bytes(self) -> int:
+        """Most GPU memory in use so far."""
+        return torch.cuda.max_memory_allocated() if self.settings.device.type == "cuda" else 0
+
+    def sliding(self, windows: int) -> Found:
+        """The sliding evaluation of validation text with the weights of this process."""
+        device = self.settings.device
+        model = make_model(self.config, VOCABULARY, device)
+        model.load_state_dict(self.trainer.model.state_dict())
+        ((_, tokens),) = open_shards(sorted(self.settings.data.glob("val_*.bin"))[:1])
+        return sliding(model, self.config, tokens, windows, device)
+
+    def compiled_against_plain(self) -> Found:
+        """The training graph beside the plain model."""
+        return training.compiled_against_plain(self.trainer, self.settings.rows)
+
+    def profile(self, folder: Path) -> Found:
+        """The profile of two steps."""
+        return profile_steps(self.trainer, self.config.train.batch_tokens, folder)
+
+    def kernel_times(self) -> Found:
+        """Attention kernels and matrix products alone, at the size of a training pass."""
+        device, rows, length = self.settings.device, self.settings.rows, self.config.train.seq_len
+        found = attention.times(self.config.model, rows, length, device, self.trainer.model.dtype)
+        model = self.trainer.model
+        rate = work.matrix_rate(model, self.trainer.plan, model.dtype, device, rows * length)
+        seen = f"{found.seen}; products alone {card.share_of_peak(device, rate.flops_per_second)}"
+        return Found(seen, {"attention": found.numbers, "products_flops_per_second": rate.flops_per_second})
+
+    def driving_switches(self, within: float) -> Found:
+        """Each switch that keeps the graph, on against off."""
+        return self._compare(switches.of_driving(self.config), within)
+
+    def graph_switches(self, within: float) -> Found:
+        """Each setting that changes the graph against the recipe's."""
+        return self._compare(switches.of_graph(self.config), within)
+
+    def _compare(self, variants: list[switches.Variant], seconds: float) -> Found:
+        """Time variants against the recipe, as many as begin within half of the seconds; names the rest."""
+        if not variants:
+            raise Skipped("this golf has none of these switches")
+        began, seen, numbers = time.monotonic(), [], {}
+        tokens = self.config.train.batch_tokens
+        for label, config in variants:
+            if time.monotonic() - began > seconds / 2:
+                seen.append(f"{label}: no time left, not measured")
+                continue
+            try:
+                other = training.make_trainer(config, VOCABULARY, self.settings.device)
+                times = training.step_seconds([other, self.trainer], tokens, self.settings.steps // 2)
+            except Exception as error:
+                seen.append(f"{label}: {type(error).__name__}: {str(error).splitlines()[0][:100]}")
+                continue
+            ratio = training.ratio(*times)
+            seen.append(f"{label}: {ratio}")
+            numbers[label] = ratio._asdict()
+        if not numbers:
+            raise Failed("; ".join(seen))
+        return Found("; ".join(seen), numbers)
+
+
+def serve(requests: Requests, settings: Settings, expected_steps: int) -> None:
+    """The work of golf's process: the race whenever it is asked for, and everything else before and after."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    model = GolfModel(settings)
+    model.race(Gate(requests, model, partial(work.synchronise, settings.device)), expected_steps)
+    requests.serve_all(model)

@@ -1,0 +1,51 @@
+"""The switches of `hardware` that one card decides: each is timed on and off, without an edit.
+
+Only switches that the recipe has are timed, so the list may name ones that come later. `hardware.banks` is
+not among them: a single process exchanges nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
+
+from golf.recipe.schema import Config
+
+KEEP_THE_GRAPH = ("prefetch",)
+"""Booleans that change how a step is driven, not what is compiled."""
+CHANGE_THE_GRAPH: dict[str, tuple[Any, ...]] = {
+    "loss_in_graph": (),
+    "fused_loss": (),
+    "attention": ("flash3", "cudnn", "cudnn_repeated", "sdpa"),
+}
+"""Settings that need another compilation; for one that is no boolean, the values to try."""
+
+
+class Variant(NamedTuple):
+    """A recipe with one setting changed."""
+
+    label: str
+    config: Config
+
+
+def _variants(config: Config, name: str, values: tuple[Any, ...]) -> Iterator[Variant]:
+    if name not in {field.name for field in fields(config.hardware)}:
+        return
+    current = getattr(config.hardware, name)
+    for value in values or (not current,):
+        if value != current:
+            hardware = replace(config.hardware, **{name: value})
+            yield Variant(f"{name}: {value} instead of {current}", replace(config, hardware=hardware))
+
+
+def of_driving(config: Config) -> list[Variant]:
+    """Every switch that keeps the graph, turned over."""
+    return [variant for name in KEEP_THE_GRAPH for variant in _variants(config, name, ())]
+
+
+def of_graph(config: Config) -> list[Variant]:
+    """Every setting that changes the graph, in each of its other values."""
+    return [
+        variant for name, values in CHANGE_THE_GRAPH.items() for variant in _variants(config, name, values)
+    ]
