@@ -108,23 +108,29 @@ def deterministic():
     torch.use_deterministic_algorithms(False)
 
 
-def runs_flash_on_cuda(name: str, queries: int, keys: int) -> bool:
-    """Whether a kernel takes FlashAttention-2 by itself; the tensors have no numbers and need no GPU."""
+def test_fewer_queries_than_keys_run_flash_on_cuda_without_a_mask():
+    """The tensors have no numbers and need no GPU."""
     with FakeTensorMode(), Operators() as operators:
-        q, k = (torch.empty(2, n, h, 64, device="cuda").bfloat16() for n, h in ((queries, 8), (keys, 4)))
-        assert ATTENTION[name](q, k, k).shape == q.shape
-    return "aten._scaled_dot_product_flash_attention.default" in operators.names
+        q, k = (torch.empty(2, n, h, 64, device="cuda").bfloat16() for n, h in ((64, 8), (256, 4)))
+        for name in ("cudnn", "cudnn_repeated", "sdpa"):
+            assert ATTENTION[name](q, k, k).shape == q.shape
+    assert operators.names.count("aten._scaled_dot_product_flash_attention.default") == 3
 
 
-@pytest.mark.parametrize("name", ["cudnn", "cudnn_repeated"])
-def test_cudnn_is_for_square_calls_of_whole_tiles_and_flash_for_the_others(name):
-    found = [runs_flash_on_cuda(name, *shape) for shape in ((256, 256), (192, 192), (64, 256))]
+def takes_flash(monkeypatch, queries: int, keys: int) -> bool:
+    taken: list[tuple[int, ...]] = []
+    monkeypatch.setattr(kernels, "attend_flash", lambda q, k, v: taken.append(q.shape) or q)
+    ATTENTION["cudnn"](random_tensor(1, queries, 2, 8), *(random_tensor(1, keys, 1, 8) for _ in range(2)))
+    return bool(taken)
+
+
+def test_cudnn_is_for_square_calls_of_whole_tiles_and_flash_for_the_others(monkeypatch):
+    found = [takes_flash(monkeypatch, *shape) for shape in ((256, 256), (192, 192), (64, 256))]
     assert found == [False, True, True]
-    assert runs_flash_on_cuda("sdpa", 64, 256)
 
 
-def test_deterministic_algorithms_take_flash_instead_of_cudnn(deterministic):
-    assert runs_flash_on_cuda("cudnn", 256, 256)
+def test_deterministic_algorithms_take_flash_instead_of_cudnn(deterministic, monkeypatch):
+    assert takes_flash(monkeypatch, 256, 256)
 
 
 @pytest.mark.slow
@@ -133,7 +139,7 @@ def test_kernels_are_part_of_one_compiled_graph(name, monkeypatch):
     torch._dynamo.reset()
     monkeypatch.setattr(compilation, "BACKEND", "eager")
     q, k = random_tensor(2, 16, 4, 8), random_tensor(2, 16, 2, 8, seed=1)
-    compiled = compilation.compiled(ATTENTION[name])
+    compiled = compilation.Compiled(ATTENTION[name])
     torch.testing.assert_close(compiled(q, k, k), ATTENTION["sdpa"](q, k, k), atol=1e-5, rtol=1e-5)
 
 
