@@ -92,7 +92,7 @@ PLAIN_SETTINGS = frozenset(
         "train": "batch_tokens seq_len loop_start qat_start steps warmup_steps log_every",
         "stats": "hessian_batches fisher_batches batch_tokens row_score_every",
         "quant": "target_bytes quantile sigmas embed_sigmas fp16_limit codec level",
-        "score": "window stride chunk_tokens batch_windows bos",
+        "score": "window stride chunk_tokens batch_windows single_windows bos",
         "adapt": "lr momentum clip seq_len batch_rows",
         "hardware": "ranks micro_tokens precision attention loss_in_graph fused_loss prefetch banks "
         "deterministic_adaptation",

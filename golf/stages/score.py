@@ -103,6 +103,7 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
         bos=score.bos if aligned else None,
         device=ranks.device,
         full=full if compiles else None,
+        singles=score.single_windows,
     )
     predictor.warm_up(adaptation.observe if adaptation else None)
     if adaptation is not None:
