@@ -124,7 +124,12 @@ def test_every_module_that_a_document_or_a_docstring_runs_is_there() -> None:
 
 # --- the command line
 
-BENCHMARKS = {"bench": "golf/bench/__main__.py", "claims": "golf/bench/claims.py", "gpu": "golf/bench/gpu/__main__.py"}
+BENCHMARKS = {
+    "bench": "golf/bench/__main__.py",
+    "claims": "golf/bench/claims.py",
+    "gpu": "golf/bench/gpu/__main__.py",
+    "gpu-carry": "golf/bench/gpu/carry.py",
+}
 """Recipes of the Justfile that are no command of pgolf -> the source that reads their options."""
 FOREIGN_OPTIONS = {"--cov", "--diff-filter", "--include", "--mirror", "--name-only", "--variant"}
 """Options of pytest, git and debootstrap, which documents name too."""
