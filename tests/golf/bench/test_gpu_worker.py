@@ -53,9 +53,9 @@ def start(tmp_path):
 @pytest.mark.slow
 def test_it_answers_and_goes_on_after_an_error_and_a_skipped_question(start, tmp_path):
     worker = start(serve)
-    with pytest.raises(Failed, match="^ValueError: wrong$"):
+    with pytest.raises(Failed, match=r"^ValueError: wrong$"):
         worker.ask("fail", 60)
-    with pytest.raises(Skipped, match="^nothing to do$"):
+    with pytest.raises(Skipped, match=r"^nothing to do$"):
         worker.ask("skip", 60)
     with pytest.raises(Failed, match="no request is called other"):
         worker.ask("other", 60)
