@@ -133,6 +133,12 @@ bench *args: _setup
 claims *args: _setup
     @{{ bin }}/python -P -m golf.bench.claims "$@"
 
+# Score packed models under several window rules: windows --data DIR runs/NAME/pocket-.../seed-*
+[no-cd]
+[no-exit-message]
+windows *args: _setup
+    @{{ bin }}/python -P -m golf.bench.windows "$@"
+
 # Measure golf on a GPU in one call of under nine minutes, with the torch that is installed; --rehearse: on a CPU
 [no-exit-message]
 gpu *args:

@@ -41,10 +41,14 @@ def main() -> int:
     setup = Setup.from_frame(frame, stage)
     try:
         config = load(read_text(setup.config), setup.profile, setup.config.name)
+        on_all_ranks = stage in ON_ALL_RANKS
+        world = dist.wanted_world(config, setup.limits.get("gpus", 0)) if on_all_ranks else 1
     except ConfigError as mistakes:
         print(mistakes, file=sys.stderr)
         return 2
-    world = dist.wanted_world(config) if stage in ON_ALL_RANKS else 1
+    except StageError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
     if world > 1 and not rank_of_many:
         return dist.launch(wire, frame, world)
     ranks = dist.join()

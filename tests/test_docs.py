@@ -129,6 +129,7 @@ BENCHMARKS = {
     "claims": "golf/bench/claims.py",
     "gpu": "golf/bench/gpu/__main__.py",
     "gpu-carry": "golf/bench/gpu/carry.py",
+    "windows": "golf/bench/windows.py",
 }
 """Recipes of the Justfile that are no command of pgolf -> the source that reads their options."""
 FOREIGN_OPTIONS = {"--cov", "--diff-filter", "--include", "--mirror", "--name-only", "--variant"}

@@ -158,7 +158,7 @@ class WindowRule(NamedTuple):
         return size * self.window // length
 
     def batches(self, windows: Iterable[Window], size: int) -> Iterator[list[Window]]:
-        """Windows in order, in batches of one shape; opening passes are lengthened to their batch's longest."""
+        """Windows in order, in batches of one shape; opening passes get the longest one's length."""
         kind = attrgetter("shape" if self.bos is None else "opening")
         for opening, group in groupby(windows, kind):
             rest = list(group)

@@ -73,6 +73,8 @@ class GPT(nn.Module):
     kernels.ATTENTION. Parameters are float32 and uninitialised until `golf.model.init.initialise` or
     `load_state_dict` fills them.
 
+    With `fused_loss`, `loss` runs golf/model/fused_loss.py, which needs Triton.
+
     `plan` is the full order of layer steps, `first_plan` the order before depth recurrence begins;
     both use the same parameters, and without recurrence they are equal. Cost of skips: D parameters
     each, 2 D if gated.
@@ -85,9 +87,10 @@ class GPT(nn.Module):
         *,
         dtype: torch.dtype = torch.float32,
         attention: str = "sdpa",
+        fused_loss: bool = False,
     ) -> None:
         super().__init__()
-        self.cfg, self.dtype, self.attention = cfg, dtype, attention
+        self.cfg, self.dtype, self.attention, self.fused_loss = cfg, dtype, attention, fused_loss
         self.plan = plans.layer_steps(plans.order(cfg.layers, cfg.loop_layers, cfg.loop_passes), cfg.skips)
         self.first_plan = plans.layer_steps(plans.order(cfg.layers), cfg.skips)
         self.tok_emb = Table(vocab_size, cfg.width)
@@ -166,17 +169,25 @@ class GPT(nn.Module):
                 stack.append(x_BSD)
         return x_BSD
 
-    def forward(self, ids_BS: Tensor, last: int | None = None, plan: Plan | None = None) -> Tensor:
-        """ids_BS (integers) -> logits_BTV of the last T = `last` positions (default: all), running `plan`
-        (default: the full one).
-        """
+    def uncapped(self, ids_BS: Tensor, last: int | None = None, plan: Plan | None = None) -> Tensor:
+        """ids_BS -> logits_BTV before the softcap, in the activations' dtype; arguments as of `forward`."""
         x_BTD = self.trunk(
             ids_BS, ids_BS.shape[1] if last is None else last, self.plan if plan is None else plan
         )
         x_BTD = self.head_input(rms_norm(x_BTD))
-        logits_BTV = functional.linear(x_BTD, self.tok_emb.weight.to(x_BTD.dtype)).float()
-        return softcap(logits_BTV, self.cfg.softcap)
+        return functional.linear(x_BTD, self.tok_emb.weight.to(x_BTD.dtype))
+
+    def forward(self, ids_BS: Tensor, last: int | None = None, plan: Plan | None = None) -> Tensor:
+        """ids_BS (integers) -> logits_BTV of the last T = `last` positions (default: all), running `plan`
+        (default: the full one).
+        """
+        return softcap(self.uncapped(ids_BS, last, plan).float(), self.cfg.softcap)
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor, plan: Plan | None = None) -> Tensor:
         """ids_BT, targets_BT (integers) -> mean cross-entropy in nats, a float32 scalar."""
-        return mean_nats(self(ids_BT, plan=plan), targets_BT)
+        if not self.fused_loss:
+            return mean_nats(self(ids_BT, plan=plan), targets_BT)
+        from golf.model import fused_loss
+
+        logits_NV = self.uncapped(ids_BT, plan=plan).flatten(0, 1)
+        return fused_loss.mean_nats(logits_NV, targets_BT.flatten(), self.cfg.softcap)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from golf.optim.gradients import FlatGradients
 from golf.optim.muon import Muon, MuonOptions
-from golf.optim.schedule import TrainingProgress, warmdown, warmup
+from golf.optim.schedule import TrainingProgress, learning_rate, warmup
 from golf.recipe.schema import OptimConfig
 from golf.runtime.dist import ALONE, Ranks
 
@@ -94,7 +94,7 @@ class Optimizer:
         clear the gradients.
         """
         cfg = self.cfg
-        rate = warmdown(now, cfg.warmdown, cfg.warmdown_shape)
+        rate = learning_rate(now, cfg)
         momentum = warmup(now, cfg.muon_momentum_warmup, cfg.muon_momentum_start, cfg.muon_momentum)
         self.gradients.reduce()
         if cfg.clip:

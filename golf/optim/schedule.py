@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from golf.recipe.schema import OptimConfig
 from golf.recipe.section import Horizon
 
 
@@ -45,6 +46,11 @@ def warmup(now: TrainingProgress, horizon: Horizon, start: float, end: float) ->
     passed = now.fraction if isinstance(horizon, float) else now.step
     done = min(passed / horizon, 1.0) if horizon else 1.0
     return start + (end - start) * done
+
+
+def learning_rate(now: TrainingProgress, cfg: OptimConfig) -> float:
+    """Multiplier of all learning rates: the warm-up's times the warm-down's."""
+    return warmup(now, cfg.warmup, 0.0, 1.0) * warmdown(now, cfg.warmdown, cfg.warmdown_shape)
 
 
 def reached(now: TrainingProgress, horizon: Horizon) -> bool:

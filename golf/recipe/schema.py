@@ -156,6 +156,11 @@ class HardwareConfig(Section):
     shapes. `cudnn_repeated` is cuDNN's with keys and values repeated for each query head."""
     loss_in_graph: bool = True
     """Compile the loss with the model, so that the float32 logits never leave the graph; matters on GPUs."""
+    fused_loss: bool = False
+    """Softcap and cross-entropy of training in one Triton kernel each way; needs a GPU."""
+    prefetch: bool = True
+    """On a GPU, read the next batch and queue its step while one step still runs; false: wait for each step.
+    Without effect on a CPU."""
     banks: bool = True
     """Of Muon's gradients, each process receives only the mean of its own share, in the arithmetic of the
     forward pass on a GPU; false: the mean of all, in float32. With one process, nothing is exchanged."""
@@ -165,6 +170,9 @@ class HardwareConfig(Section):
     def check(self) -> Iterator[Mistake]:
         if self.ranks not in (1, 2, 4, 8):
             yield Mistake(("hardware.ranks",), f"got {self.ranks}; expected 1, 2, 4 or 8")
+        if self.fused_loss and not self.loss_in_graph:
+            text = "got true; it needs hardware.loss_in_graph, because it takes the place of the graph's loss"
+            yield Mistake(("hardware.fused_loss", "hardware.loss_in_graph"), text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from golf.recipe.config import Config
 from golf.runtime import strict_json
+from golf.runtime.errors import StageError
 from golf.runtime.wire import Frame, Wire, send_with_descriptors
 
 RANKS_SOCKET = "PGOLF_RANKS"
@@ -88,14 +89,6 @@ class Ranks:
         if self._mean == distributed.ReduceOp.SUM:
             tensor /= self.world
 
-    def broadcast(self, number: float) -> float:
-        """Rank 0's number, on every rank: only rank 0's clock counts, so all ranks stop at the same step."""
-        if self.world == 1:
-            return number
-        number_1 = torch.tensor([number], dtype=torch.float64, device=self.device)
-        distributed.broadcast(number_1, src=0)
-        return number_1.item()
-
     def log(self, line: str) -> None:
         """Print a line to the log, on rank 0 only."""
         if self.rank == 0:
@@ -111,9 +104,18 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 """A single process on the CPU."""
 
 
-def wanted_world(config: Config) -> int:
-    """Number of processes: one per visible GPU (rounded down to 1, 2, 4 or 8), or the recipe's on a CPU."""
+def wanted_world(config: Config, granted: int = 0) -> int:
+    """Number of processes: one per visible GPU (rounded down to 1, 2, 4 or 8), or the recipe's on a CPU.
+
+    Raises StageError if torch sees fewer GPUs than the profile grants.
+    """
     gpus = torch.cuda.device_count()
+    if gpus < granted:
+        raise StageError(
+            f"GPUs that the profile grants: {granted}, that torch {torch.__version__} sees: {gpus}. Is torch "
+            "built for CUDA, is the driver's libcuda.so.1 in a folder of LD_LIBRARY_PATH or of the linker's "
+            "cache, and is the NVIDIA container toolkit installed where this is a container?"
+        )
     return max(n for n in (1, 2, 4, 8) if n <= gpus) if gpus else config.hardware.ranks
 
 

@@ -146,6 +146,13 @@ class Wire:
         except (BrokenPipeError, ConnectionResetError) as error:
             raise Closed(f"the judge left before {op} was sent") from error
 
+    def from_first(self, op: str, **fields: Any) -> Frame:
+        """Rank 0's fields, on every rank, as a frame over the sockets between the ranks."""
+        if self.muted:
+            return self.receive(op)
+        self._forward(strict_json.dumps({"op": op, **fields}) + b"\n", ())
+        return Frame({"op": op, **fields})
+
     def progress(self, fraction: float, text: str) -> None:
         """Send a progress frame, unless the last one is less than SECONDS_BETWEEN_PROGRESS old."""
         now = self.clock()

@@ -60,6 +60,7 @@ TECHNIQUES = (
     Technique("adam-decay", {"optim.embed_decay": 0.0, "optim.scalar_decay": 0.0}),
     Technique("momentum-warmup", {"optim.muon_momentum_warmup": 0}),
     Technique("gradient-clip", {"optim.clip": 0.0}),
+    Technique("warmup", {"optim.warmup": 0}),
     Technique("warmdown", {"optim.warmdown": 0}),
     Technique("ema", {"optim.ema_decay": 0.0, "optim.ema_fraction": 0.0}),
     Technique("shuffled-loader", {"train.loader": "stream"}),
@@ -93,7 +94,8 @@ PLAIN_SETTINGS = frozenset(
         "quant": "target_bytes quantile sigmas embed_sigmas fp16_limit codec level",
         "score": "window stride chunk_tokens batch_windows bos",
         "adapt": "lr momentum clip seq_len batch_rows",
-        "hardware": "ranks micro_tokens precision attention loss_in_graph banks deterministic_adaptation",
+        "hardware": "ranks micro_tokens precision attention loss_in_graph fused_loss prefetch banks "
+        "deterministic_adaptation",
     }.items()
     for field in fields.split()
 )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from golf.optim.schedule import TrainingProgress, warmdown
+from golf.optim.schedule import TrainingProgress, learning_rate
 from golf.recipe.config import Config, resolved, training_digest
 from golf.runtime import compilation
 from golf.runtime.dist import Ranks
@@ -32,6 +33,7 @@ from golf.training import calibrate, checkpoint, loader as data, phases
 from golf.training.calibrate import Statistics
 from golf.training.checkpoint import Training
 from golf.training.clocks import Clock, StepClock, WallClock
+from golf.training.losses import PendingLoss
 from golf.training.phases import Phase
 from golf.training.trainer import Trainer
 
@@ -54,6 +56,9 @@ class Reserve(NamedTuple):
 
 class TrainRequest(NamedTuple):
     """The content of the judge's `train` frames."""
+
+    arrived: float
+    """When the last of them arrived, by time.monotonic."""
 
     shards: list[tuple[str, np.ndarray]]
     seconds: float
@@ -97,6 +102,7 @@ def receive_request(wire: Wire) -> TrainRequest:
     shards: list[tuple[str, np.ndarray]] = []
     while True:
         frame = wire.receive("train")
+        arrived = time.monotonic()
         for shard, descriptor in zip(frame.get("shards", list), frame.descriptors, strict=True):
             name, n_tokens = shard["name"], shard["tokens"]
             shards.append((name, data.map_shard(descriptor, name, n_tokens)))
@@ -105,42 +111,76 @@ def receive_request(wire: Wire) -> TrainRequest:
             steps = frame.get("steps", int) if "steps" in frame.fields else 0
             if "steps" in frame.fields and steps < 1:
                 raise WireError(f"frame train: steps should be positive, not {steps}")
-            return TrainRequest(shards, frame.get("seconds", float), steps)
+            return TrainRequest(arrived, shards, frame.get("seconds", float), steps)
 
 
-def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire) -> int:
+def next_step(clock: Clock, step: int, wire: Wire) -> TrainingProgress | None:
+    """The progress before a step, or None if all are done: by rank 0's clock, on all ranks.
+
+    The ranks tell each other over sockets, because a message by way of a GPU would wait for its queue.
+    """
+    finished = clock.finished(step)
+    fraction = 1.0 if finished else clock.progress(step).fraction
+    decision = wire.from_first("clock", finished=finished, fraction=fraction)
+    return None if decision.get("finished", bool) else TrainingProgress(step, decision.get("fraction", float))
+
+
+class Launched(NamedTuple):
+    """A step that the device may still be computing."""
+
+    step: int
+    """Its number, from 1."""
+    progress: TrainingProgress
+    loss: PendingLoss
+
+
+def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire, ahead: int = 0) -> int:
     """Train until the clock ends; returns the number of steps. Logs phases, and every `log_every` steps.
 
-    Raises StageError one step after the loss stops being finite, or after the last step.
+    A step is launched while up to `ahead` earlier ones still run on the device; the first one is waited for,
+    because it tells the clock how long a step takes. Raises StageError up to `ahead` steps after the loss
+    stops being finite, or after the last step.
     """
-    cfg, ranks = trainer.config, trainer.ranks
+    train, ranks = trainer.config.train, trainer.ranks
     began, step = time.monotonic(), 0
+    running: deque[Launched] = deque()
     loss: Tensor | None = None
     phase: Phase | None = None
-    while not ranks.broadcast(clock.finished(step)):
-        progress = TrainingProgress(step, ranks.broadcast(clock.progress(step).fraction))
-        previous, loss = loss, trainer.step(loader.batch(cfg.train.batch_tokens), progress)
+
+    def wait(most: int) -> None:
+        while len(running) > most:
+            done = running.popleft()
+            nats = done.loss.nats()
+            check_loss(done.step, nats)
+            wire.progress(done.progress.fraction, f"step {done.step}, loss {nats:.4f}")
+            if logged(done.step, train.log_every):
+                seconds = time.monotonic() - began
+                ranks.log(
+                    f"step {done.step:6d}  loss {nats:.4f} nats  {seconds:7.2f} s  "
+                    f"{done.step * train.batch_tokens / seconds:9.0f} tokens/s  "
+                    f"lr x{learning_rate(done.progress, trainer.config.optim):.3f}"
+                )
+
+    while (progress := next_step(clock, step, wire)) is not None:
+        loss = trainer.step(loader.batch(train.batch_tokens), progress)
+        step += 1
         if trainer.phase != phase:
             phase = trainer.phase
-            ranks.log(f"step {step + 1:6d}  from here on: {phase} (at {progress.fraction:.4f} of the run)")
-        step += 1
-        if previous is not None:
-            # Waits for the previous step, so that a GPU's queue never runs more than a step behind the clock.
-            nats = previous.item()
-            check_loss(step - 1, nats)
-            wire.progress(progress.fraction, f"step {step}, loss {nats:.4f}")
-        if step % cfg.train.log_every == 0 or step == 1:
+            ranks.log(f"step {step:6d}  from here on: {phase} (at {progress.fraction:.4f} of the run)")
+        if logged(step, train.log_every):
             ranks.average([loss])
-            seconds = time.monotonic() - began
-            rate = warmdown(progress, cfg.optim.warmdown, cfg.optim.warmdown_shape)
-            ranks.log(
-                f"step {step:6d}  loss {loss.item():.4f} nats  {seconds:7.2f} s  "
-                f"{step * cfg.train.batch_tokens / seconds:9.0f} tokens/s  lr x{rate:.3f}"
-            )
+        running.append(Launched(step, progress, PendingLoss(loss)))
+        wait(ahead if step > 1 else 0)
+    wait(0)
     if loss is not None:
         ranks.average([loss])  # so that no rank goes on if the loss of another one is not finite
         check_loss(step, loss.item())
     return step
+
+
+def logged(step: int, every: int) -> bool:
+    """Whether the training log has a line about a step."""
+    return step % every == 0 or step == 1
 
 
 def check_loss(step: int, nats: float) -> None:
@@ -175,11 +215,14 @@ def run(wire: Wire, setup: Setup, config: Config, ranks: Ranks) -> None:
     wire.send("ready", attention=trainer.kernel.name, world=ranks.world)
     request = receive_request(wire)
     steps = request.steps or config.train.steps
-    clock = StepClock(steps) if steps else WallClock(request.seconds - reserve.seconds)
+    ahead = int(config.hardware.prefetch and ranks.device.type == "cuda")
+    clock = (
+        StepClock(steps) if steps else WallClock(request.seconds - reserve.seconds, request.arrived, ahead)
+    )
     loader = data.LOADERS[config.train.loader](
         request.shards, setup.vocab_size, trainer.logical, config.train.seq_len
     )
-    done = loop(trainer, loader, clock, wire)
+    done = loop(trainer, loader, clock, wire, ahead)
     began = time.monotonic()
     trainer.finish()
     stats = calibrate.measure(trainer, calibration_batches(loader, config))

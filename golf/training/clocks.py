@@ -34,15 +34,15 @@ class StepClock:
 
 @dataclass
 class WallClock:
-    """So many seconds, counted from the clock's creation; ends when another step would not fit."""
+    """So many seconds from `start`, a time that `read` gave; ends when another step would not fit."""
 
     seconds: float
+    start: float
+    ahead: int = 0
+    """Steps that may still be running on the device when the next one begins."""
     read: Callable[[], float] = time.monotonic
     step_starts: list[float] = field(default_factory=list)
     """When the last few steps began, the newest last."""
-
-    def __post_init__(self) -> None:
-        self.start = self.read()
 
     def progress(self, step: int) -> TrainingProgress:
         """The progress before a step. Call it once, as the step begins."""
@@ -51,11 +51,14 @@ class WallClock:
         return TrainingProgress(step, min((now - self.start) / self.seconds, 1.0))
 
     def finished(self, step: int) -> bool:
-        """Whether a step as slow as the slowest recent one would not fit into the time left."""
+        """Whether another step would not fit into the time left, behind those that still run.
+
+        Each is taken to be as slow as the slowest recent one.
+        """
         now = self.read()
         times = np.diff([*self.step_starts, now])
         slowest = float(times.max()) if len(times) else 0.0
-        return now - self.start + slowest > self.seconds
+        return now - self.start + (1 + self.ahead) * slowest > self.seconds
 
 
 Clock = StepClock | WallClock

@@ -96,6 +96,11 @@ class Batch(NamedTuple):
     ids_BT: Tensor
     targets_BT: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device. Only from pinned memory is it copied without waiting for a GPU's queue."""
+        pinned = [tensor.pin_memory() if device.type == "cuda" else tensor for tensor in self]
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in pinned))
+
 
 def logical_ranks(rank: int, world: int) -> range:
     """The logical ranks of process `rank` of `world`: an equal, contiguous share of the 8."""

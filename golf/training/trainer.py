@@ -27,6 +27,7 @@ from golf.quant.stats import RowScores
 from golf.recipe.config import Config
 from golf.runtime import compilation, dist
 from golf.runtime.dist import Ranks
+from golf.runtime.errors import StageError
 from golf.training import loader, phases
 from golf.training.phases import Phase
 
@@ -48,8 +49,17 @@ class Trainer:
         self.config, self.vocab_size, self.seed, self.ranks = config, vocab_size, seed, ranks
         dtype = dist.precision(config, ranks.device)
         self.kernel = kernels.choose(ranks.device, dtype, config, kernels.training_calls(config))
-        self.model = GPT(config.model, vocab_size, dtype=dtype, attention=self.kernel.name).to(ranks.device)
+        model = GPT(
+            config.model,
+            vocab_size,
+            dtype=dtype,
+            attention=self.kernel.name,
+            fused_loss=config.hardware.fused_loss,
+        )
+        self.model = model.to(ranks.device)
         initialise(self.model, config.model, seed)
+        if config.hardware.fused_loss and ranks.device.type != "cuda":
+            raise StageError("hardware.fused_loss: Triton needs a GPU; set it to false")
         self.loss: Loss = self.model.loss
         if compilation.wanted(ranks.device):
             self.loss = compiled_loss(self.model, config.hardware.loss_in_graph)
@@ -101,7 +111,7 @@ class Trainer:
         """A batch on the device, cut into parts of at most `hardware.micro_tokens`, as equal as possible."""
         n = -(-batch.ids_BT.numel() // self.config.hardware.micro_tokens)
         for part in zip(batch.ids_BT.chunk(n), batch.targets_BT.chunk(n), strict=True):
-            yield loader.Batch(*(tensor.to(self.ranks.device, non_blocking=True) for tensor in part))
+            yield loader.Batch(*part).to(self.ranks.device)
 
     def backward(self, batch: loader.Batch) -> Tensor:
         """Add the gradients of this process's mean cross-entropy, which is returned.

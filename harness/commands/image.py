@@ -27,7 +27,8 @@ def build(
         Path | None,
         typer.Option(
             help="Root filesystem, a folder or tar, instead of the pinned base: "
-            "debootstrap --variant=minbase --include=python3 bookworm DIR (cuda: python3,python3-dev,g++)"
+            "debootstrap --variant=minbase --include=python3 bookworm DIR "
+            "(cuda: python3,python3-dev,g++,openssl)"
         ),
     ] = None,
     wheels: Annotated[

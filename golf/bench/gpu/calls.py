@@ -65,11 +65,6 @@ def _asking(process: Process, request: str, **arguments: Any) -> Run:
     return lambda seconds: process.ask(request, seconds, **arguments)
 
 
-def _asking_within(process: Process, request: str) -> Run:
-    """The same for a question that is told its seconds."""
-    return lambda seconds: process.ask(request, seconds, within=seconds)
-
-
 def _opponent(call: Call, settings: Settings, steps: int) -> Process:
     """#586's process, or the reason that there is none."""
     try:
@@ -139,7 +134,7 @@ def first(call: Call, settings: Settings) -> None:
     call.row("compiled against plain", _asking(golf, "compiled_against_plain"))
     call.row("profile", _asking(golf, "profile", folder=call.logs))
     call.row("kernel times", _asking(golf, "kernel_times"))
-    call.row("switches", _asking_within(golf, "driving_switches"))
+    call.row("prefetch", _asking(golf, "prefetch"))
     golf.close()
     record = call.worker("SP8192", record_model.serve, settings)
     call.row("compilation of SP8192", _asking(record, "ready"))
@@ -157,7 +152,7 @@ def second(call: Call, settings: Settings) -> None:
     call.row("caches of the first call", lambda seconds: unpack_caches(settings))
     golf = call.worker("golf", golf_model.serve, settings, 1)
     call.row("compilation of golf", _asking(golf, "ready"))
-    call.row("switches of the graph", _asking_within(golf, "graph_switches"))
+    call.row("switches of the graph", lambda seconds: golf.ask("graph_switches", seconds, within=seconds))
     golf.close()
     record = call.worker("SP8192", record_model.serve, settings)
     call.row("compilation of SP8192", _asking(record, "ready"))

@@ -47,7 +47,7 @@ FIRST = (
     Entry(
         233, 7, "kernel times", 2, "which attention kernel to name in `hardware`; the bound of the products"
     ),
-    Entry(240, 15, "switches", 5, "what each change that keeps the graph is worth (B7, B9, B10)"),
+    Entry(240, 15, "prefetch", 5, "B7: what queueing a step ahead is worth"),
     Entry(255, 50, "compilation of SP8192", 5, "set-up of the graph with 17 visits to layers"),
     Entry(305, 8, "steps of SP8192", 2, "B6, B11: step, memory, share of the peak"),
     Entry(313, 7, "Hessians", 2, "B1: the reserve for statistics"),

@@ -45,7 +45,10 @@ class BuildInputs:
 
 
 def run_builder(daemon: docker.DockerClient, inputs: BuildInputs, log: Callable[[str], None]) -> str:
-    """Run the Dockerfile on wheels and lock; returns the id of an image without a tag."""
+    """Run the Dockerfile on wheels and lock; returns the id of an image without a tag.
+
+    The caller holds `wheels.cache_locked`: the end of a build removes the first stage of every other.
+    """
     with tempfile.TemporaryFile() as context:
         _write_context(context, inputs.wheel_files, inputs.requirements)
         context.seek(0)

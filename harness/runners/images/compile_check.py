@@ -102,7 +102,7 @@ def compile_inside(client: docker.DockerClient, name: str, image: str) -> Compil
     if status:
         raise UsageError(
             f"{name}: {image} compiles nothing: {stderr.strip()[-600:]}",
-            hint=f"its base must hold a C++ compiler and Python's headers: {rootfs.WITH_COMPILER}",
+            hint=f"its base must hold what compiling takes: {rootfs.WITH_COMPILER}",
         )
     found = Compiled(**json.loads(stdout.splitlines()[-1]))
     if not found.error <= LARGEST_ERROR:

@@ -29,8 +29,9 @@ EMPTIED_FOLDERS = ("proc", "sys", "dev", "run", "tmp", "var/cache/apt", "var/lib
 """Folders whose content is left out: the engine mounts proc, sys and dev itself, the others
 hold temporary files."""
 
-COMPILER = ("python3-dev", "g++")
-"""Debian's packages with Python's headers, which Triton and Inductor include, and the C and C++ compilers."""
+COMPILER = ("python3-dev", "g++", "openssl")
+"""Debian's packages with what torch.compile and Triton start: Python's headers, the C and C++ compilers, and
+openssl, by which Inductor hashes headers."""
 WITH_PYTHON = "debootstrap --variant=minbase --include=python3 bookworm DIR"
 WITH_COMPILER = f"debootstrap --variant=minbase --include=python3,{','.join(COMPILER)} bookworm DIR"
 
@@ -43,7 +44,7 @@ IMPORT_HINT = "pass a tar of a root filesystem (`docker export`), not one of an 
 COMPILER_SCRIPT = """
 import os, shutil, sysconfig
 headers = os.path.join(sysconfig.get_paths()["include"], "Python.h")
-wanted = {"cc": shutil.which("cc"), "g++": shutil.which("g++"), headers: os.path.exists(headers)}
+wanted = {name: shutil.which(name) for name in ("cc", "g++", "openssl")} | {headers: os.path.exists(headers)}
 print(", ".join(name for name, there in wanted.items() if not there))
 """
 

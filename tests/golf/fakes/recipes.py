@@ -21,7 +21,7 @@ model: {layers: 5, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48, mlp_slope: 
         attn_gate: true, smear: true, bigram_buckets: 50, bigram_dim: 8, ve_dim: 6, ve_layers: [3, 4],
         init: orthogonal, overtone: true, phase_mix: true}
 optim: {muon_variant: lerp, muon_equalise: true, muon_momentum_warmup: 0.5, muon_decay: 0.04,
-        embed_decay: 0.04, scalar_decay: 0.02, clip: 0.3, warmdown: 0.5, warmdown_shape: cosine,
+        embed_decay: 0.04, scalar_decay: 0.02, clip: 0.3, warmup: 2, warmdown: 0.5, warmdown_shape: cosine,
         ema_fraction: 0.2}
 train: {seq_len: 16, batch_tokens: 256, warmup_steps: 1, steps: 4, log_every: 2, loader: shuffled,
         loop_start: 0.5, qat_bits: 6, qat_start: 0.25}

@@ -31,7 +31,7 @@ from tests.golf.fakes.recipes import ROOT, V, lively, some_ids
 SMALL = {"width": 64, "heads": 4, "kv_heads": 2, "mlp_hidden": 128}
 LOSS_TOLERANCE = 2e-6
 GRADIENT_TOLERANCE = 1e-4
-"""Both of float32: nats, and parts of each gradient's largest number, which may be as small as 2e-5 itself."""
+"""Both of float32: nats, and parts of each gradient's largest number, which is as small as 2e-5 in places."""
 
 
 class Source(NamedTuple):

@@ -10,7 +10,7 @@ from torch import nn
 
 from golf.optim.ema import Ema
 from golf.optim.optimizer import Optimizer, route
-from golf.optim.schedule import TrainingProgress, average_decay, reached, warmdown, warmup
+from golf.optim.schedule import TrainingProgress, average_decay, learning_rate, reached, warmdown, warmup
 from golf.recipe.config import load
 from golf.recipe.schema import OptimConfig
 from tests.golf.fakes.recipes import FULL, SUBMISSION, config_without, lively
@@ -134,8 +134,26 @@ def test_horizons_in_steps_and_in_fractions_agree():
     assert average_decay(now, 0.0, 0.05) == pytest.approx(1 - 1 / 40)
 
 
+def test_learning_rates_grow_from_zero_over_the_warm_up_and_then_follow_the_warm_down():
+    for horizon in (400, 0.1):
+        cfg = OptimConfig(warmup=horizon, warmdown=0.5)
+        rates = [
+            learning_rate(TrainingProgress(step, step / 4000), cfg) for step in (0, 100, 400, 2000, 3000)
+        ]
+        assert rates == pytest.approx([0.0, 0.25, 1.0, 1.0, 0.5])
+
+
+def test_in_the_first_step_of_a_warm_up_no_weight_moves():
+    cfg = OptimConfig(warmup=2, muon_decay=0.1, embed_decay=0.1, scalar_decay=0.1)
+    before = dict(lively(load(FULL)).named_parameters())
+    for step, moves in ((0, False), (1, True)):
+        after = step_once(cfg, TrainingProgress(step, step / 10))
+        assert [not torch.equal(after[name], p) for name, p in before.items()] == [moves] * len(before)
+
+
 def test_neutral_schedules_are_constant():
     for now in (TrainingProgress(0, 0.0), TrainingProgress(1, 0.001), TrainingProgress(500, 1.0)):
+        assert learning_rate(now, OptimConfig(warmup=0, warmdown=0)) == 1.0
         assert warmdown(now, 0, "linear") == 1.0
         assert warmup(now, 0, 0.8, 0.9) == 0.9
 

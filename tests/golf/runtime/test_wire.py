@@ -165,3 +165,16 @@ def test_setup_is_read_strictly():
             Setup.from_frame(Frame(SETUP | {key: value}), "train")
     with pytest.raises(WireError, match="artifact"):
         Setup.from_frame(Frame(SETUP), "score")
+
+
+def test_what_the_first_rank_decides_reaches_the_others_between_the_frames_of_the_judge():
+    judge, ours = socket.socketpair()
+    here, there = socket.socketpair()
+    first, second = Wire(ours, peers=(here,)), Wire(there, muted=True)
+    with judge, ours, here, there:
+        judge.sendall(line(op="train", seconds=1.5))
+        first.receive("train")
+        decisions = [first.from_first("clock", finished=done, fraction=0.1 + 0.2) for done in (False, True)]
+        second.receive("train")
+        assert [second.from_first("clock", finished=None) for _ in decisions] == decisions
+        assert decisions[0].fields == {"op": "clock", "finished": False, "fraction": 0.1 + 0.2}

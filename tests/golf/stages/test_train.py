@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import socket
 import threading
@@ -355,7 +357,7 @@ def test_training_ends_by_the_time_that_the_judge_gave_on_the_judges_own_clock(t
     trained, _, _ = run_here(tmp_path, FULL.replace("steps: 4, log_every: 2", "log_every: 9"), 5.0)
     assert trained["steps"] > 0
     assert time.monotonic() - begun > 1.0, "it used the time"
-    assert WallClock(1.0).read is time.monotonic
+    assert WallClock(1.0, 0.0).read is time.monotonic
 
 
 def test_the_reserve_leaves_room_for_statistics_and_saving():
@@ -379,7 +381,7 @@ def test_the_estimate_of_the_statistics_waits_for_the_device_on_both_sides_of_th
 
 def test_the_wall_clock_stops_before_a_step_that_would_not_fit():
     seconds = [100.0]
-    clock = WallClock(10.0, read=lambda: seconds[0])
+    clock = WallClock(10.0, 100.0, read=lambda: seconds[0])
     step = 0
     while not clock.finished(step):
         assert clock.progress(step).fraction == pytest.approx(0.3 * step)
@@ -389,7 +391,69 @@ def test_the_wall_clock_stops_before_a_step_that_would_not_fit():
 
 
 def test_a_clock_without_time_has_finished_before_the_first_step():
-    assert WallClock(-1.0).finished(0)
+    assert WallClock(-1.0, 0.0, read=lambda: 0.0).finished(0)
+
+
+class Device:
+    """A made-up device with a queue: the host launches steps in no time, and waits where it reads a loss."""
+
+    def __init__(self, step_seconds: float) -> None:
+        self.now, self.step_seconds = 100.0, step_seconds
+        self.ends: list[float] = []
+        self.most_running = 0
+
+    def step(self, batch: None, progress: TrainingProgress) -> DeviceLoss:
+        """Queue a step behind those that still run."""
+        running = [end for end in self.ends if end > self.now]
+        self.most_running = max(self.most_running, len(running))
+        self.ends.append(max([self.now, *running]) + self.step_seconds)
+        return DeviceLoss(self, self.ends[-1])
+
+
+class DeviceLoss:
+    """What a step of the made-up device returns: the few methods of a tensor that the loop needs."""
+
+    is_cuda = False
+
+    def __init__(self, device: Device, end: float) -> None:
+        self.device, self.end = device, end
+
+    def to(self, *where: object, **how: object) -> DeviceLoss:
+        return self
+
+    def item(self) -> float:
+        self.device.now = max(self.device.now, self.end)
+        return 1.0
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+@pytest.mark.parametrize("limit", [1.0, 2.5, 10.0, 10.9])
+def test_no_step_ends_after_the_limit_however_many_run_ahead(ahead, limit):
+    device = Device(1.0)
+    trainer = SimpleNamespace(config=CONFIG, ranks=ALONE, phase=None, step=device.step)
+    clock = WallClock(limit, 100.0, ahead, read=lambda: device.now)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = train.loop(trainer, SimpleNamespace(batch=lambda tokens: None), clock, Wire(ours), ahead)
+    assert done == len(device.ends) >= max(1, int(limit) - ahead)
+    assert device.ends[-1] <= 100.0 + limit
+    assert device.most_running == min(ahead, max(0, done - 2))
+
+
+def test_the_clock_starts_when_the_last_frame_arrives_however_long_the_shards_take_to_map(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(data, "map_shard", lambda *shard: now.__setitem__(0, now[0] + 7.0))
+    ours, theirs = socket.socketpair()
+    reader, writer = os.pipe()
+    os.close(writer)
+    with ours, theirs:
+        for more in (True, False):
+            line = {"op": "train", "shards": [{"name": "s", "tokens": 1}], "seconds": 60.0, "more": more}
+            socket.send_fds(theirs, [json.dumps(line).encode() + b"\n"], [reader])
+        request = train.receive_request(Wire(ours))
+    os.close(reader)
+    assert (request.arrived, now[0]) == (107.0, 114.0)
 
 
 def test_the_step_clock_counts_steps():

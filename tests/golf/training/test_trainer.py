@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -11,14 +13,16 @@ from golf.runtime.dist import ALONE, Ranks
 from golf.training import calibrate, loader as data
 from golf.training.trainer import Trainer
 from tests.golf.fakes.gloo import on_ranks
-from tests.golf.fakes.recipes import FULL, V
+from tests.golf.fakes.recipes import FULL, ROOT, V
 
 STEPS = 4
+RECIPE = FULL.replace("qat_bits: 6, ", "")
+"""Without rounding to a grid, where the last bit of a weight can decide between two codes."""
 
 
 def trained(ranks: Ranks, hardware: str) -> dict[str, torch.Tensor]:
     """The weights and row scores after a few steps of a small recipe, and the Fisher diagonal after them."""
-    trainer = Trainer(load(FULL + f"hardware: {{precision: float32, {hardware}}}\n"), V, 0, ranks)
+    trainer = Trainer(load(RECIPE + f"hardware: {{precision: float32, {hardware}}}\n"), V, 0, ranks)
     for step in range(STEPS):
         ids, targets = data.synthetic(step, range(8), 256, 16, V)
         mine = slice(2 * trainer.logical.start, 2 * trainer.logical.stop)
@@ -45,3 +49,11 @@ def test_several_ranks_train_the_weights_of_one_up_to_rounding(alone, world, ban
         scale = tensor.abs().max().item()
         torch.testing.assert_close(ranks[0][name], tensor, atol=2e-4 * scale, rtol=0, msg=name)
         assert all(torch.equal(other[name], ranks[0][name]) for other in ranks[1:]), name
+
+
+@pytest.mark.parametrize("name", ["sp8192-hadamard-awq", "sp8192-parres-ttt"])
+def test_a_rank_of_eight_trains_on_its_share_of_a_record_batch_in_one_pass(name):
+    config = load((ROOT / "submissions" / name / "config.yaml").read_text())
+    share = torch.zeros(config.train.batch_tokens // 8 // config.train.seq_len, config.train.seq_len)
+    trainer = SimpleNamespace(config=config, ranks=ALONE)
+    assert [len(part.ids_BT) for part in Trainer.micro_batches(trainer, data.Batch(share, share))] == [48]

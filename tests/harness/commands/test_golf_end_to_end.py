@@ -18,6 +18,8 @@ from typer.testing import Result
 from harness import edition
 from harness.base.paths import ROOT
 from harness.data.dataset import Dataset
+from harness.run import bundle_archive
+from harness.run.bundle_archive import Contents
 from harness.runners.images import build
 from tests.harness.fakes.command_line import pgolf
 from tests.harness.fakes.contestant import pyz
@@ -139,6 +141,23 @@ def test_a_submission_is_trained_packed_scored_judged_and_scored_again_in_contai
     assert_scored_again(Path(verdict["run_dir"]), isolated=True)
 
 
+def test_windows_aligned_to_documents_are_scored_and_witnesses_asked_in_batches_agree(
+    tiny: Dataset, tmp_path: Path
+) -> None:
+    submission = write_submission(tmp_path)
+    aligned = RECIPE.replace("chunk_tokens: 1024", "chunk_tokens: 1024, align: documents")
+    (submission / "config.yaml").write_text(aligned.replace("steps: 30", "steps: 4"))
+    witness = ("--witness", FEW_PROBES, "--witness-lanes")
+    result = run(submission, tiny, "local", "--seeds", 1, *witness, "--json")
+    verdict = json.loads(result.stdout)
+    row = next(row for row in verdict["seeds"] if row["seed"] == 1)
+    assert (result.exit_code, row["outcome"]) == (5, "scored"), verdict
+    certificate = row["certificate"]
+    assert certificate["lanes"] is not None
+    assert certificate["largest_gain_nats"] < 1e-3
+    assert "fail" not in {condition["outcome"] for condition in certificate["conditions"]}
+
+
 @pytest.mark.parametrize("name", sorted(folder.name for folder in (ROOT / "submissions").iterdir()))
 def test_every_submission_is_trained_packed_and_scored_and_its_witness_agrees(
     name: str, tiny: Dataset, tmp_path: Path
@@ -187,12 +206,14 @@ def test_rescoring_refuses_a_changed_recipe_changed_code_another_image_and_a_bro
     run_folder: Path, tiny: Dataset
 ) -> None:
     seed, plan = run_folder / "seed-1", run_folder / "plan.json"
-    recipe, code = seed / "config.yaml", seed / "code.pyz"
+    recipe, code, source = seed / "config.yaml", seed / "code.pyz", seed / "source.zip"
+    other = Contents(b"", bundle_archive.unpack(code.read_bytes()).sources)
     image = json.dumps({**json.loads(plan.read_text()), "image": "sha256:another"})
     for path, content, message in (
         (recipe, recipe.read_bytes() + b"# ", "is not what the run was made with"),
-        (code, pyz(), "is not what the run was made with"),
-        (code, b"PK", "not a code bundle"),
+        (code, bundle_archive.pack(other), "is not what the run was made with"),
+        (code, pyz(), "not a code bundle"),
+        (source, pyz(), "names are not those of code.pyz"),
         (plan, b'{"submission": 1}', "plan.json: submission"),
     ):
         before = path.read_bytes()
