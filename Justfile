@@ -140,6 +140,7 @@ windows *args: _setup
     @{{ bin }}/python -P -m golf.bench.windows "$@"
 
 # Measure golf on a GPU in one call of under nine minutes, with the torch that is installed; --rehearse: on a CPU
+[no-cd]
 [no-exit-message]
 gpu *args:
     @python={{ bin }}/python; [ -x "$python" ] || python=python3; PYTHONSAFEPATH=1 PYTHONPATH={{ root }} "$python" -m golf.bench.gpu "$@"

@@ -47,7 +47,17 @@ def install_wheels(settings: Settings, seconds: float) -> Found:
     names = sorted({wheel.name.split("-")[0].replace("_", "-") for wheel in wheels})
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"),
+            *(
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--upgrade",
+                "--no-index",
+                "--no-deps",
+                "--no-compile",
+            ),
             *("--disable-pip-version-check", "--find-links", str(folder), *options, *names),
         ],
         capture_output=True,
@@ -57,7 +67,8 @@ def install_wheels(settings: Settings, seconds: float) -> Found:
     )
     if done.returncode:
         raise Failed(f"pip ended with {done.returncode}: {(done.stderr.strip() or '?').splitlines()[-1]}")
-    return Found(f"{len(names)} packages: {', '.join((*options, *names))}")
+    how = "not installed, only resolved: " if options else ""
+    return Found(f"{how}{len(names)} packages: {', '.join(names)}")
 
 
 def _asking(process: Process, request: str, **arguments: Any) -> Run:
@@ -132,9 +143,9 @@ def first(call: Call, settings: Settings) -> None:
     other.close()
     call.row("sliding evaluation of golf", partial(_sliding, call, settings, golf))
     call.row("compiled against plain", _asking(golf, "compiled_against_plain"))
-    call.row("profile", _asking(golf, "profile", folder=call.logs))
     call.row("kernel times", _asking(golf, "kernel_times"))
     call.row("prefetch", _asking(golf, "prefetch"))
+    call.row("profile", _asking(golf, "profile", folder=call.logs))  # last: writing the trace may be slow
     golf.close()
     record = call.worker("SP8192", record_model.serve, settings)
     call.row("compilation of SP8192", _asking(record, "ready"))

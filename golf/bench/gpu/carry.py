@@ -82,7 +82,7 @@ def gather(data: Path, source: Path, folder: Path, caches: Iterable[Path]) -> No
     target.mkdir(parents=True, exist_ok=True)
     for path in (data / "dataset.json", data / "tokenizer.model", *sorted(data.glob("*_*.bin"))):
         shutil.copyfile(path, target / path.name)
-    shutil.copyfile(source, folder / "train_gpt_586.py")
+    shutil.copyfile(source, folder / "train_gpt.py")
     for path in caches:
         shutil.copyfile(path, folder / path.name)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -41,6 +43,27 @@ def test_machine_and_carried_wheels_together_have_every_package_that_the_project
         if (name := Requirement(line).name) != "torch":
             closure(name, needed)
     assert needed - MACHINE - set(carry.CARRIED) - ONLY_DOWNLOADS == set()
+
+
+BLOCKED = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+import golf.bench.gpu.__main__
+"""
+
+
+@pytest.mark.slow
+def test_a_call_begins_without_the_wheels_that_its_second_row_installs():
+    names = {name.replace("-", "_") for name in carry.CARRIED} - {"filelock", "typing_extensions"}  # torch's
+    subprocess.run(
+        [sys.executable, "-c", BLOCKED.replace("{names}", repr(names))], cwd=carry.ROOT, check=True
+    )
 
 
 def test_carried_packages_keep_their_locked_versions_and_hashes():
