@@ -139,11 +139,17 @@ claims *args: _setup
 windows *args: _setup
     @{{ bin }}/python -P -m golf.bench.windows "$@"
 
-# Run every check that needs a GPU, with the torch that is installed; without a GPU it says so and stops
+# Measure golf on a GPU in one call of under nine minutes, with the torch that is installed; --rehearse: on a CPU
 [no-cd]
 [no-exit-message]
 gpu *args:
     @python={{ bin }}/python; [ -x "$python" ] || python=python3; PYTHONSAFEPATH=1 PYTHONPATH={{ root }} "$python" -m golf.bench.gpu "$@"
+
+# Gather what `just gpu` needs on a bare machine, in build/gpu: gpu-carry --data DIR --script train_gpt.py
+[no-cd]
+[no-exit-message]
+gpu-carry *args: _setup
+    @{{ bin }}/python -P -m golf.bench.gpu.carry "$@"
 
 # Check style and types
 [no-exit-message]

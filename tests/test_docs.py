@@ -128,6 +128,7 @@ BENCHMARKS = {
     "bench": "golf/bench/__main__.py",
     "claims": "golf/bench/claims.py",
     "gpu": "golf/bench/gpu/__main__.py",
+    "gpu-carry": "golf/bench/gpu/carry.py",
     "windows": "golf/bench/windows.py",
 }
 """Recipes of the Justfile that are no command of pgolf -> the source that reads their options."""

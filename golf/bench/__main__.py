@@ -10,7 +10,7 @@ missing or another version.
     just bench --data DIR --script train_gpt.py [--json]
 
 DIR holds tokenizer.model, train_*.bin and val_*.bin, as written by `just data prepare`. The table goes to
-stdout, progress to stderr. See golf/bench/gpu.py for GPUs.
+stdout, progress to stderr. See golf/bench/gpu for GPUs.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def predictor_of(folder: Path, profile: str, vocab: int, ranks: Ranks) -> tuple[
     """A seed's recipe, and its packed model under the recipe's own rule."""
     config = load((folder / "config.yaml").read_text(encoding="utf-8"), profile)
     dtype = dist.precision(config, ranks.device)
-    kernel = kernels.choose(ranks.device, dtype).name
+    kernel = kernels.choose(ranks.device, dtype, config, kernels.scoring_calls(config)).name
     artifact = folder / pack.ARTIFACT_FILE
     model = pack.load(artifact, config, vocab, MAX_BYTES, dtype=dtype, attention=kernel).to(ranks.device)
     full = torch.compile(model, dynamic=False) if ranks.device.type == "cuda" else None

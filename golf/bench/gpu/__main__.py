@@ -30,9 +30,8 @@ from golf.bench.gpu.settings import Places, Settings, on_gpu, rehearsal
 from golf.bench.gpu.timetable import Entry, Timetable
 from golf.bench.interleaved import to_stderr
 
-CARRIED = Path("build/gpu")
-OUT = Path("build/gpu-out")
-WORK = Path("build/gpu-work")
+BUILD = Path(__file__).parents[3] / "build"
+CARRIED, OUT, WORK = BUILD / "gpu", BUILD / "gpu-out", BUILD / "gpu-work"
 """Always the same path, since compiled code may name its own."""
 
 
@@ -40,9 +39,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="just gpu", description=__doc__.split("\n")[0])
     parser.add_argument("--call", choices=tuple(CALLS), default="first", help="default: first")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"where the results go (default: {OUT})")
+    parser.add_argument("--out", type=Path, default=OUT, help="where the results go (default: build/gpu-out)")
     parser.add_argument(
-        "--carried", type=Path, default=CARRIED, help=f"what `just gpu-carry` gathered (default: {CARRIED})"
+        "--carried", type=Path, default=CARRIED, help="what `just gpu-carry` gathered (default: build/gpu)"
     )
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU")
     return parser.parse_args(argv)
@@ -88,9 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"no GPU here (torch {torch.__version__}): nothing was checked, nothing is claimed")
         return 0
     carried = options.carried.resolve()
-    places = Places(
-        carried / "sp1024", carried / "train_gpt_586.py", carried, options.out.resolve(), WORK.resolve()
-    )
+    places = Places(carried / "sp1024", carried / "train_gpt.py", carried, options.out.resolve(), WORK)
     journal = run(options.call, rehearsal(places) if options.rehearse else on_gpu(places))
     return 1 if any(row.outcome == "failed" for row in journal.rows) else 0
 

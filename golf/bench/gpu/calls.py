@@ -47,7 +47,17 @@ def install_wheels(settings: Settings, seconds: float) -> Found:
     names = sorted({wheel.name.split("-")[0].replace("_", "-") for wheel in wheels})
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"),
+            *(
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--upgrade",
+                "--no-index",
+                "--no-deps",
+                "--no-compile",
+            ),
             *("--disable-pip-version-check", "--find-links", str(folder), *options, *names),
         ],
         capture_output=True,
@@ -57,17 +67,13 @@ def install_wheels(settings: Settings, seconds: float) -> Found:
     )
     if done.returncode:
         raise Failed(f"pip ended with {done.returncode}: {(done.stderr.strip() or '?').splitlines()[-1]}")
-    return Found(f"{len(names)} packages: {', '.join((*options, *names))}")
+    how = "not installed, only resolved: " if options else ""
+    return Found(f"{how}{len(names)} packages: {', '.join(names)}")
 
 
 def _asking(process: Process, request: str, **arguments: Any) -> Run:
     """A row that is one question to a process."""
     return lambda seconds: process.ask(request, seconds, **arguments)
-
-
-def _asking_within(process: Process, request: str) -> Run:
-    """The same for a question that is told its seconds."""
-    return lambda seconds: process.ask(request, seconds, within=seconds)
 
 
 def _opponent(call: Call, settings: Settings, steps: int) -> Process:
@@ -137,9 +143,9 @@ def first(call: Call, settings: Settings) -> None:
     other.close()
     call.row("sliding evaluation of golf", partial(_sliding, call, settings, golf))
     call.row("compiled against plain", _asking(golf, "compiled_against_plain"))
-    call.row("profile", _asking(golf, "profile", folder=call.logs))
     call.row("kernel times", _asking(golf, "kernel_times"))
-    call.row("switches", _asking_within(golf, "driving_switches"))
+    call.row("prefetch", _asking(golf, "prefetch"))
+    call.row("profile", _asking(golf, "profile", folder=call.logs))  # last: writing the trace may be slow
     golf.close()
     record = call.worker("SP8192", record_model.serve, settings)
     call.row("compilation of SP8192", _asking(record, "ready"))
@@ -157,7 +163,7 @@ def second(call: Call, settings: Settings) -> None:
     call.row("caches of the first call", lambda seconds: unpack_caches(settings))
     golf = call.worker("golf", golf_model.serve, settings, 1)
     call.row("compilation of golf", _asking(golf, "ready"))
-    call.row("switches of the graph", _asking_within(golf, "graph_switches"))
+    call.row("switches of the graph", lambda seconds: golf.ask("graph_switches", seconds, within=seconds))
     golf.close()
     record = call.worker("SP8192", record_model.serve, settings)
     call.row("compilation of SP8192", _asking(record, "ready"))

@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from golf.bench import work
 from golf.bench.contestants import WARM_UP_STEPS, open_shards
 from golf.bench.gpu import attention, card, switches, training
 from golf.bench.gpu.profile import profile_steps
 from golf.bench.gpu.race import Gate
-from golf.bench.gpu.results import Failed, Found, Skipped
+from golf.bench.gpu.results import Failed, Found
 from golf.bench.gpu.settings import Settings
 from golf.bench.gpu.sliding import make_model, sliding
 from golf.bench.gpu.worker import Requests
 from golf.optim.schedule import TrainingProgress
+from golf.runtime.dist import Ranks
+from golf.runtime.wire import Wire
+from golf.stages import train as stage
 from golf.training import loader
+from golf.training.clocks import StepClock
+from golf.training.trainer import Trainer
 
 VOCABULARY = 1024
+
+
+class RecordingTrainer(Trainer):
+    """A trainer that shows the loss of each step to `record`."""
+
+    record: Callable[[Tensor], None]
+
+    def step(self, batch: loader.Batch, progress: TrainingProgress) -> Tensor:
+        loss = super().step(batch, progress)
+        self.record(loss)
+        return loss
+
+
+@dataclass
+class RaceClock(StepClock):
+    """The clock of the training loop in a race: the gate decides whether another step is taken."""
+
+    gate: Gate
+
+    def progress(self, step: int) -> TrainingProgress:
+        return TrainingProgress(step, min(step / self.steps, 1.0))
+
+    def finished(self, step: int) -> bool:
+        return not self.gate()
 
 
 class GolfModel:
@@ -30,11 +63,11 @@ class GolfModel:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.config = settings, settings.hadamard
         began = time.monotonic()
-        self.trainer = training.make_trainer(self.config, VOCABULARY, settings.device)
+        self.trainer = RecordingTrainer(self.config, VOCABULARY, 0, Ranks(0, 1, settings.device))
         start = {name: tensor.clone() for name, tensor in self.trainer.state().items()}
         for step in range(WARM_UP_STEPS):
             batch = training.synthetic(self.trainer, self.config.train.batch_tokens, step)
-            self.trainer.step(batch, TrainingProgress(step, 0.0))
+            self.trainer.update(batch, TrainingProgress(step, 0.0))
         work.synchronise(settings.device)
         self.trainer.restore(start)
         self.seconds = time.monotonic() - began
@@ -64,14 +97,18 @@ class GolfModel:
         """Train whenever the gate says so, on the dataset, under the schedule of `expected_steps`."""
         paths = sorted(self.settings.data.glob("train_*.bin"))
         train = self.config.train
-        batches = loader.LOADERS[train.loader](
+        self.batches = loader.LOADERS[train.loader](
             open_shards(paths), VOCABULARY, self.trainer.logical, train.seq_len
         )
-        step = 0
-        while gate():
-            progress = TrainingProgress(step, min(step / expected_steps, 1.0))
-            gate.record(self.trainer.step(batches.batch(train.batch_tokens), progress))
-            step += 1
+        self.trainer.record = gate.record
+        self.train(RaceClock(expected_steps, gate), self.config.hardware.prefetch)
+
+    def train(self, clock: StepClock, ahead: bool) -> None:
+        """Train by a judged run's own loop, which queues a step ahead or waits for each."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:  # nobody reads its few lines of progress
+            stage.loop(self.trainer, self.batches, clock, Wire(ours), int(ahead))
+        work.synchronise(self.settings.device)
 
     def steps(self) -> Found:
         """Training steps without an opponent."""
@@ -106,22 +143,28 @@ class GolfModel:
         seen = f"{found.seen}; products alone {card.share_of_peak(device, rate.flops_per_second)}"
         return Found(seen, {"attention": found.numbers, "products_flops_per_second": rate.flops_per_second})
 
-    def driving_switches(self, within: float) -> Found:
-        """Each switch that keeps the graph, on against off."""
-        return self._compare(switches.of_driving(self.config), within)
+    def prefetch(self) -> Found:
+        """`hardware.prefetch`: seconds a step of the training loop that waits, and that queues a step."""
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        self.trainer.record = lambda loss: None
+        steps = max(2, self.settings.steps // 2)
+        for ahead in (False, True, True, False):
+            began = time.perf_counter()
+            self.train(StepClock(steps), ahead)
+            seconds[ahead].append((time.perf_counter() - began) / steps)
+        ratio = training.ratio(seconds[False], seconds[True])
+        return Found(f"waiting for each step against queueing a step ahead: {ratio}", ratio._asdict())
 
     def graph_switches(self, within: float) -> Found:
-        """Each setting that changes the graph against the recipe's."""
-        return self._compare(switches.of_graph(self.config), within)
+        """Each setting that changes the graph against the recipe's.
 
-    def _compare(self, variants: list[switches.Variant], seconds: float) -> Found:
-        """Time variants against the recipe, as many as begin within half of the seconds; names the rest."""
-        if not variants:
-            raise Skipped("this golf has none of these switches")
+        As many are timed as begin within half of the seconds; the rest is named.
+        """
+        variants = switches.of_graph(self.config)
         began, seen, numbers = time.monotonic(), [], {}
         tokens = self.config.train.batch_tokens
         for label, config in variants:
-            if time.monotonic() - began > seconds / 2:
+            if time.monotonic() - began > within / 2:
                 seen.append(f"{label}: no time left, not measured")
                 continue
             try:

@@ -19,7 +19,6 @@ from golf.bench.gpu.results import Failed, Found
 from golf.bench.gpu.settings import SUBMISSIONS, Settings
 
 ROOT = SUBMISSIONS.parent
-SUBMISSION = SUBMISSIONS / "hadamard-ve128"
 SEED = 1337
 SECONDS_TO_STOP = 10.0
 """Kept for the judge to stop its contestant and to write what it knows."""
@@ -28,10 +27,10 @@ KEPT = (".json", ".jsonl", ".log", ".md", ".txt")
 """Files of a run folder that come back; checkpoint, artifact and ledgers stay."""
 
 
-def command(settings: Settings, runs: Path, submission: Path = SUBMISSION) -> list[str]:
+def command(settings: Settings, runs: Path) -> list[str]:
     """The command line of the run."""
     return [
-        *(sys.executable, "-m", "harness.cli", "run", str(submission), "--runner", "local"),
+        *(sys.executable, "-m", "harness.cli", "run", str(settings.submission), "--runner", "local"),
         *(
             "--seeds",
             str(SEED),
@@ -45,14 +44,14 @@ def command(settings: Settings, runs: Path, submission: Path = SUBMISSION) -> li
     ]
 
 
-def run(settings: Settings, seconds: float, logs: Path, submission: Path = SUBMISSION) -> Found:
+def run(settings: Settings, seconds: float, logs: Path) -> Found:
     """Run it for at most so many seconds. Raises Failed without a score, with the last line of its log."""
     runs = settings.work / "runs"
     stderr = logs / "judged.log"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with stderr.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            command(settings, runs, submission),
+            command(settings, runs),
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,

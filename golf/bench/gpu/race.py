@@ -23,7 +23,7 @@ from golf.bench.gpu.worker import Process, Requests
 
 EARLY = 5
 """Steps whose losses are compared one by one in the table."""
-LATE_SECONDS = 60.0
+LATE_SECONDS = 20.0
 """How much longer than asked a turn may take, since a step is never cut."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,8 @@ from golf.recipe.schema import Config
 
 SUBMISSIONS = Path(__file__).parents[3] / "submissions"
 TINY_MODEL = {"layers": 4, "width": 64, "heads": 4, "kv_heads": 2, "mlp_hidden": 128, "rope_dims": 8}
-TINY_TRAIN = {"seq_len": 64, "batch_tokens": 2048, "warmup_steps": 1}
-"""A pass of 4 rows of 64 tokens for each of the 8 logical ranks."""
+TINY_TRAIN = {"seq_len": 64, "batch_tokens": 1024, "warmup_steps": 1}
+"""A pass of 2 rows of 64 tokens for each of the 8 logical ranks."""
 
 
 class Places(NamedTuple):
@@ -58,8 +58,10 @@ class Settings:
     steps: int = 8
     windows: int = 512
     """Windows of a timed sliding evaluation."""
-    judged: tuple[str, ...] = field(default=())
-    """Options of `pgolf run` for the judged run."""
+    submission: Path = SUBMISSIONS / "hadamard-ve128"
+    """What is run under the judge."""
+    judged: tuple[str, ...] = ()
+    """Options of `pgolf run` for it."""
     threads: int | None = None
     """Threads of a process's torch; None leaves its default."""
 
@@ -95,7 +97,7 @@ def on_gpu(places: Places) -> Settings:
 
 def rehearsal(places: Places) -> Settings:
     """Tiny sizes on the CPU in float32: they show that the call works, and nothing about any GPU."""
-    hardware = {"micro_tokens": 256, "precision": "float32"}
+    hardware = {"micro_tokens": 128, "precision": "float32"}
     score = {"window": 64, "stride": 16, "chunk_tokens": 128, "batch_windows": 4}
     common: dict[str, dict[str, Any]] = {"train": TINY_TRAIN, "hardware": hardware, "score": score}
     ve = {"ve_dim": 16, "ve_layers": (2, 3), "xsa_last": 2}

@@ -1,7 +1,7 @@
-"""The switches of `hardware` that one card decides: each is timed on and off, without an edit.
+"""The settings of `hardware` that change the graph: one card decides them, each timed without an edit.
 
-Only switches that the recipe has are timed, so the list may name ones that come later. `hardware.banks` is
-not among them: a single process exchanges nothing.
+Only settings that the recipe has are timed, so the list may name ones that come later. `hardware.banks` is
+not among them: a single process exchanges nothing. `hardware.prefetch` keeps the graph and has its own row.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 from golf.recipe.schema import Config
 
-KEEP_THE_GRAPH = ("prefetch",)
-"""Booleans that change how a step is driven, not what is compiled."""
 CHANGE_THE_GRAPH: dict[str, tuple[Any, ...]] = {
     "loss_in_graph": (),
     "fused_loss": (),
@@ -37,11 +35,6 @@ def _variants(config: Config, name: str, values: tuple[Any, ...]) -> Iterator[Va
         if value != current:
             hardware = replace(config.hardware, **{name: value})
             yield Variant(f"{name}: {value} instead of {current}", replace(config, hardware=hardware))
-
-
-def of_driving(config: Config) -> list[Variant]:
-    """Every switch that keeps the graph, turned over."""
-    return [variant for name in KEEP_THE_GRAPH for variant in _variants(config, name, ())]
 
 
 def of_graph(config: Config) -> list[Variant]:

@@ -43,11 +43,9 @@ FIRST = (
     Entry(185, 10, "sliding evaluation of #586", 3, "the seconds a token that golf is compared to"),
     Entry(195, 25, "sliding evaluation of golf", 5, "B5: at most 0.65 of #586's seconds a token"),
     Entry(220, 5, "compiled against plain", 2, "whether the compiled graph computes the model"),
-    Entry(225, 8, "profile", 3, "where the time of a step goes"),
-    Entry(
-        233, 7, "kernel times", 2, "which attention kernel to name in `hardware`; the bound of the products"
-    ),
-    Entry(240, 15, "switches", 5, "what each change that keeps the graph is worth (B7, B9, B10)"),
+    Entry(225, 7, "kernel times", 2, "which attention kernel to name in `hardware`; the products' own rate"),
+    Entry(232, 10, "prefetch", 4, "B7: what queueing a step ahead is worth"),
+    Entry(242, 13, "profile", 3, "where the time of a step goes"),
     Entry(255, 50, "compilation of SP8192", 5, "set-up of the graph with 17 visits to layers"),
     Entry(305, 8, "steps of SP8192", 2, "B6, B11: step, memory, share of the peak"),
     Entry(313, 7, "Hessians", 2, "B1: the reserve for statistics"),

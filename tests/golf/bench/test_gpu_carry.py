@@ -1,0 +1,119 @@
+"""What travels to the machine and back: enough, not too much, and whole."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from golf.bench import script
+from golf.bench.gpu import carry, pieces
+from golf.bench.gpu.results import Failed, Skipped
+
+MACHINE = {
+    *("annotated-doc", "anyio", "certifi", "charset-normalizer", "click", "filelock", "fsspec", "h11"),
+    *("hf-xet", "huggingface-hub", "idna", "jinja2", "markdown-it-py", "markupsafe", "mdurl", "numpy"),
+    *("packaging", "psutil", "pygments", "pyyaml", "requests", "rich", "scipy", "sentencepiece"),
+    *("shellingham", "torch", "tqdm", "triton", "typer", "typing-extensions", "urllib3"),
+}
+"""What the machine has of this project's packages (docs/gpu.md)."""
+ONLY_DOWNLOADS = {"httpx2", "httpcore2", "truststore"}
+"""Needed to fetch FineWeb, which needs a network."""
+
+
+def closure(name: str, found: set[str]) -> None:
+    """Add every package that one needs at run time here, itself included."""
+    if name not in found:
+        found.add(name)
+        for line in importlib.metadata.requires(name) or []:
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                closure(canonicalize_name(needed.name), found)
+
+
+def test_machine_and_carried_wheels_together_have_every_package_that_the_project_needs():
+    needed: set[str] = set()
+    for line in importlib.metadata.requires("pgolf") or []:
+        if (name := Requirement(line).name) != "torch":
+            closure(name, needed)
+    assert needed - MACHINE - set(carry.CARRIED) - ONLY_DOWNLOADS == set()
+
+
+BLOCKED = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+import golf.bench.gpu.__main__
+"""
+
+
+@pytest.mark.slow
+def test_a_call_begins_without_the_wheels_that_its_second_row_installs():
+    names = {name.replace("-", "_") for name in carry.CARRIED} - {"filelock", "typing_extensions"}  # torch's
+    subprocess.run(
+        [sys.executable, "-c", BLOCKED.replace("{names}", repr(names))], cwd=carry.ROOT, check=True
+    )
+
+
+def test_carried_packages_keep_their_locked_versions_and_hashes():
+    lock = (carry.ROOT / "requirements.lock").read_text()
+    found = carry.requirements(lock)
+    assert len(re.findall("^[a-z]", found, re.MULTILINE)) == len(carry.CARRIED)
+    assert found.count("--hash=sha256:") >= len(carry.CARRIED) and "torch" not in found
+    with pytest.raises(ValueError, match="has no annotated-types"):
+        carry.requirements("numpy==1 \\\n    --hash=sha256:00\n")
+
+
+def test_more_than_what_travels_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(bytes(100))
+    assert carry.total_bytes(tmp_path) == 100
+    monkeypatch.setattr(carry, "MOST_BYTES", 99)
+    with pytest.raises(ValueError, match="100 bytes, and at most 99 travel"):
+        carry.total_bytes(tmp_path)
+
+
+def test_another_script_is_refused(tmp_path, capsys):
+    other = tmp_path / "train_gpt.py"
+    other.write_text("print('another version')")
+    with pytest.raises(script.Skip):
+        carry.gather(tmp_path, other, tmp_path / "to", [])
+    arguments = ["--data", str(tmp_path), "--script", str(other), "--to", str(tmp_path / "to")]
+    assert carry.main(arguments) == 1
+    assert "the patches are for 4415518e3233e9a7" in capsys.readouterr().err
+
+
+def test_a_folder_comes_back_from_its_pieces(tmp_path):
+    source, out = tmp_path / "caches", tmp_path / "out"
+    (source / "inductor").mkdir(parents=True)
+    out.mkdir()
+    content = np.random.default_rng(0).bytes(2500)
+    (source / "inductor" / "graph").write_bytes(content)
+    pieces.pack(source, out, "caches", most=4, size=1000)
+    assert len(list(out.iterdir())) == 3
+    pieces.unpack(out, "caches", tmp_path / "again")
+    assert (tmp_path / "again" / "caches" / "inductor" / "graph").read_bytes() == content
+
+
+def test_a_folder_that_is_too_large_leaves_no_part_behind(tmp_path):
+    source, out = tmp_path / "caches", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    (source / "graph").write_bytes(np.random.default_rng(0).bytes(2500))
+    with pytest.raises(Failed, match="may come back"):
+        pieces.pack(source, out, "caches", most=2, size=1000)
+    assert list(out.iterdir()) == []
+    with pytest.raises(Skipped, match=r"holds no caches\.000"):
+        pieces.unpack(out, "caches", tmp_path)
+    with pytest.raises(Skipped, match="there is no folder"):
+        pieces.pack(tmp_path / "nothing", out, "caches")
