@@ -89,7 +89,7 @@ class RecordModel:
         for _ in range(2):
             model = make_model(self.config, VOCABULARY, device)
             compiles = compiled and compilation.wanted(device)
-            forward = compilation.compiled(model) if compiles else model
+            forward = compilation.Compiled(model) if compiles else model
             stream = StreamSpec(VOCABULARY, n_tokens=2 * n, chunk_tokens=n)
             learners = Adaptation(forward, model.parameters(), self.config, stream, Ranks(0, 1, device))
             learners.warm_up(text[:n])

@@ -204,7 +204,7 @@ def test_a_kernel_without_a_backward_pass_is_not_taken_for_training_but_for_scor
 
 def test_a_kernel_is_tried_in_every_shape_in_which_training_and_scoring_call_it():
     config = load((ROOT / "submissions" / "sp8192-parres-ttt" / "config.yaml").read_text())
-    assert kernels.training_calls(config) == [Call(32, 2048, 2048, backward=True)]
+    assert kernels.training_calls(config) == [Call(48, 2048, 2048, backward=True)]
     assert kernels.scoring_calls(config) == [
         Call(32, 64, 2048, backward=False),
         Call(32, 2048, 2048, backward=False),
