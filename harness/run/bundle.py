@@ -117,6 +117,8 @@ def _unzipped(data: bytes, names: dict[str, bytes]) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if sorted(archive.namelist()) != sorted(names):
             raise ValueError("its names are not those of code.pyz")
+        if any(member.compress_type != zipfile.ZIP_DEFLATED for member in archive.infolist()):
+            raise ValueError("a member is not deflated")  # the others are not read within a bound
         for name in names:
             with archive.open(name) as member:
                 found[name] = member.read(left + 1)  # the sizes in the directory are the packer's claim

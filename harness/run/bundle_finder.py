@@ -1,7 +1,7 @@
 """Import a package from one compressed stream beside this file: code.pyz starts with this source.
 
 It is counted, so it is short. Tracebacks, `inspect` and compilers of kernels get the sources by `get_source`.
-See harness/run/bundle_archive.py for the layout; `Finder` accepts no more than is read there.
+The layout is that of harness/run/bundle_archive.py, which checks it; this source checks nothing.
 """
 
 from __future__ import annotations

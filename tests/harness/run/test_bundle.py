@@ -101,12 +101,14 @@ def test_the_contestants_counted_form_comes_from_its_sources_and_is_less_than_ha
     assert len(built.pyz) < 0.45 * len(built.source_zip)
 
 
-def rewritten(source: Path, change: Callable[[dict[str, bytes]], object]) -> None:
+def rewritten(
+    source: Path, change: Callable[[dict[str, bytes]], object], compression: int = zipfile.ZIP_DEFLATED
+) -> None:
     """Change the members of an archive in place."""
     with zipfile.ZipFile(source) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     change(members)
-    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(source, "w", compression) as archive:
         for name, text in members.items():
             archive.writestr(name, text)
 
@@ -131,6 +133,12 @@ def test_sources_that_the_counted_form_does_not_come_from_are_refused(
 ) -> None:
     rewritten(kept[0], change)
     with pytest.raises(UsageError, match=message):
+        bundle.require_source(*kept)
+
+
+def test_kept_sources_by_another_compressor_are_refused(kept: tuple[Path, Contents]) -> None:
+    rewritten(kept[0], lambda members: None, zipfile.ZIP_LZMA)
+    with pytest.raises(UsageError, match="not deflated"):
         bundle.require_source(*kept)
 
 
