@@ -9,7 +9,7 @@ differs from the number that was scored.
     just windows --data DIR [--profile pocket] runs/NAME/pocket-.../seed-* [--json]
 
 DIR holds tokenizer.model and val_*.bin. The table goes to stdout, progress to stderr. Seconds are those of
-scoring the text without compilation; other work on the machine lengthens them.
+scoring the text without compilation: of the processor on a CPU, of the clock on a GPU.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ def score(predictor: Predictor, text: Text, n_rows: int) -> Scored:
     """Score the text in one chunk, then ask `n_rows` tokens of it alone."""
     tokens, window = text.tokens.astype(np.uint16), predictor.rule.window
     predictor.warm_up()
-    began = time.perf_counter()
+    clock = time.process_time if predictor.device.type == "cpu" else time.perf_counter
+    began = clock()
     nats_N = predictor.nats(TokenBuffer(0, tokens), 0, len(tokens))
-    seconds = time.perf_counter() - began
+    seconds = clock() - began
     asked = np.random.default_rng(0).choice(np.arange(1, len(tokens)), n_rows, replace=False)
     contexts = [TokenBuffer(max(0, t - window), tokens[max(0, t - window) : t]) for t in asked.tolist()]
     alone = np.array([-predictor.row(each)[tokens[each.stop]] for each in contexts])

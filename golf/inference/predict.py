@@ -19,9 +19,10 @@ so do windows aligned to documents, where every position of a document's first W
 The chunk's tokens go to the device once, and its numbers come back once: batches are gathered there.
 
 `full` is an optional forward for few shapes, as a compiled model needs: each of `WindowRule.shapes` in full
-batches, filled up with zeros, and full windows alone. Up to an eighth of a batch is computed one by one: on a
-GPU a single window takes much less time than a batch, though not a batch's fraction of it. Neutral: None. The
-forwards may change between two calls (golf/inference/adapt.py learns from what was scored).
+batches, filled up with zeros, and full windows alone. If `singles`, up to an eighth of a batch is computed
+one by one: on a GPU a single window takes much less time than a batch, though not a batch's fraction of it,
+and may round differently. Neutral: None. The forwards may change between two calls (golf/inference/adapt.py
+learns from what was scored).
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ class Predictor:
         bos: int | None = None,
         device: torch.device | str = "cpu",
         full: Forward | None = None,
+        singles: bool = True,
     ) -> None:
         self.forward, self.full, self.batch = forward, full, batch
+        self.most_alone = max(1, batch // ALONE_SHARE) if singles else 0
         self.rule = WindowRule(window, stride, bos)
         self.device = torch.device(device)
 
@@ -64,7 +67,7 @@ class Predictor:
         (rows, length), window = ids_BT.shape, self.rule.window
         if self.full is None or (length, targets) not in self.rule.shapes:
             return self.forward(ids_BT, last=targets)
-        if rows <= max(1, self.batch // ALONE_SHARE):
+        if rows <= self.most_alone:
             if targets == length:
                 ids_BT, targets = functional.pad(ids_BT, (0, window - length)), window
             alone = [self.full(ids_1T, last=targets)[:, :length] for ids_1T in ids_BT.split(1)]
@@ -161,7 +164,7 @@ class Predictor:
             (length, targets, self.rule.rows(length, self.batch)) for length, targets in self.rule.shapes
         ]
         alone = [(length, targets, 1) for length, targets, _ in sizes if length == self.rule.window]
-        for length, targets, rows in sizes + alone:
+        for length, targets, rows in sizes + alone * (self.most_alone > 0):
             ids_BT = torch.zeros(rows, length, dtype=torch.int64, device=self.device)
             log_p_BSV = self._log_probs(ids_BT, targets)
             if observe is not None:

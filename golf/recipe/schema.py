@@ -97,6 +97,9 @@ class ScoreConfig(Section):
     """Tokens that the judge reveals at a time; a multiple of the stride, reduced to the judge's limit."""
     batch_windows: Size = 32
     """Windows per forward pass."""
+    single_windows: bool = True
+    """On a GPU, compute single rows as one window instead of a batch filled with zeros: faster, but perhaps
+    rounded differently. False: in the shape of scoring."""
     align: Literal["stream", "documents"] = "stream"
     """Where windows may begin: anywhere in the stream, or no earlier than the document of their target, whose
     first W tokens are then read in one pass. Neutral: stream."""

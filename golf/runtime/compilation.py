@@ -23,7 +23,6 @@ MAX_GRAPHS = 64
 """Most graphs of one function, in all phases and shapes; PyTorch's own limit is 8."""
 MAX_THREADS = 8
 """Compile processes a rank: eight ranks share the machine's cores."""
-REFUSED = "fail_on_recompile"
 
 
 def wanted(device: torch.device) -> bool:
@@ -31,43 +30,45 @@ def wanted(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+class Compiled:
     """A function or module as one graph for each combination of shapes and Python values that it is called
     with.
 
     Raises StageError where a new combination comes after `refuse_from_now_on`.
     """
-    import torch._inductor.config as inductor  # takes seconds, which a CPU need not pay
 
-    torch._dynamo.config.recompile_limit = MAX_GRAPHS
-    inductor.compile_threads = min(MAX_THREADS, inductor.compile_threads or MAX_THREADS)
-    graph = torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND)
+    def __init__(self, function: Callable[..., Any]) -> None:
+        import torch._inductor.config as inductor  # takes seconds, which a CPU need not pay
 
-    def call(*args: Any, **options: Any) -> Any:
+        torch._dynamo.config.recompile_limit = MAX_GRAPHS
+        inductor.compile_threads = min(MAX_THREADS, inductor.compile_threads or MAX_THREADS)
+        self.graph = torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND)
+        self.called = False
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        if not self.called and torch._dynamo.config.error_on_recompile:  # PyTorch allows a first graph
+            raise StageError(refused("this function was not called before"))
+        self.called = True
         try:
-            return graph(*args, **options)
-        except RuntimeError as error:
-            if REFUSED not in str(error):
-                raise
-            raise StageError(
-                f"a new graph is needed after the warm-up, and would be compiled inside the judge's clock: "
-                f"{_cause(str(error))}; run every phase and shape before `ready`"
-            ) from error
-
-    return call
+            return self.graph(*args, **options)
+        except torch._dynamo.exc.RecompileError as error:
+            failed = [line.strip(" -") for line in str(error).splitlines()[2:]]
+            raise StageError(refused(" | ".join(failed))) from error
 
 
-def _cause(message: str) -> str:
-    """What changed, from PyTorch's message: its list of failed guards, or else its first line."""
-    failed = [line.strip(" -") for line in message.splitlines() if line.startswith((" ", "-"))][1:]
-    return " | ".join(failed) or message.splitlines()[0]
+def refused(cause: str) -> str:
+    """The message of a graph that comes too late."""
+    return (
+        f"a new graph is needed after the warm-up, and would be compiled inside the judge's clock: {cause}; "
+        "run every phase and shape before `ready`"
+    )
 
 
 def refuse_from_now_on() -> None:
     """Make every compilation in this process an error from here on; graphs that exist keep running."""
-    torch.compiler.set_stance(REFUSED)
+    torch._dynamo.config.error_on_recompile = True
 
 
 def allow() -> None:
     """Undo `refuse_from_now_on`."""
-    torch.compiler.set_stance("default")
+    torch._dynamo.config.error_on_recompile = False

@@ -92,7 +92,7 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
         )
     chunk_tokens = min(score.chunk_tokens, setup.limits["chunk_tokens"] // score.stride * score.stride)
     stream = StreamSpec(setup.vocab_size, setup.tokens, chunk_tokens)
-    compiled = compilation.compiled(model) if compiles else model
+    compiled = compilation.Compiled(model) if compiles else model
     adaptation = Adaptation(compiled, model.parameters(), config, stream, ranks) if config.adapt.on else None
     forward, full = (adaptation.biased(each) if adaptation else each for each in (model, compiled))
     predictor = Predictor(
@@ -103,6 +103,7 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
         bos=score.bos if aligned else None,
         device=ranks.device,
         full=full if compiles else None,
+        singles=score.single_windows,
     )
     predictor.warm_up(adaptation.observe if adaptation else None)
     if adaptation is not None:

@@ -58,7 +58,7 @@ class TrainRequest(NamedTuple):
     """The content of the judge's `train` frames."""
 
     arrived: float
-    """When the last of them arrived, by time.monotonic."""
+    """When the first of them arrived, by time.monotonic: the judge's clock starts as it sends that one."""
 
     shards: list[tuple[str, np.ndarray]]
     seconds: float
@@ -100,9 +100,10 @@ def warm_up(trainer: Trainer, folder: Path) -> Reserve:
 def receive_request(wire: Wire) -> TrainRequest:
     """Receive all `train` frames; seconds and steps are taken from the last one."""
     shards: list[tuple[str, np.ndarray]] = []
+    arrived = 0.0
     while True:
         frame = wire.receive("train")
-        arrived = time.monotonic()
+        arrived = arrived or time.monotonic()
         for shard, descriptor in zip(frame.get("shards", list), frame.descriptors, strict=True):
             name, n_tokens = shard["name"], shard["tokens"]
             shards.append((name, data.map_shard(descriptor, name, n_tokens)))

@@ -37,8 +37,8 @@ Loss = Callable[..., Tensor]
 def compiled_loss(model: GPT, in_graph: bool) -> Loss:
     """`model.loss`, compiled with the loss in the model's graph, or the model alone."""
     if in_graph:
-        return compilation.compiled(model.loss)
-    forward = compilation.compiled(model)
+        return compilation.Compiled(model.loss)
+    forward = compilation.Compiled(model)
     return lambda ids_BT, targets_BT, plan: mean_nats(forward(ids_BT, plan=plan), targets_BT)
 
 

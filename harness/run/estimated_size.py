@@ -17,7 +17,8 @@ def estimated_size(counted: int, cap: int) -> tuple[Outcome, str]:
     near, error = (f"{100 * share:g} %" for share in (TOLERANCES.size_share, TOLERANCES.size_error_share))
     over = (counted - cap) / cap
     if abs(over) <= TOLERANCES.size_share:
-        return "unknown", f"{_megabytes(counted)}, within {near} of the cap: only a run decides"
+        estimate = f"{_megabytes(counted)} of {_megabytes(cap)}, give or take {near}"
+        return "unknown", f"{estimate}: only a run decides"
     if over > TOLERANCES.size_error_share:
         return "fail", f"{_megabytes(counted)}, {over:.0%} over the cap of {_megabytes(cap)}"
     if over > 0:

@@ -110,6 +110,7 @@ def import_base(
 
     `more`: Debian's packages to install beside python3, where that is missing.
     """
+    recipe = WITH_COMPILER if more else WITH_PYTHON
     log(f"importing {source}")
     with temporary_folder() as scratch:
         tar = source
@@ -118,7 +119,7 @@ def import_base(
             with tar.open("wb") as file:
                 pack(source, file)
         elif not source.is_file():
-            raise UsageError(f"{source}: neither a folder nor a tar", hint=f"make one: {WITH_PYTHON}")
+            raise UsageError(f"{source}: neither a folder nor a tar", hint=f"make one: {recipe}")
         label = f"LABEL pgolf.rootfs={sha256_of(tar)}"
         try:
             answer = client.api.import_image(src=str(tar), changes=[label])

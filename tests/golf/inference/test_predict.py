@@ -190,3 +190,11 @@ def test_a_single_row_costs_one_window_and_a_few_rows_one_each():
     assert full.shapes == [(1, 32, 4)] * 3
     p.rows(contexts)
     assert full.shapes[3:] == [(16, 32, 4)]
+
+
+def test_without_singles_a_row_has_the_shape_of_scoring():
+    full, tokens = Compiled(), stream(300)
+    p = Predictor(toy_model, window=32, stride=4, batch=16, full=full, singles=False)
+    p.warm_up()
+    p.row(TokenBuffer(0, tokens))
+    assert full.shapes == [(16, 32, 4)] * 2

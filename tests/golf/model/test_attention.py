@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from golf.bench.reference_attention import attend_reference
 from golf.model import kernels
@@ -14,6 +16,7 @@ from golf.model.kernels import ATTENTION, Call, Choice, choose
 from golf.model.layers import rotary, rotate
 from golf.recipe.config import Config, load
 from golf.recipe.schema import HardwareConfig, ScoreConfig
+from golf.runtime import compilation
 from golf.runtime.errors import StageError
 from tests.golf.fakes.recipes import ROOT
 from tests.golf.fakes.tensors import random_tensor
@@ -84,6 +87,60 @@ def test_grouped_heads_equal_repeated_ones(length):
     upstream = random_tensor(*shapes[0], seed=3)
     found = [torch.autograd.grad(y, inputs, upstream) for y in (grouped, repeated)]
     torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
+
+
+class Operators(TorchDispatchMode):
+    """The names of PyTorch's operators that ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_fewer_queries_than_keys_run_flash_on_cuda_without_a_mask():
+    """The tensors have no numbers and need no GPU."""
+    with FakeTensorMode(), Operators() as operators:
+        q, k = (torch.empty(2, n, h, 64, device="cuda").bfloat16() for n, h in ((64, 8), (256, 4)))
+        for name in ("cudnn", "cudnn_repeated", "sdpa"):
+            assert ATTENTION[name](q, k, k).shape == q.shape
+    assert operators.names.count("aten._scaled_dot_product_flash_attention.default") == 3
+
+
+def takes_flash(monkeypatch, queries: int, keys: int) -> bool:
+    taken: list[tuple[int, ...]] = []
+    monkeypatch.setattr(kernels, "attend_flash", lambda q, k, v: taken.append(q.shape) or q)
+    ATTENTION["cudnn"](random_tensor(1, queries, 2, 8), *(random_tensor(1, keys, 1, 8) for _ in range(2)))
+    return bool(taken)
+
+
+def test_cudnn_is_for_square_calls_of_whole_tiles_and_flash_for_the_others(monkeypatch):
+    found = [takes_flash(monkeypatch, *shape) for shape in ((256, 256), (192, 192), (64, 256))]
+    assert found == [False, True, True]
+
+
+def test_deterministic_algorithms_take_flash_instead_of_cudnn(deterministic, monkeypatch):
+    assert takes_flash(monkeypatch, 256, 256)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sdpa", "blocks", "cudnn", "cudnn_repeated"])
+def test_kernels_are_part_of_one_compiled_graph(name, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(compilation, "BACKEND", "eager")
+    q, k = random_tensor(2, 16, 4, 8), random_tensor(2, 16, 2, 8, seed=1)
+    compiled = compilation.Compiled(ATTENTION[name])
+    torch.testing.assert_close(compiled(q, k, k), ATTENTION["sdpa"](q, k, k), atol=1e-5, rtol=1e-5)
 
 
 def chosen(attention, device="cpu", dtype=torch.float32):

@@ -22,7 +22,7 @@ def doubled(x, times):
 
 
 def test_after_the_warm_up_known_shapes_run_and_a_new_shape_is_an_error_that_names_it():
-    double = compilation.compiled(doubled)
+    double = compilation.Compiled(doubled)
     small, large = torch.ones(2), torch.ones(3)
     double(small, 2), double(large, 2)
     compilation.refuse_from_now_on()
@@ -34,17 +34,17 @@ def test_after_the_warm_up_known_shapes_run_and_a_new_shape_is_an_error_that_nam
 
 
 def test_after_the_warm_up_a_new_python_value_and_a_first_call_are_errors():
-    double, later = compilation.compiled(doubled), compilation.compiled(lambda x: x + 1)
+    double, later = compilation.Compiled(doubled), compilation.Compiled(lambda x: x + 1)
     double(torch.ones(2), 2)
     compilation.refuse_from_now_on()
     with pytest.raises(StageError, match=r"times == 2"):
         double(torch.ones(2), 3)
-    with pytest.raises(StageError, match=r"run every phase and shape before `ready`"):
+    with pytest.raises(StageError, match=r"not called before; run every phase and shape before `ready`"):
         later(torch.ones(2))
 
 
 def test_more_shapes_than_pytorch_allows_by_itself_get_a_graph_each():
-    double = compilation.compiled(doubled)
+    double = compilation.Compiled(doubled)
     for n in range(2, 22):
         assert double(torch.ones(n), 2).sum() == 2 * n
     assert compilation.MAX_GRAPHS > 20
@@ -56,10 +56,10 @@ def test_a_graph_break_is_an_error():
         return x
 
     with pytest.raises(torch._dynamo.exc.Unsupported):
-        compilation.compiled(broken)(torch.ones(2))
+        compilation.Compiled(broken)(torch.ones(2))
 
 
 def test_an_error_of_the_function_itself_stays_what_it_is():
     with pytest.raises(Exception, match="same reduction dim") as caught:
-        compilation.compiled(lambda x: x @ x)(torch.ones(2, 3))
+        compilation.Compiled(lambda x: x @ x)(torch.ones(2, 3))
     assert not isinstance(caught.value, StageError)

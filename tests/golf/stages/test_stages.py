@@ -22,6 +22,7 @@ TOLERANCE_NATS = 2e-5
 N, CHUNK, WINDOW, MAX_BYTES = 150, 64, 32, 1 << 24
 TEXT = np.random.default_rng(3).integers(0, V, 6900) ** 2 // V  # small tokens are frequent
 TOKENS = TEXT[:N].astype("<u2")
+TOKENS[0] = 1  # a stream opens with BOS, which the aligned windows of FULL require
 PLAIN = FULL[: FULL.index("adapt:")]  # without learning from scored text, which test_adapt.py covers
 RECIPES = {world: PLAIN + f"hardware: {{ranks: {world}, precision: float32}}\n" for world in (1, 2)}
 
@@ -68,7 +69,13 @@ def packed(request, trained):
     made = pack.to_artifact(weights, stats, config, config.quant.target_bytes)
     assert (folder / "out" / "artifact.bin").read_bytes() == made
     model = pack.load(folder / "out" / "artifact.bin", config, V, 1 << 20)
-    twin = Predictor(model, window=WINDOW, stride=config.score.stride, batch=config.score.batch_windows)
+    twin = Predictor(
+        model,
+        window=WINDOW,
+        stride=config.score.stride,
+        batch=config.score.batch_windows,
+        bos=config.score.bos,
+    )
     return folder, request.param, twin.nats(TokenBuffer(0, TOKENS), 0, N)
 
 

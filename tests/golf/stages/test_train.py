@@ -440,7 +440,7 @@ def test_no_step_ends_after_the_limit_however_many_run_ahead(ahead, limit):
     assert device.most_running == min(ahead, max(0, done - 2))
 
 
-def test_the_clock_starts_when_the_last_frame_arrives_however_long_the_shards_take_to_map(monkeypatch):
+def test_the_clock_starts_when_the_first_frame_arrives_however_long_the_shards_take_to_map(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(data, "map_shard", lambda *shard: now.__setitem__(0, now[0] + 7.0))
@@ -453,7 +453,7 @@ def test_the_clock_starts_when_the_last_frame_arrives_however_long_the_shards_ta
             socket.send_fds(theirs, [json.dumps(line).encode() + b"\n"], [reader])
         request = train.receive_request(Wire(ours))
     os.close(reader)
-    assert (request.arrived, now[0]) == (107.0, 114.0)
+    assert (request.arrived, now[0]) == (100.0, 114.0)
 
 
 def test_the_step_clock_counts_steps():

@@ -44,7 +44,7 @@ def test_an_estimate_near_the_cap_is_no_reason_to_fail(
     place = submission(tmp_path, tiny, monkeypatch, estimated)
     result = pgolf("check", place, "--runner", "local", "--json")
     assert result.exit_code == code
-    assert json.loads(result.stdout)["estimate"].startswith(f"{estimated / 1e6:.2f} MB, ")
+    assert json.loads(result.stdout)["estimate"].startswith(f"{estimated / 1e6:.2f} MB")
 
 
 def test_each_fact_has_a_line_and_remarks_come_last(
@@ -55,7 +55,7 @@ def test_each_fact_has_a_line_and_remarks_come_last(
     lines = pgolf("check", place, "--runner", "local").stdout.splitlines()
     assert "profile         pocket" in lines
     assert "parameters      1,234,567, as the contestant counts them" in lines
-    assert "estimated size  15.76 MB, within 3 % of the cap: only a run decides" in lines
+    assert "estimated size  15.76 MB of 16.00 MB, give or take 3 %: only a run decides" in lines
     assert [line.split("  ")[0] for line in lines[-2:]] == ["remark", "remark"]
     assert "train.py is ignored" in lines[-2]
     assert "the contestant says: profile pocket overrides model.layers (9 -> 4)" in lines[-1]

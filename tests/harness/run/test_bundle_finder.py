@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -85,6 +86,32 @@ def test_a_compiler_of_kernels_gets_the_source_and_the_line_of_a_function(tmp_pa
         "True",
         "0.5 {'x': <class 'float'>, 'return': <class 'float'>}",
     ], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton")
+def test_triton_runs_a_kernel_of_the_bundle_under_its_interpreter(tmp_path: Path) -> None:
+    kernel = """
+        import triton
+        import triton.language as tl
+
+        @triton.jit
+        def add(x, y, out, n, BLOCK: tl.constexpr):
+            # not counted
+            at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+            tl.store(out + at, tl.load(x + at, at < n) + tl.load(y + at, at < n), at < n)
+        """
+    main = """
+        import torch
+        from golf.kernel import add
+
+        def main():
+            x, out = torch.arange(100.0), torch.empty(100)
+            add[(4,)](x, x, out, 100, BLOCK=32)
+            print(torch.equal(out, 2 * x))
+        """
+    done = run(packed(tmp_path, main, kernel=kernel), TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_what_the_package_lacks_cannot_be_imported_and_nothing_else_is_taken(tmp_path: Path) -> None:
