@@ -89,7 +89,7 @@ class RecordModel:
         compiled = compiled and compilation.wanted(device)
         for _ in range(2):
             model = make_model(self.config, VOCABULARY, device)
-            forward = compilation.compiled(model) if compiled else model
+            forward = compilation.Compiled(model) if compiled else model
             stream = StreamSpec(VOCABULARY, n_tokens=2 * n, chunk_tokens=n)
             learners = Adaptation(forward, model.parameters(), self.config, stream, Ranks(0, 1, device))
             learners.warm_up(text[:n])

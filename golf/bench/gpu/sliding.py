@@ -36,7 +36,7 @@ def sliding(model: GPT, config: Config, tokens: np.ndarray, windows: int, device
     Raises Failed for a number that is not finite.
     """
     cfg = config.score
-    compiled = compilation.compiled(model) if compilation.wanted(device) else None
+    compiled = compilation.Compiled(model) if compilation.wanted(device) else None
     predictor = Predictor(
         model, window=cfg.window, stride=cfg.stride, batch=cfg.batch_windows, device=device, full=compiled
     )
