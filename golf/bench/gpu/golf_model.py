@@ -160,7 +160,8 @@ class GolfModel:
 
         As many are timed as begin within half of the seconds; the rest is named.
         """
-        variants = switches.of_graph(self.config)
+        kernel = self.trainer.kernel.name
+        variants = [v for v in switches.of_graph(self.config) if v.config.hardware.attention != kernel]
         began, seen, numbers = time.monotonic(), [], {}
         tokens = self.config.train.batch_tokens
         for label, config in variants:

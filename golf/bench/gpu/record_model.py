@@ -86,10 +86,10 @@ class RecordModel:
         n = ROWS_A_RANK * length
         text = np.random.default_rng(0).integers(0, VOCABULARY, 2 * n).astype(np.uint16)
         weights, seconds = [], 0.0
+        compiled = compiled and compilation.wanted(device)
         for _ in range(2):
             model = make_model(self.config, VOCABULARY, device)
-            compiles = compiled and compilation.wanted(device)
-            forward = compilation.Compiled(model) if compiles else model
+            forward = compilation.Compiled(model) if compiled else model
             stream = StreamSpec(VOCABULARY, n_tokens=2 * n, chunk_tokens=n)
             learners = Adaptation(forward, model.parameters(), self.config, stream, Ranks(0, 1, device))
             learners.warm_up(text[:n])
