@@ -47,7 +47,7 @@ def test_several_ranks_train_the_weights_of_one_up_to_rounding(alone, world, ban
     ranks = on_ranks(world, trained, f"banks: {banks}")
     for name, tensor in alone.items():
         scale = tensor.abs().max().item()
-        torch.testing.assert_close(ranks[0][name], tensor, atol=2e-4 * scale, rtol=0, msg=name)
+        torch.testing.assert_close(ranks[0][name], tensor, atol=1e-3 * scale, rtol=0, msg=name)
         assert all(torch.equal(other[name], ranks[0][name]) for other in ranks[1:]), name
 
 
