@@ -259,9 +259,9 @@ def _run_lrzip(data: bytes, *options: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "given"), Path(folder, "made")
         given.write_bytes(data)
-        done = subprocess.run(
-            ["lrzip", "-q", *options, "-o", made, given], capture_output=True, text=True, check=False
-        )
+        # One thread, since each compresses a part for itself; priority 0, since it would lower its own.
+        command = ["lrzip", "-q", "-N", "0", "-p", "1", *options, "-o", str(made), str(given)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not made.exists():
             raise ValueError(f"lrzip ended with status {done.returncode}: {done.stderr.strip()[-200:]}")
         return made.read_bytes()
