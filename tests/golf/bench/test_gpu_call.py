@@ -20,6 +20,7 @@ from golf.bench.gpu.worker import Worker
 from golf.bench.reference_attention import attend_reference
 from golf.model.kernels import ATTENTION
 from golf.recipe.config import load
+from harness.runners.base import GPU_LIBRARIES
 from harness.runners.images import build
 from tests.harness.fakes.datasets import write_word_dataset
 
@@ -128,11 +129,20 @@ def test_without_a_gpu_nothing_is_claimed(capsys):
 
 
 @pytest.mark.slow
-def test_the_first_row_fails_where_torch_sees_no_card_in_an_empty_environment(monkeypatch):
+def test_the_first_row_fails_where_a_contestants_torch_sees_no_card(monkeypatch):
     monkeypatch.setattr(card, "PROGRAM", "print('False 0')")
     assert "False 0" in card.check(CPU, 60).seen
-    with pytest.raises(Failed, match="LD_LIBRARY_PATH"):
+    with pytest.raises(Failed, match="would not see the card"):
         card.check(torch.device("cuda"), 60)
+
+
+def test_the_first_row_keeps_the_variable_that_the_local_runner_keeps(monkeypatch):
+    monkeypatch.setattr(card, "PROGRAM", "import os; print(os.environ.get('LD_LIBRARY_PATH'))")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/a/driver")
+    assert "LD_LIBRARY_PATH set" in (seen := card.check(CPU, 60).seen) and "/a/driver" in seen
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    assert "no LD_LIBRARY_PATH" in card.check(CPU, 60).seen
+    assert card.KEPT == GPU_LIBRARIES
 
 
 @pytest.mark.slow
