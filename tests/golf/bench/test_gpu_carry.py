@@ -105,6 +105,19 @@ def test_a_folder_comes_back_from_its_pieces(tmp_path):
     assert (tmp_path / "again" / "caches" / "inductor" / "graph").read_bytes() == content
 
 
+def test_fewer_pieces_than_an_earlier_call_left_are_whole_too(tmp_path):
+    source, out = tmp_path / "caches", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    (source / "graph").write_bytes(np.random.default_rng(0).bytes(2500))
+    pieces.pack(source, out, "caches", size=1000)
+    (source / "graph").write_bytes(b"short")
+    pieces.pack(source, out, "caches", size=1000)
+    assert len(list(out.iterdir())) == 1
+    pieces.unpack(out, "caches", tmp_path / "again")
+    assert (tmp_path / "again" / "caches" / "graph").read_bytes() == b"short"
+
+
 def test_a_folder_that_is_too_large_leaves_no_part_behind(tmp_path):
     source, out = tmp_path / "caches", tmp_path / "out"
     source.mkdir()
