@@ -52,5 +52,6 @@ def unpack(folder: Path, name: str, target: Path) -> Found:
         raise Skipped(f"{folder} holds no {name}.000; copy the pieces of the first call there")
     content = b"".join(piece.read_bytes() for piece in found)
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:xz") as archive:
-        archive.extractall(target, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # new in Python 3.11.4
+        archive.extractall(target)
     return Found(f"{len(content):,} bytes from {len(found)} files")
