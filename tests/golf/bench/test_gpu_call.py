@@ -7,12 +7,24 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from golf.bench.gpu import __main__ as gpu, attention, calls, card, judged, opponent, race, switches, training
-from golf.bench.gpu.golf_model import serve
+from golf.bench.gpu import (
+    __main__ as gpu,
+    attention,
+    calls,
+    card,
+    golf_model,
+    judged,
+    opponent,
+    race,
+    switches,
+    training,
+)
+from golf.bench.gpu.golf_model import GolfModel, serve
 from golf.bench.gpu.results import Failed, Found, Skipped
 from golf.bench.gpu.settings import Places, rehearsal
 from golf.bench.gpu.timetable import FIRST, SECOND
@@ -162,6 +174,22 @@ def test_a_compiled_loss_that_differs_fails(places):
     trainer.loss = lambda *arguments: loss(*arguments) * 1.1
     with pytest.raises(Failed, match="plain and"):
         training.compiled_against_plain(trainer, 4)
+
+
+@pytest.mark.slow
+def test_a_setting_is_timed_only_where_one_as_slow_as_the_slowest_still_fits(places, monkeypatch):
+    seconds = [0.0]
+
+    class Model(GolfModel):
+        def _against(self, config):
+            seconds[0] += 50
+            return training.Ratio(1.0, 1.0, 1.0, 1.0)
+
+    model = Model(rehearsal(places))
+    monkeypatch.setattr(golf_model, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    found = model.graph_switches(120.0)
+    assert len(found.numbers) == 2 and seconds[0] == 100.0
+    assert "no time left, not measured" in found.seen
 
 
 def test_only_settings_that_the_recipe_has_are_switched():
