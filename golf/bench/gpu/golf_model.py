@@ -141,6 +141,7 @@ class GolfModel:
         """Attention kernels and matrix products alone, at the size of a training pass."""
         device, rows, length = self.settings.device, self.settings.rows, self.config.train.seq_len
         found = attention.times(self.config.model, rows, length, device, self.trainer.model.dtype)
+        attention.allow(self.trainer.kernel.name, device)
         model = self.trainer.model
         rate = work.matrix_rate(model, self.trainer.plan, model.dtype, device, rows * length)
         seen = f"{found.seen}; products alone {card.share_of_peak(device, rate.flops_per_second)}"
