@@ -209,6 +209,16 @@ def test_schedules_of_the_script_are_the_fractions_of_profile_solo(places):
         opponent.environment(load("optim: {warmdown: 100}\n"), 100, places.data, places.data)
 
 
+def test_the_script_is_ready_when_it_reaches_its_first_step_and_not_when_it_is_asked(places, monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr(opponent, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    other = opponent.Opponent(rehearsal(places))
+    seconds[0] = 40.0
+    other.begin(torch.nn.Linear(2, 3))
+    seconds[0] = 50.0
+    assert other.ready().numbers == {"seconds": 40.0, "parameters": 9}
+
+
 def test_names_of_the_script_become_golfs_and_its_scales_one_array():
     names = ["smear_gate", "bigram.emb.weight", "ve_shared.embed.weight", "blocks.0.attn.attn_gate.weight"]
     scales = {f"ve_layer_scales.{i}": torch.tensor(float(i)) for i in range(2)}
