@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -171,8 +171,8 @@ class GolfModel:
         A setting is timed if the seconds still hold one that takes MARGIN times as long as the longest so
         far; the others are named. What is found is printed at once, because too late an answer is lost.
         """
-        kernel = self.trainer.kernel.name
-        variants = [v for v in switches.of_graph(self.config) if v.config.hardware.attention != kernel]
+        hardware = replace(self.config.hardware, attention=self.trainer.kernel.name)
+        variants = switches.of_graph(replace(self.config, hardware=hardware))
         end, longest, seen, numbers = time.monotonic() + within, 0.0, list[str](), {}
         for label, config in variants:
             began = time.monotonic()
