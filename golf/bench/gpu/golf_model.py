@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,7 +172,8 @@ class GolfModel:
         A setting is timed if the seconds still hold one that takes MARGIN times as long as the longest so
         far; the others are named. What is found is printed at once, because too late an answer is lost.
         """
-        hardware = replace(self.config.hardware, attention=self.trainer.kernel.name)
+        in_use: dict[str, Any] = {"attention": self.trainer.kernel.name}
+        hardware = replace(self.config.hardware, **in_use)
         variants = switches.of_graph(replace(self.config, hardware=hardware))
         end, longest, seen, numbers = time.monotonic() + within, 0.0, list[str](), {}
         for label, config in variants:

@@ -188,7 +188,7 @@ def test_a_setting_is_timed_only_where_one_as_slow_as_the_slowest_still_fits(pla
     model = Model(rehearsal(places))
     monkeypatch.setattr(golf_model, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
     found = model.graph_switches(120.0)
-    assert list(found.numbers)[0] == "loss_in_graph: False instead of True"
+    assert next(iter(found.numbers)) == "loss_in_graph: False instead of True"
     assert len(found.numbers) == 2 and seconds[0] == 100.0
     assert "attention: sdpa instead of blocks: no time left" in found.seen
     assert "no time left, not measured" in found.seen
