@@ -56,8 +56,8 @@ FULL_RANK = ModelSpec("full-rank-q", "lowrank-q-qat", {"model": {"q_rank": 0}, *
 MIN_GAIN = 0.0005
 """A smaller gain, in bits per byte, counts as none."""
 TIMED_TOKENS = 16_384
-TIMED_STEPS = 10
 """Tokens of a timed step: more than in training, as the optimizer takes a smaller share of a record run."""
+TIMED_STEPS = 10
 
 
 class Claim(NamedTuple):

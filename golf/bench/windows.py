@@ -35,7 +35,7 @@ from golf.inference.windows import TokenBuffer, WindowRule
 from golf.model import kernels
 from golf.recipe.config import PROFILES, load
 from golf.recipe.schema import Config
-from golf.runtime import dist
+from golf.runtime import compilation, dist
 from golf.runtime.dist import Ranks
 from golf.stages import pack
 
@@ -61,7 +61,7 @@ def predictor_of(folder: Path, profile: str, vocab: int, ranks: Ranks) -> tuple[
     kernel = kernels.choose(ranks.device, dtype, config, kernels.scoring_calls(config)).name
     artifact = folder / pack.ARTIFACT_FILE
     model = pack.load(artifact, config, vocab, MAX_BYTES, dtype=dtype, attention=kernel).to(ranks.device)
-    full = torch.compile(model, dynamic=False) if ranks.device.type == "cuda" else None
+    full = compilation.Compiled(model) if compilation.wanted(ranks.device) else None
     cfg = config.score
     return config, Predictor(
         model, window=cfg.window, stride=cfg.stride, batch=cfg.batch_windows, device=ranks.device, full=full

@@ -15,14 +15,20 @@ import tokenize
 from collections.abc import Iterator
 from importlib.util import decode_source
 
+MAX_BYTES = 500_000
+"""Of one source: its syntax trees take up to 800 times as much memory, and a stranger may have written it."""
+
 
 @functools.lru_cache(maxsize=512)
 def blanked(source: bytes) -> bytes:
     """The source without docstrings and comments, line for line.
 
     Raises what `ast.parse` raises for a source that does not parse (SyntaxError, ValueError), UnicodeError
-    for one that does not decode, and ValueError where the result would not run the same.
+    for one that does not decode, and ValueError for more than MAX_BYTES and where the result would not run
+    the same.
     """
+    if len(source) > MAX_BYTES:
+        raise ValueError(f"{len(source):,} bytes, expected at most {MAX_BYTES:,}")
     text = decode_source(source)
     tree = ast.parse(text)
     lines = [line.encode() for line in text.split("\n")]

@@ -99,7 +99,9 @@ def _blanked(sources: dict[str, bytes], place: Path) -> dict[str, bytes]:
         try:
             found[name] = blanked(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
-            raise UsageError(f"{place / name}: {error}", hint="only files that parse are bundled") from error
+            raise UsageError(
+                f"{place / name}: {error}", hint="only files of limited size that parse are bundled"
+            ) from error
     return found
 
 

@@ -8,6 +8,7 @@ one that is wrong is.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -125,14 +126,19 @@ def serve_kernels(requests: Requests, settings: Settings) -> None:
 def times(cfg: ModelConfig, rows: int, length: int, device: torch.device, dtype: torch.dtype) -> Found:
     """Milliseconds of each kernel, forward and backward, for a training pass."""
     shape = shape_of(cfg, rows, length, length)
-    inputs = shape.inputs(device, dtype)
+    *leaves, dy = shape.inputs(device, dtype)
+    leaves = [x.requires_grad_(True) for x in leaves]
     seen, numbers = [], {}
+
+    def run(attend: Attend) -> None:
+        torch.autograd.grad(attend(*leaves), leaves, dy)
+
     for name, attend in ATTENTION.items():
         if name == "blocks" and device.type == "cuda":
             continue  # for CPUs
         try:
             allow(name, device)
-            seconds = work.best_seconds(lambda: forward_and_backward(attend, inputs, dtype), device)  # noqa: B023
+            seconds = work.best_seconds(partial(run, attend), device)
         except (ImportError, RuntimeError, NotImplementedError):
             continue
         numbers[name] = seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import time
@@ -60,6 +61,7 @@ def install_wheels(settings: Settings, seconds: float) -> Found:
             ),
             *("--disable-pip-version-check", "--find-links", str(folder), *options, *names),
         ],
+        env={**os.environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"},  # a distribution's own Python refuses otherwise
         capture_output=True,
         text=True,
         timeout=max(seconds, 1.0),

@@ -1,8 +1,9 @@
-"""The machine of a call: whether torch sees its card in an empty environment, and which versions it has."""
+"""The machine of a call: whether a contestant's torch sees its card, and which versions it has."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -24,7 +25,8 @@ PEAK_BFLOAT16 = {
 }
 """Part of a card's name -> dense bfloat16 operations per second, from the data sheets."""
 ENVIRONMENT = {"PATH": "/bin:/usr/bin", "HOME": "/tmp", "CUDA_VISIBLE_DEVICES": "0"}
-"""All that a contestant of the local runner has of these; LD_LIBRARY_PATH, for one, is missing."""
+KEPT = "LD_LIBRARY_PATH"
+"""The only variable of the user's that a contestant with GPUs has under the local runner."""
 PROGRAM = "import torch; print(torch.cuda.is_available(), torch.cuda.device_count())"
 PACKAGES = ("triton", "numpy", "flash_attn_3")
 
@@ -43,13 +45,14 @@ def share_of_peak(device: torch.device, flops_per_second: float) -> str:
 
 
 def check(device: torch.device, seconds: float) -> Found:
-    """Whether torch sees the card without this environment's variables, in a process of its own.
+    """Whether torch sees the card with the variables of a contestant, in a process of its own.
 
     Raises Failed if it does not and the call is for a GPU.
     """
+    kept = {KEPT: os.environ[KEPT]} if KEPT in os.environ else {}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | kept,
         capture_output=True,
         text=True,
         timeout=max(seconds, 1.0),
@@ -58,10 +61,11 @@ def check(device: torch.device, seconds: float) -> Found:
     answer = (done.stdout.strip() or done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
     if device.type == "cuda" and not answer.startswith("True"):
         raise Failed(
-            f"`env -i python -c '{PROGRAM}'`: {answer}; training under the local runner would not see the "
-            "card: is libcuda found only by LD_LIBRARY_PATH?"
+            f"`env -i {KEPT}=... python -c '{PROGRAM}'`: {answer}; training under the local runner would not "
+            "see the card: which other variable does torch need here?"
         )
-    return Found(f"in an empty environment torch.cuda.is_available() and device_count() are {answer}")
+    how = f"{KEPT} set" if kept else f"no {KEPT}"
+    return Found(f"as a contestant, {how}: torch.cuda.is_available() and device_count() are {answer}")
 
 
 def facts(device: torch.device) -> dict[str, Any]:

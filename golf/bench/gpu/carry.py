@@ -11,12 +11,13 @@ wrote to DIR. It lies under build/, which git ignores, so it must be named to wh
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from golf.bench import script
@@ -25,6 +26,8 @@ from golf.bench.gpu.opponent import SHA256
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "build/gpu"
 MOST_BYTES = 64 * 2**20
+GATHERED = re.compile(r"sp1024|train_gpt\.py|wheels|caches\.\d{3}")
+"""Names in the folder."""
 PYTHONS = ("3.11", "3.12", "3.13")
 PLATFORMS = (
     "manylinux2014_x86_64",
@@ -87,6 +90,26 @@ def gather(data: Path, source: Path, folder: Path, caches: Iterable[Path]) -> No
         shutil.copyfile(path, folder / path.name)
 
 
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` if the block succeeds, and is removed otherwise.
+
+    So what is gathered may come from `folder` itself. Raises ValueError if that holds anything that this
+    command does not put there.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not GATHERED.fullmatch(path.name):
+            raise ValueError(f"{folder} would be replaced, and {path.name} in it is not of this command")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        new = Path(scratch, folder.name)
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(Path(scratch, "old"))
+        new.rename(folder)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 if everything is gathered, 1 if something is missing or too large."""
     parser = argparse.ArgumentParser(prog="just gpu-carry", description=__doc__.split("\n")[0])
@@ -95,12 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, default=FOLDER, help="where to gather (default: build/gpu)")
     parser.add_argument("--caches", type=Path, help="folder with the first call's results")
     options = parser.parse_args(argv)
-    shutil.rmtree(options.to, ignore_errors=True)
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     try:
-        caches = sorted(options.caches.glob("caches.[0-9][0-9][0-9]")) if options.caches else []
-        gather(options.data, options.script, options.to, caches)
-        download((ROOT / "requirements.lock").read_text(encoding="utf-8"), options.to / "wheels")
-        total = total_bytes(options.to)
+        with replacing(options.to.resolve()) as folder:
+            caches = sorted(options.caches.glob("caches.[0-9][0-9][0-9]")) if options.caches else []
+            gather(options.data, options.script, folder, caches)
+            download(lock, folder / "wheels")
+            total = total_bytes(folder)
     except (script.Skip, OSError, ValueError, subprocess.CalledProcessError) as error:
         print(f"gpu-carry: {error}", file=sys.stderr)
         return 1

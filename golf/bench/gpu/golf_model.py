@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from golf.bench.gpu.settings import Settings
 from golf.bench.gpu.sliding import make_model, sliding
 from golf.bench.gpu.worker import Requests
 from golf.optim.schedule import TrainingProgress
+from golf.recipe.schema import Config
 from golf.runtime.dist import Ranks
 from golf.runtime.wire import Wire
 from golf.stages import train as stage
@@ -31,6 +33,8 @@ from golf.training.clocks import StepClock
 from golf.training.trainer import Trainer
 
 VOCABULARY = 1024
+MARGIN = 1.25
+"""Compilations take unequal time."""
 
 
 class RecordingTrainer(Trainer):
@@ -138,6 +142,7 @@ class GolfModel:
         """Attention kernels and matrix products alone, at the size of a training pass."""
         device, rows, length = self.settings.device, self.settings.rows, self.config.train.seq_len
         found = attention.times(self.config.model, rows, length, device, self.trainer.model.dtype)
+        attention.allow(self.trainer.kernel.name, device)
         model = self.trainer.model
         rate = work.matrix_rate(model, self.trainer.plan, model.dtype, device, rows * length)
         seen = f"{found.seen}; products alone {card.share_of_peak(device, rate.flops_per_second)}"
@@ -155,28 +160,35 @@ class GolfModel:
         ratio = training.ratio(seconds[False], seconds[True])
         return Found(f"waiting for each step against queueing a step ahead: {ratio}", ratio._asdict())
 
+    def _against(self, config: Config) -> training.Ratio:
+        """Steps of a trainer with this recipe against steps of this process's own, in turns."""
+        other = training.make_trainer(config, VOCABULARY, self.settings.device)
+        tokens = self.config.train.batch_tokens
+        return training.ratio(*training.step_seconds([other, self.trainer], tokens, self.settings.steps // 2))
+
     def graph_switches(self, within: float) -> Found:
         """Each setting that changes the graph against the recipe's.
 
-        As many are timed as begin within half of the seconds; the rest is named.
+        A setting is timed if the seconds still hold one that takes MARGIN times as long as the longest so
+        far; the others are named. What is found is printed at once, because too late an answer is lost.
         """
-        kernel = self.trainer.kernel.name
-        variants = [v for v in switches.of_graph(self.config) if v.config.hardware.attention != kernel]
-        began, seen, numbers = time.monotonic(), [], {}
-        tokens = self.config.train.batch_tokens
+        in_use: dict[str, Any] = {"attention": self.trainer.kernel.name}
+        hardware = replace(self.config.hardware, **in_use)
+        variants = switches.of_graph(replace(self.config, hardware=hardware))
+        end, longest, seen, numbers = time.monotonic() + within, 0.0, list[str](), {}
         for label, config in variants:
-            if time.monotonic() - began > within / 2:
+            began = time.monotonic()
+            if began + MARGIN * longest > end:
                 seen.append(f"{label}: no time left, not measured")
                 continue
             try:
-                other = training.make_trainer(config, VOCABULARY, self.settings.device)
-                times = training.step_seconds([other, self.trainer], tokens, self.settings.steps // 2)
+                ratio = self._against(config)
+                seen.append(f"{label}: {ratio}")
+                numbers[label] = ratio._asdict()
             except Exception as error:
-                seen.append(f"{label}: {type(error).__name__}: {str(error).splitlines()[0][:100]}")
-                continue
-            ratio = training.ratio(*times)
-            seen.append(f"{label}: {ratio}")
-            numbers[label] = ratio._asdict()
+                seen.append(f"{label}: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}")
+            longest = max(longest, time.monotonic() - began)
+            print(seen[-1], flush=True)
         if not numbers:
             raise Failed("; ".join(seen))
         return Found("; ".join(seen), numbers)

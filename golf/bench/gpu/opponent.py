@@ -134,18 +134,21 @@ class Opponent:
     """Answers the call's questions about the script while it waits for a turn, and after the race."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.began = settings, time.monotonic()
+        self.settings, self.began, self.seconds = settings, time.monotonic(), 0.0
         self.model: nn.Module | None = None
         self.module: ModuleType | None = None
 
+    def begin(self, model: nn.Module) -> None:
+        """The script is about to take its first step, with this model."""
+        self.model, self.seconds = model, time.monotonic() - self.began
+
     def ready(self) -> Found:
-        """Asked before the first turn: the seconds until every graph was compiled and warm."""
+        """The seconds until every graph was compiled and warm."""
         assert self.model is not None
         parameters = sum(p.numel() for p in self.model.parameters())
-        seconds = time.monotonic() - self.began
         return Found(
-            f"ready after {seconds:.1f} s, {parameters:,} parameters",
-            {"seconds": seconds, "parameters": parameters},
+            f"ready after {self.seconds:.1f} s, {parameters:,} parameters",
+            {"seconds": self.seconds, "parameters": parameters},
         )
 
     def save_weights(self, file: Path) -> None:
@@ -193,7 +196,8 @@ def serve(requests: Requests, settings: Settings, steps: int) -> None:
     gate = Gate(requests, opponent, partial(work.synchronise, settings.device))
 
     def turn(model: nn.Module) -> bool:
-        opponent.model = model
+        if opponent.model is None:
+            opponent.begin(model)
         return gate()
 
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):

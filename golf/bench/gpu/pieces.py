@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +21,12 @@ PRESET: Literal[1] = 1
 
 
 def pack(source: Path, folder: Path, name: str, most: int = MOST_PIECES, size: int = PIECE_BYTES) -> Found:
-    """Pack `source` into pieces in `folder`. Raises Failed if there are too many, Skipped for no source."""
+    """Pack `source` into pieces in `folder`, in place of an earlier call's.
+
+    Raises Failed if there are too many, Skipped for no source; then `folder` has none.
+    """
+    for old in _pieces(folder, name):
+        old.unlink()
     if not source.is_dir():
         raise Skipped(f"there is no folder {source}")
     whole = io.BytesIO()
@@ -37,16 +41,17 @@ def pack(source: Path, folder: Path, name: str, most: int = MOST_PIECES, size: i
     return Found(f"{len(content):,} bytes in {len(pieces)} files", {"bytes": len(content)})
 
 
-def _pieces(folder: Path, name: str) -> Iterator[Path]:
-    yield from sorted(folder.glob(f"{name}.[0-9][0-9][0-9]"))
+def _pieces(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{name}.[0-9][0-9][0-9]"))
 
 
 def unpack(folder: Path, name: str, target: Path) -> Found:
     """Unpack the pieces NAME.* of a folder under `target`. Raises Skipped if there are none."""
-    found = list(_pieces(folder, name))
+    found = _pieces(folder, name)
     if not found:
         raise Skipped(f"{folder} holds no {name}.000; copy the pieces of the first call there")
     content = b"".join(piece.read_bytes() for piece in found)
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:xz") as archive:
-        archive.extractall(target, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # new in Python 3.11.4
+        archive.extractall(target)
     return Found(f"{len(content):,} bytes from {len(found)} files")

@@ -89,7 +89,7 @@ def on_gpu(places: Places) -> Settings:
         device=torch.device("cuda", 0),
         **places._asdict(),
         hadamard=recipe("hadamard-ve128", "solo"),
-        record=recipe("sp8192-parres-ttt", "record", hardware={"micro_tokens": 131_072}),
+        record=recipe("sp8192-parres-ttt", "record"),
         lowrank=recipe("lowrank-q-qat", "record"),
         judged=("--profile", "solo", "--train-seconds", "35", "--witness", "64", "--witness-lanes"),
     )

@@ -1,5 +1,7 @@
 """Check inside a built image that its packages import, are the locked ones, and that code compiles there.
 
+An image that was built without a wheel must not have it from its base either.
+
 Each check is a container without network. Not covered: whatever only a GPU shows (compile_check.py).
 """
 
@@ -29,6 +31,11 @@ for item in importlib.metadata.distributions():
 print(json.dumps({"python": sys.version.split()[0], "found": found}))
 """
 
+THERE_SCRIPT = """
+import importlib.util, json, sys
+print(json.dumps([name for name in json.loads(sys.argv[1]) if importlib.util.find_spec(name)]))
+"""
+
 
 class Verified(NamedTuple):
     """An image that matches its lock: its id, its Python, and the version of every locked package."""
@@ -47,6 +54,12 @@ def verify_image(
 ) -> Verified:
     """Check an image of a name, built without some wheels. Raises UsageError for what is not as locked."""
     pinned, needed = pins.load(name).without(without), pins.requirements(name, without=without)
+    if unpinned := modules_there(client, image, set(pins.load(name).modules) - set(pinned.modules)):
+        raise UsageError(
+            f"{name}: {image} was to be built without {', '.join(sorted(without))}, and "
+            f"{', '.join(unpinned)} is there: its base has it, in a version that nothing pins",
+            hint="build it on another base, or with the wheel",
+        )
     again = f"build it again: pgolf image build {name} --force"
     query = json.dumps([[requirement.name for requirement in needed], pinned.modules])
     status, stdout, stderr = rootfs.run_command(
@@ -70,6 +83,19 @@ def verify_image(
     versions = {key: found[0] for key, found in sorted(answer["found"].items())}
     compiled = compile_inside(client, name, image) if pinned.compiles else None
     return Verified(image, answer["python"], versions, tuple(sorted(without)), compiled)
+
+
+def modules_there(client: docker.DockerClient, image: str, modules: Collection[str]) -> list[str]:
+    """Those of the top-level `modules` that a contestant in `image` could import; nothing is imported."""
+    if not modules:
+        return []
+    query = json.dumps(sorted(modules))
+    status, stdout, stderr = rootfs.run_command(
+        client, image, ["python3", "-I", "-c", THERE_SCRIPT, query], read_only=True, cap_drop=["ALL"]
+    )
+    if status:
+        raise UsageError(f"{image}: its python3 does not run: {stderr.strip()[-300:]}")
+    return [str(module) for module in json.loads(stdout)]
 
 
 def _is_only_version(found: list[str], version: str) -> bool:

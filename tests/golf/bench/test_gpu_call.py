@@ -7,12 +7,24 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from golf.bench.gpu import __main__ as gpu, attention, calls, card, judged, opponent, race, switches, training
-from golf.bench.gpu.golf_model import serve
+from golf.bench.gpu import (
+    __main__ as gpu,
+    attention,
+    calls,
+    card,
+    golf_model,
+    judged,
+    opponent,
+    race,
+    switches,
+    training,
+)
+from golf.bench.gpu.golf_model import GolfModel, serve
 from golf.bench.gpu.results import Failed, Found, Skipped
 from golf.bench.gpu.settings import Places, rehearsal
 from golf.bench.gpu.timetable import FIRST, SECOND
@@ -20,6 +32,7 @@ from golf.bench.gpu.worker import Worker
 from golf.bench.reference_attention import attend_reference
 from golf.model.kernels import ATTENTION
 from golf.recipe.config import load
+from harness.runners.base import GPU_LIBRARIES
 from harness.runners.images import build
 from tests.harness.fakes.datasets import write_word_dataset
 
@@ -128,11 +141,20 @@ def test_without_a_gpu_nothing_is_claimed(capsys):
 
 
 @pytest.mark.slow
-def test_the_first_row_fails_where_torch_sees_no_card_in_an_empty_environment(monkeypatch):
+def test_the_first_row_fails_where_a_contestants_torch_sees_no_card(monkeypatch):
     monkeypatch.setattr(card, "PROGRAM", "print('False 0')")
     assert "False 0" in card.check(CPU, 60).seen
-    with pytest.raises(Failed, match="LD_LIBRARY_PATH"):
+    with pytest.raises(Failed, match="would not see the card"):
         card.check(torch.device("cuda"), 60)
+
+
+def test_the_first_row_keeps_the_variable_that_the_local_runner_keeps(monkeypatch):
+    monkeypatch.setattr(card, "PROGRAM", "import os; print(os.environ.get('LD_LIBRARY_PATH'))")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/a/driver")
+    assert "LD_LIBRARY_PATH set" in (seen := card.check(CPU, 60).seen) and "/a/driver" in seen
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    assert "no LD_LIBRARY_PATH" in card.check(CPU, 60).seen
+    assert card.KEPT == GPU_LIBRARIES
 
 
 @pytest.mark.slow
@@ -154,6 +176,24 @@ def test_a_compiled_loss_that_differs_fails(places):
         training.compiled_against_plain(trainer, 4)
 
 
+@pytest.mark.slow
+def test_a_setting_is_timed_only_where_one_as_slow_as_the_slowest_still_fits(places, monkeypatch):
+    seconds = [0.0]
+
+    class Model(GolfModel):
+        def _against(self, config):
+            seconds[0] += 50
+            return training.Ratio(1.0, 1.0, 1.0, 1.0)
+
+    model = Model(rehearsal(places))
+    monkeypatch.setattr(golf_model, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    found = model.graph_switches(120.0)
+    assert next(iter(found.numbers)) == "loss_in_graph: False instead of True"
+    assert len(found.numbers) == 2 and seconds[0] == 100.0
+    assert "attention: sdpa instead of blocks: no time left" in found.seen
+    assert "no time left, not measured" in found.seen
+
+
 def test_only_settings_that_the_recipe_has_are_switched():
     labels = [variant.label for variant in switches.of_graph(load("hardware: {attention: sdpa}"))]
     assert "loss_in_graph: False instead of True" in labels
@@ -169,6 +209,16 @@ def test_schedules_of_the_script_are_the_fractions_of_profile_solo(places):
     assert float(variables["EMA_DECAY"]) == pytest.approx(1 - 1 / 4.1)
     with pytest.raises(ValueError, match="as fractions"):
         opponent.environment(load("optim: {warmdown: 100}\n"), 100, places.data, places.data)
+
+
+def test_the_script_is_ready_when_it_reaches_its_first_step_and_not_when_it_is_asked(places, monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr(opponent, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    other = opponent.Opponent(rehearsal(places))
+    seconds[0] = 40.0
+    other.begin(torch.nn.Linear(2, 3))
+    seconds[0] = 50.0
+    assert other.ready().numbers == {"seconds": 40.0, "parameters": 9}
 
 
 def test_names_of_the_script_become_golfs_and_its_scales_one_array():

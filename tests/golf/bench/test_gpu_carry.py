@@ -93,6 +93,27 @@ def test_another_script_is_refused(tmp_path, capsys):
     assert "the patches are for 4415518e3233e9a7" in capsys.readouterr().err
 
 
+def test_a_folder_with_other_files_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    arguments = ["--data", str(tmp_path), "--script", str(tmp_path / "none.py"), "--to", str(tmp_path)]
+    assert carry.main(arguments) == 1
+    assert "thesis.txt in it is not of this command" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_was_gathered_before_is_replaced_as_a_whole_or_left(tmp_path):
+    to = tmp_path / "gpu"
+    (to / "sp1024").mkdir(parents=True)
+    (to / "caches.000").write_text("of an earlier call")
+    with pytest.raises(OSError), carry.replacing(to):
+        raise OSError("no network")
+    assert {path.name for path in to.iterdir()} == {"sp1024", "caches.000"}
+    with carry.replacing(to) as new:
+        (new / "train_gpt.py").write_text((to / "caches.000").read_text())
+    assert [path.name for path in to.iterdir()] == ["train_gpt.py"]
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu"]
+
+
 def test_a_folder_comes_back_from_its_pieces(tmp_path):
     source, out = tmp_path / "caches", tmp_path / "out"
     (source / "inductor").mkdir(parents=True)
@@ -103,6 +124,19 @@ def test_a_folder_comes_back_from_its_pieces(tmp_path):
     assert len(list(out.iterdir())) == 3
     pieces.unpack(out, "caches", tmp_path / "again")
     assert (tmp_path / "again" / "caches" / "inductor" / "graph").read_bytes() == content
+
+
+def test_fewer_pieces_than_an_earlier_call_left_are_whole_too(tmp_path):
+    source, out = tmp_path / "caches", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    (source / "graph").write_bytes(np.random.default_rng(0).bytes(2500))
+    pieces.pack(source, out, "caches", size=1000)
+    (source / "graph").write_bytes(b"short")
+    pieces.pack(source, out, "caches", size=1000)
+    assert len(list(out.iterdir())) == 1
+    pieces.unpack(out, "caches", tmp_path / "again")
+    assert (tmp_path / "again" / "caches" / "graph").read_bytes() == b"short"
 
 
 def test_a_folder_that_is_too_large_leaves_no_part_behind(tmp_path):

@@ -52,6 +52,11 @@ def test_docstrings_comments_and_trailing_spaces_go_and_nothing_else(written: st
     assert blanked(counted.encode()).decode() == counted, "blanking twice changes nothing"
 
 
+def test_a_source_whose_syntax_tree_would_fill_the_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="2,000,000 bytes, expected at most 500,000"):
+        blanked(b"1," * 1_000_000)
+
+
 def test_a_source_in_another_encoding_becomes_utf_8() -> None:
     written = "# -*- coding: latin-1 -*-\nx = 'é'\n".encode("latin-1")
     assert blanked(written) == "\nx = 'é'\n".encode()

@@ -142,6 +142,15 @@ def test_kept_sources_by_another_compressor_are_refused(kept: tuple[Path, Conten
         bundle.require_source(*kept)
 
 
+def test_a_comment_is_part_of_the_identity_only_by_its_number_of_lines(tmp_path: Path) -> None:
+    texts = ("# one\nSTEPS = 3\n", "# another\nSTEPS = 3\n", "# two\n# lines\nSTEPS = 3\n")
+    first, reworded, longer = (
+        bundle.build(package(tmp_path / str(n), optim___muon=text)) for n, text in enumerate(texts)
+    )
+    assert (first.sha256, first.pyz) == (reworded.sha256, reworded.pyz)
+    assert first.source_zip != reworded.source_zip and first.sha256 != longer.sha256
+
+
 def test_comments_of_the_kept_sources_may_differ(kept: tuple[Path, Contents]) -> None:
     rewritten(kept[0], lambda members: members.update({NAME: members[NAME] + b"# a remark\n"}))
     bundle.require_source(*kept)

@@ -17,7 +17,7 @@ import pytest
 from harness.base.errors import UsageError
 from harness.base.paths import ROOT
 from harness.runners.docker import DockerRunner
-from harness.runners.images import build, pins, rootfs
+from harness.runners.images import build, pins, rootfs, verify
 from harness.runners.images.builder import WITHOUT
 from harness.runners.images.compile_check import compile_inside
 from harness.runners.select import built_image
@@ -285,6 +285,19 @@ def test_an_image_without_a_compiler_is_no_base_of_the_cuda_image(
 
 
 @pytest.mark.slow
+def test_a_wheel_that_was_left_out_must_not_come_from_the_base(
+    engine: docker.DockerClient, cpu_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verify.modules_there(engine, cpu_image, ["flash_attn_interface", "yaml"]) == ["yaml"]
+    pinned = pins.load("cuda")
+    changed = pinned.model_copy(
+        update={"wheels": [pinned.wheels[0].model_copy(update={"imports": ["yaml"]})], "imports": []}
+    )
+    monkeypatch.setattr(pins, "load", lambda name, root=ROOT: changed)
+    with pytest.raises(UsageError, match="without flash-attn-3, and yaml is there: its base has it"):
+        verify.verify_image(engine, "cuda", cpu_image, ["flash-attn-3"])
+
+
 def test_an_image_in_which_nothing_compiles_does_not_verify(
     engine: docker.DockerClient, cpu_image: str
 ) -> None:
