@@ -142,9 +142,11 @@ def scoring_calls(config: Config) -> list[Call]:
 def allow(name: str) -> None:
     """Let SDPA on CUDA use only cuDNN's kernel, or only PyTorch's own, in this process.
 
-    The definition with its S x S scores is never allowed, so nothing falls back to it silently.
+    The definition with its S x S scores is never allowed, so nothing falls back to it silently. The name also
+    tags compiled code: PyTorch's caches do not know these flags, and would give a graph of another kernel.
     """
     cudnn = name.startswith("cudnn")
+    torch.compiler.config.cache_key_tag = name
     torch.backends.cuda.enable_math_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(cudnn)
     torch.backends.cuda.enable_flash_sdp(not cudnn)
