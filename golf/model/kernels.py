@@ -70,8 +70,8 @@ def attend_cudnn(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
     """cuDNN's kernel (after `allow`), which groups heads itself.
 
     FlashAttention-2 runs where T < S; where the length is no multiple of 128, for which cuDNN's gradients may
-    be NaN (NVIDIA/cudnn-frontend#160, pytorch/pytorch#196678); and where deterministic algorithms are asked
-    for, since cuDNN's backward pass is not one.
+    be NaN (NVIDIA/cudnn-frontend#160, pytorch/pytorch#196678); and under deterministic algorithms, where
+    PyTorch refuses cuDNN's kernel.
     """
     length = q_BTHE.shape[1]
     if length != k_BSKE.shape[1] or length % 128 or torch.are_deterministic_algorithms_enabled():
