@@ -3,8 +3,8 @@
 A stage knows only tokens that were sent to it. It keeps the last window of them; the witness keeps a chunk
 more, since it must repeat a chunk's pass when it is told to learn from it. With several ranks, every rank
 receives every frame and computes its share of the windows or contexts. A sum over the ranks joins the shares
-exactly, since each number is computed on one rank and is zero on the others. A single row is the first rank's
-alone.
+exactly, since each number is computed on one rank and is zero on the others. A single row is computed by the
+first rank alone.
 
 If the recipe learns, chunks are those that `ready` announced, and each must be followed by `adapt`:
 `adapt_due` says when. See golf/stages/score.py and golf/inference/witness.py for the order of frames.

@@ -70,8 +70,8 @@ def attend_cudnn(q_BTHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor) -> Tensor:
     """cuDNN's kernel (after `allow`), which groups heads itself.
 
     FlashAttention-2 runs where T < S; where the length is no multiple of 128, for which cuDNN's gradients may
-    be NaN (NVIDIA/cudnn-frontend#160, pytorch/pytorch#196678); and where deterministic algorithms are asked
-    for, since cuDNN's backward pass is not one.
+    be NaN (NVIDIA/cudnn-frontend#160, pytorch/pytorch#196678); and under deterministic algorithms, where
+    PyTorch refuses cuDNN's kernel.
     """
     length = q_BTHE.shape[1]
     if length != k_BSKE.shape[1] or length % 128 or torch.are_deterministic_algorithms_enabled():
@@ -142,9 +142,11 @@ def scoring_calls(config: Config) -> list[Call]:
 def allow(name: str) -> None:
     """Let SDPA on CUDA use only cuDNN's kernel, or only PyTorch's own, in this process.
 
-    The definition with its S x S scores is never allowed, so nothing falls back to it silently.
+    The definition with its S x S scores is never allowed, so nothing falls back to it silently. The name also
+    tags compiled code: PyTorch's caches do not know these flags, and would give a graph of another kernel.
     """
     cudnn = name.startswith("cudnn")
+    torch.compiler.config.cache_key_tag = name
     torch.backends.cuda.enable_math_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(cudnn)
     torch.backends.cuda.enable_flash_sdp(not cudnn)

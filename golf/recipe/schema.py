@@ -165,8 +165,8 @@ class HardwareConfig(Section):
     """On a GPU, read the next batch and queue its step while one step still runs; false: wait for each step.
     Without effect on a CPU."""
     banks: bool = True
-    """Of Muon's gradients, each process receives only the mean of its own share, in the arithmetic of the
-    forward pass on a GPU; false: the mean of all, in float32. With one process, nothing is exchanged."""
+    """Each process receives the mean of its own share of Muon's gradients only, on a GPU in the dtype of the
+    forward pass; false: the mean of all gradients, in float32. With one process, nothing is exchanged."""
     deterministic_adaptation: bool = True
     """On a GPU, learn from scored text with deterministic algorithms, so that a witness learns the same."""
 

@@ -201,7 +201,8 @@ class TrainConfig(Section):
     steps: Count = 0
     """Stop after this many steps regardless of time, for reproducible runs. 0: stop by the judge's clock."""
     warmup_steps: Count = 20
-    """Steps on synthetic tokens before `ready`, for compilation and allocation; their effect is undone."""
+    """Steps on synthetic tokens in each phase before `ready`, for compilation and allocation; their effect is
+    undone. On a GPU at least one runs."""
     log_every: Size = 50
     """Steps between lines of the training log."""
 

@@ -67,8 +67,3 @@ def refused(cause: str) -> str:
 def refuse_from_now_on() -> None:
     """Make every compilation in this process an error from here on; graphs that exist keep running."""
     torch._dynamo.config.error_on_recompile = True
-
-
-def allow() -> None:
-    """Undo `refuse_from_now_on`."""
-    torch._dynamo.config.error_on_recompile = False

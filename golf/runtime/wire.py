@@ -34,7 +34,7 @@ class WireError(ValueError):
 
 
 class Closed(ConnectionError):
-    """The judge ended the stage by closing the socket, which it may do at any time."""
+    """The judge ended the stage by closing the socket, which it may do at any time; or rank 0 has ended."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Wire:
         if flags & socket.MSG_CTRUNC:
             raise WireError(f"more than {MAX_DESCRIPTORS} descriptors came at once")
         if not data:
-            raise Closed("the judge closed the socket")
+            raise Closed(f"{'rank 0' if self.muted else 'the judge'} closed the socket")
         self._buffer += data
 
     def _forward(self, message: bytes, descriptors: tuple[int, ...]) -> None:

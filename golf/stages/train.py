@@ -77,6 +77,7 @@ def save(folder: Path, trainer: Trainer, steps: int, stats: Statistics) -> None:
 def warm_up(trainer: Trainer, folder: Path) -> Reserve:
     """Run every phase, the statistics and saving once on synthetic tokens, then restore the initial state."""
     config, train = trainer.config, trainer.config.train
+    steps = max(train.warmup_steps, int(compilation.wanted(trainer.ranks.device)))
     before = {name: tensor.detach().clone() for name, tensor in trainer.state().items()}
 
     def synthetic(step: int, batch_tokens: int) -> data.Batch:
@@ -84,10 +85,8 @@ def warm_up(trainer: Trainer, folder: Path) -> Reserve:
 
     for phase in phases.possible(config):
         trainer.enter(phase)
-        for step in range(train.warmup_steps):
-            trainer.update(
-                synthetic(step, train.batch_tokens), TrainingProgress(step, step / train.warmup_steps)
-            ).item()
+        for step in range(steps):
+            trainer.update(synthetic(step, train.batch_tokens), TrainingProgress(step, step / steps)).item()
     trainer.finish()
     stats, measuring = calibrate.warm_up(trainer, synthetic(0, config.calibration_tokens))
     began = time.monotonic()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._inductor.codecache import FxGraphCachePickler, FxGraphHashDetails
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -76,6 +77,30 @@ def test_gpu_kernels_equal_the_definition_in_bfloat16(name, queries, keys):
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"{name} does not run here: {error}")
     torch.testing.assert_close(found, attend_reference(q, k, v), atol=2e-2, rtol=2e-2)
+
+
+FLAGS = ("math", "cudnn", "flash", "mem_efficient")
+
+
+@pytest.fixture
+def flags():
+    """The process's flags and cache key, put back afterwards."""
+    cuda = torch.backends.cuda
+    before = {name: getattr(cuda, f"{name}_sdp_enabled")() for name in FLAGS}
+    tag = torch.compiler.config.cache_key_tag
+    yield
+    for name, on in before.items():
+        getattr(cuda, f"enable_{name}_sdp")(on)
+    torch.compiler.config.cache_key_tag = tag
+
+
+def test_the_caches_of_compiled_code_tell_kernels_apart_that_differ_only_by_flags(flags):
+    graph = torch.fx.symbolic_trace(lambda x: x.sin())
+    keys = set()
+    for name in ("cudnn", "sdpa"):
+        kernels.allow(name)
+        keys.add(FxGraphCachePickler(graph).get_hash(FxGraphHashDetails(graph, [], {}, [])))
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize("length", [128, 130])

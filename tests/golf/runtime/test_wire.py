@@ -178,3 +178,10 @@ def test_what_the_first_rank_decides_reaches_the_others_between_the_frames_of_th
         second.receive("train")
         assert [second.from_first("clock", finished=None) for _ in decisions] == decisions
         assert decisions[0].fields == {"op": "clock", "finished": False, "fraction": 0.1 + 0.2}
+
+
+def test_a_rank_whose_first_rank_has_ended_does_not_blame_the_judge():
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs, pytest.raises(Closed, match="rank 0 closed the socket"):
+        Wire(theirs, muted=True).from_first("clock")

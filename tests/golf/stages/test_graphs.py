@@ -24,12 +24,13 @@ from tests.golf.fakes.score_stage import score_stream, stream
 ALONE = Ranks(0, 1, torch.device("cpu"))
 PHASES = {"naive-baseline": 1, "hadamard-ve128": 1, "lowrank-q-qat": 2, "sp8192-hadamard-awq": 2}
 """Training's graphs; sp8192-parres-ttt trains the same model in the same phases, and measures less."""
-SHAPES = {"naive-baseline": 1, "hadamard-ve128": 1, "lowrank-q-qat": 1, "sp8192-parres-ttt": 2}
-"""Scoring's graphs, of which one learns; sp8192-hadamard-awq scores by the same model and rule."""
+SHAPES = {"naive-baseline": 2, "hadamard-ve128": 2, "lowrank-q-qat": 2, "sp8192-parres-ttt": 3}
+"""Scoring's graphs: batches of windows, single windows, and of the last one rows to learn from;
+sp8192-hadamard-awq scores by the same model and rule."""
 BATCH = 256
 SMALLEST = """
 model: {layers: 1, width: 32, heads: 4, kv_heads: 2, mlp_hidden: 48, skips: false}
-train: {seq_len: 16, batch_tokens: 256, warmup_steps: 1}
+train: {seq_len: 16, batch_tokens: 256, warmup_steps: 0}
 hardware: {precision: float32}
 """
 
@@ -65,7 +66,7 @@ def graphs(monkeypatch):
     monkeypatch.setattr(compilation, "BACKEND", backend)
     monkeypatch.setattr(compilation, "wanted", lambda device: True)
     yield found
-    compilation.allow()
+    torch._dynamo.config.error_on_recompile = False
 
 
 @pytest.mark.slow
@@ -90,6 +91,15 @@ def test_scoring_has_one_graph_a_shape_and_compiles_nothing_after_the_warm_up(na
     nats, _ = score_stream(lively(config).requires_grad_(False), config, stream(150))
     assert len(nats) == 150
     assert len(graphs) == SHAPES[name]
+
+
+@pytest.mark.slow
+def test_windows_aligned_to_documents_have_six_graphs_all_in_the_warm_up(graphs):
+    config, tokens = toy("naive-baseline"), stream(150)
+    config = replace(config, score=replace(config.score, align="documents", bos=int(tokens[0])))
+    nats, _ = score_stream(lively(config).requires_grad_(False), config, tokens)
+    assert len(nats) == 150
+    assert len(graphs) == 6
 
 
 def test_the_submissions_with_the_same_model_have_the_same_graphs():
