@@ -56,11 +56,17 @@ class Scored(NamedTuple):
 
 def predictor_of(folder: Path, profile: str, vocab: int, ranks: Ranks) -> tuple[Config, Predictor]:
     """A seed's recipe, and its packed model under the recipe's own rule."""
+    artifact = folder / pack.ARTIFACT_FILE
+    if not artifact.is_file():
+        raise ValueError(f"{folder}: no {artifact.name}; name the folder of a packed seed, RUN_DIR/seed-*")
     config = load((folder / "config.yaml").read_text(encoding="utf-8"), profile)
     dtype = dist.precision(config, ranks.device)
     kernel = kernels.choose(ranks.device, dtype, config, kernels.scoring_calls(config)).name
-    artifact = folder / pack.ARTIFACT_FILE
-    model = pack.load(artifact, config, vocab, MAX_BYTES, dtype=dtype, attention=kernel).to(ranks.device)
+    try:
+        model = pack.load(artifact, config, vocab, MAX_BYTES, dtype=dtype, attention=kernel).to(ranks.device)
+    except ValueError as error:
+        text = f"the run's profile must be {profile} (--profile), and its vocabulary the dataset's, {vocab:,}"
+        raise ValueError(f"{error}; {text}") from error
     full = torch.compile(model, dynamic=False) if ranks.device.type == "cuda" else None
     cfg = config.score
     return config, Predictor(
