@@ -194,7 +194,7 @@ def test_a_verdict_without_a_score_has_failed_and_says_what_became_of_it():
     with pytest.raises(Failed, match="stopped for lack of time; seed interrupted"):
         judged.summary(verdict, 130, late=True)
     seed.update(outcome="over_limit", reason="scoring did not end within 60 s\nhint: see the log")
-    with pytest.raises(Failed, match="^seed over_limit: scoring did not end within 60 s; verdict"):
+    with pytest.raises(Failed, match=r"^seed over_limit: scoring did not end within 60 s; verdict"):
         judged.summary(verdict, 4, late=False)
 
 
