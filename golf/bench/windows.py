@@ -56,22 +56,29 @@ class Scored(NamedTuple):
 
 def predictor_of(folder: Path, profile: str, vocab: int, ranks: Ranks) -> tuple[Config, Predictor]:
     """A seed's recipe, and its packed model under the recipe's own rule."""
-    artifact = folder / pack.ARTIFACT_FILE
-    if not artifact.is_file():
-        raise ValueError(f"{folder}: no {artifact.name}; name the folder of a packed seed, RUN_DIR/seed-*")
     config = load((folder / "config.yaml").read_text(encoding="utf-8"), profile)
     dtype = dist.precision(config, ranks.device)
     kernel = kernels.choose(ranks.device, dtype, config, kernels.scoring_calls(config)).name
-    try:
-        model = pack.load(artifact, config, vocab, MAX_BYTES, dtype=dtype, attention=kernel).to(ranks.device)
-    except ValueError as error:
-        text = f"the run's profile must be {profile} (--profile), and its vocabulary the dataset's, {vocab:,}"
-        raise ValueError(f"{error}; {text}") from error
+    artifact = folder / pack.ARTIFACT_FILE
+    model = pack.load(artifact, config, vocab, MAX_BYTES, dtype=dtype, attention=kernel).to(ranks.device)
     full = torch.compile(model, dynamic=False) if ranks.device.type == "cuda" else None
     cfg = config.score
     return config, Predictor(
         model, window=cfg.window, stride=cfg.stride, batch=cfg.batch_windows, device=ranks.device, full=full
     )
+
+
+def open_seed(folder: Path, profile: str, vocab: int, ranks: Ranks) -> tuple[Config, Predictor]:
+    """`predictor_of`; raises ValueError for a folder that is no packed seed of this profile and vocabulary."""
+    if not (folder / pack.ARTIFACT_FILE).is_file():
+        raise ValueError(
+            f"{folder}: no {pack.ARTIFACT_FILE}; name the folder of a packed seed, RUN_DIR/seed-*"
+        )
+    try:
+        return predictor_of(folder, profile, vocab, ranks)
+    except ValueError as error:
+        text = f"the run's profile must be {profile} (--profile), and its vocabulary the dataset's, {vocab:,}"
+        raise ValueError(f"{error}; {text}") from error
 
 
 def positions_per_token(rule: WindowRule, tokens: np.ndarray, batch: int) -> float:
@@ -122,7 +129,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     shards = contestants.open_shards(shard_files(options.data, "val"))
     text = evaluation.make_text(np.concatenate([part for _, part in shards])[: options.tokens], tokenizer, 1)
-    models = [predictor_of(each, options.profile, vocab_size(tokenizer), ranks) for each in options.seeds]
+    models = [open_seed(each, options.profile, vocab_size(tokenizer), ranks) for each in options.seeds]
     config, predictor = models[0]
     rows: list[dict[str, Any]] = []
     first: list[Scored] = []

@@ -61,7 +61,7 @@ def check(device: torch.device, seconds: float) -> Found:
             f"`env -i python -c '{PROGRAM}'`: {answer}; training under the local runner would not see the "
             "card: is libcuda found only by LD_LIBRARY_PATH?"
         )
-    return Found(f"torch.cuda.is_available() and device_count() in an empty environment: {answer}")
+    return Found(f"in an empty environment torch.cuda.is_available() and device_count() are {answer}")
 
 
 def facts(device: torch.device) -> dict[str, Any]:

@@ -25,9 +25,8 @@ from golf.bench.gpu.opponent import SHA256
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "build/gpu"
-CACHE_PIECES = "caches.[0-9][0-9][0-9]"
-VOCAB_SIZE = 1024
 MOST_BYTES = 64 * 2**20
+VOCAB_SIZE = 1024
 PYTHONS = ("3.11", "3.12", "3.13")
 PLATFORMS = (
     "manylinux2014_x86_64",
@@ -79,7 +78,7 @@ def total_bytes(folder: Path) -> int:
 
 
 def gather(data: Path, source: Path, folder: Path, caches: Iterable[Path]) -> None:
-    """Copy dataset, script and compile caches, in place of those gathered before.
+    """Copy dataset, script and compile caches.
 
     Raises script.Skip for another script, ValueError for another vocabulary, OSError for no file.
     """
@@ -87,11 +86,7 @@ def gather(data: Path, source: Path, folder: Path, caches: Iterable[Path]) -> No
     if (found := vocab_size(data / "tokenizer.model")) != VOCAB_SIZE:
         raise ValueError(f"{data}: a vocabulary of {found:,}; expected SP1024's {VOCAB_SIZE:,}")
     target = folder / "sp1024"
-    for old in (target, folder / "wheels"):
-        shutil.rmtree(old, ignore_errors=True)
-    for piece in folder.glob(CACHE_PIECES):
-        piece.unlink()
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     for path in (data / "dataset.json", data / "tokenizer.model", *sorted(data.glob("*_*.bin"))):
         shutil.copyfile(path, target / path.name)
     shutil.copyfile(source, folder / "train_gpt.py")
@@ -107,8 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, default=FOLDER, help="where to gather (default: build/gpu)")
     parser.add_argument("--caches", type=Path, help="folder with the first call's results")
     options = parser.parse_args(argv)
+    shutil.rmtree(options.to, ignore_errors=True)
     try:
-        caches = sorted(options.caches.glob(CACHE_PIECES)) if options.caches else []
+        caches = sorted(options.caches.glob("caches.[0-9][0-9][0-9]")) if options.caches else []
         gather(options.data, options.script, options.to, caches)
         download((ROOT / "requirements.lock").read_text(encoding="utf-8"), options.to / "wheels")
         total = total_bytes(options.to)

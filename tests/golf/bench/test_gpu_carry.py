@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import re
 import shutil
 import subprocess
 import sys
-from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -95,41 +95,6 @@ def test_another_script_is_refused(tmp_path, capsys):
     assert "the patches are for 4415518e3233e9a7" in capsys.readouterr().err
 
 
-@pytest.fixture
-def data(tmp_path, shared):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    shutil.copy(shared / "tokenizers" / "fineweb_1024_bpe.model", folder / "tokenizer.model")
-    for name in ("dataset.json", "val_000000.bin"):
-        (folder / name).write_text(name)
-    return folder
-
-
-@pytest.fixture
-def known(tmp_path, monkeypatch):
-    source = tmp_path / "train_gpt.py"
-    source.write_text("print()")
-    monkeypatch.setattr(carry, "SHA256", sha256(source.read_bytes()).hexdigest())
-    return source
-
-
-def test_what_was_gathered_before_is_replaced_and_other_files_stay(data, known, tmp_path):
-    old = [tmp_path / "to" / name for name in ("sp1024/val_000001.bin", "wheels/a.whl", "caches.000")]
-    kept = tmp_path / "to" / "notes.txt"
-    for path in (*old, kept):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("old")
-    carry.gather(data, known, tmp_path / "to", [])
-    assert not any(path.exists() for path in old) and kept.exists()
-    assert (tmp_path / "to" / "sp1024" / "val_000000.bin").read_text() == "val_000000.bin"
-
-
-def test_a_dataset_of_another_vocabulary_is_refused(data, known, tmp_path, monkeypatch):
-    monkeypatch.setattr(carry, "VOCAB_SIZE", 8192)
-    with pytest.raises(ValueError, match="data: a vocabulary of 1,024; expected SP1024's 8,192"):
-        carry.gather(data, known, tmp_path / "to", [])
-
-
 def test_a_folder_comes_back_from_its_pieces(tmp_path):
     source, out = tmp_path / "caches", tmp_path / "out"
     (source / "inductor").mkdir(parents=True)
@@ -140,6 +105,16 @@ def test_a_folder_comes_back_from_its_pieces(tmp_path):
     assert len(list(out.iterdir())) == 3
     pieces.unpack(out, "caches", tmp_path / "again")
     assert (tmp_path / "again" / "caches" / "inductor" / "graph").read_bytes() == content
+
+
+def test_a_dataset_of_another_vocabulary_is_refused(shared, tmp_path, monkeypatch):
+    source = tmp_path / "train_gpt.py"
+    source.write_text("print()")
+    shutil.copy(shared / "tokenizers" / "fineweb_1024_bpe.model", tmp_path / "tokenizer.model")
+    monkeypatch.setattr(carry, "SHA256", hashlib.sha256(source.read_bytes()).hexdigest())
+    monkeypatch.setattr(carry, "VOCAB_SIZE", 8192)
+    with pytest.raises(ValueError, match="a vocabulary of 1,024; expected SP1024's 8,192"):
+        carry.gather(tmp_path, source, tmp_path / "to", [])
 
 
 def test_a_folder_that_is_too_large_leaves_no_part_behind(tmp_path):
