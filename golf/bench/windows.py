@@ -69,7 +69,7 @@ def predictor_of(folder: Path, profile: str, vocab: int, ranks: Ranks) -> tuple[
 
 
 def open_seed(folder: Path, profile: str, vocab: int, ranks: Ranks) -> tuple[Config, Predictor]:
-    """`predictor_of`; raises ValueError for a folder that is no packed seed of this profile and vocabulary."""
+    """Its recipe and model. Raises ValueError for no packed seed of this profile and vocabulary."""
     if not (folder / pack.ARTIFACT_FILE).is_file():
         raise ValueError(
             f"{folder}: no {pack.ARTIFACT_FILE}; name the folder of a packed seed, RUN_DIR/seed-*"
