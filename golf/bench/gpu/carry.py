@@ -26,7 +26,6 @@ from golf.bench.gpu.opponent import SHA256
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "build/gpu"
 MOST_BYTES = 64 * 2**20
-VOCAB_SIZE = 1024
 PYTHONS = ("3.11", "3.12", "3.13")
 PLATFORMS = (
     "manylinux2014_x86_64",
@@ -39,6 +38,8 @@ CARRIED = (
     *("pydantic-core", "typing-extensions", "typing-inspection", "zstandard"),
 )
 """What this project needs at run time and the machine lacks or may have too old."""
+VOCAB_SIZE = 1024
+"""Of SP1024, for which the script's settings are."""
 
 
 def requirements(lock: str) -> str:
