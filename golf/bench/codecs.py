@@ -128,7 +128,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     rest = {name: array for name, array in content.items() if array.dtype != np.int8}
     compress, _ = CODECS[config.quant.codec]
     bounds = bounds_of(matrices)
-    to_stderr(f"{len(matrices)} matrices; bounds {bounds}")
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "recipe": digest(config)[:12],

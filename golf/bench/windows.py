@@ -68,6 +68,19 @@ def predictor_of(folder: Path, profile: str, vocab: int, ranks: Ranks) -> tuple[
     )
 
 
+def open_seed(folder: Path, profile: str, vocab: int, ranks: Ranks) -> tuple[Config, Predictor]:
+    """Its recipe and model. Raises ValueError for no packed seed of this profile and vocabulary."""
+    if not (folder / pack.ARTIFACT_FILE).is_file():
+        raise ValueError(
+            f"{folder}: no {pack.ARTIFACT_FILE}; name the folder of a packed seed, RUN_DIR/seed-*"
+        )
+    try:
+        return predictor_of(folder, profile, vocab, ranks)
+    except ValueError as error:
+        text = f"the run's profile must be {profile} (--profile), and its vocabulary the dataset's, {vocab:,}"
+        raise ValueError(f"{error}; {text}") from error
+
+
 def positions_per_token(rule: WindowRule, tokens: np.ndarray, batch: int) -> float:
     """Positions that the rule computes for each token of a text, without the filling of the last batches."""
     windows = rule.windows(TokenBuffer(0, tokens), 0, len(tokens))
@@ -116,7 +129,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     shards = contestants.open_shards(shard_files(options.data, "val"))
     text = evaluation.make_text(np.concatenate([part for _, part in shards])[: options.tokens], tokenizer, 1)
-    models = [predictor_of(each, options.profile, vocab_size(tokenizer), ranks) for each in options.seeds]
+    models = [open_seed(each, options.profile, vocab_size(tokenizer), ranks) for each in options.seeds]
     config, predictor = models[0]
     rows: list[dict[str, Any]] = []
     first: list[Scored] = []

@@ -201,6 +201,6 @@ def choose(device: torch.device, dtype: torch.dtype, config: Config, calls: Sequ
         if not reason:
             why = "first choice" if wanted == "auto" else "named by the recipe"
             return Choice(name, "; ".join(reasons) or why)
-        reasons.append(f"{name}: {reason}")
+        reasons.append(f"{name}: {reason}" if wanted == "auto" else reason)
     hint = "no kernel is left" if wanted == "auto" else "name another kernel, or auto for one that runs"
     raise StageError(f"hardware.attention: {wanted} cannot run here: {'; '.join(reasons)}; {hint}")

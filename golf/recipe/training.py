@@ -165,7 +165,7 @@ class OptimConfig(Section):
     """Upper limit of the gradient's global 2-norm. Neutral: 0, no clipping."""
     warmup: Horizon = 0
     """Length of the linear growth of all learning rates from 0 to full, in steps or as a fraction of the run;
-    the first step moves nothing. Source: #586, by accident, over 400 steps: its graph was compiled again
+    in steps, the first moves nothing. Source: #586, by accident, over 400 steps: its graph was compiled again
     inside the clock, so that the run seemed shorter than it was. Neutral: 0."""
     warmdown: Horizon = 1200
     """Length of the final decay of all learning rates to 0, in steps or as a fraction of the run. Neutral: 0,

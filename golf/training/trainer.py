@@ -59,7 +59,7 @@ class Trainer:
         self.model = model.to(ranks.device)
         initialise(self.model, config.model, seed)
         if config.hardware.fused_loss and ranks.device.type != "cuda":
-            raise StageError("hardware.fused_loss: Triton needs a GPU; set it to false")
+            raise StageError("hardware.fused_loss: its Triton kernels need a GPU; set it to false")
         self.loss: Loss = self.model.loss
         if compilation.wanted(ranks.device):
             self.loss = compiled_loss(self.model, config.hardware.loss_in_graph)

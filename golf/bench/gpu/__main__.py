@@ -85,8 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     if not options.rehearse and not torch.cuda.is_available():
         print(f"no GPU here (torch {torch.__version__}): nothing was checked, nothing is claimed")
+        to_stderr("hint: --rehearse runs the rows with tiny models on the CPU")
         return 0
     carried = options.carried.resolve()
+    if not (carried / "sp1024").is_dir():
+        to_stderr(f"{carried}/sp1024 is missing: rows that read text fail; `just gpu-carry` gathers it")
     places = Places(carried / "sp1024", carried / "train_gpt.py", carried, options.out.resolve(), WORK)
     journal = run(options.call, rehearsal(places) if options.rehearse else on_gpu(places))
     return 1 if any(row.outcome == "failed" for row in journal.rows) else 0

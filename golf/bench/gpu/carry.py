@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from golf.bench import script
+from golf.bench.__main__ import vocab_size
 from golf.bench.gpu.opponent import SHA256
 
 ROOT = Path(__file__).parents[3]
@@ -40,6 +41,8 @@ CARRIED = (
     *("pydantic-core", "typing-extensions", "typing-inspection", "zstandard"),
 )
 """What this project needs at run time and the machine lacks or may have too old."""
+VOCAB_SIZE = 1024
+"""Of SP1024, for which the script's settings are."""
 
 
 def requirements(lock: str) -> str:
@@ -79,8 +82,13 @@ def total_bytes(folder: Path) -> int:
 
 
 def gather(data: Path, source: Path, folder: Path, caches: Iterable[Path]) -> None:
-    """Copy dataset, script and compile caches; raises script.Skip for another script, OSError for no file."""
+    """Copy dataset, script and compile caches.
+
+    Raises script.Skip for another script, ValueError for another vocabulary, OSError for no file.
+    """
     script.read(source, SHA256)
+    if (found := vocab_size(data / "tokenizer.model")) != VOCAB_SIZE:
+        raise ValueError(f"{data}: a vocabulary of {found:,}; expected SP1024's {VOCAB_SIZE:,}")
     target = folder / "sp1024"
     target.mkdir(parents=True, exist_ok=True)
     for path in (data / "dataset.json", data / "tokenizer.model", *sorted(data.glob("*_*.bin"))):

@@ -79,14 +79,15 @@ def run(settings: Settings, seconds: float, logs: Path) -> Found:
 
 
 def summary(verdict: dict[str, Any], status: int, late: bool) -> Found:
-    """A verdict in a line. Raises Failed where the seed was not scored."""
+    """A verdict in a line. Raises Failed where the seed was not scored, with the reason."""
     seed = next(each for each in verdict["seeds"] if each["seed"] == SEED)
     clocks = ", ".join(
         f"{name} {seed[f'{name}_seconds']:.1f} s" for name in CLOCKS if seed.get(f"{name}_seconds")
     )
     text = f"verdict {verdict['verdict']} (exit status {status}); {clocks}; isolation {verdict['isolation']}"
     if seed.get("bpb") is None:
-        raise Failed(f"{'stopped for lack of time; ' if late else ''}seed {seed['outcome']}; {text}")
+        reason = f": {seed['reason'].splitlines()[0]}" if seed.get("reason") else ""
+        raise Failed(f"{'stopped for lack of time; ' if late else ''}seed {seed['outcome']}{reason}; {text}")
     if late:
         text = f"stopped for lack of time after the score; {text}"
     return Found(f"{seed['bpb']:.4f} bits per byte (no measure of quality); {text}", {"verdict": verdict})

@@ -124,7 +124,7 @@ def compiled_against_plain(trainer: Trainer, rows: int) -> Found:
         loss.backward()
         plain += loss.item()
     g = _gradient(trainer)
-    cosine = functional.cosine_similarity(g, h, dim=0).item()
+    cosine = functional.cosine_similarity(g.double(), h.double(), dim=0).item()
     seen = f"loss {plain:.4f} plain and {fused:.4f} compiled; gradients' cosine {cosine:.5f}"
     if abs(plain - fused) > 2e-2 * abs(plain) or not cosine > 0.98:
         raise Failed(seen)

@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple
@@ -26,6 +27,12 @@ class Request(NamedTuple):
     arguments: dict[str, Any]
 
 
+def _told(error: BaseException) -> str:
+    """The first line of an error, with its type unless the type only says what becomes of the row."""
+    text = str(error).strip().split("\n")[0]
+    return text if isinstance(error, (Failed, Skipped)) else f"{type(error).__name__}: {text}"
+
+
 class Requests:
     """The end of the pipe in the process of a model."""
 
@@ -37,13 +44,8 @@ class Requests:
         self.pipe.send(("ok", value))
 
     def refuse(self, error: BaseException) -> None:
-        """Answer the last request with an error."""
-        text = str(error).strip().split("\n")[0]
-        if isinstance(error, Skipped):
-            return self.pipe.send(("skipped", text))
-        return self.pipe.send(
-            ("failed", text if isinstance(error, Failed) else f"{type(error).__name__}: {text}")
-        )
+        """Answer the last request with an error, after which the process goes on."""
+        self.pipe.send(("skipped" if isinstance(error, Skipped) else "failed", _told(error)))
 
     def serve(self, handler: object) -> Request:
         """Answer requests with the methods of `handler`, until one comes that it lacks, which is returned.
@@ -82,7 +84,7 @@ def _in_process(pipe: Connection, work: Work, arguments: tuple[Any, ...], log: P
         sys.exit()
     except BaseException as error:
         traceback.print_exc()
-        requests.refuse(error)
+        pipe.send(("ended", f"ended: {_told(error)}"))
 
 
 class Worker:
@@ -99,13 +101,14 @@ class Worker:
     def ask(self, request: str, seconds: float, **arguments: Any) -> Any:
         """The answer of the process's method `request`.
 
-        Raises Failed for an error there, for a process that died, and for no answer within `seconds`, after
-        which the process is killed; Skipped if it has ended before.
+        Raises Failed for an error there, for a process that ended or died, and for no answer within
+        `seconds`, after which the process is killed; Skipped if it has ended before.
         """
         if self.ended:
             raise Skipped(f"the process of {self.name} {self.ended}")
         try:
-            self.pipe.send(Request(request, arguments))
+            with suppress(ConnectionError):  # a process that has ended may have said why
+                self.pipe.send(Request(request, arguments))
             if not self.pipe.poll(max(seconds, 0.0)):
                 self._end(f"was ended: no answer to `{request}` within {seconds:.0f} s")
                 raise Failed(f"the process of {self.name} {self.ended}")
@@ -114,6 +117,9 @@ class Worker:
             self.process.join()
             self._end(f"died with status {self.process.exitcode}; see {self.log.name}")
             raise Failed(f"the process of {self.name} {self.ended}") from None
+        if outcome == "ended":
+            self._end(str(value))
+            raise Failed(f"the process of {self.name} {self.ended}")
         if outcome != "ok":
             raise (Skipped if outcome == "skipped" else Failed)(str(value))
         return value

@@ -137,7 +137,7 @@ def build(
             log(f"{name}: built already, {existing}")
             return existing
         more = rootfs.COMPILER if pinned.compiles else ()
-        base_image = rootfs.import_base(daemon, base, log, more) if base else _pull(daemon, pinned.base, log)
+        base_image = rootfs.import_base(daemon, base, log, more) if base else _pull(daemon, pinned, log)
         try:
             return _build_on(daemon, name, left_out, base_image, wheel_folder, log)
         except BaseException:
@@ -201,8 +201,9 @@ def engine(client: docker.DockerClient | None = None) -> Iterator[docker.DockerC
             yield own
 
 
-def _pull(daemon: docker.DockerClient, base: pins.Base, log: Callable[[str], None]) -> str:
+def _pull(daemon: docker.DockerClient, pinned: pins.Pins, log: Callable[[str], None]) -> str:
     """The pinned base from the engine's own store or a registry, by digest."""
+    base = pinned.base
     with contextlib.suppress(docker.errors.ImageNotFound):
         return str(daemon.images.get(base.pinned).id)
     log(f"pulling {base.pinned} ({base.status}: {base.provenance})")
@@ -212,8 +213,13 @@ def _pull(daemon: docker.DockerClient, base: pins.Base, log: Callable[[str], Non
     except (docker.errors.APIError, requests.RequestException) as error:
         raise MachineFault(
             f"the engine cannot pull {base.pinned}: {error}",
-            hint=f"without a registry give a root filesystem: --base DIR, made by {rootfs.WITH_PYTHON}",
+            hint=f"without a registry give a root filesystem: --base DIR, made by {_recipe(pinned)}",
         ) from error
+
+
+def _recipe(pinned: pins.Pins) -> str:
+    """The command that makes a root filesystem for this image."""
+    return rootfs.WITH_COMPILER if pinned.compiles else rootfs.WITH_PYTHON
 
 
 def _base_interpreter(
@@ -222,7 +228,7 @@ def _base_interpreter(
     """The base's Python. Raises UsageError if the lock was not made for its version, and where code is to be
     compiled in the image and the base lacks what that takes.
     """
-    recipe = rootfs.WITH_COMPILER if pinned.compiles else rootfs.WITH_PYTHON
+    recipe = _recipe(pinned)
     interpreter = rootfs.interpreter_of(daemon, base_image)
     found = "none" if interpreter is None else ".".join(map(str, interpreter.version))
     if interpreter is None or not SpecifierSet(pinned.python).contains(Version(f"{found}.0")):

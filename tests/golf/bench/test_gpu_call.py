@@ -137,7 +137,8 @@ def test_golf_trains_like_the_script_from_equal_weights(places, tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_without_a_gpu_nothing_is_claimed(capsys):
     assert gpu.main([]) == 0
-    assert "nothing is claimed" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "nothing is claimed" in told.out and "--rehearse" in told.err
 
 
 @pytest.mark.slow
@@ -242,6 +243,9 @@ def test_a_verdict_without_a_score_has_failed_and_says_what_became_of_it():
     seed.update(outcome="interrupted", bpb=None)
     with pytest.raises(Failed, match="stopped for lack of time; seed interrupted"):
         judged.summary(verdict, 130, late=True)
+    seed.update(outcome="over_limit", reason="scoring did not end within 60 s\nhint: see the log")
+    with pytest.raises(Failed, match=r"^seed over_limit: scoring did not end within 60 s; verdict"):
+        judged.summary(verdict, 4, late=False)
 
 
 def test_golfs_evaluation_is_compared_only_with_one_that_was_measured(places, tmp_path):

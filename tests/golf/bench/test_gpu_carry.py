@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 
@@ -151,3 +153,13 @@ def test_a_folder_that_is_too_large_leaves_no_part_behind(tmp_path):
         pieces.unpack(out, "caches", tmp_path)
     with pytest.raises(Skipped, match="there is no folder"):
         pieces.pack(tmp_path / "nothing", out, "caches")
+
+
+def test_a_dataset_of_another_vocabulary_is_refused(shared, tmp_path, monkeypatch):
+    source = tmp_path / "train_gpt.py"
+    source.write_text("print()")
+    shutil.copy(shared / "tokenizers" / "fineweb_1024_bpe.model", tmp_path / "tokenizer.model")
+    monkeypatch.setattr(carry, "SHA256", hashlib.sha256(source.read_bytes()).hexdigest())
+    monkeypatch.setattr(carry, "VOCAB_SIZE", 8192)
+    with pytest.raises(ValueError, match="a vocabulary of 1,024; expected SP1024's 8,192"):
+        carry.gather(tmp_path, source, tmp_path / "to", [])

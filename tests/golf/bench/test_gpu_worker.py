@@ -79,9 +79,12 @@ def test_one_that_dies_or_is_silent_is_ended_and_later_questions_are_skipped(sta
 
 
 @pytest.mark.slow
-def test_one_that_cannot_start_says_why(start):
-    with pytest.raises(Failed, match="RuntimeError: no model"):
-        start(broken).ask("double", 60, number=1)
+def test_one_that_cannot_start_says_why_to_all_who_ask(start):
+    worker = start(broken)
+    with pytest.raises(Failed, match="ended: RuntimeError: no model"):
+        worker.ask("double", 60, number=1)
+    with pytest.raises(Skipped, match="ended: RuntimeError: no model"):
+        worker.ask("double", 60, number=1)
 
 
 def test_in_place_of_a_process_that_was_not_started_stands_the_reason():

@@ -68,7 +68,15 @@ def test_a_missing_artifact_is_an_error_with_its_name(folders, capsys):
     data, seeds = folders
     shutil.rmtree(seeds[1])
     assert windows.main(["--data", str(data), *seeds]) == 2
-    assert "seed-2" in capsys.readouterr().err
+    assert "seed-2: no artifact.bin" in capsys.readouterr().err
+
+
+def test_an_artifact_of_another_shape_is_an_error_that_names_profile_and_vocabulary(folders, capsys):
+    data, seeds = folders
+    (data / "seed-1" / "config.yaml").write_text(RECIPE.replace("width: 16", "width: 32"))
+    assert windows.main(["--data", str(data), *seeds]) == 2
+    told = capsys.readouterr().err
+    assert "profile must be pocket (--profile), and its vocabulary the dataset's, 1,024" in told
 
 
 def test_a_document_of_a_hundred_tokens_costs_one_pass_of_the_shortest_length():

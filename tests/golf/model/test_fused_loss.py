@@ -112,7 +112,7 @@ def test_the_kernels_compile_to_machine_code_of_a_hopper_gpu(tmp_path):
 
 def test_without_a_gpu_the_fused_loss_is_refused_with_a_hint():
     config = replace(load(FULL), hardware=HardwareConfig(fused_loss=True))
-    with pytest.raises(StageError, match=r"hardware\.fused_loss: Triton needs a GPU"):
+    with pytest.raises(StageError, match=r"hardware\.fused_loss: its Triton kernels need a GPU"):
         Trainer(config, V, 0, Ranks(0, 1, torch.device("cpu")))
 
 

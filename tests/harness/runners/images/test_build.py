@@ -9,12 +9,14 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import docker
 import docker.errors
 import pytest
 
-from harness.base.errors import UsageError
+from harness.base.errors import MachineFault, UsageError
 from harness.base.paths import ROOT
 from harness.runners.docker import DockerRunner
 from harness.runners.images import build, pins, rootfs, verify
@@ -304,3 +306,22 @@ def test_an_image_in_which_nothing_compiles_does_not_verify(
     with pytest.raises(UsageError, match=r"compiles nothing: (.|\n)*triton") as caught:
         compile_inside(engine, "cpu", cpu_image)
     assert "--include=python3,python3-dev,g++" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"), [("cpu", "=python3 "), ("cuda", "=python3,python3-dev,g++,openssl ")]
+)
+def test_where_the_base_cannot_be_pulled_the_hint_names_the_packages_of_this_image(
+    name: str, packages: str
+) -> None:
+    class Offline:
+        def get(self, image: str) -> None:
+            raise docker.errors.ImageNotFound(image)
+
+        def pull(self, image: str) -> None:
+            raise docker.errors.APIError("no such host")
+
+    daemon = SimpleNamespace(images=Offline())
+    with pytest.raises(MachineFault) as caught:
+        build._pull(cast(docker.DockerClient, daemon), pins.load(name), lambda line: None)
+    assert f"--include{packages}bookworm" in str(caught.value.hint)
