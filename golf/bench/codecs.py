@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from golf.bench.__main__ import measure_and_print
-from golf.bench.codecs_coders import Coder, Matrices, coders, decoder_bytes
+from golf.bench.codecs_coders import Coder, Matrices, coders
+from golf.bench.codecs_decoder import decoder_bytes
 from golf.bench.interleaved import to_stderr
 from golf.recipe.config import Config, digest, load
 from golf.runtime.program import code_bytes

@@ -9,16 +9,11 @@ one after the other as a string of bytes, plain or rearranged:
 The entropy coders are golf's own (golf/storage/entropy.py) and a range coder with one histogram per matrix.
 lrzip (ZPAQ) runs as a program, where it is installed.
 
-`decoder_bytes` estimates what a coder's code costs in a submission: by how many bytes its source, without
-comments and docstrings, lengthens an LZMA stream of golf's other sources. Compressors that the image holds
-cost nothing; a program, which it does not hold, costs its file.
+What a coder's code costs in a submission: golf/bench/codecs_decoder.py.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
-import inspect
 import itertools
 import lzma
 import math
@@ -26,7 +21,6 @@ import shutil
 import struct
 import subprocess
 import tempfile
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +32,6 @@ from golf.storage import codec, entropy
 
 Matrices = list[np.ndarray]
 Shapes = Sequence[tuple[int, int]]
-SOURCES = Path(__file__).parents[1]
 _COUNT = struct.Struct("<I")
 
 
@@ -299,37 +292,3 @@ def coders() -> list[Coder]:
     contexts = Coder("golf's rANS with contexts", _encode_contexts, _decode_contexts, (entropy,))
     general_ones = [*plain, *shuffled, *map(sorted_rows, plain), bare, zpaq, sorted_rows(zpaq)]
     return [*general_ones, histograms, contexts]
-
-
-def _code(source: str) -> str:
-    """Python source without comments and docstrings."""
-    tree = ast.parse(textwrap.dedent(source))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            texts = [
-                each for each in body if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)
-            ]
-            node.body = [each for each in body if each not in texts] or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.unparse(tree)
-
-
-@functools.cache
-def _other_code() -> str:
-    """golf's sources without its entropy coder and its measurements."""
-    paths = sorted(path for path in SOURCES.rglob("*.py") if "bench" not in path.relative_to(SOURCES).parts)
-    return "".join(_code(path.read_text(encoding="utf-8")) for path in paths if path.name != "entropy.py")
-
-
-def decoder_bytes(coder: Coder) -> int:
-    """Estimated bytes of a submission that the coder's code takes; a program counts as its file."""
-    if coder.program:
-        path = shutil.which(coder.program)
-        return Path(path).stat().st_size if path else 0
-    own = "".join(_code(inspect.getsource(each)) for each in coder.sources)
-    return _lzma_bytes(_other_code() + own) - _lzma_bytes(_other_code())
-
-
-@functools.cache
-def _lzma_bytes(text: str) -> int:
-    return len(codec.compress_lzma(text.encode(), 9))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golf.bench import codecs, codecs_coders
+from golf.bench import codecs, codecs_decoder
 from golf.bench.codecs_coders import coders, read_order, similar_order, write_order
 from golf.recipe.config import resolved
 from golf.storage import entropy
@@ -102,12 +102,13 @@ def test_similar_rows_come_together_and_their_order_is_stored_in_few_bits():
 
 @pytest.mark.slow
 def test_a_decoder_costs_what_it_adds_to_golfs_compressed_sources():
-    costs = {coder.name: codecs_coders.decoder_bytes(coder) for coder in INSIDE}
+    costs = {coder.name: codecs_decoder.decoder_bytes(coder) for coder in INSIDE}
     assert costs["brotli 11"] == 0
     assert 0 < costs["brotli 11, sorted rows"] < 1000
     assert 500 < costs["golf's rANS with contexts"] < 4000
     assert (
-        codecs_coders._code('def f():\n    """Doc."""\n    # why\n    return 1\n') == "def f():\n    return 1"
+        codecs_decoder._code('def f():\n    """Doc."""\n    # why\n    return 1\n')
+        == "def f():\n    return 1"
     )
 
 
