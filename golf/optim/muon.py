@@ -107,7 +107,8 @@ class Muon:
         segments_WS, gathering = gradients.ranks.gather(own_S)
         meanwhile()
         gathering.wait()
-        return [bank.split(segments_WS.float()) for bank in gradients.banks]
+        whole_WS = segments_WS.float()
+        return [bank.split(whole_WS) for bank in gradients.banks]
 
     @torch.no_grad()
     def step(self, lr: float, momentum: float, meanwhile: Callable[[], None] = lambda: None) -> None:
