@@ -41,6 +41,7 @@ def main() -> int:
     setup = Setup.from_frame(frame, stage)
     try:
         config = load(read_text(setup.config), setup.profile, setup.config.name)
+        config.require_tokens(setup.vocab_size)
         on_all_ranks = stage in ON_ALL_RANKS
         world = dist.wanted_world(config, setup.limits.get("gpus", 0)) if on_all_ranks else 1
     except ConfigError as mistakes:

@@ -211,6 +211,12 @@ class Config:
                 text = f"got true; it needs stats.{source} above 0, because pack has no access to data"
                 yield Mistake((f"quant.{name}", f"stats.{source}"), text)
 
+    def require_tokens(self, vocab_size: int) -> None:
+        """Raise ConfigError if the recipe names a token that a vocabulary of this size lacks."""
+        if self.score.align == "documents" and self.score.bos >= vocab_size:
+            text = f"got {self.score.bos}; the vocabulary has the tokens 0 .. {vocab_size - 1}"
+            raise ConfigError(Mistake(("score.bos",), text))
+
     @property
     def calibration_tokens(self) -> int:
         """Targets per calibration batch."""

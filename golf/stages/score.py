@@ -85,11 +85,6 @@ def load(setup: Setup, config: Config, ranks: Ranks) -> GPT:
 def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: GPT) -> Server:
     """The server, after every kernel has run once on synthetic tokens and what was learned is undone."""
     score, compiles = config.score, compilation.wanted(ranks.device)
-    aligned = score.align == "documents"
-    if aligned and score.bos >= setup.vocab_size:
-        raise WireError(
-            f"score.bos: got {score.bos}; the vocabulary has the tokens 0 .. {setup.vocab_size - 1}"
-        )
     chunk_tokens = min(score.chunk_tokens, setup.limits["chunk_tokens"] // score.stride * score.stride)
     stream = StreamSpec(setup.vocab_size, setup.tokens, chunk_tokens)
     compiled = compilation.Compiled(model) if compiles else model
@@ -100,7 +95,7 @@ def make_server(wire: Wire, setup: Setup, config: Config, ranks: Ranks, model: G
         window=score.window,
         stride=score.stride,
         batch=score.batch_windows,
-        bos=score.bos if aligned else None,
+        bos=score.bos if score.align == "documents" else None,
         device=ranks.device,
         full=full if compiles else None,
         singles=score.single_windows,

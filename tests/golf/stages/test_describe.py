@@ -175,6 +175,15 @@ def test_mistakes_in_a_recipe_end_the_stage_with_their_lines_and_status_2(tmp_pa
 
 
 @pytest.mark.slow
+def test_a_recipe_that_aligns_windows_by_a_token_beyond_the_vocabulary_is_refused_before_training(tmp_path):
+    text = "score: {align: documents, bos: 97}\n"
+    assert fail_stage("describe", setup_frame(tmp_path, text)) == (
+        2,
+        "score.bos: got 97; the vocabulary has the tokens 0 .. 96\n",
+    )
+
+
+@pytest.mark.slow
 def test_a_recipe_that_is_no_yaml_ends_the_stage_with_one_line_and_status_2(tmp_path):
     frame = setup_frame(tmp_path, "model: {layers: 3\noptim: {}\n")
     (tmp_path / "config.yaml").rename(tmp_path / "recipe.yaml")

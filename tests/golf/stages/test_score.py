@@ -141,12 +141,6 @@ def test_aligned_to_documents_a_number_depends_on_its_document_and_its_window_al
 def test_a_stream_that_does_not_open_with_the_recipes_bos_is_an_error(model):
     with pytest.raises(WireError, match=r"score\.bos: the stream opens with token 5, not with 1"):
         run_actions(model, ALIGNED, "scorer", [send("score", X[:9] * 0 + 5, chunk=0, start=0)])
-    beyond = replace(ALIGNED, score=replace(ALIGNED.score, bos=V))
-    setup = Setup("score", 1, "record", V, NOWHERE, NOWHERE, NOWHERE, {"chunk_tokens": 64}, role="scorer")
-    with pytest.raises(
-        WireError, match=rf"score\.bos: got {V}; the vocabulary has the tokens 0 \.\. {V - 1}"
-    ):
-        score.make_server(Wire(socket.socket()), setup, beyond, Ranks(0, 1, torch.device("cpu")), model)
 
 
 @RULES
