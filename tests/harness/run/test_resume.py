@@ -155,7 +155,7 @@ def test_another_code_recipe_or_dataset_is_another_run(sandbox: Sandbox) -> None
     sandbox.finish()
     (sandbox.submission / "config.yaml").write_text("a: 1\n")
     sandbox.finish()
-    (sandbox.package / "__init__.py").write_text("# changed\n")
+    (sandbox.package / "__init__.py").write_text("CHANGED = True\n")
     sandbox.finish()
     assert len(list((sandbox.folder / "runs" / "uniform").glob("pocket-*"))) == 3
 
