@@ -14,14 +14,14 @@ embeddings and the first layer's projections (2 % of the products; not done). In
 feed-forward and head are computed only for the S targets, which saves 9 % for `hadamard-ve128` and 11 % for
 `sp8192-parres-ttt` at window 2048 (27 % and 17 % in the pocket profile): scoring then costs as much as 29
 passes over the text instead of 32. Cached keys and values, or a larger stride, would change the predictions;
-so do windows aligned to documents, where every position of a document's first W counts.
+so do windows aligned to documents, whose passes use every position of a document's first W.
 
 The chunk's tokens go to the device once, and its numbers come back once: batches are gathered there.
 
 `full` is an optional forward for few shapes, as a compiled model needs: each of `WindowRule.shapes` in full
 batches, filled up with zeros, and full windows alone. If `singles`, up to an eighth of a batch is computed
-one by one: on a GPU a single window takes much less time than a batch, though not a batch's fraction of it,
-and may round differently. Neutral: None. The forwards may change between two calls (golf/inference/adapt.py
+one by one: on a GPU a single window takes much less time than a batch, though more than its share of one, and
+may round differently. Neutral: None. The forwards may change between two calls (golf/inference/adapt.py
 learns from what was scored).
 """
 

@@ -54,7 +54,8 @@ class Server:
         """Append the tokens of a frame, and return them as uint16.
 
         Raises WireError for tokens that leave a gap, exceed stream or vocabulary, or pass the end of a chunk
-        that must be learned from; and for a stream that opens with another token than the recipe's documents.
+        that must be learned from; and, if windows are aligned to documents, for a stream without BOS at its
+        start.
         """
         start = self.buffer.stop
         if frame.get("start", int) != start or len(frame.payload) % 2 or not frame.payload:

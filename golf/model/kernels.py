@@ -5,9 +5,9 @@ T of the S positions: query t sees keys 0 .. S - T + t. Scores are scaled by 1 /
 
 `hardware.attention` names the kernel, and one that cannot run is then an error. With `auto` the order on CUDA
 is FlashAttention-3, cuDNN, PyTorch's scaled_dot_product_attention (SDPA), as in #586; elsewhere
-golf/model/cpu_attention.py. A kernel is tried, forward and backward, in the shapes in which the recipe calls
-it. `Choice.why` gives the reason for each kernel passed over, and the logs of train and score print it; the
-frame `ready` names the kernel in use.
+golf/model/cpu_attention.py. A kernel is tried in the largest shapes in which the recipe calls it, backward
+too where it learns. `Choice.why` gives the reason for each kernel passed over, and the logs of train and
+score print it; the frame `ready` names the kernel in use.
 
 PyTorch's own kernels are selected by flags of the process (`allow`). #586 does the same; a context manager
 inside the model would have to be traced with it, and keeps a compiled graph out of the caches.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from golf.runtime.dist import ALONE, Ranks
 
 ALIGNMENT = 64
-"""Every bank and every other gradient begins at a multiple of so many numbers, for vector instructions."""
+"""Every bank and every other gradient begins at a multiple of this many numbers, for vector instructions."""
 
 
 def aligned(n: int) -> int:

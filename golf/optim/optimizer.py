@@ -34,8 +34,8 @@ def route(name: str, parameter: Tensor) -> str:
 class Optimizer:
     """Muon and AdamW over named parameters, whose gradients become views of `gradients`.
 
-    `dtype` is the arithmetic of Muon's iteration. The ranks exchange gradients and updates of matrices in it
-    too, but in float32 on a CPU, where `banks` (golf/optim/gradients.py) save nothing by fewer bytes.
+    `dtype` is the arithmetic of Muon's iteration. On a GPU, the ranks also exchange in it the updates of
+    matrices and, with `banks` (golf/optim/gradients.py), their gradients; on a CPU they do so in float32.
     """
 
     def __init__(

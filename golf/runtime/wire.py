@@ -147,7 +147,10 @@ class Wire:
             raise Closed(f"the judge left before {op} was sent") from error
 
     def from_first(self, op: str, **fields: Any) -> Frame:
-        """Rank 0's fields, on every rank, as a frame over the sockets between the ranks."""
+        """Send rank 0's fields to the other ranks over their sockets; returns the same frame on every rank.
+
+        Raises Closed on the other ranks if rank 0 has ended.
+        """
         if self.muted:
             return self.receive(op)
         self._forward(strict_json.dumps({"op": op, **fields}) + b"\n", ())

@@ -138,8 +138,8 @@ def loop(trainer: Trainer, loader: data.Loader, clock: Clock, wire: Wire, ahead:
     """Train until the clock ends; returns the number of steps. Logs phases, and every `log_every` steps.
 
     A step is launched while up to `ahead` earlier ones still run on the device; the first one is waited for,
-    because it tells the clock how long a step takes. Raises StageError up to `ahead` steps after the loss
-    stops being finite, or after the last step.
+    because it tells the clock how long a step takes. Raises StageError if a loss is not finite, which is
+    noticed up to `ahead` steps later.
     """
     train, ranks = trainer.config.train, trainer.ranks
     began, step = time.monotonic(), 0

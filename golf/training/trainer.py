@@ -35,7 +35,7 @@ Loss = Callable[..., Tensor]
 
 
 def compiled_loss(model: GPT, in_graph: bool) -> Loss:
-    """`model.loss`, compiled with the loss in the model's graph, or the model alone."""
+    """`model.loss` as one graph; unless `in_graph`, only the model is a graph and its loss runs outside."""
     if in_graph:
         return compilation.Compiled(model.loss)
     forward = compilation.Compiled(model)

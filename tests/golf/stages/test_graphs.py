@@ -25,7 +25,7 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 PHASES = {"naive-baseline": 1, "hadamard-ve128": 1, "lowrank-q-qat": 2, "sp8192-hadamard-awq": 2}
 """Training's graphs; sp8192-parres-ttt trains the same model in the same phases, and measures less."""
 SHAPES = {"naive-baseline": 2, "hadamard-ve128": 2, "lowrank-q-qat": 2, "sp8192-parres-ttt": 3}
-"""Scoring's graphs: batches of windows, single windows, and of the last one rows to learn from;
+"""Scoring's graphs: batches of windows, single windows, and for the last recipe the rows that it learns from;
 sp8192-hadamard-awq scores by the same model and rule."""
 BATCH = 256
 SMALLEST = """

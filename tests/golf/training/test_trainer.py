@@ -40,9 +40,7 @@ def alone() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("world", "banks"), [(2, "true"), (2, "false"), (4, "true"), (8, "true")], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("world", "banks"), [(2, "true"), (2, "false"), (4, "true"), (8, "true")], ids=str)
 def test_several_ranks_train_the_weights_of_one_up_to_rounding(alone, world, banks):
     ranks = on_ranks(world, trained, f"banks: {banks}")
     for name, tensor in alone.items():
