@@ -37,6 +37,11 @@ def peak(device: torch.device) -> float | None:
     return next((rate for part, rate in PEAK_BFLOAT16.items() if part in name), None)
 
 
+def peak_bytes(device: torch.device) -> int:
+    """Most GPU memory that this process has used at once; 0 on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+
+
 def share_of_peak(device: torch.device, flops_per_second: float) -> str:
     """Operations per second as a part of the card's peak, for the table."""
     top = peak(device)

@@ -120,7 +120,7 @@ class GolfModel:
 
     def peak_bytes(self) -> int:
         """Most GPU memory in use so far."""
-        return torch.cuda.max_memory_allocated() if self.settings.device.type == "cuda" else 0
+        return card.peak_bytes(self.settings.device)
 
     def sliding(self, windows: int) -> Found:
         """The sliding evaluation of validation text with the weights of this process."""
@@ -170,7 +170,8 @@ class GolfModel:
         """Each setting that changes the graph against the recipe's.
 
         A setting is timed if the seconds still hold one that takes MARGIN times as long as the longest so
-        far; the others are named. What is found is printed at once, because too late an answer is lost.
+        far; the others are named. What is found is printed at once, because an answer that comes too late is
+        lost.
         """
         in_use: dict[str, Any] = {"attention": self.trainer.kernel.name}
         hardware = replace(self.config.hardware, **in_use)
@@ -196,8 +197,7 @@ class GolfModel:
 
 def serve(requests: Requests, settings: Settings, expected_steps: int) -> None:
     """The work of golf's process: the race whenever it is asked for, and everything else before and after."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    settings.limit_threads()
     model = GolfModel(settings)
     model.race(Gate(requests, model, partial(work.synchronise, settings.device)), expected_steps)
     requests.serve_all(model)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from golf.bench import script, work
 from golf.bench.contestants import SEED, WARM_UP_STEPS, golf_name
+from golf.bench.gpu import card
 from golf.bench.gpu.race import Gate
 from golf.bench.gpu.results import Failed, Found
 from golf.bench.gpu.settings import Settings
@@ -61,8 +62,7 @@ ON_CPU = (
     ("dtype=torch.bfloat16):", "dtype=torch.bfloat16, enabled=False):", 1),
     (").to(device).bfloat16()", ").to(device)", 1),
     ("X = G.bfloat16()", "X = G.float().clone()", 1),
-    ("torch.compile(zeropower_via_newtonschulz5)", "zeropower_via_newtonschulz5", 1),
-    ("torch.compile(base_model, dynamic=False, fullgraph=True)", "base_model", 1),
+    *script.UNCOMPILED,
 )
 """On the CPU of a rehearsal it runs in float32 and uncompiled."""
 
@@ -158,7 +158,7 @@ class Opponent:
 
     def peak_bytes(self) -> int:
         """Most GPU memory in use so far."""
-        return torch.cuda.max_memory_allocated() if self.settings.device.type == "cuda" else 0
+        return card.peak_bytes(self.settings.device)
 
     def sliding(self, windows: int) -> Found:
         """The script's own sliding evaluation over some windows of validation text, after a warm-up."""
@@ -190,8 +190,7 @@ class Opponent:
 def serve(requests: Requests, settings: Settings, steps: int) -> None:
     """The work of the opponent's process: run the script, then answer questions about it."""
     opponent = Opponent(settings)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    settings.limit_threads()
     source = patched(script.read(settings.script, SHA256), settings.device)
     gate = Gate(requests, opponent, partial(work.synchronise, settings.device))
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from golf.bench.gpu import training
 from golf.bench.gpu.results import Found
-from golf.bench.gpu.settings import Settings
+from golf.bench.gpu.settings import OFFICIAL_GPUS, Settings
 from golf.bench.gpu.worker import Requests
 
 VOCABULARY = 1024
@@ -24,7 +22,7 @@ class QuantisedModel:
         """Steps with quantisation-aware training against steps without, one GPU's share of a batch each."""
         config, device = self.settings.lowrank, self.settings.device
         plain = replace(config, train=replace(config.train, qat_bits=0))
-        tokens = config.train.batch_tokens // self.settings.gpus
+        tokens = config.train.batch_tokens // OFFICIAL_GPUS
         ratio = training.overhead(
             config, plain, VOCABULARY, device, tokens, self.settings.steps, quantised=True
         )
@@ -33,6 +31,5 @@ class QuantisedModel:
 
 def serve(requests: Requests, settings: Settings) -> None:
     """The work of this model's process."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    settings.limit_threads()
     requests.serve_all(QuantisedModel(settings))

@@ -12,7 +12,7 @@ import torch
 from golf.bench import work
 from golf.bench.gpu import training
 from golf.bench.gpu.results import Failed, Found
-from golf.bench.gpu.settings import Settings
+from golf.bench.gpu.settings import OFFICIAL_GPUS, Settings
 from golf.bench.gpu.sliding import make_model, sliding
 from golf.bench.gpu.worker import Requests
 from golf.inference import deterministic
@@ -40,7 +40,7 @@ class RecordModel:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.config = settings, settings.record
-        self.tokens = self.config.train.batch_tokens // settings.gpus
+        self.tokens = self.config.train.batch_tokens // OFFICIAL_GPUS
         began = time.monotonic()
         self.trainer = training.make_trainer(self.config, VOCABULARY, settings.device)
         self.trainer.enter(Phase(looped=True, quantised=False))
@@ -119,7 +119,6 @@ class RecordModel:
 
 def serve(requests: Requests, settings: Settings) -> None:
     """The work of this model's process."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    settings.limit_threads()
     deterministic.fix_workspace(settings.record, settings.device)
     requests.serve_all(RecordModel(settings))

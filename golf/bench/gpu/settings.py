@@ -11,6 +11,8 @@ import torch
 from golf.recipe.config import load
 from golf.recipe.schema import Config
 
+OFFICIAL_GPUS = 8
+"""GPUs of an official run, which share a batch and a text equally."""
 SUBMISSIONS = Path(__file__).parents[3] / "submissions"
 TINY_MODEL = {"layers": 4, "width": 64, "heads": 4, "kv_heads": 2, "mlp_hidden": 128, "rope_dims": 8}
 TINY_TRAIN = {"seq_len": 64, "batch_tokens": 1024, "warmup_steps": 1}
@@ -46,8 +48,6 @@ class Settings:
     record: Config
     """sp8192-parres-ttt in the record's profile."""
     lowrank: Config
-    gpus: int = 8
-    """One GPU's share of SP8192's batch is an eighth."""
     turn_seconds: float = 5.0
     race_seconds: float = 70.0
     """At most, for both together."""
@@ -69,6 +69,11 @@ class Settings:
     def caches(self) -> Path:
         """Where the compilers keep what they have compiled."""
         return self.work / "caches"
+
+    def limit_threads(self) -> None:
+        """Give this process's torch its number of threads."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
 
     @property
     def dtype(self) -> torch.dtype:

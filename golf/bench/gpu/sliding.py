@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from golf.bench.gpu.results import Failed, Found
+from golf.bench.gpu.settings import OFFICIAL_GPUS
 from golf.inference.predict import Predictor
 from golf.inference.windows import TokenBuffer
 from golf.model import kernels
@@ -18,7 +19,6 @@ from golf.runtime import compilation, dist
 
 FULL_VALIDATION = {1024: 62_021_846, 8192: 40_540_803}
 """Vocabulary size -> tokens of the official validation split."""
-OFFICIAL_GPUS = 8
 
 
 def make_model(config: Config, vocab_size: int, device: torch.device) -> GPT:

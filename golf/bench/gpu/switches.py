@@ -1,13 +1,13 @@
-"""The settings of `hardware` that change the graph: one card decides them, each timed without an edit.
+"""The settings of `hardware` that change the graph, each in every value that a recipe does not have.
 
-Only settings that the recipe has are timed, so the list may name ones that come later. `hardware.banks` is
-not among them: a single process exchanges nothing. `hardware.prefetch` keeps the graph and has its own row.
+`hardware.banks` is not among them: a single process exchanges nothing. `hardware.prefetch` keeps the graph
+and has its own row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from golf.recipe.schema import Config
@@ -28,8 +28,6 @@ class Variant(NamedTuple):
 
 
 def _variants(config: Config, name: str, values: tuple[Any, ...]) -> Iterator[Variant]:
-    if name not in {field.name for field in fields(config.hardware)}:
-        return
     current = getattr(config.hardware, name)
     for value in values or (not current,):
         if value != current:

@@ -32,24 +32,24 @@ class Entry(NamedTuple):
 
 
 FIRST = (
-    Entry(0, 15, "card", 1, "whether the local runner's contestant will see the card (B4)"),
+    Entry(0, 15, "card", 1, "whether the local runner's contestant will see the card"),
     Entry(15, 10, "wheels", 2, "whether a judged run is possible"),
-    Entry(
-        25, 25, "attention kernels", 5, "which kernels exist and are right, forward and backward (B8, B14)"
-    ),
+    Entry(25, 25, "attention kernels", 5, "which kernels exist and are right, forward and backward"),
     Entry(50, 65, "compilation of #586", 5, "whether there is a race"),
-    Entry(50, 65, "compilation of golf", 5, "the set-up budget (B15)"),
+    Entry(50, 65, "compilation of golf", 5, "the set-up budget"),
     Entry(115, 70, "race", 15, "the ratio, the equivalence of losses, the share of the card's peak"),
     Entry(185, 10, "sliding evaluation of #586", 3, "the seconds a token that golf is compared to"),
-    Entry(195, 25, "sliding evaluation of golf", 5, "B5: at most 0.65 of #586's seconds a token"),
+    Entry(
+        195, 25, "sliding evaluation of golf", 5, "whether it takes at most 0.65 of #586's seconds a token"
+    ),
     Entry(220, 5, "compiled against plain", 2, "whether the compiled graph computes the model"),
     Entry(225, 7, "kernel times", 2, "which attention kernel to name in `hardware`; the products' own rate"),
-    Entry(232, 10, "prefetch", 4, "B7: what queueing a step ahead is worth"),
+    Entry(232, 10, "prefetch", 4, "what queueing a step ahead is worth"),
     Entry(242, 13, "profile", 3, "where the time of a step goes"),
     Entry(255, 50, "compilation of SP8192", 5, "set-up of the graph with 17 visits to layers"),
-    Entry(305, 8, "steps of SP8192", 2, "B6, B11: step, memory, share of the peak"),
-    Entry(313, 7, "Hessians", 2, "B1: the reserve for statistics"),
-    Entry(320, 10, "adaptation", 3, "B12: seconds a step, and whether it repeats"),
+    Entry(305, 8, "steps of SP8192", 2, "step, memory, share of the peak"),
+    Entry(313, 7, "Hessians", 2, "the reserve of time for statistics"),
+    Entry(320, 10, "adaptation", 3, "seconds a step, and whether it repeats"),
     Entry(330, 185, "judged run", 60, "whether the judge accepts a run on a GPU"),
     Entry(515, 15, "compile caches", 1, "whether the second call begins with warm caches"),
 )
@@ -59,7 +59,7 @@ SECOND = (
     Entry(0, 15, "card", 1, "nothing new"),
     Entry(15, 10, "caches of the first call", 1, "nothing: it saves compilation"),
     Entry(25, 60, "compilation of golf", 5, "how much warm caches save"),
-    Entry(85, 120, "switches of the graph", 10, "what each change of the graph is worth (B6, B8, B14)"),
+    Entry(85, 120, "switches of the graph", 10, "what each change of the graph is worth"),
     Entry(205, 80, "compilation of SP8192", 5, "nothing: it is needed by the next rows"),
     Entry(285, 50, "sliding evaluation of SP8192", 5, "the seconds of an official evaluation"),
     Entry(335, 50, "compiled adaptation", 5, "whether to compile the adaptation"),

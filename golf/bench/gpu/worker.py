@@ -137,7 +137,7 @@ class Worker:
 
 
 class Absent:
-    """In place of a process that was not started: whoever asks it is skipped, and learns why."""
+    """Stands for a process that was not started: a row that asks it is skipped with the reason."""
 
     def __init__(self, name: str, why: str) -> None:
         self.name, self.ended = name, why

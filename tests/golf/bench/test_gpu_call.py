@@ -195,7 +195,7 @@ def test_a_setting_is_timed_only_where_one_as_slow_as_the_slowest_still_fits(pla
     assert "no time left, not measured" in found.seen
 
 
-def test_only_settings_that_the_recipe_has_are_switched():
+def test_a_variant_gives_one_setting_of_the_recipe_another_value():
     labels = [variant.label for variant in switches.of_graph(load("hardware: {attention: sdpa}"))]
     assert "loss_in_graph: False instead of True" in labels
     assert "attention: cudnn instead of sdpa" in labels and "attention: sdpa instead of sdpa" not in labels
