@@ -13,6 +13,7 @@ import io
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,7 +114,7 @@ def _zipped(sources: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _unzipped(data: bytes, names: dict[str, bytes]) -> dict[str, bytes]:
+def _unzipped(data: bytes, names: Collection[str]) -> dict[str, bytes]:
     """The members of a zip archive, at most MAX_BYTES. Raises ValueError where the names are others."""
     found, left = {}, MAX_BYTES
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -78,7 +78,7 @@ class Pins(_Strict):
     base: Base
     python: str
     compiles: bool = False
-    """Whether torch.compile must work there: the base then needs a C++ compiler and Python's headers."""
+    """Whether torch.compile must work there: the base then needs what rootfs.COMPILER lists."""
     imports: list[str]
     wheels: list[Wheel]
 

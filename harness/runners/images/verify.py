@@ -94,7 +94,10 @@ def modules_there(client: docker.DockerClient, image: str, modules: Collection[s
         client, image, ["python3", "-I", "-c", THERE_SCRIPT, query], read_only=True, cap_drop=["ALL"]
     )
     if status:
-        raise UsageError(f"{image}: its python3 does not run: {stderr.strip()[-300:]}")
+        raise UsageError(
+            f"{image}: its python3 does not run: {stderr.strip()[-300:]}",
+            hint="build the image again with --force",
+        )
     return [str(module) for module in json.loads(stdout)]
 
 
